@@ -1,0 +1,32 @@
+"""Detached leaves as Parquet files, read back and compared before anything is dropped."""
+
+from audit_toolkit.archive.export import archive_leaf
+from audit_toolkit.archive.manifest import (
+    Manifest,
+    chain_breaks,
+    find_manifest,
+    newest,
+    read_manifests,
+)
+from audit_toolkit.archive.query import query_archive
+from audit_toolkit.archive.restore import restore_leaf
+from audit_toolkit.archive.run import archive_all, archive_gate, to_archive
+from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.verify import ReadBack, read_back
+
+__all__ = [
+    "Manifest",
+    "ReadBack",
+    "Store",
+    "archive_all",
+    "archive_gate",
+    "archive_leaf",
+    "chain_breaks",
+    "find_manifest",
+    "newest",
+    "query_archive",
+    "read_back",
+    "read_manifests",
+    "restore_leaf",
+    "to_archive",
+]

@@ -1,0 +1,100 @@
+"""The columns of an event in the archive, and the digest over them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from audit_toolkit.archive.extra import arrow, compute
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, the SQL that reads it exactly, and its types in COPY and in Parquet."""
+
+    name: str
+    expression: str
+    postgres: str = "text"
+    arrow: str = "string"
+
+
+def _text(name: str) -> Column:
+    return Column(name, f"{name}::text")
+
+
+COLUMNS = (
+    Column("event_id", "event_id", "int8", "int64"),
+    Column(
+        "action_tstamp",
+        "(extract(epoch from action_tstamp) * 1000000)::bigint",
+        "int8",
+        "timestamp",
+    ),
+    Column("transaction_id", "transaction_id::text::bigint", "int8", "int64"),
+    *map(_text, ("schema_name", "table_name", "action", "row_key", "old_row_key")),
+    *map(_text, ("old_row", "new_row", "context")),
+    *map(_text, ("session_user_name", "role_name", "application_name")),
+    # By way of the output function, as the cast to text would add the length of the mask.
+    Column("client_addr", "nullif(concat(client_addr), '')"),
+    _text("query"),
+)
+NAMES = tuple(column.name for column in COLUMNS)
+SCHEMA_NAME, TABLE_NAME = NAMES.index("schema_name"), NAMES.index("table_name")
+
+
+def arrow_schema() -> Any:
+    """The schema of every file."""
+    pa = arrow()
+    types = {
+        "int64": pa.int64(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "string": pa.string(),
+    }
+    return pa.schema([pa.field(column.name, types[column.arrow]) for column in COLUMNS])
+
+
+def as_table(rows: Sequence[Sequence[Any]]) -> Any:
+    """Rows as COPY gives them, as an Arrow table."""
+    pa, schema = arrow(), arrow_schema()
+    arrays = [
+        pa.array(values, type=pa.int64() if pa.types.is_timestamp(wanted.type) else wanted.type)
+        for values, wanted in zip(zip(*rows, strict=True), schema, strict=False)
+    ]
+    return pa.table([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
+
+
+@dataclass(slots=True)
+class Digest:
+    """Computes what the database's `leaf_digest()` computes, from Arrow data; the order does not matter."""
+
+    events: int = 0
+    _first: int = 0
+    _second: int = 0
+    _columns: tuple[str, ...] = field(default=NAMES)
+
+    def add(self, batch: Any) -> None:
+        """Count in the events of a table or record batch with our columns."""
+        for row in self._texts(batch).to_pylist():
+            hashed = hashlib.sha256(row.encode()).digest()
+            self._first += int.from_bytes(hashed[:8], signed=True)
+            self._second += int.from_bytes(hashed[8:16], signed=True)
+        self.events += batch.num_rows
+
+    def _texts(self, batch: Any) -> Any:
+        """Each event as its fields, `length:text` or `-` for NULL, one after the other."""
+        pa, pc = arrow(), compute()
+        fields = []
+        for name in self._columns:
+            values = batch.column(name)
+            if pa.types.is_timestamp(values.type):
+                values = values.cast(pa.int64())
+            text = values.cast(pa.large_string())
+            length = pc.utf8_length(text).cast(pa.large_string())
+            marked = pc.binary_join_element_wise(length, text, pa.scalar(":", pa.large_string()))
+            fields.append(pc.fill_null(marked, "-"))
+        return pc.binary_join_element_wise(*fields, pa.scalar("", pa.large_string()))
+
+    def __str__(self) -> str:
+        return f"{self.events}/{self._first}/{self._second}"

@@ -1,0 +1,40 @@
+"""SQL over an archive, by DuckDB: only what the manifests name, only the columns and files that are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit_toolkit.archive.extra import duckdb
+from audit_toolkit.archive.manifest import newest, read_manifests
+from audit_toolkit.archive.store import Store
+from audit_toolkit.errors import AuditError, UsageError
+
+VIEW = "logged_actions"
+
+
+def query_archive(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns and rows of a query on the view `logged_actions`, times in UTC.
+
+    Beside the trail's columns it has `relation` and `month`, which prune files. Raises `AuditError` with DuckDB's
+    reason, `UsageError` when the archive is empty.
+    """
+    engine = duckdb()
+    files = [file.path for manifest in newest(read_manifests(store)) for file in manifest.files]
+    if not files:
+        raise UsageError(
+            f"the archive {store.url} holds no events", hint="audit archive list shows what it has"
+        )
+    with engine.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        if not store.is_local:
+            connection.register_filesystem(store.filesystem)
+        places = [store.path(path) if store.is_local else store.address(path) for path in files]
+        try:
+            connection.read_parquet(places, hive_partitioning=True).create_view(VIEW)
+            result = connection.execute(sql)
+            return [column[0] for column in result.description or ()], result.fetchall()
+        except engine.Error as error:
+            raise AuditError(
+                f"DuckDB: {str(error).splitlines()[0]}",
+                hint="the events are in the view logged_actions; JSON columns are text: new_row::json",
+            ) from error

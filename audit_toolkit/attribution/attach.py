@@ -1,0 +1,157 @@
+"""The two doors: `attach`, after which every write carries the context by itself, and
+`apply_context`, now.
+
+Neither psycopg nor SQLAlchemy is imported before an object of theirs is passed in.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, overload
+
+from audit_toolkit.attribution.current import current_document
+from audit_toolkit.attribution.link import SET_CONTEXT, refuse_autocommit
+from audit_toolkit.errors import ContextError
+
+if TYPE_CHECKING:
+    import psycopg
+    import sqlalchemy
+    from sqlalchemy import orm
+    from sqlalchemy.ext import asyncio
+
+
+class AsyncpgConnection(Protocol):
+    """A connection of asyncpg, which has no types of its own."""
+
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        ...
+
+    async def execute(self, query: str, /, *args: Any) -> str:
+        """Run one statement."""
+        ...
+
+
+Psycopg: TypeAlias = "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]"
+Attachable: TypeAlias = "sqlalchemy.Engine | asyncio.AsyncEngine | Psycopg"
+Applicable: TypeAlias = "sqlalchemy.Connection | orm.Session | psycopg.Connection[Any]"
+AsyncApplicable: TypeAlias = (
+    "asyncio.AsyncConnection | asyncio.AsyncSession | psycopg.AsyncConnection[Any]"
+    " | AsyncpgConnection"
+)
+
+
+def attach(
+    target: Attachable, *, strategy: Literal["pipeline", "statement", "eager"] | None = None
+) -> None:
+    """Make every write through an engine or a psycopg connection carry the current context.
+
+    The context is sent before the first write of a transaction, local to it; transactions that only
+    read send nothing. With psycopg 3 it goes in the same round trip as the write; with other
+    drivers of SQLAlchemy (asyncpg, …) it costs one more. `strategy` is for engines: `"pipeline"` or
+    `"statement"` say which of the two, `"eager"` sends at the begin of each transaction. Attaching
+    again does nothing.
+
+    Raises `ContextError` for anything else, and where the driver cannot do what `strategy` says. A
+    write that cannot carry the context because it runs in autocommit raises it as well.
+    """
+    if engine := _engine(target):
+        from audit_toolkit.attribution.engines import Strategy, attach_engine
+
+        attach_engine(engine, None if strategy is None else Strategy(strategy))
+    elif _is_psycopg(target) and strategy in (None, "pipeline"):
+        from audit_toolkit.attribution.cursors import attach_psycopg
+
+        attach_psycopg(target, sees_all=False)
+    else:
+        how = f" with strategy {strategy!r}" if strategy else ""
+        raise ContextError(
+            f"cannot attach to a {type(target).__name__}{how}",
+            hint="attach to a SQLAlchemy Engine or AsyncEngine, or to a connection of psycopg 3",
+        )
+
+
+@overload
+def apply_context(target: Applicable) -> None: ...
+@overload
+def apply_context(target: AsyncApplicable) -> Awaitable[None]: ...
+def apply_context(target: Any) -> Awaitable[None] | None:
+    """Send the current context now, for the rest of the transaction: one round trip.
+
+    For what `attach` cannot see: raw driver cursors, SELECTs of functions that write, asyncpg's own
+    pool. Takes connections and sessions of SQLAlchemy, and connections of psycopg and asyncpg; to
+    be awaited for the async ones. Raises `ContextError` in autocommit, where it would be forgotten
+    at once, and for anything else.
+    """
+    document = current_document()
+    if _is_a(target, "psycopg", "Connection"):
+        _apply_psycopg(target, document)
+    elif _is_a(target, "psycopg", "AsyncConnection"):
+        return _apply_async_psycopg(target, document)
+    elif _is_a(target, "asyncpg", "Connection") or _is_a(
+        target, "asyncpg.pool", "PoolConnectionProxy"
+    ):
+        return _apply_asyncpg(target, document)
+    elif run_sync := _run_sync(target):
+        return run_sync(_apply_sqlalchemy, document)
+    elif _is_a(target, "sqlalchemy.orm", "Session") or _is_a(target, "sqlalchemy", "Connection"):
+        _apply_sqlalchemy(target, document)
+    else:
+        raise ContextError(
+            f"cannot send the context through a {type(target).__name__}",
+            hint="pass a connection or session of SQLAlchemy, or one of psycopg or asyncpg",
+        )
+    return None
+
+
+def _engine(target: Any) -> sqlalchemy.Engine | None:
+    if _is_a(target, "sqlalchemy.ext.asyncio", "AsyncEngine"):
+        target = target.sync_engine
+    return target if _is_a(target, "sqlalchemy", "Engine") else None
+
+
+def _run_sync(target: Any) -> Callable[..., Awaitable[None]] | None:
+    for name in ("AsyncConnection", "AsyncSession"):
+        if _is_a(target, "sqlalchemy.ext.asyncio", name):
+            run: Callable[..., Awaitable[None]] = target.run_sync
+            return run
+    return None
+
+
+def _is_psycopg(target: Any) -> TypeGuard[Psycopg]:
+    return _is_a(target, "psycopg", "Connection") or _is_a(target, "psycopg", "AsyncConnection")
+
+
+def _is_a(target: Any, module: str, name: str) -> bool:
+    # What is not imported yet has no instances.
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(target, getattr(loaded, name))
+
+
+def _apply_psycopg(connection: psycopg.Connection[Any], document: str) -> None:
+    from audit_toolkit.attribution import cursors
+
+    cursors.prepare_to_apply(connection)
+    cursors.plain_cursor(connection).execute(SET_CONTEXT, (document,))
+
+
+async def _apply_async_psycopg(connection: psycopg.AsyncConnection[Any], document: str) -> None:
+    from audit_toolkit.attribution import cursors
+
+    cursors.prepare_to_apply(connection)
+    await cursors.plain_cursor(connection).execute(SET_CONTEXT, (document,))
+
+
+async def _apply_asyncpg(connection: AsyncpgConnection, document: str) -> None:
+    if not connection.is_in_transaction():
+        raise refuse_autocommit("connection")
+    await connection.execute(SET_CONTEXT.replace("%s", "$1"), document)
+
+
+def _apply_sqlalchemy(target: sqlalchemy.Connection | orm.Session, document: str) -> None:
+    from sqlalchemy import Connection
+
+    from audit_toolkit.attribution.engines import say
+
+    say(target if isinstance(target, Connection) else target.connection(), document)

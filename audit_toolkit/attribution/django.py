@@ -1,0 +1,48 @@
+"""Django: psycopg 3 through its connections, any other driver through an execute wrapper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from audit_toolkit.attribution.attach import attach
+from audit_toolkit.attribution.current import current_document
+from audit_toolkit.attribution.link import SET_CONTEXT
+from audit_toolkit.attribution.statements import Kind, kind_of
+
+Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
+
+
+def carry_context() -> None:
+    """Make every write of Django's PostgreSQL connections carry the context, at no round trip more.
+
+    For psycopg 3, in autocommit (Django's default) too. Call it once, in an `AppConfig.ready()`.
+    """
+    from django.db.backends.signals import connection_created  # type: ignore[import-untyped]
+
+    connection_created.connect(_attach, weak=False, dispatch_uid="audit_toolkit")
+
+
+def execute_wrapper(
+    execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    """For `connection.execute_wrapper(…)`: sends the context before each write, whatever the
+    driver.
+
+    One round trip more for a write in `atomic()`; three in autocommit, where the write gets a
+    transaction.
+    """
+    document, connection = current_document(), context["connection"]
+    writes = kind_of(sql) not in (Kind.READ, Kind.OTHER)
+    if not writes or not (document or connection.in_atomic_block):
+        return execute(sql, params, many, context)
+    from django.db import transaction  # type: ignore[import-untyped]
+
+    with transaction.atomic(using=connection.alias, savepoint=False):
+        context["cursor"].cursor.execute(SET_CONTEXT, [document])
+        return execute(sql, params, many, context)
+
+
+def _attach(connection: Any, **_: Any) -> None:
+    if connection.vendor == "postgresql":
+        attach(connection.connection)

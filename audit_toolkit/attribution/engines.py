@@ -1,0 +1,140 @@
+"""SQLAlchemy: through psycopg's cursors where that is the driver, else a statement before the first
+write.
+
+Engine events see the ORM, Core and async engines alike; a `Session` event would miss Core.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, event, func, select
+
+from audit_toolkit.attribution.current import current_document
+from audit_toolkit.attribution.link import Link, refuse_autocommit
+from audit_toolkit.errors import ContextError
+
+
+class Strategy(StrEnum):
+    """When and how the context reaches the server."""
+
+    PIPELINE = "pipeline"
+    """In one batch with each transaction's first write: no round trip more. psycopg 3, sync and
+    async.
+    """
+    STATEMENT = "statement"
+    """As a statement before each transaction's first write: one round trip more. Any driver."""
+    EAGER = "eager"
+    """As a statement at the begin of each transaction, for SELECTs of functions that write. A
+    two-phase transaction, which cannot begin with one, gets it before its first write.
+    """
+
+
+_LINK = "audit_toolkit.link"
+_PSYCOPG = ("psycopg", "psycopg_async")
+
+
+def attach_engine(engine: Engine, strategy: Strategy | None) -> None:
+    """Make every write of an engine carry the context; without a strategy, by the best its driver
+    can.
+
+    Raises `ContextError` for another database than PostgreSQL, and for `PIPELINE` where the driver
+    has none.
+    """
+    if engine.dialect.name != "postgresql":
+        raise ContextError(f"the engine is for {engine.dialect.name}, not for PostgreSQL")
+    match strategy or _best(engine):
+        case Strategy.PIPELINE:
+            _require_psycopg(engine)
+            _listen(engine, "checkout", _attach_driver_connection)
+            _listen(engine, "begin_twophase", _forget)
+        case Strategy.STATEMENT:
+            _listen_statements(engine)
+        case Strategy.EAGER:
+            _listen_statements(engine)
+            _listen(engine, "begin", _say_at_begin)
+
+
+def say(connection: Connection, document: str, *, before: str = "connection") -> None:
+    """Set the context of the transaction that the connection is in. One round trip.
+
+    Raises `ContextError` in autocommit.
+    """
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+        raise refuse_autocommit(before)
+    connection.execute(_set_context(document))
+
+
+def _best(engine: Engine) -> Strategy:
+    if engine.dialect.driver not in _PSYCOPG:
+        return Strategy.STATEMENT
+    from psycopg import Pipeline
+
+    return Strategy.PIPELINE if Pipeline.is_supported() else Strategy.STATEMENT
+
+
+def _require_psycopg(engine: Engine) -> None:
+    if engine.dialect.driver not in _PSYCOPG:
+        raise ContextError(
+            f"the driver {engine.dialect.driver} has no pipeline",
+            hint='use postgresql+psycopg://, or strategy="statement"',
+        )
+
+
+def _listen(engine: Engine, name: str, listener: Any) -> None:
+    if not event.contains(engine, name, listener):
+        event.listen(engine, name, listener)
+
+
+def _attach_driver_connection(_dbapi_connection: Any, record: Any, _proxy: Any) -> None:
+    from audit_toolkit.attribution.cursors import attach_psycopg
+
+    # SQLAlchemy's transactions and savepoints begin and end in cursors, but for two-phase ones.
+    attach_psycopg(record.driver_connection, sees_all=True)
+
+
+def _forget(connection: Connection, _xid: object) -> None:
+    from audit_toolkit.attribution.cursors import link_of
+
+    driver_connection: Any = connection.connection.driver_connection
+    if link := link_of(driver_connection):
+        link.forget()
+
+
+def _listen_statements(engine: Engine) -> None:
+    _listen(engine, "begin", _begin)
+    _listen(engine, "begin_twophase", _begin)
+    _listen(engine, "before_cursor_execute", _say_before_write)
+
+
+def _begin(connection: Connection, _xid: object = None) -> None:
+    connection.info[_LINK] = Link(sees_all=True)
+
+
+def _say_at_begin(connection: Connection) -> None:
+    if document := current_document():
+        say(connection, document)
+        connection.info[_LINK].said = document
+
+
+def _say_before_write(
+    connection: Connection,
+    _cursor: object,
+    statement: str,
+    _parameters: object,
+    _context: object,
+    _executemany: bool,
+) -> None:
+    # The dialect's own first statements come without `begin`, and write nothing.
+    link: Link | None = connection.info.get(_LINK) if connection.in_transaction() else None
+    if link is None:
+        return
+    document = link.due(statement, new_transaction=False)
+    if document is not None:
+        say(connection, document, before=statement)
+        link.said = document  # our own statement made it unknown
+
+
+def _set_context(document: str) -> Select[tuple[str]]:
+    return select(func.set_config("audit.context", document, True))

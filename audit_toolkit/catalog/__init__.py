@@ -1,0 +1,25 @@
+"""PostgreSQL's catalogues, read into frozen values: one query for each kind of thing."""
+
+from audit_toolkit.catalog.model import Column, Installed, Kind, Relation, Table
+from audit_toolkit.catalog.read import (
+    parse_comment,
+    read_installed,
+    read_relations,
+    read_table,
+    read_trail,
+    resolve,
+)
+
+__all__ = [
+    "Column",
+    "Installed",
+    "Kind",
+    "Relation",
+    "Table",
+    "parse_comment",
+    "read_installed",
+    "read_relations",
+    "read_table",
+    "read_trail",
+    "resolve",
+]

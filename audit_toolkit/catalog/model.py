@@ -1,0 +1,99 @@
+"""What the catalogues say about tables, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from audit_toolkit.names import QualifiedName
+
+
+class Kind(StrEnum):
+    """What a relation is (`pg_class.relkind`)."""
+
+    TABLE = "r"
+    PARTITIONED_TABLE = "p"
+    VIEW = "v"
+    MATERIALIZED_VIEW = "m"
+    FOREIGN_TABLE = "f"
+
+    @property
+    def words(self) -> str:
+        """The kind as people say it: `view`, `materialized view`."""
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """Anything with a table's name, and what decides whether it can be audited."""
+
+    oid: int
+    name: QualifiedName
+    kind: Kind
+    temporary: bool
+    unlogged: bool
+    is_system: bool
+    root: QualifiedName | None
+    """The partitioned table it is a leaf of."""
+    inherits: bool
+    has_children: bool
+    owned: bool
+    """Whether this role is, or inherits from, the owner."""
+    may_trigger: bool
+    search_position: int
+    """Its schema's place on the search_path, from 1; 0 when it is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    type_name: str
+    not_null: bool
+    generated: bool
+    identity: bool
+    key_position: int | None
+    """Place in the primary key, from 0."""
+    type_parts: frozenset[str]
+    """The base types its values are built of; `range:date` for a date inside a range, `foreign` for
+    types that are not PostgreSQL's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table that can be audited."""
+
+    oid: int
+    name: QualifiedName
+    partitioned: bool
+    columns: tuple[Column, ...]
+    leaves: tuple[QualifiedName, ...] = ()
+    """The tables that hold the rows of a partitioned table, at any depth."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns of the primary key, in its order; empty without one."""
+        keyed = [(c.key_position, c.name) for c in self.columns if c.key_position is not None]
+        return tuple(name for _, name in sorted(keyed))
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """Capture of one table as the database has it."""
+
+    function: str
+    table: QualifiedName
+    options: dict[str, Any]
+    hash: str
+    toolkit: str
+    definition: str
+    triggers: tuple[str, ...]
+    """The names of its triggers."""
+    active_triggers: tuple[str, ...]
+    """Those of them that are ENABLE ALWAYS, as all should be."""

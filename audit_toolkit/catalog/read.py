@@ -1,0 +1,154 @@
+"""Read the catalogues: no locks beyond those of a SELECT, one round trip for each kind of thing."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.catalog.model import Column, Installed, Kind, Relation, Table
+from audit_toolkit.connection import fetch
+from audit_toolkit.errors import UnknownTableError
+from audit_toolkit.names import NamePattern, QualifiedName
+from audit_toolkit.templates import query
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+MARKER = "audit-toolkit"
+"""The value of `tool` in the JSON comment of everything that this package made."""
+
+
+def read_relations(connection: Connection) -> list[Relation]:
+    """Every table, view and foreign table of the database, whoever owns it."""
+    return [
+        Relation(
+            oid=row["oid"],
+            name=QualifiedName(row["schema_name"], row["table_name"]),
+            kind=Kind(row["kind"]),
+            temporary=row["persistence"] == "t",
+            unlogged=row["persistence"] == "u",
+            is_system=row["is_system"],
+            root=QualifiedName(row["root_schema"], row["root_name"]) if row["root_name"] else None,
+            inherits=row["inherits"],
+            has_children=row["has_children"],
+            owned=row["owned"],
+            may_trigger=row["may_trigger"],
+            search_position=row["search_position"],
+        )
+        for row in fetch(connection, query("relations"))
+    ]
+
+
+def resolve(text: str, relations: Sequence[Relation]) -> Relation:
+    """The relation that somebody means by `orders`, `public.orders` or `"Wei.rd"."Table"`.
+
+    Case is kept first and folded second, so that `Orders` finds `"Orders"`, else `orders`. A name without
+    schema is looked up along the search_path, then anywhere if only one schema has it.
+    Raises `UnknownTableError` with the nearest names.
+    """
+    pattern = NamePattern.parse(text)
+    for fold in (False, True):
+        found = [relation for relation in relations if pattern.matches(relation.name, fold=fold)]
+        on_path = sorted((r for r in found if r.search_position), key=lambda r: r.search_position)
+        if pattern.schema is None and on_path:
+            return on_path[0]
+        user_found = [r for r in found if not r.is_system] or found
+        if len(user_found) == 1:
+            return user_found[0]
+        if user_found:
+            raise UnknownTableError(
+                f"there are several tables {pattern.name!r}, in other schemas than those of the search_path",
+                hint="name one of " + ", ".join(str(r.name) for r in user_found),
+            )
+    raise UnknownTableError(
+        f"there is no table {text!r} in this database", hint=_nearest(pattern, relations)
+    )
+
+
+def _nearest(pattern: NamePattern, relations: Sequence[Relation]) -> str:
+    ours = [r for r in relations if not r.is_system and r.root is None]
+    spellings = {r.name.name.lower(): r for r in ours} | {f"{r.name}".lower(): r for r in ours}
+    typed = f"{pattern.schema}.{pattern.name}" if pattern.schema else pattern.name
+    close = difflib.get_close_matches(typed.lower(), spellings, n=6, cutoff=0.5)
+    names = list(dict.fromkeys(str(spellings[name].name) for name in close))[:3]
+    if names:
+        return "did you mean " + " or ".join(names) + "?"
+    if ours:
+        return (
+            "the database has "
+            + ", ".join(str(r.name) for r in ours[:5])
+            + (", …" if len(ours) > 5 else "")
+        )
+    return "the database has no tables: is this the right one?"
+
+
+def read_table(connection: Connection, relation: Relation) -> Table:
+    """The columns, the key and the leaves of a table."""
+    rows = fetch(connection, query("columns"), {"table": relation.oid})
+    partitioned = relation.kind is Kind.PARTITIONED_TABLE
+    leaves = (
+        fetch(connection, query("table_leaves"), {"table": relation.oid}) if partitioned else []
+    )
+    return Table(
+        oid=relation.oid,
+        name=relation.name,
+        partitioned=partitioned,
+        leaves=tuple(QualifiedName(row["schema_name"], row["table_name"]) for row in leaves),
+        columns=tuple(
+            Column(
+                name=row["name"],
+                type_name=row["type_name"],
+                not_null=row["not_null"],
+                generated=bool(row["generated"]),
+                identity=bool(row["identity"]),
+                key_position=row["key_position"],
+                type_parts=frozenset(row["type_parts"] or ()),
+            )
+            for row in rows
+        ),
+    )
+
+
+def read_trail(connection: Connection, schema: str) -> dict[str, Any] | None:
+    """What the comment of `logged_actions` records, `{}` when the table is not ours, None without one."""
+    rows = fetch(connection, query("trail"), {"schema": schema})
+    return parse_comment(rows[0]["comment"]) if rows else None
+
+
+def read_installed(connection: Connection, schema: str) -> list[Installed]:
+    """Capture of every audited table, as the database has it."""
+    rows = fetch(connection, query("installed"), {"schema": schema})
+    found = []
+    for _, group in groupby(rows, key=lambda row: row["function_oid"]):
+        triggers = list(group)
+        first, recorded = triggers[0], parse_comment(triggers[0]["comment"])
+        if recorded:
+            found.append(
+                Installed(
+                    function=first["function_name"],
+                    table=QualifiedName(*recorded["table"]),
+                    options=recorded["options"],
+                    hash=recorded["hash"],
+                    toolkit=recorded["version"],
+                    definition=first["function_definition"],
+                    triggers=tuple(t["trigger_name"] for t in triggers if t["trigger_name"]),
+                    active_triggers=tuple(
+                        t["trigger_name"] for t in triggers if t["trigger_state"] == "A"
+                    ),
+                )
+            )
+    return found
+
+
+def parse_comment(comment: str | None) -> dict[str, Any]:
+    """The JSON that this package left in a COMMENT; `{}` for anybody else's."""
+    try:
+        recorded = json.loads(comment or "")
+    except ValueError:
+        return {}
+    return recorded if isinstance(recorded, dict) and recorded.get("tool") == MARKER else {}

@@ -1,0 +1,122 @@
+"""What the catalogues say about the trail and what belongs to it, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.connection import fetch
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.templates import query
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A function of the audit schema."""
+
+    name: str
+    arguments: str
+    body: str
+    security_definer: bool
+    settings: tuple[str, ...]
+    """`search_path=pg_catalog, pg_temp`, as the catalogue spells it."""
+    owner: str
+    comment: str | None
+    granted_to: tuple[str, ...]
+    """Who may execute it, besides its owner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerState:
+    """A trigger that calls a function of the audit schema, or is named like ours."""
+
+    table: QualifiedName
+    name: str
+    state: str
+    """`A` always, `O` not in replica mode, `R` in replica mode only, `D` disabled."""
+    type: int
+    """`pg_trigger.tgtype`: 1 row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate."""
+    function: QualifiedName
+    has_old_table: bool
+    has_new_table: bool
+    is_conditional: bool
+    """Whether it has a WHEN or a column list, as ours never do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailTable:
+    """A table of the audit schema."""
+
+    name: str
+    is_leaf: bool
+    owner: str
+    owner_is_superuser: bool
+    comment: str | None
+    granted: tuple[str, ...]
+    """`somebody select`, for everybody but the owner."""
+    guarded: bool
+    """Whether UPDATE, DELETE and TRUNCATE of it are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailObjects:
+    """All that belongs to a trail."""
+
+    schema: str
+    tables: tuple[TrailTable, ...]
+    functions: tuple[Function, ...]
+    triggers: tuple[TriggerState, ...]
+
+
+def read_trail_objects(connection: Connection, schema: str) -> TrailObjects:
+    """The tables, functions and triggers of a trail, in three round trips; any role may read them."""
+    parameters = {"schema": schema}
+    return TrailObjects(
+        schema=schema,
+        tables=tuple(map(_table, fetch(connection, query("trail_tables"), parameters))),
+        functions=tuple(map(_function, fetch(connection, query("functions"), parameters))),
+        triggers=tuple(map(_trigger, fetch(connection, query("triggers"), parameters))),
+    )
+
+
+def _table(row: dict[str, Any]) -> TrailTable:
+    return TrailTable(
+        name=row["name"],
+        is_leaf=row["is_leaf"],
+        owner=row["owner"],
+        owner_is_superuser=row["owner_is_superuser"],
+        comment=row["comment"],
+        granted=tuple(row["granted"]),
+        guarded=row["guarded"],
+    )
+
+
+def _function(row: dict[str, Any]) -> Function:
+    return Function(
+        name=row["name"],
+        arguments=row["arguments"],
+        body=row["body"],
+        security_definer=row["security_definer"],
+        settings=tuple(row["settings"]),
+        owner=row["owner"],
+        comment=row["comment"],
+        granted_to=tuple(row["granted_to"]),
+    )
+
+
+def _trigger(row: dict[str, Any]) -> TriggerState:
+    return TriggerState(
+        table=QualifiedName(row["schema_name"], row["table_name"]),
+        name=row["name"],
+        state=row["state"],
+        type=row["type"],
+        function=QualifiedName(row["function_schema"], row["function_name"]),
+        has_old_table=row["has_old_table"],
+        has_new_table=row["has_new_table"],
+        is_conditional=row["is_conditional"],
+    )

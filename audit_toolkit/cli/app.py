@@ -1,0 +1,85 @@
+"""The command `audit`, and the one place where an error becomes text and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+import typer.core
+
+from audit_toolkit.cli import (
+    archive,
+    capture,
+    check,
+    context,
+    demo,
+    grants,
+    indexes,
+    install,
+    maintain,
+    partitions,
+    trail,
+)
+from audit_toolkit.errors import AuditError
+from audit_toolkit.version import __version__
+
+
+class AuditGroup(typer.core.TyperGroup):
+    """Runs a command; what it raises ends as two lines on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that `ctx` names."""
+        try:
+            return super().invoke(ctx)
+        except AuditError as error:
+            print(f"error: {error.message}", file=sys.stderr)
+            if error.hint:
+                print(f"hint: {error.hint}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    name="audit",
+    cls=AuditGroup,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold connection strings
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="The audit trail for PostgreSQL: who changed which row, when, from what to what.",
+    epilog="Exit codes: 0 fine, 1 failed, 2 usage, 3 findings, 4 cannot connect, 5 busy.",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"audit-toolkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+for commands in (
+    install,
+    capture,
+    check,
+    trail,
+    context,
+    partitions,
+    archive,
+    indexes,
+    maintain,
+    grants,
+    demo,
+):
+    commands.add_to(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,184 @@
+"""`audit check`: is the trail on, whole, and what the project says it is?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from audit_toolkit.catalog import Table
+    from audit_toolkit.catalog.trail import TrailObjects
+    from audit_toolkit.install.drift import Finding
+    from audit_toolkit.names import QualifiedName
+
+    Connection = psycopg.Connection[Any]
+
+FINDINGS = 3
+
+
+class FailOn(StrEnum):
+    """From which severity on findings are an exit code."""
+
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add `audit check`."""
+    app.command()(check)
+
+
+def check(
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", "-t", metavar="TABLE", help="Only this table. Repeatable."),
+    ] = None,
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="From which severity on to end with code 3.")
+    ] = FailOn.WARNING,
+    output: OutputFormat = Format.TEXT,
+    audit_schema: TrailSchema = "audit",
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+) -> None:
+    """Compare what the database has with what was installed; exit code 3 when something is off.
+
+    Reads catalogues only: it takes no locks, and a role that may not write can run it, in production too.
+    """
+    with open_database(dsn, config) as connection:
+        findings = _findings(connection, audit_schema, tuple(table or ()))
+    failing = [f for f in findings if fail_on is FailOn.WARNING or f.severity.value == "error"]
+    if output is Format.JSON:
+        print(
+            json.dumps({"ok": not failing, "findings": [f.as_dict() for f in findings]}, indent=2)
+        )
+    else:
+        _print(findings)
+    if failing:
+        raise typer.Exit(FINDINGS)
+
+
+def _findings(connection: Connection, schema: str, names: tuple[str, ...]) -> list[Finding]:
+    from audit_toolkit.catalog.trail import read_trail_objects
+    from audit_toolkit.install.drift import find_drift
+
+    objects = read_trail_objects(connection, schema)
+    tables = _tables(connection, objects, names)
+    found = find_drift(objects, tables, paused=_pauses(connection, objects))
+    if names:
+        wanted = {str(name) for name in tables}
+        return [f for f in found if any(name in f.object for name in wanted)]
+    if not any(finding.kind == "trail_missing" for finding in found):
+        found += [*_partition_findings(connection, schema), *_index_findings(connection, schema)]
+    return sorted(found, key=lambda finding: finding.severity.value)
+
+
+def _tables(
+    connection: Connection, objects: TrailObjects, names: tuple[str, ...]
+) -> Mapping[QualifiedName, Table]:
+    from audit_toolkit.catalog import read_relations, read_table, resolve
+    from audit_toolkit.install.drift import audited_tables
+
+    relations = read_relations(connection)
+    present = {relation.name: relation for relation in relations}
+    wanted = {resolve(name, relations).name for name in names} or set(audited_tables(objects))
+    return {n: read_table(connection, present[n]) for n in wanted if n in present}
+
+
+def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:
+    """Tables whose capture is paused, with the reason; none where the trail may not be read."""
+    from audit_toolkit.connection import fetch, import_psycopg
+    from audit_toolkit.names import QualifiedName
+    from audit_toolkit.templates import render
+
+    # Only triggers that are off make it worth a look into the trail itself.
+    if all(trigger.state == "A" for trigger in objects.triggers):
+        return {}
+    with suppress(import_psycopg().errors.InsufficientPrivilege):
+        rows = fetch(connection, render("trail/pauses", schema=objects.schema))
+        return {
+            QualifiedName(row["schema_name"], row["table_name"]): row["reason"]
+            for row in rows
+            if row["capture"] == "paused"
+        }
+    return {}
+
+
+def _partition_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.install.drift import Finding, Severity
+    from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
+
+    def read() -> Iterable[Finding]:
+        partitions = read_partitions(connection, schema)
+        for found in check_partitions(partitions, Policy(), Thresholds()):
+            # That no maintenance ran yet is for `audit partitions check`: it is no drift.
+            if found.code != "last_success":
+                critical = found.severity.value == "critical"
+                yield Finding(
+                    kind=found.code,
+                    severity=Severity.ERROR if critical else Severity.WARNING,
+                    object=found.object,
+                    detail=found.message,
+                    remedy=found.remedy,
+                )
+
+    yield from _if_permitted(read, "partitions", schema)
+
+
+def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.indexes import Scope, diagnose, read_catalogue
+    from audit_toolkit.indexes import Severity as IndexSeverity
+    from audit_toolkit.install.drift import Finding, Severity
+
+    def read() -> Iterable[Finding]:
+        for found in diagnose(read_catalogue(connection, Scope(schema=schema))):
+            if found.severity is not IndexSeverity.INFO:
+                critical = found.severity is IndexSeverity.CRITICAL
+                yield Finding(
+                    kind=f"index_{found.state.value}",
+                    severity=Severity.ERROR if critical else Severity.WARNING,
+                    object=found.subject,
+                    detail=found.message,
+                    remedy=found.advice or "audit indexes fix",
+                )
+
+    yield from _if_permitted(read, "indexes", schema)
+
+
+def _if_permitted(
+    read: Callable[[], Iterable[Finding]], what: str, schema: str
+) -> Iterator[Finding]:
+    from audit_toolkit.connection import first_line, import_psycopg
+    from audit_toolkit.errors import PermissionDeniedError
+    from audit_toolkit.install.drift import Finding, Severity
+
+    try:
+        yield from list(read())
+    except (PermissionDeniedError, import_psycopg().errors.InsufficientPrivilege) as error:
+        yield Finding(
+            kind="not_checked",
+            severity=Severity.WARNING,
+            object=f"{what} of {schema}.logged_actions",
+            detail=f"this role may not read what is needed: {first_line(error)}",
+            remedy="audit grants --reader ROLE",
+        )
+
+
+def _print(findings: list[Finding]) -> None:
+    from audit_toolkit.cli.output import visible
+
+    for finding in findings:
+        print(f"{finding.severity.value}: {visible(finding.object)}: {visible(finding.detail)}")
+        print(f"  {finding.kind}; remedy: {visible(finding.remedy)}")
+    if not findings:
+        print("all is well: what was installed is there, unchanged and switched on")

@@ -1,0 +1,47 @@
+"""The database that a command is about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.errors import ProjectError
+
+if TYPE_CHECKING:
+    import psycopg
+
+_INI_FILES = (Path("alembic.ini"), Path("migrations/alembic.ini"))
+
+
+@contextmanager
+def open_database(dsn: str | None, config: Path | None) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the database of `--dsn`, the environment, or the project of `--config`.
+
+    Raises `ProjectError` for a project that is there and cannot be read: any other database than
+    its own would be the wrong one.
+    """
+    from audit_toolkit.connection import connect
+
+    with connect(find_address(dsn, config)) as connection:
+        yield connection
+
+
+def find_address(dsn: str | None, config: Path | None) -> str:
+    """The address of that database; empty for what libpq's environment says."""
+    from audit_toolkit.connection import choose_dsn
+
+    return choose_dsn(dsn) or choose_dsn(None, project_url=_project_url(config))
+
+
+def _project_url(config: Path | None) -> str | None:
+    from audit_toolkit.migrations.project import find_project
+
+    try:
+        return find_project(config).static_url
+    except ProjectError:
+        if config or "ALEMBIC_CONFIG" in os.environ or any(ini.is_file() for ini in _INI_FILES):
+            raise
+        return None  # no project: libpq's environment decides

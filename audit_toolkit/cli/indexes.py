@@ -1,0 +1,297 @@
+"""`audit indexes`: which are broken and why, how to mend them, new ones without blocking a write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audit_toolkit.cli.database import find_address, open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+
+    from audit_toolkit.indexes import Listener, Scope
+    from audit_toolkit.plan import Plan, Step
+
+FINDINGS = 3
+
+
+class CheckFormat(StrEnum):
+    """How `check` prints."""
+
+    TEXT = "text"
+    JSON = "json"
+    NAGIOS = "nagios"
+    PROMETHEUS = "prometheus"
+
+
+class FailOn(StrEnum):
+    """From which severity on findings are an exit code."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class UnfinishedChoice(StrEnum):
+    """What becomes of an index that a create or a drop left behind."""
+
+    LEAVE = "leave"
+    REBUILD = "rebuild"
+    DROP = "drop"
+
+
+All = Annotated[bool, typer.Option("--all", help="Every schema of the database.")]
+Schema = Annotated[
+    str | None, typer.Option(help="One schema. Without it: that of the trail.", show_default=False)
+]
+Tables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table", metavar="TABLE", help="One table with all its leaves; may be repeated."
+    ),
+]
+Sql = Annotated[bool, typer.Option("--sql", help="Print it as a script for psql; change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+LockTimeout = Annotated[
+    str,
+    typer.Option(help="The longest that a write may wait for a step, before it is tried again."),
+]
+StatementTimeout = Annotated[
+    str, typer.Option(help="The longest that one build may take; it makes nobody wait.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add `audit indexes`."""
+    group = typer.Typer(
+        name="indexes",
+        no_args_is_help=True,
+        help="Indexes: which are broken and why, how to mend them, new ones without blocking a write.",
+    )
+    for command in (check, fix, create, progress):
+        group.command()(command)
+    app.add_typer(group)
+
+
+def check(
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+    schema: Schema = None,
+    table: Tables = None,
+    everything: All = False,
+    unused_after: Annotated[
+        float,
+        typer.Option(metavar="DAYS", help="Call an index unused after so long without a scan."),
+    ] = 30,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="From which severity on the exit code is 3.")
+    ] = FailOn.WARNING,
+    output: Annotated[
+        CheckFormat, typer.Option("--format", help="How to print.")
+    ] = CheckFormat.TEXT,
+) -> None:
+    """Find invalid, unfinished, missing, duplicate and unused indexes, with the cause and the remedy.
+
+    An index that is being built right now is no finding. Exit code 3 when there are findings; with --format nagios
+    0, 1, 2, 3 as Nagios wants them.
+    """
+    from audit_toolkit.cli import index_view
+    from audit_toolkit.indexes import Report, Severity, diagnose, plan_repairs, read_catalogue
+
+    with index_view.unknown_for_nagios(output is CheckFormat.NAGIOS):
+        with open_database(dsn, config) as connection:
+            catalogue = read_catalogue(connection, _scope(audit_schema, schema, table, everything))
+        findings = diagnose(catalogue, unused_after=unused_after)
+    report = Report(repairs=plan_repairs(findings, catalogue), total=len(catalogue.indexes))
+    match output:
+        case CheckFormat.NAGIOS:
+            print(report.as_nagios())
+            raise typer.Exit(report.nagios_code)
+        case CheckFormat.PROMETHEUS:
+            print(report.as_prometheus(), end="")
+        case CheckFormat.JSON:
+            print(json.dumps(report.as_dict(), indent=2))
+        case _:
+            print(report.as_text())
+    if report.reaches(Severity(fail_on.value)):
+        raise typer.Exit(FINDINGS)
+
+
+def fix(
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+    schema: Schema = None,
+    table: Tables = None,
+    everything: All = False,
+    unfinished: Annotated[
+        UnfinishedChoice,
+        typer.Option(help="An index that a failed create or a cancelled drop left: which was it?"),
+    ] = UnfinishedChoice.LEAVE,
+    sql: Sql = False,
+    dry_run: DryRun = False,
+    lock_timeout: LockTimeout = "3s",
+    statement_timeout: StatementTimeout = "1h",
+    output: OutputFormat = Format.TEXT,
+) -> None:
+    """Mend what `check` finds, while reads and writes go on; run it again after any failure.
+
+    Nothing that a constraint relies on is ever dropped. Exit code 3 when something remains that needs a decision.
+    """
+    from audit_toolkit.cli import index_view
+    from audit_toolkit.indexes import (
+        Report,
+        Severity,
+        Timeouts,
+        Unfinished,
+        diagnose,
+        plan_repairs,
+        read_catalogue,
+        refuse_while_building,
+        repair,
+    )  # fmt: skip
+
+    scope = _scope(audit_schema, schema, table, everything)
+    timeouts = Timeouts(lock=lock_timeout, statement=statement_timeout)
+    choice = Unfinished(unfinished.value)
+    address = find_address(dsn, config)
+    with _alone(address, audit_schema, needed=not (sql or dry_run)) as connection:
+        catalogue = read_catalogue(connection, scope)
+        findings = diagnose(catalogue, unused_after=float("inf"))
+        repairs = plan_repairs(findings, catalogue, choice)
+        plan = timeouts.plan([step for each in repairs for step in each.steps])
+        if sql or dry_run:
+            _show(plan, sql=sql, output=output)
+            return
+        refuse_while_building(findings)
+        failures = repair(repairs, connection, timeouts, _listener())
+        catalogue = read_catalogue(connection, scope)
+        left = plan_repairs(diagnose(catalogue, unused_after=float("inf")), catalogue, choice)
+    report = Report(repairs=left, total=len(catalogue.indexes))
+    index_view.print_outcome(plan, failures, report, as_json=output is Format.JSON)
+    if failures:
+        # Busy only where waiting is all it takes.
+        raise typer.Exit(min(failure.error.exit_code for failure in failures))
+    if report.reaches(Severity.WARNING):
+        raise typer.Exit(FINDINGS)
+
+
+def create(
+    statement: Annotated[
+        str,
+        typer.Argument(
+            metavar="SQL", help="'create index NAME on TABLE (…)', as for psql; any kind of index."
+        ),
+    ],
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+    sql: Sql = False,
+    dry_run: DryRun = False,
+    lock_timeout: LockTimeout = "3s",
+    statement_timeout: StatementTimeout = "1h",
+    output: OutputFormat = Format.TEXT,
+) -> None:
+    """Create an index on a table and every leaf of it, while reads and writes go on.
+
+    The partitioned table declares it, each leaf builds it CONCURRENTLY and is attached. Indexes of the same
+    definition that leaves have already are taken over. After a failure, run the same command: it goes on from there.
+    """
+    from audit_toolkit.indexes import IndexRequest, Timeouts, missing_steps
+    from audit_toolkit.indexes import create as create_index
+
+    request = IndexRequest.parse(statement)
+    timeouts = Timeouts(lock=lock_timeout, statement=statement_timeout)
+    with _alone(find_address(dsn, config), audit_schema, needed=not (sql or dry_run)) as connection:
+        if sql or dry_run:
+            _show(timeouts.plan(missing_steps(request, connection)[2]), sql=sql, output=output)
+            return
+        number = create_index(request, connection, timeouts, _listener())
+    if output is Format.JSON:
+        print(json.dumps({"index": request.name, "steps": number, "valid": True}))
+    else:
+        print(f"{request.name} is valid on every leaf" + ("" if number else ", and was before"))
+
+
+def progress(
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    watch: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How often a live view looks again.")
+    ] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one view and end.")] = False,
+    output: OutputFormat = Format.TEXT,
+) -> None:
+    """Show the builds that are running: phase, per cent, rate, and which session they wait for.
+
+    Live on a terminal until nothing runs; elsewhere, and as JSON, one view.
+    """
+    from audit_toolkit.cli import index_view
+    from audit_toolkit.indexes import read_builds
+
+    with open_database(dsn, config) as connection:
+        builds = read_builds(connection)
+        if output is Format.JSON:
+            print(json.dumps({"builds": [build.as_dict() for build in builds]}, indent=2))
+        elif once or not sys.stdout.isatty():
+            index_view.print_builds(builds)
+        else:
+            index_view.watch_builds(lambda: read_builds(connection), watch)
+
+
+def _scope(
+    audit_schema: str, schema: str | None, tables: list[str] | None, everything: bool
+) -> Scope:
+    from audit_toolkit.errors import UsageError
+    from audit_toolkit.indexes import Scope
+
+    if (schema is not None) + bool(tables) + everything > 1:
+        raise UsageError(
+            "--all, --schema and --table exclude each other", hint="use one of them, or none"
+        )
+    if tables:
+        return Scope(tables=tuple(tables))
+    return Scope(everything=True) if everything else Scope(schema=schema or audit_schema)
+
+
+@contextmanager
+def _alone(address: str, schema: str, *, needed: bool) -> Iterator[psycopg.Connection[Any]]:
+    """A connection; where something is to be changed, no other run of the toolkit is under way."""
+    from contextlib import nullcontext
+
+    from audit_toolkit.connection import connect
+    from audit_toolkit.plan import single_flight
+
+    with (
+        single_flight(address, schema) if needed else nullcontext(),
+        connect(address, purpose="indexes") as connection,
+    ):
+        yield connection
+
+
+def _show(plan: Plan, *, sql: bool, output: Format) -> None:
+    from audit_toolkit.cli import index_view
+
+    index_view.print_plan(plan, sql=sql, as_json=output is Format.JSON)
+
+
+def _listener() -> Listener:
+    from audit_toolkit.indexes import Listener
+
+    def say(step: Step) -> None:
+        print(f"{step.why} …", file=sys.stderr)
+
+    def again(attempt: int, message: str) -> None:
+        print(f"  attempt {attempt}: {message}; trying again", file=sys.stderr)
+
+    return Listener(on_step=say, on_retry=again)

@@ -1,0 +1,330 @@
+"""What commands print about events: JSON for programs, a timeline for people.
+
+Values come from whoever could write to the database, so nothing is printed that a terminal would
+obey or an eye would miss: control characters, turns of the reading direction and invisible
+characters are escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TextIO
+
+from audit_toolkit.trail import Action, Event, Subject, exact
+from audit_toolkit.trail.exact import Json
+
+PIPE_WIDTH = 100
+"""Columns of text that goes to a file or to another program."""
+
+_MIN_WIDTH = 40
+_MAX_NAME_WIDTH = 30
+_MAX_NOTE_LINES = 5
+_SHOWN_BEFORE_CHANGE = 12
+
+
+def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) -> int:
+    """Print `{"events": [...]}`, one event a line as they come; how many there were."""
+    file = file or sys.stdout
+    as_text = partial(exact.dumps, ascii_only=not _is_unicode(file.encoding))
+    number = 0
+    file.write('{"events": [')
+    for number, event in enumerate(events, 1):
+        file.write(",\n" if number > 1 else "\n")
+        file.write(visible(as_text(event.as_dict())))
+    file.write("\n]}\n" if number else "]}\n")
+    return number
+
+
+def print_timeline(subject: Subject, events: Iterable[Event], file: TextIO | None = None) -> int:
+    """Print events for people, as they come; how many there were. None: nothing is printed."""
+    timeline = _Timeline(subject, file or sys.stdout)
+    number = 0
+    for number, event in enumerate(events, 1):
+        timeline.print(event, first=number == 1)
+    return number
+
+
+def visible(text: str) -> str:
+    r"""The text with what cannot be seen as escapes, those of JSON: `\n`, `\u001b`, `\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def show_value(value: Json) -> str:
+    """A value of a row in one line: NULL, text as it is, all else as JSON.
+
+    Text is in double quotes where it could be taken for something else (nothing, `null`, a number,
+    JSON) or holds characters that had to be escaped.
+    """
+    if value is None:
+        return "NULL"
+    if isinstance(value, str) and not _is_ambiguous(value):
+        return value
+    return visible(exact.dumps(value))
+
+
+def show_values(old: Json, new: Json) -> tuple[str, str]:
+    """Two values to be compared: of two texts, both are in quotes if one has to be."""
+    texts = isinstance(old, str) and isinstance(new, str)
+    if texts and (_is_ambiguous(old) or _is_ambiguous(new)):
+        return visible(exact.dumps(old)), visible(exact.dumps(new))
+    return show_value(old), show_value(new)
+
+
+def _is_ambiguous(text: str) -> bool:
+    if not text.isprintable() or text != text.strip() or " → " in text:
+        return True
+    if text[:1] in ("", '"', "[", "{") or text.lower() in ("null", "true", "false"):
+        return True
+    try:
+        exact.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signs:
+    event: str
+    bar: str
+    arrow: str
+    dot: str
+    more: str
+
+
+_UNICODE = _Signs(event="●", bar="│", arrow="→", dot="·", more="…")
+_ASCII = _Signs(event="*", bar="|", arrow="->", dot="-", more="...")
+
+_VERBS = {
+    Action.INSERT: ("inserted", "green"),
+    Action.UPDATE: ("updated", "yellow"),
+    Action.DELETE: ("deleted", "red"),
+    Action.TRUNCATE: ("truncated", "bold red"),
+    Action.SNAPSHOT: ("recorded", "cyan"),
+    Action.GAP: ("capture paused or resumed", "bold magenta"),
+}
+
+_Part = tuple[str, str]
+"""Text and its style."""
+_Line = list[_Part]
+
+
+class _Timeline:
+    def __init__(self, subject: Subject, file: TextIO) -> None:
+        from rich.console import Console
+
+        self.subject = subject
+        self.places = {column: place for place, column in enumerate(subject.columns)}
+        # Without a colour system, Rich prints no escape sequence at all.
+        self.console = Console(
+            file=file,
+            color_system=None if os.environ.get("NO_COLOR") else "auto",
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        self.encoding = self.console.encoding
+        self.signs = _UNICODE if _is_unicode(self.encoding) else _ASCII
+        sized = self.console.is_terminal or "COLUMNS" in os.environ
+        self.width = max(self.console.width, _MIN_WIDTH) if sized else PIPE_WIDTH
+
+    def print(self, event: Event, *, first: bool) -> None:
+        if first:
+            self._print([(self._title(), "bold")])
+            self._print([])
+        else:
+            self._print([(self.signs.bar, "dim")])
+        for line in self._headline(event):
+            self._print(line)
+        for note, style in self._notes(event):
+            text = self._cut(note, _MAX_NOTE_LINES * self.width)
+            for part in textwrap.wrap(text, self.width - 2, break_on_hyphens=False):
+                self._print([(f"{self.signs.bar} ", "dim"), (part, style)])
+        for values in self._values(event):
+            self._print([(f"{self.signs.bar}   ", "dim"), *values])
+
+    def _print(self, line: _Line) -> None:
+        from rich.text import Text
+
+        parts = [(self._encodable(text), style) for text, style in line]
+        if self.console.color_system:
+            self.console.print(Text.assemble(*parts), soft_wrap=True)
+        else:  # Rich takes its time also where it has nothing to colour
+            self.console.file.write("".join(text for text, _ in parts) + "\n")
+
+    def _encodable(self, text: str) -> str:
+        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+
+    def _title(self) -> str:
+        key = self.subject.key
+        return str(self.subject.table) if key is None else f"{self.subject.table} {visible(key)}"
+
+    def _headline(self, event: Event) -> Iterator[_Line]:
+        style = _VERBS[event.action][1]
+        line = [
+            (f"{self.signs.event} ", style),
+            (f"{event.action_tstamp:%Y-%m-%d %H:%M:%S} UTC  ", ""),
+            (_verb(event), style),
+        ]
+        if event.row_key not in (None, self.subject.key):
+            line.append((f" {self._cut(visible(str(event.row_key)), _MAX_NAME_WIDTH)}", ""))
+        who = [(" by ", ""), (self._cut(visible(_who(event)), 2 * _MAX_NAME_WIDTH), "bold")]
+        if self.console.is_terminal:
+            who.append((f"  {_ago(datetime.now(UTC) - event.action_tstamp)}", "dim"))
+        if sum(len(text) for text, _ in line + who) <= self.width:
+            yield line + who
+        else:
+            yield line
+            yield [(self.signs.bar, "dim"), *who]
+
+    def _notes(self, event: Event) -> Iterator[_Part]:
+        dot = f" {self.signs.dot} "
+        if (reason := _reason(event)) is not None:
+            yield f"why: {visible(_plain(reason))}", "italic"
+        if event.old_row_key is not None:
+            old, new = visible(event.old_row_key), visible(str(event.row_key))
+            yield f"key: {old} {self.signs.arrow} {new}", "bold"
+        yield visible(dot.join(_facts(event))), "dim"
+        if claims := list(_further_claims(event)):
+            yield f"context: {visible(dot.join(claims))}", "dim"
+        if event.query:
+            yield f"query: {visible(event.query)}", "dim"
+
+    def _values(self, event: Event) -> Iterator[_Line]:
+        match event.action:
+            case Action.TRUNCATE:
+                yield [("every row of the table is gone", "red")]
+            case Action.UPDATE:
+                yield from self._changes(event)
+            case Action.GAP:
+                pass
+            case _:
+                yield from self._row(event)
+
+    def _changes(self, event: Event) -> Iterator[_Line]:
+        changed = event.changed
+        if not changed:
+            yield [("nothing was changed", "dim")]
+        names = self._padded(changed)
+        for column in names:
+            yield from self._change(names[column], *show_values(*changed[column]))
+
+    def _change(self, name: str, old: str, new: str) -> Iterator[_Line]:
+        from rich.cells import cell_len
+
+        arrow = f" {self.signs.arrow} "
+        room = self.width - len("|   ") - cell_len(name)
+        if cell_len(old) + cell_len(new) + len(arrow) <= room:
+            yield [(name, ""), (old, "red"), (arrow, "dim"), (new, "green")]
+        else:
+            old, new = self._focus(old, new, room)
+            yield [(name, ""), (f"- {self._cut(old, room - 2)}", "red")]
+            yield [(" " * cell_len(name), ""), (f"+ {self._cut(new, room - 2)}", "green")]
+
+    def _row(self, event: Event) -> Iterator[_Line]:
+        from rich.cells import cell_len
+
+        row = event.new_row or event.old_row or {}
+        names = self._padded(column for column, value in row.items() if value is not None)
+        for column, name in names.items():
+            room = self.width - len("|   ") - cell_len(name)
+            yield [(name, ""), (self._cut(show_value(row[column]), room), _VERBS[event.action][1])]
+        if nulls := [visible(column) for column in self._in_order(row) if row[column] is None]:
+            yield [(self._cut("NULL in " + ", ".join(nulls), self.width - len("|   ")), "dim")]
+
+    def _padded(self, columns: Iterable[str]) -> dict[str, str]:
+        """The columns in the table's order, and how each is printed in front of its value."""
+        from rich.cells import cell_len, set_cell_size
+
+        names = {c: self._cut(visible(c), _MAX_NAME_WIDTH) for c in self._in_order(columns)}
+        width = max(map(cell_len, names.values()), default=0)
+        return {column: set_cell_size(name, width) + "  " for column, name in names.items()}
+
+    def _in_order(self, columns: Iterable[str]) -> list[str]:
+        # What the table has no longer comes last.
+        return sorted(columns, key=lambda column: self.places.get(column, len(self.places)))
+
+    def _focus(self, old: str, new: str, room: int) -> tuple[str, str]:
+        """Two long texts without most of what they begin with in common."""
+        pairs = enumerate(zip(old, new, strict=False))
+        differing = (place for place, (one, other) in pairs if one != other)
+        same = next(differing, min(len(old), len(new)))
+        start = same - _SHOWN_BEFORE_CHANGE
+        if same < room // 2 or start <= 0:
+            return old, new
+        return self.signs.more + old[start:], self.signs.more + new[start:]
+
+    def _cut(self, text: str, room: int) -> str:
+        """The text, or as much of it as fits together with a note of its length."""
+        from rich.cells import cell_len, set_cell_size
+
+        if len(text) <= 4 * room and cell_len(text) <= room:
+            return text
+        note = f"{self.signs.more} ({len(text)} characters)"
+        return set_cell_size(text[: 4 * room], max(room - cell_len(note), 1)).rstrip() + note
+
+
+def _verb(event: Event) -> str:
+    match event:
+        case Event(action=Action.SNAPSHOT, new_row=None):
+            return "found gone"
+        case Event(action=Action.GAP, new_row={"capture": str(capture)}):
+            return visible(f"capture {capture}")
+    return _VERBS[event.action][0]
+
+
+def _who(event: Event) -> str:
+    return _plain(_claims(event).get("actor") or event.session_user_name)
+
+
+def _reason(event: Event) -> Json:
+    if event.action is Action.GAP:
+        return (event.new_row or {}).get("reason")
+    return _claims(event).get("reason")
+
+
+def _facts(event: Event) -> Iterator[str]:
+    """What the server knows of who it was."""
+    yield f"event {event.event_id}"
+    yield f"transaction {event.transaction_id}"
+    if _claims(event).get("actor"):
+        yield f"login {event.session_user_name}"
+    if event.role_name:
+        yield f"role {event.role_name}"
+    yield from filter(None, (event.application_name, event.client_addr))
+
+
+def _further_claims(event: Event) -> Iterator[str]:
+    for name, value in _claims(event).items():
+        if name not in ("actor", "reason"):
+            yield f"{name} {_plain(value)}"
+
+
+def _claims(event: Event) -> dict[str, Json]:
+    return event.context if isinstance(event.context, dict) else {}
+
+
+def _plain(value: Json) -> str:
+    return value if isinstance(value, str) else exact.dumps(value)
+
+
+_DAYS = {"year": 365.25, "month": 30.44, "week": 7, "day": 1, "hour": 1 / 24, "minute": 1 / 1440}
+
+
+def _ago(age: timedelta) -> str:
+    for unit, days in _DAYS.items():
+        if number := int(age / timedelta(days=days)):
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+def _is_unicode(encoding: str | None) -> bool:
+    return (encoding or "ascii").lower().replace("-", "").startswith("utf")

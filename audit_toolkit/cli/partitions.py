@@ -1,0 +1,317 @@
+"""`audit partitions`: leaves created ahead, detached, kept for a while, dropped, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.rotation import (
+    Rotation,
+    plan_tasks,
+    print_outcomes,
+    print_tasks,
+    rotate,
+    takes_rotation,
+)
+
+if TYPE_CHECKING:
+    from audit_toolkit.partitions import Entry, Finding, Leaf, Partitions, Run, Task, Thresholds
+
+FINDINGS = 3
+
+LeafName = Annotated[
+    str, typer.Argument(metavar="LEAF", help="The leaf, as `audit partitions list` names it.")
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever reads it next year.")]
+
+
+class CheckFormat(StrEnum):
+    """How `check` prints."""
+
+    TEXT = "text"
+    JSON = "json"
+    NAGIOS = "nagios"
+    PROMETHEUS = "prometheus"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add `audit partitions`."""
+    group = typer.Typer(
+        name="partitions",
+        no_args_is_help=True,
+        help="The leaves of the trail: create ahead, detach, archive, drop; no write ever waits for it.",
+    )
+    for command in (plan, run, check, hold, release, attach):
+        group.command()(command)
+    group.command("list")(list_leaves)
+    group.command("convert-default")(convert_default)
+    app.add_typer(group)
+
+
+@takes_rotation
+def plan(
+    rotation: Rotation,
+    sql: Annotated[bool, typer.Option("--sql", help="Print it as a script for psql.")] = False,
+    output: OutputFormat = Format.TEXT,
+) -> None:
+    """Show what `run` would do, as things are now; changes nothing."""
+    with rotation.open() as run:
+        _show_plan(plan_tasks(run), sql=sql, output=output)
+
+
+@takes_rotation
+def run(
+    rotation: Rotation,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be done.")
+    ] = False,
+    output: OutputFormat = Format.TEXT,
+) -> None:
+    """Finish what was interrupted, create ahead, archive, detach, drop. Run it as often as you like.
+
+    Every step commits by itself and none keeps a write waiting for longer than --lock-timeout. One that fails does
+    not stop the others: the exit code is then 1.
+    """
+    from audit_toolkit.partitions import succeeded
+
+    if dry_run:
+        with rotation.open() as run:
+            _show_plan(plan_tasks(run), sql=False, output=output)
+        return
+    with rotation.open_alone() as run:
+        outcomes = rotate(rotation, run)
+    if output is Format.JSON:
+        print(json.dumps({"outcomes": [outcome.as_dict() for outcome in outcomes]}, indent=2))
+    else:
+        print_outcomes(outcomes)
+    if not succeeded(outcomes):
+        raise typer.Exit(1)
+
+
+@takes_rotation
+def check(
+    rotation: Rotation,
+    warning: Annotated[
+        float, typer.Option(metavar="DAYS", help="WARNING below this many days of leaves.")
+    ] = 14,
+    critical: Annotated[float, typer.Option(metavar="DAYS", help="CRITICAL below this many.")] = 3,
+    stale: Annotated[
+        float,
+        typer.Option(
+            metavar="DAYS", help="WARNING when no run succeeded for so long; CRITICAL after 7 days."
+        ),
+    ] = 2,
+    textfile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write Prometheus metrics there, atomically.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        CheckFormat, typer.Option("--format", help="How to print.")
+    ] = CheckFormat.TEXT,
+) -> None:
+    """Tell what is wrong, or soon will be: the horizon, gaps, the tail, interrupted work, leaves that were touched.
+
+    Exit code 3 with findings; with --format nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    """
+    from audit_toolkit.errors import AuditError
+    from audit_toolkit.partitions import Thresholds
+
+    limits = Thresholds(
+        horizon_warning=timedelta(days=warning),
+        horizon_critical=timedelta(days=critical),
+        success_warning=timedelta(days=stale),
+        success_critical=timedelta(days=max(7, stale)),
+    )
+    try:
+        _check(rotation, limits, textfile, output)
+    except AuditError as error:
+        if output is not CheckFormat.NAGIOS:
+            raise
+        print(f"AUDIT_PARTITIONS UNKNOWN - {error.message}".replace("|", "/"))
+        raise typer.Exit(3) from error
+
+
+def hold(
+    leaf: LeafName,
+    reason: Reason,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Keep a leaf, attached or detached, from retention until it is released."""
+    from audit_toolkit.partitions import plan_hold
+
+    with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
+        _do(run, plan_hold(run.read(), leaf, reason))
+
+
+def release(
+    leaf: LeafName,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """End the hold of a leaf."""
+    from audit_toolkit.partitions import plan_release
+
+    with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
+        _do(run, plan_release(run.read(), leaf))
+
+
+def attach(
+    leaf: LeafName,
+    reason: Reason,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Bring a detached leaf back into the trail, and hold it there."""
+    from audit_toolkit.partitions import plan_attach
+
+    with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open_alone() as run:
+        _do(run, plan_attach(run.read(), leaf, reason))
+
+
+@takes_rotation
+def convert_default(
+    rotation: Rotation,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be done.")
+    ] = False,
+) -> None:
+    """Turn a DEFAULT partition into a leaf with bounds, with leaves ahead and a tail behind it; moves no row."""
+    from audit_toolkit.partitions import plan_default
+
+    with rotation.open_alone() as run:
+        task = plan_default(run.connection, run.read(), run.policy)
+        if dry_run:
+            _show_plan((task,), sql=True, output=Format.TEXT)
+        else:
+            _do(run, task)
+
+
+def list_leaves(
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """List the leaves: their bounds, sizes, states, holds and archives."""
+    with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
+        rows = list(_leaf_rows(run.read()))
+    if output is Format.JSON:
+        print(json.dumps({"leaves": rows}, indent=2))
+        return
+    for row in rows:
+        size = f"{row['bytes'] / 2**20:,.1f} MB" if row["bytes"] is not None else ""
+        notes = [f"held: {row['hold_reason']}"] if row["hold_reason"] else []
+        notes += [f"archived: {row['archive']}"] if row["archive"] else []
+        print(
+            f"{row['state']:<10} {row['name']:<36} {row['range']:<52} {size:>12}  {'; '.join(notes)}".rstrip()
+        )
+
+
+def _show_plan(tasks: tuple[Task, ...], *, sql: bool, output: Format) -> None:
+    if output is Format.JSON:
+        print(json.dumps({"tasks": [task.as_dict() for task in tasks]}, indent=2))
+    elif sql:
+        for task in tasks:
+            print(
+                task.plan.as_sql()
+                if not task.deferred
+                else f"-- {task.what}: not now, {task.deferred}\n"
+            )
+    else:
+        print_tasks(tasks)
+
+
+def _check(
+    rotation: Rotation, limits: Thresholds, textfile: Path | None, output: CheckFormat
+) -> None:
+    from audit_toolkit.partitions import check_partitions, monitoring
+
+    with rotation.open() as run:
+        partitions = run.read()
+    findings = check_partitions(partitions, run.policy, limits)
+    metrics = monitoring.prometheus(partitions, findings, run.policy.archived_only)
+    if textfile:
+        monitoring.write_textfile(textfile, metrics)
+    match output:
+        case CheckFormat.NAGIOS:
+            print(monitoring.nagios(partitions, findings, limits))
+            raise typer.Exit(monitoring.nagios_code(findings))
+        case CheckFormat.PROMETHEUS:
+            print(metrics, end="")
+        case CheckFormat.JSON:
+            print(json.dumps(_report(partitions, findings), indent=2))
+        case CheckFormat.TEXT:
+            _print_findings(partitions, findings)
+    if findings:
+        raise typer.Exit(FINDINGS)
+
+
+def _report(partitions: Partitions, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    last = partitions.last_success
+    return {
+        "now": partitions.now.isoformat(),
+        "interval": partitions.interval.value,
+        "horizon_seconds": partitions.horizon.total_seconds(),
+        "last_success": last.isoformat() if last else None,
+        "findings": [finding.as_dict() for finding in findings],
+    }
+
+
+def _print_findings(partitions: Partitions, findings: tuple[Finding, ...]) -> None:
+    days = partitions.horizon / timedelta(days=1)
+    print(f"{len(partitions.bounded)} leaves, a {partitions.interval} each, {days:.1f} days ahead")
+    for finding in findings:
+        print(f"{finding.severity:<8} {finding.object}: {finding.message}")
+        print(f"{'':<8} remedy: {finding.remedy}")
+    if not findings:
+        print("nothing is wrong")
+
+
+def _leaf_rows(partitions: Partitions) -> Any:
+    for leaf in partitions.leaves:
+        entry = partitions.entry(leaf.oid)
+        yield _leaf_row(leaf.name.name, leaf.range, _state(leaf), leaf.bytes, entry)
+    attached = {leaf.oid for leaf in partitions.leaves}
+    for entry in partitions.entries:
+        if entry.oid not in attached and entry.state != "dropped":
+            yield _leaf_row(entry.current_name or entry.name, entry.range, "detached", None, entry)
+    for stray in partitions.strays:
+        yield _leaf_row(stray.name.name, "", "unattached", None, None)
+
+
+def _state(leaf: Leaf) -> str:
+    if leaf.detach_pending:
+        return "detaching"
+    return "default" if leaf.is_default else "tail" if leaf.is_tail else "attached"
+
+
+def _leaf_row(
+    name: str, bounds: str, state: str, size: int | None, entry: Entry | None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "range": bounds,
+        "state": state,
+        "bytes": size,
+        "hold_reason": entry.hold_reason if entry else None,
+        "archive": entry.archive if entry else None,
+    }
+
+
+def _do(run: Run, task: Task) -> None:
+    run.do(task)
+    print(task.what)

@@ -1,0 +1,245 @@
+"""What `audit partitions` and `audit maintain` share: the options of a run, and the run itself."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.config import Interval
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from audit_toolkit.partitions import Entry, Outcome, Policy, Run, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """The options of a run, as typed; `takes_rotation` gives them to a command."""
+
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN",
+            envvar="AUDIT_RETENTION",
+            help="Detach leaves that are older: '24 months', '90 days'. Without it everything stays.",
+            show_default=False,
+        ),
+    ] = None
+    quarantine: Annotated[
+        str, typer.Option(metavar="SPAN", help="How long a detached leaf is kept before the drop.")
+    ] = "7 days"
+    no_drop: Annotated[bool, typer.Option("--no-drop", help="Detach, but never drop.")] = False
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="AUDIT_ARCHIVE",
+            help="Write detached leaves to Parquet there (a folder, s3://, gs://, az://), and drop only "
+            "what was read back and agrees.",
+            show_default=False,
+        ),
+    ] = None
+    interval: Annotated[
+        Interval | None,
+        typer.Option(
+            help="How much time a new leaf holds, from the last one on. Without it: as before.",
+            show_default=False,
+        ),
+    ] = None
+    ahead: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Leaves to keep ahead of now. Without it: 45 days, 12 weeks or 6 months.",
+            show_default=False,
+        ),
+    ] = None
+    blocking_detach: Annotated[
+        bool,
+        typer.Option(
+            "--blocking-detach",
+            help="Beside a DEFAULT partition: detach under a lock, for milliseconds.",
+        ),
+    ] = False
+    lock_timeout: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="How long a step may keep writes waiting before it tries again."
+        ),
+    ] = "2s"
+    statement_timeout: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="How long a step that keeps nobody waiting may take."),
+    ] = "30min"
+    now: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", hidden=True, help="Another clock than the server's, to rehearse."
+        ),
+    ] = None
+    dsn: Dsn = None
+    config: AlembicConfig = None
+    audit_schema: TrailSchema = "audit"
+
+    @property
+    def moment(self) -> datetime | None:
+        """What takes the place of the server's clock."""
+        from audit_toolkit.cli.moments import parse_moment
+
+        return parse_moment(self.now, "--now") if self.now else None
+
+    def policy(self) -> Policy:
+        """The policy they make; raises `UsageError`."""
+        from audit_toolkit.partitions import Policy, Span
+
+        return Policy(
+            interval=self.interval,
+            ahead=self.ahead,
+            retention=Span.parse(self.retention) if self.retention else None,
+            quarantine=Span.parse(self.quarantine),
+            drop=not self.no_drop,
+            archived_only=self.archive is not None,
+            blocking_detach=self.blocking_detach,
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Run]:
+        """A run on the database that the command is about."""
+        from audit_toolkit.cli.database import open_database
+        from audit_toolkit.partitions import Run
+
+        policy, moment = self.policy(), self.moment
+        with open_database(self.dsn, self.config) as connection:
+            yield Run(
+                connection=connection,
+                schema=self.audit_schema,
+                policy=policy,
+                now=lambda: moment,
+                lock_timeout=self.lock_timeout,
+                statement_timeout=self.statement_timeout,
+                on_step=lambda step: _say(f"{step.why} …"),
+                on_retry=lambda number, why: _say(f"attempt {number}: {why}"),
+            )
+
+    @contextmanager
+    def open_alone(self) -> Iterator[Run]:
+        """The same, while no other run goes on; raises `BusyError` when one does."""
+        from audit_toolkit.cli.database import find_address
+        from audit_toolkit.plan import single_flight
+
+        address = find_address(self.dsn, self.config)
+        with single_flight(address, self.audit_schema), self.open() as run:
+            yield run
+
+
+def takes_rotation(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Rotation`, which it takes as its first parameter."""
+    names = [field.name for field in fields(Rotation)]
+    hints = get_type_hints(Rotation, include_extras=True)
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(Rotation)
+    ]
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        rotation = Rotation(**{name: values.pop(name) for name in names})
+        command(rotation, **values)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_options
+
+
+def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
+    """All stages: finish, create, archive, detach, drop. What fails is an outcome like any other."""
+    from audit_toolkit.partitions import Stage, is_standby
+
+    if is_standby(run.connection):
+        _say("the server is a standby: nothing to do here")
+        return []
+    run.stage(Stage.FINALIZE)
+    run.stage(Stage.CREATE)
+    if rotation.archive:
+        archive_stage(rotation, run)
+    run.stage(Stage.DETACH)
+    if any(entry.archive for entry in run.read().entries):
+        from audit_toolkit.archive import archive_gate
+
+        run.gate = archive_gate(run)
+    run.stage(Stage.DROP)
+    run.finished("partitions", run.outcomes)
+    return run.outcomes
+
+
+def archive_stage(rotation: Rotation, run: Run, *, again: bool = False) -> list[Outcome]:
+    """Archive what is detached; a store that cannot be reached is an outcome too."""
+    from audit_toolkit.archive import Store, archive_all
+
+    store = Store.open(rotation.archive or "")
+    with _counter() as progress:
+        return archive_all(run, store, again=again, progress=progress)
+
+
+@contextmanager
+def _counter() -> Iterator[Callable[[Entry], Callable[[int], None]]]:
+    """Counts events on stderr where somebody looks: once as they are written, once as they are read back."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} events"))
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
+
+        def bar(entry: Entry) -> Callable[[int], None]:
+            task = bars.add_task(entry.name, total=None)
+            return lambda events: bars.advance(task, events)
+
+        yield bar
+
+
+def plan_tasks(run: Run) -> tuple[Task, ...]:
+    """What a run would do, as things are now, with the timeouts of this one."""
+    from audit_toolkit.partitions import plan_partitions
+
+    return tuple(run.timed(task) for task in plan_partitions(run.read(), run.policy))
+
+
+def print_outcomes(outcomes: list[Outcome]) -> None:
+    """A line for each outcome, for people."""
+    for outcome in outcomes:
+        print(f"{outcome.result:<9} {outcome.stage:<9} {outcome.what}")
+        for note in filter(None, (outcome.message, outcome.hint)):
+            print(f"{'':<19} {note}")
+    if not outcomes:
+        print("nothing to do")
+
+
+def print_tasks(tasks: tuple[Task, ...]) -> None:
+    """A line for each task, for people."""
+    for task in tasks:
+        print(f"{task.stage:<9} {task.what}")
+        if task.deferred:
+            print(f"{'':<9} not now: {task.deferred}")
+    if not tasks:
+        print("nothing to do")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

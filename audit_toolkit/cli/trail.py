@@ -1,0 +1,130 @@
+"""`audit history`: what the trail knows of a table or of one of its rows."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit_toolkit.cli import moments
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from audit_toolkit.trail import Action, Event, Subject
+
+TABLE_LIMIT = 100
+"""How many events of a whole table are printed as text when nobody says how many."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add `audit history`."""
+    app.command()(history)
+
+
+def history(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="The table, also one that was dropped.")
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY",
+            help="The primary key of one row: a value for each column, or one JSON array; behind "
+            "-- if it begins with a dash. Without it: the whole table.",
+            show_default=False,
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help=f"Only events from then on: {moments.HELP}.", show_default=False
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only events before then.", show_default=False),
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ACTION",
+            help="Only events of this kind: insert, update, delete, truncate, snapshot or gap, or "
+            "its first letter. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Only the newest N events, 0 for all. Without it: all, but no more than "
+            f"{TABLE_LIMIT} of a whole table as text.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Show who changed a table or a row, when, and from what to what; the oldest event first.
+
+    A row's history goes on where an update changed its key. All times are UTC.
+    """
+    from audit_toolkit.cli.database import open_database
+    from audit_toolkit.trail import Filter, find_subject, stream_events
+
+    cut = limit is None and not key and output is Format.TEXT
+    wanted = Filter(
+        since=moments.parse_moment(since, "--since") if since is not None else None,
+        until=moments.parse_moment(until, "--until") if until is not None else None,
+        actions=frozenset(_parse_action(text) for text in action or ()),
+        limit=TABLE_LIMIT if cut else limit or None,
+    )
+    with open_database(dsn, config) as connection:
+        subject = find_subject(connection, table, tuple(key) if key else None, schema=audit_schema)
+        with closing(stream_events(connection, subject, wanted)) as events:
+            number = _print(subject, events, output)
+    if not number:
+        _note(_nothing_found(subject))
+    elif cut and number == TABLE_LIMIT:
+        _note(f"these are the newest {TABLE_LIMIT} events of the table; --limit 0 shows all")
+
+
+def _parse_action(text: str) -> Action:
+    from audit_toolkit.trail import Action
+
+    for action in Action:
+        if text.upper() in (action.name, action.value):
+            return action
+    raise UsageError(
+        f"--action: {text!a} is no kind of event",
+        hint="choose one of " + ", ".join(action.name.lower() for action in Action),
+    )
+
+
+def _print(subject: Subject, events: Iterator[Event], output: Format) -> int:
+    from audit_toolkit.cli.output import print_events_as_json, print_timeline
+
+    if output is Format.JSON:
+        return print_events_as_json(events)
+    return print_timeline(subject, events)
+
+
+def _nothing_found(subject: Subject) -> str:
+    from audit_toolkit.cli.output import visible
+
+    row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
+    if subject.known:
+        return f"{row} has events, but none that was asked for"
+    return f"the trail has no events of {row}: it has not changed since capture began"
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)

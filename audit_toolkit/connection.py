@@ -1,0 +1,194 @@
+"""Connections: which database, how to reach it, and what its refusals mean.
+
+Maintenance and installation speak psycopg 3 only. The address may come in any spelling that libpq,
+SQLAlchemy or a hosting provider uses; passwords never reach a message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.errors import (
+    AuditError,
+    BusyError,
+    ConnectError,
+    MissingExtraError,
+    PermissionDeniedError,
+    UsageError,
+)
+from audit_toolkit.server import Server
+
+if TYPE_CHECKING:
+    import psycopg
+
+DSN_VARIABLES = ("AUDIT_DATABASE_URL", "DATABASE_URL")
+
+# So that text which the catalogue prints (bounds, definitions) reads the same for every session.
+_SESSION_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "client_encoding": "utf8",
+}
+
+
+def normalise_dsn(dsn: str) -> str:
+    """A connection string for libpq from any usual spelling.
+
+    `postgres://`, `postgresql+asyncpg://` (the driver is dropped) and `host=… dbname=…` all work.
+    Raises `UsageError` for the address of another kind of database.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9.]*)(?:\+[A-Za-z0-9_]+)?://", dsn)
+    if not scheme:
+        if dsn.strip() and "=" not in dsn:
+            raise UsageError(
+                "the database address is neither a URL nor a list of keywords",
+                hint="write postgresql://user@host/database, or host=… dbname=…",
+            )
+        return dsn
+    if scheme[1].lower() not in ("postgres", "postgresql"):
+        raise UsageError(
+            f"the database address is for {scheme[1]!r}, not for PostgreSQL",
+            hint="write postgresql://user@host/database",
+        )
+    return _without_driver_options("postgresql://" + dsn[scheme.end() :])
+
+
+def _without_driver_options(url: str) -> str:
+    # Query parameters that only a Python driver understands make libpq refuse the whole URL.
+    address, question, options = url.partition("?")
+    if not question:
+        return url
+    kept = [
+        option.replace("ssl=", "sslmode=", 1) if option.startswith("ssl=") else option
+        for option in options.split("&")
+        if not option.startswith(
+            ("async_fallback=", "prepared_statement_cache_size=", "statement_cache_size=")
+        )
+    ]
+    return f"{address}?{'&'.join(kept)}" if kept else address
+
+
+def choose_dsn(option: str | None, *, project_url: str | None = None) -> str:
+    """The first address that is set: the option, the environment, the Alembic project, libpq's own.
+
+    An empty string means libpq's environment (`PGHOST`, `PGSERVICE`, …).
+    """
+    candidates = [option, *(os.environ.get(name) for name in DSN_VARIABLES), project_url]
+    return next((normalise_dsn(dsn) for dsn in candidates if dsn), "")
+
+
+@contextmanager
+def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psycopg.Connection[Any]]:
+    """An autocommit connection whose session prints catalogue text in one way (UTC, ISO dates).
+
+    Raises `ConnectError` when the server cannot be reached, and turns refusals of what runs inside the
+    block into `PermissionDeniedError` and `BusyError`.
+    """
+    psycopg = import_psycopg()
+    try:
+        connection = psycopg.connect(
+            dsn,
+            autocommit=True,
+            fallback_application_name=f"audit-toolkit/{purpose}",
+            connect_timeout=10,
+            **options,
+        )
+    except psycopg.ProgrammingError as error:
+        raise UsageError(
+            f"the database address cannot be read: {first_line(error)}",
+            hint="write postgresql://user@host/database, or host=… dbname=…",
+        ) from None
+    except psycopg.OperationalError as error:
+        raise ConnectError(
+            f"cannot connect: {describe_failure(error)}", hint=_CONNECT_HINT
+        ) from None
+    try:
+        with connection, translated_errors():
+            prepare_session(connection)
+            Server(connection.info.server_version).require_supported()
+            yield connection
+    except psycopg.OperationalError as error:
+        if error.sqlstate is None or error.sqlstate.startswith("57P"):
+            raise ConnectError(
+                f"the connection was lost: {first_line(error)}", hint=_CONNECT_HINT
+            ) from error
+        raise AuditError(first_line(error)) from error
+
+
+_CONNECT_HINT = (
+    "set --dsn or AUDIT_DATABASE_URL (or DATABASE_URL, sqlalchemy.url of alembic.ini, PGHOST …) "
+    "to a running server: postgresql://user@host/database"
+)
+
+
+def prepare_session(connection: psycopg.Connection[Any]) -> None:
+    """Pin what decides how the server prints values; one round trip."""
+    calls = ", ".join(["set_config(%s, %s, false)"] * len(_SESSION_SETTINGS))
+    values = [part for setting in _SESSION_SETTINGS.items() for part in setting]
+    connection.execute("select " + calls, values)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn the server's refusals (no privilege, no lock in time) into errors of this package."""
+    errors = import_psycopg().errors
+    try:
+        yield
+    except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+        raise BusyError(
+            f"a lock was not to be had in time: {first_line(error)}",
+            hint="nothing was changed; a long transaction holds the table (see pg_stat_activity): try again later",
+        ) from error
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
+        raise PermissionDeniedError(
+            f"the server refused: {first_line(error)}",
+            hint="connect as the owner of the table, or as a role that was granted what is missing",
+        ) from error
+
+
+def fetch(
+    connection: psycopg.Connection[Any], query: str, parameters: Mapping[str, object] | None = None
+) -> list[dict[str, Any]]:
+    """All rows of one of our queries, as dicts."""
+    from psycopg.rows import dict_row
+
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
+def first_line(error: Exception) -> str:
+    """The server's message without its context lines."""
+    diag = getattr(error, "diag", None)
+    message = diag.message_primary if diag is not None and diag.message_primary else str(error)
+    return message.strip().splitlines()[0] if message.strip() else type(error).__name__
+
+
+def describe_failure(error: Exception) -> str:
+    """Why a connection failed: the last reason libpq names, which is the one about the address in use."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = [
+        line
+        for line in lines
+        if "failed:" in line or "error" in line.lower() or "could not" in line
+    ]
+    return (reasons or lines or ["no reason given"])[-1].removeprefix("- ")
+
+
+def import_psycopg() -> Any:
+    """psycopg, or a `MissingExtraError` that says how to get libpq."""
+    try:
+        import psycopg
+        import psycopg.errors
+    except ImportError as error:
+        raise MissingExtraError(
+            "psycopg found no libpq on this machine",
+            hint="pip install 'audit-toolkit[binary]', or install your system's libpq package",
+        ) from error
+    return psycopg

@@ -1,0 +1,1 @@
+"""A throwaway PostgreSQL, for `audit demo` and for the tests."""

@@ -1,0 +1,128 @@
+"""The story that `audit demo` tells: a shop gets an audit trail, and somebody asks what happened.
+
+Every step runs, in a project of its own, the command that it prints.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit_toolkit.connection import connect
+from audit_toolkit.demo.binaries import psql_path
+from audit_toolkit.demo.cluster import Cluster
+from audit_toolkit.errors import AuditError
+
+SHOP = Path(__file__).parent / "shop"
+
+LOOK = (
+    "select event_id, action, row_key, context ->> 'actor' as actor,"
+    " old_row ->> 'total' as old_total, new_row ->> 'total' as new_total"
+    " from audit.logged_actions order by event_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A sentence, the command that shows it, and how that command is run here."""
+
+    sentence: str
+    shown: str
+    command: tuple[str, ...]
+
+
+def make_shop(directory: Path) -> None:
+    """Put the sample project (models, a script) into an empty directory."""
+    for file in ("models.py", "day.py"):
+        shutil.copy(SHOP / file, directory / file)
+
+
+def add_revisions(directory: Path) -> None:
+    """Put the shop's own three revisions into its Alembic project."""
+    for file in sorted((SHOP / "versions").glob("*.py")):
+        shutil.copy(file, directory / "migrations" / "versions" / file.name)
+
+
+def chapters(cluster: Cluster) -> list[Chapter]:
+    """The story, in order; a look with psql is left out where there is no psql."""
+    audit = (sys.executable, "-m", "audit_toolkit")
+    alembic = (sys.executable, "-m", "alembic")
+    told = [
+        Chapter(
+            "A shop with three migrations of its own.",
+            "alembic upgrade head",
+            (*alembic, "upgrade", "head"),
+        ),
+        Chapter(
+            "The table orders gets an audit trail, as two ordinary migrations.",
+            "audit install --table orders --upgrade",
+            (*audit, "install", "--table", "orders", "--upgrade"),
+        ),
+        Chapter(
+            "A day passes: a customer orders and pays, support corrects an order by hand.",
+            "python day.py",
+            (sys.executable, "day.py"),
+        ),
+        Chapter(
+            "Who changed order 1, when, from what to what?",
+            "audit history orders 1",
+            (*audit, "history", "orders", "1"),
+        ),
+    ]
+    if psql := psql_path(cluster.bin_dir):
+        told.append(
+            Chapter(
+                "The trail is one ordinary table.",
+                f'psql "$DATABASE_URL" -c "{LOOK}"',
+                (str(psql), "-X", "-P", "pager=off", cluster.dsn("shop"), "-c", LOOK),
+            )
+        )
+    return told
+
+
+def tell(cluster: Cluster, directory: Path, say: Callable[[str], None]) -> None:
+    """Tell the whole story on a running server, in an empty directory.
+
+    Raises `AuditError` when one of its commands fails; that command has said why.
+    """
+    with connect(cluster.dsn(), purpose="demo") as connection:
+        connection.execute("create database shop")
+    environment = {"DATABASE_URL": cluster.dsn("shop")}
+    make_shop(directory)
+    _run((sys.executable, "-m", "audit_toolkit", "init"), directory, environment, quiet=True)
+    add_revisions(directory)
+    for number, chapter in enumerate(chapters(cluster), 1):
+        say(f"{number}. {chapter.sentence}\n   $ {chapter.shown}\n")
+        _run(chapter.command, directory, environment)
+        say("")
+
+
+def _run(
+    command: tuple[str, ...],
+    directory: Path,
+    environment: Mapping[str, str],
+    *,
+    quiet: bool = False,
+) -> None:
+    sys.stdout.flush()
+    answer = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT,  # what a command says stays where it was said
+        check=False,
+    )
+    if answer.returncode != 0:
+        if quiet:
+            sys.stdout.buffer.write(answer.stdout)
+        raise AuditError(
+            f"a step of the demo failed: {shlex.join(command)}",
+            hint="if the message above does not help, please report it with `audit --version`",
+        )

@@ -1,0 +1,45 @@
+"""Indexes: which are broken and why, how to mend them, and new ones without blocking a write."""
+
+from audit_toolkit.indexes.create import IndexRequest
+from audit_toolkit.indexes.diagnose import diagnose, worst
+from audit_toolkit.indexes.model import Catalogue, Finding, Index, Severity, State
+from audit_toolkit.indexes.progress import Blocker, Build, read_builds
+from audit_toolkit.indexes.read import Scope, read_catalogue
+from audit_toolkit.indexes.repair import Repair, Unfinished, plan_repairs
+from audit_toolkit.indexes.report import Report
+from audit_toolkit.indexes.run import (
+    Failure,
+    Listener,
+    Timeouts,
+    create,
+    missing_steps,
+    refuse_while_building,
+    repair,
+)
+
+__all__ = [
+    "Blocker",
+    "Build",
+    "Catalogue",
+    "Failure",
+    "Finding",
+    "Index",
+    "IndexRequest",
+    "Listener",
+    "Repair",
+    "Report",
+    "Scope",
+    "Severity",
+    "State",
+    "Timeouts",
+    "Unfinished",
+    "create",
+    "diagnose",
+    "missing_steps",
+    "plan_repairs",
+    "read_builds",
+    "read_catalogue",
+    "refuse_while_building",
+    "repair",
+    "worst",
+]

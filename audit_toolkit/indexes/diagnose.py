@@ -1,0 +1,180 @@
+"""What is the matter with the indexes that were read, and why. Pure: no database.
+
+The facts behind each verdict (which flags a cancelled CREATE, REINDEX or DROP leaves behind, in which
+phase) were reproduced on PostgreSQL 15 to 18; `tests/indexes` produces each again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from audit_toolkit.indexes.advice import unneeded
+from audit_toolkit.indexes.coverage import absent, uneven
+from audit_toolkit.indexes.model import Catalogue, Finding, Index, Severity, State
+
+_COPY = re.compile(r"_cc(new|old)\d*$")
+_REPACK = re.compile(r"index_\d+$")
+# CREATE INDEX and REINDEX CONCURRENTLY could corrupt there (BUG #17485, fixed in 14.4).
+_UNSAFE = range(140000, 140004)
+
+
+def diagnose(catalogue: Catalogue, *, unused_after: float = 30) -> list[Finding]:
+    """All findings, the worst first; `unused_after` is in days of statistics."""
+    findings = [
+        *_server(catalogue),
+        *(finding for index in catalogue.indexes for finding in _verdicts(index, catalogue)),
+        *uneven(catalogue),
+        *unneeded(catalogue, unused_after),
+    ]
+    order = list(Severity)
+    return sorted(findings, key=lambda f: (-order.index(f.severity), f.subject))
+
+
+def worst(findings: list[Finding]) -> Severity:
+    """The highest severity among them; `OK` without any."""
+    order = list(Severity)
+    return max((f.severity for f in findings), key=order.index, default=Severity.OK)
+
+
+def original(index: Index, catalogue: Catalogue) -> Index | None:
+    """The index that this one is a copy of: REINDEX CONCURRENTLY names it `…_ccnew` or `…_ccold`."""
+    base = _COPY.sub("", index.name.name)
+    if base == index.name.name:
+        return None
+    same = (
+        i for i in catalogue.on(index.table_oid) if i.oid != index.oid and i.shape == index.shape
+    )
+    # A long name is cut to make room for the suffix.
+    return next(
+        (i for i in same if i.name.name.startswith(base) and not _COPY.search(i.name.name)), None
+    )
+
+
+def _server(catalogue: Catalogue) -> Iterator[Finding]:
+    if catalogue.server_version in _UNSAFE:
+        yield Finding(
+            state=State.UNSAFE_SERVER,
+            severity=Severity.CRITICAL,
+            index=None,
+            subject=f"PostgreSQL 14.{catalogue.server_version % 100}",
+            message="indexes that this server built or rebuilt CONCURRENTLY may lack rows",
+            advice="upgrade to 14.4 or newer, then REINDEX; no index is repaired before",
+        )
+
+
+def _verdicts(index: Index, catalogue: Catalogue) -> Iterator[Finding]:
+    copied = original(index, catalogue)
+    if index.broken and _in_progress(index, catalogue):
+        yield _finding(State.BUILDING, Severity.OK, index, f"session {index.busy_pid} works on it")
+    elif copied is not None:
+        yield _copy(index, copied)
+    elif index.partitioned and not index.valid:
+        yield _parent(index, catalogue)
+    elif index.broken:
+        yield _broken(index, catalogue)
+
+
+def _in_progress(index: Index, catalogue: Catalogue) -> bool:
+    # Of a partitioned index, what is built are the indexes of its leaves.
+    return index.busy_pid is not None or (
+        index.partitioned
+        and any(i.busy_pid for i in catalogue.indexes if i.parent_oid == index.oid)
+    )
+
+
+def _copy(index: Index, copied: Index) -> Finding:
+    state = State.CCOLD if "_ccold" in index.name.name else State.CCNEW
+    if index.valid:
+        message = f"a finished copy of {copied.name}: an interrupted REINDEX was itself rebuilt"
+    elif state is State.CCNEW:
+        message = f"left by an interrupted REINDEX of {copied.name}, which itself is as it was"
+    else:
+        message = f"left by a REINDEX of {copied.name} that had already succeeded"
+    return _finding(state, Severity.WARNING, index, message + _cost(index))
+
+
+def _broken(index: Index, catalogue: Catalogue) -> Finding:
+    parent = catalogue.by_oid.get(index.parent_oid or 0)
+    if parent is not None and parent.valid:
+        return _finding(
+            State.INVALID_UNDER_VALID_PARENT,
+            Severity.CRITICAL,
+            index,
+            f"queries through {parent.name} cannot use it here, yet {parent.name} counts as valid",
+        )
+    state, message, advice = _cause(index)
+    needed = index.protected or index.ready or parent is not None
+    return _finding(
+        state,
+        Severity.CRITICAL if needed and index.live else Severity.WARNING,
+        index,
+        message + _reliance(index, parent) + _cost(index),
+        advice,
+    )
+
+
+def _cause(index: Index) -> tuple[State, str, str]:
+    if index.exclusion:
+        return (
+            State.INVALID_EXCLUSION,
+            "an exclusion constraint that is not enforced for all rows",
+            f"in a maintenance window: REINDEX INDEX {index.name}, which blocks writes",
+        )
+    if _REPACK.fullmatch(index.name.name):
+        return State.REPACK_LEFTOVER, "left by an interrupted pg_repack", ""
+    if not index.live:
+        return State.CANCELLED_DROP, "a DROP INDEX CONCURRENTLY that did not finish", ""
+    if not index.ready:
+        return (
+            State.FAILED_CREATE,
+            "a CREATE INDEX CONCURRENTLY that failed before or while it was built",
+            "",
+        )
+    message = (
+        "a CREATE INDEX CONCURRENTLY that failed while it was validated, or a DROP INDEX CONCURRENTLY "
+        "that was cancelled: the catalogue does not tell which"
+    )
+    advice = "say which: audit indexes fix --unfinished rebuild, or --unfinished drop"
+    return State.UNFINISHED, message, advice
+
+
+def _parent(index: Index, catalogue: Catalogue) -> Finding:
+    reasons = absent(index, catalogue)
+    message = "; ".join(reasons) or "all its leaves are fine, but it was never checked again"
+    return _finding(
+        State.PARENT_INVALID,
+        Severity.CRITICAL if index.constraint else Severity.WARNING,
+        index,
+        f"not valid on the partitioned table: {message}",
+    )
+
+
+def _reliance(index: Index, parent: Index | None) -> str:
+    if index.constraint:
+        return f"; constraint {index.constraint.name} relies on it"
+    if index.replica_identity:
+        return "; it is the replica identity"
+    if parent is not None:
+        return f"; it is a part of {parent.name}"
+    return ""
+
+
+def _cost(index: Index) -> str:
+    size = f"{index.size / 2**20:.1f} MB" if index.size >= 2**20 else f"{index.size // 1024} kB"
+    if index.ready:
+        return f"; every write maintains it, for nothing ({size})"
+    return f"; it takes {size}" if index.size else ""
+
+
+def _finding(
+    state: State, severity: Severity, index: Index, message: str, advice: str = ""
+) -> Finding:
+    return Finding(
+        state=state,
+        severity=severity,
+        index=index,
+        subject=str(index.name),
+        message=message,
+        advice=advice,
+    )

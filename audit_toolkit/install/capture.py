@@ -1,0 +1,333 @@
+"""Capture of one table: its function and triggers, rendered from what is known of the table now."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from audit_toolkit.catalog import Installed, Table
+from audit_toolkit.config import Capture, OnOversize, TableRule, Truncate
+from audit_toolkit.errors import RuleError
+from audit_toolkit.names import QualifiedName, Sql, capture_function
+from audit_toolkit.plan import Plan, Step
+from audit_toolkit.templates import render_statements
+from audit_toolkit.version import __version__
+
+QUERY_LIMIT = 10_000
+"""Characters of the statement that `--capture-query` keeps."""
+
+
+OVERSIZE_BYTES = 16 * 1024 * 1024
+"""With `--on-oversize mark`, values beyond this are recorded by size and hash. JSONB ends at 256 MB for a
+whole row, of which `bytea` takes two for one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """A trigger of ours: `fires` is `after insert`, `referencing` names its transition tables."""
+
+    name: str
+    fires: Sql
+    level: Sql = field(default=Sql("statement"))
+    referencing: Sql | None = None
+
+
+_ROW = Trigger(name="00_audit_row", fires=Sql("after insert or update or delete"), level=Sql("row"))
+_INSERT = Trigger(
+    name="00_audit_insert", fires=Sql("after insert"), referencing=Sql("new table as new_rows")
+)
+_UPDATE = Trigger(
+    name="00_audit_update",
+    fires=Sql("after update"),
+    referencing=Sql("old table as old_rows new table as new_rows"),
+)
+_DELETE = Trigger(
+    name="00_audit_delete", fires=Sql("after delete"), referencing=Sql("old table as old_rows")
+)
+_TRUNCATE = Trigger(name="00_audit_truncate", fires=Sql("after truncate"))
+_TRUNCATE_ROWS = Trigger(name="00_audit_truncate_rows", fires=Sql("before truncate"))
+_TRUNCATE_FORBIDDEN = Trigger(name="00_audit_truncate", fires=Sql("before truncate"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BulkyColumn:
+    name: str
+    cast: Sql
+    is_json: bool
+    is_bytea: bool
+    hidden: bool
+
+
+def _bulky_columns(table: Table, rule: TableRule) -> tuple[_BulkyColumn, ...]:
+    """The columns that can hold what JSON cannot, if the rule is to look at them."""
+    if rule.on_oversize is OnOversize.FAIL:
+        return ()
+    return tuple(
+        _BulkyColumn(
+            name=column.name,
+            cast=Sql("::text" if column.type_name in ("json", "xml") else ""),
+            is_json=column.type_name == "json",
+            is_bytea=column.type_name == "bytea",
+            hidden=column.name in rule.exclude or bool(rule.only and column.name not in rule.only),
+        )
+        for column in table.columns
+        if column.type_name in ("text", "character varying", "bytea", "json", "xml")
+        and column.name not in table.key
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A table together with its rule: everything that rendering needs."""
+
+    table: Table
+    rule: TableRule
+
+    @property
+    def function(self) -> str:
+        """The name of its capture function."""
+        return capture_function(self.table.name)
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """Its triggers, in the order in which they are made."""
+        changes = (_INSERT, _UPDATE, _DELETE) if self.rule.capture is Capture.STATEMENT else (_ROW,)
+        match self.rule.truncate:
+            case Truncate.FORBID:
+                return *changes, _TRUNCATE_FORBIDDEN
+            case Truncate.ROWS if not self.table.partitioned:
+                return *changes, _TRUNCATE_ROWS, _TRUNCATE
+            case _:
+                return *changes, _TRUNCATE
+
+    def values(self, schema: str) -> dict[str, Any]:
+        """What the templates of this table need."""
+        table, rule = self.table, self.rule
+        return {
+            "schema": schema,
+            "table": table.name,
+            "function": self.function,
+            "rule": rule,
+            "key": table.key,
+            "kept": tuple(
+                c.name for c in table.columns if c.name in rule.only or c.name in table.key
+            ),
+            "pruned": bool(rule.exclude or rule.only),
+            "partitioned": table.partitioned,
+            "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
+            "settings": pinned_settings(table),
+            "query_limit": QUERY_LIMIT,
+            "bulky": _bulky_columns(table, rule),
+            "bulky_bytes": OVERSIZE_BYTES,
+            "context_example": json.dumps({rule.require_context: "…"}, ensure_ascii=False),
+        }
+
+    @property
+    def leaf_triggers(self) -> tuple[Trigger, ...]:
+        """The triggers of each leaf of a partitioned table: TRUNCATE triggers are not passed down."""
+        if not self.table.partitioned:
+            return ()
+        return (
+            (_TRUNCATE_FORBIDDEN,) if self.rule.truncate is Truncate.FORBID else (_TRUNCATE_ROWS,)
+        )
+
+
+def check_rule(table: Table, rule: TableRule) -> Target:
+    """The rule as the target of an installation; raises `RuleError` where table and rule do not fit."""
+    for option, columns in (
+        ("exclude", rule.exclude),
+        ("only", rule.only),
+        ("mask", tuple(mask.column for mask in rule.mask)),
+    ):
+        for name in columns:
+            _require_column(table, name, option)
+    for option, hidden in (
+        ("excluded", rule.exclude),
+        ("masked", tuple(m.column for m in rule.mask)),
+    ):
+        if keyed := [name for name in hidden if name in table.key]:
+            raise RuleError(
+                f"column {keyed[0]!r} is part of the primary key of {table.name} and cannot be {option}",
+                hint="the key says which row an event is about; leave it in the trail",
+            )
+    if rule.capture is Capture.STATEMENT and table.partitioned:
+        raise RuleError(
+            f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
+            hint="use --capture row for it",
+        )
+    return Target(table=table, rule=rule)
+
+
+def _require_column(table: Table, name: str, option: str) -> None:
+    if table.column(name):
+        return
+    names = [column.name for column in table.columns]
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    raise RuleError(
+        f"--{option}: {table.name} has no column {name!r}",
+        hint="did you mean " + " or ".join(close) + "?" if close else "it has " + ", ".join(names),
+    )
+
+
+def plan_capture(target: Target, schema: str, *, former_triggers: tuple[str, ...] = ()) -> Plan:
+    """The steps that put capture on a table, or change it to what `target` says.
+
+    `former_triggers` are the names of ours that the table has already: those that the new rule does not
+    use are dropped.
+    """
+    return Plan(
+        steps=(_function_step(target, schema), _trigger_step(target, schema, former_triggers))
+    )
+
+
+def plan_release(table: QualifiedName, schema: str, triggers: tuple[str, ...]) -> Plan:
+    """The steps that take capture off a table; its events stay."""
+    return Plan(steps=(_release_step(table, schema, triggers),))
+
+
+def capture_hash(target: Target, schema: str) -> str:
+    """The SHA-256 of what the rule renders to: equal hashes mean the same function and triggers."""
+    text = "\n".join([*_render_function(target, schema), *_render_triggers(target, schema)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def capture_comment(target: Target, schema: str) -> str:
+    """The comment of the function: JSON that says which table and options it was made for, and its hash."""
+    return json.dumps(
+        {
+            "tool": "audit-toolkit",
+            "version": __version__,
+            "table": [target.table.name.schema, target.table.name.name],
+            "key": list(target.table.key),
+            "options": target.rule.as_dict(),
+            "hash": capture_hash(target, schema),
+        },
+        ensure_ascii=False,
+    )
+
+
+def former_statements(installed: Installed, target: Target, schema: str) -> tuple[str, ...]:
+    """The SQL that puts back what the database has now, `target` being the rule it was made for.
+
+    The function is taken from the catalogue, whatever version of the toolkit made it.
+    """
+    function, triggers = plan_capture(target, schema).steps
+    if capture_hash(target, schema) == installed.hash:
+        return (*function.statements, *triggers.statements)
+    _, *revoked, _ = function.statements
+    recorded = json.dumps(
+        {
+            "tool": "audit-toolkit",
+            "version": installed.toolkit,
+            "table": [installed.table.schema, installed.table.name],
+            "options": installed.options,
+            "hash": installed.hash,
+        },
+        ensure_ascii=False,
+    )
+    comment = render_statements(
+        "triggers/comment", schema=schema, function=installed.function, comment=recorded
+    )
+    return (installed.definition.strip(), *revoked, *comment, *triggers.statements)
+
+
+def _function_step(target: Target, schema: str) -> Step:
+    comment = render_statements(
+        "triggers/comment",
+        schema=schema,
+        function=target.function,
+        comment=capture_comment(target, schema),
+    )
+    return Step(
+        why=f"The function that captures {target.table.name}, which only triggers can run",
+        statements=(*_render_function(target, schema), *comment),
+        undo=tuple(
+            render_statements("triggers/drop_function", schema=schema, function=target.function)
+        ),
+    )
+
+
+def _trigger_step(target: Target, schema: str, former: tuple[str, ...]) -> Step:
+    names = tuple(trigger.name for trigger in target.triggers)
+    unused = tuple(name for name in former if name not in names)
+    return Step(
+        why=f"Its triggers on {target.table.name}",
+        statements=(*_render_drops(target.table.name, unused), *_render_triggers(target, schema)),
+        undo=_render_drops(target.table.name, names),
+        lock="SHARE ROW EXCLUSIVE" if not unused else "ACCESS EXCLUSIVE",
+    )
+
+
+def _release_step(table: QualifiedName, schema: str, triggers: tuple[str, ...]) -> Step:
+    function = render_statements(
+        "triggers/drop_function", schema=schema, function=capture_function(table)
+    )
+    return Step(
+        why=f"Capture of {table} ends; its events stay",
+        statements=(*_render_drops(table, triggers), *function),
+        lock="ACCESS EXCLUSIVE",
+    )
+
+
+def _render_drops(table: QualifiedName, triggers: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(render_statements("triggers/drop_triggers", table=table, triggers=triggers))
+
+
+def _render_triggers(target: Target, schema: str) -> tuple[str, ...]:
+    on_leaves = ((leaf, target.leaf_triggers) for leaf in target.table.leaves)
+    return tuple(
+        statement
+        for table, triggers in ((target.table.name, target.triggers), *on_leaves)
+        for statement in render_statements(
+            "triggers/triggers",
+            schema=schema,
+            table=table,
+            function=target.function,
+            triggers=triggers,
+        )
+    )
+
+
+def _render_function(target: Target, schema: str) -> tuple[str, ...]:
+    rendered = render_statements(
+        f"functions/capture_{target.rule.capture}", **target.values(schema)
+    )
+    return tuple(rendered)
+
+
+# What a session can set that changes how values of a type are printed in JSON.
+_SETTINGS = {
+    "timezone": "UTC",
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "lc_monetary": "C",
+}
+_SETTINGS_OF_TYPES = {
+    "timestamptz": ("timezone",),
+    "interval": ("intervalstyle",),
+    "bytea": ("bytea_output",),
+    "money": ("lc_monetary",),
+    **dict.fromkeys(
+        ("float4", "float8", "point", "line", "lseg", "box", "path", "polygon", "circle"),
+        ("extra_float_digits",),
+    ),
+    # JSON prints dates in ISO form, but ranges print theirs as text.
+    "range:date": ("datestyle",),
+    "range:timestamp": ("datestyle",),
+    "range:timestamptz": ("datestyle", "timezone"),
+    # Types that are not PostgreSQL's own may print by any of them.
+    "foreign": tuple(_SETTINGS),
+}
+
+
+def pinned_settings(table: Table) -> tuple[tuple[str, str], ...]:
+    """The settings that the function of this table pins, because its column types make them matter."""
+    parts = {part for column in table.columns for part in column.type_parts}
+    parts |= {part.removeprefix("range:") for part in parts}
+    wanted = {setting for part in parts for setting in _SETTINGS_OF_TYPES.get(part, ())}
+    return tuple((name, value) for name, value in _SETTINGS.items() if name in wanted)

@@ -1,0 +1,107 @@
+"""Which tables are meant, and whether each can be audited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audit_toolkit.catalog import Kind, Relation, resolve
+from audit_toolkit.errors import PermissionDeniedError, UnsupportedTableError, UsageError
+
+
+def select_tables(
+    relations: Sequence[Relation],
+    names: Sequence[str],
+    *,
+    trail_schema: str,
+    all_of_schema: str | None = None,
+    leave_out: Sequence[str] = (),
+) -> list[Relation]:
+    """The relations to audit, in the order asked for and without repeats.
+
+    With `all_of_schema`, every table of that schema that can be audited, but those of `leave_out`.
+    Raises `UnknownTableError`, `UnsupportedTableError` or `PermissionDeniedError` for a table that was named
+    and cannot be audited.
+    """
+    chosen = [resolve(name, relations) for name in names]
+    for relation in chosen:
+        refuse_unsupported(relation, trail_schema=trail_schema)
+    if all_of_schema is not None:
+        left_out = {
+            resolve(name, [r for r in relations if r.name.schema == all_of_schema])
+            for name in leave_out
+        }
+        chosen += [
+            r for r in _auditable(relations, all_of_schema, trail_schema) if r not in left_out
+        ]
+    return list(dict.fromkeys(chosen))
+
+
+def _auditable(relations: Sequence[Relation], schema: str, trail_schema: str) -> list[Relation]:
+    candidates = [
+        relation
+        for relation in relations
+        if relation.name.schema == schema
+        and relation.name.name != "alembic_version"
+        and why_unsupported(relation, trail_schema=trail_schema) is None
+    ]
+    if not candidates:
+        schemas = sorted(
+            {r.name.schema for r in relations if not r.is_system and r.kind is Kind.TABLE}
+        )
+        raise UsageError(
+            f"the schema {schema!r} has no table that can be audited",
+            hint="schemas with tables: "
+            + (", ".join(schemas) or "none; is this the right database?"),
+        )
+    for relation in candidates:
+        refuse_unsupported(relation, trail_schema=trail_schema)
+    return candidates
+
+
+def refuse_unsupported(relation: Relation, *, trail_schema: str) -> None:
+    """Raise an error that says why `relation` cannot be audited, if it cannot."""
+    if reason := why_unsupported(relation, trail_schema=trail_schema):
+        raise UnsupportedTableError(
+            f"{relation.name} cannot be audited: {reason[0]}", hint=reason[1]
+        )
+    if not relation.may_trigger:
+        raise PermissionDeniedError(
+            f"no permission to put a trigger on {relation.name}",
+            hint=f"connect as the owner of the table, or: grant trigger on {relation.name} to the role you use",
+        )
+    if not relation.owned:
+        raise PermissionDeniedError(
+            f"{relation.name} belongs to another role, and only its owner can enable a trigger always",
+            hint="connect as the owner of the table, or as a member of the owning role",
+        )
+
+
+def why_unsupported(relation: Relation, *, trail_schema: str) -> tuple[str, str] | None:
+    """Why a relation cannot be audited, and what to do instead; None when it can."""
+    if relation.is_system:
+        return "it is one of PostgreSQL's own catalogues", "name a table of your application"
+    if relation.name.schema == trail_schema:
+        return "it belongs to the audit trail itself", "name a table of your application"
+    if relation.temporary:
+        return "it is a temporary table", "audit the table where its rows end up"
+    if relation.kind in (Kind.VIEW, Kind.MATERIALIZED_VIEW):
+        return (
+            f"it is a {relation.kind.words}",
+            "audit the tables below it: a change through a view is captured there",
+        )
+    if relation.kind is Kind.FOREIGN_TABLE:
+        return (
+            "it is a foreign table, whose rows change elsewhere unseen",
+            "audit it in the database it lives in",
+        )
+    if relation.root is not None:
+        return (
+            f"it is a partition of {relation.root}",
+            f"audit {relation.root}: that covers every partition",
+        )
+    if relation.inherits or relation.has_children:
+        return (
+            "it is part of an inheritance tree, where a row may change through another table unseen",
+            "turn the tree into a partitioned table, or audit tables without INHERITS",
+        )
+    return None

@@ -1,0 +1,47 @@
+"""Alembic: the user's project, and the revisions that are written into it."""
+
+from audit_toolkit.migrations.changes import (
+    Change,
+    Former,
+    capture_revision,
+    release_revision,
+    trail_revision,
+)
+from audit_toolkit.migrations.project import Project, find_project, init_project
+from audit_toolkit.migrations.record import State, recorded_state
+from audit_toolkit.migrations.revision import Written, write_revisions
+from audit_toolkit.migrations.source import Revision
+from audit_toolkit.migrations.survey import (
+    Survey,
+    Wish,
+    former_capture,
+    installed_captures,
+    plan_changes,
+    survey,
+    trail_settings,
+)
+from audit_toolkit.migrations.upgrade import upgrade
+
+__all__ = [
+    "Change",
+    "Former",
+    "Project",
+    "Revision",
+    "State",
+    "Survey",
+    "Wish",
+    "Written",
+    "capture_revision",
+    "find_project",
+    "former_capture",
+    "init_project",
+    "installed_captures",
+    "plan_changes",
+    "recorded_state",
+    "release_revision",
+    "survey",
+    "trail_revision",
+    "trail_settings",
+    "upgrade",
+    "write_revisions",
+]

@@ -1,0 +1,197 @@
+"""From what is wanted and what is there to the revisions that lie between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from audit_toolkit.catalog import Installed, Table
+from audit_toolkit.config import TableRule, TrailSettings
+from audit_toolkit.install import Target, plan_capture, plan_release, plan_trail
+from audit_toolkit.install.capture import capture_hash, former_statements
+from audit_toolkit.migrations.record import CaptureRecord, Record, Recorded, constant_name
+from audit_toolkit.migrations.source import Revision, Script
+from audit_toolkit.migrations.wording import flags, listed, meaning, trail_name
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.plan import Plan, Step
+from audit_toolkit.templates import render_statements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Former:
+    """What captures a table now, and the SQL that puts it back."""
+
+    rule: TableRule
+    hash: str
+    triggers: tuple[str, ...]
+    statements: tuple[str, ...]
+    source: str
+    """Where it is from, in words: `revision 3f2a9c`, `the database`."""
+
+    @classmethod
+    def of(cls, recorded: Recorded) -> Former:
+        """What a revision of the project put there."""
+        return cls(
+            rule=recorded.capture.rule,
+            hash=recorded.capture.hash,
+            triggers=recorded.capture.triggers,
+            statements=recorded.statements,
+            source=f"revision {recorded.revision}",
+        )
+
+    @classmethod
+    def of_database(cls, installed: Installed, table: Table, schema: str) -> Former:
+        """What the database has, put there by something else than the project."""
+        target = Target(table=table, rule=TableRule.from_dict(installed.options))
+        return cls(
+            rule=target.rule,
+            hash=installed.hash,
+            triggers=tuple(trigger.name for trigger in target.triggers),
+            statements=former_statements(installed, target, schema),
+            source="the database",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A table that is to be captured, and what captures it until then."""
+
+    target: Target
+    schema: str
+    former: Former | None = None
+
+    @property
+    def table(self) -> QualifiedName:
+        """The audited table."""
+        return self.target.table.name
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """The names of the triggers that it is captured by afterwards."""
+        return tuple(trigger.name for trigger in self.target.triggers)
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything would differ afterwards."""
+        former = self.former
+        return former is None or former.rule != self.target.rule or former.hash != self.hash
+
+    @property
+    def hash(self) -> str:
+        """What the function and the triggers are compared by."""
+        return capture_hash(self.target, self.schema)
+
+    @property
+    def words(self) -> str:
+        """What it does, as a sentence or two."""
+        rule = self.target.rule
+        means = meaning(rule, self.schema)
+        if self.former is None:
+            return f"Starts the audit trail of {self.table}: {means}"
+        if self.former.rule == rule:
+            return f"Renews what captures {self.table}, with the options it had: {means}"
+        before, after = (flags(each) or "no options" for each in (self.former.rule, rule))
+        return f"Changes the capture of {self.table} from {before} to {after}: {means}"
+
+    def plan(self) -> Plan:
+        """The steps of the change."""
+        former = self.former.triggers if self.former else ()
+        return plan_capture(self.target, self.schema, former_triggers=former)
+
+    def undo(self) -> Script:
+        """What takes the change back: the end of capture, or what captured the table before."""
+        if self.former is None:
+            why = f"Capture of {self.table} ends; its events stay"
+            return Script(
+                name=constant_name("RELEASE", self.table),
+                steps=(Step(why=why, statements=self.plan().undo),),
+            )
+        unknown_before = tuple(name for name in self.triggers if name not in self.former.triggers)
+        return _restore(self.table, self.former, unknown_before)
+
+
+def trail_revision(settings: TrailSettings) -> Revision:
+    """The revision that makes the trail; on the way down it removes one without events."""
+    plan, trail = plan_trail(settings), trail_name(settings.schema)
+    why = "Removes the trail if it has no events and nothing uses it"
+    return Revision(
+        message="audit: create the trail",
+        summary=(
+            (
+                f"Creates the audit trail: the table {trail}, append-only, with a partition for each "
+                f"{settings.interval}, made well ahead. A trail that is there already is taken up."
+            ),
+            "The downgrade removes a trail without events. One that has events is kept.",
+        ),
+        record=Record(schema=settings.schema, interval=settings.interval),
+        upgrade=(Script(name="CREATE_TRAIL", steps=plan.steps),),
+        downgrade=(Script(name="DROP_TRAIL", steps=(Step(why=why, statements=plan.undo),)),),
+    )
+
+
+def capture_revision(
+    changes: Sequence[Change], schema: str, message: str | None = None
+) -> Revision:
+    """The revision that puts capture on tables, or changes it; its downgrade takes that back."""
+    tables = [change.table for change in changes]
+    verb = "capture" if all(change.former is None for change in changes) else "change capture of"
+    return Revision(
+        message=message or f"audit: {verb} {listed(tables)}",
+        summary=tuple(change.words for change in changes),
+        record=Record(
+            schema=schema,
+            captures=tuple(
+                CaptureRecord(
+                    table=change.table,
+                    rule=change.target.rule,
+                    hash=change.hash,
+                    triggers=change.triggers,
+                )
+                for change in changes
+            ),
+        ),
+        upgrade=tuple(
+            Script(name=constant_name("CAPTURE", change.table), steps=change.plan().steps)
+            for change in changes
+        ),
+        downgrade=tuple(change.undo() for change in reversed(changes)),
+    )
+
+
+def release_revision(
+    captured: Mapping[QualifiedName, Former], schema: str, message: str | None = None
+) -> Revision:
+    """The revision that takes capture off tables; the downgrade puts back what was there."""
+    tables = list(captured)
+    return Revision(
+        message=message or f"audit: release {listed(tables)}",
+        summary=tuple(
+            f"Ends the audit trail of {table}: changes are no longer recorded. Its events stay."
+            for table in tables
+        ),
+        record=Record(schema=schema, releases=tuple(tables)),
+        upgrade=tuple(
+            Script(
+                name=constant_name("RELEASE", table),
+                steps=plan_release(table, schema, former.triggers).steps,
+            )
+            for table, former in captured.items()
+        ),
+        downgrade=tuple(_restore(table, captured[table]) for table in reversed(tables)),
+    )
+
+
+def _restore(table: QualifiedName, former: Former, drop: tuple[str, ...] = ()) -> Script:
+    drops = tuple(render_statements("triggers/drop_triggers", table=table, triggers=drop))
+    why = f"What captured {table} before, from {former.source}"
+    return Script(
+        name=constant_name("FORMER", table),
+        steps=(
+            *(
+                (Step(why="The triggers that came with this revision", statements=drops),)
+                if drops
+                else ()
+            ),
+            Step(why=why, statements=former.statements),
+        ),
+    )

@@ -1,0 +1,189 @@
+"""What a revision says of itself, and what all revisions together say that a project has.
+
+A revision of ours holds a dict literal, `AUDIT_RECORD`, and its SQL in tuples of strings, such as
+`CAPTURE_PUBLIC__ORDERS`. A later run reads both: to know what is there, and what to put back on the
+way down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Self
+
+from alembic.script import ScriptDirectory
+
+from audit_toolkit.config import Interval, TableRule, TrailSettings
+from audit_toolkit.errors import AuditError, ProjectError
+from audit_toolkit.migrations.project import no_bytecode, reported
+from audit_toolkit.names import NamePattern, QualifiedName, capture_function
+from audit_toolkit.version import __version__
+
+RECORD_NAME = "AUDIT_RECORD"
+DEFAULT_SCHEMA = TrailSettings().schema
+
+
+def constant_name(verb: str, table: QualifiedName) -> str:
+    """The name of a tuple of statements in a revision: `CAPTURE_PUBLIC__ORDERS`."""
+    return capture_function(table).replace("capture", verb, 1).upper()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureRecord:
+    """A table that a revision puts capture on."""
+
+    table: QualifiedName
+    rule: TableRule
+    hash: str
+    triggers: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a literal of the revision."""
+        return {
+            "table": [self.table.schema, self.table.name],
+            "options": self.rule.as_dict(),
+            "hash": self.hash,
+            "triggers": list(self.triggers),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The reverse of `as_dict`."""
+        return cls(
+            table=QualifiedName(*values["table"]),
+            rule=TableRule.from_dict(values["options"]),
+            hash=values["hash"],
+            triggers=tuple(values["triggers"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What one revision does: makes the trail, puts capture on tables, or takes it off."""
+
+    schema: str
+    toolkit: str = __version__
+    interval: Interval | None = None
+    """How long a leaf is, in the revision that makes the trail."""
+    captures: tuple[CaptureRecord, ...] = ()
+    releases: tuple[QualifiedName, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a literal of the revision."""
+        values: dict[str, Any] = {"toolkit": self.toolkit, "schema": self.schema}
+        if self.interval:
+            values["trail"] = {"interval": self.interval.value}
+        if self.captures:
+            values["captures"] = [capture.as_dict() for capture in self.captures]
+        if self.releases:
+            values["releases"] = [[table.schema, table.name] for table in self.releases]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The reverse of `as_dict`."""
+        trail = values.get("trail")
+        return cls(
+            schema=values["schema"],
+            toolkit=values["toolkit"],
+            interval=Interval(trail["interval"]) if trail else None,
+            captures=tuple(
+                CaptureRecord.from_dict(capture) for capture in values.get("captures", ())
+            ),
+            releases=tuple(QualifiedName(*table) for table in values.get("releases", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """Capture of a table as the project has it."""
+
+    capture: CaptureRecord
+    revision: str
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What the revisions up to one head add up to."""
+
+    schema: str = DEFAULT_SCHEMA
+    interval: Interval | None = None
+    """None while no revision makes the trail."""
+    captures: Mapping[QualifiedName, Recorded | None] = field(default_factory=dict)
+    """Every table that was ever captured; None for those that were released again."""
+
+    def find(self, pattern: NamePattern) -> QualifiedName | None:
+        """The one table among them that is meant; None if there is none, or more than one."""
+        for fold in (False, True):
+            found = [table for table in self.captures if pattern.matches(table, fold=fold)]
+            if len(found) == 1:
+                return found[0]
+        return None
+
+
+def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | None = None) -> State:
+    """What the revisions from `head` down say of the trail in `schema`.
+
+    Without `schema`, of the trail that the newest record is about.
+    Raises `ProjectError` when a record was edited so that it cannot be read.
+    """
+    records = list(_records(scripts, head)) if head else []
+    chosen = schema or (records[0][1].schema if records else DEFAULT_SCHEMA)
+    ours = [
+        (revision, record, module)
+        for revision, record, module in records
+        if record.schema == chosen
+    ]
+    latest: dict[QualifiedName, Recorded | None] = {}
+    for revision, record, module in ours:
+        latest |= {table: None for table in record.releases if table not in latest}
+        for capture in record.captures:
+            if capture.table not in latest:
+                statements = _statements(module, constant_name("CAPTURE", capture.table), revision)
+                latest[capture.table] = Recorded(
+                    capture=capture, revision=revision, statements=statements
+                )
+    return State(
+        schema=chosen,
+        interval=next((record.interval for _, record, _ in ours if record.interval), None),
+        captures=latest,
+    )
+
+
+def _records(scripts: ScriptDirectory, head: str) -> Iterator[tuple[str, Record, ModuleType]]:
+    with reported("the revisions of the project"), no_bytecode():
+        walked = list(scripts.walk_revisions("base", head))
+    for script in walked:
+        values = getattr(script.module, RECORD_NAME, None)
+        if values is not None:
+            yield script.revision, _read(values, script.revision), script.module
+
+
+def _read(values: Any, revision: str) -> Record:
+    try:
+        return Record.from_dict(values)
+    except AuditError as error:
+        raise ProjectError(f"revision {revision}: {error.message}", hint=error.hint) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _edited(revision, RECORD_NAME) from error
+
+
+def _statements(module: ModuleType, name: str, revision: str) -> tuple[str, ...]:
+    statements = read_statements(module, name)
+    if not statements:
+        raise _edited(revision, name)
+    return statements
+
+
+def read_statements(module: ModuleType, name: str) -> tuple[str, ...]:
+    """The SQL that the constant `name` of a revision holds; empty without one."""
+    return tuple(statement.strip("\n") for statement in getattr(module, name, ()))
+
+
+def _edited(revision: str, name: str) -> ProjectError:
+    return ProjectError(
+        f"revision {revision} was edited: {name} cannot be read",
+        hint="restore the file from version control: what was applied should not change",
+    )

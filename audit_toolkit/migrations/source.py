@@ -1,0 +1,211 @@
+"""The Python of a revision: a header in words, a record, SQL as a DBA reads it, and little else.
+
+All goes to module level through the template's `${imports}`, so that SQL stands flush left;
+`upgrade` and `downgrade` only name what they run. It is formatted as Black and Ruff would do it.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audit_toolkit.migrations.record import RECORD_NAME, Record
+from audit_toolkit.migrations.wording import flags
+from audit_toolkit.names import comment_text
+from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT, Step
+from audit_toolkit.templates import render_statements
+
+WIDTH = 88
+"""Black's line length: what Python we write fits in it; SQL and names may not."""
+
+# What a raw string cannot say, and what nobody would see that it says.
+_NOT_RAW = re.compile(
+    '"""|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]',
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """SQL that belongs together: one constant of the revision."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """All its SQL, in order."""
+        return tuple(statement for step in self.steps for statement in step.statements)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """What a revision is to do, both ways."""
+
+    message: str
+    summary: tuple[str, ...]
+    """What it does, in words: the paragraphs of its header."""
+    record: Record
+    upgrade: tuple[Script, ...]
+    downgrade: tuple[Script, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What the template of a project prints, in the places that it has for it."""
+
+    imports: str
+    upgrades: str
+    downgrades: str
+
+
+def render(revision: Revision) -> Body:
+    """The text of a revision; the same for the same revision."""
+    record = revision.record
+    keeps_events = record.interval is not None
+    constants = [
+        f"# For the next `audit install`.\n{RECORD_NAME} = {literal(record.as_dict())}",
+        *(_constant(s) for s in (*revision.upgrade, *revision.downgrade, *_lock_timeout())),
+        *([_trail_is_there(record.schema)] if keeps_events else []),
+    ]
+    functions = [_RUN_SQL, *([_SAY_IF_KEPT] if keeps_events else [])]
+    module = "\n\n\n".join(["\n\n".join([_header(revision), *constants]), *functions])
+    return Body(
+        imports=("import logging\n" if keeps_events else "") + f"\n{module}\n",
+        upgrades=_call(revision.upgrade),
+        downgrades=_call(revision.downgrade) + ("\n    say_if_kept()" if keeps_events else ""),
+    )
+
+
+def _header(revision: Revision) -> str:
+    record = revision.record
+    facts = [(f"{c.table}", flags(c.rule) or "none", c.hash) for c in record.captures]
+    paragraphs = [
+        f"Written by audit-toolkit {record.toolkit}, which is not needed to run it.",
+        *revision.summary,
+        "The SQL is frozen: what changes later is written as a revision of its own.",
+    ]
+    return "\n#\n".join([*map(_comment, paragraphs), *(_facts(*fact) for fact in facts)])
+
+
+def _facts(table: str, options: str, digest: str) -> str:
+    lines = (f"table    {table}", f"options  {comment_text(options)}", f"sha256   {digest}")
+    return "\n".join(f"#   {line}" for line in lines)
+
+
+def _comment(text: str, indent: str = "") -> str:
+    lines = textwrap.wrap(
+        comment_text(text), WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(f"{indent}# {line}" for line in lines)
+
+
+def _constant(script: Script) -> str:
+    lines = [f"{script.name} = ("]
+    for step in script.steps:
+        lines.append(_comment(f"{step.why}.", indent="    "))
+        lines += [f"    {sql_literal(statement)}," for statement in step.statements]
+    return "\n".join([*lines, ")"])
+
+
+def sql_literal(sql: str) -> str:
+    """A Python literal for one statement: a plain string for a line, else raw and flush left.
+
+    Only what a raw string cannot hold, or would hide, makes it an ordinary one with escapes.
+    """
+    if not (_NOT_RAW.search(sql) or set(sql) & {"\n", "\\"}):
+        if '"' not in sql:
+            return f'"{sql}"'
+        if "'" not in sql:
+            return f"'{sql}'"
+    if _NOT_RAW.search(sql):
+        return '"""\n' + _NOT_RAW.sub(_escape, sql.replace("\\", "\\\\")) + '\n"""'
+    return f'r"""\n{sql}\n"""'
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "".join('\\"' if char == '"' else f"\\u{ord(char):04x}" for char in found[0])
+
+
+def literal(value: Any, *, indent: int = 0, room: int = 0) -> str:
+    """A Python literal for a JSON value: on one line where `room` allows, else an item a line."""
+    match value:
+        case dict():
+            items = [(f"{literal(key)}: ", item) for key, item in value.items()]
+            opening, closing = "{", "}"
+        case list():
+            items = [("", item) for item in value]
+            opening, closing = "[", "]"
+        case str() if '"' not in value:
+            return f'"{repr(value)[1:-1]}"'
+        case _:
+            return repr(value)
+    line = opening + ", ".join(key + literal(item, room=WIDTH) for key, item in items) + closing
+    if len(line) <= room or not items:
+        return line
+    inner = indent + 4
+    lines = [
+        f"{' ' * inner}{key}{literal(item, indent=inner, room=WIDTH - inner - len(key) - 1)},"
+        for key, item in items
+    ]
+    return "\n".join([opening, *lines, " " * indent + closing])
+
+
+def _call(scripts: Sequence[Script]) -> str:
+    names = [script.name for script in scripts]
+    line = f"run_sql({', '.join(names)})"
+    if len(line) + 4 <= WIDTH:
+        return line
+    return "\n".join(["run_sql(", *(f"        {name}," for name in names), "    )"])
+
+
+def _lock_timeout() -> tuple[Script, Script]:
+    return (
+        _script(
+            "LOCK_TIMEOUT",
+            f"Waits {DEFAULT_LOCK_TIMEOUT} for a lock, not longer, so that writes do not queue up "
+            "behind it; a lock_timeout that is set already is kept",
+            render_statements("migrations/lock_timeout", timeout=DEFAULT_LOCK_TIMEOUT),
+        ),
+        _script(
+            "LOCK_TIMEOUT_BEFORE",
+            "What comes after this revision waits as long as it would without it",
+            render_statements("migrations/lock_timeout_before"),
+        ),
+    )
+
+
+def _script(name: str, why: str, statements: Iterable[str]) -> Script:
+    return Script(name=name, steps=(Step(why=why, statements=tuple(statements)),))
+
+
+_RUN_SQL = '''\
+def run_sql(*scripts: tuple[str, ...]) -> None:
+    """Run the statements above one by one, exactly as they are written."""
+    context = op.get_context()
+    for script in (LOCK_TIMEOUT, *scripts, LOCK_TIMEOUT_BEFORE):
+        for statement in script:
+            if context.as_sql:
+                context.impl.static_output(statement.strip() + ";")
+            else:
+                op.execute(sa.text(statement.replace(":", r"\\:")))
+'''.rstrip()
+
+_SAY_IF_KEPT = '''\
+def say_if_kept() -> None:
+    """Tell whoever downgrades that events are kept: only an empty trail is dropped."""
+    if op.get_context().as_sql:
+        return
+    if op.get_bind().scalar(sa.text(TRAIL_IS_THERE.replace(":", r"\\:"))):
+        logging.getLogger("alembic.runtime.migration").warning(
+            "audit: the trail is in use or has events, and was kept; "
+            "upgrading again takes it up"
+        )
+'''.rstrip()
+
+
+def _trail_is_there(schema: str) -> str:
+    (query,) = render_statements("migrations/trail_is_there", schema=schema)
+    return f"TRAIL_IS_THERE = {sql_literal(query)}"

@@ -1,0 +1,148 @@
+"""What is asked for, held against what the database and the project have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.catalog import Installed, Table, read_installed, read_table, read_trail
+from audit_toolkit.config import Interval, TableRule, TrailSettings
+from audit_toolkit.errors import RuleError, UsageError
+from audit_toolkit.install import check_rule, select_tables
+from audit_toolkit.migrations.changes import Change, Former
+from audit_toolkit.migrations.record import State
+from audit_toolkit.migrations.wording import trail_name
+from audit_toolkit.names import QualifiedName
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from audit_toolkit.catalog import Relation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants to be audited, and how."""
+
+    names: tuple[str, ...] = ()
+    all_of_schema: str | None = None
+    leave_out: tuple[str, ...] = ()
+    rule: TableRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a database has of that."""
+
+    named: tuple[Table, ...]
+    swept: tuple[Table, ...]
+    """Tables that nobody named: they came with a whole schema."""
+    installed: Mapping[QualifiedName, Installed]
+    interval: Interval | None
+    """Of the trail that is there; None without one."""
+
+
+def survey(
+    connection: psycopg.Connection[Any], relations: Sequence[Relation], wish: Wish, schema: str
+) -> Survey:
+    """Read the tables that `wish` is about, and what captures them.
+
+    Raises `UnknownTableError`, `UnsupportedTableError` or `PermissionDeniedError` for one of them.
+    """
+    chosen = select_tables(
+        relations,
+        wish.names,
+        trail_schema=schema,
+        all_of_schema=wish.all_of_schema,
+        leave_out=wish.leave_out,
+    )
+    named = select_tables(relations, wish.names, trail_schema=schema)
+    trail = read_trail(connection, schema)
+    if trail == {}:
+        raise UsageError(
+            f"{trail_name(schema)} is there and is not an audit trail of this toolkit",
+            hint="rename it, or choose another schema: --audit-schema NAME",
+        )
+    return Survey(
+        named=tuple(read_table(connection, relation) for relation in named),
+        swept=tuple(read_table(connection, r) for r in chosen if r not in named),
+        installed=installed_captures(connection, schema),
+        interval=Interval(trail["interval"]) if trail else None,
+    )
+
+
+def installed_captures(
+    connection: psycopg.Connection[Any], schema: str
+) -> dict[QualifiedName, Installed]:
+    """Capture of each audited table, as the database has it."""
+    return {installed.table: installed for installed in read_installed(connection, schema)}
+
+
+def plan_changes(wish: Wish, found: Survey, state: State) -> list[Change]:
+    """A change for each table, needed or not, from what the project has, else the database.
+
+    A table that was named gets the rule that was asked for. One that came with its schema keeps the
+    rule it has; without one it gets as much of the one asked for as it has columns for.
+    Raises `RuleError` where a rule and a table do not fit.
+    """
+    _refuse_unknown_columns(wish.rule, (*found.named, *found.swept))
+    changes = []
+    for table in (*found.named, *found.swept):
+        former = former_capture(table, found.installed, state)
+        rule = wish.rule
+        if table in found.swept:
+            rule = former.rule if former else _fitting(rule, table)
+        target = check_rule(table, rule)
+        changes.append(Change(target=target, schema=state.schema, former=former))
+    return changes
+
+
+def former_capture(
+    table: Table, installed: Mapping[QualifiedName, Installed], state: State
+) -> Former | None:
+    """What captures the table at the head of the project; or, unknown to it, in the database."""
+    if table.name in state.captures:
+        recorded = state.captures[table.name]
+        return Former.of(recorded) if recorded else None
+    there = installed.get(table.name)
+    return Former.of_database(there, table, state.schema) if there else None
+
+
+def trail_settings(
+    schema: str, *, wanted: Interval | None, present: Interval | None
+) -> TrailSettings:
+    """The settings of the trail: those that it has, as only its first run decides.
+
+    Raises `UsageError` when another interval is wanted than the trail has.
+    """
+    if wanted and present and wanted != present:
+        raise UsageError(
+            f"the trail has leaves of a {present}, and --interval {wanted} cannot change them",
+            hint="leave --interval out: it is for the run that creates the trail",
+        )
+    return TrailSettings(schema=schema, interval=wanted or present or Interval.MONTH)
+
+
+def _refuse_unknown_columns(rule: TableRule, tables: Sequence[Table]) -> None:
+    """For a table of its own, `check_rule` says more; here it is about many."""
+    known = {column.name for table in tables for column in table.columns}
+    for column in _columns(rule):
+        if len(tables) > 1 and column not in known:
+            raise RuleError(
+                f"none of the tables has a column {column!r}",
+                hint="check its spelling; names of columns keep their case",
+            )
+
+
+def _columns(rule: TableRule) -> Iterable[str]:
+    return (*rule.exclude, *rule.only, *(mask.column for mask in rule.mask))
+
+
+def _fitting(rule: TableRule, table: Table) -> TableRule:
+    """The rule without the columns that the table does not have."""
+    return replace(
+        rule,
+        exclude=tuple(name for name in rule.exclude if table.column(name)),
+        mask=tuple(mask for mask in rule.mask if table.column(mask.column)),
+    )

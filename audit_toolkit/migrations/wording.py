@@ -1,0 +1,81 @@
+"""What a rule means: in words, and as the options that say it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from audit_toolkit.config import Capture, MaskMethod, OnOversize, Store, TableRule, Truncate
+from audit_toolkit.names import QualifiedName, quote_identifier
+
+
+def flags(rule: TableRule) -> str:
+    """The options of `audit install` that say this rule; empty for the defaults."""
+    return " ".join(flag for name, value in rule.as_dict().items() for flag in _flags(name, value))
+
+
+def _flags(name: str, value: Any) -> Iterator[str]:
+    option = "--" + name.replace("_", "-")
+    match value:
+        case True:
+            yield option
+        case list():
+            for item in value:
+                yield f"{option} {shlex.quote(item)}"
+        case dict():
+            for column, method in value.items():
+                mask = column if method == MaskMethod.REDACT else f"{column}={method}"
+                yield f"{option} {shlex.quote(mask)}"
+        case _:
+            yield f"{option} {shlex.quote(str(value))}"
+
+
+def trail_name(schema: str) -> str:
+    """The table of the trail, as SQL."""
+    return f"{quote_identifier(schema)}.logged_actions"
+
+
+def meaning(rule: TableRule, schema: str) -> str:
+    """What becomes of the changes of a table, in sentences; the first goes on after a colon."""
+    kinds = "insert, update, delete and truncate"
+    if rule.truncate is Truncate.FORBID:
+        kinds = "insert, update and delete"
+    first = f"every {kinds} becomes a row of {trail_name(schema)}."
+    return " ".join([first, *(sentence for said, sentence in _sentences(rule) if said)])
+
+
+def _sentences(rule: TableRule) -> Iterator[tuple[object, str]]:
+    masked = [mask.column for mask in rule.mask]
+    yield rule.when, f"Only where {' '.join((rule.when or '').split())}."
+    yield rule.exclude, f"Left out: {_columns(rule.exclude)}."
+    yield rule.only, f"Of the columns, only these and the primary key: {_columns(rule.only)}."
+    yield masked, f"Masked: {_columns(masked)}."
+    yield rule.store is Store.CHANGES, "Of an update, new_row holds the changed columns only."
+    yield rule.capture is Capture.STATEMENT, "The rows of a statement are recorded together."
+    yield rule.truncate is Truncate.FORBID, "TRUNCATE is refused."
+    yield rule.truncate is Truncate.ROWS, "TRUNCATE records each row as deleted."
+    yield rule.on_oversize is OnOversize.MARK, "Huge values are recorded by size and hash."
+    yield rule.log_unchanged, "Updates that change nothing are recorded, too."
+    yield (
+        rule.require_context,
+        f"Without {rule.require_context!r} in its context a change is refused.",
+    )
+    yield rule.capture_query, "The text of each statement is kept."
+
+
+def _columns(names: Iterable[str]) -> str:
+    return ", ".join(quote_identifier(name) for name in names)
+
+
+def short(table: QualifiedName) -> str:
+    """A table as people type it: without the schema `public`."""
+    return quote_identifier(table.name) if table.schema == "public" else table.sql
+
+
+def listed(tables: Sequence[QualifiedName], *, at_most: int = 3) -> str:
+    """Tables in a message, not too many."""
+    names = [short(table) for table in tables]
+    if len(names) <= at_most:
+        return ", ".join(names)
+    return f"{', '.join(names[: at_most - 1])} and {len(names) - at_most + 1} more tables"

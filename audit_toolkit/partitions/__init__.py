@@ -1,0 +1,43 @@
+"""The partitions of the trail: created ahead, detached, kept for a while, dropped; no write fails."""
+
+from audit_toolkit.partitions import monitoring
+from audit_toolkit.partitions.default import plan_default
+from audit_toolkit.partitions.grid import Span
+from audit_toolkit.partitions.health import Finding, Severity, Thresholds, check_partitions
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.planning import (
+    plan_attach,
+    plan_hold,
+    plan_partitions,
+    plan_release,
+)
+from audit_toolkit.partitions.read import read_partitions
+from audit_toolkit.partitions.run import Outcome, Result, Run, is_standby, succeeded
+from audit_toolkit.partitions.tasks import Stage, Task
+
+__all__ = [
+    "Entry",
+    "Finding",
+    "Leaf",
+    "Outcome",
+    "Partitions",
+    "Policy",
+    "Result",
+    "Run",
+    "Severity",
+    "Span",
+    "Stage",
+    "State",
+    "Task",
+    "Thresholds",
+    "check_partitions",
+    "is_standby",
+    "monitoring",
+    "plan_attach",
+    "plan_default",
+    "plan_hold",
+    "plan_partitions",
+    "plan_release",
+    "read_partitions",
+    "succeeded",
+]

@@ -1,0 +1,248 @@
+"""What is to be created: leaves ahead, in gaps, and the tail behind them.
+
+With a tail there are two ways, neither of which moves a row. While the tail is empty and begins well ahead of
+now, it is taken off (DETACH CONCURRENTLY), the leaves are attached, and it is put back behind them: no lock that
+anybody waits for. A tail that has taken events, or soon may, becomes itself a leaf with bounds: a CHECK is added
+and validated, after which the swap is a matter of milliseconds under ACCESS EXCLUSIVE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain, count
+
+from audit_toolkit.config import Interval, TrailSettings
+from audit_toolkit.install.trail import trail_comment
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.partitions import grid
+from audit_toolkit.partitions.model import (
+    HEADROOM,
+    TAIL_MARGIN,
+    TAIL_NAME,
+    Leaf,
+    Partitions,
+    Policy,
+)
+from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
+from audit_toolkit.plan import Step
+
+_SHARE_UPDATE = "SHARE UPDATE EXCLUSIVE on the trail: nobody waits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLeaf:
+    """A leaf to be made."""
+
+    name: QualifiedName
+    lower: datetime
+    upper: datetime
+
+
+def plan_create(partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    """Change the interval, fill gaps that events could meet, keep leaves ahead and a tail behind them."""
+    if policy.new_interval(partitions) is not partitions.interval:
+        yield _set_interval(partitions, policy.new_interval(partitions))
+    yield from _fill_gaps(partitions, policy)
+    tail = partitions.tail
+    if partitions.default:
+        yield from _beside_default(partitions, policy)
+    elif tail is None:
+        yield from _without_tail(partitions, policy)
+    elif tail.has_rows or _too_near(partitions, tail):
+        yield from _relabel(partitions, policy, tail)
+    elif tail.lower and tail.lower < policy.refill_below(partitions):
+        yield _swap(partitions, policy, tail, tail.lower)
+    elif tail.capped:
+        yield _uncap(partitions, tail)
+
+
+def new_leaves(
+    partitions: Partitions, interval: Interval, start: datetime, end: datetime
+) -> tuple[NewLeaf, ...]:
+    """Leaves from `start` to `end` under names that nobody has."""
+    made: list[NewLeaf] = []
+    taken = partitions.taken_names
+    for lower, upper in grid.ranges(interval, start, end):
+        name = grid.leaf_name(interval, lower, taken)
+        taken |= {name}
+        made.append(NewLeaf(name=QualifiedName(partitions.schema, name), lower=lower, upper=upper))
+    return tuple(made)
+
+
+def _set_interval(partitions: Partitions, interval: Interval) -> Task:
+    comment = trail_comment(TrailSettings(schema=partitions.schema, interval=interval))
+    why = f"Leaves made from now on hold a {interval} instead of a {partitions.interval}"
+    step = Steps(partitions).step(why, "set_interval", comment=comment, lock=_SHARE_UPDATE)
+    return Task(stage=Stage.CREATE, what=why, plan=one_by_one(step))
+
+
+def _fill_gaps(partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    # What is past needs no leaf: events carry the time of their capture.
+    for lower, upper in partitions.gaps:
+        if upper > partitions.now and not partitions.default:
+            leaves = new_leaves(partitions, policy.new_interval(partitions), lower, upper)
+            yield _create(partitions, leaves, "Close the gap")
+
+
+def _create(partitions: Partitions, leaves: tuple[NewLeaf, ...], why: str) -> Task:
+    what = f"{why}: {_named(leaves)}"
+    default = partitions.default is not None
+    lock = (
+        "SHARE ROW EXCLUSIVE on the trail and ACCESS EXCLUSIVE on the DEFAULT: writers wait"
+        if default
+        else _SHARE_UPDATE
+    )
+    step = Steps(partitions).step(what, "create", leaves=leaves, has_default=default, lock=lock)
+    return Task(stage=Stage.CREATE, what=what, plan=one_by_one(step))
+
+
+def _beside_default(partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    interval, now = policy.new_interval(partitions), partitions.now
+    end = partitions.end
+    # What is already written to the DEFAULT cannot get a leaf of its own: begin after now.
+    start = end if end and end > now else grid.following(interval, now)
+    if start < policy.refill_below(partitions) and not partitions.tail:
+        leaves = new_leaves(partitions, interval, start, policy.wanted_end(partitions))
+        yield _create(partitions, leaves, "Leaves ahead, beside a DEFAULT")
+
+
+def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    spare, interval = partitions.spare_tail, policy.new_interval(partitions)
+    start = partitions.end or grid.following(interval, partitions.now, -1)
+    end = max(policy.wanted_end(partitions), start)
+    if spare and spare.has_rows:
+        end = start  # it took events of a far future meanwhile: back to where it was
+    leaves = new_leaves(partitions, interval, start, end)
+    what = f"The tail from {grid.literal(end)}" + (f", and {_named(leaves)}" if leaves else "")
+    yield Task(
+        stage=Stage.CREATE,
+        what=what,
+        plan=one_by_one(_put_tail_back(partitions, what, leaves, end)),
+    )
+
+
+def _put_tail_back(
+    partitions: Partitions, why: str, leaves: tuple[NewLeaf, ...], end: datetime
+) -> Step:
+    tail = partitions.spare_tail or partitions.tail
+    return Steps(partitions).step(
+        why,
+        "put_tail_back",
+        leaves=leaves,
+        tail=tail.name if tail else _tail_name(partitions),
+        make_tail=tail is None,
+        tail_lower=end,
+        lock=_SHARE_UPDATE,
+    )
+
+
+def _swap(partitions: Partitions, policy: Policy, tail: Leaf, start: datetime) -> Task:
+    end = policy.wanted_end(partitions)
+    leaves = new_leaves(partitions, policy.new_interval(partitions), start, end)
+    what = f"Leaves ahead, and the tail behind them: {_named(leaves)}"
+    # With months ahead there is no need to sit out somebody's long transaction.
+    patient = partitions.horizon > HEADROOM
+    off = Steps(partitions).concurrently(
+        "Take the tail off", "take_tail_off", tail=tail.name, lock=_SHARE_UPDATE
+    )
+    back = _put_tail_back(partitions, what, leaves, end)
+    return Task(
+        stage=Stage.CREATE,
+        what=what,
+        leaf=tail.name,
+        plan=one_by_one(off, back),
+        deferred=partitions.blocked if patient else "",
+    )
+
+
+def _tail_name(partitions: Partitions) -> QualifiedName:
+    names = chain([TAIL_NAME], (f"{TAIL_NAME}_{number}" for number in count(2)))
+    return QualifiedName(
+        partitions.schema, next(name for name in names if name not in partitions.taken_names)
+    )
+
+
+def _too_near(partitions: Partitions, tail: Leaf) -> bool:
+    return tail.lower is None or tail.lower <= partitions.now + TAIL_MARGIN
+
+
+def _relabel(partitions: Partitions, policy: Policy, tail: Leaf) -> Iterator[Task]:
+    reach = partitions.now + HEADROOM
+    if tail.lower:
+        reach = max(reach, tail.lower + timedelta(microseconds=1))
+    upper = grid.following(policy.new_interval(partitions), reach - timedelta(microseconds=1))
+    yield relabelling(partitions, policy, tail, tail.lower, upper)
+
+
+def relabelling(
+    partitions: Partitions, policy: Policy, old: Leaf, lower: datetime | None, upper: datetime
+) -> Task:
+    """A tail or DEFAULT whose events all lie from `lower` to `upper` becomes a leaf with those bounds.
+
+    Leaves ahead and a tail follow behind the last leaf, in the transaction of the swap.
+    """
+    interval, make = policy.new_interval(partitions), Steps(partitions)
+    start = max(partitions.end or upper, upper)
+    end = max(policy.wanted_end(partitions), start)
+    name = grid.leaf_name(interval, lower or upper, partitions.taken_names)
+    after = replace(partitions, taken_names=(partitions.taken_names - {old.name.name}) | {name})
+    new_tail = partitions.tail in (None, old)
+    leaves = new_leaves(after, interval, start, end) if new_tail else ()
+    new_name = QualifiedName(partitions.schema, name)
+    bounds = f"{grid.literal(lower) if lower else 'MINVALUE'} to {grid.literal(upper)}"
+    what = f"{old.name.name} becomes the leaf {name}, {bounds}"
+    uncap = make.step("Take the cap off again", "uncap", leaf=old.name, lock=_ON_TAIL)
+    return Task(
+        stage=Stage.CREATE,
+        what=what,
+        leaf=old.name,
+        undo_on_failure=(uncap,),
+        plan=one_by_one(
+            make.step(
+                f"A cap for what {old.name.name} holds: events from {bounds}",
+                "cap",
+                leaf=old.name,
+                lower=lower,
+                upper=upper,
+                lock=_ON_TAIL,
+            ),
+            make.patient(
+                "Check that every event keeps to it",
+                "validate_cap",
+                leaf=old.name,
+                lock="SHARE UPDATE EXCLUSIVE on one leaf: nobody waits",
+            ),
+            make.step(
+                what,
+                "relabel",
+                old=old.name,
+                relabelled=new_name,
+                guard=not old.guarded,
+                lower=lower,
+                upper=upper,
+                leaves=leaves,
+                tail=_tail_name(after) if new_tail else None,
+                make_tail=True,
+                tail_lower=end,
+                lock="ACCESS EXCLUSIVE on the trail, for milliseconds",
+            ),
+        ),
+    )
+
+
+def _uncap(partitions: Partitions, tail: Leaf) -> Task:
+    what = "Take off the cap that an interrupted relabelling left on the tail"
+    step = Steps(partitions).step(what, "uncap", leaf=tail.name, lock=_ON_TAIL)
+    return Task(stage=Stage.CREATE, what=what, leaf=tail.name, plan=one_by_one(step))
+
+
+_ON_TAIL = "ACCESS EXCLUSIVE on one leaf, for milliseconds"
+
+
+def _named(leaves: tuple[NewLeaf, ...]) -> str:
+    names = [leaf.name.name for leaf in leaves]
+    return (
+        ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]} ({len(names)} leaves)"
+    )

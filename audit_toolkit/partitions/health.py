@@ -1,0 +1,220 @@
+"""What is wrong with the partitions, or soon will be: findings, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from audit_toolkit.partitions.model import Entry, Partitions, Policy, State
+from audit_toolkit.partitions.planning import is_droppable
+
+RUN = "audit partitions run"
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as it ought to be."""
+
+    code: str
+    severity: Severity
+    object: str
+    message: str
+    """What is the matter, without a final period."""
+    remedy: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When a number becomes a finding."""
+
+    horizon_warning: timedelta = timedelta(days=14)
+    horizon_critical: timedelta = timedelta(days=3)
+    success_warning: timedelta = timedelta(days=2)
+    success_critical: timedelta = timedelta(days=7)
+
+
+def check_partitions(
+    partitions: Partitions, policy: Policy, thresholds: Thresholds
+) -> tuple[Finding, ...]:
+    """All findings, the critical ones first; none when all is well."""
+    found = [
+        *_horizon(partitions, thresholds),
+        *_catch_all(partitions),
+        *_gaps(partitions),
+        *_leaves(partitions),
+        *_outside(partitions),
+        *_archive(partitions, policy),
+        *_last_success(partitions, thresholds),
+    ]
+    return tuple(sorted(found, key=lambda finding: finding.severity is Severity.WARNING))
+
+
+def worst(findings: tuple[Finding, ...]) -> Severity | None:
+    """The highest severity there is."""
+    return min((f.severity for f in findings), default=None, key=list(Severity)[::-1].index)
+
+
+def _horizon(partitions: Partitions, thresholds: Thresholds) -> Iterator[Finding]:
+    days = partitions.horizon / timedelta(days=1)
+    if partitions.horizon >= thresholds.horizon_warning:
+        return
+    critical = partitions.horizon < thresholds.horizon_critical
+    reached = f"{days:.1f} days of leaves are left" if days > 0 else "now has no leaf of its own"
+    yield Finding(
+        code="horizon",
+        severity=Severity.CRITICAL if critical else Severity.WARNING,
+        object=str(partitions.trail),
+        message=reached,
+        remedy=RUN,
+    )
+
+
+def _catch_all(partitions: Partitions) -> Iterator[Finding]:
+    tail, default = partitions.tail, partitions.default
+    if tail is None and default is None:
+        yield Finding(
+            code="no_tail",
+            severity=Severity.CRITICAL,
+            object=str(partitions.trail),
+            message="no partition takes what comes after the last leaf: those writes would fail",
+            remedy=RUN,
+        )
+    if tail is not None and tail.has_rows:
+        yield Finding(
+            code="tail_has_rows",
+            severity=Severity.CRITICAL,
+            object=str(tail.name),
+            message="the tail has taken events: no leaf was made in time, or a clock was wrong",
+            remedy=RUN,
+        )
+    if tail is not None and tail.capped:
+        yield Finding(
+            code="tail_capped",
+            severity=Severity.CRITICAL,
+            object=str(tail.name),
+            message="an interrupted run left a CHECK on the tail that will refuse later events",
+            remedy=RUN,
+        )
+    if default is not None:
+        yield Finding(
+            code="default_has_rows" if default.has_rows else "default_present",
+            severity=Severity.CRITICAL if default.has_rows else Severity.WARNING,
+            object=str(default.name),
+            message="a DEFAULT partition forbids DETACH CONCURRENTLY and makes each new leaf lock it",
+            remedy="audit partitions convert-default",
+        )
+
+
+def _gaps(partitions: Partitions) -> Iterator[Finding]:
+    for lower, upper in partitions.gaps:
+        ahead = upper > partitions.now
+        known = any(_covers(entry, lower, upper) for entry in partitions.entries)
+        if ahead or not known:
+            yield Finding(
+                code="gap",
+                severity=Severity.CRITICAL if ahead else Severity.WARNING,
+                object=str(partitions.trail),
+                message=f"no leaf from {lower:%Y-%m-%d} to {upper:%Y-%m-%d}"
+                + (": writes of that time fail" if ahead else ""),
+                remedy=RUN if ahead else "attach the leaf that somebody took off, if it is missed",
+            )
+
+
+def _covers(entry: Entry, lower: object, upper: object) -> bool:
+    return entry.state is not State.ATTACHED and (entry.lower == lower or entry.upper == upper)
+
+
+def _leaves(partitions: Partitions) -> Iterator[Finding]:
+    for leaf in partitions.leaves:
+        if leaf.detach_pending:
+            yield Finding(
+                code="detach_pending",
+                severity=Severity.CRITICAL if leaf.is_tail else Severity.WARNING,
+                object=str(leaf.name),
+                message="its detach was interrupted: its events are hidden, and migrations of the trail"
+                " must wait",
+                remedy=RUN,
+            )
+        if leaf.plain and not leaf.guarded:
+            yield Finding(
+                code="not_guarded",
+                severity=Severity.CRITICAL,
+                object=str(leaf.name),
+                message="the leaf is not append-only: its guard is missing or disabled",
+                remedy=f"select {partitions.schema}.guard_relation('{leaf.name}')",
+            )
+        if not leaf.plain:
+            yield Finding(
+                code="unmanaged",
+                severity=Severity.WARNING,
+                object=str(leaf.name),
+                message="not an ordinary table: retention and archive leave it alone",
+                remedy="replace it by an ordinary leaf, or look after it yourself",
+            )
+
+
+def _outside(partitions: Partitions) -> Iterator[Finding]:
+    for stray in partitions.strays:
+        if stray == partitions.spare_tail and partitions.tail is None:
+            continue  # reported as the missing tail
+        yield Finding(
+            code="unattached",
+            severity=Severity.WARNING,
+            object=str(stray.name),
+            message="a leaf that somebody detached by hand"
+            + (": its events are hidden" if stray.has_rows else ", without events"),
+            remedy=f"alter table {partitions.trail} attach partition {stray.name} for values …, or drop it",
+        )
+    for entry in partitions.entries:
+        if entry.state is State.DETACHED and entry.renamed:
+            yield Finding(
+                code="renamed",
+                severity=Severity.WARNING,
+                object=str(partitions.trail_sibling(entry.current_name or entry.name)),
+                message=f"the detached leaf was {entry.name} when it was recorded: it is kept, not dropped",
+                remedy=f"rename it back to {entry.name}, or hold it: audit partitions hold",
+            )
+
+
+def _archive(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
+    unarchived = Policy(quarantine=policy.quarantine)
+    for entry in partitions.entries:
+        due = is_droppable(partitions, entry, unarchived)
+        if policy.archived_only and due and entry.archive is None:
+            yield Finding(
+                code="not_archived",
+                severity=Severity.WARNING,
+                object=str(partitions.trail_sibling(entry.name)),
+                message="its quarantine is over, but it has no verified archive: it is kept",
+                remedy="audit archive run",
+            )
+
+
+def _last_success(partitions: Partitions, thresholds: Thresholds) -> Iterator[Finding]:
+    last = partitions.last_success
+    age = partitions.now - last if last else None
+    if age is not None and age < thresholds.success_warning:
+        return
+    critical = age is not None and age >= thresholds.success_critical
+    when = f"{age / timedelta(days=1):.1f} days ago" if age else "never"
+    yield Finding(
+        code="last_success",
+        severity=Severity.CRITICAL if critical else Severity.WARNING,
+        object=str(partitions.trail),
+        message=f"maintenance last succeeded {when}",
+        remedy="see that cron runs audit maintain",
+    )

@@ -1,0 +1,268 @@
+"""What the partitions of the trail are, and how they ought to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import pairwise
+
+from audit_toolkit.config import Interval
+from audit_toolkit.errors import UsageError
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.partitions.grid import Span, floor, following, literal
+
+TAIL_NAME = "logged_actions_tail"
+TAIL_MARGIN = timedelta(days=1)
+"""Nearer than this to now, the tail is never taken off, not for a moment: it may be needed."""
+HEADROOM = timedelta(days=31)
+"""How far beyond now a tail that took events is given its upper bound. A run that is killed in the middle leaves
+that bound behind as a CHECK, and the next one has so long to come."""
+
+
+WEEK = Span(days=7)
+
+
+class State(StrEnum):
+    """Where a leaf is on its way out (`partition_lifecycle.state`)."""
+
+    ATTACHED = "attached"
+    DETACHING = "detaching"
+    DETACHED = "detached"
+    DROPPED = "dropped"
+
+
+def _range(lower: datetime | None, upper: datetime | None) -> str:
+    return f"{literal(lower) if lower else 'MINVALUE'} to {literal(upper) if upper else 'MAXVALUE'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A partition of the trail as the catalogue has it; a bound is None where there is none."""
+
+    oid: int
+    name: QualifiedName
+    lower: datetime | None
+    upper: datetime | None
+    is_default: bool = False
+    plain: bool = True
+    """Whether it is an ordinary table: foreign tables and further levels of partitions are left alone."""
+    detach_pending: bool = False
+    guarded: bool = True
+    capped: bool = False
+    """Whether an interrupted relabelling left a CHECK on it, which refuses events beyond."""
+    has_rows: bool = False
+    """Known of the tail and of a DEFAULT only."""
+    bytes: int = 0
+
+    @property
+    def is_tail(self) -> bool:
+        """Whether it takes everything from its lower bound on."""
+        return self.upper is None and not self.is_default
+
+    @property
+    def range(self) -> str:
+        """Its bounds in words."""
+        return "DEFAULT" if self.is_default else _range(self.lower, self.upper)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A leaf in the record of those that are held, on their way out, or gone."""
+
+    oid: int
+    name: str
+    """Its name when it was recorded."""
+    lower: datetime | None
+    upper: datetime | None
+    state: State
+    detached_at: datetime | None = None
+    hold_reason: str | None = None
+    archive: str | None = None
+    archive_digest: str | None = None
+    current_name: str | None = None
+    """Its name now, None when the table is gone."""
+
+    @property
+    def range(self) -> str:
+        """Its bounds in words."""
+        return _range(self.lower, self.upper)
+
+    @property
+    def renamed(self) -> bool:
+        """Whether somebody gave it another name."""
+        return self.current_name not in (None, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A table of the trail's making that is no partition of it."""
+
+    oid: int
+    name: QualifiedName
+    has_rows: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """A session whose transaction has used the trail for long, so that a detach would wait for it."""
+
+    pid: int
+    application: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partitions:
+    """The partitions of one trail at one moment of the database's clock."""
+
+    schema: str
+    now: datetime
+    interval: Interval
+    leaves: tuple[Leaf, ...]
+    """What is attached, or half detached, by lower bound."""
+    entries: tuple[Entry, ...] = ()
+    strays: tuple[Stray, ...] = ()
+    blockers: tuple[Blocker, ...] = ()
+    taken_names: frozenset[str] = frozenset()
+    last_success: datetime | None = None
+    """When a run of the partitions last succeeded."""
+
+    @property
+    def trail(self) -> QualifiedName:
+        """The partitioned table."""
+        return QualifiedName(self.schema, "logged_actions")
+
+    def trail_sibling(self, name: str) -> QualifiedName:
+        """A table in the schema of the trail."""
+        return QualifiedName(self.schema, name)
+
+    @property
+    def bounded(self) -> tuple[Leaf, ...]:
+        """The leaves with an upper bound that take rows, by time."""
+        kept = [leaf for leaf in self.leaves if leaf.upper and not leaf.detach_pending]
+        return tuple(
+            sorted(kept, key=lambda leaf: (leaf.lower is not None, leaf.lower, leaf.upper))
+        )
+
+    @property
+    def tail(self) -> Leaf | None:
+        """The partition up to MAXVALUE that takes rows."""
+        return next((p for p in self.leaves if p.is_tail and not p.detach_pending), None)
+
+    @property
+    def default(self) -> Leaf | None:
+        """The DEFAULT partition, if somebody brought one."""
+        return next((leaf for leaf in self.leaves if leaf.is_default), None)
+
+    @property
+    def pending(self) -> Leaf | None:
+        """The partition of an unfinished DETACH CONCURRENTLY: PostgreSQL allows one at a time."""
+        return next((leaf for leaf in self.leaves if leaf.detach_pending), None)
+
+    @property
+    def spare_tail(self) -> Stray | None:
+        """The tail, taken off by a run that ended before it was put back."""
+        return next((s for s in self.strays if s.name.name.startswith(TAIL_NAME)), None)
+
+    @property
+    def end(self) -> datetime | None:
+        """Where the last bounded leaf ends."""
+        return max((leaf.upper for leaf in self.bounded if leaf.upper), default=None)
+
+    @property
+    def horizon(self) -> timedelta:
+        """How long from now on every moment has a bounded leaf; zero or less when now has none."""
+        reached = self.now
+        for leaf in self.bounded:
+            if leaf.upper and leaf.upper > reached and (not leaf.lower or leaf.lower <= reached):
+                reached = leaf.upper
+        if reached > self.now:
+            return reached - self.now
+        return min((self.end or self.now) - self.now, timedelta(0))
+
+    @property
+    def gaps(self) -> tuple[tuple[datetime, datetime], ...]:
+        """Ranges that no leaf takes: between leaves, before the tail, and from now to the first leaf."""
+        leaves = [*self.bounded, *([self.tail] if self.tail else [])]
+        found = [
+            (before.upper, after.lower)
+            for before, after in pairwise(leaves)
+            if before.upper and after.lower and before.upper < after.lower
+        ]
+        if leaves and leaves[0].lower and leaves[0].lower > self.now:
+            found.insert(0, (floor(self.interval, self.now), leaves[0].lower))
+        return tuple(found)
+
+    @property
+    def blocked(self) -> str:
+        """What a DETACH CONCURRENTLY would wait for; empty when nothing is in its way."""
+        return ", ".join(
+            f"waits for pid {b.pid} ({b.application}), in a transaction for {b.seconds} s"
+            for b in self.blockers
+        )
+
+    def entry(self, oid: int) -> Entry | None:
+        """The record of a table that is not dropped."""
+        return next(
+            (e for e in self.entries if e.oid == oid and e.state is not State.DROPPED), None
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How the partitions ought to be."""
+
+    interval: Interval | None = None
+    """The length of new leaves; None keeps that of the trail."""
+    ahead: int | None = None
+    """How many leaves are kept ahead of the present one; None takes what suits the interval."""
+    retention: Span | None = None
+    """How old events get before their leaf leaves; None keeps everything."""
+    quarantine: Span = WEEK
+    """How long a detached leaf is kept before it is dropped."""
+    drop: bool = True
+    """Whether leaves are dropped after the quarantine."""
+    archived_only: bool = False
+    """Whether only leaves with a verified archive are dropped."""
+    blocking_detach: bool = False
+    """With a DEFAULT there is no DETACH CONCURRENTLY: allow the one that locks the trail for a moment."""
+    most_at_once: int = 3
+    """How many leaves one run detaches at most."""
+
+    def __post_init__(self) -> None:
+        if self.ahead is not None and self.ahead < 1:
+            raise UsageError(
+                f"at least one leaf is kept ahead, not {self.ahead}",
+                hint="leave out --ahead for a number that suits the interval",
+            )
+
+    def check(self, partitions: Partitions) -> None:
+        """Raise `UsageError` when the retention is shorter than a leaf."""
+        interval = self.new_interval(partitions)
+        if self.retention and self.retention.shorter_than(interval):
+            raise UsageError(
+                f"the retention of {self.retention} is shorter than a leaf, which holds a {interval}",
+                hint="leaves leave as a whole: choose a longer --retention or a shorter --interval",
+            )
+
+    def new_interval(self, partitions: Partitions) -> Interval:
+        """The interval of leaves yet to be made."""
+        return self.interval or partitions.interval
+
+    def leaves_ahead(self, partitions: Partitions) -> int:
+        """The number of leaves to keep ahead."""
+        return self.ahead or self.new_interval(partitions).leaves_ahead
+
+    def wanted_end(self, partitions: Partitions) -> datetime:
+        """Up to where leaves are made, when any are made."""
+        count = self.leaves_ahead(partitions) + 1
+        return following(self.new_interval(partitions), partitions.now, count)
+
+    def refill_below(self, partitions: Partitions) -> datetime:
+        """Leaves are made when the last one ends before this: half the usual stretch, so that it is rare.
+
+        Each new leaf makes every session plan its next insert anew.
+        """
+        count = self.leaves_ahead(partitions) // 2 + 1
+        return following(self.new_interval(partitions), partitions.now, count)

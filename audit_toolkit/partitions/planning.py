@@ -1,0 +1,241 @@
+"""From the partitions as they are and a policy to what is to be done: pure, printable, in four stages.
+
+The order is that of a run: finish what was interrupted, create ahead, detach, drop. (An archive, where there is
+one, comes before the detaching.) Each stage is planned from what the database is after the stages before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from audit_toolkit.errors import UsageError
+from audit_toolkit.partitions.creation import plan_create
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
+from audit_toolkit.plan import Step
+
+_CONCURRENT = "SHARE UPDATE EXCLUSIVE on the trail, ACCESS EXCLUSIVE on the leaf: nobody waits"
+
+
+def plan_partitions(partitions: Partitions, policy: Policy) -> tuple[Task, ...]:
+    """All stages at once, from the partitions as they are now.
+
+    Raises `UsageError` when the policy does not go with the trail.
+    """
+    return tuple(task for stage in Stage for task in plan_stage(stage, partitions, policy))
+
+
+def plan_stage(stage: Stage, partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    """The tasks of one stage."""
+    policy.check(partitions)
+    match stage:
+        case Stage.FINALIZE:
+            return plan_finalize(partitions)
+        case Stage.CREATE:
+            return plan_create(partitions, policy)
+        case Stage.DETACH:
+            return plan_detach(partitions, policy)
+        case Stage.DROP:
+            return plan_drop(partitions, policy)
+
+
+def plan_finalize(partitions: Partitions) -> Iterator[Task]:
+    """Finish an interrupted detach, and bring the record in line with the catalogue."""
+    if partitions.pending:
+        yield _finalize(partitions, partitions.pending)
+    for entry in partitions.entries:
+        step = _reconcile(partitions, entry)
+        if step:
+            yield Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
+
+
+def plan_detach(partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    """Take off the leaves that are older than the retention, the oldest first, a few at once."""
+    due = [leaf for leaf in partitions.bounded if is_due(partitions, leaf, policy)]
+    for leaf in due[: policy.most_at_once]:
+        yield _detach(partitions, leaf, policy)
+
+
+def is_due(partitions: Partitions, leaf: Leaf, policy: Policy) -> bool:
+    """Whether retention asks for a leaf to be detached, and nobody holds it."""
+    if not policy.retention or not leaf.plain or not leaf.upper:
+        return False
+    entry = partitions.entry(leaf.oid)
+    held = entry is not None and entry.hold_reason is not None
+    return leaf.upper <= policy.retention.before(partitions.now) and not held
+
+
+def plan_drop(partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    """Drop what was detached for longer than the quarantine and, where asked for, is archived."""
+    for entry in partitions.entries:
+        if is_droppable(partitions, entry, policy):
+            yield _drop(partitions, entry)
+
+
+def is_droppable(partitions: Partitions, entry: Entry, policy: Policy) -> bool:
+    """Whether a detached leaf has served its quarantine, under its own name, without a hold."""
+    return (
+        policy.drop
+        and entry.state is State.DETACHED
+        and entry.detached_at is not None
+        and entry.detached_at <= policy.quarantine.before(partitions.now)
+        and entry.hold_reason is None
+        and entry.current_name == entry.name
+        and (entry.archive is not None or not policy.archived_only)
+        and entry.oid not in {leaf.oid for leaf in partitions.leaves}
+    )
+
+
+def plan_hold(partitions: Partitions, name: str, reason: str) -> Task:
+    """Keep a leaf, attached or detached, from retention."""
+    if not reason.strip():
+        raise UsageError("a hold needs a reason", hint="add --reason 'why, and until when'")
+    leaf = find_leaf(partitions, name)
+    step = Steps(partitions).step(
+        f"Keep {name}: {reason}",
+        "hold",
+        oid=leaf.oid,
+        name=_plain_name(leaf),
+        lower=leaf.lower,
+        upper=leaf.upper,
+        reason=reason,
+        now=partitions.now,
+    )
+    return Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
+
+
+def plan_release(partitions: Partitions, name: str) -> Task:
+    """End a hold."""
+    leaf = find_leaf(partitions, name)
+    entry = partitions.entry(leaf.oid)
+    if entry is None or entry.hold_reason is None:
+        raise UsageError(
+            f"nobody holds {name}", hint="audit partitions list shows the leaves and their holds"
+        )
+    step = Steps(partitions).step(f"End the hold of {name}", "release", oid=leaf.oid)
+    return Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
+
+
+def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
+    """Bring a detached leaf back, and hold it, or the next run would take it off again."""
+    entry = find_leaf(partitions, name)
+    if not isinstance(entry, Entry) or entry.state is not State.DETACHED:
+        raise UsageError(
+            f"{name} is not a detached leaf of the trail",
+            hint="audit partitions list shows the leaves and their states",
+        )
+    make = Steps(partitions)
+    attach = make.step(
+        f"Attach {name} again",
+        "attach_again",
+        leaf=partitions.trail_sibling(entry.current_name or entry.name),
+        lower=entry.lower,
+        upper=entry.upper,
+        lock="SHARE UPDATE EXCLUSIVE on the trail: nobody waits",
+    )
+    hold = plan_hold(partitions, name, reason).plan.steps
+    record = make.record(entry, State.ATTACHED)
+    return Task(stage=Stage.CREATE, what=attach.why, plan=one_by_one(*hold, attach, record))
+
+
+def find_leaf(partitions: Partitions, name: str) -> Leaf | Entry:
+    """The leaf of that name: attached, half detached, or detached; raises `UsageError`."""
+    plain = name.removeprefix(f"{partitions.schema}.")
+    for leaf in partitions.leaves:
+        if leaf.name.name == plain:
+            return leaf
+    for entry in partitions.entries:
+        if plain in (entry.current_name, entry.name) and entry.state is not State.DROPPED:
+            return entry
+    raise UsageError(
+        f"the trail has no leaf {name!r}", hint="audit partitions list shows the leaves"
+    )
+
+
+def _plain_name(leaf: Leaf | Entry) -> str:
+    return leaf.name.name if isinstance(leaf, Leaf) else leaf.name
+
+
+def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
+    make = Steps(partitions)
+    what = f"Complete the interrupted detach of {leaf.name.name}"
+    finalize = make.patient(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
+    # A tail comes back with the leaves ahead; only what retention took off is kept in the record.
+    recorded = () if leaf.is_tail else (make.record(leaf, State.DETACHED),)
+    plan = one_by_one(finalize, *recorded)
+    return Task(stage=Stage.FINALIZE, what=what, leaf=leaf.name, oid=leaf.oid, plan=plan)
+
+
+def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
+    attached = {leaf.oid for leaf in partitions.leaves}
+    pending = partitions.pending
+    if entry.state is State.DROPPED or (pending and pending.oid == entry.oid):
+        return None
+    if entry.current_name is None:
+        return Steps(partitions).step(
+            f"Note that {entry.name} was dropped by hand",
+            "mark_gone",
+            oid=entry.oid,
+            now=partitions.now,
+        )
+    if entry.oid in attached:
+        return None if entry.state is State.ATTACHED else _record(partitions, entry, State.ATTACHED)
+    if entry.state is not State.DETACHED:
+        return _record(partitions, entry, State.DETACHED)
+    return None
+
+
+def _record(partitions: Partitions, entry: Entry, state: State) -> Step:
+    return Steps(partitions).record(entry, state)
+
+
+def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
+    make = Steps(partitions)
+    values = {"leaf": leaf.name}
+    deferred = partitions.blocked
+    if partitions.pending:
+        deferred = f"the detach of {partitions.pending.name.name} is not finished"
+    if partitions.default is None:
+        detach = make.concurrently(
+            f"Detach {leaf.name.name}, which ends {leaf.range.split(' to ')[1]}",
+            "detach",
+            lock=_CONCURRENT,
+            **values,
+        )
+    else:
+        detach = make.step(
+            f"Detach {leaf.name.name} under a lock, as a DEFAULT partition forbids CONCURRENTLY",
+            "detach_blocking",
+            lock="ACCESS EXCLUSIVE on the trail, for milliseconds",
+            **values,
+        )
+        deferred = deferred if policy.blocking_detach else _DEFAULT_IN_THE_WAY
+    steps = (make.record(leaf, State.DETACHING), detach, make.record(leaf, State.DETACHED))
+    return Task(
+        stage=Stage.DETACH,
+        what=detach.why,
+        leaf=leaf.name,
+        oid=leaf.oid,
+        plan=one_by_one(*steps),
+        deferred=deferred,
+    )
+
+
+_DEFAULT_IN_THE_WAY = (
+    "a DEFAULT partition forbids DETACH CONCURRENTLY: convert it (audit partitions convert-default), "
+    "or allow --blocking-detach"
+)
+
+
+def _drop(partitions: Partitions, entry: Entry) -> Task:
+    leaf = partitions.trail_sibling(entry.name)
+    step = Steps(partitions).step(
+        f"Drop {entry.name}, detached since {entry.detached_at:%Y-%m-%d}",
+        "drop",
+        leaf=leaf,
+        oid=entry.oid,
+        archive_digest=entry.archive_digest,
+        now=partitions.now,
+        lock="ACCESS EXCLUSIVE on the detached leaf alone",
+    )
+    return Task(stage=Stage.DROP, what=step.why, leaf=leaf, oid=entry.oid, plan=one_by_one(step))

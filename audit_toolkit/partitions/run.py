@@ -1,0 +1,161 @@
+"""Run the stages: each task by itself, so that one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.connection import first_line, import_psycopg
+from audit_toolkit.errors import AuditError, BusyError
+from audit_toolkit.partitions.model import Partitions, Policy
+from audit_toolkit.partitions.planning import plan_stage
+from audit_toolkit.partitions.read import PATIENCE, read_partitions
+from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
+from audit_toolkit.plan import Step, apply
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+class Result(StrEnum):
+    """What became of a task."""
+
+    DONE = "done"
+    FAILED = "failed"
+    DEFERRED = "deferred"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A task, and what became of it."""
+
+    stage: str
+    what: str
+    leaf: str | None
+    result: Result
+    message: str = ""
+    hint: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as JSON values."""
+        return {
+            "stage": self.stage,
+            "what": self.what,
+            "leaf": self.leaf,
+            "result": self.result.value,
+            "message": self.message or None,
+            "hint": self.hint,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run of the partitions of a trail.
+
+    `lock_timeout` bounds how long anybody's write can be kept waiting; `statement_timeout` how long one
+    statement that keeps nobody waiting may take. `gate` is asked before a leaf is dropped: the reason why not.
+    """
+
+    connection: Connection
+    schema: str
+    policy: Policy
+    now: Callable[[], datetime | None] = lambda: None
+    lock_timeout: str = "2s"
+    statement_timeout: str = "30min"
+    patience: float = PATIENCE
+    attempts: int = 5
+    gate: Callable[[Task], str] = lambda task: ""  # noqa: ARG005 - the default lets all pass
+    on_step: Callable[[Step], None] | None = None
+    on_retry: Callable[[int, str], None] | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def read(self) -> Partitions:
+        """The partitions as they are."""
+        return read_partitions(self.connection, self.schema, now=self.now(), patience=self.patience)
+
+    def stage(self, stage: Stage) -> list[Outcome]:
+        """Plan one stage from the partitions as they are, and do it."""
+        tasks = tuple(plan_stage(stage, self.read(), self.policy))
+        outcomes = [self.attempt(task) for task in tasks]
+        self.outcomes += outcomes
+        return outcomes
+
+    def attempt(self, task: Task) -> Outcome:
+        """Do one task; what goes wrong becomes its outcome."""
+        if task.deferred:
+            return _outcome(task, Result.DEFERRED, task.deferred)
+        try:
+            refusal = self.gate(task) if task.stage is Stage.DROP else ""
+            if refusal:
+                return _outcome(task, Result.FAILED, refusal)
+            self.do(task)
+        except (AuditError, import_psycopg().Error) as error:
+            if self.connection.closed:
+                raise
+            return self._failed(task, error)
+        return _outcome(task, Result.DONE)
+
+    def do(self, task: Task) -> None:
+        """Apply the plan of one task; raises what goes wrong."""
+        apply(
+            self.timed(task).plan,
+            self.connection,
+            attempts=self.attempts,
+            on_step=self.on_step,
+            on_retry=self.on_retry,
+        )
+
+    def timed(self, task: Task) -> Task:
+        """The task with the timeouts of this run."""
+        plan = replace(
+            task.plan, lock_timeout=self.lock_timeout, statement_timeout=self.statement_timeout
+        )
+        return replace(task, plan=plan)
+
+    def _failed(self, task: Task, error: Exception) -> Outcome:
+        hint = error.hint if isinstance(error, AuditError) else None
+        message = error.message if isinstance(error, AuditError) else first_line(error)
+        if task.undo_on_failure and not isinstance(error, BusyError):
+            apply(one_by_one(*task.undo_on_failure), self.connection)
+        return _outcome(task, Result.FAILED, message, hint)
+
+    def finished(self, command: str, outcomes: list[Outcome]) -> None:
+        """Note in the database that a command ran, and whether all of it succeeded."""
+        summary = json.dumps([outcome.as_dict() for outcome in outcomes])
+        step = Steps(self.read()).step(
+            f"Note that {command} ran",
+            "finished",
+            command=command,
+            now=self.read().now,
+            succeeded=succeeded(outcomes),
+            summary=summary,
+        )
+        apply(one_by_one(step), self.connection)
+
+
+def is_standby(connection: Connection) -> bool:
+    """Whether the server only follows another one: nothing can be done there."""
+    row = connection.execute("select pg_is_in_recovery()").fetchone()
+    return bool(row and row[0])
+
+
+def succeeded(outcomes: list[Outcome]) -> bool:
+    """Whether nothing failed; what was deferred comes with a later run."""
+    return all(outcome.result is not Result.FAILED for outcome in outcomes)
+
+
+def _outcome(task: Task, result: Result, message: str = "", hint: str | None = None) -> Outcome:
+    return Outcome(
+        stage=task.stage,
+        what=task.what,
+        leaf=str(task.leaf) if task.leaf else None,
+        result=result,
+        message=message,
+        hint=hint,
+    )

@@ -1,0 +1,132 @@
+"""SQL templates: `.sql.j2` is DDL, rendered; `.sql` is a query with parameters, sent as it stands.
+
+A template can print only what went through a quoting filter: `finalize` refuses plain strings, and
+`StrictUndefined` refuses names that nobody passed. Rendered text is deterministic.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from audit_toolkit import names
+from audit_toolkit.errors import TemplateError
+from audit_toolkit.names import QualifiedName, Sql
+
+_STATEMENT_PARTS = re.compile(
+    r"""
+      (?P<skip> --[^\n]*
+        | /\*.*?\*/
+        | [eE]'(?:[^'\\]|''|\\.)*'
+        | '(?:[^']|'')*'
+        | "(?:[^"]|"")*"
+        | (?P<tag>\$\w*\$).*?(?P=tag) )
+      | (?P<end> ; )
+      | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def render(template: str, /, **values: Any) -> str:
+    """The text of `sql_templates/<template>.sql.j2` with these values.
+
+    Raises `TemplateError` when the template prints a value that is not quoted or was not passed.
+    """
+    try:
+        return _environment().get_template(f"{template}.sql.j2").render(values).strip() + "\n"
+    except jinja2.TemplateError as error:
+        raise TemplateError(f"sql_templates/{template}.sql.j2: {error}") from error
+
+
+def render_statements(template: str, /, **values: Any) -> list[str]:
+    """Like `render`, one item a statement, each without its final semicolon."""
+    return split_statements(render(template, **values))
+
+
+def split_statements(script: str) -> list[str]:
+    """The statements of a script, comments before a statement kept with it.
+
+    asyncpg and other drivers take one statement at a time, so nothing longer is ever sent.
+    """
+    statements, start = [], 0
+    for part in _STATEMENT_PARTS.finditer(script):
+        if part["end"]:
+            statements.append(script[start : part.start()].strip())
+            start = part.end()
+    rest = script[start:].strip()
+    return [s for s in (*statements, rest) if re.sub(r"--[^\n]*", "", s).strip()]
+
+
+@cache
+def query(name: str) -> str:
+    """The text of `sql_templates/queries/<name>.sql`; its parameters are `%(name)s`."""
+    return (template_directory() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def template_directory() -> Path:
+    """Where the templates are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "sql_templates"
+    return inside if inside.is_dir() else package.parent / "sql_templates"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_directory()),
+        undefined=jinja2.StrictUndefined,
+        finalize=_only_sql,
+        autoescape=False,  # noqa: S701 - this is SQL: finalize and quoting filters, not HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        ident=_identifier,
+        literal=_literal,
+        literals=_literals,
+        comment=names.comment_text,
+        dollar_quoted=names.dollar_quote,
+        trusted=Sql,  # words of a template itself, or SQL that the user gave to be SQL (--when)
+    )
+    return environment
+
+
+def _only_sql(value: object) -> object:
+    # Macros and blocks that were captured come as str of template text; Jinja hands those to finalize too,
+    # so templates use {% include %} and {% filter %} instead.
+    if isinstance(value, Sql | jinja2.Undefined):
+        return value
+    raise jinja2.TemplateRuntimeError(f"the value {value!r} was printed without a quoting filter")
+
+
+def _identifier(value: str | QualifiedName) -> Sql:
+    return value.sql if isinstance(value, QualifiedName) else names.quote_identifier(value)
+
+
+def _literal(value: str | int | datetime | None) -> Sql:
+    match value:
+        case None:
+            return Sql("null")
+        case bool():
+            return Sql("true" if value else "false")
+        case int():
+            return Sql(str(value))
+        case str():
+            return names.quote_literal(value)
+        case datetime(tzinfo=zone) if (
+            zone
+        ):  # with its offset, so that every session reads the same instant
+            return names.quote_literal(value.astimezone(UTC).isoformat(sep=" ").removesuffix(":00"))
+    raise jinja2.TemplateRuntimeError(f"there is no literal for {value!r}")
+
+
+def _literals(values: Iterable[str]) -> Sql:
+    return Sql(", ".join(_literal(value) for value in values))

@@ -1,0 +1,95 @@
+"""JSON whose numbers stay what they were: 1.00 is not 1.0, and no digit is lost.
+
+Python's own reader makes floats of them, and its writer cannot write a `Decimal`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+Json = Any
+"""None, bool, int, `Decimal`, str, list or dict of these."""
+
+DEEPEST = 200
+"""Values nested deeper than this stay text: Python's reader ends at its recursion limit."""
+
+_LONGEST_INT = 600  # sys.set_int_max_str_digits() may go down to 640
+_STAND_IN = re.compile(r'"\\u0000"')
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|[,:]|[^][{},:"]+')
+
+
+def loads(text: str) -> Json:
+    """The value of a JSON text as PostgreSQL prints `jsonb`.
+
+    Numbers come as int, or as `Decimal` where they have a fraction. What is nested deeper than
+    `DEEPEST`, so that nobody can make an event unreadable, stays JSON text.
+    Raises `ValueError` when it is no JSON.
+    """
+    if text.count("{") + text.count("[") > DEEPEST and _depth(text) > DEEPEST:
+        return _loads_members(text)
+    return _DECODER.decode(text)
+
+
+def dumps(value: Json, *, ascii_only: bool = False) -> str:
+    """A JSON text in one line, the same for two values only if they are so to the last zero."""
+    numbers: list[str] = []
+
+    def stand_in(number: object) -> str:
+        if not isinstance(number, Decimal):
+            raise TypeError(f"{type(number).__name__} is no JSON value")
+        numbers.append(format(number, "f"))
+        return "\x00"
+
+    # In C, this is ten times as fast as writing it all here. No text of PostgreSQL's has a NUL.
+    text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=stand_in)
+    found = iter(numbers)
+    return _STAND_IN.sub(lambda _: next(found), text) if numbers else text
+
+
+def same(one: Json, other: Json) -> bool:
+    """Whether two values are the same, the scale of numbers included."""
+    return bool(one == other) and dumps(one) == dumps(other)
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) <= _LONGEST_INT else Decimal(text)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_integer, parse_constant=_refuse)
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _loads_members(text: str) -> Json:
+    # Only an object of moderate values is taken apart, which is what the image of a row is.
+    if not text.startswith("{"):
+        return text
+    return {
+        json.loads(name): member if _depth(member) > DEEPEST else loads(member)
+        for name, member in _split_members(text)
+    }
+
+
+def _split_members(text: str) -> list[tuple[str, str]]:
+    members, depth, start, name = [], 0, 1, ""
+    for token in _TOKEN.finditer(text):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if depth == 1 and token[0] == ":":
+            name, start = text[start : token.start()].strip(), token.end()
+        elif (depth == 1 and token[0] == ",") or depth == 0:
+            members.append((name, text[start : token.start()].strip()))
+            start = token.end()
+    return members

@@ -1,0 +1,130 @@
+"""An event of the trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from audit_toolkit.errors import AuditError
+from audit_toolkit.trail import exact
+from audit_toolkit.trail.exact import Json
+
+Row = dict[str, Json]
+"""A row as the trail has it: column names and JSON values."""
+
+
+class Action(StrEnum):
+    """What happened."""
+
+    INSERT = "I"
+    UPDATE = "U"
+    DELETE = "D"
+    TRUNCATE = "T"
+    SNAPSHOT = "S"
+    GAP = "G"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        raise AuditError(
+            f"the trail has events of the kind {value!r}, which this version does not know",
+            hint="pip install --upgrade audit-toolkit",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One row of `audit.logged_actions`, its columns in their order."""
+
+    event_id: int
+    action_tstamp: datetime
+    """When it was captured, in UTC."""
+    transaction_id: int
+    schema_name: str
+    table_name: str
+    action: Action
+    row_key: str | None
+    old_row_key: str | None
+    old_row: Row | None
+    new_row: Row | None
+    context: Json
+    """Whatever the application set: usually a dict, a claim and not a proof."""
+    session_user_name: str
+    role_name: str | None
+    application_name: str | None
+    client_addr: str | None
+    query: str | None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The event of a row of our queries: `jsonb` as text, the time in UTC without a zone."""
+        values = dict(record)
+        for name in ("old_row", "new_row", "context"):
+            values[name] = None if values[name] is None else exact.loads(values[name])
+        values["action_tstamp"] = values["action_tstamp"].replace(tzinfo=UTC)
+        values["action"] = Action(values["action"])
+        return cls(**values)
+
+    @property
+    def key_before(self) -> str | None:
+        """The key that its row had before."""
+        return self.row_key if self.old_row_key is None else self.old_row_key
+
+    @property
+    def changed(self) -> dict[str, tuple[Json, Json]]:
+        """The columns that this event changed, each with its old and new value.
+
+        Of an update, the columns whose value is another one (1.0 and 1.00 are two values); all
+        columns of a row that was inserted (old None) or deleted (new None); else nothing.
+        """
+        old, new = self.old_row or {}, self.new_row or {}
+        match self.action:
+            case Action.INSERT:
+                return {column: (None, value) for column, value in new.items()}
+            case Action.DELETE:
+                return {column: (value, None) for column, value in old.items()}
+            case Action.UPDATE:
+                # With --store changes, new_row has only what changed: what it lacks has not.
+                return {
+                    column: (old.get(column), value)
+                    for column, value in new.items()
+                    if column not in old or not exact.same(old[column], value)
+                }
+        return {}
+
+    @property
+    def row_after(self) -> Row | None:
+        """The whole row as the event left it, even if only changes are stored; None without."""
+        if self.action is Action.UPDATE:
+            return (self.old_row or {}) | (self.new_row or {})
+        return self.new_row if self.action in (Action.INSERT, Action.SNAPSHOT) else None
+
+    def as_dict(self) -> dict[str, Json]:
+        """The event as JSON values, with `changed`; `exact.dumps` writes them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["action_tstamp"] = self.action_tstamp.isoformat(timespec="microseconds")
+        values["changed"] = self.changed
+        return {name: values[name] for name in _JSON_ORDER}
+
+
+_JSON_ORDER = (
+    "event_id",
+    "action_tstamp",
+    "transaction_id",
+    "action",
+    "schema_name",
+    "table_name",
+    "row_key",
+    "old_row_key",
+    "changed",
+    "old_row",
+    "new_row",
+    "context",
+    "session_user_name",
+    "role_name",
+    "application_name",
+    "client_addr",
+    "query",
+)

@@ -1,0 +1,206 @@
+"""What a question is about: a table of the trail, or one row of it, as somebody named it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.catalog import (
+    Kind,
+    Relation,
+    read_installed,
+    read_relations,
+    read_table,
+    resolve,
+)
+from audit_toolkit.connection import fetch
+from audit_toolkit.errors import (
+    PermissionDeniedError,
+    UnknownTableError,
+    UnsupportedTableError,
+    UsageError,
+)
+from audit_toolkit.install.selection import why_unsupported
+from audit_toolkit.names import QualifiedName, Sql, quote_identifier
+from audit_toolkit.templates import query, render
+from audit_toolkit.trail.key import (
+    KeyColumn,
+    key_parts,
+    key_shape,
+    literal_keys,
+    normalise_key,
+    read_key_columns,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A table, or with `key` one row of it, that the trail is asked about."""
+
+    schema: str
+    """The schema of the trail."""
+    table: QualifiedName
+    """The table as the trail names it: for a partition, its root."""
+    columns: tuple[str, ...] = ()
+    """The columns that the table has now, in their order; empty when it was dropped."""
+    key: str | None = None
+    """The key as the trail has it."""
+    known: bool = False
+    """Whether the trail has any event of it."""
+    key_changed: bool = False
+    """Whether an update ever gave this key to a row, or took it away."""
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What every query about it is sent with."""
+        return {
+            "schema_name": self.table.schema,
+            "table_name": self.table.name,
+            "row_key": self.key,
+        }
+
+
+def find_subject(
+    connection: Connection, table: str, key: object = None, *, schema: str = "audit"
+) -> Subject:
+    """The table that is meant by `table`, and the row of it by `key`, also when they are gone.
+
+    `key` is one value, or a tuple or list for a key of several columns; text is read as the server
+    reads it. A table that was dropped is found by its events.
+
+    Raises:
+        UsageError: there is no trail, the table is neither audited nor in the trail, or `key`
+            cannot be a key of it.
+        UnknownTableError: neither the database nor the trail has it; the hint has nearest names.
+        PermissionDeniedError: the role may not read the trail.
+    """
+    _require_readable_trail(connection, schema)
+    relation = _find_relation(connection, table, schema)
+    subject = Subject(
+        schema=schema,
+        table=relation.root or relation.name,
+        columns=tuple(column.name for column in read_table(connection, relation).columns),
+    )
+    if key is None:
+        subject = replace(subject, known=_has_events(connection, subject))
+    else:
+        subject = _find_row(
+            connection, subject, read_key_columns(connection, relation.oid), key_parts(key)
+        )
+    if not subject.known:
+        _require_audited(connection, subject, relation)
+    return subject
+
+
+def trail_table(schema: str) -> Sql:
+    """The table of the trail, as SQL that is sent with parameters."""
+    return Sql(f"{quote_identifier(schema)}.logged_actions".replace("%", "%%"))
+
+
+def _require_readable_trail(connection: Connection, schema: str) -> None:
+    trails = {row["schema_name"]: row for row in fetch(connection, query("trails"))}
+    if schema not in trails:
+        others = [f"add --audit-schema {name}: there is a trail in that schema" for name in trails]
+        raise UsageError(
+            f"this database has no audit trail in the schema {quote_identifier(schema)}",
+            hint=" or ".join(others)
+            or "audit install --table TABLE makes one; is this the right database?",
+        )
+    if not trails[schema]["readable"]:
+        role, home = quote_identifier(trails[schema]["role_name"]), quote_identifier(schema)
+        raise PermissionDeniedError(
+            f"the role {role} may not read the audit trail {home}.logged_actions",
+            hint=f"let its owner run: grant usage on schema {home} to {role}; "
+            f"grant select on {home}.logged_actions to {role};",
+        )
+
+
+def _find_relation(connection: Connection, table: str, schema: str) -> Relation:
+    relations = read_relations(connection)
+    try:
+        return resolve(table, relations)
+    except UnknownTableError:
+        return resolve(table, [*relations, *_dropped_tables(connection, schema, relations)])
+
+
+def _dropped_tables(
+    connection: Connection, schema: str, relations: Sequence[Relation]
+) -> list[Relation]:
+    """The tables that only the trail knows, as relations without an oid."""
+    there = {relation.name for relation in relations}
+    positions = {relation.name.schema: relation.search_position for relation in relations}
+    rows = fetch(connection, render("queries/trail_tables", trail=trail_table(schema)), {})
+    names = [QualifiedName(row["schema_name"], row["table_name"]) for row in rows]
+    return [
+        Relation(
+            oid=0,
+            name=name,
+            kind=Kind.TABLE,
+            temporary=False,
+            unlogged=False,
+            is_system=False,
+            root=None,
+            inherits=False,
+            has_children=False,
+            owned=False,
+            may_trigger=False,
+            search_position=positions.get(name.schema, 0),
+        )
+        for name in names
+        if name not in there
+    ]
+
+
+def _has_events(connection: Connection, subject: Subject) -> bool:
+    sql = render("queries/has_events", trail=trail_table(subject.schema))
+    return bool(fetch(connection, sql, subject.parameters)[0]["has_events"])
+
+
+def _find_row(
+    connection: Connection, subject: Subject, columns: Sequence[KeyColumn], parts: Sequence[str]
+) -> Subject:
+    key = normalise_key(connection, columns, parts)
+    if key is None:
+        candidates = literal_keys(parts)  # perhaps the key had another shape in former times
+    else:
+        candidates = [key, *parts] if len(columns) == 1 else [key]
+    sql = render("queries/known_keys", trail=trail_table(subject.schema))
+    known = fetch(connection, sql, subject.parameters | {"row_keys": candidates})
+    if known:
+        return replace(subject, key=known[0]["row_key"], known=True, key_changed=known[0]["moved"])
+    if key is None and subject.columns:
+        raise _impossible_key(subject, columns, parts)
+    return replace(subject, key=candidates[0])
+
+
+def _impossible_key(
+    subject: Subject, columns: Sequence[KeyColumn], parts: Sequence[str]
+) -> UsageError:
+    if not columns:
+        return UsageError(
+            f"{subject.table} has no primary key: its rows cannot be told apart",
+            hint="leave out the key to see the history of the whole table",
+        )
+    typed = " ".join(ascii(part) for part in parts)
+    return UsageError(f"{typed} cannot be a key of {subject.table}", hint=key_shape(columns))
+
+
+def _require_audited(connection: Connection, subject: Subject, relation: Relation) -> None:
+    installed = read_installed(connection, subject.schema)
+    if any(capture.table == subject.table for capture in installed):
+        return
+    if _has_events(connection, subject):
+        return
+    reason = None if relation.root else why_unsupported(relation, trail_schema=subject.schema)
+    if reason:
+        raise UnsupportedTableError(f"{subject.table} has no history: {reason[0]}", hint=reason[1])
+    raise UsageError(
+        f"{subject.table} is not audited, and the trail has no events of it",
+        hint=f"audit install --table {subject.table} starts its history",
+    )

@@ -1,0 +1,1 @@
+"""Other tools, each installed the way its own documentation says."""

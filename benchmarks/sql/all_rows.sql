@@ -1,0 +1,9 @@
+-- One statement over all rows.
+do $bench$
+declare
+    changed orders;
+begin
+    {context};
+    {statement};
+end
+$bench$

@@ -1,0 +1,11 @@
+-- One statement a row, in the server, in one transaction.
+do $bench$
+declare
+    changed orders;
+begin
+    {context};
+    for number in {first} .. {last} loop
+        {statement};
+    end loop;
+end
+$bench$

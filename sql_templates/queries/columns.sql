@@ -1,0 +1,47 @@
+-- The columns of one table; type_parts are the base types that a value of the column is built of,
+-- followed through domains, arrays, composites and ranges ('range:' marks what is printed inside a range).
+with recursive part (attnum, type_oid, in_range) as (
+    select a.attnum, a.atttypid, false
+    from pg_catalog.pg_attribute a
+    where a.attrelid = %(table)s and a.attnum > 0 and not a.attisdropped
+    union
+    select part.attnum, inner_type.oid, part.in_range or inner_type.in_range
+    from part
+    join pg_catalog.pg_type t on t.oid = part.type_oid
+    cross join lateral (
+        select t.typbasetype, false where t.typtype = 'd'
+        union all
+        select t.typelem, part.in_range where t.typcategory = 'A' and t.typelem <> 0
+        union all
+        select r.rngsubtype, true from pg_catalog.pg_range r
+        where t.oid in (r.rngtypid, r.rngmultitypid)
+        union all
+        select a.atttypid, part.in_range from pg_catalog.pg_attribute a
+        where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    ) as inner_type (oid, in_range)
+)
+select
+    a.attname as name,
+    pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name,
+    a.attnotnull as not_null,
+    a.attgenerated::text as generated,
+    a.attidentity::text as identity,
+    k.position as key_position,
+    (
+        select array_agg(distinct
+            case when part.in_range then 'range:' else '' end
+            || case when t.typnamespace = 'pg_catalog'::regnamespace then t.typname else 'foreign' end
+        )
+        from part
+        join pg_catalog.pg_type t on t.oid = part.type_oid
+        where part.attnum = a.attnum
+          and t.typtype = 'b'
+          and not (t.typcategory = 'A' and t.typelem <> 0)
+    ) as type_parts
+from pg_catalog.pg_attribute a
+left join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indisprimary
+left join lateral (
+    select array_position(i.indkey::smallint[], a.attnum) as position
+) k on k.position < i.indnkeyatts -- behind the key, its index may INCLUDE others
+where a.attrelid = %(table)s and a.attnum > 0 and not a.attisdropped
+order by a.attnum

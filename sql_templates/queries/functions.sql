@@ -1,0 +1,20 @@
+-- The functions of the audit schema, with what decides whether they can be trusted.
+select
+    p.oid,
+    p.proname as name,
+    pg_catalog.pg_get_function_identity_arguments(p.oid) as arguments,
+    p.prosrc as body,
+    p.prosecdef as security_definer,
+    coalesce(p.proconfig, '{}') as settings,
+    pg_catalog.pg_get_userbyid(p.proowner)::text as owner,
+    pg_catalog.obj_description(p.oid, 'pg_proc') as comment,
+    array(
+        select case when acl.grantee = 0 then 'public' else pg_catalog.pg_get_userbyid(acl.grantee)::text end
+        from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as acl
+        where acl.grantee <> p.proowner
+        order by 1
+    ) as granted_to
+from pg_catalog.pg_proc as p
+join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+where n.nspname = %(schema)s
+order by p.proname

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from audit_toolkit.archive import (
+    Store,
+    archive_all,
+    archive_gate,
+    chain_breaks,
+    find_manifest,
+    newest,
+    query_archive,
+    read_back,
+    read_manifests,
+    restore_leaf,
+    to_archive,
+)
+from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.partitions import Entry, Outcome, Policy, Run, Stage, plan_attach
+from audit_toolkit.plan import apply
+from tests.archive.conftest import archive, detached
+from tests.partitions.conftest import Rotating
+from tests.plugins.trail import SCHEMA
+
+
+def rows(rotating: Rotating, table: str) -> list[tuple[object, ...]]:
+    return rotating.execute(
+        "select e.*, e.transaction_id::text, concat(e.client_addr), e.old_row::text, e.new_row::text"
+        f" from audit.{table} as e order by event_id"  # noqa: S608
+    )
+
+
+def drop(rotating: Rotating) -> list[Outcome]:
+    """The drops of a run after the quarantine, with the archive's gate."""
+    rotating.now += timedelta(days=8)
+    run = Run(
+        connection=rotating.connection,
+        schema=SCHEMA,
+        policy=Policy(archived_only=True),
+        now=lambda: rotating.now,
+    )
+    run.gate = archive_gate(run)
+    return run.stage(Stage.DROP)
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_there_and_back(rotating: Rotating, kind: str, request: pytest.FixtureRequest) -> None:
+    store: Store = request.getfixturevalue(kind)
+    entries = detached(rotating)
+    before = {entry.name: rows(rotating, entry.name) for entry in entries}
+    assert all(before.values())
+    attached = rotating.count()
+    for entry in entries:
+        manifest = archive(rotating, store, entry)
+        assert manifest.events == len(before[entry.name])
+        assert read_back(store, manifest).problems == ()
+    assert chain_breaks(read_manifests(store)) == []
+    assert [outcome.result.value for outcome in drop(rotating)] == ["done"] * len(entries)
+    for entry in entries:
+        manifest = find_manifest(store, entry.name)
+        restore_leaf(rotating.connection, store, SCHEMA, manifest, now=rotating.now)
+        assert rows(rotating, entry.name) == before[entry.name]
+        apply(plan_attach(rotating.read(), entry.name, "asked for").plan, rotating.connection)
+    assert rotating.count() == attached + sum(map(len, before.values()))
+    assert drop(rotating) == []
+
+
+def test_the_layout_is_hive_s_and_the_files_stand_alone(rotating: Rotating, local: Store) -> None:
+    entry = detached(rotating)[0]
+    manifest = archive(rotating, local, entry)
+    relations = {file.path.split("/")[0] for file in manifest.files}
+    assert relations == {
+        "relation=Wei%22rd.%C3%9F.ord%2Fers%3D%250",
+        "relation=Wei%22rd.%C3%9F.ord%2Fers%3D%251",
+        "relation=public.ord%2Fers%3D%250",
+        "relation=public.ord%2Fers%3D%251",
+    }
+    for file in manifest.files:
+        found = pq.ParquetFile(local.path(file.path))
+        assert found.metadata.row_group(0).column(8).compression == "ZSTD"
+        table = found.read()
+        times = table.column("action_tstamp").to_pylist()
+        assert times == sorted(times)
+        assert {f"{time:%Y-%m}" for time in times} == {file.path.split("month=")[1].split("/")[0]}
+        assert len(set(table.column("table_name").to_pylist())) == 1
+        assert '"n": 1.50' in str(table.column("old_row")[0])
+
+
+def damage_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def damage_rows(path: Path) -> None:
+    """A well-formed file with a row group less."""
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, table.num_rows - 1), path, compression="zstd")
+
+
+def damage_end(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage_value(path: Path) -> None:
+    """A well-formed file of as many events, one of which says something else."""
+    table = pq.read_table(path)
+    index = table.schema.get_field_index("action")
+    changed = table.column("action").to_pylist()
+    changed[0] = "D"
+    pq.write_table(table.set_column(index, table.schema.field(index), [changed]), path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+DAMAGES = [damage_byte, damage_rows, damage_end, damage_value, remove]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_and_nothing_is_dropped(
+    rotating: Rotating, local: Store, damage: Callable[[Path], None]
+) -> None:
+    entries = detached(rotating)
+    for entry in entries:
+        manifest = archive(rotating, local, entry)
+    damage(Path(local.path(manifest.files[0].path)))
+    assert read_back(local, manifest).problems
+    outcomes = drop(rotating)
+    # The damaged leaf stays, the others go.
+    assert [outcome.result.value for outcome in outcomes] == [
+        *["done"] * (len(entries) - 1),
+        "failed",
+    ]
+    assert rotating.count(entries[-1].name)
+    with pytest.raises(AuditError):
+        restore_leaf(
+            rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="elsewhere"
+        )
+    assert rotating.execute("select to_regclass('audit.elsewhere')") == [(None,)]
+
+
+@pytest.mark.parametrize("damage", [damage_byte, damage_rows, damage_end, damage_value])
+def test_damage_on_the_way_leaves_the_leaf_unarchived(
+    rotating: Rotating, local: Store, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that returns other bytes than it was given: no manifest, no record, no drop."""
+    entry = detached(rotating)[0]
+    fetched = Store.fetched
+
+    def corrupting(self: Store, path: str) -> object:
+        damage(Path(self.path(path)))
+        return fetched(self, path)
+
+    monkeypatch.setattr(Store, "fetched", corrupting)
+    with pytest.raises(AuditError, match="does not hold what the leaf holds"):
+        archive(rotating, local, entry)
+    assert read_manifests(local) == []
+    assert entry in to_archive(rotating.read())
+    assert drop(rotating) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update audit.{0} set action = 'D' where event_id = (select min(event_id) from audit.{0})",
+        "delete from audit.{0} where event_id = (select min(event_id) from audit.{0})",
+        "insert into audit.{0} select * from audit.{0} limit 0; "
+        "update audit.{0} set new_row = '{{}}' where event_id = (select max(event_id) from audit.{0})",
+    ],
+)
+def test_a_row_changed_before_the_drop_prevents_it(
+    rotating: Rotating, local: Store, change: str
+) -> None:
+    entry = detached(rotating)[0]
+    archive(rotating, local, entry)
+    rotating.execute(f"alter table audit.{entry.name} disable trigger all")
+    rotating.execute(change.format(entry.name))
+    [outcome] = drop(rotating)
+    assert outcome.result == "failed"
+    assert "no longer what its archive holds" in outcome.message
+    assert rotating.count(entry.name)
+
+
+def test_nothing_unarchived_is_dropped(rotating: Rotating) -> None:
+    entries = detached(rotating)
+    assert drop(rotating) == []
+    assert to_archive(rotating.read()) == entries
+
+
+def test_a_manifest_that_vanishes_breaks_the_chain(rotating: Rotating, local: Store) -> None:
+    manifests = [archive(rotating, local, entry) for entry in detached(rotating)]
+    Path(local.path(manifests[0].name)).unlink()
+    assert chain_breaks(read_manifests(local)) == [manifests[1].leaf]
+
+
+def test_archiving_again_replaces_what_counts(rotating: Rotating, local: Store) -> None:
+    entry = detached(rotating)[0]
+    first, second = archive(rotating, local, entry), archive(rotating, local, entry)
+    assert first.digest == second.digest
+    assert newest(read_manifests(local)) == [second]
+    assert chain_breaks(read_manifests(local)) == []
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_duckdb_answers(rotating: Rotating, kind: str, request: pytest.FixtureRequest) -> None:
+    store: Store = request.getfixturevalue(kind)
+    entries = detached(rotating)
+    with pytest.raises(UsageError, match="holds no events"):
+        query_archive(store, "select 1 from logged_actions")
+    for entry in entries:
+        archive(rotating, store, entry)
+    expected = sum(
+        row[3] == "public" for entry in entries for row in rows(rotating, entry.name)
+    )
+    assert expected > 0
+    columns, [[number, first]] = query_archive(
+        store,
+        "select count(*) as events, min(action_tstamp)::varchar as first from logged_actions"
+        " where relation like 'public.%' and (old_row::json ->> 'big') is not null",
+    )
+    assert columns == ["events", "first"]
+    assert number == expected
+    assert first.endswith("+00")
+    with pytest.raises(AuditError, match="DuckDB"):
+        query_archive(store, "select nothing from nowhere")
+
+
+def test_an_unreachable_bucket_is_an_error_and_drops_nothing(
+    rotating: Rotating, s3: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = detached(rotating)[0]
+    nowhere = Store.open("s3://no-such-bucket/place")
+    with pytest.raises(AuditError, match="s3://no-such-bucket/place failed"):
+        archive(rotating, nowhere, entry)
+    assert drop(rotating) == []
+    assert s3.names("_manifests") == []
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_part_behind(rotating: Rotating) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    entry = detached(rotating)[0]
+    with pytest.raises(AuditError, match=r"the archive .* failed"):
+        archive(rotating, FullStore.open("/dev/full"), entry)
+
+
+class FullStore(Store):
+    """Every file is on a device without room."""
+
+    __slots__ = ()
+
+    def create(self, path: str) -> object:  # type: ignore[override]
+        return Store.create(replace(self, root="/dev/full"), path)
+
+
+def test_a_leaf_with_more_columns_is_refused(rotating: Rotating, local: Store) -> None:
+    entry = detached(rotating)[0]
+    rotating.execute(f"alter table audit.{entry.name} add column extra text default 'lost'")
+    with pytest.raises(AuditError, match="other columns than an event"):
+        archive(rotating, local, entry)
+
+
+def test_one_failure_does_not_stop_the_others(rotating: Rotating, local: Store) -> None:
+    entries = detached(rotating)
+    rotating.execute(f"alter table audit.{entries[0].name} add column extra text")
+    run = Run(
+        connection=rotating.connection, schema=SCHEMA, policy=Policy(), now=lambda: rotating.now
+    )
+    outcomes = archive_all(run, local, progress=_silent)
+    assert [outcome.result.value for outcome in outcomes] == [
+        "failed",
+        *["done"] * (len(entries) - 1),
+    ]
+
+
+def _silent(entry: Entry) -> Callable[[int], None]:
+    return lambda events: None
+
+
+def test_addresses_that_cannot_be() -> None:
+    with pytest.raises(UsageError, match="not the address of an archive"):
+        Store.open("nonsense://place")

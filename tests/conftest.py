@@ -1,0 +1,33 @@
+"""The bed of the tests: the plugins with the fixtures, and an environment that nobody has set."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytest_plugins = [
+    "tests.plugins.cluster",
+    "tests.plugins.database",
+    "tests.plugins.golden",
+    "tests.plugins.proofs",
+    "tests.plugins.project",
+    "tests.plugins.trail",
+]
+
+KEPT = ("AUDIT_PG_BIN", "AUDIT_TEST_DSN")
+PREFIXES = ("ALEMBIC_", "AUDIT_", "PG")
+# What makes Rich and Typer colour and wrap the command line's output.
+TERMINAL = (
+    "CLICOLOR CLICOLOR_FORCE COLUMNS FORCE_COLOR GITHUB_ACTIONS LINES NO_COLOR PY_COLORS"
+    " TERMINAL_WIDTH TTY_COMPATIBLE TTY_INTERACTIVE"
+)
+NAMES = {"DATABASE_URL", *TERMINAL.split()}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart() -> None:
+    """Forget what the caller's environment says to the toolkit, libpq and the terminal."""
+    for name in list(os.environ):
+        if name in NAMES or (name.startswith(PREFIXES) and name not in KEPT):
+            del os.environ[name]

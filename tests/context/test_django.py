@@ -1,0 +1,169 @@
+"""Django without SQLAlchemy: its own connections, its test client, psycopg 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import django  # type: ignore[import-untyped]
+import pytest
+from django.conf import settings  # type: ignore[import-untyped]
+from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
+from django.db import connection, transaction  # type: ignore[import-untyped]
+from django.http import HttpResponse  # type: ignore[import-untyped]
+from django.test import Client  # type: ignore[import-untyped]
+from django.urls import path  # type: ignore[import-untyped]
+from psycopg.conninfo import conninfo_to_dict
+
+import audit_toolkit
+from audit_toolkit.attribution.django import execute_wrapper
+from tests.context.conftest import Shop
+from tests.context.proxy import Proxy
+from tests.context.test_docs import block
+
+INSERT = "insert into orders (note) values (%s)"
+
+
+def insert(note: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(INSERT, [note])
+
+
+def order(_request: Any, note: str) -> Any:
+    insert(note)
+    return HttpResponse("done")
+
+
+urlpatterns = [path("orders/<note>", order)]
+
+
+def audit_middleware(get_response: Any) -> Any:
+    """The middleware of the documentation."""
+    return block("def audit_middleware")["audit_middleware"](get_response)
+
+
+def configure() -> None:
+    if settings.configured:
+        return
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "shop"}},
+        MIDDLEWARE=[f"{__name__}.audit_middleware"],
+        ROOT_URLCONF=__name__,
+    )
+    django.setup()
+
+
+def point_to(dsn: str) -> None:
+    """Let Django's connection be one to that database, from now on."""
+    connection.close()
+    parameters = conninfo_to_dict(dsn)
+    connection.settings_dict.update(
+        NAME=parameters["dbname"],
+        HOST=parameters.get("host", ""),
+        PORT=parameters.get("port", ""),
+        USER=parameters.get("user", ""),
+    )
+
+
+@pytest.fixture
+def django_shop(shop: Shop) -> Iterator[Shop]:
+    """A shop that Django is connected to."""
+    configure()
+    point_to(shop.dsn)
+    yield shop
+    connection.close()
+
+
+@pytest.fixture
+def carried(django_shop: Shop) -> Iterator[Shop]:
+    """The same, after what the documentation says for psycopg 3."""
+    from django.db.backends import signals  # type: ignore[import-untyped]
+
+    block("django.carry_context()")
+    yield django_shop
+    signals.connection_created.disconnect(dispatch_uid="audit_toolkit")
+
+
+def test_requests(carried: Shop) -> None:
+    for user in ("7", "8"):
+        assert Client().get(f"/orders/{user}", headers={"user": user}).content == b"done"
+    assert carried.contexts() == {
+        "7": {"actor": "user:7", "route": "/orders/7"},
+        "8": {"actor": "user:8", "route": "/orders/8"},
+    }
+
+
+def test_the_wsgi_middleware(carried: Shop) -> None:
+    handler = audit_toolkit.WsgiContextMiddleware(WSGIHandler())
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/orders/wsgi",
+        "REMOTE_ADDR": "192.0.2.1",
+        "HTTP_USER": "7",
+        "SERVER_NAME": "shop",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(),
+    }
+    response = handler(environ, lambda *_: lambda _data: None)
+    assert b"".join(response) == b"done"
+    response.close()  # type: ignore[attr-defined]
+    claims = carried.contexts()["wsgi"]
+    assert (claims["client"], claims["method"], claims["actor"]) == ("192.0.2.1", "GET", "user:7")
+
+
+def test_atomic_blocks_and_autocommit(carried: Shop) -> None:
+    with audit_toolkit.context(actor="a"):
+        insert("autocommit")
+        with transaction.atomic():
+            insert("atomic")
+            point = transaction.savepoint()
+            insert("undone")
+            transaction.savepoint_rollback(point)
+            insert("after")
+    insert("nobody")
+    assert carried.actors() == [
+        ("autocommit", "a"),
+        ("atomic", "a"),
+        ("after", "a"),
+        ("nobody", None),
+    ]
+
+
+def test_it_costs_no_round_trip(carried: Shop, proxy: Proxy) -> None:
+    assert carried.dsn
+    point_to(proxy.dsn)
+    with audit_toolkit.context(actor="a"):
+        insert("warm")
+        proxy.reset()
+        insert("counted")
+    assert proxy.trips == 1
+
+
+def test_the_execute_wrapper_of_the_documentation(django_shop: Shop) -> None:
+    django_shop.database.execute(INSERT, ["full price"])
+    block("connection.execute_wrapper")
+    assert django_shop.contexts()["reduced"] == {"actor": "user:42"}
+
+
+def test_the_execute_wrapper(django_shop: Shop) -> None:
+    with connection.execute_wrapper(execute_wrapper):
+        with audit_toolkit.context(actor="a"):
+            insert("autocommit")
+            with transaction.atomic():
+                insert("atomic")
+        with transaction.atomic():
+            with audit_toolkit.context(actor="b"), connection.cursor() as cursor:
+                cursor.executemany(INSERT, [["one"], ["two"]])
+            insert("after")
+        insert("nobody")
+    assert django_shop.actors() == [
+        ("autocommit", "a"),
+        ("atomic", "a"),
+        ("one", "b"),
+        ("two", "b"),
+        ("after", None),
+        ("nobody", None),
+    ]

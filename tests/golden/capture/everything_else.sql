@@ -1,0 +1,96 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.orders, which only triggers can run.
+-- Writes what happens to public.orders into the audit trail, row by row.
+create or replace function audit.capture_public__orders()
+    returns trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+as $capture$
+declare
+    row_before jsonb;
+    row_after jsonb;
+    row_gone jsonb;
+begin
+    if nullif(current_setting('audit.context', true), '')::jsonb ->> 'actor' is null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: a change of public.orders needs the key ''actor'' in its context',
+            hint = 'first, in the same transaction: select set_config(''audit.context'', ''{"actor": "…"}'', true)';
+    end if;
+
+    if tg_op = 'INSERT' then
+        row_after := to_jsonb(new);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row, query)
+        values
+            ('public', 'orders', 'I', row_after ->> 'id', row_after, left(current_query(), 10000));
+
+    elsif tg_op = 'UPDATE' then
+        row_before := to_jsonb(old);
+        row_after := to_jsonb(new);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, query)
+        values
+            ('public', 'orders', 'U', row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, left(current_query(), 10000));
+
+    elsif tg_op = 'DELETE' then
+        row_before := to_jsonb(old);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row, query)
+        values
+            ('public', 'orders', 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
+
+    elsif tg_when = 'BEFORE' then
+        -- TRUNCATE of the table: its rows, while they are still there.
+        for row_gone in execute $rows$select to_jsonb("00_audit_row") from only $rows$ || tg_relid::regclass || ' as "00_audit_row"' loop
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row, query)
+            values
+                ('public', 'orders', 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
+        end loop;
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action, query)
+        values
+            ('public', 'orders', 'T', left(current_query(), 10000));
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__orders() from public;
+
+select audit.hand_over('audit.capture_public__orders()'::regprocedure);
+
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "a1996292a43fb6adbaec56dd69a5fb528b7724e9b0a0f35823f0be0cedb119ff"}';
+
+
+-- Its triggers on public.orders.
+create or replace trigger "00_audit_row"
+    after insert or update or delete on public.orders
+    for each row
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_row";
+
+create or replace trigger "00_audit_truncate_rows"
+    before truncate on public.orders
+    for each statement
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_truncate_rows";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.orders
+    for each statement
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_truncate";
+
+commit;

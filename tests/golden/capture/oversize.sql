@@ -1,0 +1,138 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.files, which only triggers can run.
+-- Writes what happens to public.files into the audit trail, row by row.
+create or replace function audit.capture_public__files()
+    returns trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    set search_path = pg_catalog, pg_temp
+    set bytea_output = 'hex'
+as $capture$
+declare
+    row_before jsonb;
+    row_after jsonb;
+    kept record;
+    stand_ins jsonb;
+begin
+    if tg_op = 'INSERT' then
+        kept := new;
+        stand_ins := '{}';
+        kept.name := null;  -- it stays out of the trail
+        if octet_length(kept.body) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            kept.body := null;
+        end if;
+        if octet_length(kept.raw) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            kept.raw := null;
+        end if;
+        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
+            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            kept.meta := null;
+        end if;
+        row_after := to_jsonb(kept) - array['name'] || stand_ins;
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row)
+        values
+            ('public', 'files', 'I', row_after ->> 'id', row_after);
+
+    elsif tg_op = 'UPDATE' then
+        kept := old;
+        stand_ins := '{}';
+        kept.name := null;  -- it stays out of the trail
+        if octet_length(kept.body) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            kept.body := null;
+        end if;
+        if octet_length(kept.raw) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            kept.raw := null;
+        end if;
+        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
+            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            kept.meta := null;
+        end if;
+        row_before := to_jsonb(kept) - array['name'] || stand_ins;
+        kept := new;
+        stand_ins := '{}';
+        kept.name := null;  -- it stays out of the trail
+        if octet_length(kept.body) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            kept.body := null;
+        end if;
+        if octet_length(kept.raw) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            kept.raw := null;
+        end if;
+        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
+            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            kept.meta := null;
+        end if;
+        row_after := to_jsonb(kept) - array['name'] || stand_ins;
+        -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
+        if row_before = row_after and row_before::text = row_after::text then
+            return null;
+        end if;
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+        values
+            ('public', 'files', 'U', row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
+
+    elsif tg_op = 'DELETE' then
+        kept := old;
+        stand_ins := '{}';
+        kept.name := null;  -- it stays out of the trail
+        if octet_length(kept.body) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            kept.body := null;
+        end if;
+        if octet_length(kept.raw) > 16777216 then
+            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            kept.raw := null;
+        end if;
+        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
+            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            kept.meta := null;
+        end if;
+        row_before := to_jsonb(kept) - array['name'] || stand_ins;
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row)
+        values
+            ('public', 'files', 'D', row_before ->> 'id', row_before);
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            ('public', 'files', 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__files() from public;
+
+select audit.hand_over('audit.capture_public__files()'::regprocedure);
+
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "97fe00c37435a1c1da323d7f454a0101abb57088e2b1dd8eaff74d671078b14a"}';
+
+
+-- Its triggers on public.files.
+create or replace trigger "00_audit_row"
+    after insert or update or delete on public.files
+    for each row
+    execute function audit.capture_public__files();
+
+alter table public.files enable always trigger "00_audit_row";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.files
+    for each statement
+    execute function audit.capture_public__files();
+
+alter table public.files enable always trigger "00_audit_truncate";
+
+commit;

@@ -1,0 +1,68 @@
+do $refuse$
+declare
+    pending text;
+begin
+    select inhrelid::regclass::text into pending
+    from pg_catalog.pg_inherits
+    where inhparent = to_regclass('audit.logged_actions') and inhdetachpending;
+
+    if found then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: a partition of audit.logged_actions is half detached: ' || pending,
+            hint = 'finish it first: alter table audit.logged_actions detach partition '
+                || pending || ' finalize';
+    end if;
+end
+$refuse$;
+
+do $drop$
+declare
+    object text;
+    has_events boolean;
+begin
+    if to_regclass('audit.logged_actions') is null then
+        return;
+    end if;
+
+    lock table audit.logged_actions in access exclusive mode;
+    select exists (select from audit.logged_actions) into has_events;
+    if has_events or exists (
+        select from audit.partition_lifecycle where state <> 'dropped'
+    ) or exists (
+        -- A leaf that somebody detached, or half detached, may hold events that are not seen through the trail.
+        select from pg_catalog.pg_class as c
+        left join pg_catalog.pg_inherits as i on i.inhrelid = c.oid
+        where c.relnamespace = 'audit'::regnamespace
+          and c.relkind = 'r'
+          and c.relname not in ('mask_key', 'partition_lifecycle', 'maintenance')
+          and (i.inhrelid is null or i.inhdetachpending)
+    ) or exists (
+        select from pg_catalog.pg_proc
+        where pronamespace = 'audit'::regnamespace and proname like 'capture\_%'
+    ) then
+        raise warning using
+            message = 'audit: audit.logged_actions is in use or has events, and was kept',
+            hint = 'upgrading again takes it up; to be rid of it for good, drop the schema by hand';
+        return;
+    end if;
+
+    drop table audit.logged_actions;
+    drop table audit.mask_key;
+    drop table audit.partition_lifecycle;
+    drop table audit.maintenance;
+    for object in
+        select oid::regprocedure::text from pg_catalog.pg_proc
+        where pronamespace = 'audit'::regnamespace
+          and pg_catalog.obj_description(oid, 'pg_proc') like '%"tool": "audit-toolkit"%'
+    loop
+        execute 'drop function ' || object;
+    end loop;
+
+    if not exists (select from pg_catalog.pg_class where relnamespace = 'audit'::regnamespace)
+        and not exists (select from pg_catalog.pg_proc where pronamespace = 'audit'::regnamespace)
+    then
+        drop schema audit;
+    end if;
+end
+$drop$;

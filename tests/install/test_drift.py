@@ -1,0 +1,221 @@
+"""For every kind of finding: the drift is made on a real server and found, and its remedy removes it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+from audit_toolkit.catalog import read_relations, read_table
+from audit_toolkit.catalog.trail import read_trail_objects
+from audit_toolkit.config import Capture, Truncate
+from audit_toolkit.install.drift import SECRET, Finding, audited_tables, find_drift
+from tests.plugins.trail import SCHEMA, Trail
+
+ORDERS = "create table orders (id int primary key, region text not null, total numeric)"
+
+
+def drift(trail: Trail, **options: Any) -> list[Finding]:
+    objects = read_trail_objects(trail.connection, SCHEMA)
+    relations = {relation.name: relation for relation in read_relations(trail.connection)}
+    tables = {
+        name: read_table(trail.connection, relations[name])
+        for name in audited_tables(objects)
+        if name in relations
+    }
+    return find_drift(objects, tables, **options)
+
+
+def kinds(findings: list[Finding]) -> list[str]:
+    return sorted(finding.kind for finding in findings)
+
+
+def mend(trail: Trail, finding: Finding, **rule: Any) -> None:
+    """Do what the remedy says."""
+    words = shlex.split(finding.remedy)
+    if words[:2] == ["psql", "-c"]:
+        trail.execute(words[2])
+    else:
+        assert words[:3] == ["audit", "install", "--table"]
+        trail.audit(words[3], **rule)
+
+
+@pytest.fixture
+def shop(trail: Trail) -> Trail:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    assert drift(trail) == []
+    return trail
+
+
+DRIFTS = {
+    "trigger_disabled": 'alter table orders disable trigger "00_audit_row"',
+    "trigger_not_always": 'alter table orders enable trigger "00_audit_row"',
+    "trigger_missing": 'drop trigger "00_audit_truncate" on orders',
+    "trigger_changed": """
+        create or replace trigger "00_audit_row" after insert or update on orders
+            for each row execute function audit.capture_public__orders();
+        alter table orders enable always trigger "00_audit_row"
+    """,
+    "function_changed": """
+        create or replace function audit.capture_public__orders() returns trigger language plpgsql
+            security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'
+    """,
+    "wrong_security": "alter function audit.capture_public__orders security invoker",
+    "search_path_open": "alter function audit.capture_public__orders reset search_path",
+    "executable_by_public": "grant execute on function audit.capture_public__orders to public",
+    "foreign_trigger": """
+        create table other (id int);
+        create trigger borrowed after insert on other
+            for each row execute function audit.capture_public__orders()
+    """,
+    "foreign_function": """
+        create function audit.capture_public__nothing() returns trigger language plpgsql
+            as 'begin return null; end'
+    """,
+    "key_changed": """
+        alter table orders drop constraint orders_pkey;
+        alter table orders add primary key (id, region)
+    """,
+    "capture_outdated": "alter table orders add at timestamptz",
+    "not_append_only": 'drop trigger "00_audit_append_only" on audit.logged_actions_tail',
+    "grant_on_leaf": "grant select on audit.logged_actions_tail to public",
+    "table_gone": "drop table orders",
+}
+
+
+@pytest.mark.parametrize("kind", DRIFTS)
+def test_each_kind_is_found_and_its_remedy_removes_it(shop: Trail, kind: str) -> None:
+    shop.execute(DRIFTS[kind])
+    [finding] = drift(shop)
+    assert finding.kind == kind
+    assert finding.detail
+    mend(shop, finding)
+    assert drift(shop) == []
+
+
+def test_leaves_without_their_truncate_trigger(trail: Trail) -> None:
+    trail.execute("create table visits (id int) partition by range (id)")
+    trail.audit("visits")
+    trail.execute("create table visits_1 partition of visits for values from (0) to (9)")
+    found = drift(trail)
+    assert "leaf_without_trigger" in kinds(found)
+    mend(trail, found[0])
+    assert drift(trail) == []
+
+
+def test_writable_by_others(shop: Trail) -> None:
+    shop.execute("grant insert on audit.logged_actions to public")
+    [finding] = drift(shop)
+    assert (finding.kind, "public insert" in finding.detail) == ("writable_by_others", True)
+    mend(shop, finding)
+    assert drift(shop) == []
+
+
+def test_reading_may_be_granted(shop: Trail) -> None:
+    shop.execute("grant select on audit.logged_actions to public")
+    assert drift(shop) == []
+
+
+def test_an_owner_of_its_own_for_a_capture_function(shop: Trail) -> None:
+    shop.execute("create role drift_owner")
+    try:
+        shop.execute("grant usage, create on schema audit to drift_owner")
+        shop.execute("alter function audit.capture_public__orders owner to drift_owner")
+        [finding] = drift(shop)
+        assert finding.kind == "wrong_owner"
+        mend(shop, finding)
+        assert drift(shop) == []
+    finally:
+        shop.execute("drop owned by drift_owner; drop role drift_owner")
+
+
+def test_a_trail_function_that_is_not_this_version_s(shop: Trail) -> None:
+    shop.execute(
+        "create or replace function audit.revoke_all(relation regclass) returns void"
+        " language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
+    )
+    [finding] = drift(shop)
+    assert (finding.kind, finding.remedy) == ("schema_outdated", "audit upgrade")
+
+
+def test_no_trail_at_all(trail: Trail) -> None:
+    trail.execute("drop schema audit cascade")
+    assert kinds(drift(trail)) == ["trail_missing"]
+
+
+def test_columns_that_look_secret(trail: Trail) -> None:
+    trail.execute(
+        "create table users (id int primary key, name text, password_hash text, iban text)"
+    )
+    trail.audit("users", exclude=("iban",))
+    [finding] = drift(trail)
+    assert finding.kind == "secret_in_clear"
+    assert finding.object == "public.users.password_hash"
+    assert finding.remedy.endswith("--mask password_hash")
+    trail.audit("users", only=("name",))
+    assert drift(trail) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "api_key", "apiKey", "auth_token", "SSN", "cvv2", "salt"]
+)
+def test_names_that_look_secret(name: str) -> None:
+    assert SECRET.search(name)
+
+
+@pytest.mark.parametrize("name", ["status", "total", "company", "spinning", "note", "expansion"])
+def test_names_that_do_not(name: str) -> None:
+    assert not SECRET.search(name)
+
+
+def test_a_hidden_column_that_was_renamed(trail: Trail) -> None:
+    trail.execute("create table users (id int primary key, note text)")
+    trail.audit("users", exclude=("note",))
+    trail.execute("alter table users rename note to remark")
+    [finding] = drift(trail)
+    assert finding.kind == "hidden_column_gone"
+    assert "--exclude" not in finding.remedy
+    mend(trail, finding)
+    assert drift(trail) == []
+
+
+def test_a_pause_is_no_mystery(shop: Trail) -> None:
+    shop.execute('alter table orders disable trigger "00_audit_row"')
+    [name] = audited_tables(read_trail_objects(shop.connection, SCHEMA))
+    [finding] = drift(shop, paused={name: "import"})
+    assert (finding.kind, finding.detail) == ("capture_paused", "capture is paused: import")
+    assert finding.remedy == "audit resume --table public.orders --reason REASON"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"capture": Capture.STATEMENT},
+        {"truncate": Truncate.FORBID},
+        {"truncate": Truncate.ROWS},
+        {"require_context": "it's", "when": "new.total > 0"},
+    ],
+)
+def test_no_rule_is_drift_by_itself(trail: Trail, rule: dict[str, Any]) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", **rule)
+    assert drift(trail) == []
+    trail.execute('drop trigger "00_audit_truncate" on orders')
+    [finding] = drift(trail)
+    for word in map(str, rule.values()):
+        assert word in shlex.split(finding.remedy)
+
+
+def test_any_role_can_look(shop: Trail) -> None:
+    shop.execute("create role drift_looker login")
+    try:
+        looker = shop.database.connect(user="drift_looker")
+        objects = read_trail_objects(looker, SCHEMA)
+        relations = {relation.name: relation for relation in read_relations(looker)}
+        tables = {n: read_table(looker, relations[n]) for n in audited_tables(objects)}
+        assert find_drift(objects, tables) == []
+        assert len(tables) == 1
+    finally:
+        shop.execute("drop role drift_looker")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit_toolkit.config import Interval
+from audit_toolkit.errors import UsageError
+from audit_toolkit.partitions import Span
+from audit_toolkit.partitions.grid import floor, following, leaf_name, ranges
+
+INSTANTS = st.datetimes(
+    datetime(1990, 1, 1),  # noqa: DTZ001 - the zone comes from `timezones`
+    datetime(2200, 1, 1),  # noqa: DTZ001
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=3))]),
+)
+INTERVALS = st.sampled_from(Interval)
+
+
+@given(INTERVALS, INSTANTS)
+def test_every_instant_lies_between_its_boundary_and_the_next(
+    interval: Interval, instant: datetime
+) -> None:
+    assert floor(interval, instant) <= instant < following(interval, instant)
+    assert following(interval, following(interval, instant, 3), -3) == floor(interval, instant)
+
+
+@given(INTERVALS, INSTANTS, st.integers(1, 90))
+def test_leaves_follow_each_other_without_a_gap(
+    interval: Interval, start: datetime, days: int
+) -> None:
+    end = start + timedelta(days=days)
+    made = list(ranges(interval, start, end))
+    assert made[0][0] == start
+    assert made[-1][1] == end
+    assert all(before[1] == after[0] for before, after in pairwise(made))
+    # All but the first begin on the grid, whatever the start was.
+    assert all(lower == floor(interval, lower) for lower, _ in made[1:])
+
+
+@pytest.mark.parametrize(
+    ("interval", "day", "name"),
+    [
+        (Interval.DAY, datetime(2026, 3, 29, tzinfo=UTC), "logged_actions_2026_03_29"),
+        (Interval.WEEK, datetime(2026, 12, 28, tzinfo=UTC), "logged_actions_2026w53"),
+        (Interval.MONTH, datetime(2026, 3, 1, tzinfo=UTC), "logged_actions_2026_03"),
+    ],
+)
+def test_names(interval: Interval, day: datetime, name: str) -> None:
+    assert leaf_name(interval, day, frozenset()) == name
+    other = leaf_name(interval, day, frozenset({name}))
+    assert other == f"logged_actions_from_{day:%Y_%m_%d}"
+    assert leaf_name(interval, day, frozenset({name, other})) == f"{other}_2"
+
+
+def test_spans() -> None:
+    last = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    assert Span.parse("1 month").before(last) == datetime(2026, 2, 28, 12, tzinfo=UTC)
+    assert Span.parse("2years").before(last) == datetime(2024, 3, 31, 12, tzinfo=UTC)
+    assert Span.parse(" 6 weeks ").before(last) == last - timedelta(days=42)
+    for text in ("", "month", "-1 day", "1.5 days", "7 fortnights", "1 day 2 hours"):
+        with pytest.raises(UsageError):
+            Span.parse(text)
+    with pytest.raises(UsageError):
+        Span.parse("9999 years").before(last)

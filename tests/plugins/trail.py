@@ -1,0 +1,92 @@
+"""A database with the trail installed, and short words for what tests do to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+
+from audit_toolkit.catalog import Table, read_relations, read_table
+from audit_toolkit.config import TableRule, TrailSettings
+from audit_toolkit.connection import connect
+from audit_toolkit.install import check_rule, plan_capture, plan_trail, select_tables
+from audit_toolkit.install.capture import Target
+from audit_toolkit.plan import Plan, apply
+from tests.plugins.database import Connection, Database, MakeDatabase, TemplateDatabase
+
+SCHEMA = "audit"
+
+EVENTS = """
+    select *, transaction_id::text as transaction_id, old_row::text as old_text, new_row::text as new_text
+    from audit.logged_actions
+    order by event_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """A database that has the trail."""
+
+    database: Database
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of `execute`."""
+        return self.database.connection
+
+    def execute(self, query: str, params: Any = None) -> list[tuple[Any, ...]]:
+        """Run SQL; the rows of its last statement."""
+        return self.database.execute(query, params)
+
+    def table(self, name: str) -> Table:
+        """A table as the catalogue has it."""
+        relation = select_tables(read_relations(self.connection), [name], trail_schema=SCHEMA)[0]
+        return read_table(self.connection, relation)
+
+    def target(self, name: str, **rule: Any) -> Target:
+        """A table with a rule."""
+        return check_rule(self.table(name), TableRule(**rule))
+
+    def audit(self, name: str, **rule: Any) -> Plan:
+        """Install capture on a table."""
+        triggers = self.execute(
+            "select tgname from pg_trigger where tgrelid = %s and tgname like '00\\_audit%%'",
+            [self.table(name).oid],
+        )
+        former = tuple(trigger for (trigger,) in triggers)
+        plan = plan_capture(self.target(name, **rule), SCHEMA, former_triggers=former)
+        apply(plan, self.connection)
+        return plan
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events in the order of their ids; numbers in rows as `Decimal`, which keeps their scale."""
+        with self.database.connect() as connection:
+            set_json_loads(lambda text: json.loads(text, parse_float=Decimal), connection)
+            return connection.cursor(row_factory=dict_row).execute(EVENTS).fetchall()
+
+    def story(self) -> list[tuple[str, str | None]]:
+        """All events as (action, key)."""
+        return [(event["action"], event["row_key"]) for event in self.events()]
+
+
+def install_trail(dsn: str) -> None:
+    """Put the trail into the database of that address."""
+    with connect(dsn) as connection:
+        apply(plan_trail(TrailSettings()), connection)
+
+
+@pytest.fixture(scope="session")
+def trail_template(template_database: TemplateDatabase) -> str:
+    """A template that has the trail and nothing else."""
+    return template_database("trail", install_trail)
+
+
+@pytest.fixture
+def trail(make_database: MakeDatabase, trail_template: str) -> Trail:
+    """A new database with the trail, and no tables."""
+    return Trail(make_database(template=trail_template))

@@ -1,0 +1,178 @@
+"""Every type that PostgreSQL brings along, with the values at its edges."""
+
+from __future__ import annotations
+
+MEGABYTE = 1_000_000
+
+NOT_STORABLE = {
+    "gtsvector": "an index's own, takes no input",
+    "pg_brin_bloom_summary": "an index's own, takes no input",
+    "pg_brin_minmax_multi_summary": "an index's own, takes no input",
+    "pg_dependencies": "the planner's own, takes no input",
+    "pg_mcv_list": "the planner's own, takes no input",
+    "pg_ndistinct": "the planner's own, takes no input",
+    "pg_node_tree": "the parser's own, takes no input",
+}
+"""Types of which no application can store a value, and why; the matrix checks that it is so."""
+
+EDGES: dict[str, tuple[str, ...]] = {
+    "aclitem": ("postgres=arwdDxt/postgres", "=r/postgres"),
+    "bit": ("0", "1"),
+    "bool": ("true", "false"),
+    "box": ("(1,2),(0,-1)", "(Infinity,0.30000000000000004),(-Infinity,-0)"),
+    "bpchar": ("", "ab   ", "\u00e9\U0001f418"),
+    "bytea": ("\\x", "\\x00", "\\x5c27ff", "\\x" + "00ff" * (MEGABYTE // 2)),
+    "char": ("", "x", "'"),
+    "cid": ("0", "4294967295"),
+    "cidr": ("10.0.0.0/8", "::/0", "2001:db8::/32"),
+    "circle": ("<(0,0),0>", "<(0.1,NaN),Infinity>"),
+    "date": ("4713-01-01 BC", "5874897-12-31", "infinity", "-infinity", "2026-02-01"),
+    "datemultirange": ("{}", "{[2026-02-01,2026-03-04),[2027-01-02,)}"),
+    "daterange": ("empty", "[2026-02-01,2026-03-04)", "(,)", "(-infinity,infinity)"),
+    "float4": ("0", "NaN", "Infinity", "-Infinity", "1e-45", "3.4028235e38", "0.1", "-0"),
+    "float8": (
+        "0",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "5e-324",
+        "1.7976931348623157e308",
+        "0.30000000000000004",
+        "-0",
+    ),
+    "inet": ("0.0.0.0/0", "10.1.2.3/8", "::ffff:1.2.3.4", "::1/64"),
+    "int2": ("-32768", "32767", "0"),
+    "int2vector": ("1 2", ""),
+    "int4": ("-2147483648", "2147483647", "0"),
+    "int4multirange": ("{}", "{(,1),[3,5)}"),
+    "int4range": ("empty", "[-2147483648,2147483646)", "(,)"),
+    "int8": ("-9223372036854775808", "9223372036854775807", "0"),
+    "int8multirange": ("{}", "{[9007199254740993,9007199254740994)}"),
+    "int8range": ("empty", "[-9223372036854775808,)"),
+    "interval": (
+        "P0D",
+        "P1M-2DT-3H-4M-5.000001S",
+        "P-1Y2M",
+        "P178000000Y",
+        "P-178000000Y",
+        "PT0.000001S",
+        "PT2562047788H",
+    ),
+    "json": (
+        '{"a": [1, null, "\u00e9"]}',
+        "[]",
+        "{}",
+        '""',
+        "1.10",
+        "null",
+        '{"a":1}',
+        '{"a": 1, "a": 2}',
+        '{"b": 1, "a": 2}',
+        '"\\u00e9"',
+        "1e2",
+        f'{{"a": "{"x" * MEGABYTE}"}}',
+    ),
+    "jsonb": (
+        '{"a": [1.10, null, "\u00e9"]}',
+        "[]",
+        "{}",
+        '""',
+        "1.10",
+        "null",
+        "true",
+        f'{{"a": "{"x" * MEGABYTE}"}}',
+    ),
+    "jsonpath": ("$", '$."a b"[*] ? (@ > 1.10)'),
+    "line": ("{1,-1,0}", "{0.1,0.30000000000000004,-0}"),
+    "lseg": ("[(0,0),(1,0.1)]", "[(NaN,0),(Infinity,0)]"),
+    "macaddr": ("08:00:2b:01:02:03",),
+    "macaddr8": ("08:00:2b:01:02:03:04:05",),
+    "money": ("0", "-92233720368547758.08", "92233720368547758.07"),
+    "name": ("", "a b", "\u00e9" * 31),
+    "numeric": (
+        "0",
+        "0.00",
+        "1.0",
+        "1.00",
+        "1e400",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "-0.000000000000000000000000000001",
+        "9" * 131_072 + "." + "1" * 16_383,
+    ),
+    "nummultirange": ("{}", "{[1.0,2.00),[3,Infinity]}"),
+    "numrange": ("empty", "[1.0,1.00]", "(-Infinity,NaN)"),
+    "oid": ("0", "4294967295"),
+    "oidvector": ("1 4294967295", ""),
+    "path": ("[(0,0),(1,0.1)]", "((0,0),(NaN,-0))"),
+    "pg_lsn": ("0/0", "FFFFFFFF/FFFFFFFF"),
+    "pg_snapshot": ("10:20:10,14,15", "1:1:"),
+    "point": ("(0,0)", "(NaN,Infinity)", "(5e-324,-0)", "(0.30000000000000004,1)"),
+    "polygon": ("((0,0),(1,0),(1,0.1))", "((NaN,-0))"),
+    "refcursor": ("", "a b"),
+    "regclass": ("pg_class", '"Odd"."Ta ble"'),
+    "regcollation": ('"C"', "-"),
+    "regconfig": ("english", "simple"),
+    "regdictionary": ("simple",),
+    "regnamespace": ("pg_catalog", '"Odd"', "-"),
+    "regoper": ("pg_catalog.||/", "551"),
+    "regoperator": ("+(integer,integer)",),
+    "regproc": ("pg_catalog.now", '"Odd".once', "1397"),
+    "regprocedure": ("now()", "abs(integer)", '"Odd".twice(integer)', "-"),
+    "regrole": ("postgres", "-"),
+    "regtype": ("integer", "timestamp with time zone", '"Odd"."Mo od"', "-"),
+    "text": ("", "null", "NULL", "a\n\t\"'\\", "\u00e9\U0001f418\u200b", "\x01\x7f", "x" * MEGABYTE),
+    "tid": ("(0,0)", "(4294967295,65535)"),
+    "time": ("00:00:00", "24:00:00", "23:59:59.999999"),
+    "timestamp": ("4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999", "infinity", "-infinity"),
+    "timestamptz": (
+        "4713-01-01 00:00:00+00 BC",
+        "294276-12-31 23:59:59.999999+00",
+        "infinity",
+        "-infinity",
+        "1890-01-01 00:00:00+00",
+        "2026-02-01 00:00:00.000001+05:30",
+    ),
+    "timetz": ("00:00:00+15:59", "24:00:00-15:59", "12:00:00.000001+05:30:15"),
+    "tsmultirange": ("{}", "{[2026-02-01 00:00,2026-03-04 12:00)}"),
+    "tsquery": ("'a b' & !c:*A | 'd''e'", ""),
+    "tsrange": ("empty", "[2026-02-01 00:00,2026-03-04 12:00:00.000001)", "(-infinity,)"),
+    "tstzmultirange": ("{}", "{[2026-02-01 00:00+00,2026-03-04 12:00+00)}"),
+    "tstzrange": ("empty", "[2026-02-01 00:00+00,2026-03-04 12:00:00.000001+00)", "(,infinity)"),
+    "tsvector": ("'a b':1A,2 'c''d'", ""),
+    "txid_snapshot": ("10:20:10,14,15",),
+    "uuid": ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+    "varbit": ("", "1", "101" * 1000),
+    "varchar": ("", "ab ", "\u00e9\U0001f418"),
+    "xid": ("0", "4294967295"),
+    "xid8": ("0", "18446744073709551615"),
+    "xml": ("<a b='1'>\u00e9 &amp; </a>", "text", "", '<?xml version="1.0"?><a/>'),
+}
+"""By base type, what to store; NULL comes on top everywhere."""
+
+MADE: dict[str, tuple[str, ...]] = {
+    '"Odd"."Mo od"': ("so so", 'a"b', "null", "", "x,y"),
+    '"Odd"."Pa ir"': ('(0.30000000000000004,"2026-01-01 00:00+00","a b",P1D)', "(,,,)", '(NaN,infinity,"",)'),
+    '"Odd"."Sc ore"': ("1.10", "NaN"),
+    '"Odd"."Sp an"': ("empty", "[0.1,0.30000000000000004]", "(,Infinity]"),
+    "int4[]": ("{}", "{1,2}", "{{1,2},{3,4}}", "[0:1]={1,2}", "[-1:0][2:3]={{1,2},{3,4}}"),
+    "text[]": ("{}", '{"",a,"b,c","\\"{}\\\\"}', '{"null","NULL"}'),
+    "numeric(6,2)": ("1.10", "-9999.99", "NaN"),
+    "char(5)": ("", "ab", "abcde"),
+    "varchar(3)": ("ab ", ""),
+    "bit(3)": ("101",),
+    "timestamptz(0)": ("2026-02-01 00:00:00+00",),
+}
+"""Types that a database makes for itself, and those with limits or dimensions."""
+
+MAKE = """
+    create schema "Odd";
+    create table "Odd"."Ta ble" ();
+    create type "Odd"."Mo od" as enum ('so so', 'a"b', 'null', '', 'x,y');
+    create domain "Odd"."Sc ore" as numeric check (value > 0);
+    create type "Odd"."Pa ir" as (number float8, since timestamptz, note text, wait interval);
+    create type "Odd"."Sp an" as range (subtype = float8);
+    create function "Odd".once(integer) returns integer language sql as 'select $1';
+    create function "Odd".twice(integer) returns integer language sql as 'select $1';
+"""

@@ -1,0 +1,62 @@
+"""Random tables, statements, sessions and migrations: after each commit, replaying the trail gives the table.
+
+`pytest tests/proofs/test_replay.py --replay-examples 20000` does more of it (`nox -s replay`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.plugins.proofs import ShowFigures
+from tests.plugins.replay import BrokenTrailError
+from tests.plugins.trail import Trail
+from tests.proofs.bench import PLAIN, Bench
+from tests.proofs.controls import CONTROLS, ByHandMachine
+from tests.proofs.machine import ReplayMachine
+from tests.proofs.palette import PREPARE
+
+SETTINGS = settings(
+    stateful_step_count=30,
+    deadline=None,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def run(machine: type[ReplayMachine], bench: Bench, examples: int, **more: Any) -> None:
+    bound = type(machine.__name__, (machine,), {"bench": bench})
+    run_state_machine_as_test(bound, settings=settings(SETTINGS, max_examples=examples, **more))
+
+
+@pytest.fixture
+def bench(trail: Trail) -> Iterator[Bench]:
+    trail.execute(PREPARE)
+    with psycopg.connect(trail.database.dsn, autocommit=True) as checker:
+        checker.execute(PLAIN)
+        yield Bench(trail.database.dsn, checker, checker.info.server_version // 10000)
+    trail.execute("drop owned by audit_app; drop role audit_app")
+
+
+def test_replay_equals_the_table_after_every_commit(
+    bench: Bench, pytestconfig: pytest.Config, show_figures: ShowFigures
+) -> None:
+    run(ReplayMachine, bench, pytestconfig.getoption("--replay-examples"))
+    show_figures(str(bench))
+
+
+def test_the_capture_that_controls_break_is_right_before(bench: Bench) -> None:
+    run(ByHandMachine, bench, 15, phases=[Phase.generate])
+
+
+@pytest.mark.parametrize("machine", CONTROLS)
+def test_control_broken_capture_is_found(bench: Bench, machine: type[ReplayMachine]) -> None:
+    with pytest.raises(BrokenTrailError):
+        run(machine, bench, 500, phases=[Phase.generate], derandomize=True)
+    print(machine.__name__, bench.examples)

@@ -1,0 +1,62 @@
+"""README and docs tell the truth: their commands exist, their SQL runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.trail import Trail
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every command line `audit …` that the page shows."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    shown = re.findall(r"```(?:sh|console|bash)\n(.*?)```|`(audit [^`\n]+)`", text, re.DOTALL)
+    lines = [line for block, inline in shown for line in (block or inline).splitlines()]
+    found = (re.search(r"(?:^|[ /])audit ([a-z].*)", line.split(" #")[0]) for line in lines)
+    return [re.split(r"\s+", match[1].split("&&")[0].strip()) for match in found if match]
+
+
+@cache
+def help_of(*command: str) -> str:
+    """What `audit COMMAND --help` prints; empty where there is no such command."""
+    arguments = [sys.executable, "-m", "audit_toolkit", *command, "--help"]
+    answer = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return answer.stdout if answer.returncode == 0 else ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page: Path) -> None:
+    for words in commands(page):
+        name = [word for word in words if re.fullmatch(r"[a-z][a-z-]*", word)]
+        usage = help_of(*name[:2]) or help_of(*name[:1])
+        assert usage, f"{page.name}: there is no command: audit {' '.join(words)}"
+        for option in (word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)):
+            assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", usage), (
+                f"{page.name}: audit {' '.join(words)}: there is no {option}"
+            )
+
+
+def test_the_sql_of_the_readme_runs(trail: Trail) -> None:
+    trail.execute("create table orders (id int primary key, status text)")
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'paid')")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    trail.execute(blocks[0])
+    [_, refunded] = trail.execute(blocks[1])
+    assert refunded[1:] == ("U", "user:42", "paid", "refunded")
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()
+    assert script[-1] in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()

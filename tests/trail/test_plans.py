@@ -1,0 +1,139 @@
+"""The plans of our queries on a trail of 200 000 events in three leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from audit_toolkit.trail import Action, Filter, find_subject, history_query
+from tests.plugins.database import MakeDatabase, TemplateDatabase
+from tests.plugins.trail import Trail, install_trail
+
+UPDATES = frozenset({Action.UPDATE})
+EVENTS = 200_000
+ROWS = 50_000
+LEAVES = 3
+
+_FILL = f"""
+    create table orders (id bigint primary key, v int);
+    create table moved (id bigint primary key, v int);
+    alter table audit.logged_actions disable trigger user;
+    insert into audit.logged_actions
+        (schema_name, table_name, action, row_key, old_row, new_row, action_tstamp)
+    select 'public', 'orders', 'U', g % {ROWS}, '{{"v": 1}}', '{{"v": 2}}',
+        date_trunc('month', now() at time zone 'UTC') at time zone 'UTC'
+            + (g * {LEAVES} / {EVENTS}) * interval '1 month' + interval '10 days'
+    from generate_series(0, {EVENTS} - 1) as g;
+    insert into audit.logged_actions
+        (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+    values
+        ('public', 'moved', 'U', '2', '1', '{{"id": 1}}', '{{"id": 2}}'),
+        ('public', 'moved', 'U', '3', '2', '{{"id": 2}}', '{{"id": 3}}');
+    insert into audit.logged_actions (schema_name, table_name, action) values ('public', 'orders', 'T');
+    analyze audit.logged_actions;
+"""
+
+
+@pytest.fixture(scope="session")
+def filled_template(template_database: TemplateDatabase) -> str:
+    def fill(dsn: str) -> None:
+        import psycopg
+
+        install_trail(dsn)
+        with psycopg.connect(dsn) as connection:
+            connection.execute(_FILL.encode())
+
+    return template_database("filled", fill)
+
+
+@pytest.fixture
+def filled(make_database: MakeDatabase, filled_template: str) -> Trail:
+    trail = Trail(make_database(template=filled_template))
+    trail.audit("orders")
+    return trail
+
+
+def explain(trail: Trail, query: str, parameters: Any) -> dict[str, Any]:
+    explained = sql.SQL("explain (analyze, format json) ") + sql.SQL(query)
+    (plans,) = trail.connection.execute(explained, parameters).fetchall()[0]
+    return dict(plans[0])
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def rows_read(plan: dict[str, Any]) -> int:
+    """Rows that scans looked at, those that they threw away included."""
+    return sum(
+        int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        for node in nodes(plan)
+        if "Scan" in node["Node Type"] and "Relation Name" in node
+    )
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_the_history_of_a_row_reads_its_events_only(filled: Trail, limit: int | None) -> None:
+    subject = find_subject(filled.connection, "orders", 42)
+    explained = explain(filled, *history_query(subject, Filter(limit=limit)))
+    plan = explained["Plan"]
+    assert plan["Actual Rows"] == (limit or EVENTS / ROWS + 1)
+    assert rows_read(plan) <= 2 * (EVENTS / ROWS + 2)
+    used = {node.get("Index Name", "") for node in nodes(plan) if node["Actual Rows"]}
+    assert any("row_key" in name or "row_idx" in name for name in used)
+    assert explained["Execution Time"] < 50
+
+
+def test_a_row_whose_key_was_changed(filled: Trail) -> None:
+    subject = find_subject(filled.connection, "moved", 3)
+    assert subject.key_changed
+    from audit_toolkit.trail.history import _own_events
+
+    query, parameters = history_query(subject, Filter(), _own_events(filled.connection, subject))
+    plan = explain(filled, query, parameters)["Plan"]
+    assert plan["Actual Rows"] == 2
+    assert rows_read(plan) <= 10
+
+
+def test_time_prunes_leaves_and_nothing_else(filled: Trail) -> None:
+    subject = find_subject(filled.connection, "orders", 42)
+    wanted = "select count(*) from audit.logged_actions where row_key = '42' and action_tstamp"
+    (last,) = filled.execute("select max(action_tstamp) from audit.logged_actions")[0]
+    for days in range(0, 100, 10):
+        moment = last - timedelta(days=days)
+        for filtered, condition in (
+            (Filter(since=moment, actions=UPDATES), ">= %s"),
+            (Filter(until=moment, actions=UPDATES), "< %s"),
+        ):
+            plan = explain(filled, *history_query(subject, filtered))["Plan"]
+            assert plan["Actual Rows"] == filled.execute(f"{wanted} {condition}", [moment])[0][0]
+    plan = explain(filled, *history_query(subject, Filter(since=last)))["Plan"]
+    own = {
+        node["Relation Name"]
+        for node in nodes(plan["Plans"][0])
+        if node.get("Alias", "").startswith("logged_actions") and node["Actual Loops"]
+    }
+    assert 0 < len(own) < len(filled.execute("select * from audit.leaves()")) - 1
+
+
+def test_the_newest_events_of_a_table_are_not_sorted(filled: Trail) -> None:
+    subject = find_subject(filled.connection, "orders")
+    plan = explain(filled, *history_query(subject, Filter(limit=100)))["Plan"]
+    assert plan["Actual Rows"] == 100
+    assert rows_read(plan) < 1000
+
+
+def test_tables_of_the_trail_are_found_by_hopping(filled: Trail) -> None:
+    from audit_toolkit.templates import render
+    from audit_toolkit.trail.subject import trail_table
+
+    query = render("queries/trail_tables", trail=trail_table("audit"))
+    plan = explain(filled, query, {})["Plan"]
+    assert plan["Actual Rows"] == 2
+    assert rows_read(plan) < 100
