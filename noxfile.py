@@ -3,7 +3,6 @@
     nox                      lint, types, tests
     nox -s tests -- -k demo  what follows the dashes goes to pytest
     nox -s tests-pg14        the tests on another PostgreSQL: tests-pg14 … tests-pg18
-    nox -s pgbouncer         no context leaks through PgBouncer, which Debian has: the whole proof
     nox -s wheel             build the wheel, install it alone, run the demo from it
 
 Every session uses the Python that runs nox; `--force-python 3.13` takes another.
@@ -76,11 +75,49 @@ for _major in NPM_VERSIONS:
     _tests_on(_major)
 
 
-@nox.session
-def pgbouncer(session: nox.Session) -> None:
-    """The whole proof that no context reaches another client: 5000 transactions per driver."""
+@nox.session(name="pgbouncer-proof")
+def pgbouncer_proof(session: nox.Session) -> None:
+    """Behind PgBouncer no context reaches another client: 5000 transactions with each driver."""
     arguments = ("tests/context/test_pgbouncer.py", "-s", *session.posargs)
     _run_tests(session, {"CONTEXT_TRANSACTIONS": "5000"}, arguments)
+
+
+@nox.session(name="rotation-proof")
+def rotation_proof(session: nox.Session) -> None:
+    """Two years of partition rotation under 16 writers and long readers: no write fails or is lost."""
+    arguments = ("tests/partitions/test_writers.py", "-s", *session.posargs)
+    _run_tests(session, {"ROTATION_PROOF": "1"}, arguments)
+
+
+@nox.session(name="archive-proof")
+def archive_proof(session: nox.Session) -> None:
+    """A leaf of 2 million events to Parquet and back, in constant memory, exactly."""
+    arguments = ("tests/archive/test_size.py", "-s", *session.posargs)
+    _run_tests(session, {"ARCHIVE_EVENTS": "2000000"}, arguments)
+
+
+@nox.session
+def replay(session: nox.Session) -> None:
+    """20 000 random tables under random statements: the trail replays to each after every commit (an hour)."""
+    _run_tests(
+        session,
+        arguments=("tests/proofs/test_replay.py", "--replay-examples=20000", *session.posargs),
+    )
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """50 times kill -9 in the middle of traffic: no acknowledged change without event, none too much."""
+    _run_tests(
+        session, arguments=("tests/proofs/test_crash.py", "--crash-kills=50", *session.posargs)
+    )
+
+
+@nox.session
+def identifiers(session: nox.Session) -> None:
+    """5 000 hostile names through installation, changes, the trail and removal."""
+    arguments = ("tests/proofs/test_identifiers.py", "--hostile-names=5000", *session.posargs)
+    _run_tests(session, arguments=arguments)
 
 
 @nox.session

@@ -14,8 +14,10 @@ from benchmarks.backend import Backend, read_sql
 from benchmarks.peers import auditrum, pghistory, postgresql_audit
 from benchmarks.shapes import COMPOSITE, NARROW, ORDERS, WIDE, Shape
 
-CONTEXT = """perform set_config('audit.context', '{"actor": "user:42", "request_id": "abc-123"}', true)"""
-NO_CONTEXT = "null"
+CONTEXT = (
+    """perform set_config('audit.context', '{"actor": "user:42", "request_id": "abc-123"}', true)"""
+)
+NO_CONTEXT = "perform 0"
 
 
 class Kind(StrEnum):

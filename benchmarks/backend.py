@@ -44,6 +44,8 @@ class Cost:
     """Microseconds on a CPU, in the backend."""
     wal: float
     """Bytes of write-ahead log."""
+    stored: float
+    """Bytes that the database grew by, indexes included."""
 
 
 def median_cost(costs: Sequence[Cost]) -> Cost:
@@ -51,6 +53,7 @@ def median_cost(costs: Sequence[Cost]) -> Cost:
     return Cost(
         cpu=statistics.median(cost.cpu for cost in costs),
         wal=statistics.median(cost.wal for cost in costs),
+        stored=statistics.median(cost.stored for cost in costs),
     )
 
 
@@ -82,14 +85,21 @@ class Backend:
 
     def measure(self, statement: str, rows: int) -> Cost:
         """Run a piece of work that changes so many rows."""
-        wal_before = self._wal()
-        cpu_before = self.cpu_time()
+        wal, size = self._wal(), self._size()
+        cpu = self.cpu_time()
         self.run(statement)
-        cpu = self.cpu_time() - cpu_before
-        return Cost(cpu=cpu / 1000 / rows, wal=(self._wal() - wal_before) / rows)
+        cpu = self.cpu_time() - cpu
+        return Cost(
+            cpu=cpu / 1000 / rows,
+            wal=(self._wal() - wal) / rows,
+            stored=(self._size() - size) / rows,
+        )
 
     def _wal(self) -> int:
         return int(self.value("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+
+    def _size(self) -> int:
+        return int(self.value("select pg_database_size(current_database())"))
 
 
 class Databases:

@@ -86,7 +86,10 @@ WIDE = Shape(
     insert=(
         ("status", "'new'"),
         *((f"amount_{n}", f"number + {n}.25") for n in range(29)),
-        *((f"remark_{n}", f"'remark {n}: left at the door of number ' || number") for n in range(29)),
+        *(
+            (f"remark_{n}", f"'remark {n}: left at the door of number ' || number")
+            for n in range(29)
+        ),
     ),
     where="id = number",
     update="status = 'paid', amount_3 = 99.99",

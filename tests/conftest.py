@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.plugins.proofs",
     "tests.plugins.project",
     "tests.plugins.trail",
+    "tests.plugins.command",
 ]
 
 KEPT = ("AUDIT_PG_BIN", "AUDIT_TEST_DSN")

@@ -10,7 +10,7 @@ from audit_toolkit.archive.manifest import (
 )
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.restore import restore_leaf
-from audit_toolkit.archive.run import archive_all, archive_gate, to_archive
+from audit_toolkit.archive.run import archive_gate, archiver
 from audit_toolkit.archive.store import Store
 from audit_toolkit.archive.verify import ReadBack, read_back
 
@@ -18,9 +18,9 @@ __all__ = [
     "Manifest",
     "ReadBack",
     "Store",
-    "archive_all",
     "archive_gate",
     "archive_leaf",
+    "archiver",
     "chain_breaks",
     "find_manifest",
     "newest",
@@ -28,5 +28,4 @@ __all__ = [
     "read_back",
     "read_manifests",
     "restore_leaf",
-    "to_archive",
 ]

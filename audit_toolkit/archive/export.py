@@ -72,9 +72,7 @@ def archive_leaf(
     with store.create(manifest.name) as file:
         file.write(manifest.as_bytes())
     values = {"schema": schema, "oid": entry.oid, "digest": digest, "now": now}
-    connection.execute(
-        render("archive/archived", archive=store.address(manifest.name), **values)
-    )
+    connection.execute(render("archive/archived", archive=store.address(manifest.name), **values))
     return manifest
 
 

@@ -75,7 +75,8 @@ def read_manifests(store: Store) -> list[Manifest]:
     """All manifests, the oldest first; the newest of a leaf is the one that counts."""
     names = [name for name in store.names(FOLDER) if name.endswith(".json")]
     return [
-        Manifest.from_bytes(store.read_bytes(f"{FOLDER}/{name}"), f"{FOLDER}/{name}") for name in names
+        Manifest.from_bytes(store.read_bytes(f"{FOLDER}/{name}"), f"{FOLDER}/{name}")
+        for name in names
     ]
 
 
@@ -90,7 +91,8 @@ def find_manifest(store: Store, leaf: str) -> Manifest:
     found = [manifest for manifest in read_manifests(store) if manifest.leaf == leaf]
     if not found:
         raise UsageError(
-            f"the archive {store.url} has no leaf {leaf!r}", hint="audit archive list shows what it has"
+            f"the archive {store.url} has no leaf {leaf!r}",
+            hint="audit archive list shows what it has",
         )
     return found[-1]
 

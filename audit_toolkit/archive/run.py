@@ -1,64 +1,33 @@
-"""The archive as a part of maintenance: what is to be written, and what may be dropped."""
+"""The archive as a part of maintenance: writing what is detached, and a veto on what may be dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from audit_toolkit.archive.export import Progress, archive_leaf
-from audit_toolkit.archive.manifest import Manifest
+from audit_toolkit.archive.manifest import FOLDER, Manifest
 from audit_toolkit.archive.store import Store
 from audit_toolkit.archive.verify import read_back
-from audit_toolkit.connection import first_line, import_psycopg
-from audit_toolkit.errors import AuditError
-from audit_toolkit.partitions import Entry, Outcome, Partitions, Result, Run, State, Task
-
-ARCHIVE = "archive"
+from audit_toolkit.partitions import Entry, Run, Task
 
 
-def to_archive(partitions: Partitions, *, again: bool = False) -> list[Entry]:
-    """The detached leaves that have no verified archive yet, the oldest first; with `again` all of them."""
-    return [
-        entry
-        for entry in partitions.entries
-        if entry.state is State.DETACHED
-        and entry.current_name == entry.name
-        and (again or entry.archive is None)
-    ]
+def archiver(run: Run, url: str, progress: Callable[[str], Progress]) -> Callable[[Task], None]:
+    """For `Run.archive`: archives the leaf of a task; `progress` gives the counter of a leaf's events."""
 
+    def archive(task: Task) -> None:
+        partitions = run.read()
+        entry = partitions.entry(task.oid or 0)
+        if entry is not None:
+            store, count = Store.open(url), progress(entry.name)
+            archive_leaf(
+                run.connection, store, run.schema, entry, now=partitions.now, progress=count
+            )
 
-def archive_all(
-    run: Run, store: Store, *, again: bool = False, progress: Callable[[Entry], Progress]
-) -> list[Outcome]:
-    """Archive what is detached, leaf by leaf: one that fails does not stop the others."""
-    partitions = run.read()
-    outcomes = [
-        _attempt(run, store, entry, partitions, progress(entry))
-        for entry in to_archive(partitions, again=again)
-    ]
-    run.outcomes += outcomes
-    return outcomes
-
-
-def _attempt(
-    run: Run, store: Store, entry: Entry, partitions: Partitions, progress: Progress
-) -> Outcome:
-    what = f"Archive {entry.name} to {store.url}"
-    values = {"stage": ARCHIVE, "what": what, "leaf": str(partitions.trail_sibling(entry.name))}
-    try:
-        archive_leaf(
-            run.connection, store, run.schema, entry, now=partitions.now, progress=progress
-        )
-    except (AuditError, import_psycopg().Error) as error:
-        if run.connection.closed:
-            raise
-        hint = error.hint if isinstance(error, AuditError) else None
-        reason = error.message if isinstance(error, AuditError) else first_line(error)
-        return Outcome(**values, result=Result.FAILED, message=reason, hint=hint)
-    return Outcome(**values, result=Result.DONE)
+    return archive
 
 
 def archive_gate(run: Run) -> Callable[[Task], str]:
-    """Why a leaf must not be dropped: its archive does not come back as it was written. Empty when it does."""
+    """For `Run.gate`: why a leaf must not be dropped, as its archive no longer is what was written."""
 
     def refusal(task: Task) -> str:
         entry = run.read().entry(task.oid or 0)
@@ -72,9 +41,9 @@ def archive_gate(run: Run) -> Callable[[Task], str]:
 
 def read_again(entry: Entry) -> tuple[str, ...]:
     """What is wrong with the archive that the record of a leaf names; reads all of it."""
-    url, _, name = (entry.archive or "").rpartition("/_manifests/")
+    url, _, name = (entry.archive or "").rpartition(f"/{FOLDER}/")
     store = Store.open(url)
-    manifest = Manifest.from_bytes(store.read_bytes(f"_manifests/{name}"), name)
+    manifest = Manifest.from_bytes(store.read_bytes(f"{FOLDER}/{name}"), name)
     if manifest.digest != entry.archive_digest:
         return ("its manifest has another digest than the one recorded",)
     return read_back(store, manifest).problems

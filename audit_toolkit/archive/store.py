@@ -41,7 +41,8 @@ class Store:
                 filesystem, root = fsspec().core.url_to_fs(url)
             except ImportError as error:
                 raise MissingExtraError(
-                    f"no driver for {url.split(':')[0]}://", hint=f"pip install what it asks for: {error}"
+                    f"no driver for {url.split(':')[0]}://",
+                    hint=f"pip install what it asks for: {error}",
                 ) from error
             except ValueError as error:
                 raise UsageError(
@@ -72,7 +73,10 @@ class Store:
         # Object stores show a file when it is complete; in a folder the last step is a rename.
         place = posixpath.join(folder, f"._{name}") if self.is_local else target
         with storage_errors(self.url):
-            self.filesystem.makedirs(folder, exist_ok=True)
+            if (
+                self.is_local
+            ):  # elsewhere there are no folders, and s3fs would even make a missing bucket
+                self.filesystem.makedirs(folder, exist_ok=True)
             try:
                 with self.filesystem.open(place, "wb") as file:
                     yield file

@@ -38,7 +38,9 @@ def read_back(
         except AuditError as error:
             problems.append(error.message)
     if str(digest) != manifest.digest and not problems:
-        problems.append(f"the events are not those of the leaf: {digest} instead of {manifest.digest}")
+        problems.append(
+            f"the events are not those of the leaf: {digest} instead of {manifest.digest}"
+        )
     return ReadBack(
         leaf=manifest.leaf, digest=str(digest), events=digest.events, problems=tuple(problems)
     )

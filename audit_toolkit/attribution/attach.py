@@ -1,5 +1,4 @@
-"""The two doors: `attach`, after which every write carries the context by itself, and
-`apply_context`, now.
+"""The two doors: after `attach` every write carries the context, `apply_context` sends it now.
 
 Neither psycopg nor SQLAlchemy is imported before an object of theirs is passed in.
 """

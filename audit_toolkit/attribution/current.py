@@ -62,9 +62,15 @@ class Block:
 
     claims: Claims
     _outer: Claims | None = None
+    _entered: bool = False
 
     def __enter__(self) -> None:
-        self._outer = _current.get()
+        if self._entered:
+            raise ContextError(
+                "this context is in use already, perhaps by another thread or task",
+                hint="call audit_toolkit.context(…) anew for each with",
+            )
+        self._outer, self._entered = _current.get(), True
         _current.set(self.claims)
 
     def __exit__(
@@ -75,6 +81,7 @@ class Block:
     ) -> None:
         # Not by a token: a generator may be finished in another context than it was begun in.
         _current.set(self._outer)
+        self._entered = False
 
 
 def context(*, actor: Json = None, reason: Json = None, **values: Json) -> Block:
@@ -112,9 +119,7 @@ def current_context() -> dict[str, Any]:
 
 
 def current_document() -> str:
-    """What the next write would carry, as the JSON text for the server; an empty string for
-    nothing.
-    """
+    """What the next write would carry, as JSON text for the server; an empty string for nothing."""
     claims = _current.get()
     return "" if claims is None else claims.document
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from audit_toolkit.attribution.link import SET_CONTEXT, Link, fits_pipeline, refuse_autocommit
 from audit_toolkit.errors import ContextError
@@ -54,10 +55,10 @@ def link_of(connection: AnyConnection) -> Link | None:
 
 
 def plain_cursor(connection: AnyConnection) -> Any:
-    """A cursor that says the context itself, whatever parameter style the connection's own have."""
+    """A cursor that says the context itself, whatever parameters and rows the others are made for."""
     if isinstance(connection, psycopg.AsyncConnection):
-        return psycopg.AsyncCursor(connection)
-    return psycopg.Cursor(connection)
+        return psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    return psycopg.Cursor(connection, row_factory=tuple_row)
 
 
 class _Cursor(Base):
@@ -91,8 +92,10 @@ class _Cursor(Base):
         due = what_is_due(self.connection, self.audit_link, query, batch=batch)
         with self.connection.pipeline() if due.batched else nullcontext():
             if due.document is not None:
-                psycopg.Cursor(self.connection).execute(SET_CONTEXT, (due.document,))
+                plain_cursor(self.connection).execute(SET_CONTEXT, (due.document,))
             yield
+        if due.document is not None:
+            self.audit_link.said(due.document)
 
 
 class _AsyncCursor(AsyncBase):
@@ -129,8 +132,10 @@ class _AsyncCursor(AsyncBase):
         due = what_is_due(self.connection, self.audit_link, query, batch=batch)
         async with self.connection.pipeline() if due.batched else nullcontext():
             if due.document is not None:
-                await psycopg.AsyncCursor(self.connection).execute(SET_CONTEXT, (due.document,))
+                await plain_cursor(self.connection).execute(SET_CONTEXT, (due.document,))
             yield
+        if due.document is not None:
+            self.audit_link.said(due.document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +147,7 @@ class Due:
 
 
 def what_is_due(connection: AnyConnection, link: Link, query: Query, *, batch: bool) -> Due:
-    """Decide for one statement; in a failed transaction nothing is due, so that its own error
-    shows.
+    """Decide for one statement. In a failed transaction nothing is due: its own error shows.
 
     Raises `ContextError` for a write in autocommit that can only go alone.
     """
@@ -163,9 +167,7 @@ def what_is_due(connection: AnyConnection, link: Link, query: Query, *, batch: b
 
 
 def prepare_to_apply(connection: AnyConnection) -> None:
-    """Check that there is, or will be, a transaction to send the context into; raises
-    `ContextError`.
-    """
+    """Raise `ContextError` unless there is, or will be, a transaction to send the context into."""
     if connection.autocommit and _is_idle(connection):
         raise refuse_autocommit("connection")
     if link := link_of(connection):

@@ -10,7 +10,7 @@ from audit_toolkit.attribution.current import current_document
 from audit_toolkit.attribution.link import SET_CONTEXT
 from audit_toolkit.attribution.statements import Kind, kind_of
 
-Execute = Callable[[str, Any, bool, dict[str, Any]], Any]
+Execute = Callable[[Any, Any, bool, dict[str, Any]], Any]
 
 
 def carry_context() -> None:
@@ -24,16 +24,16 @@ def carry_context() -> None:
 
 
 def execute_wrapper(
-    execute: Execute, sql: str, params: Any, many: bool, context: dict[str, Any]
+    execute: Execute, sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
-    """For `connection.execute_wrapper(…)`: sends the context before each write, whatever the
-    driver.
+    """For `connection.execute_wrapper(…)`: send the context before each write, with any driver.
 
     One round trip more for a write in `atomic()`; three in autocommit, where the write gets a
     transaction.
     """
     document, connection = current_document(), context["connection"]
-    writes = kind_of(sql) not in (Kind.READ, Kind.OTHER)
+    statement = sql if isinstance(sql, str) else sql.as_string(None)
+    writes = kind_of(statement) not in (Kind.READ, Kind.OTHER)
     if not writes or not (document or connection.in_atomic_block):
         return execute(sql, params, many, context)
     from django.db import transaction  # type: ignore[import-untyped]

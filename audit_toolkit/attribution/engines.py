@@ -1,5 +1,4 @@
-"""SQLAlchemy: through psycopg's cursors where that is the driver, else a statement before the first
-write.
+"""SQLAlchemy: by psycopg's cursors where that is the driver, else a statement before the write.
 
 Engine events see the ORM, Core and async engines alike; a `Session` event would miss Core.
 """
@@ -20,9 +19,7 @@ class Strategy(StrEnum):
     """When and how the context reaches the server."""
 
     PIPELINE = "pipeline"
-    """In one batch with each transaction's first write: no round trip more. psycopg 3, sync and
-    async.
-    """
+    """In one batch with the first write: no round trip more. psycopg 3, sync and async."""
     STATEMENT = "statement"
     """As a statement before each transaction's first write: one round trip more. Any driver."""
     EAGER = "eager"
@@ -36,8 +33,7 @@ _PSYCOPG = ("psycopg", "psycopg_async")
 
 
 def attach_engine(engine: Engine, strategy: Strategy | None) -> None:
-    """Make every write of an engine carry the context; without a strategy, by the best its driver
-    can.
+    """Make every write of an engine carry the context; by the best its driver can, if not told.
 
     Raises `ContextError` for another database than PostgreSQL, and for `PIPELINE` where the driver
     has none.
@@ -115,7 +111,7 @@ def _begin(connection: Connection, _xid: object = None) -> None:
 def _say_at_begin(connection: Connection) -> None:
     if document := current_document():
         say(connection, document)
-        connection.info[_LINK].said = document
+        connection.info[_LINK].said(document)
 
 
 def _say_before_write(
@@ -133,7 +129,7 @@ def _say_before_write(
     document = link.due(statement, new_transaction=False)
     if document is not None:
         say(connection, document, before=statement)
-        link.said = document  # our own statement made it unknown
+        link.said(document)
 
 
 def _set_context(document: str) -> Select[tuple[str]]:

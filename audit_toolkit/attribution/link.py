@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from audit_toolkit.attribution.current import current_document
-from audit_toolkit.attribution.statements import Kind, is_script, kind_of
+from audit_toolkit.attribution.statements import Kind, is_script, kind_of, verb_of
 from audit_toolkit.errors import ContextError
 
 SET_CONTEXT = "select set_config('audit.context', %s, true)"
@@ -14,52 +14,53 @@ SET_CONTEXT = "select set_config('audit.context', %s, true)"
 
 @dataclass(slots=True)
 class Link:
-    """What we know of one connection. The rule: a write carries what is claimed at that moment, or
-    nothing.
-    """
+    """What we know of one connection. A write carries what is claimed at that moment, or nothing."""
 
     sees_all: bool = False
     """Whether every transaction and savepoint begins and ends in our sight. Where it does not, what
-    was said before may be gone, and is said again with every write."""
-    said: str | None = ""
+    was said may have been taken back, and is said again with every write."""
+    known: str | None = ""
     """What the transaction carries; None when that is unknown."""
 
     def due(self, statement: str, *, new_transaction: bool) -> str | None:
-        """What to say before this statement: a document, an empty string to take one back, None for
-        nothing.
+        """What to say before this statement: a document, or an empty string to take one back.
+
+        None where there is nothing to say. Whoever says it calls `said` when that has succeeded.
         """
         if new_transaction:
-            self.said = ""
+            self.known = ""
         kind = kind_of(statement)
         if kind is Kind.OTHER:
-            self.said = None
+            self.known = None
         if kind is Kind.OTHER or kind is Kind.READ:
             return None
         document = current_document()
-        if document == self.said and (self.sees_all or not document):
+        if document == self.known:
             return None
-        self.said = document
+        self.known = None
         return document
+
+    def said(self, document: str) -> None:
+        """The transaction carries this from now on, until we know better."""
+        self.known = document if self.sees_all else None
 
     def forget(self) -> None:
         """What the transaction carries has changed behind our back."""
-        self.said = None
+        self.known = None
 
 
 def fits_pipeline(statement: str, *, autocommit: bool) -> bool:
     """Whether a write can go to the server in one batch with the context before it.
 
     Not several statements at once. And in autocommit, where the batch is the transaction, nothing
-    that may commit by itself: PostgreSQL before 17 would forget the context, later ones refuse the
-    commit.
+    that may commit by itself: PostgreSQL 15 forgets the context there, 18 refuses the commit.
     """
     return not (autocommit and kind_of(statement) is Kind.BLOCK) and not is_script(statement)
 
 
 def refuse_autocommit(statement: str) -> ContextError:
     """The error for a write that cannot carry the context because it is its own transaction."""
-    verb = (statement.split() or [""])[0].lower()
     return ContextError(
-        f"in autocommit this {verb} cannot carry the context, which lasts for one transaction",
+        f"in autocommit this {verb_of(statement)} cannot carry the context, which lasts for one transaction",
         hint="open a transaction around it, as in: with connection.transaction(): …",
     )

@@ -14,8 +14,7 @@ from audit_toolkit.attribution.values import Json
 from audit_toolkit.errors import ContextError
 
 MAX_TEXT = 200
-"""Characters kept of a route: a client decides how long a path is, and must not make a write fail.
-"""
+"""Characters kept of a route: a client decides how long a path is, and may make no write fail."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -41,6 +40,7 @@ class Proxies:
             parsed = ip_address(address or "")
         except ValueError:  # a Unix socket has none
             return False
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # a server listening on [::]
         return any(parsed in network for network in self.networks)
 
 
@@ -99,9 +99,7 @@ def clean(text: str) -> str:
 
 
 def trace_id() -> str | None:
-    """The id of the current trace as 32 hexadecimal digits, where the application uses
-    OpenTelemetry.
-    """
+    """OpenTelemetry's current trace as 32 hexadecimal digits; None where there is none."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None
@@ -111,9 +109,8 @@ def trace_id() -> str | None:
 
 def _address(hop: str) -> str | None:
     # As some proxies write it: with a port, an IPv6 address in brackets.
-    text = hop.strip().partition("%")[
-        0
-    ]  # what follows is the name of an interface, and may be any text
+    # Behind a % is the name of an interface, which may be any text.
+    text, _, _ = hop.strip().partition("%")
     bracketed = re.fullmatch(r"\[(.+)\](?::\d+)?", text)
     for candidate in (bracketed[1] if bracketed else text, text.rpartition(":")[0]):
         try:

@@ -19,7 +19,7 @@ _UNSPOKEN = re.compile(
       | (\$\w*\$).*?\1""",
     re.VERBOSE | re.DOTALL,
 )
-_WRITES = frozenset({"insert", "update", "delete", "merge", "truncate", "execute", "call", "do"})
+_WRITES = frozenset({"insert", "update", "delete", "merge", "truncate", "execute"})
 _READS = frozenset({"select", "values", "table", "show", "fetch"})
 
 
@@ -39,8 +39,7 @@ def kind_of(statement: str) -> Kind:
 
     A SELECT is a read, also where a function that it calls writes.
     """
-    found = _FIRST_WORD.match(statement) or _FIRST_WORD.match(_spoken(statement))
-    verb = found[1].lower() if found else ""
+    verb = verb_of(statement)
     if verb in ("call", "do"):
         return Kind.BLOCK
     if verb in _WRITES:
@@ -52,6 +51,12 @@ def kind_of(statement: str) -> Kind:
     if verb == "copy":
         return Kind.READ if _COPY_OUT.search(_spoken(statement)) else Kind.WRITE
     return Kind.OTHER
+
+
+def verb_of(statement: str) -> str:
+    """The first word of a statement, in lower case."""
+    found = _FIRST_WORD.match(statement) or _FIRST_WORD.match(_spoken(statement))
+    return found[1].lower() if found else ""
 
 
 def is_script(statement: str) -> bool:

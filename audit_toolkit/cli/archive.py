@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.cli.rotation import Rotation, archive_stage, print_outcomes
+from audit_toolkit.cli.rotation import Rotation, print_outcomes, with_archive
 
 if TYPE_CHECKING:
     from audit_toolkit.archive import Manifest
@@ -45,18 +45,21 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     archive: Url,
-    again: Annotated[bool, typer.Option("--again", help="Also leaves that were archived before.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also leaves that were archived before.")
+    ] = False,
     output: OutputFormat = Format.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Archive every detached leaf now, and read it back; drops nothing."""
-    from audit_toolkit.partitions import succeeded
+    from audit_toolkit.partitions import Policy, Stage, succeeded
 
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema, archive=archive)
-    with options.open_alone() as opened:
-        outcomes = archive_stage(options, opened, again=again)
+    with options.open_alone() as opened, with_archive(options, opened):
+        opened.policy = Policy(archived_only=True, archive_again=again)
+        outcomes = opened.stage(Stage.ARCHIVE)
     if output is Format.JSON:
         print(json.dumps({"outcomes": [outcome.as_dict() for outcome in outcomes]}, indent=2))
     else:
@@ -67,7 +70,9 @@ def run(
 
 def verify(
     archive: Url,
-    leaf: Annotated[str | None, typer.Argument(metavar="[LEAF]", help="Only this leaf.", show_default=False)] = None,
+    leaf: Annotated[
+        str | None, typer.Argument(metavar="[LEAF]", help="Only this leaf.", show_default=False)
+    ] = None,
     output: OutputFormat = Format.TEXT,
 ) -> None:
     """Read the archive back, every byte, and compare it with its manifests. Exit code 3 when something is wrong."""
@@ -89,7 +94,9 @@ def verify(
         print(json.dumps({"leaves": rows}, indent=2))
     else:
         for row in rows:
-            print(f"{'broken' if row['problems'] else 'good':<7} {row['leaf']}  {row['events']:,} events")
+            print(
+                f"{'broken' if row['problems'] else 'good':<7} {row['leaf']}  {row['events']:,} events"
+            )
             for problem in row["problems"]:
                 print(f"        {problem}")
         if not rows:
@@ -108,7 +115,9 @@ def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
         return
     for row in map(_row, found):
         bounds = f"{row['lower'] or 'MINVALUE'} to {row['upper']}"
-        print(f"{row['leaf']:<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB")
+        print(
+            f"{row['leaf']:<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB"
+        )
 
 
 def query(
@@ -130,10 +139,13 @@ def query(
 
 
 def restore(
-    leaf: Annotated[str, typer.Argument(metavar="LEAF", help="The leaf, as `audit archive list` names it.")],
+    leaf: Annotated[
+        str, typer.Argument(metavar="LEAF", help="The leaf, as `audit archive list` names it.")
+    ],
     archive: Url,
     name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Under another name.", show_default=False)
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Under another name.", show_default=False),
     ] = None,
     dsn: Dsn = None,
     config: AlembicConfig = None,

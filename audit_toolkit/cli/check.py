@@ -14,11 +14,13 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import psycopg
 
     from audit_toolkit.catalog import Table
     from audit_toolkit.catalog.trail import TrailObjects
-    from audit_toolkit.install.drift import Finding
+    from audit_toolkit.install.findings import Finding
     from audit_toolkit.names import QualifiedName
 
     Connection = psycopg.Connection[Any]
@@ -56,7 +58,7 @@ def check(
     Reads catalogues only: it takes no locks, and a role that may not write can run it, in production too.
     """
     with open_database(dsn, config) as connection:
-        findings = _findings(connection, audit_schema, tuple(table or ()))
+        findings = check_database(connection, audit_schema, tuple(table or ()))
     failing = [f for f in findings if fail_on is FailOn.WARNING or f.severity.value == "error"]
     if output is Format.JSON:
         print(
@@ -68,7 +70,14 @@ def check(
         raise typer.Exit(FINDINGS)
 
 
-def _findings(connection: Connection, schema: str, names: tuple[str, ...]) -> list[Finding]:
+def check_database(
+    connection: Connection,
+    schema: str,
+    names: tuple[str, ...] = (),
+    *,
+    now: datetime | None = None,
+) -> list[Finding]:
+    """Everything that is off: capture, partitions, indexes; or capture of some tables alone."""
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
 
@@ -79,7 +88,10 @@ def _findings(connection: Connection, schema: str, names: tuple[str, ...]) -> li
         wanted = {str(name) for name in tables}
         return [f for f in found if any(name in f.object for name in wanted)]
     if not any(finding.kind == "trail_missing" for finding in found):
-        found += [*_partition_findings(connection, schema), *_index_findings(connection, schema)]
+        found += [
+            *_partition_findings(connection, schema, now),
+            *_index_findings(connection, schema),
+        ]
     return sorted(found, key=lambda finding: finding.severity.value)
 
 
@@ -114,12 +126,14 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
     return {}
 
 
-def _partition_findings(connection: Connection, schema: str) -> Iterator[Finding]:
-    from audit_toolkit.install.drift import Finding, Severity
+def _partition_findings(
+    connection: Connection, schema: str, now: datetime | None
+) -> Iterator[Finding]:
+    from audit_toolkit.install.findings import Finding, Severity
     from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 
     def read() -> Iterable[Finding]:
-        partitions = read_partitions(connection, schema)
+        partitions = read_partitions(connection, schema, now=now)
         for found in check_partitions(partitions, Policy(), Thresholds()):
             # That no maintenance ran yet is for `audit partitions check`: it is no drift.
             if found.code != "last_success":
@@ -138,7 +152,7 @@ def _partition_findings(connection: Connection, schema: str) -> Iterator[Finding
 def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
     from audit_toolkit.indexes import Scope, diagnose, read_catalogue
     from audit_toolkit.indexes import Severity as IndexSeverity
-    from audit_toolkit.install.drift import Finding, Severity
+    from audit_toolkit.install.findings import Finding, Severity
 
     def read() -> Iterable[Finding]:
         for found in diagnose(read_catalogue(connection, Scope(schema=schema))):
@@ -160,7 +174,7 @@ def _if_permitted(
 ) -> Iterator[Finding]:
     from audit_toolkit.connection import first_line, import_psycopg
     from audit_toolkit.errors import PermissionDeniedError
-    from audit_toolkit.install.drift import Finding, Severity
+    from audit_toolkit.install.findings import Finding, Severity
 
     try:
         yield from list(read())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ import typer
 from audit_toolkit.errors import AuditError
 
 if TYPE_CHECKING:
+    from rich.status import Status
     from rich.table import Table
 
-    from audit_toolkit.indexes import Build, Failure, Report
+    from audit_toolkit.indexes import Blocker, Build, Failure, Listener, Report
     from audit_toolkit.plan import Plan
 
 NAGIOS_UNKNOWN = 3
@@ -69,16 +71,50 @@ def print_outcome(plan: Plan, failures: Sequence[Failure], left: Report, *, as_j
     print(left.as_text())
 
 
+@contextmanager
+def telling(address: str) -> Iterator[Listener]:
+    """Tell on stderr of each step; on a terminal also how far the server is with it."""
+    from rich.console import Console
+
+    from audit_toolkit.indexes import Listener
+
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    listener = Listener(
+        on_step=lambda step: console.print(f"{step.why} …"),
+        on_retry=lambda attempt, why: console.print(f"  attempt {attempt}: {why}; trying again"),
+    )
+    if not console.is_terminal:
+        yield listener
+        return
+    ended = threading.Event()
+    with console.status("") as status:
+        watcher = threading.Thread(target=_follow, args=(address, status, ended))
+        watcher.start()
+        try:
+            yield listener
+        finally:
+            ended.set()
+            watcher.join()
+
+
+def _follow(address: str, status: Status, ended: threading.Event) -> None:
+    from rich.text import Text
+
+    from audit_toolkit.connection import connect
+    from audit_toolkit.indexes import read_builds
+
+    with connect(address, purpose="progress") as connection:
+        while not ended.wait(0.5):
+            status.update(Text("\n".join(map(_words, read_builds(connection)))))
+
+
 def print_builds(builds: Sequence[Build]) -> None:
     """Print one view of what is running."""
     if not builds:
         print("no index is being built")
     for build in builds:
-        phase, share, blocker = _cells(build)
         print(f"{build.command} {build.index or ''} on {build.table or '?'} (pid {build.pid})")
-        print(f"    {phase}{f', {share}' if share else ''}, {_seconds(build.seconds)}")
-        if blocker:
-            print(f"    waits for {blocker}")
+        print(f"    {_words(build)}, {_seconds(build.seconds)}")
 
 
 def watch_builds(read: Callable[[], list[Build]], every: float) -> None:
@@ -113,20 +149,22 @@ def _table(builds: Sequence[Build], before: dict[int, Build]) -> Table:
     return table
 
 
+def _words(build: Build) -> str:
+    phase, share, blocker = _cells(build)
+    return ", ".join(filter(None, [phase, share, blocker and f"waits for {blocker}"]))
+
+
 def _cells(build: Build) -> tuple[str, str, str]:
+    """Phase, per cent and who is waited for, in words; the last two may be empty."""
+    phase = build.phase or "phase not visible to this role"
     share = "" if build.percent is None else f"{build.percent:.0f} %"
-    blocker = build.blocker
-    if blocker is None:
-        return build.phase or "phase not visible to this role", share, ""
-    who = (
-        f"pid {blocker.pid} ({blocker.application or 'unknown application'}, {blocker.state or '?'}"
-    )
-    age = _seconds(blocker.transaction_seconds)
-    return (
-        build.phase or "phase not visible to this role",
-        share,
-        f"{who}, in its transaction {age})",
-    )
+    return phase, share, _blocker(build.blocker) if build.blocker else ""
+
+
+def _blocker(blocker: Blocker) -> str:
+    application = blocker.application or "unknown application"
+    state, age = blocker.state or "state not visible", _seconds(blocker.transaction_seconds)
+    return f"pid {blocker.pid} ({application}, {state}, in its transaction {age})"
 
 
 def _seconds(seconds: float | None) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from audit_toolkit.indexes import Listener, Scope
-    from audit_toolkit.plan import Plan, Step
+    from audit_toolkit.indexes import Scope
+    from audit_toolkit.plan import Plan
 
 FINDINGS = 3
 
@@ -174,7 +174,8 @@ def fix(
             _show(plan, sql=sql, output=output)
             return
         refuse_while_building(findings)
-        failures = repair(repairs, connection, timeouts, _listener())
+        with index_view.telling(address) as listener:
+            failures = repair(repairs, connection, timeouts, listener)
         catalogue = read_catalogue(connection, scope)
         left = plan_repairs(diagnose(catalogue, unused_after=float("inf")), catalogue, choice)
     report = Report(repairs=left, total=len(catalogue.indexes))
@@ -207,16 +208,19 @@ def create(
     The partitioned table declares it, each leaf builds it CONCURRENTLY and is attached. Indexes of the same
     definition that leaves have already are taken over. After a failure, run the same command: it goes on from there.
     """
+    from audit_toolkit.cli import index_view
     from audit_toolkit.indexes import IndexRequest, Timeouts, missing_steps
     from audit_toolkit.indexes import create as create_index
 
     request = IndexRequest.parse(statement)
     timeouts = Timeouts(lock=lock_timeout, statement=statement_timeout)
-    with _alone(find_address(dsn, config), audit_schema, needed=not (sql or dry_run)) as connection:
+    address = find_address(dsn, config)
+    with _alone(address, audit_schema, needed=not (sql or dry_run)) as connection:
         if sql or dry_run:
-            _show(timeouts.plan(missing_steps(request, connection)[2]), sql=sql, output=output)
+            _show(timeouts.plan(missing_steps(request, connection)), sql=sql, output=output)
             return
-        number = create_index(request, connection, timeouts, _listener())
+        with index_view.telling(address) as listener:
+            number = create_index(request, connection, timeouts, listener)
     if output is Format.JSON:
         print(json.dumps({"index": request.name, "steps": number, "valid": True}))
     else:
@@ -283,15 +287,3 @@ def _show(plan: Plan, *, sql: bool, output: Format) -> None:
     from audit_toolkit.cli import index_view
 
     index_view.print_plan(plan, sql=sql, as_json=output is Format.JSON)
-
-
-def _listener() -> Listener:
-    from audit_toolkit.indexes import Listener
-
-    def say(step: Step) -> None:
-        print(f"{step.why} …", file=sys.stderr)
-
-    def again(attempt: int, message: str) -> None:
-        print(f"  attempt {attempt}: {message}; trying again", file=sys.stderr)
-
-    return Listener(on_step=say, on_retry=again)

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,6 +65,7 @@ Schema = Annotated[
 
 
 def install(
+    context: typer.Context,
     table: Tables = None,
     all_tables: Annotated[
         bool,
@@ -153,8 +154,9 @@ def install(
 ) -> None:
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
-    The options are the whole rule of the table: naming it again with others changes the rule. The
-    first run also writes the revision that creates the trail.
+    The first run also writes the revision that creates the trail. The options from --capture to
+    --log-unchanged are the rule of the table: given for a table that is audited already they take the
+    place of all it had; without any it keeps its rule.
     """
     from audit_toolkit.migrations import Wish
 
@@ -163,24 +165,25 @@ def install(
             "--only names the columns of one table, and --all-tables means many",
             hint="install that table by itself: --table NAME --only COLUMN",
         )
+    rule = TableRule(
+        capture=capture,
+        exclude=tuple(exclude or ()),
+        only=tuple(only or ()),
+        mask=tuple(Mask.parse(text) for text in mask or ()),
+        store=store,
+        when=when,
+        truncate=truncate,
+        on_oversize=on_oversize,
+        require_context=require_context,
+        capture_query=capture_query,
+        force_capture_query=force_capture_query,
+        log_unchanged=log_unchanged,
+    )
     wish = Wish(
         names=tuple(table or ()),
         all_of_schema=_schema_to_sweep(schema, all_tables=all_tables, leave_out=leave_out),
         leave_out=tuple(leave_out or ()),
-        rule=TableRule(
-            capture=capture,
-            exclude=tuple(exclude or ()),
-            only=tuple(only or ()),
-            mask=tuple(Mask.parse(text) for text in mask or ()),
-            store=store,
-            when=when,
-            truncate=truncate,
-            on_oversize=on_oversize,
-            require_context=require_context,
-            capture_query=capture_query,
-            force_capture_query=force_capture_query,
-            log_unchanged=log_unchanged,
-        ),
+        rule=rule if _rule_is_given(context) else None,
     )
     if not (wish.names or all_tables):
         raise UsageError(
@@ -218,7 +221,7 @@ def uninstall(
 
 def init(
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIRECTORY]", help="Where its scripts go.")
+        Path, typer.Argument(metavar="DIRECTORY", help="Where its scripts go.")
     ] = Path("migrations"),
     template: Annotated[
         str, typer.Option("--template", help="Alembic's template: generic, async, pyproject, …")
@@ -320,6 +323,12 @@ class _Run:
         return f"{self.project.upgrade_command} {self.target(newest)}"
 
 
+def _rule_is_given(context: typer.Context) -> bool:
+    """Whether any option of a rule was typed, be it with the default as its value."""
+    sources = (context.get_parameter_source(field.name) for field in fields(TableRule))
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+
 def _schema_to_sweep(
     schema: str | None, *, all_tables: bool, leave_out: Sequence[str] | None
 ) -> str | None:
@@ -364,7 +373,10 @@ def _install(
 
 
 def _already(change: Change, former: Former, run: _Run, applied: str | None) -> str:
-    text = f"{change.table} is audited with these options already ({former.source})"
+    from audit_toolkit.migrations.wording import flags
+
+    options = flags(former.rule)
+    text = f"{change.table} is audited already, with {options or 'no options'} ({former.source})"
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
 
 

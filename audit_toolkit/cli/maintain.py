@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,9 +20,10 @@ from audit_toolkit.cli.rotation import (
 )
 
 if TYPE_CHECKING:
-    from audit_toolkit.indexes import Report
-    from audit_toolkit.partitions import Finding, Run
+    from audit_toolkit.install.drift import Finding
+    from audit_toolkit.partitions import Outcome, Run
 
+FAILED = 1
 FINDINGS = 3
 
 
@@ -31,10 +32,39 @@ def add_to(app: typer.Typer) -> None:
     app.command()(maintain)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run did, and what is left to be done by somebody."""
+
+    standby: bool = False
+    outcomes: tuple[Outcome, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 when a step failed, else 3 when there are findings."""
+        from audit_toolkit.partitions import succeeded
+
+        if not succeeded(self.outcomes):
+            return FAILED
+        return FINDINGS if self.findings else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as JSON values."""
+        words = {0: "ok", FAILED: "failed", FINDINGS: "findings"}
+        return {
+            "status": "standby" if self.standby else words[self.exit_code],
+            "outcomes": [outcome.as_dict() for outcome in self.outcomes],
+            "findings": [finding.as_dict() for finding in self.findings],
+        }
+
+
 @takes_rotation
 def maintain(
     rotation: Rotation,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be done.")
+    ] = False,
     textfile: Annotated[
         Path | None,
         typer.Option(
@@ -45,42 +75,39 @@ def maintain(
     ] = None,
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Do all regular work: partitions, archive, then the checks of partitions and indexes. One line in cron.
+    """Do all regular work: partitions, archive, then `audit check`. One line in cron.
 
     Running it twice does nothing twice; a second run at the same time ends with exit code 5, a run on a standby does
     nothing. Exit code 1 when a step failed, 3 when all went well and a check found something.
     """
-    from audit_toolkit.partitions import is_standby, succeeded
-
     if dry_run:
         _dry_run(rotation, output)
         return
     with rotation.open_alone() as run:
-        standby = is_standby(run.connection)
-        outcomes = rotate(rotation, run)
-        findings = () if standby else _check_partitions(run, textfile)
-        indexes = None if standby else _check_indexes(run)
-        if not standby:
-            run.finished("maintain", outcomes)
-    wrong = bool(findings) or (indexes is not None and _is_wrong(indexes))
-    status = "standby" if standby else "findings" if wrong else "ok"
-    status = status if succeeded(outcomes) else "failed"
-    summary = {
-        "status": status,
-        "outcomes": [outcome.as_dict() for outcome in outcomes],
-        "partitions": {"findings": [finding.as_dict() for finding in findings]},
-        "indexes": indexes.as_dict() if indexes else None,
-    }
+        summary = _maintain(rotation, run, textfile)
     if output is Format.JSON:
-        print(json.dumps(summary, indent=2))
+        print(json.dumps(summary.as_dict(), indent=2))
     else:
-        print_outcomes(outcomes)
-        for finding in findings:
-            print(f"{finding.severity:<9} {finding.object}: {finding.message}; remedy: {finding.remedy}")
-        if indexes is not None:
-            print(indexes.as_text())
-    if status in ("failed", "findings"):
-        raise typer.Exit(1 if status == "failed" else FINDINGS)
+        print_outcomes(summary.outcomes)
+        for finding in summary.findings:
+            print(f"{finding.severity:<9} {finding.object}: {finding.detail}")
+            print(f"{'':<9} remedy: {finding.remedy}")
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
+    from audit_toolkit.cli.check import check_database
+    from audit_toolkit.partitions import is_standby
+
+    if is_standby(run.connection):
+        return Summary(standby=True)
+    outcomes = tuple(rotate(rotation, run))
+    findings = tuple(check_database(run.connection, run.schema, now=run.now()))
+    run.finished("maintain", outcomes)
+    if textfile:
+        _write_metrics(run, textfile)
+    return Summary(outcomes=outcomes, findings=findings)
 
 
 def _dry_run(rotation: Rotation, output: Format) -> None:
@@ -92,28 +119,11 @@ def _dry_run(rotation: Rotation, output: Format) -> None:
         print_tasks(tasks)
 
 
-def _check_partitions(run: Run, textfile: Path | None) -> tuple[Finding, ...]:
+def _write_metrics(run: Run, textfile: Path) -> None:
     from audit_toolkit.partitions import Thresholds, check_partitions, monitoring
 
     partitions = run.read()
-    # Whether this very run succeeded is told by its exit code.
-    limits = Thresholds(success_warning=timedelta.max, success_critical=timedelta.max)
-    findings = check_partitions(partitions, run.policy, limits)
-    if textfile:
-        text = monitoring.prometheus(partitions, findings, run.policy.archived_only)
-        monitoring.write_textfile(textfile, text)
-    return tuple(finding for finding in findings if finding.code != "last_success")
-
-
-def _check_indexes(run: Run) -> Report:
-    from audit_toolkit.indexes import Report, Scope, diagnose, plan_repairs, read_catalogue
-
-    catalogue = read_catalogue(run.connection, Scope(schema=run.schema))
-    repairs = plan_repairs(diagnose(catalogue), catalogue)
-    return Report(repairs=repairs, total=len(catalogue.indexes))
-
-
-def _is_wrong(report: Report) -> bool:
-    from audit_toolkit.indexes import Severity
-
-    return report.reaches(Severity.WARNING)
+    findings = check_partitions(partitions, run.policy, Thresholds())
+    monitoring.write_textfile(
+        textfile, monitoring.prometheus(partitions, findings, run.policy.archived_only)
+    )

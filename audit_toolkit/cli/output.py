@@ -7,6 +7,7 @@ characters are escaped.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -40,6 +41,36 @@ def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) ->
         file.write(visible(as_text(event.as_dict())))
     file.write("\n]}\n" if number else "]}\n")
     return number
+
+
+def print_events_as_lines(events: Iterable[Event], file: TextIO | None = None) -> int:
+    """Print one JSON object a line, as the events come; how many there were."""
+    file = file or sys.stdout
+    as_text = partial(exact.dumps, ascii_only=not _is_unicode(file.encoding))
+    number = 0
+    for number, event in enumerate(events, 1):
+        file.write(visible(as_text(event.as_dict())) + "\n")
+    return number
+
+
+def print_events_as_csv(events: Iterable[Event], file: TextIO | None = None) -> int:
+    """Print a line for each event under a line of names, rows and context as JSON; how many events.
+
+    Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
+    would obey is escaped.
+    """
+    writer = csv.writer(file or sys.stdout, lineterminator="\n")
+    writer.writerow(Event.field_names())
+    number = 0
+    for number, event in enumerate(events, 1):
+        writer.writerow(map(_as_field, event.as_dict().values()))
+    return number
+
+
+def _as_field(value: Json) -> str:
+    if value is None:
+        return ""
+    return visible(value if isinstance(value, str) else exact.dumps(value))
 
 
 def print_timeline(subject: Subject, events: Iterable[Event], file: TextIO | None = None) -> int:

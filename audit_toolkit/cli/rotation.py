@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -18,7 +18,7 @@ from audit_toolkit.config import Interval
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from audit_toolkit.partitions import Entry, Outcome, Policy, Run, Task
+    from audit_toolkit.partitions import Outcome, Policy, Run, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,50 +168,42 @@ def takes_rotation(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
-    """All stages: finish, create, archive, detach, drop. What fails is an outcome like any other."""
+    """All stages in their order. What fails is an outcome like any other; a standby is left alone."""
     from audit_toolkit.partitions import Stage, is_standby
 
     if is_standby(run.connection):
         _say("the server is a standby: nothing to do here")
         return []
-    run.stage(Stage.FINALIZE)
-    run.stage(Stage.CREATE)
-    if rotation.archive:
-        archive_stage(rotation, run)
-    run.stage(Stage.DETACH)
-    if any(entry.archive for entry in run.read().entries):
-        from audit_toolkit.archive import archive_gate
-
-        run.gate = archive_gate(run)
-    run.stage(Stage.DROP)
+    with with_archive(rotation, run):
+        for stage in Stage:
+            run.stage(stage)
     run.finished("partitions", run.outcomes)
     return run.outcomes
 
 
-def archive_stage(rotation: Rotation, run: Run, *, again: bool = False) -> list[Outcome]:
-    """Archive what is detached; a store that cannot be reached is an outcome too."""
-    from audit_toolkit.archive import Store, archive_all
-
-    store = Store.open(rotation.archive or "")
-    with _counter() as progress:
-        return archive_all(run, store, again=again, progress=progress)
-
-
 @contextmanager
-def _counter() -> Iterator[Callable[[Entry], Callable[[int], None]]]:
-    """Counts events on stderr where somebody looks: once as they are written, once as they are read back."""
+def with_archive(rotation: Rotation, run: Run) -> Iterator[None]:
+    """Give a run the archive of `--archive`, and a look at what it wrote before anything is dropped.
+
+    Events are counted on stderr where somebody looks: as they are written, and as they are read back.
+    """
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} events"))
+    from audit_toolkit.archive import archive_gate, archiver
+
+    run.gate = archive_gate(run)
+    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,.0f} events"))
     console = Console(file=sys.stderr)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
 
-        def bar(entry: Entry) -> Callable[[int], None]:
-            task = bars.add_task(entry.name, total=None)
+        def counter(leaf: str) -> Callable[[int], None]:
+            task = bars.add_task(leaf, total=None)
             return lambda events: bars.advance(task, events)
 
-        yield bar
+        if rotation.archive:
+            run.archive = archiver(run, rotation.archive, counter)
+        yield
 
 
 def plan_tasks(run: Run) -> tuple[Task, ...]:
@@ -221,7 +213,7 @@ def plan_tasks(run: Run) -> tuple[Task, ...]:
     return tuple(run.timed(task) for task in plan_partitions(run.read(), run.policy))
 
 
-def print_outcomes(outcomes: list[Outcome]) -> None:
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     """A line for each outcome, for people."""
     for outcome in outcomes:
         print(f"{outcome.result:<9} {outcome.stage:<9} {outcome.what}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 TABLE_LIMIT = 100
 """How many events of a whole table are printed as text when nobody says how many."""
+
+
+class EventFormat(StrEnum):
+    """How events are printed: for people, or for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,6 +68,43 @@ def history(
             show_default=False,
         ),
     ] = None,
+    actor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHO",
+            help="Only what this actor did: as the application claimed, else the login role.",
+            show_default=False,
+        ),
+    ] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only events whose context says so. Repeatable: all have to be true.",
+            show_default=False,
+        ),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE",
+            help="Only what this role did, logged in or taken on with SET ROLE.",
+            show_default=False,
+        ),
+    ] = None,
+    transaction: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Only of this transaction.", show_default=False),
+    ] = None,
+    changed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Only what changed this column.", show_default=False
+        ),
+    ] = None,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", help="The newest event first.")
+    ] = False,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -68,7 +115,9 @@ def history(
             show_default=False,
         ),
     ] = None,
-    output: OutputFormat = Format.TEXT,
+    output: Annotated[EventFormat, typer.Option("--format", help="How to print.")] = (
+        EventFormat.TEXT
+    ),
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -80,15 +129,22 @@ def history(
     from audit_toolkit.cli.database import open_database
     from audit_toolkit.trail import Filter, find_subject, stream_events
 
-    cut = limit is None and not key and output is Format.TEXT
+    cut = limit is None and not key and output is EventFormat.TEXT
     wanted = Filter(
         since=moments.parse_moment(since, "--since") if since is not None else None,
         until=moments.parse_moment(until, "--until") if until is not None else None,
         actions=frozenset(_parse_action(text) for text in action or ()),
         limit=TABLE_LIMIT if cut else limit or None,
+        actor=actor,
+        context=tuple(_parse_claim(text) for text in context or ()),
+        role=role,
+        transaction=transaction,
+        changed=changed,
+        newest_first=newest_first,
     )
     with open_database(dsn, config) as connection:
         subject = find_subject(connection, table, tuple(key) if key else None, schema=audit_schema)
+        _warn_of_column(subject, changed)
         with closing(stream_events(connection, subject, wanted)) as events:
             number = _print(subject, events, output)
     if not number:
@@ -109,12 +165,36 @@ def _parse_action(text: str) -> Action:
     )
 
 
-def _print(subject: Subject, events: Iterator[Event], output: Format) -> int:
-    from audit_toolkit.cli.output import print_events_as_json, print_timeline
+def _parse_claim(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--context: {text!a} is no KEY=VALUE", hint="write --context tenant=42")
+    return key, value
 
-    if output is Format.JSON:
-        return print_events_as_json(events)
-    return print_timeline(subject, events)
+
+def _warn_of_column(subject: Subject, column: str | None) -> None:
+    """Say where a column may be misspelt; one that the table had once is still in its events."""
+    import difflib
+
+    if column is None or not subject.columns or column in subject.columns:
+        return
+    close = difflib.get_close_matches(column, subject.columns, n=3, cutoff=0.5)
+    asked = f"; did you mean {' or '.join(close)}?" if close else ""
+    _note(f"{subject.table} has no column {column!a} now{asked}")
+
+
+def _print(subject: Subject, events: Iterator[Event], output: EventFormat) -> int:
+    from audit_toolkit.cli import output as print_as
+
+    match output:
+        case EventFormat.JSON:
+            return print_as.print_events_as_json(events)
+        case EventFormat.JSONL:
+            return print_as.print_events_as_lines(events)
+        case EventFormat.CSV:
+            return print_as.print_events_as_csv(events)
+        case EventFormat.TEXT:
+            return print_as.print_timeline(subject, events)
 
 
 def _nothing_found(subject: Subject) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from audit_toolkit.indexes import steps
 from audit_toolkit.indexes.coverage import same_shape
@@ -66,6 +66,7 @@ class Completion:
 
     def steps(self, wanted: Wanted) -> Iterator[Step]:
         """What is missing of `wanted`, the newest leaf first; nothing where all is well."""
+        self.taken.add(wanted.name)
         partitions = self.catalogue.partitions_of(wanted.table_oid)
         attached = [p for p in partitions if not p.detach_pending]
         nothing_missing = True
@@ -108,18 +109,7 @@ class Completion:
             return
         yield steps.frame(name, table, wanted.clause, unique=unique)
         yield from self.steps(
-            Wanted(
-                name=name,
-                table=table,
-                table_oid=partition.oid,
-                using=wanted.using,
-                shape=wanted.shape,
-                unique=unique,
-                oid=None,
-                constraint=wanted.constraint,
-                predicate=wanted.predicate,
-                tablespace=wanted.tablespace,
-            )
+            replace(wanted, name=name, table=table, table_oid=partition.oid, oid=None)
         )
 
     def _mended(self, index: Index) -> Iterator[Step]:

@@ -112,7 +112,7 @@ def understand(
 
 def plan_create(wanted: Wanted, relation: Relation, catalogue: Catalogue) -> list[Step]:
     """The steps that are still missing; none when the index is there, valid, and on every leaf."""
-    completion = Completion(catalogue, set())
+    completion = Completion(catalogue)
     if relation.kind is Kind.PARTITIONED_TABLE:
         declare = [] if wanted.oid else [_frame(wanted)]
         return [*declare, *completion.steps(wanted)]

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 
 from audit_toolkit.indexes.advice import unneeded
 from audit_toolkit.indexes.coverage import absent, uneven
-from audit_toolkit.indexes.model import Catalogue, Finding, Index, Severity, State
+from audit_toolkit.indexes.model import UNSAFE_SERVERS, Catalogue, Finding, Index, Severity, State
 
 _COPY = re.compile(r"_cc(new|old)\d*$")
 _REPACK = re.compile(r"index_\d+$")
-# CREATE INDEX and REINDEX CONCURRENTLY could corrupt there (BUG #17485, fixed in 14.4).
-_UNSAFE = range(140000, 140004)
 
 
 def diagnose(catalogue: Catalogue, *, unused_after: float = 30) -> list[Finding]:
@@ -52,7 +50,7 @@ def original(index: Index, catalogue: Catalogue) -> Index | None:
 
 
 def _server(catalogue: Catalogue) -> Iterator[Finding]:
-    if catalogue.server_version in _UNSAFE:
+    if catalogue.server_version in UNSAFE_SERVERS:
         yield Finding(
             state=State.UNSAFE_SERVER,
             severity=Severity.CRITICAL,
@@ -65,8 +63,9 @@ def _server(catalogue: Catalogue) -> Iterator[Finding]:
 
 def _verdicts(index: Index, catalogue: Catalogue) -> Iterator[Finding]:
     copied = original(index, catalogue)
-    if index.broken and _in_progress(index, catalogue):
-        yield _finding(State.BUILDING, Severity.OK, index, f"session {index.busy_pid} works on it")
+    worker = _worker(index, catalogue) if index.broken else None
+    if worker is not None:
+        yield _finding(State.BUILDING, Severity.OK, index, f"session {worker} works on it")
     elif copied is not None:
         yield _copy(index, copied)
     elif index.partitioned and not index.valid:
@@ -75,12 +74,13 @@ def _verdicts(index: Index, catalogue: Catalogue) -> Iterator[Finding]:
         yield _broken(index, catalogue)
 
 
-def _in_progress(index: Index, catalogue: Catalogue) -> bool:
-    # Of a partitioned index, what is built are the indexes of its leaves.
-    return index.busy_pid is not None or (
-        index.partitioned
-        and any(i.busy_pid for i in catalogue.indexes if i.parent_oid == index.oid)
-    )
+def _worker(index: Index, catalogue: Catalogue) -> int | None:
+    """The session at work on it; on a partitioned table, on the same index of one of its leaves."""
+    if index.busy_pid is not None or not index.partitioned:
+        return index.busy_pid
+    below = (i for p in catalogue.partitions_of(index.table_oid) for i in catalogue.on(p.oid))
+    workers = (_worker(i, catalogue) for i in below if i.broken and i.shape == index.shape)
+    return next(filter(None, workers), None)
 
 
 def _copy(index: Index, copied: Index) -> Finding:

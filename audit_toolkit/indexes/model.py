@@ -16,6 +16,9 @@ _DEFINITION = re.compile(
     rf"CREATE (UNIQUE )?INDEX {_IDENTIFIER} ON (?:ONLY )?{_IDENTIFIER}(?:\.{_IDENTIFIER})? USING (.*)",
     re.DOTALL,
 )
+UNSAFE_SERVERS = range(140000, 140004)
+"""Where CREATE INDEX and REINDEX CONCURRENTLY could lose rows (BUG #17485, fixed in 14.4)."""
+
 _OPTIONS = re.compile(r" WITH \([^()]*\)$")
 
 

@@ -75,14 +75,14 @@ def _steps(
                 yield steps.drop(index, finding.message)
         case State.PARENT_INVALID:
             top = catalogue.root(index)
-            yield from Completion(catalogue, set()).steps(Wanted.like(top))
+            yield from Completion(catalogue).steps(Wanted.like(top))
         case State.FAILED_CREATE | State.INVALID_UNDER_VALID_PARENT:
             yield from _rebuilt_or_dropped(index, catalogue, dropped)
         case State.UNFINISHED:
-            if unfinished is Unfinished.DROP and _may_drop(index) and not index.replica_identity:
-                yield steps.drop(index, "somebody cancelled its drop, and it is to go")
-            elif unfinished is Unfinished.REBUILD or _is_wanted(index, catalogue):
+            if unfinished is Unfinished.REBUILD or _is_wanted(index, catalogue):
                 yield from _rebuilt_or_dropped(index, catalogue, dropped)
+            elif unfinished is Unfinished.DROP:
+                yield steps.drop(index, "somebody cancelled its drop, and it is to go")
 
 
 def _rebuilt_or_dropped(

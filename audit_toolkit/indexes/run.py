@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.catalog import Relation
 from audit_toolkit.connection import first_line, import_psycopg
-from audit_toolkit.errors import AuditError, BusyError
+from audit_toolkit.errors import AuditError, BusyError, ServerVersionError
 from audit_toolkit.indexes.create import IndexRequest, find_table, plan_create, understand
-from audit_toolkit.indexes.model import Catalogue, Finding, Index, State
+from audit_toolkit.indexes.model import UNSAFE_SERVERS, Catalogue, Finding, Index, State
 from audit_toolkit.indexes.read import Scope, read_catalogue, read_indexes
 from audit_toolkit.indexes.repair import Repair
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT, DEFAULT_STATEMENT_TIMEOUT, Plan, Step, apply
@@ -76,7 +75,7 @@ def repair(
     failures = []
     for each in repairs:
         try:
-            if _is_as_it_was(each.finding.index, connection):
+            if each.steps and _is_as_it_was(each.finding.index, connection):
                 _apply(timeouts.plan(each.steps), connection, listener)
         except AuditError as error:
             failures.append(Failure(finding=each.finding, error=error))
@@ -103,15 +102,30 @@ def _is_as_it_was(index: Index | None, connection: Connection) -> bool:
 _LET_IT_FINISH = "let it finish (audit indexes progress shows how far it is), then run this again"
 
 
-def missing_steps(
-    request: IndexRequest, connection: Connection
-) -> tuple[Relation, Catalogue, list[Step]]:
-    """What is missing of an index that somebody wants, as things are now."""
+def missing_steps(request: IndexRequest, connection: Connection) -> list[Step]:
+    """What is missing of an index that somebody wants, as things are now.
+
+    Raises `BusyError` while an index of the table or its leaves is being built, and
+    `ServerVersionError` where concurrent builds are not safe.
+    """
     relation = find_table(request, connection)
-    scope = Scope(tables=(relation.name.sql,))
-    catalogue = read_catalogue(connection, scope)
+    catalogue = read_catalogue(connection, Scope(tables=(relation.name.sql,)))
+    _refuse_unsafe(catalogue)
     wanted = understand(request, relation, catalogue, connection)
-    return relation, catalogue, plan_create(wanted, relation, catalogue)
+    return plan_create(wanted, relation, catalogue)
+
+
+def _refuse_unsafe(catalogue: Catalogue) -> None:
+    if catalogue.server_version in UNSAFE_SERVERS:
+        raise ServerVersionError(
+            "this PostgreSQL can corrupt an index that is built CONCURRENTLY",
+            hint="upgrade to 14.4 or newer",
+        )
+    for index in catalogue.indexes:
+        if index.broken and index.busy_pid:
+            raise BusyError(
+                f"{index.name} is worked on by session {index.busy_pid}", hint=_LET_IT_FINISH
+            )
 
 
 def create(
@@ -124,7 +138,7 @@ def create(
     """
     taken = 0
     for _ in range(_ROUNDS):
-        _, _, steps = missing_steps(request, connection)
+        steps = missing_steps(request, connection)
         if not steps:
             return taken
         _apply(timeouts.plan(steps), connection, listener)

@@ -26,6 +26,16 @@ _FUNCTIONS = {
     "stand_in": "(bytea)",
     "hand_over": "(regprocedure)",
     "record_gap": "(regclass, text, text)",
+    "audited_table": "(regtype)",
+    "row_key_of": "(regclass, text)",
+    "require_reach": "(text, text, text, timestamptz)",
+    "require_known": "(regclass, text)",
+    "require_whole": "(regclass, text, text, boolean, timestamptz)",
+    "warn_of_gap": "(text, text, text, timestamptz)",
+    "row_image_at": "(text, text, text, timestamptz)",
+    "row_at": "(anyelement, text, timestamptz)",
+    "table_at": "(anyelement, timestamptz)",
+    "history": "(regclass, text)",
 }
 
 _COLUMN_COMMENTS = (

@@ -11,7 +11,7 @@ from audit_toolkit.install import Target, plan_capture, plan_release, plan_trail
 from audit_toolkit.install.capture import capture_hash, former_statements
 from audit_toolkit.migrations.record import CaptureRecord, Record, Recorded, constant_name
 from audit_toolkit.migrations.source import Revision, Script
-from audit_toolkit.migrations.wording import flags, listed, meaning, trail_name
+from audit_toolkit.migrations.wording import flags, hidden_columns, listed, meaning, trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -91,7 +91,16 @@ class Change:
         if self.former.rule == rule:
             return f"Renews what captures {self.table}, with the options it had: {means}"
         before, after = (flags(each) or "no options" for each in (self.former.rule, rule))
-        return f"Changes the capture of {self.table} from {before} to {after}: {means}"
+        text = f"Changes the capture of {self.table} from {before} to {after}: {means}"
+        return f"{text} {shown_now}" if (shown_now := self._shown_now()) else text
+
+    def _shown_now(self) -> str:
+        """What the change would bring to light: nobody should find that out from the trail."""
+        table = self.target.table
+        columns = [column.name for column in table.columns if column.name not in table.key]
+        was = hidden_columns(self.former.rule, columns) if self.former else set()
+        shown = was - hidden_columns(self.target.rule, columns)
+        return f"No longer hidden: {', '.join(sorted(shown))}." if shown else ""
 
     def plan(self) -> Plan:
         """The steps of the change."""

@@ -28,7 +28,8 @@ class Wish:
     names: tuple[str, ...] = ()
     all_of_schema: str | None = None
     leave_out: tuple[str, ...] = ()
-    rule: TableRule
+    rule: TableRule | None = None
+    """None keeps the rule that a table has, and is the defaults for one that has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +83,20 @@ def installed_captures(
 def plan_changes(wish: Wish, found: Survey, state: State) -> list[Change]:
     """A change for each table, needed or not, from what the project has, else the database.
 
-    A table that was named gets the rule that was asked for. One that came with its schema keeps the
-    rule it has; without one it gets as much of the one asked for as it has columns for.
+    A table that was named gets the rule that was asked for, if one was. Otherwise, and when it came
+    with its schema, it keeps the rule it has; or gets as much of the one asked for as it can take.
     Raises `RuleError` where a rule and a table do not fit.
     """
-    _refuse_unknown_columns(wish.rule, (*found.named, *found.swept))
+    tables = (*found.named, *found.swept)
+    if wish.rule:
+        _refuse_unknown_columns(wish.rule, tables)
     changes = []
-    for table in (*found.named, *found.swept):
+    for table in tables:
         former = former_capture(table, found.installed, state)
-        rule = wish.rule
-        if table in found.swept:
-            rule = former.rule if former else _fitting(rule, table)
+        if wish.rule and table in found.named:
+            rule = wish.rule
+        else:
+            rule = former.rule if former else _fitting(wish.rule or TableRule(), table)
         target = check_rule(table, rule)
         changes.append(Change(target=target, schema=state.schema, former=former))
     return changes

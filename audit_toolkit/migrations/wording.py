@@ -64,6 +64,13 @@ def _sentences(rule: TableRule) -> Iterator[tuple[object, str]]:
     yield rule.capture_query, "The text of each statement is kept."
 
 
+def hidden_columns(rule: TableRule, columns: Sequence[str]) -> set[str]:
+    """The columns whose values the rule keeps out of the trail, as SQL writes them."""
+    hidden = {*rule.exclude, *(mask.column for mask in rule.mask)}
+    hidden |= {name for name in columns if rule.only and name not in rule.only}
+    return {quote_identifier(name) for name in hidden}
+
+
 def _columns(names: Iterable[str]) -> str:
     return ", ".join(quote_identifier(name) for name in names)
 

@@ -10,6 +10,7 @@ from audit_toolkit.partitions.planning import (
     plan_hold,
     plan_partitions,
     plan_release,
+    plan_stage,
 )
 from audit_toolkit.partitions.read import read_partitions
 from audit_toolkit.partitions.run import Outcome, Result, Run, is_standby, succeeded
@@ -38,6 +39,7 @@ __all__ = [
     "plan_hold",
     "plan_partitions",
     "plan_release",
+    "plan_stage",
     "read_partitions",
     "succeeded",
 ]

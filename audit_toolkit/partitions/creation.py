@@ -190,6 +190,8 @@ def relabelling(
     after = replace(partitions, taken_names=(partitions.taken_names - {old.name.name}) | {name})
     new_tail = partitions.tail in (None, old)
     leaves = new_leaves(after, interval, start, end) if new_tail else ()
+    if old.is_default:
+        leaves += tuple(_left_open(after, interval, lower or upper, upper))
     new_name = QualifiedName(partitions.schema, name)
     bounds = f"{grid.literal(lower) if lower else 'MINVALUE'} to {grid.literal(upper)}"
     what = f"{old.name.name} becomes the leaf {name}, {bounds}"
@@ -230,6 +232,15 @@ def relabelling(
             ),
         ),
     )
+
+
+def _left_open(
+    partitions: Partitions, interval: Interval, lower: datetime, upper: datetime
+) -> Iterator[NewLeaf]:
+    """Leaves for what only a DEFAULT took until now, other than the range that it is given itself."""
+    for start, end in partitions.gaps:
+        if end > partitions.now and (end <= lower or start >= upper):
+            yield from new_leaves(partitions, interval, start, end)
 
 
 def _uncap(partitions: Partitions, tail: Leaf) -> Task:

@@ -224,7 +224,9 @@ class Policy:
     drop: bool = True
     """Whether leaves are dropped after the quarantine."""
     archived_only: bool = False
-    """Whether only leaves with a verified archive are dropped."""
+    """Whether detached leaves are archived, and only those with a verified archive dropped."""
+    archive_again: bool = False
+    """Whether leaves are archived that were before."""
     blocking_detach: bool = False
     """With a DEFAULT there is no DETACH CONCURRENTLY: allow the one that locks the trail for a moment."""
     most_at_once: int = 3

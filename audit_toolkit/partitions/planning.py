@@ -1,7 +1,7 @@
-"""From the partitions as they are and a policy to what is to be done: pure, printable, in four stages.
+"""From the partitions as they are and a policy to what is to be done: pure, printable, in five stages.
 
-The order is that of a run: finish what was interrupted, create ahead, detach, drop. (An archive, where there is
-one, comes before the detaching.) Each stage is planned from what the database is after the stages before it.
+The order is that of a run: finish what was interrupted, create ahead, archive, detach, drop. Each stage is
+planned from what the database is after the stages before it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def plan_stage(stage: Stage, partitions: Partitions, policy: Policy) -> Iterator
             return plan_finalize(partitions)
         case Stage.CREATE:
             return plan_create(partitions, policy)
+        case Stage.ARCHIVE:
+            return plan_archive(partitions, policy)
         case Stage.DETACH:
             return plan_detach(partitions, policy)
         case Stage.DROP:
@@ -47,6 +49,28 @@ def plan_finalize(partitions: Partitions) -> Iterator[Task]:
         step = _reconcile(partitions, entry)
         if step:
             yield Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
+
+
+def plan_archive(partitions: Partitions, policy: Policy) -> Iterator[Task]:
+    """Archive the detached leaves that have no verified archive, where there is an archive."""
+    for entry in partitions.entries if policy.archived_only else ():
+        if is_archivable(entry, policy):
+            yield Task(
+                stage=Stage.ARCHIVE,
+                what=f"Archive {entry.name}, and read it back",
+                leaf=partitions.trail_sibling(entry.name),
+                oid=entry.oid,
+                plan=one_by_one(),
+            )
+
+
+def is_archivable(entry: Entry, policy: Policy) -> bool:
+    """Whether a leaf is detached, under its own name, and not archived yet."""
+    return (
+        entry.state is State.DETACHED
+        and entry.current_name == entry.name
+        and (entry.archive is None or policy.archive_again)
+    )
 
 
 def plan_detach(partitions: Partitions, policy: Policy) -> Iterator[Task]:
@@ -160,8 +184,10 @@ def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
     make = Steps(partitions)
     what = f"Complete the interrupted detach of {leaf.name.name}"
     finalize = make.patient(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
-    # A tail comes back with the leaves ahead; only what retention took off is kept in the record.
-    recorded = () if leaf.is_tail else (make.record(leaf, State.DETACHED),)
+    # What somebody else began to detach is theirs: without a record, it is never dropped.
+    entry = partitions.entry(leaf.oid)
+    ours = entry is not None and entry.state is State.DETACHING
+    recorded = (make.record(leaf, State.DETACHED),) if ours else ()
     plan = one_by_one(finalize, *recorded)
     return Task(stage=Stage.FINALIZE, what=what, leaf=leaf.name, oid=leaf.oid, plan=plan)
 
@@ -180,7 +206,8 @@ def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
         )
     if entry.oid in attached:
         return None if entry.state is State.ATTACHED else _record(partitions, entry, State.ATTACHED)
-    if entry.state is not State.DETACHED:
+    # Only what we meant to detach: a leaf that somebody detached by hand is not ours to drop.
+    if entry.state is State.DETACHING:
         return _record(partitions, entry, State.DETACHED)
     return None
 

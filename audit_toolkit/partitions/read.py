@@ -40,7 +40,7 @@ def read_partitions(
     recorded = [
         _entry(row) for row in fetch(connection, render("partitions/entries", schema=schema))
     ]
-    known = {entry.oid for entry in recorded if entry.state is not State.DROPPED}
+    known = {e.oid for e in recorded if e.state in (State.DETACHING, State.DETACHED)}
     strays = [
         _stray(connection, row) for row in fetch(connection, query("partition_strays"), named)
     ]

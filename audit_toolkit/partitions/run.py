@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -59,7 +59,8 @@ class Run:
     """One run of the partitions of a trail.
 
     `lock_timeout` bounds how long anybody's write can be kept waiting; `statement_timeout` how long one
-    statement that keeps nobody waiting may take. `gate` is asked before a leaf is dropped: the reason why not.
+    statement that keeps nobody waiting may take. `archive` writes one leaf; `gate` is asked before one is
+    dropped: the reason why not.
     """
 
     connection: Connection
@@ -70,7 +71,8 @@ class Run:
     statement_timeout: str = "30min"
     patience: float = PATIENCE
     attempts: int = 5
-    gate: Callable[[Task], str] = lambda task: ""  # noqa: ARG005 - the default lets all pass
+    archive: Callable[[Task], None] | None = None
+    gate: Callable[[Task], str] | None = None
     on_step: Callable[[Step], None] | None = None
     on_retry: Callable[[int, str], None] | None = None
     outcomes: list[Outcome] = field(default_factory=list)
@@ -91,7 +93,7 @@ class Run:
         if task.deferred:
             return _outcome(task, Result.DEFERRED, task.deferred)
         try:
-            refusal = self.gate(task) if task.stage is Stage.DROP else ""
+            refusal = self.gate(task) if self.gate and task.stage is Stage.DROP else ""
             if refusal:
                 return _outcome(task, Result.FAILED, refusal)
             self.do(task)
@@ -103,6 +105,8 @@ class Run:
 
     def do(self, task: Task) -> None:
         """Apply the plan of one task; raises what goes wrong."""
+        if task.stage is Stage.ARCHIVE and self.archive:
+            self.archive(task)
         apply(
             self.timed(task).plan,
             self.connection,
@@ -125,16 +129,16 @@ class Run:
             apply(one_by_one(*task.undo_on_failure), self.connection)
         return _outcome(task, Result.FAILED, message, hint)
 
-    def finished(self, command: str, outcomes: list[Outcome]) -> None:
+    def finished(self, command: str, outcomes: Sequence[Outcome]) -> None:
         """Note in the database that a command ran, and whether all of it succeeded."""
-        summary = json.dumps([outcome.as_dict() for outcome in outcomes])
-        step = Steps(self.read()).step(
+        partitions = self.read()
+        step = Steps(partitions).step(
             f"Note that {command} ran",
             "finished",
             command=command,
-            now=self.read().now,
+            now=partitions.now,
             succeeded=succeeded(outcomes),
-            summary=summary,
+            summary=json.dumps([outcome.as_dict() for outcome in outcomes]),
         )
         apply(one_by_one(step), self.connection)
 
@@ -145,7 +149,7 @@ def is_standby(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
-def succeeded(outcomes: list[Outcome]) -> bool:
+def succeeded(outcomes: Sequence[Outcome]) -> bool:
     """Whether nothing failed; what was deferred comes with a later run."""
     return all(outcome.result is not Result.FAILED for outcome in outcomes)
 

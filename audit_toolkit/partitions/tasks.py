@@ -17,6 +17,7 @@ class Stage(StrEnum):
 
     FINALIZE = "finalize"
     CREATE = "create"
+    ARCHIVE = "archive"
     DETACH = "detach"
     DROP = "drop"
 
@@ -29,6 +30,7 @@ class Task:
     what: str
     """In words, without a final period."""
     plan: Plan
+    """Its SQL; empty for what is archived."""
     leaf: QualifiedName | None = None
     oid: int | None = None
     deferred: str = ""

@@ -44,19 +44,24 @@ def in_order(events: Iterable[Event]) -> list[Event]:
     return ordered
 
 
-def in_order_streamed(events: Iterable[Event]) -> Iterator[Event]:
-    """Like `in_order`, holding at most `2 * WINDOW` events.
+def in_order_streamed(events: Iterable[Event], *, newest_first: bool = False) -> Iterator[Event]:
+    """Like `in_order`, holding at most `2 * WINDOW` events; with `newest_first` all is backwards.
 
     Inversions over a greater distance than `WINDOW` events stay in the order of ids.
     """
+    order = _in_reverse if newest_first else in_order
     held: list[Event] = []
     for event in events:
         held.append(event)
         if len(held) == 2 * WINDOW:
-            held = in_order(held)
+            held = order(held)
             yield from held[:WINDOW]
             del held[:WINDOW]
-    yield from in_order(held)
+    yield from order(held)
+
+
+def _in_reverse(events: Sequence[Event]) -> list[Event]:
+    return in_order(reversed(events))[::-1]
 
 
 def lives(events: Iterable[Event]) -> list[list[Event]]:

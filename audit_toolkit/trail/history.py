@@ -36,6 +36,17 @@ class Filter:
     """Kinds of events; empty for all."""
     limit: int | None = None
     """How many events: the newest so many."""
+    actor: str | None = None
+    """Who, as the application claimed it; the login role where it claimed nothing."""
+    context: tuple[tuple[str, str], ...] = ()
+    """Keys of the context and the values they must have, as text."""
+    role: str | None = None
+    """The role that logged in, or that it took on with SET ROLE."""
+    transaction: int | None = None
+    """The transaction that made the change."""
+    changed: str | None = None
+    """The column that has another value after the event."""
+    newest_first: bool = False
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.until):
@@ -64,6 +75,12 @@ def history(
     until: datetime | None = None,
     actions: Iterable[Action] = (),
     limit: int | None = None,
+    actor: str | None = None,
+    context: Mapping[str, str] | None = None,
+    role: str | None = None,
+    transaction: int | None = None,
+    changed: str | None = None,
+    newest_first: bool = False,
     schema: str = "audit",
 ) -> list[Event]:
     """The events of a table, or of the row with this key, oldest first.
@@ -74,10 +91,21 @@ def history(
     gap in capture since its first event.
 
     Events are ordered by id, and inside a transaction so that each row's images follow each other.
-    `limit` keeps the newest so many.
+    `limit` keeps the newest so many; the other filters are those of `Filter`.
     Takes no lock beyond that of a SELECT. Raises what `find_subject` raises.
     """
-    wanted = Filter(since=since, until=until, actions=frozenset(actions), limit=limit)
+    wanted = Filter(
+        since=since,
+        until=until,
+        actions=frozenset(actions),
+        limit=limit,
+        actor=actor,
+        context=tuple((context or {}).items()),
+        role=role,
+        transaction=transaction,
+        changed=changed,
+        newest_first=newest_first,
+    )
     subject = find_subject(connection, table, key, schema=schema)
     return list(stream_events(connection, subject, wanted))
 
@@ -89,8 +117,9 @@ def stream_events(
 
     Until the generator is exhausted or closed, a cursor and a transaction stay open.
     """
-    with closing(_read_events(connection, subject, wanted or Filter())) as events:
-        yield from in_order_streamed(events)
+    wanted = wanted or Filter()
+    with closing(_read_events(connection, subject, wanted)) as events:
+        yield from in_order_streamed(events, newest_first=wanted.newest_first)
 
 
 def _read_events(
@@ -126,12 +155,24 @@ def history_query(
         until=wanted.until is not None,
         actions=bool(wanted.actions),
         newest=wanted.limit is not None,
+        actor=wanted.actor is not None,
+        context=bool(wanted.context),
+        role=wanted.role is not None,
+        transaction=wanted.transaction is not None,
+        changed=wanted.changed is not None,
+        descending=wanted.newest_first,
     )
     parameters = {
         "since": wanted.since,
         "until": wanted.until,
         "actions": sorted(action.value for action in wanted.actions),
         "limit": wanted.limit,
+        "actor": wanted.actor,
+        "context_keys": [key for key, _ in wanted.context],
+        "context_values": [value for _, value in wanted.context],
+        "role": wanted.role,
+        "transaction_id": None if wanted.transaction is None else str(wanted.transaction),
+        "changed": wanted.changed,
         "event_ids": [event.event_id for event in own or ()],
         "row_keys": list({event.row_key for event in own or ()}),
     }

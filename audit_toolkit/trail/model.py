@@ -108,6 +108,11 @@ class Event:
         values["changed"] = self.changed
         return {name: values[name] for name in _JSON_ORDER}
 
+    @staticmethod
+    def field_names() -> tuple[str, ...]:
+        """The names of `as_dict`, in their order."""
+        return _JSON_ORDER
+
 
 _JSON_ORDER = (
     "event_id",

@@ -80,7 +80,7 @@ def find_subject(
         UnknownTableError: neither the database nor the trail has it; the hint has nearest names.
         PermissionDeniedError: the role may not read the trail.
     """
-    _require_readable_trail(connection, schema)
+    require_readable_trail(connection, schema)
     relation = _find_relation(connection, table, schema)
     subject = Subject(
         schema=schema,
@@ -103,7 +103,8 @@ def trail_table(schema: str) -> Sql:
     return Sql(f"{quote_identifier(schema)}.logged_actions".replace("%", "%%"))
 
 
-def _require_readable_trail(connection: Connection, schema: str) -> None:
+def require_readable_trail(connection: Connection, schema: str) -> None:
+    """Raise `UsageError` or `PermissionDeniedError` where this role has no trail to read."""
     trails = {row["schema_name"]: row for row in fetch(connection, query("trails"))}
     if schema not in trails:
         others = [f"add --audit-schema {name}: there is a trail in that schema" for name in trails]

@@ -58,13 +58,13 @@ class TestWhatItSays:
         revision = shop.revisions()[-1].name.split("_")[0]
         assert (again.code, again.out) == (0, "")
         assert again.err == (
-            f"public.orders is audited with these options already (revision {revision}); "
+            f"public.orders is audited already, with --exclude note (revision {revision}); "
             "not applied yet: alembic upgrade head\n"
         )
         shop.upgrade()
         again = shop.audit("install", "--table", "orders", "--exclude", "note")
         assert again.err == (
-            f"public.orders is audited with these options already (revision {revision})\n"
+            f"public.orders is audited already, with --exclude note (revision {revision})\n"
         )
         assert shop.files() == before
 
@@ -73,6 +73,21 @@ class TestWhatItSays:
         answer = shop.audit("install", "--table", "orders", "--mask", "note=sha256")
         assert len(shop.revisions()) == 3
         assert "from --exclude note to --mask note=sha256" in answer.err
+
+    def test_without_options_a_table_keeps_its_rule(self, shop: Shop) -> None:
+        shop.audit("install", "--table", "orders", "--mask", "note")
+        answer = shop.audit("install", "--table", "orders", "--upgrade")
+        assert "public.orders is audited already, with --mask note" in answer.err
+        assert len(shop.revisions()) == 2
+        assert "'note'" in function_of(shop.database, "orders")
+
+    def test_what_was_hidden_is_not_shown_without_a_word(self, shop: Shop) -> None:
+        shop.audit("install", "--table", "orders", "--only", "status", "--mask", "status")
+        answer = shop.audit("install", "--table", "orders", "--mask", "note")
+        assert "No longer hidden: customer_id, status, total." in answer.err
+        answer = shop.audit("install", "--table", "orders", "--capture", "row")
+        assert "from --mask note to no options" in answer.err
+        assert "No longer hidden: note." in answer.err
 
     def test_a_key_that_changed_renews_the_capture(self, shop: Shop) -> None:
         shop.audit("install", "--table", "orders", "--exclude", "note")
@@ -128,7 +143,7 @@ class TestTables:
     def test_only_what_is_new_is_written(self, shop: Shop) -> None:
         shop.audit("install", "--table", "orders")
         answer = shop.audit("install", "--table", "orders", "--table", "customers")
-        assert "public.orders is audited with these options already" in answer.err
+        assert "public.orders is audited already" in answer.err
         assert "audit_capture_customers" in shop.revisions()[-1].name
         assert len(shop.revisions()) == 3
 
@@ -151,7 +166,7 @@ class TestTables:
     def test_all_tables_leaves_the_options_of_audited_tables(self, shop: Shop) -> None:
         shop.audit("install", "--table", "customers", "--mask", "email")
         answer = shop.audit("install", "--all-tables", "--log-unchanged")
-        assert "public.customers is audited with these options already" in answer.err
+        assert "public.customers is audited already, with --mask email" in answer.err
         shop.upgrade()
         assert "'email'" in function_of(shop.database, "customers")
 
@@ -259,7 +274,7 @@ class TestCaptureThatIsNotOfTheProject:
     def test_it_is_left_alone(self, shop: Shop) -> None:
         before = shop.files()
         answer = shop.audit("install", "--table", "orders")
-        assert answer.err == "public.orders is audited with these options already (the database)\n"
+        assert answer.err == "public.orders is audited already, with no options (the database)\n"
         assert shop.files() == before
 
     def test_a_downgrade_puts_it_back(self, shop: Shop) -> None:

@@ -95,6 +95,15 @@ def test_threads_have_claims_of_their_own() -> None:
     assert results == [({}, name) for name in "abcdefgh"]
 
 
+def test_a_block_is_for_one_with_at_a_time() -> None:
+    block = audit_toolkit.context(actor="a")
+    with block, pytest.raises(ContextError, match="in use already"), block:
+        pass
+    assert audit_toolkit.current_context() == {}
+    with block:
+        assert audit_toolkit.current_context() == {"actor": "a"}
+
+
 def test_a_block_of_a_generator_may_end_elsewhere() -> None:
     def dependency() -> Any:
         with audit_toolkit.context(actor="a"):

@@ -8,18 +8,28 @@ import pwd
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner, Result
 
 import audit_toolkit
+from audit_toolkit.cli.app import app
+from tests.context.bouncer import Bouncer
 from tests.context.conftest import Shop
 
 REASON = 'ticket 123: it\'s "odd" \\ -c x=y é\U0001f600 $(true)'
 
 
+def ask(*arguments: str, **environment: str) -> Result:
+    """Run `audit …` in this process."""
+    return CliRunner().invoke(app, list(arguments), env=environment)
+
+
 def audit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `audit …` in a process of its own, which psql can take over."""
     return subprocess.run(
         [sys.executable, "-m", "audit_toolkit", *arguments],
         capture_output=True,
@@ -30,8 +40,8 @@ def audit(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def test_context_shows_what_is_sent_and_what_is_seen(shop: Shop) -> None:
-    told = audit("context", "actor=user:42", "reason=a=b", "--dsn", shop.dsn, "--format", "json")
-    assert told.returncode == 0, told.stderr
+    told = ask("context", "actor=user:42", "reason=a=b", "--dsn", shop.dsn, "--format", "json")
+    assert told.exit_code == 0, told.stderr
     answer = json.loads(told.stdout)
     sent = {"actor": "user:42", "reason": "a=b"}
     assert answer["sends"] == sent
@@ -46,10 +56,10 @@ def test_context_shows_what_is_sent_and_what_is_seen(shop: Shop) -> None:
 
 
 def test_context_as_text(shop: Shop) -> None:
-    lines = audit("context", "actor=\x1b[2Jx", "--dsn", shop.dsn).stdout.splitlines()
+    lines = ask("context", "actor=\x1b[2Jx", "--dsn", shop.dsn).stdout.splitlines()
     assert lines[0] == 'sends:       {"actor":"\\u001b[2Jx"}'
     assert lines[1:3] == ["server sees:", '  context            {"actor":"\\u001b[2Jx"}']
-    assert audit("context", "--dsn", shop.dsn).stdout.startswith("sends:       nothing\n")
+    assert ask("context", "--dsn", shop.dsn).stdout.startswith("sends:       nothing\n")
 
 
 @pytest.mark.parametrize(
@@ -63,8 +73,8 @@ def test_context_as_text(shop: Shop) -> None:
     ],
 )
 def test_refusals(arguments: list[str], code: int, message: str) -> None:
-    told = audit(*arguments)
-    assert told.returncode == code
+    told = ask(*arguments)
+    assert told.exit_code == code
     assert message in told.stderr
     assert told.stdout == ""
 
@@ -123,9 +133,19 @@ def test_psql_keeps_passwords_off_its_command_line_and_ends_as_psql_ends(shop: S
     assert kept.stdout == "7MB\n"
 
 
+@pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
+def test_psql_is_refused_by_pgbouncer_which_would_share_the_session(
+    shop: Shop, make_bouncer: Callable[[str], Bouncer]
+) -> None:
+    dsn = make_bouncer(shop.dsn).dsn
+    told = audit("psql", "--reason", "r", "--dsn", dsn, "--", "-Xc", "select 1")
+    assert told.returncode == 2
+    assert "unsupported startup parameter" in told.stderr
+
+
 def test_no_psql(shop: Shop) -> None:
-    told = audit("psql", "--reason", "r", "--dsn", shop.dsn, PATH="/nowhere")
-    assert told.returncode == 1
+    told = ask("psql", "--reason", "r", "--dsn", shop.dsn, PATH="/nowhere")
+    assert told.exit_code == 1
     assert "psql is not installed" in told.stderr
 
 

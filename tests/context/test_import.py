@@ -12,18 +12,24 @@ HEAVY = {"alembic", "jinja2", "psycopg", "sqlalchemy", "typer"}
 
 def loaded_after(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(told.stdout.split())
 
 
 def test_claiming_needs_no_driver() -> None:
-    used = "import audit_toolkit\nwith audit_toolkit.context(actor='a'): audit_toolkit.set_actor('b')"
+    used = (
+        "import audit_toolkit\nwith audit_toolkit.context(actor='a'): audit_toolkit.set_actor('b')"
+    )
     assert "audit_toolkit.attribution.current" in loaded_after(used)
     assert not loaded_after(used) & HEAVY
 
 
 def test_the_middlewares_need_no_driver() -> None:
-    used = "import audit_toolkit\naudit_toolkit.ContextMiddleware, audit_toolkit.WsgiContextMiddleware"
+    used = (
+        "import audit_toolkit\naudit_toolkit.ContextMiddleware, audit_toolkit.WsgiContextMiddleware"
+    )
     assert "audit_toolkit.attribution.wsgi" in loaded_after(used)
     assert not loaded_after(used) & HEAVY
 

@@ -1,7 +1,7 @@
 """Behind a PgBouncer in transaction mode no event ever carries another request's context.
 
 Three server connections serve sixteen workers, whose transactions fail, roll back and change their
-mind. `CONTEXT_TRANSACTIONS=5000` is the whole proof (nox -s pgbouncer); the default is a short one.
+mind. `CONTEXT_TRANSACTIONS=5000` is the whole proof (nox -s pgbouncer-proof); the default is a short one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.context.bouncer import Bouncer
 from tests.context.conftest import Shop, async_engine, run
 
 WORKERS = 16
-TRANSACTIONS = int(os.environ.get("CONTEXT_TRANSACTIONS", "640"))
+TRANSACTIONS = int(os.environ.get("CONTEXT_TRANSACTIONS", "480"))
 EACH = -(-TRANSACTIONS // WORKERS)
 INSERT = "insert into orders (note) values (%s)"
 BROKEN = "insert into orders (id) overriding system value values (null)"

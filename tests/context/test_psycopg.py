@@ -46,7 +46,7 @@ def test_cursors_work_as_without_it(shop: Shop, connection: psycopg.Connection[A
         )
         assert connection.execute("update orders set note = 'x'").rowcount == 1
         cursor.executemany(INSERT, [["two"], ["three"]], returning=True)
-        assert [each.fetchone() for each in cursor.results()] == [(2,), (3,)]
+        assert [cursor.fetchone(), cursor.nextset(), cursor.fetchone()] == [(2,), True, (3,)]
         assert connection.execute("select count(*) from orders").fetchone() == (3,)
     connection.commit()
     assert shop.actors() == [("one", "a"), ("x", "a"), ("two", "a"), ("three", "a")]
@@ -90,6 +90,18 @@ def test_savepoints_and_new_transactions(shop: Shop, connection: psycopg.Connect
             connection.execute("rollback to savepoint s")
             connection.execute(INSERT, ["three"])
     assert shop.actors() == [("one", "a"), ("two", "a"), ("three", "a")]
+
+
+def test_what_a_savepoint_took_back_is_back(
+    shop: Shop, connection: psycopg.Connection[Any]
+) -> None:
+    with connection.transaction():
+        with audit_toolkit.context(actor="a"):
+            connection.execute(INSERT, ["one"])
+        with connection.transaction(force_rollback=True):
+            connection.execute(INSERT, ["undone"])
+        connection.execute(INSERT, ["two"])
+    assert shop.actors() == [("one", "a"), ("two", None)]
 
 
 def test_errors_are_the_same_and_the_connection_stays_usable(

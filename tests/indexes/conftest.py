@@ -14,7 +14,7 @@ from audit_toolkit.cli.app import app
 from tests.indexes.breakage import TABLES
 from tests.plugins.database import Database, MakeDatabase, TemplateDatabase
 
-Audit = Callable[..., Result]
+AuditIndexes = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def stocked(make_database: MakeDatabase, stocked_template: str) -> Database:
 
 
 @pytest.fixture
-def audit(stocked: Database) -> Audit:
+def audit_indexes(stocked: Database) -> AuditIndexes:
     """Run `audit indexes …` on that database."""
 
     def run(*arguments: str, dsn: str = stocked.dsn) -> Result:
@@ -45,11 +45,11 @@ def audit(stocked: Database) -> Audit:
 
 
 @pytest.fixture
-def findings(audit: Audit) -> Callable[..., list[dict[str, Any]]]:
+def findings(audit_indexes: AuditIndexes) -> Callable[..., list[dict[str, Any]]]:
     """What `check --format json` finds in schema public, but for advice."""
 
     def found(*arguments: str) -> list[dict[str, Any]]:
-        result = audit("check", "--format", "json", *(arguments or ("--schema", "public")))
+        result = audit_indexes("check", "--format", "json", *(arguments or ("--schema", "public")))
         assert result.exit_code in (0, 3), result.output
         answer: list[dict[str, Any]] = json.loads(result.stdout)["findings"]
         return [finding for finding in answer if finding["severity"] != "info"]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -16,8 +17,9 @@ from audit_toolkit.indexes import IndexRequest, Listener, Timeouts, create
 from audit_toolkit.plan import Step
 from tests.indexes import breakage
 from tests.indexes.breakage import LEAVES, definitions, flags
-from tests.indexes.conftest import Audit
+from tests.indexes.conftest import AuditIndexes
 from tests.plugins.database import Database, MakeDatabase
+from tests.plugins.proofs import ShowFigures
 from tests.plugins.trail import Trail
 
 Findings = Callable[..., list[dict[str, Any]]]
@@ -56,10 +58,10 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_definition_is_kept_exactly(
-    kind: str, stocked: Database, audit: Audit, findings: Findings
+    kind: str, stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     statement, using = KINDS[kind]
-    result = audit("create", statement)
+    result = audit_indexes("create", statement)
     assert result.exit_code == 0, result.output
     unique = "UNIQUE " if kind == "unique" else ""
     made = {name: text for name, text in definitions(stocked).items() if "i_x" in name}
@@ -68,14 +70,14 @@ def test_the_definition_is_kept_exactly(
         expected[f"{leaf}_i_x"] = f"CREATE {unique}INDEX {leaf}_i_x ON public.{leaf} USING {using}"
     assert made == expected
     assert findings() == []
-    again = audit("create", statement, "--format", "json")
+    again = audit_indexes("create", statement, "--format", "json")
     assert json.loads(again.stdout) == {"index": "i_x", "steps": 0, "valid": True}
 
 
 @pytest.mark.pg(">= 15")
-def test_nulls_not_distinct_is_kept(stocked: Database, audit: Audit) -> None:
+def test_nulls_not_distinct_is_kept(stocked: Database, audit_indexes: AuditIndexes) -> None:
     assert (
-        audit(
+        audit_indexes(
             "create", "create unique index i_x on events (at, actor, id) nulls not distinct"
         ).exit_code
         == 0
@@ -85,7 +87,7 @@ def test_nulls_not_distinct_is_kept(stocked: Database, audit: Audit) -> None:
     )
 
 
-def test_a_tablespace_is_kept_on_every_leaf(stocked: Database, audit: Audit) -> None:
+def test_a_tablespace_is_kept_on_every_leaf(stocked: Database, audit_indexes: AuditIndexes) -> None:
     # In-place tablespaces need no directory outside the server's own (PostgreSQL 15, hidden option).
     space = f"{stocked.name}_space"
     if stocked.connection.info.server_version < 150000:
@@ -93,7 +95,7 @@ def test_a_tablespace_is_kept_on_every_leaf(stocked: Database, audit: Audit) -> 
     stocked.execute("set allow_in_place_tablespaces = on")
     stocked.execute(f"create tablespace {space} location ''")
     try:
-        result = audit(
+        result = audit_indexes(
             "create", f"create index i_x on events (actor) tablespace {space} where id > 5"
         )
         assert result.exit_code == 0, result.output
@@ -108,25 +110,28 @@ def test_a_tablespace_is_kept_on_every_leaf(stocked: Database, audit: Audit) -> 
         stocked.execute(f"drop tablespace {space}")
 
 
-def test_an_ordinary_table(stocked: Database, audit: Audit) -> None:
+def test_an_ordinary_table(stocked: Database, audit_indexes: AuditIndexes) -> None:
     breakage.stopped_before_build(
         stocked, "create index concurrently people_email_idx on people (email)", "people"
     )
-    assert audit("create", "create index people_email_idx on people (email)").exit_code == 0
+    assert audit_indexes("create", "create index people_email_idx on people (email)").exit_code == 0
     assert flags(stocked)["people_email_idx"] == "vrl"
-    assert audit("create", "create index people_both_idx on people (email, name)").exit_code == 0
+    assert (
+        audit_indexes("create", "create index people_both_idx on people (email, name)").exit_code
+        == 0
+    )
     assert flags(stocked)["people_both_idx"] == "vrl"
 
 
 def test_leaves_added_later_have_the_index(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
-    assert audit("create", ACTOR).exit_code == 0
+    assert audit_indexes("create", ACTOR).exit_code == 0
     stocked.execute(
         "create table events_2024 partition of events for values from ('2024-01-01') to ('2025-01-01')"
     )
     assert findings() == []
-    assert audit("create", ACTOR, "--dry-run").stdout == "nothing to do\n"
+    assert audit_indexes("create", ACTOR, "--dry-run").stdout == "nothing to do\n"
 
 
 def test_a_leaf_added_meanwhile_is_covered(stocked: Database) -> None:
@@ -174,10 +179,10 @@ def test_interrupted_at_every_step_it_goes_on_from_there(
 
 
 def test_a_build_that_failed_is_named_and_taken_up_again(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute("insert into events select * from events where id = 5")
-    result = audit("create", "create unique index events_key on events (id, at)")
+    result = audit_indexes("create", "create unique index events_key on events (id, at)")
     assert result.exit_code == 1
     assert "Key (id, at)=(5, 2025-01-06) is duplicated" in result.stderr
     (found,) = findings()
@@ -185,40 +190,44 @@ def test_a_build_that_failed_is_named_and_taken_up_again(
         "missing on public.events_2025" in found["message"]
     )  # nothing invalid was left on the leaf
     stocked.execute("delete from events where ctid = (select max(ctid) from events where id = 5)")
-    assert audit("create", "create unique index events_key on events (id, at)").exit_code == 0
+    assert (
+        audit_indexes("create", "create unique index events_key on events (id, at)").exit_code == 0
+    )
     assert findings() == []
 
 
-def test_the_script_of_a_new_index_runs_in_psql(stocked: Database, audit: Audit) -> None:
-    script = audit("create", ACTOR, "--sql", "--lock-timeout", "500ms").stdout
+def test_the_script_of_a_new_index_runs_in_psql(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
+    script = audit_indexes("create", ACTOR, "--sql", "--lock-timeout", "500ms").stdout
     assert "set local lock_timeout = '500ms'" in script
     assert flags(stocked).keys() == {"people_name_idx", "people_pkey"}
     done = stocked.psql(script)
     assert done.returncode == 0, done.stderr
-    assert audit("create", ACTOR, "--dry-run").stdout == "nothing to do\n"
+    assert audit_indexes("create", ACTOR, "--dry-run").stdout == "nothing to do\n"
 
 
 def test_a_lock_that_is_not_to_be_had_is_busy_and_can_be_taken_up(
-    stocked: Database, audit: Audit
+    stocked: Database, audit_indexes: AuditIndexes
 ) -> None:
     with breakage.writer(stocked, "events"):
-        result = audit("create", ACTOR, "--lock-timeout", "10ms")
+        result = audit_indexes("create", ACTOR, "--lock-timeout", "10ms")
         assert result.exit_code == 5
         assert "attempt 4" in result.stderr
-    assert audit("create", ACTOR).exit_code == 0
+    assert audit_indexes("create", ACTOR).exit_code == 0
 
 
-def test_the_trail_gets_an_index_of_its_own(trail: Trail, audit: Audit) -> None:
+def test_the_trail_gets_an_index_of_its_own(trail: Trail, audit_indexes: AuditIndexes) -> None:
     dsn = trail.database.dsn
     statement = (
         "create index logged_actions_who_idx on audit.logged_actions (session_user_name, event_id)"
     )
-    assert audit("check", dsn=dsn).exit_code == 0
-    result = audit("create", statement, dsn=dsn)
+    assert audit_indexes("check", dsn=dsn).exit_code == 0
+    result = audit_indexes("create", statement, dsn=dsn)
     assert result.exit_code == 0, result.output
     trail.execute("select audit.ensure_partitions(12)")
-    assert audit("create", statement, "--dry-run", dsn=dsn).stdout == "nothing to do\n"
-    assert audit("check", dsn=dsn).exit_code == 0
+    assert audit_indexes("create", statement, "--dry-run", dsn=dsn).stdout == "nothing to do\n"
+    assert audit_indexes("check", dsn=dsn).exit_code == 0
 
 
 WRITERS = 4
@@ -259,9 +268,9 @@ def writing(database: Database) -> Iterator[dict[str, Any]]:
 def test_writers_go_on(
     command: str,
     stocked: Database,
-    audit: Audit,
+    audit_indexes: AuditIndexes,
     findings: Findings,
-    capsys: pytest.CaptureFixture[str],
+    show_figures: ShowFigures,
 ) -> None:
     stocked.execute(
         "insert into events select n, date '2025-01-01' + (n % 900), 'actor ' || n % 7, repeat('y', 50)"
@@ -274,15 +283,34 @@ def test_writers_go_on(
         )
     arguments = [ACTOR] if command == "create" else ["--schema", "public"]
     with writing(stocked) as figures:
-        result = audit(command, *arguments, "--lock-timeout", "500ms")
+        result = audit_indexes(command, *arguments, "--lock-timeout", "500ms")
     assert result.exit_code == 0, result.output
     assert figures["errors"] == []
     assert figures["writes"] > WRITERS
     rows = stocked.execute("select count(*) from events where id < 0")
     assert rows == [(4 * figures["writes"],)]
     assert findings() == []
-    with capsys.disabled():
-        print(  # noqa: T201 - the figures of the proof
-            f"\n{command} under {WRITERS} writers: {figures['writes']} writes, none failed, "
-            f"the longest took {figures['longest'] * 1000:.0f} ms"
-        )
+    show_figures(
+        f"{WRITERS} writers, {figures['writes']} writes, none failed, "
+        f"the longest took {figures['longest'] * 1000:.0f} ms"
+    )
+
+
+def test_the_owner_needs_no_superuser(stocked: Database, audit_indexes: AuditIndexes) -> None:
+    owner = f"{stocked.name}_owner"
+    stocked.execute(f"create role {owner} login")
+    stocked.execute(f"grant create on schema public to {owner}")
+    for table in ("events", *LEAVES):
+        stocked.execute(f"alter table {table} owner to {owner}")
+    try:
+        host = urlsplit(stocked.dsn)
+        dsn = host._replace(netloc=f"{owner}@{host.netloc.rpartition('@')[2]}").geturl()
+        stocked.execute("create index broken on only events (body)")
+        for arguments in (["create", ACTOR], ["fix", "--table", "events"], ["check", "--all"]):
+            result = audit_indexes(*arguments, dsn=dsn)
+            assert result.exit_code == 0, result.output
+        refused = audit_indexes("create", "create index i on people (email)", dsn=dsn)
+        assert refused.exit_code == 1
+        assert "permission denied for table people" in refused.stderr
+    finally:
+        stocked.execute(f"drop owned by {owner}; drop role {owner}")

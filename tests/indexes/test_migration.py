@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,17 +80,18 @@ ENVIRONMENTS = {
     "async psycopg": ("postgresql+psycopg", ASYNC),
     "asyncpg": ("postgresql+asyncpg", ASYNC),
 }
-Project = Callable[[str, str], Config]
+Project = Callable[..., Config]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "indexes.md"
 
 
 @pytest.fixture
 def project(tmp_path: Path, stocked: Database) -> Project:
     """Call it with a scheme and an env.py for an Alembic project with the one revision."""
 
-    def make(scheme: str, environment: str) -> Config:
+    def make(scheme: str, environment: str, revision: str = REVISION) -> Config:
         (tmp_path / "versions").mkdir()
         (tmp_path / "env.py").write_text(environment)
-        (tmp_path / "versions" / "1_index.py").write_text(REVISION)
+        (tmp_path / "versions" / "1_index.py").write_text(revision)
         config = Config(output_buffer=io.StringIO())
         config.set_main_option("script_location", str(tmp_path))
         config.set_main_option("path_separator", "os")
@@ -115,6 +117,16 @@ def test_up_and_down(kind: str, project: Project, stocked: Database) -> None:
     command.downgrade(config, "base")
     assert not [name for name in flags(stocked) if "events" in name]
     assert version(stocked) == []
+
+
+def test_the_migration_of_the_documentation(project: Project, stocked: Database) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    revision = f'{block}\nrevision = "1"\ndown_revision = None\n'
+    config = project("postgresql+psycopg", PLAIN, revision)
+    command.upgrade(config, "head")
+    assert flags(stocked)["events_2026_actor_idx"] == "vrl"
+    command.downgrade(config, "base")
+    assert not [name for name in flags(stocked) if "events" in name]
 
 
 def test_a_failed_upgrade_goes_on_from_where_it_ended(project: Project, stocked: Database) -> None:

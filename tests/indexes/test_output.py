@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.indexes import breakage
-from tests.indexes.conftest import Audit
+from tests.indexes.conftest import AuditIndexes
 from tests.plugins.database import Database
 from tests.plugins.golden import Golden
 
@@ -27,9 +27,11 @@ def broken(stocked: Database) -> Database:
 
 
 @pytest.mark.parametrize("form", ["text", "json", "nagios", "prometheus"])
-def test_every_format(form: str, broken: Database, audit: Audit, golden: Golden) -> None:
+def test_every_format(
+    form: str, broken: Database, audit_indexes: AuditIndexes, golden: Golden
+) -> None:
     assert broken.execute("select 1")
-    result = audit("check", "--schema", "public", "--format", form)
+    result = audit_indexes("check", "--schema", "public", "--format", form)
     assert result.exit_code == (2 if form == "nagios" else 3)
     steady = re.sub(r'"oid": \d+', '"oid": 0', result.stdout)
     golden(f"indexes/check.{form}", steady)
@@ -37,43 +39,45 @@ def test_every_format(form: str, broken: Database, audit: Audit, golden: Golden)
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_plan_is_shown_and_nothing_done(
-    form: str, broken: Database, audit: Audit, golden: Golden
+    form: str, broken: Database, audit_indexes: AuditIndexes, golden: Golden
 ) -> None:
     before = breakage.flags(broken)
-    result = audit("fix", "--schema", "public", "--dry-run", "--format", form)
+    result = audit_indexes("fix", "--schema", "public", "--dry-run", "--format", form)
     assert result.exit_code == 0
     golden(f"indexes/plan.{form}", result.stdout)
-    golden("indexes/plan.sql", audit("fix", "--schema", "public", "--sql").stdout)
+    golden("indexes/plan.sql", audit_indexes("fix", "--schema", "public", "--sql").stdout)
     assert breakage.flags(broken) == before
 
 
-def test_nagios_is_ok_without_findings(audit: Audit) -> None:
+def test_nagios_is_ok_without_findings(audit_indexes: AuditIndexes) -> None:
     # Two of its own, and one for each of four TOAST tables.
-    result = audit("check", "--schema", "public", "--format", "nagios")
+    result = audit_indexes("check", "--schema", "public", "--format", "nagios")
     assert result.exit_code == 0
     assert result.stdout == "AUDIT_INDEXES OK - 6 indexes | broken=0;0;;0; building=0\n"
 
 
-def test_a_check_that_could_not_run_is_unknown_to_nagios(audit: Audit) -> None:
+def test_a_check_that_could_not_run_is_unknown_to_nagios(audit_indexes: AuditIndexes) -> None:
     unreachable = "postgresql://nobody@127.0.0.1:1/nothing"
-    result = audit("check", "--format", "nagios", dsn=unreachable)
+    result = audit_indexes("check", "--format", "nagios", dsn=unreachable)
     assert result.exit_code == 3
     assert result.stdout.startswith("AUDIT_INDEXES UNKNOWN - cannot connect")
-    assert audit("check", dsn=unreachable).exit_code == 4
+    assert audit_indexes("check", dsn=unreachable).exit_code == 4
 
 
 def test_advice_is_an_exit_code_only_where_it_was_asked_for(
-    stocked: Database, audit: Audit
+    stocked: Database, audit_indexes: AuditIndexes
 ) -> None:
     stocked.execute("create index again on people (name)")
-    result = audit("check", "--schema", "public")
+    result = audit_indexes("check", "--schema", "public")
     assert result.exit_code == 0
     assert "DROP INDEX CONCURRENTLY public.people_name_idx" not in result.stdout
     assert "DROP INDEX CONCURRENTLY public.again" in result.stdout
-    assert audit("check", "--schema", "public", "--fail-on", "info").exit_code == 3
+    assert audit_indexes("check", "--schema", "public", "--fail-on", "info").exit_code == 3
 
 
-def test_unused_indexes_and_those_that_are_never_judged(stocked: Database, audit: Audit) -> None:
+def test_unused_indexes_and_those_that_are_never_judged(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
     stocked.execute(
         "create index events_body_idx on events (body);"
         "create unique index people_email_key on people (email);"
@@ -85,7 +89,7 @@ def test_unused_indexes_and_those_that_are_never_judged(stocked: Database, audit
     stocked.connection.close()  # its counters are published at the latest now
 
     def unused(*days: str) -> set[str]:
-        result = audit("check", "--schema", "public", "--format", "json", *days)
+        result = audit_indexes("check", "--schema", "public", "--format", "json", *days)
         found = json.loads(result.stdout)["findings"]
         return {f["subject"] for f in found if f["state"] == "unused"}
 
@@ -111,9 +115,9 @@ def test_unused_indexes_and_those_that_are_never_judged(stocked: Database, audit
     ],
 )
 def test_bad_input(
-    arguments: list[str], code: int, text: str, stocked: Database, audit: Audit
+    arguments: list[str], code: int, text: str, stocked: Database, audit_indexes: AuditIndexes
 ) -> None:
-    result = audit(*arguments)
+    result = audit_indexes(*arguments)
     assert result.exit_code == code, result.output
     assert text in result.stderr
     assert stocked.execute("select count(*) from people") == [(1000,)]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.indexes import breakage
 from tests.indexes.breakage import LEAVES, definitions, flags
-from tests.indexes.conftest import Audit
+from tests.indexes.conftest import AuditIndexes
 from tests.plugins.database import Database
 
 Findings = Callable[..., list[dict[str, Any]]]
@@ -30,7 +30,7 @@ def assert_whole(database: Database, parent: str = "events_actor_idx") -> None:
 
 
 def test_leaves_that_lack_the_index_are_named_and_built(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute(DECLARE)
     (found,) = findings()
@@ -38,7 +38,7 @@ def test_leaves_that_lack_the_index_are_named_and_built(
     assert (
         "missing on public.events_2025, public.events_2026, public.events_tail" in found["message"]
     )
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert_whole(stocked)
     assert attached(stocked, "events_actor_idx") == CHILDREN
     conditions = {
@@ -50,7 +50,7 @@ def test_leaves_that_lack_the_index_are_named_and_built(
 
 
 def test_what_the_leaves_have_is_attached_or_rebuilt(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     on_leaf = "index concurrently by_actor_{0} on events_{0} (actor) where actor <> 'nobody'"
     stocked.execute(DECLARE)
@@ -62,14 +62,14 @@ def test_what_the_leaves_have_is_attached_or_rebuilt(
     assert "there and invalid, not attached, on public.events_2026" in message
     assert "missing on public.events_tail" in message
     assert by_name["public.by_actor_2026"]["state"] == "failed_create"
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert_whole(stocked)
     expected = {"by_actor_2025", "by_actor_2026", "events_tail_actor_idx"}
     assert attached(stocked, "events_actor_idx") == expected
 
 
 def test_an_invalid_child_is_rebuilt_and_its_parent_checked_again(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute(DECLARE)
     for leaf in ("events_2025", "events_2026"):
@@ -85,13 +85,13 @@ def test_an_invalid_child_is_rebuilt_and_its_parent_checked_again(
         "public.events_2025_actor_idx": "failed_create",
         "public.events_2026_actor_idx": "failed_create",
     }
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert_whole(stocked)
     assert attached(stocked, "events_actor_idx") == CHILDREN
 
 
 def test_a_parent_that_was_never_checked_again_is_reattached(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute("create index events_actor_idx on events (actor)")
     stocked.execute(
@@ -106,12 +106,12 @@ def test_a_parent_that_was_never_checked_again_is_reattached(
     (step,) = found["remedy"]
     (statement,) = step["statements"]
     assert statement.startswith("alter index public.events_actor_idx attach partition")
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert_whole(stocked)
 
 
 def test_an_invalid_child_of_a_valid_parent_is_critical(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute("create index events_actor_idx on events (actor)")
     stocked.execute(
@@ -119,11 +119,13 @@ def test_an_invalid_child_of_a_valid_parent_is_critical(
     )
     (found,) = findings()
     assert (found["state"], found["severity"]) == ("invalid_under_valid_parent", "critical")
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert_whole(stocked)
 
 
-def test_partitions_of_partitions(stocked: Database, audit: Audit, findings: Findings) -> None:
+def test_partitions_of_partitions(
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
+) -> None:
     stocked.execute(
         "alter table events detach partition events_tail; drop table events_tail;"
         "create table events_tail partition of events for values from ('2027-01-01') to (maxvalue)"
@@ -132,7 +134,7 @@ def test_partitions_of_partitions(stocked: Database, audit: Audit, findings: Fin
         "create table events_tail_b partition of events_tail for values from (0) to (maxvalue);"
     )
     stocked.execute(DECLARE)
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert_whole(stocked)
     assert attached(stocked, "events_tail_actor_idx") == {
         "events_tail_a_actor_idx",
@@ -144,19 +146,19 @@ def test_partitions_of_partitions(stocked: Database, audit: Audit, findings: Fin
             "update pg_index set indisvalid = false where indexrelid = %s::regclass", [index]
         )
     assert len(findings()) == 3
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert findings() == []
     assert_whole(stocked)
 
 
 def test_a_primary_key_is_completed_leaf_by_leaf(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute("alter table events alter id set not null")
     stocked.execute("alter table only events add primary key (id, at)")
     (found,) = findings()
     assert (found["severity"], found["constraint"]) == ("critical", "events_pkey")
-    result = audit("fix", "--schema", "public")
+    result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 0, result.output
     assert_whole(stocked, "events_pkey")
     keys = stocked.execute(
@@ -166,14 +168,14 @@ def test_a_primary_key_is_completed_leaf_by_leaf(
 
 
 def test_an_index_on_some_leaves_only_is_found(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute("create unique index only_here on events_2025 (id, at) include (actor)")
     (found,) = findings()
     assert (found["state"], found["severity"]) == ("some_leaves_only", "warning")
     assert "only 1 of 3 leaves" in found["message"]
     statement = found["advice"].partition("create '")[2].rpartition("'")[0]
-    assert audit("create", statement.replace("NAME", "events_id_key")).exit_code == 0
+    assert audit_indexes("create", statement.replace("NAME", "events_id_key")).exit_code == 0
     assert findings() == []
     assert "only_here" in attached(stocked, "events_id_key")
 
@@ -192,11 +194,11 @@ def test_a_pending_detach_is_named(stocked: Database, findings: Findings) -> Non
 
 @pytest.mark.parametrize("state", ["incomplete", "whole"])
 def test_the_printed_script_is_what_runs(
-    state: str, stocked: Database, audit: Audit, findings: Findings
+    state: str, stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     if state == "incomplete":
         stocked.execute(DECLARE)
-    result = audit("fix", "--schema", "public", "--sql")
+    result = audit_indexes("fix", "--schema", "public", "--sql")
     assert result.exit_code == 0
     assert ("nothing to do" in result.stdout) == (state == "whole")
     done = stocked.psql(result.stdout)

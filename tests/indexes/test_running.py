@@ -24,7 +24,7 @@ from audit_toolkit.indexes import (
 from audit_toolkit.plan import Step, single_flight
 from tests.indexes import breakage
 from tests.indexes.breakage import Running, flags
-from tests.indexes.conftest import Audit
+from tests.indexes.conftest import AuditIndexes
 from tests.plugins.database import Connection, Database
 
 Findings = Callable[..., list[dict[str, Any]]]
@@ -69,7 +69,7 @@ WAITS: dict[str, tuple[str, str, str | None, str]] = {
 
 @pytest.mark.parametrize("case", WAITS)
 def test_a_running_build_is_no_finding_for_any_role(
-    case: str, stocked: Database, audit: Audit, stranger: str
+    case: str, stocked: Database, audit_indexes: AuditIndexes, stranger: str
 ) -> None:
     statement, kind, phase, index = WAITS[case]
     holder = blocker(stocked, kind)
@@ -81,18 +81,18 @@ def test_a_running_build_is_no_finding_for_any_role(
     assert flags(stocked)[index] != "vrl"
 
     for dsn in (stocked.dsn, stranger):
-        result = audit("check", "--schema", "public", "--format", "json", dsn=dsn)
+        result = audit_indexes("check", "--schema", "public", "--format", "json", dsn=dsn)
         assert result.exit_code == 0, result.output
         (found,) = [f for f in json.loads(result.stdout)["findings"] if f["severity"] != "info"]
         assert (found["state"], found["subject"]) == ("building", f"public.{index}")
         assert found["pid"] == running.pid
-    refused = audit("fix", "--schema", "public")
+    refused = audit_indexes("fix", "--schema", "public")
     assert refused.exit_code == 5
     assert "being built" in refused.stderr
 
     holder.rollback()
     running.finish()
-    assert audit("check", "--schema", "public").exit_code == 0
+    assert audit_indexes("check", "--schema", "public").exit_code == 0
     assert set(flags(stocked).values()) == {"vrl"}
 
 
@@ -111,9 +111,23 @@ def test_a_parent_is_not_broken_while_its_leaf_is_built(
     running.finish()
 
 
+def test_an_index_that_is_being_created_leaf_by_leaf_is_not_incomplete(
+    stocked: Database, findings: Findings
+) -> None:
+    stocked.execute("create index events_actor_idx on only events (actor)")
+    with breakage.writer(stocked, "events_2025"):
+        running = Running(stocked, "create index concurrently by_actor on events_2025 (actor)")
+        running.wait_for_phase("waiting for writers before build")
+        found = findings()
+        assert {f["state"] for f in found} == {"building"}
+        assert {f["subject"] for f in found} == {"public.events_actor_idx", "public.by_actor"}
+    running.finish()
+    assert {f["state"] for f in findings()} == {"parent_invalid"}
+
+
 @pytest.mark.parametrize("case", ["create before the build", "drop"])
 def test_progress_names_the_phase_and_who_is_waited_for(
-    case: str, stocked: Database, audit: Audit, stranger: str
+    case: str, stocked: Database, audit_indexes: AuditIndexes, stranger: str
 ) -> None:
     statement, kind, phase, index = WAITS[case]
     holder = blocker(stocked, kind)
@@ -124,22 +138,24 @@ def test_progress_names_the_phase_and_who_is_waited_for(
     else:
         running.wait_for_phase(phase)
 
-    (build,) = json.loads(audit("progress", "--format", "json").stdout)["builds"]
+    (build,) = json.loads(audit_indexes("progress", "--format", "json").stdout)["builds"]
     assert (build["pid"], build["phase"]) == (running.pid, phase)
     assert (build["index"], build["table"]) == (f"public.{index}", "public.people")
     assert build["blocker"]["pid"] == holder.info.backend_pid
     assert build["blocker"]["application"] == "long report"
     assert build["blocker"]["state"] == "idle in transaction"
-    text = audit("progress").stdout
+    text = audit_indexes("progress").stdout
     assert f"pid {holder.info.backend_pid} (long report, idle in transaction" in text
 
-    (seen,) = json.loads(audit("progress", "--format", "json", dsn=stranger).stdout)["builds"]
+    (seen,) = json.loads(audit_indexes("progress", "--format", "json", dsn=stranger).stdout)[
+        "builds"
+    ]
     assert (seen["pid"], seen["blocker"]["pid"]) == (running.pid, holder.info.backend_pid)
 
     holder.rollback()
     running.finish()
-    assert json.loads(audit("progress", "--format", "json").stdout) == {"builds": []}
-    assert audit("progress").stdout == "no index is being built\n"
+    assert json.loads(audit_indexes("progress", "--format", "json").stdout) == {"builds": []}
+    assert audit_indexes("progress").stdout == "no index is being built\n"
 
 
 def test_the_live_view_ends_when_nothing_runs(stocked: Database) -> None:
@@ -165,6 +181,30 @@ def test_the_live_view_ends_when_nothing_runs(stocked: Database) -> None:
     os.close(controller)
 
 
+def test_a_build_tells_how_far_the_server_is(stocked: Database) -> None:
+    holder = breakage.writer(stocked, "people")
+    controller, terminal = os.openpty()
+    command = [sys.executable, "-m", "audit_toolkit", "indexes", "create", EMAIL]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160", "NO_COLOR": "1"}
+    build = subprocess.Popen(
+        [*command, "--dsn", stocked.dsn],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env=environment,
+        text=True,
+    )
+    os.close(terminal)
+    seen = b""
+    while f"pid {holder.info.backend_pid} (".encode() not in seen:
+        seen += os.read(controller, 4096)
+    assert b"Build public.people_email_idx" in seen
+    assert b"waiting for writers before build" in seen
+    holder.rollback()
+    out, _ = build.communicate()
+    os.close(controller)
+    assert (build.returncode, out) == (0, "people_email_idx is valid on every leaf\n")
+
+
 def test_what_was_mended_meanwhile_is_left_alone(stocked: Database) -> None:
     breakage.stopped_before_build(stocked, EMAIL, "people")
     catalogue = read_catalogue(stocked.connection, Scope(schema="public"))
@@ -187,8 +227,21 @@ def test_what_somebody_works_on_meanwhile_is_busy(stocked: Database) -> None:
     running.finish()
 
 
-def test_two_repairs_at_once_do_not_meet(stocked: Database, audit: Audit) -> None:
+def test_two_repairs_at_once_do_not_meet(stocked: Database, audit_indexes: AuditIndexes) -> None:
     with single_flight(stocked.dsn, "audit"):
-        result = audit("fix", "--schema", "public")
+        result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 5
     assert "another run" in result.stderr
+
+
+def test_a_new_index_waits_for_the_build_of_somebody_else(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
+    with breakage.writer(stocked, "people"):
+        running = Running(stocked, EMAIL)
+        running.wait_for_phase("waiting for writers before build")
+        result = audit_indexes("create", EMAIL)
+        assert result.exit_code == 5
+        assert f"session {running.pid}" in result.stderr
+    running.finish()
+    assert audit_indexes("create", EMAIL).exit_code == 0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from audit_toolkit.indexes import Scope, State, diagnose, plan_repairs, read_catalogue
 from tests.indexes import breakage
 from tests.indexes.breakage import definitions, flags
-from tests.indexes.conftest import Audit
+from tests.indexes.conftest import AuditIndexes
 from tests.plugins.database import Database
 
 EMAIL = "create index concurrently people_email_idx on people (email)"
@@ -67,7 +69,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str, bool]] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_it_is_found_with_its_cause_and_fixed(
-    case: str, stocked: Database, audit: Audit, findings: Findings
+    case: str, stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     produce, index, state, bits, severity, stays = BROKEN[case]
     if case == "out of temporary space":
@@ -83,9 +85,9 @@ def test_it_is_found_with_its_cause_and_fixed(
         state,
         severity,
     )
-    assert audit("check", "--schema", "public").exit_code == 3
+    assert audit_indexes("check", "--schema", "public").exit_code == 3
 
-    result = audit("fix", "--schema", "public")
+    result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 0, result.output
     assert findings() == []
     if stays:
@@ -118,7 +120,7 @@ UNFINISHED: dict[str, Break] = {
 @pytest.mark.parametrize("case", UNFINISHED)
 @pytest.mark.parametrize("choice", ["rebuild", "drop"])
 def test_what_looks_the_same_is_left_until_somebody_decides(
-    case: str, choice: str, stocked: Database, audit: Audit, findings: Findings
+    case: str, choice: str, stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     before = definitions(stocked)
     UNFINISHED[case](stocked)
@@ -128,9 +130,9 @@ def test_what_looks_the_same_is_left_until_somebody_decides(
     assert "every write maintains it" in found["message"]
     assert found["remedy"] == []
 
-    assert audit("fix", "--schema", "public").exit_code == 3
+    assert audit_indexes("fix", "--schema", "public").exit_code == 3
     assert flags(stocked)["people_again_idx"] == "rl"
-    assert audit("fix", "--schema", "public", "--unfinished", choice).exit_code == 0
+    assert audit_indexes("fix", "--schema", "public", "--unfinished", choice).exit_code == 0
     assert findings() == []
     if choice == "rebuild":
         expected = "CREATE INDEX people_again_idx ON public.people USING btree (email)"
@@ -138,24 +140,26 @@ def test_what_looks_the_same_is_left_until_somebody_decides(
     assert definitions(stocked) == before
 
 
-def test_an_unfinished_twin_of_a_valid_index_is_dropped(stocked: Database, audit: Audit) -> None:
+def test_an_unfinished_twin_of_a_valid_index_is_dropped(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
     before = definitions(stocked)
     again = "create index concurrently again on people (name)"
     breakage.stopped_in_validation(stocked, again)
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert definitions(stocked) == before
     assert set(flags(stocked)) == {"people_name_idx", "people_pkey"}
 
 
 def test_duplicate_rows_keep_a_unique_index_from_being_built(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute("insert into people values (2001, 'n', 'mail 5')")
     breakage.failing(stocked, "create unique index concurrently people_email_key on people (email)")
     (found,) = findings()
     assert (found["state"], found["severity"]) == ("failed_create", "critical")
 
-    result = audit("fix", "--schema", "public")
+    result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 1
     assert "Key (email)=(mail 5) is duplicated" in result.stderr
     assert "remove the duplicate rows" in result.stderr
@@ -164,16 +168,18 @@ def test_duplicate_rows_keep_a_unique_index_from_being_built(
     assert set(flags(stocked)) == {"people_email_key", "people_name_idx", "people_pkey"}
 
     stocked.execute("delete from people where id = 2001")
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert flags(stocked)["people_email_key"] == "vrl"
 
 
-def test_one_repair_that_fails_does_not_stop_the_others(stocked: Database, audit: Audit) -> None:
+def test_one_repair_that_fails_does_not_stop_the_others(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
     stocked.execute("insert into people values (2001, 'n', 'mail 5')")
     breakage.failing(stocked, "create unique index concurrently a_email_key on people (email)")
     breakage.stopped_before_build(stocked, EMAIL, "people")
     breakage.stopped_before_build(stocked, REINDEX, "people")
-    result = audit("fix", "--schema", "public")
+    result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 1
     assert flags(stocked) == {
         "a_email_key": "l",
@@ -184,14 +190,14 @@ def test_one_repair_that_fails_does_not_stop_the_others(stocked: Database, audit
 
 
 def test_a_copy_that_was_reindexed_itself_is_dropped(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     breakage.stopped_before_build(stocked, REINDEX, "people")
     stocked.execute("reindex index concurrently people_name_idx_ccnew")
     (found,) = findings()
     assert found["state"] == "ccnew"
     assert found["message"].startswith("a finished copy of public.people_name_idx")
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert set(flags(stocked)) == {"people_name_idx", "people_pkey"}
 
 
@@ -202,19 +208,21 @@ def test_an_index_that_somebody_calls_ccnew_is_an_index(
     assert findings() == []
 
 
-def test_leftovers_on_a_toast_table(stocked: Database, audit: Audit, findings: Findings) -> None:
+def test_leftovers_on_a_toast_table(
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
+) -> None:
     before = definitions(stocked)
     breakage.stopped_after_swap(stocked, "reindex table concurrently people", "people")
     states = {(f["subject"].split(".")[0], f["state"], f["table"]) for f in findings()}
     assert states == {("public", "ccold", "public.people"), ("pg_toast", "ccold", "public.people")}
-    result = audit("fix", "--schema", "public")
+    result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 0, result.output
     assert findings() == []
     assert definitions(stocked) == before
 
 
 def test_an_index_that_a_constraint_relies_on_is_rebuilt_and_never_dropped(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     before = definitions(stocked)
     stocked.execute(
@@ -222,12 +230,12 @@ def test_an_index_that_a_constraint_relies_on_is_rebuilt_and_never_dropped(
     )
     (found,) = findings()
     assert (found["severity"], found["constraint"]) == ("critical", "people_pkey")
-    assert audit("fix", "--schema", "public", "--unfinished", "drop").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public", "--unfinished", "drop").exit_code == 0
     assert definitions(stocked) == before
 
 
 def test_an_exclusion_constraint_needs_a_maintenance_window(
-    stocked: Database, audit: Audit, findings: Findings
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
 ) -> None:
     stocked.execute(
         "create table stays (room int4range, exclude using gist (room with &&));"
@@ -235,39 +243,43 @@ def test_an_exclusion_constraint_needs_a_maintenance_window(
     )
     (found,) = findings()
     assert (found["state"], found["remedy"]) == ("invalid_exclusion", [])
-    assert audit("fix", "--schema", "public").exit_code == 3
+    assert audit_indexes("fix", "--schema", "public").exit_code == 3
     statement = found["advice"].partition("window: ")[2].partition(",")[0]
     stocked.execute(statement)
     assert findings() == []
 
 
-def test_leftovers_of_pg_repack_are_dropped(stocked: Database, audit: Audit) -> None:
+def test_leftovers_of_pg_repack_are_dropped(stocked: Database, audit_indexes: AuditIndexes) -> None:
     breakage.stopped_before_build(
         stocked, "create index concurrently index_16999 on people (email)", "people"
     )
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert set(flags(stocked)) == {"people_name_idx", "people_pkey"}
 
 
-def test_long_and_odd_names(stocked: Database, audit: Audit, findings: Findings) -> None:
+def test_long_and_odd_names(
+    stocked: Database, audit_indexes: AuditIndexes, findings: Findings
+) -> None:
     name = '"' + "ü" * 30 + '""O\'Brien"'  # cut by REINDEX, to make room for its suffix
     stocked.execute(f"create index {name[:34]}\" on people (email) where email <> ' USING (x)'")
     before = definitions(stocked)
     breakage.stopped_in_validation(stocked, f'reindex index concurrently {name[:34]}"')
     (found,) = findings()
     assert found["state"] == "ccnew"
-    assert audit("fix", "--schema", "public").exit_code == 0
+    assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert definitions(stocked) == before
 
 
-def test_what_only_a_superuser_may_drop_is_said(stocked: Database, audit: Audit) -> None:
+def test_what_only_a_superuser_may_drop_is_said(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
     breakage.stopped_after_swap(stocked, "reindex table concurrently people", "people")
     owner = f"{stocked.name}_owner"
     stocked.execute(f"create role {owner} login; alter table people owner to {owner}")
     try:
         host = urlsplit(stocked.dsn)
         dsn = host._replace(netloc=f"{owner}@{host.netloc.rpartition('@')[2]}").geturl()
-        result = audit("fix", "--schema", "public", dsn=dsn)
+        result = audit_indexes("fix", "--schema", "public", dsn=dsn)
         assert result.exit_code == 1
         assert "permission denied for schema pg_toast" in result.stderr
         left = [name for name, bits in flags(stocked).items() if bits != "vrl"]
@@ -276,10 +288,35 @@ def test_what_only_a_superuser_may_drop_is_said(stocked: Database, audit: Audit)
         stocked.execute(f"reassign owned by {owner} to current_user; drop role {owner}")
 
 
-def test_names_that_are_taken_are_not_given_again(stocked: Database, audit: Audit) -> None:
+def test_names_that_are_taken_are_not_given_again(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
     stocked.execute("create index events_actor_idx on only events (actor)")
     stocked.execute("create view events_2026_actor_idx as select 1")
     stocked.execute("create index events_tail_actor_idx on people (id, name)")
-    assert audit("fix", "--table", "events").exit_code == 0
+    assert audit_indexes("fix", "--table", "events").exit_code == 0
     assert {"events_2026_actor_idx_1", "events_tail_actor_idx_1"} <= set(flags(stocked))
     assert set(flags(stocked).values()) == {"vrl"}
+
+
+def test_what_the_partitioned_table_declares_is_never_dropped(
+    stocked: Database, audit_indexes: AuditIndexes
+) -> None:
+    stocked.execute("create index events_actor_idx on only events (actor)")
+    breakage.stopped_in_validation(
+        stocked, "create index concurrently by_actor on events_2026 (actor)"
+    )
+    assert audit_indexes("fix", "--schema", "public", "--unfinished", "drop").exit_code == 0
+    assert flags(stocked)["by_actor"] == "vrl"
+    assert set(flags(stocked).values()) == {"vrl"}
+
+
+def test_a_server_that_corrupts_indexes_repairs_none(stocked: Database) -> None:
+    breakage.stopped_before_build(stocked, EMAIL, "people")
+    catalogue = replace(
+        read_catalogue(stocked.connection, Scope(schema="public")), server_version=140003
+    )
+    findings = diagnose(catalogue)
+    assert findings[0].state is State.UNSAFE_SERVER
+    assert len(findings) == 2
+    assert not any(repair.steps for repair in plan_repairs(findings, catalogue))

@@ -282,3 +282,24 @@ def test_only_the_owner_of_a_table_can_declare_a_gap(trail: Trail) -> None:
                 guest.execute(f"select audit.record_gap('orders', {arguments})".encode())
     finally:
         trail.execute("drop owned by gap_guest; drop role gap_guest")
+
+
+def test_columns_named_like_what_queries_use(trail: Trail) -> None:
+    trail.execute("""
+        create table present (
+            present int, image text, row_now text, locked text, key text,
+            primary key (present, image, row_now)
+        );
+        insert into present values (1, 'a', 'b', 'c', 'd');
+    """)
+    trail.audit("present")
+    assert baseline(trail, "present").written == 1
+    [event] = trail.events()
+    assert event["new_row"] == {
+        "present": 1,
+        "image": "a",
+        "row_now": "b",
+        "locked": "c",
+        "key": "d",
+    }
+    assert baseline(trail, "present").written == 0

@@ -10,7 +10,9 @@ import pytest
 from audit_toolkit.catalog import read_relations, read_table
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture, Truncate
-from audit_toolkit.install.drift import SECRET, Finding, audited_tables, find_drift
+from audit_toolkit.install.drift import audited_tables, find_drift
+from audit_toolkit.install.drift_capture import SECRET
+from audit_toolkit.install.findings import Finding
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, region text not null, total numeric)"

@@ -32,7 +32,7 @@ def lines(result: Result, code: int = 0) -> list[str]:
     return result.stdout.splitlines()
 
 
-def test_plan_run_and_run_again(audit: Audit, rotating: Rotating) -> None:
+def test_plan_run_and_run_again(audit: Audit) -> None:
     later = timedelta(days=150)
     arguments = ("--retention", "2 months")
     plan = lines(audit("partitions", "plan", *arguments, now=later))
@@ -53,7 +53,9 @@ def test_the_printed_sql_is_what_runs(audit: Audit, rotating: Rotating) -> None:
     rotating.database.psql(script).check_returncode()
     rotating.now = START + later
     assert rotating.read().horizon > timedelta(days=150)
-    assert audit("partitions", "run", "--retention", "4 months", now=later).stdout == "nothing to do\n"
+    assert (
+        audit("partitions", "run", "--retention", "4 months", now=later).stdout == "nothing to do\n"
+    )
 
 
 def test_json(audit: Audit) -> None:
@@ -98,7 +100,16 @@ def test_nagios_is_unknown_when_there_is_nothing_to_check(audit: Audit, rotating
 
 def test_warning_thresholds(audit: Audit) -> None:
     audit("partitions", "run", now=timedelta(0))
-    arguments = ("partitions", "check", "--format", "nagios", "--warning", "9999", "--critical", "9")
+    arguments = (
+        "partitions",
+        "check",
+        "--format",
+        "nagios",
+        "--warning",
+        "9999",
+        "--critical",
+        "9",
+    )
     assert lines(audit(*arguments, now=timedelta(0)), 1)[0].startswith("AUDIT_PARTITIONS WARNING")
 
 
@@ -111,7 +122,9 @@ def test_a_second_run_at_the_same_time_is_busy(audit: Audit, rotating: Rotating)
     assert audit("partitions", "run").exit_code == 0
 
 
-def test_a_failed_step_is_exit_code_1_and_the_rest_is_done(audit: Audit, rotating: Rotating) -> None:
+def test_a_failed_step_is_exit_code_1_and_the_rest_is_done(
+    audit: Audit, rotating: Rotating
+) -> None:
     rotating.execute(
         "create function refuse() returns event_trigger language plpgsql as $$ begin"
         " if current_query() like '%%concurrently%%' and current_query() like '%%tail%%'"
@@ -142,7 +155,7 @@ def test_usage_errors(audit: Audit, arguments: tuple[str, ...], message: str) ->
         assert message in result.stderr
 
 
-def test_missing_privileges(audit: Audit, rotating: Rotating) -> None:
+def test_missing_privileges(rotating: Rotating) -> None:
     rotating.execute("create role parts_nobody login")
     try:
         dsn = rotating.database.dsn.replace("postgres@", "parts_nobody@", 1)
@@ -191,7 +204,9 @@ def test_maintain_does_everything_once(audit: Audit, rotating: Rotating, tmp_pat
     assert {stage for stage, _ in stages[2]} == {"drop"}
     assert {result for stage in stages for _, result in stage} == {"done"}
     assert "audit_archive_pending 0" in (tmp_path / "m.prom").read_text()
-    assert [row[0] for row in rotating.execute("select command from audit.maintenance order by 1")] == [
+    assert [
+        row[0] for row in rotating.execute("select command from audit.maintenance order by 1")
+    ] == [
         "maintain",
         "partitions",
     ]
@@ -199,8 +214,17 @@ def test_maintain_does_everything_once(audit: Audit, rotating: Rotating, tmp_pat
     archived = ("--archive", str(place))
     runner = CliRunner()
     assert runner.invoke(app, ["archive", "verify", *archived]).exit_code == 0
-    listed = json.loads(runner.invoke(app, ["archive", "list", *archived, "--format", "json"]).stdout)
-    asked = ["archive", "query", "select count(*) as n from logged_actions", *archived, "--format", "json"]
+    listed = json.loads(
+        runner.invoke(app, ["archive", "list", *archived, "--format", "json"]).stdout
+    )
+    asked = [
+        "archive",
+        "query",
+        "select count(*) as n from logged_actions",
+        *archived,
+        "--format",
+        "json",
+    ]
     assert json.loads(runner.invoke(app, asked).stdout) == {
         "rows": [{"n": sum(leaf["events"] for leaf in listed["leaves"])}]
     }
@@ -210,7 +234,9 @@ def test_maintain_does_everything_once(audit: Audit, rotating: Rotating, tmp_pat
     assert audit("archive", "restore", leaf, *archived).exit_code == 2
 
 
-def test_an_archive_that_cannot_be_reached_leaves_all_in_place(audit: Audit, rotating: Rotating) -> None:
+def test_an_archive_that_cannot_be_reached_leaves_all_in_place(
+    audit: Audit, rotating: Rotating
+) -> None:
     audit("partitions", "run", "--retention", "2 months", now=timedelta(days=120))
     before = rotating.tables()
     result = audit("maintain", "--archive", "/dev/null/place", now=timedelta(days=150))

@@ -15,7 +15,9 @@ from audit_toolkit.partitions.grid import floor, following, leaf_name, ranges
 INSTANTS = st.datetimes(
     datetime(1990, 1, 1),  # noqa: DTZ001 - the zone comes from `timezones`
     datetime(2200, 1, 1),  # noqa: DTZ001
-    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=3))]),
+    timezones=st.sampled_from(
+        [UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=3))]
+    ),
 )
 INTERVALS = st.sampled_from(Interval)
 

@@ -18,7 +18,7 @@ from audit_toolkit.partitions import (
 )
 from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.plan import apply
-from tests.partitions.conftest import Rotating, at, months
+from tests.partitions.conftest import START, Rotating, at, months
 
 
 def attach_at(rotating: Rotating, name: str, bounds: str) -> None:
@@ -35,7 +35,10 @@ def test_a_year_of_months_keeps_the_horizon_and_lets_old_leaves_go(rotating: Rot
         assert all(outcome.result == "done" for outcome in outcomes), outcomes
         assert rotating.read().horizon > timedelta(days=60)
         assert rotating.findings() == {}
-    assert rotating.leaves()[0] == f"{at(1, 9):%Y-%m-%d} 00:00:00+00 to {at(1, 10):%Y-%m-%d} 00:00:00+00"
+    assert (
+        rotating.leaves()[0]
+        == f"{at(1, 9):%Y-%m-%d} 00:00:00+00 to {at(1, 10):%Y-%m-%d} 00:00:00+00"
+    )
 
 
 def test_a_second_run_has_nothing_to_do(rotating: Rotating) -> None:
@@ -46,9 +49,7 @@ def test_a_second_run_has_nothing_to_do(rotating: Rotating) -> None:
 
 
 def test_leaves_are_made_rarely_and_then_several(rotating: Rotating) -> None:
-    made = [
-        len(rotating.read().leaves) for month in range(1, 13) if rotating.run(at(1, month, 2))
-    ]
+    made = [len(rotating.read().leaves) for month in range(1, 13) if rotating.run(at(1, month, 2))]
     assert 2 <= len(made) <= 4
 
 
@@ -209,6 +210,20 @@ def test_a_detached_leaf_comes_back_and_stays(rotating: Rotating) -> None:
     assert rotating.count() == 1
 
 
+def test_a_leaf_detached_by_hand_is_never_dropped_even_when_it_was_held(
+    rotating: Rotating,
+) -> None:
+    oldest = rotating.read().bounded[0].name.name
+    apply(plan_hold(rotating.read(), oldest, "case 4711").plan, rotating.connection)
+    rotating.execute(f"alter table audit.logged_actions detach partition audit.{oldest}")
+    apply(plan_release(rotating.read(), oldest).plan, rotating.connection)
+    rotating.policy = Policy(retention=months(2))
+    for days in (60, 90, 120, 150):
+        rotating.run(START + timedelta(days=days))
+    assert rotating.tables()[oldest][0] == "stray"
+    assert "unattached" in rotating.findings()
+
+
 def test_the_quarantine_lasts_its_days_and_the_drop_is_pinned(rotating: Rotating) -> None:
     rotating.run(rotating.now + timedelta(days=120), retention=months(2), most_at_once=1)
     [name] = [name for name, (state, _) in rotating.tables().items() if state == "detached"]
@@ -287,6 +302,19 @@ def test_a_default_partition_becomes_a_leaf(rotating: Rotating, filled: bool) ->
     assert after.gaps == ()
     assert rotating.count() == before
     assert set(rotating.findings()) <= {"last_success"}
+
+
+def test_what_only_the_default_took_gets_leaves_when_it_is_converted(rotating: Rotating) -> None:
+    default_partition(rotating)
+    later = rotating.now + timedelta(days=200)
+    rotating.run(later)  # leaves beside the DEFAULT begin after the present month
+    assert rotating.read().gaps
+    apply(
+        plan_default(rotating.connection, rotating.read(), rotating.policy).plan,
+        rotating.connection,
+    )
+    assert [gap for gap in rotating.read().gaps if gap[1] > rotating.now] == []
+    rotating.fill(later, later + timedelta(days=300), "10 days")
 
 
 def test_a_default_with_events_on_both_sides_of_a_leaf_is_refused(rotating: Rotating) -> None:

@@ -1,8 +1,8 @@
 """Rotation under load: writers, long readers and sessions idle in transaction, while months go by.
 
 The default run is a short one. The whole proof (16 writers, 24 months) is `nox -s rotation-proof`, which sets
-AUDIT_ROTATION_PROOF=1. The clock that the trail's default asks is moved between runs. A write that waits for twice the lock timeout of
-maintenance gives up: it fails, and is counted.
+ROTATION_PROOF=1. The clock that the trail's default asks is moved between runs. A write that waits for twice
+the lock timeout of maintenance gives up: it fails, and is counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from audit_toolkit.plan import apply
 from tests.partitions.conftest import START, Rotating, months
 from tests.plugins.trail import SCHEMA
 
-PROOF = "AUDIT_ROTATION_PROOF" in os.environ
+PROOF = "ROTATION_PROOF" in os.environ
 WRITERS, READERS, MONTHS = (16, 4, 24) if PROOF else (4, 2, 8)
 GIVE_UP = "1s"
 """Twice the lock timeout of the runs."""
@@ -119,7 +119,11 @@ def events(rotating: Rotating) -> int:
 
 
 def deadlocks(rotating: Rotating) -> int:
-    rotating.execute("select pg_stat_force_next_flush()" if rotating.connection.info.server_version >= 150000 else "select 1")
+    rotating.execute(
+        "select pg_stat_force_next_flush()"
+        if rotating.connection.info.server_version >= 150000
+        else "select 1"
+    )
     return int(
         rotating.execute(
             "select deadlocks from pg_stat_database where datname = current_database()"
@@ -140,7 +144,7 @@ def test_months_of_rotation_under_load(orders: Rotating) -> None:
     failed = [outcome.message for outcome in results if outcome.result == "failed"]
     created = sum(outcome.stage == "create" for outcome in results)
     detached = sum(outcome.stage == "detach" for outcome in results)
-    print(
+    print(  # noqa: T201
         f"\n{MONTHS} months, {WRITERS} writers, {READERS} readers: {load.writes} writes,"
         f" {len(load.failures)} failed, the longest took {load.longest * 1000:.0f} ms;"
         f" {load.reads} reads; {created} creations, {detached} detaches, {len(failed)} tries failed;"
@@ -170,7 +174,7 @@ def test_a_tail_in_use_is_relabelled_under_load(orders: Rotating) -> None:
         written = load.writes
         while load.writes < written + 50:
             time.sleep(0.01)
-    print(
+    print(  # noqa: T201
         f"\nrelabelled under {WRITERS} writers: {load.writes} writes, {len(load.failures)} failed,"
         f" the longest took {load.longest * 1000:.0f} ms"
     )

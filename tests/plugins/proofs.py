@@ -1,8 +1,8 @@
 """How much the proofs do, and the figures they reached: printed at the end of the run.
 
-    pytest --replay-examples 20000   examples of the state machine (default: what fits into a minute)
-    pytest --crash-kills 50          kills of the server (default 5)
-    pytest --hostile-names 5000      names of the identifier fuzz (default 1000)
+pytest --replay-examples 20000   examples of the state machine (default: what fits into a minute)
+pytest --crash-kills 50          kills of the server (default 5)
+pytest --hostile-names 5000      names of the identifier fuzz (default 1000)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("proofs")
     group.addoption("--replay-examples", type=int, default=150)
     group.addoption("--crash-kills", type=int, default=5)
-    group.addoption("--hostile-names", type=int, default=1000)
+    group.addoption("--hostile-names", type=int, default=250)
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -141,7 +141,7 @@ def read_events(
     parameters = {"schema": schema, "after": after, "computed": list(computed)}
     for table, *facts, old, new, has_old, has_new in connection.execute(_EVENTS, parameters):
         images = (_image(old) if has_old else None, _image(new) if has_new else None)
-        found.setdefault(table, []).append(Event(*facts, *images))
+        found.setdefault(table, []).append(Event._make((*facts, *images)))
     return found
 
 
@@ -168,7 +168,9 @@ def _key_of(image: Image | None, key: Sequence[str]) -> str | None:
     return json.loads(values[0]) if values[0].startswith('"') else values[0]
 
 
-def images_of(connection: Connection, table: str, *, computed: Sequence[str] = ()) -> Counter[Image]:
+def images_of(
+    connection: Connection, table: str, *, computed: Sequence[str] = ()
+) -> Counter[Image]:
     """The rows of a table that exists, as images; the session's settings decide how values are printed."""
     query = sql.SQL(
         "select (select jsonb_object_agg(key, value::text) from jsonb_each(to_jsonb(t) - %s::text[])) from {} as t"

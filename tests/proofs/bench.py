@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
 import psycopg
 
-from audit_toolkit.catalog import read_relations, read_table
+from audit_toolkit.catalog import Relation, read_relations, read_table
 from audit_toolkit.config import TableRule
 from audit_toolkit.install import check_rule, plan_capture, plan_release, select_tables
 from audit_toolkit.plan import Plan, apply
@@ -18,18 +20,25 @@ PLAIN = """
     set bytea_output = 'hex'; set extra_float_digits = 1; set search_path = public
 """
 
-def install(connection: Connection, name: str, rule: TableRule) -> Plan:
-    """Install capture on a table; the plan that did it."""
-    relation = select_tables(read_relations(connection), [name], trail_schema=SCHEMA)[0]
+
+def install(
+    connection: Connection,
+    name: str,
+    rule: TableRule,
+    relations: Sequence[Relation] | None = None,
+) -> Plan:
+    """Install capture on a table, one of `relations` where those were read already; the plan that did it."""
+    known = read_relations(connection) if relations is None else relations
+    relation = select_tables(known, [name], trail_schema=SCHEMA)[0]
     plan = plan_capture(check_rule(read_table(connection, relation), rule), SCHEMA)
     apply(plan, connection)
     return plan
 
 
-def release(connection: Connection, name: str) -> None:
+def release(connection: Connection, name: str, relations: Sequence[Relation]) -> None:
     """Take capture off a table."""
-    relation = select_tables(read_relations(connection), [name], trail_schema=SCHEMA)[0]
-    query = "select tgname from pg_trigger where tgrelid = %s and tgname like '00\\_audit%%' and tgparentid = 0"
+    relation = select_tables(relations, [name], trail_schema=SCHEMA)[0]
+    query = "select tgname from pg_trigger where tgrelid = %s and tgname like '00\\_audit%%'"
     triggers = tuple(name for (name,) in connection.execute(query, (relation.oid,)))
     apply(plan_release(relation.name, SCHEMA, triggers), connection)
 

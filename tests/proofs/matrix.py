@@ -122,10 +122,23 @@ EDGES: dict[str, tuple[str, ...]] = {
     "regprocedure": ("now()", "abs(integer)", '"Odd".twice(integer)', "-"),
     "regrole": ("postgres", "-"),
     "regtype": ("integer", "timestamp with time zone", '"Odd"."Mo od"', "-"),
-    "text": ("", "null", "NULL", "a\n\t\"'\\", "\u00e9\U0001f418\u200b", "\x01\x7f", "x" * MEGABYTE),
+    "text": (
+        "",
+        "null",
+        "NULL",
+        "a\n\t\"'\\",
+        "\u00e9\U0001f418\u200b",
+        "\x01\x7f",
+        "x" * MEGABYTE,
+    ),
     "tid": ("(0,0)", "(4294967295,65535)"),
     "time": ("00:00:00", "24:00:00", "23:59:59.999999"),
-    "timestamp": ("4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999", "infinity", "-infinity"),
+    "timestamp": (
+        "4713-01-01 00:00:00 BC",
+        "294276-12-31 23:59:59.999999",
+        "infinity",
+        "-infinity",
+    ),
     "timestamptz": (
         "4713-01-01 00:00:00+00 BC",
         "294276-12-31 23:59:59.999999+00",
@@ -153,7 +166,11 @@ EDGES: dict[str, tuple[str, ...]] = {
 
 MADE: dict[str, tuple[str, ...]] = {
     '"Odd"."Mo od"': ("so so", 'a"b', "null", "", "x,y"),
-    '"Odd"."Pa ir"': ('(0.30000000000000004,"2026-01-01 00:00+00","a b",P1D)', "(,,,)", '(NaN,infinity,"",)'),
+    '"Odd"."Pa ir"': (
+        '(0.30000000000000004,"2026-01-01 00:00+00","a b",P1D)',
+        "(,,,)",
+        '(NaN,infinity,"",)',
+    ),
     '"Odd"."Sc ore"': ("1.10", "NaN"),
     '"Odd"."Sp an"': ("empty", "[0.1,0.30000000000000004]", "(,Infinity]"),
     "int4[]": ("{}", "{1,2}", "{{1,2},{3,4}}", "[0:1]={1,2}", "[-1:0][2:3]={{1,2},{3,4}}"),

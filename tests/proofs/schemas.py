@@ -92,11 +92,11 @@ class Schema:
     def _table(self, schema: str, version: int) -> str:
         columns = [f"k{number} {kind}" for number, kind in enumerate(self.key)]
         columns += [f"v{number} {kind}" for number, kind in enumerate(self.columns)]
-        columns += ["n int default 0", "p int not null default 0"]
+        columns += ["n numeric default 0", "p int not null default 0"]
         if self.stored:
-            columns.append("g int generated always as (n * 2) stored")
+            columns.append("g numeric generated always as (n * 2) stored")
         if self.virtual and version >= 18:
-            columns.append("w int generated always as (n * 3) virtual")
+            columns.append("w numeric generated always as (n * 3) virtual")
         if self.has_boss:
             columns += [f"b{number} {kind}" for number, kind in enumerate(self.key_types)]
             foreign = ", ".join(f"b{number}" for number in range(len(self.key_types)))

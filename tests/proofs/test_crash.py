@@ -67,7 +67,10 @@ def write(dsn: str, ledger: Ledger, seed: int) -> None:
     """Write until it is over; reconnect whenever the server has gone."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     while not ledger.over:
-        with suppress(psycopg.OperationalError), psycopg.connect(dsn, connect_timeout=5) as connection:
+        with (
+            suppress(psycopg.OperationalError),
+            psycopg.connect(dsn, connect_timeout=5) as connection,
+        ):
             while not ledger.over:
                 write_one(connection, ledger, chance)
 
@@ -75,7 +78,9 @@ def write(dsn: str, ledger: Ledger, seed: int) -> None:
 def write_one(connection: Connection, ledger: Ledger, chance: random.Random) -> None:
     """One transaction with two changes; three in ten are rolled back."""
     key = ledger.next_key()
-    connection.execute("insert into accounts values (%s, %s, 0)", (key, "x" * chance.randrange(3000)))
+    connection.execute(
+        "insert into accounts values (%s, %s, 0)", (key, "x" * chance.randrange(3000))
+    )
     connection.execute("update accounts set balance = 7.5 where id = %s", (key,))
     if chance.random() < 0.3:
         connection.rollback()

@@ -56,7 +56,9 @@ def test_the_capture_that_controls_break_is_right_before(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("machine", CONTROLS)
-def test_control_broken_capture_is_found(bench: Bench, machine: type[ReplayMachine]) -> None:
+def test_control_broken_capture_is_found(
+    bench: Bench, machine: type[ReplayMachine], show_figures: ShowFigures
+) -> None:
     with pytest.raises(BrokenTrailError):
         run(machine, bench, 500, phases=[Phase.generate], derandomize=True)
-    print(machine.__name__, bench.examples)
+    show_figures(f"found by example {bench.examples}")

@@ -17,7 +17,7 @@ from tests.plugins.database import Connection
 from tests.plugins.trail import Trail
 from tests.proofs.bench import PLAIN, install
 from tests.proofs.matrix import EDGES, MADE, MAKE, NOT_STORABLE
-from tests.proofs.palette import HOSTILITIES, PREPARE, Hostility
+from tests.proofs.palette import HOSTILITIES, PREPARE
 
 GUARANTEES = Path(__file__).parents[2] / "docs" / "guarantees.md"
 
@@ -84,8 +84,12 @@ def make_case(connection: Connection, number: int, kind: str, values: tuple[str,
             f"create type matrix.r{number} as range (subtype = {kind}, multirange_type_name = matrix.m{number})"
         )
         forms = tuple(FORMS)
-    [(sendable,)] = connection.execute("select typsend <> 0 from pg_type where oid = %s::regtype", (kind,))
-    if not sendable:  # aclitem: the server itself cannot check a domain over it in jsonb_populate_record
+    [(sendable,)] = connection.execute(
+        "select typsend <> 0 from pg_type where oid = %s::regtype", (kind,)
+    )
+    if (
+        not sendable
+    ):  # aclitem: the server itself cannot check a domain over it in jsonb_populate_record
         forms = tuple(form for form in forms if form != "wrapped")
     if kind.endswith("]"):  # there are no arrays of arrays
         forms = tuple(form for form in forms if form != "list")
@@ -200,5 +204,7 @@ def test_every_base_type_of_the_server_is_in_the_matrix(matrix: Trail) -> None:
 
 @pytest.mark.parametrize("name", NOT_STORABLE)
 def test_no_application_can_store_the_types_left_out(trail: Trail, name: str) -> None:
-    with pytest.raises(psycopg.errors.FeatureNotSupported, match="cannot accept a value|not implemented"):
+    with pytest.raises(
+        psycopg.errors.FeatureNotSupported, match=r"cannot accept a value|not implemented"
+    ):
         trail.execute(f"select '1'::pg_catalog.{name}")

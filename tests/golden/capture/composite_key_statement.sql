@@ -50,69 +50,70 @@ begin
             offset 0  -- each image is made once
         ) as captured;
 
-    elsif tg_op = 'UPDATE' and exists (select from new_rows offset 1) then
-        -- Both tables hold the rows in the order in which they were changed, so their numbers pair them,
-        -- whatever became of the key. A full join has no nested loop plan, which would be kept from a
-        -- statement of few rows for one of thousands.
-        insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
-             context, session_user_name, role_name, application_name, client_addr)
-        select
-            'public', 'order_lines', 'U',
-            key_after,
-            nullif(key_before, key_after),
-            row_before,
-            row_after,
-            context, session_user_name, role_name, application_name, client_addr
-        from (
-            select
-                jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
-                jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
-                row_before as row_before,
-                row_after as row_after
-            from (
-                select
-                    to_jsonb(before.image) as row_before,
-                    to_jsonb(after.image) as row_after
-                from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
-                    using (number)
-                where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
-                order by number
-                offset 0  -- each image is made once
-            ) as paired
-            offset 0
-        ) as captured;
-
     elsif tg_op = 'UPDATE' then
-        -- One row at most: nothing to number, to hash and to sort.
-        insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
-             context, session_user_name, role_name, application_name, client_addr)
-        select
-            'public', 'order_lines', 'U',
-            key_after,
-            nullif(key_before, key_after),
-            row_before,
-            row_after,
-            context, session_user_name, role_name, application_name, client_addr
-        from (
+        if exists (select from new_rows offset 1) then
+            -- Both tables hold the rows in the order in which they were changed, so their numbers pair
+            -- them, whatever became of the key. A full join has no nested loop plan, which would be kept
+            -- from a statement of few rows for one of thousands.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
             select
-                jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
-                jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
-                row_before as row_before,
-                row_after as row_after
+                'public', 'order_lines', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    to_jsonb(before.image) as row_before,
-                    to_jsonb(after.image) as row_after
-                from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
-                cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
-                where (after.image *<> before.image) is not false
-                offset 0  -- each image is made once
-            ) as paired
-            offset 0
-        ) as captured;
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        using (number)
+                    where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        else
+            -- One row at most: nothing to number, to hash and to sort.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'order_lines', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                    where (after.image *<> before.image) is not false
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        end if;
 
     else
         insert into audit.logged_actions
@@ -126,7 +127,7 @@ $capture$;
 
 revoke all on function audit.capture_public__order_lines() from public;
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "2e8de4abb3f680bda9774c9d0b3040c60810c363001a906d71c033d5e37e79ed"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "b73dc7d17b34796ad9b086098a9e83cce36d3656fcc17db07ef3db9d1f568f89"}';
 
 
 -- Its triggers on public.order_lines.

@@ -48,69 +48,70 @@ begin
             offset 0  -- each image is made once
         ) as captured;
 
-    elsif tg_op = 'UPDATE' and exists (select from new_rows offset 1) then
-        -- Both tables hold the rows in the order in which they were changed, so their numbers pair them,
-        -- whatever became of the key. A full join has no nested loop plan, which would be kept from a
-        -- statement of few rows for one of thousands.
-        insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
-             context, session_user_name, role_name, application_name, client_addr)
-        select
-            'public', 'people', 'U',
-            key_after,
-            nullif(key_before, key_after),
-            row_before,
-            row_after,
-            context, session_user_name, role_name, application_name, client_addr
-        from (
-            select
-                row_before ->> 'id' as key_before,
-                row_after ->> 'id' as key_after,
-                audit.mask(row_before, 'card', 'redact') as row_before,
-                audit.mask(row_after, 'card', 'redact') as row_after
-            from (
-                select
-                    to_jsonb(before.image) - array['note'] as row_before,
-                    to_jsonb(after.image) - array['note'] as row_after
-                from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
-                    using (number)
-                order by number
-                offset 0  -- each image is made once
-            ) as paired
-            where row_before <> row_after or row_before::text <> row_after::text
-            offset 0
-        ) as captured;
-
     elsif tg_op = 'UPDATE' then
-        -- One row at most: nothing to number, to hash and to sort.
-        insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
-             context, session_user_name, role_name, application_name, client_addr)
-        select
-            'public', 'people', 'U',
-            key_after,
-            nullif(key_before, key_after),
-            row_before,
-            row_after,
-            context, session_user_name, role_name, application_name, client_addr
-        from (
+        if exists (select from new_rows offset 1) then
+            -- Both tables hold the rows in the order in which they were changed, so their numbers pair
+            -- them, whatever became of the key. A full join has no nested loop plan, which would be kept
+            -- from a statement of few rows for one of thousands.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
             select
-                row_before ->> 'id' as key_before,
-                row_after ->> 'id' as key_after,
-                audit.mask(row_before, 'card', 'redact') as row_before,
-                audit.mask(row_after, 'card', 'redact') as row_after
+                'public', 'people', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    to_jsonb(before.image) - array['note'] as row_before,
-                    to_jsonb(after.image) - array['note'] as row_after
-                from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
-                cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
-                offset 0  -- each image is made once
-            ) as paired
-            where row_before <> row_after or row_before::text <> row_after::text
-            offset 0
-        ) as captured;
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    audit.mask(row_before, 'card', 'redact') as row_before,
+                    audit.mask(row_after, 'card', 'redact') as row_after
+                from (
+                    select
+                        to_jsonb(before.image) - array['note'] as row_before,
+                        to_jsonb(after.image) - array['note'] as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        using (number)
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                where row_before <> row_after or row_before::text <> row_after::text
+                offset 0
+            ) as captured;
+        else
+            -- One row at most: nothing to number, to hash and to sort.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'people', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    audit.mask(row_before, 'card', 'redact') as row_before,
+                    audit.mask(row_after, 'card', 'redact') as row_after
+                from (
+                    select
+                        to_jsonb(before.image) - array['note'] as row_before,
+                        to_jsonb(after.image) - array['note'] as row_after
+                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                    offset 0  -- each image is made once
+                ) as paired
+                where row_before <> row_after or row_before::text <> row_after::text
+                offset 0
+            ) as captured;
+        end if;
 
     else
         insert into audit.logged_actions
@@ -124,7 +125,7 @@ $capture$;
 
 revoke all on function audit.capture_public__people() from public;
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "ce6f4494921ea4b084b394a8c5af05b2e161a64631e833db59146966fb8475fb"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "c5dde682652addae380caaaa70f19298e7a061d12e9672fc71bec15d6b3676ec"}';
 
 
 -- Its triggers on public.people.

@@ -49,69 +49,70 @@ begin
             offset 0  -- each image is made once
         ) as captured;
 
-    elsif tg_op = 'UPDATE' and exists (select from new_rows offset 1) then
-        -- Both tables hold the rows in the order in which they were changed, so their numbers pair them,
-        -- whatever became of the key. A full join has no nested loop plan, which would be kept from a
-        -- statement of few rows for one of thousands.
-        insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
-             context, session_user_name, role_name, application_name, client_addr)
-        select
-            'public', 'orders', 'U',
-            key_after,
-            nullif(key_before, key_after),
-            row_before,
-            row_after,
-            context, session_user_name, role_name, application_name, client_addr
-        from (
-            select
-                row_before ->> 'id' as key_before,
-                row_after ->> 'id' as key_after,
-                row_before as row_before,
-                row_after as row_after
-            from (
-                select
-                    to_jsonb(before.image) as row_before,
-                    to_jsonb(after.image) as row_after
-                from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
-                    using (number)
-                where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
-                order by number
-                offset 0  -- each image is made once
-            ) as paired
-            offset 0
-        ) as captured;
-
     elsif tg_op = 'UPDATE' then
-        -- One row at most: nothing to number, to hash and to sort.
-        insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
-             context, session_user_name, role_name, application_name, client_addr)
-        select
-            'public', 'orders', 'U',
-            key_after,
-            nullif(key_before, key_after),
-            row_before,
-            row_after,
-            context, session_user_name, role_name, application_name, client_addr
-        from (
+        if exists (select from new_rows offset 1) then
+            -- Both tables hold the rows in the order in which they were changed, so their numbers pair
+            -- them, whatever became of the key. A full join has no nested loop plan, which would be kept
+            -- from a statement of few rows for one of thousands.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
             select
-                row_before ->> 'id' as key_before,
-                row_after ->> 'id' as key_after,
-                row_before as row_before,
-                row_after as row_after
+                'public', 'orders', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    to_jsonb(before.image) as row_before,
-                    to_jsonb(after.image) as row_after
-                from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
-                cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
-                where (after.image *<> before.image) is not false
-                offset 0  -- each image is made once
-            ) as paired
-            offset 0
-        ) as captured;
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        using (number)
+                    where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        else
+            -- One row at most: nothing to number, to hash and to sort.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'orders', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                    where (after.image *<> before.image) is not false
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        end if;
 
     else
         insert into audit.logged_actions
@@ -125,7 +126,7 @@ $capture$;
 
 revoke all on function audit.capture_public__orders() from public;
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "5ddf2ed2e3cfcae4198ed7a9951f0195e202814ee28694f6819017f796253d35"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "01e070f508aee621876e046cedd7ff83f0ee70fdbd61c4231608742c98c9832f"}';
 
 
 -- Its triggers on public.orders.

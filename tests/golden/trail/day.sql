@@ -353,6 +353,13 @@ begin
         return 0;
     end if;
 
+    if tail is null and to_regclass('audit.logged_actions_tail') is not null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: the tail is detached: a run of the partitions is under way, or was interrupted',
+            hint = 'audit partitions run puts it back';
+    end if;
+
     -- Made while nobody waits: until they are attached, no lock on the trail is needed.
     while bound < horizon loop
         leaf := 'logged_actions_' || to_char(bound, case unit when 'day' then 'YYYY_MM_DD' when 'week' then 'IYYY"w"IW' when 'month' then 'YYYY_MM' end);

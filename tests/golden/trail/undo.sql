@@ -31,12 +31,12 @@ begin
         select from audit.partition_lifecycle where state <> 'dropped'
     ) or exists (
         -- A leaf that somebody detached, or half detached, may hold events that are not seen through the trail.
-        select from pg_catalog.pg_class as c
-        left join pg_catalog.pg_inherits as i on i.inhrelid = c.oid
-        where c.relnamespace = 'audit'::regnamespace
-          and c.relkind = 'r'
-          and c.relname not in ('mask_key', 'partition_lifecycle', 'maintenance')
-          and (i.inhrelid is null or i.inhdetachpending)
+        select from pg_catalog.pg_depend as d
+        join pg_catalog.pg_attrdef as a on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
+        left join pg_catalog.pg_inherits as i on i.inhrelid = a.adrelid and not i.inhdetachpending
+        where d.refobjid = 'audit.logged_actions_event_id_seq'::regclass
+          and a.adrelid <> 'audit.logged_actions'::regclass
+          and i.inhrelid is null
     ) or exists (
         select from pg_catalog.pg_proc
         where pronamespace = 'audit'::regnamespace and proname like 'capture\_%'

@@ -1,0 +1,99 @@
+"""`audit show` and `audit transaction`: events by their own number, not by their row."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit_toolkit.cli import moments
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from audit_toolkit.trail import Event, Selection, Subject
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (show, transaction):
+        app.command()(command)
+
+
+def show(
+    event: Annotated[int, typer.Argument(metavar="EVENT", help="The number of the event.")],
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Show one event: who, when, from what to what. All times are UTC."""
+    from audit_toolkit.trail import Selection
+
+    _print(Selection(event_ids=(event,)), output, dsn, config, audit_schema)
+
+
+def transaction(
+    transaction: Annotated[
+        int, typer.Argument(metavar="TRANSACTION", help="Its number, as `audit history` shows it.")
+    ],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Look only from then on, which is faster on a long trail: " + moments.HELP + ".",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Look only before then.", show_default=False)
+    ] = None,
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Show everything that one transaction changed, in all audited tables. All times are UTC."""
+    from audit_toolkit.trail import Selection
+
+    selection = Selection(
+        transaction=transaction,
+        since=moments.parse_moment(since, "--since") if since else None,
+        until=moments.parse_moment(until, "--until") if until else None,
+    )
+    if not _print(selection, output, dsn, config, audit_schema):
+        raise UsageError(
+            f"the trail has no events of transaction {transaction}",
+            hint="audit history TABLE shows the transactions of its events",
+        )
+
+
+def _print(
+    selection: Selection,
+    output: Format,
+    dsn: Dsn,
+    config: AlembicConfig,
+    schema: str,
+) -> int:
+    from audit_toolkit.cli.database import open_database
+    from audit_toolkit.cli.output import print_events_as_json
+    from audit_toolkit.trail import select_events, subjects_of
+
+    with open_database(dsn, config) as connection:
+        events = select_events(connection, selection, schema=schema)
+        if output is Format.JSON:
+            return print_events_as_json(events)
+        _print_by_table(events, list(subjects_of(connection, events, schema=schema).values()))
+    return len(events)
+
+
+def _print_by_table(events: list[Event], subjects: list[Subject]) -> None:
+    from audit_toolkit.cli.output import print_timeline
+    from audit_toolkit.trail import table_of
+
+    by_table = {subject.table: subject for subject in subjects}
+    for number, (table, group) in enumerate(groupby(events, key=table_of)):
+        if number:
+            print()
+        print_timeline(by_table[table], group)

@@ -1,0 +1,234 @@
+"""Drift of capture: function, triggers and columns of each audited table."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audit_toolkit.catalog import Table
+from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
+from audit_toolkit.config import TableRule
+from audit_toolkit.errors import RuleError
+from audit_toolkit.install.capture import Target, Trigger, capture_hash, plan_capture
+from audit_toolkit.install.findings import (
+    Finding,
+    Severity,
+    function_body,
+    install_command,
+    lock_down_findings,
+    psql_command,
+)
+from audit_toolkit.names import QualifiedName, capture_function, quote_identifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """Capture of one table as its function records it, and the table as it is now."""
+
+    name: QualifiedName
+    options: dict[str, Any]
+    hash: str
+    version: str
+    key: tuple[str, ...] | None
+    """The key at the time; None where an older toolkit did not record it."""
+    function: Function
+    table: Table | None
+    """None when the table is gone."""
+
+
+def capture_findings(
+    captured: Captured, objects: TrailObjects, paused: Mapping[QualifiedName, str]
+) -> Iterator[Finding]:
+    """What is wrong with capture of one table."""
+    shown = f"{quote_identifier(objects.schema)}.{quote_identifier(captured.function.name)}()"
+    if captured.table is None:
+        yield Finding(
+            kind="table_gone",
+            severity=Severity.WARNING,
+            object=str(captured.name),
+            detail="the table that was audited is not there any more; its capture function is left",
+            remedy=psql_command(f"drop function {shown}"),
+        )
+        return
+    try:
+        target = Target(table=captured.table, rule=TableRule.from_dict(captured.options))
+    except RuleError as error:
+        yield _outdated(captured, f"its options cannot be read: {error.message}")
+        return
+    yield from _function_findings(captured, target, objects.schema, shown)
+    yield from lock_down_findings(captured.function, shown, definer=True)
+    yield from _owner_findings(captured, objects, shown)
+    yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
+    yield from _column_findings(captured, target)
+
+
+def _function_findings(
+    captured: Captured, target: Target, schema: str, shown: str
+) -> Iterator[Finding]:
+    if captured.key is not None and captured.key != target.table.key:
+        yield Finding(
+            kind="key_changed",
+            severity=Severity.ERROR,
+            object=str(captured.name),
+            detail=f"its primary key was ({', '.join(captured.key)}) and is ({', '.join(target.table.key)}): "
+            "events carry the old one",
+            remedy=_install(captured),
+        )
+    elif capture_hash(target, schema) != captured.hash:
+        yield _outdated(captured, f"it was rendered by {captured.version}, for the table as it was")
+    elif _rendered_body(target, schema) != captured.function.body:
+        yield Finding(
+            kind="function_changed",
+            severity=Severity.ERROR,
+            object=shown,
+            detail="its text is not what was installed: somebody replaced it",
+            remedy=_install(captured),
+        )
+
+
+def _rendered_body(target: Target, schema: str) -> str:
+    found = function_body(plan_capture(target, schema).statements[0])
+    return found[1] if found else ""
+
+
+def _outdated(captured: Captured, why: str) -> Finding:
+    return Finding(
+        kind="capture_outdated",
+        severity=Severity.WARNING,
+        object=str(captured.name),
+        detail=why,
+        remedy=_install(captured),
+    )
+
+
+def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> Iterator[Finding]:
+    owner = next((table.owner for table in objects.tables if table.name == "logged_actions"), None)
+    if owner is not None and captured.function.owner != owner:
+        yield Finding(
+            kind="wrong_owner",
+            severity=Severity.ERROR,
+            object=shown,
+            detail=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
+            remedy=psql_command(f"alter function {shown} owner to {quote_identifier(owner)}"),
+        )
+
+
+_STATES = {
+    "D": ("trigger_disabled", "it is disabled: changes are lost"),
+    "O": ("trigger_not_always", "session_replication_role = replica would silence it"),
+    "R": ("trigger_not_always", "it fires in replica mode only: changes are lost"),
+}
+
+
+def _trigger_findings(
+    captured: Captured, target: Target, objects: TrailObjects, paused: str | None
+) -> Iterator[Finding]:
+    wanted = [(captured.name, trigger) for trigger in target.triggers]
+    wanted += [(leaf, trigger) for leaf in target.table.leaves for trigger in target.leaf_triggers]
+    present = {(t.table, t.name): t for t in objects.triggers}
+    if paused is not None:
+        yield Finding(
+            kind="capture_paused",
+            severity=Severity.ERROR,
+            object=str(captured.name),
+            detail=f"capture is paused: {paused}",
+            remedy=f"audit resume --table {shlex.quote(str(captured.name))} --reason REASON",
+        )
+    for table, trigger in wanted:
+        found = present.get((table, trigger.name))
+        name = f"{quote_identifier(trigger.name)} on {table}"
+        if found is None:
+            on_leaf = table != captured.name
+            yield Finding(
+                kind="leaf_without_trigger" if on_leaf else "trigger_missing",
+                severity=Severity.ERROR,
+                object=name,
+                detail="TRUNCATE of this partition would go unseen"
+                if on_leaf
+                else "changes are lost",
+                remedy=_install(captured),
+            )
+        elif not _is_as_rendered(found, trigger, captured.name, objects.schema):
+            yield Finding(
+                kind="trigger_changed",
+                severity=Severity.ERROR,
+                object=name,
+                detail="it is not what was installed",
+                remedy=_install(captured),
+            )
+        elif found.state != "A" and paused is None:
+            kind, detail = _STATES[found.state]
+            yield Finding(
+                kind=kind,
+                severity=Severity.ERROR,
+                object=name,
+                detail=detail,
+                remedy=psql_command(
+                    f"alter table {table} enable always trigger {quote_identifier(trigger.name)}"
+                ),
+            )
+
+
+def _is_as_rendered(
+    found: TriggerState, trigger: Trigger, table: QualifiedName, schema: str
+) -> bool:
+    referencing = trigger.referencing or ""
+    return (
+        found.type == _trigger_type(trigger)
+        and found.function == QualifiedName(schema, capture_function(table))
+        and found.has_old_table == ("old table" in referencing)
+        and found.has_new_table == ("new table" in referencing)
+        and not found.is_conditional
+    )
+
+
+def _trigger_type(trigger: Trigger) -> int:
+    bits = {"before": 2, "insert": 4, "delete": 8, "update": 16, "truncate": 32}
+    row = 1 if trigger.level == "row" else 0
+    return row + sum(bit for word, bit in bits.items() if word in trigger.fires.split())
+
+
+SECRET = re.compile(
+    r"passw|passwd|pwd|secret|token|api_?key|private_?key|credential|ssn|social_?sec|iban|cvv|cvc|"
+    r"card_?num|credit_?card|\bpan\b|\bpin\b|salt|otp|tax_?id",
+    re.IGNORECASE,
+)
+"""Column names that look as if their values should not stand in a trail in clear."""
+
+
+def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
+    rule = target.rule
+    hidden = {*rule.exclude, *(mask.column for mask in rule.mask)}
+    for column in target.table.columns:
+        kept = not rule.only or column.name in rule.only
+        if kept and column.name not in hidden and SECRET.search(column.name):
+            yield Finding(
+                kind="secret_in_clear",
+                severity=Severity.WARNING,
+                object=f"{captured.name}.{quote_identifier(column.name)}",
+                detail="the column looks secret, and its values are recorded in clear",
+                remedy=f"{_install(captured)} --mask {shlex.quote(column.name)}",
+            )
+    for name in sorted(hidden):
+        if target.table.column(name) is None:
+            yield Finding(
+                kind="hidden_column_gone",
+                severity=Severity.ERROR,
+                object=f"{captured.name}.{quote_identifier(name)}",
+                detail="a hidden column is gone; if it was renamed, its values are recorded in clear now",
+                remedy=_install(captured, without=name),
+            )
+
+
+def _install(captured: Captured, without: str | None = None) -> str:
+    options = dict(captured.options)
+    if without is not None:
+        for name in ("exclude", "only"):
+            if without in options.get(name, ()):
+                options[name] = [column for column in options[name] if column != without]
+        if isinstance(options.get("mask"), dict):
+            options["mask"] = {c: m for c, m in options["mask"].items() if c != without}
+    return install_command(captured.name, options) + " --upgrade"

@@ -1,0 +1,137 @@
+"""Run the benchmark: `nox -s bench`, or `nox -s bench -- --short` for the goals alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import arms, goals
+from benchmarks.backend import Databases, server
+from benchmarks.commits import commits
+from benchmarks.compare import compare
+from benchmarks.curves import events_in_trail, rows_per_statement
+from benchmarks.reading import read_trail
+from benchmarks.report import Report, as_text, environment, save
+
+BULK_ARMS = (arms.NONE, arms.ROW, arms.STATEMENT, arms.CLASSIC)
+COMMIT_ARMS = (
+    arms.NONE,
+    arms.CLASSIC,
+    arms.AUDITRUM,
+    arms.POSTGRESQL_AUDIT,
+    arms.PGHISTORY,
+    arms.ROW,
+    arms.STATEMENT,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much is measured."""
+
+    arms: tuple[arms.Arm, ...]
+    rows: int
+    rounds: int
+    bulk_arms: tuple[arms.Arm, ...]
+    bulk_sizes: tuple[int, ...]
+    linear: tuple[int, int]
+    """The two sizes of a statement that goal 2 compares."""
+    trail_sizes: tuple[int, ...]
+    pgbench_seconds: int
+    pgbench_rounds: int
+
+
+FULL = Extent(
+    arms=(*arms.MAIN, *arms.SHAPES),
+    rows=2000,
+    rounds=15,
+    bulk_arms=BULK_ARMS,
+    bulk_sizes=(1, 10, 100, 1000, 10_000, 100_000, 1_000_000),
+    linear=(1000, 100_000),
+    trail_sizes=(0, 1_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000),
+    pgbench_seconds=4,
+    pgbench_rounds=3,
+)
+SHORT = Extent(
+    arms=goals.ARMS,
+    rows=600,
+    rounds=7,
+    bulk_arms=(arms.NONE, arms.STATEMENT),
+    bulk_sizes=(1000, 100_000),
+    linear=(1000, 100_000),
+    trail_sizes=(0, 200_000),
+    pgbench_seconds=0,
+    pgbench_rounds=0,
+)
+TINY = Extent(
+    arms=(*arms.MAIN, *arms.SHAPES),
+    rows=60,
+    rounds=1,
+    bulk_arms=BULK_ARMS,
+    bulk_sizes=(1, 20),
+    linear=(1, 20),
+    trail_sizes=(0, 100),
+    pgbench_seconds=1,
+    pgbench_rounds=1,
+)
+"""Enough to see that all of it runs; its figures mean nothing."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the tables, and write them with `--output`."""
+    options = _parser().parse_args(arguments)
+    extent = SHORT if options.short else TINY if options.tiny else FULL
+    if options.events:
+        sizes = tuple(size for size in extent.trail_sizes if size <= options.events)
+        extent = replace(extent, trail_sizes=sizes)
+    with server() as cluster:
+        report = measure(Databases(cluster), extent)
+    print(as_text(report))
+    if options.output:
+        from benchmarks.plots import save_plots
+
+        save(report, options.output)
+        save_plots(report, options.output)
+
+
+def measure(databases: Databases, extent: Extent) -> Report:
+    """All of it, one after the other, with nothing else running on the server."""
+    report = Report(environment=environment(databases))
+    comparison = compare(databases, extent.arms, rows=extent.rows, rounds=extent.rounds, say=_say)
+    report.comparison = comparison
+    report.goals += goals.cost_goals(comparison)
+    report.bulk = rows_per_statement(databases, extent.bulk_arms, extent.bulk_sizes, _say)
+    report.goals.append(goals.linear_goal(report.bulk, *extent.linear))
+    if extent.pgbench_seconds:
+        report.commits = commits(
+            databases,
+            COMMIT_ARMS,
+            seconds=extent.pgbench_seconds,
+            rounds=extent.pgbench_rounds,
+            say=_say,
+        )
+    report.growth, filled = events_in_trail(databases, arms.ROW, extent.trail_sizes, _say)
+    report.goals.append(goals.flat_goal(report.growth))
+    report.reading = read_trail(databases.dsn(filled), extent.trail_sizes[-1])
+    report.goals += goals.reading_goals(report.reading)
+    return report
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--short", action="store_true", help="the goals alone, in under a minute")
+    extent.add_argument("--tiny", action="store_true", help="all of it on a few rows: does it run?")
+    parser.add_argument("--events", type=int, help="fill the trail with at most so many events")
+    parser.add_argument("--output", type=Path, help="folder for tables, JSON and plots")
+    return parser
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

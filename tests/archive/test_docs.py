@@ -1,0 +1,37 @@
+"""docs/archive.md: its commands run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from audit_toolkit.archive import Store
+from audit_toolkit.cli.app import app
+from tests.archive.conftest import archive, detached
+from tests.partitions.conftest import Rotating
+from tests.partitions.test_docs import DOCS, commands
+
+
+def test_the_commands_run(
+    rotating: Rotating, local: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (DOCS / "archive.md").read_text(encoding="utf-8")
+    monkeypatch.setenv("AUDIT_DATABASE_URL", rotating.database.dsn)
+    monkeypatch.setenv("AUDIT_ARCHIVE", local.url)
+    entry = detached(rotating)[0]
+    archive(rotating, local, entry)
+    rotating.execute(f"drop table audit.{entry.name}")
+    rotating.run()
+    for arguments in commands(text):
+        typed = [
+            a.replace("s3://acme-audit/production", local.url).replace(
+                "logged_actions_2026_03", entry.name
+            )
+            for a in arguments
+        ]
+        result = CliRunner().invoke(app, typed)
+        assert result.exit_code in (0, 3), (arguments, result.output)
+    assert rotating.count(entry.name) > 0
+    assert Path(local.root).is_dir()

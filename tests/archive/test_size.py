@@ -1,0 +1,83 @@
+"""An archive of any size in the same memory, and back exactly.
+
+The default run compares two small sizes; `nox -s archive-proof` sets ARCHIVE_EVENTS=2000000 for the larger one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from tests.partitions.conftest import START, MakeRotating, Rotating, months
+
+EVENTS = int(os.environ.get("ARCHIVE_EVENTS", "80000"))
+SMALL = min(EVENTS // 2, 100_000)
+
+FILL = """
+    insert into audit.logged_actions (
+        action_tstamp, schema_name, table_name, action, row_key, old_row, new_row, context
+    )
+    select
+        %s::timestamptz + number * interval '100 milliseconds', 'public', 'orders_' || number %% 3, 'U',
+        (number %% 10007)::text,
+        jsonb_build_object('id', number, 'note', repeat(md5(number::text), 3), 'total', number / 7.0),
+        jsonb_build_object('id', number, 'note', repeat(md5((number + 1)::text), 3), 'total', number / 11.0),
+        '{"actor": "someone", "request": "4711"}'
+    from generate_series(1, %s) as number
+"""
+# The peak of a process includes that of its imports, so each size has a process of its own.
+COMMAND = """
+import resource, sys
+from audit_toolkit.cli.app import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def audit(*arguments: str) -> tuple[str, float]:
+    """Run the command line in a process of its own: its output, and its peak in MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, int(done.stderr.splitlines()[-1]) / 1024
+
+
+def archived(rotating: Rotating, events: int, place: Path) -> tuple[str, list[float]]:
+    """Fill the oldest leaf, detach, archive, verify, restore; the leaf, and the peaks of the three."""
+    leaf = rotating.read().bounded[0]
+    rotating.execute(FILL, [leaf.lower, events])
+    rotating.run(START + timedelta(days=93), retention=months(1), most_at_once=1, drop=False)
+    database, store = ("--dsn", rotating.database.dsn), ("--archive", str(place))
+    peaks = [audit("archive", "run", *store, *database)[1], audit("archive", "verify", *store)[1]]
+    output, peak = audit("archive", "restore", leaf.name.name, "--as", "back", *store, *database)
+    assert f"{events:,} events" in output
+    return leaf.name.name, [*peaks, peak]
+
+
+def test_memory_does_not_grow_with_the_leaf(make_rotating: MakeRotating, tmp_path: Path) -> None:
+    _, small = archived(make_rotating(), SMALL, tmp_path / "small")
+    rotating = make_rotating()
+    leaf, large = archived(rotating, EVENTS, tmp_path / "large")
+    size = sum(file.stat().st_size for file in (tmp_path / "large").rglob("*.parquet"))
+    print(  # noqa: T201
+        f"\narchive, verify, restore of {EVENTS:,} events ({size / 2**20:.0f} MB of Parquet): peaks "
+        + ", ".join(f"{peak:.0f} MB" for peak in large)
+        + f"; of {SMALL:,} events: "
+        + ", ".join(f"{peak:.0f} MB" for peak in small)
+    )
+    for ours, theirs in zip(large, small, strict=True):
+        assert ours < theirs * 1.3
+    differences = f"select count(*) from (table audit.{leaf} except all table audit.back) as lost"
+    assert rotating.execute(differences) == [(0,)]
+    assert rotating.count("back") == rotating.count(leaf) == EVENTS

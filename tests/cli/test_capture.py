@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.plugins.command import Audit
+from tests.plugins.trail import Trail
+
+ORDERS = """
+    create table orders (id int primary key, status text, token text);
+    insert into orders select g, 'new', 'tok-' || g from generate_series(1, 12) g;
+"""
+
+
+@pytest.fixture
+def shop(trail: Trail) -> Trail:
+    trail.execute(ORDERS)
+    trail.audit("orders", exclude=("token",))
+    return trail
+
+
+def test_baseline(shop: Trail, audit: Audit) -> None:
+    first = audit("baseline", "--table", "orders", "--batch-rows", "5")
+    assert (first.exit_code, first.stdout) == (
+        0,
+        "public.orders: 12 rows, 12 snapshots written\n",
+    )
+    again = audit("baseline", "--table", "orders")
+    assert again.stdout == "public.orders: 12 rows, 0 snapshots written\n"
+    assert "tok-1" not in str(shop.events())
+
+
+def test_a_pause_from_end_to_end(shop: Trail, audit: Audit) -> None:
+    audit("baseline", "--table", "orders")
+    assert audit("pause", "--table", "orders", "--reason", "import").exit_code == 0
+    shop.execute("update orders set status = 'unseen' where id = 1")
+    checked = audit("check", "--format", "json")
+    assert checked.exit_code == 3
+    report = json.loads(checked.stdout)
+    assert report["ok"] is False
+    assert [finding["kind"] for finding in report["findings"]] == ["capture_paused"]
+    assert set(report["findings"][0]) == {"kind", "severity", "object", "detail", "remedy"}
+    shown = audit("history", "orders", "1")
+    assert "capture paused" in shown.stdout
+    assert "why: import" in shown.stdout
+    resumed = audit("resume", "--table", "orders", "--reason", "done")
+    assert "audit baseline --table orders --reason 'after the pause'" in resumed.stderr
+    assert audit("check").exit_code == 0
+    closed = audit("baseline", "--table", "orders", "--reason", "after the pause")
+    assert closed.stdout == "public.orders: 12 rows, 1 snapshots written\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("pause", "--table", "orders"), 2, "Missing option '--reason'"),
+        (("pause", "--table", "orders", "--reason", " "), 2, "needs a reason"),
+        (("resume", "--table", "orders", "--reason", "x"), 2, "is not paused"),
+        (("pause", "--table", "plain", "--reason", "x"), 2, "public.plain is not audited"),
+        (("baseline", "--table", "plain"), 2, "public.plain is not audited"),
+        (("baseline", "--table", "ordres"), 2, "there is no table 'ordres'"),
+        (("baseline", "--table", "keyless"), 2, "no primary key"),
+        (("check", "--table", "ordres"), 2, "there is no table 'ordres'"),
+        (("grants",), 2, "no role is named"),
+        (("grants", "--reader", "r", "--audit-schema", "nowhere"), 2, "no audit trail"),
+    ],
+)
+def test_bad_input(
+    shop: Trail, audit: Audit, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    shop.execute("create table plain (id int primary key); create table keyless (id int)")
+    shop.audit("keyless")
+    result = audit(*arguments)
+    assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
+
+
+def test_a_busy_table_is_exit_code_5(shop: Trail, audit: Audit) -> None:
+    holder = shop.database.connect(autocommit=False)
+    holder.execute("select from orders where id = 3 for update")
+    result = audit("baseline", "--table", "orders", "--lock-timeout", "50ms")
+    assert result.exit_code == 5
+    assert "hint: " in result.stderr
+
+
+def test_check_finds_nothing_on_a_fresh_trail(shop: Trail, audit: Audit) -> None:
+    result = audit("check")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "all is well: what was installed is there, unchanged and switched on\n",
+    )
+    assert json.loads(audit("check", "--format", "json").stdout) == {"ok": True, "findings": []}
+
+
+def test_check_of_one_table_and_of_errors_alone(shop: Trail, audit: Audit) -> None:
+    shop.execute("create table users (id int primary key, password text)")
+    shop.audit("users")
+    assert audit("check").exit_code == 3
+    assert audit("check", "--fail-on", "error").exit_code == 0
+    assert audit("check", "--table", "orders").exit_code == 0
+    assert audit("check", "--table", "users").exit_code == 3
+    text = audit("check").stdout
+    assert "warning: public.users.password: the column looks secret" in text
+    assert "remedy: audit install --table public.users --upgrade --mask password" in text
+
+
+def test_check_finds_what_partitions_and_indexes_say(shop: Trail, audit: Audit) -> None:
+    shop.execute("create index half on only audit.logged_actions (action)")
+    found = json.loads(audit("check", "--format", "json").stdout)["findings"]
+    assert any(finding["kind"].startswith("index_") for finding in found)
+
+
+def test_check_without_a_trail(shop: Trail, audit: Audit) -> None:
+    result = audit("check", "--audit-schema", "elsewhere")
+    assert result.exit_code == 3
+    assert "the database has no audit trail" in result.stdout
+
+
+def test_a_role_that_may_not_read_the_trail_can_check_capture(shop: Trail, audit: Audit) -> None:
+    shop.execute("create role check_looker login")
+    try:
+        dsn = shop.database.dsn.replace("postgres@", "check_looker@")
+        result = audit("check", "--dsn", dsn, "--format", "json")
+        kinds = {finding["kind"] for finding in json.loads(result.stdout)["findings"]}
+        assert kinds <= {"not_checked"}
+        shop.execute('alter table orders disable trigger "00_audit_row"')
+        result = audit("check", "--dsn", dsn, "--format", "json")
+        assert "trigger_disabled" in result.stdout
+    finally:
+        shop.execute("drop role check_looker")
+
+
+def test_grants_are_printed_and_run(shop: Trail, audit: Audit) -> None:
+    shop.execute("create role grants_reader login")
+    try:
+        result = audit("grants", "--reader", "grants_reader")
+        assert result.exit_code == 0
+        shop.execute(result.stdout)
+        dsn = shop.database.dsn.replace("postgres@", "grants_reader@")
+        assert audit("history", "orders", "--dsn", dsn).exit_code == 0
+    finally:
+        shop.execute("drop owned by grants_reader; drop role grants_reader")
