@@ -59,6 +59,15 @@ def quote_identifier(name: str) -> Sql:
     return Sql(f'"{doubled}"')
 
 
+def quote_plainly(name: str) -> Sql:
+    """`name` as an identifier within a literal (`'…'::regclass`), where `U&"…"` would not be understood."""
+    quoted = quote_identifier(name)
+    if not quoted.startswith("U&"):
+        return quoted
+    doubled = name.replace('"', '""')
+    return Sql(f'"{doubled}"')
+
+
 def quote_literal(value: str) -> Sql:
     """`value` as a text literal that means the same whatever `standard_conforming_strings` is."""
     _refuse_unstorable(value)
@@ -111,6 +120,11 @@ class QualifiedName:
     def sql(self) -> Sql:
         """The name as SQL: `public.orders`, `"Wei""rd"."Tab.le"`."""
         return Sql(f"{quote_identifier(self.schema)}.{quote_identifier(self.name)}")
+
+    @property
+    def plain(self) -> Sql:
+        """The name as `sql`, for use within a literal."""
+        return Sql(f"{quote_plainly(self.schema)}.{quote_plainly(self.name)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         ident=_identifier,
+        plain=_plain,
         literal=_literal,
         literals=_literals,
         comment=names.comment_text,
@@ -109,6 +110,10 @@ def _only_sql(value: object) -> object:
 
 def _identifier(value: str | QualifiedName) -> Sql:
     return value.sql if isinstance(value, QualifiedName) else names.quote_identifier(value)
+
+
+def _plain(value: str | QualifiedName) -> Sql:
+    return value.plain if isinstance(value, QualifiedName) else names.quote_plainly(value)
 
 
 def _literal(value: str | int | datetime | None) -> Sql:

@@ -20,7 +20,7 @@ from audit_toolkit.cli.rotation import (
 )
 
 if TYPE_CHECKING:
-    from audit_toolkit.install.drift import Finding
+    from audit_toolkit.install.findings import Finding
     from audit_toolkit.partitions import Outcome, Run
 
 FAILED = 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,57 @@ if TYPE_CHECKING:
     from audit_toolkit.partitions import Entry, Finding, Leaf, Partitions
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What `list` tells of one leaf; its fields are the keys of the JSON."""
+
+    name: str
+    range: str
+    state: str
+    bytes: int | None = None
+    hold_reason: str | None = None
+    archive: str | None = None
+
+    def __str__(self) -> str:
+        size = f"{self.bytes / 2**20:,.1f} MB" if self.bytes is not None else ""
+        notes = [f"held: {self.hold_reason}"] if self.hold_reason else []
+        notes += [f"archived: {self.archive}"] if self.archive else []
+        line = f"{self.state:<10} {self.name:<36} {self.range:<52} {size:>12}  {'; '.join(notes)}"
+        return line.rstrip()
+
+
+def leaf_rows(partitions: Partitions) -> Iterator[Row]:
+    """What is attached, then what was detached, then what somebody took off by hand."""
+    attached = {leaf.oid for leaf in partitions.leaves}
+    for leaf in partitions.leaves:
+        yield _attached(leaf, partitions.entry(leaf.oid))
+    for entry in partitions.entries:
+        if entry.oid not in attached and entry.state != "dropped":
+            yield Row(
+                name=entry.current_name or entry.name,
+                range=entry.range,
+                state=entry.state.value,
+                hold_reason=entry.hold_reason,
+                archive=entry.archive,
+            )
+    for stray in partitions.strays:
+        yield Row(name=stray.name.name, range="", state="unattached")
+
+
+def _attached(leaf: Leaf, entry: Entry | None) -> Row:
+    state = "default" if leaf.is_default else "tail" if leaf.is_tail else "attached"
+    return Row(
+        name=leaf.name.name,
+        range=leaf.range,
+        state="detaching" if leaf.detach_pending else state,
+        bytes=leaf.bytes,
+        hold_reason=entry.hold_reason if entry else None,
+        archive=entry.archive if entry else None,
+    )
+
+
 def report(partitions: Partitions, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """The check as JSON values."""
     last = partitions.last_success
     return {
         "now": partitions.now.isoformat(),
@@ -22,6 +73,7 @@ def report(partitions: Partitions, findings: tuple[Finding, ...]) -> dict[str, A
 
 
 def print_findings(partitions: Partitions, findings: tuple[Finding, ...]) -> None:
+    """The check for people."""
     days = partitions.horizon / timedelta(days=1)
     print(f"{len(partitions.bounded)} leaves, a {partitions.interval} each, {days:.1f} days ahead")
     for finding in findings:
@@ -29,47 +81,3 @@ def print_findings(partitions: Partitions, findings: tuple[Finding, ...]) -> Non
         print(f"{'':<8} remedy: {finding.remedy}")
     if not findings:
         print("nothing is wrong")
-
-
-def leaf_rows(partitions: Partitions) -> list[dict[str, Any]]:
-    for leaf in partitions.leaves:
-        entry = partitions.entry(leaf.oid)
-        yield _leaf_row(leaf.name.name, leaf.range, _state(leaf), leaf.bytes, entry)
-    attached = {leaf.oid for leaf in partitions.leaves}
-    for entry in partitions.entries:
-        if entry.oid not in attached and entry.state != "dropped":
-            yield _leaf_row(entry.current_name or entry.name, entry.range, "detached", None, entry)
-    for stray in partitions.strays:
-        yield _leaf_row(stray.name.name, "", "unattached", None, None)
-
-
-def _state(leaf: Leaf) -> str:
-    if leaf.detach_pending:
-        return "detaching"
-    return "default" if leaf.is_default else "tail" if leaf.is_tail else "attached"
-
-
-def _leaf_row(
-    name: str, bounds: str, state: str, size: int | None, entry: Entry | None
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "range": bounds,
-        "state": state,
-        "bytes": size,
-        "hold_reason": entry.hold_reason if entry else None,
-        "archive": entry.archive if entry else None,
-    }
-
-
-
-
-def print_leaves(rows: Sequence[dict[str, Any]]) -> None:
-    """A line for each leaf."""
-    for row in rows:
-        size = f"{row['bytes'] / 2**20:,.1f} MB" if row["bytes"] is not None else ""
-        notes = [f"held: {row['hold_reason']}"] if row["hold_reason"] else []
-        notes += [f"archived: {row['archive']}"] if row["archive"] else []
-        print(
-            f"{row['state']:<10} {row['name']:<36} {row['range']:<52} {size:>12}  {'; '.join(notes)}".rstrip()
-        )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.cli import partition_view as view
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.rotation import (
     Rotation,
@@ -21,7 +23,7 @@ from audit_toolkit.cli.rotation import (
 )
 
 if TYPE_CHECKING:
-    from audit_toolkit.partitions import Entry, Finding, Leaf, Partitions, Run, Task, Thresholds
+    from audit_toolkit.partitions import Run, Task, Thresholds
 
 FINDINGS = 3
 
@@ -208,11 +210,11 @@ def list_leaves(
 ) -> None:
     """List the leaves: their bounds, sizes, states, holds and archives."""
     with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
-        rows = view.leaf_rows(run.read())
+        rows = list(view.leaf_rows(run.read()))
     if output is Format.JSON:
-        print(json.dumps({"leaves": rows}, indent=2))
-        return
-    view.print_leaves(rows)
+        print(json.dumps({"leaves": [asdict(row) for row in rows]}, indent=2))
+    else:
+        print("\n".join(map(str, rows)))
 
 
 def _show_plan(tasks: tuple[Task, ...], *, sql: bool, output: Format) -> None:

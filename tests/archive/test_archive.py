@@ -297,3 +297,43 @@ def test_one_failure_does_not_stop_the_others(rotating: Rotating, local: Store) 
 def test_addresses_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="not the address of an archive"):
         Store.open("nonsense://place")
+
+
+class KilledError(BaseException):
+    """The process is gone: nothing catches this."""
+
+
+def die(*_: object, **__: object) -> None:
+    raise KilledError
+
+
+@pytest.mark.parametrize("boundary", ["_write", "_manifest", "read_back", "fingerprint"])
+def test_killed_on_the_way_the_next_run_completes(
+    rotating: Rotating, local: Store, boundary: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = detached(rotating)
+    archive(rotating, local, first)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"audit_toolkit.archive.export.{boundary}", die)
+        with pytest.raises(KilledError):
+            archive(rotating, local, second)
+    assert [manifest.leaf for manifest in newest(read_manifests(local))] == [first.name]
+    assert second in unarchived(rotating)
+    manifest = archive(rotating, local, second)
+    assert read_back(local, manifest).problems == ()
+    assert chain_breaks(read_manifests(local)) == []
+    assert [outcome.result.value for outcome in drop(rotating)] == ["done", "done"]
+
+
+def test_killed_before_the_record_the_next_run_archives_again(
+    rotating: Rotating, local: Store
+) -> None:
+    entry = detached(rotating)[0]
+    archive(rotating, local, entry)
+    rotating.execute(
+        "update audit.partition_lifecycle set archive = null, archive_digest = null, archived_at = null"
+    )
+    assert entry in unarchived(rotating)
+    archive(rotating, local, entry)
+    assert len(newest(read_manifests(local))) == 1
+    assert [outcome.result.value for outcome in drop(rotating)] == ["done"]

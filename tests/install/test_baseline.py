@@ -303,3 +303,12 @@ def test_columns_named_like_what_queries_use(trail: Trail) -> None:
         "key": "d",
     }
     assert baseline(trail, "present").written == 0
+
+
+def test_a_pause_of_a_table_with_a_hostile_name(trail: Trail) -> None:
+    trail.execute('create table "new\nline""; --" (id int primary key)')
+    trail.audit('"new\nline""; --"')
+    [installed] = installed_on(trail)
+    apply(plan_pause(installed, SCHEMA, "import"), trail.connection)
+    apply(plan_resume(installed_on(trail)[0], SCHEMA, "done"), trail.connection)
+    assert [event["table_name"] for event in trail.events()] == ['new\nline"; --'] * 2

@@ -228,7 +228,7 @@ def test_a_schema_of_another_role_is_refused(database: Database) -> None:
         database.execute("drop owned by audit_guest; drop role audit_guest")
 
 
-@pytest.mark.parametrize("schema", ["trail", "Wei\"rd $$ 100% 'x'", "select"])
+@pytest.mark.parametrize("schema", ["trail", "Wei\"rd $$ 100% 'x'", "select", "new\nline\t"])
 def test_any_schema_name(database: Database, schema: str) -> None:
     settings = TrailSettings(schema=schema)
     with connect(database.dsn) as connection:

@@ -326,7 +326,7 @@ create or replace function audit.ensure_partitions(ahead integer default null)
 as $body$
 declare
     trail constant regclass := 'audit.logged_actions';
-    unit constant text := obj_description(trail, 'pg_class')::json ->> 'interval';
+    unit constant text := coalesce(obj_description(trail, 'pg_class')::json ->> 'interval', 'month');
     step constant interval := '1 ' || unit;
     usual constant integer := case unit when 'day' then 45 when 'week' then 12 when 'month' then 6 end;
     leaf_of_now constant timestamptz := date_trunc(unit, clock_timestamp());
@@ -504,6 +504,662 @@ $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
 
+create or replace function audit.audited_table(row_type regtype)
+    returns regclass
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation regclass;
+begin
+    select coalesce(pg_partition_root(c.oid), c.oid) into relation
+    from pg_type as t
+    join pg_class as c on c.oid = t.typrelid
+    where t.oid = row_type and c.relkind in ('r', 'p');
+    if not found then
+        raise exception using
+            errcode = 'wrong_object_type',
+            message = format('audit: %s is not the type of a table''s rows', row_type),
+            hint = 'name the table as in null::public.orders';
+    end if;
+    return relation;
+end
+$body$;
+
+revoke all on function audit.audited_table(regtype) from public;
+
+create or replace function audit.row_key_of(relation regclass, key text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set bytea_output = 'hex'
+    set extra_float_digits = 1
+as $body$
+declare
+    column_names text;
+    casts text[];
+    row_key text;
+begin
+    select
+        string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by k.place),
+        array_agg(format_type(a.atttypid, a.atttypmod) order by k.place)
+    into column_names, casts
+    from pg_index as i
+    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts;
+
+    if casts is null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: %s has no primary key: its rows cannot be told apart', relation);
+    end if;
+    if cardinality(casts) = 1 then
+        execute format('select to_jsonb($1::%s) #>> ''{}''', casts[1]) into row_key using key;
+        return row_key;
+    end if;
+    if key !~ '^\s*\[' or jsonb_array_length(key::jsonb) <> cardinality(casts) then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('audit: %s cannot be a key of %s', quote_literal(key), relation),
+            hint = format('write its values (%s) as one JSON array', column_names);
+    end if;
+    execute (
+        select 'select jsonb_build_array('
+            || string_agg(format('to_jsonb(($1 ->> %s)::%s)', place - 1, type_name), ', ' order by place) || ')::text'
+        from unnest(casts) with ordinality as part (type_name, place)
+    ) into row_key using key::jsonb;
+    return row_key;
+end
+$body$;
+
+revoke all on function audit.row_key_of(regclass, text) from public;
+
+create or replace function audit.require_reach(
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
+)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    earliest record;
+    is_older boolean;
+begin
+    select event_id, action_tstamp, transaction_id, action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
+    into earliest
+    from (
+        (
+            select * from audit.logged_actions
+            where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+            order by event_id
+            limit 1
+        )
+        union all
+        (
+            select * from audit.logged_actions
+            where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
+            order by event_id
+            limit 1
+        )
+    ) as event
+    order by event_id
+    limit 1;
+    if not found or earliest.arrives then
+        return;
+    end if;
+
+    -- Within a transaction ids may be out of order: it brought the row if it left more than it found.
+    select coalesce(sum(change), 0) <= 0 into is_older
+    from (
+        select (new_row is not null and action <> 'S')::integer - (old_row is not null and old_row_key is null)::integer as change
+        from audit.logged_actions
+        where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+          and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
+        union all
+        select -1
+        from audit.logged_actions
+        where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
+          and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
+    ) as event;
+    if is_older then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: the trail knows row %s of %I.%I only from %s on',
+                wanted_key, wanted_schema, wanted_table, earliest.action_tstamp),
+            detail = format('Asked for: %s. The row is older than its first event.', moment),
+            hint = 'audit baseline records the rows that were there before capture began';
+    end if;
+end
+$body$;
+
+revoke all on function audit.require_reach(text, text, text, timestamptz) from public;
+
+create or replace function audit.require_known(relation regclass, wanted_key text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    condition text;
+    is_there boolean;
+begin
+    if exists (
+        select from audit.logged_actions as event
+        join pg_class as c on c.relname = event.table_name
+        join pg_namespace as n on n.oid = c.relnamespace and n.nspname = event.schema_name
+        where c.oid = relation and (row_key = wanted_key or row_key is null and action = 'T')
+    ) or exists (
+        select from audit.logged_actions as event
+        join pg_class as c on c.relname = event.table_name
+        join pg_namespace as n on n.oid = c.relnamespace and n.nspname = event.schema_name
+        where c.oid = relation and old_row_key = wanted_key
+    ) or not has_table_privilege(relation, 'select') then
+        return;
+    end if;
+
+    select string_agg(
+        format('%I = (%s)::%s', a.attname,
+            case when i.indnkeyatts = 1 then '$1' else format('$1::jsonb ->> %s', k.place - 1) end,
+            format_type(a.atttypid, a.atttypmod)),
+        ' and ')
+    into condition
+    from pg_index as i
+    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts;
+    execute format('select exists (select from %s where %s)', relation, condition) into is_there using wanted_key;
+    if is_there then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began',
+                wanted_key, relation),
+            hint = 'audit baseline records the rows that were there before capture began';
+    end if;
+end
+$body$;
+
+revoke all on function audit.require_known(regclass, text) from public;
+
+create or replace function audit.require_whole(
+    relation regclass, wanted_schema text, wanted_table text, has_key boolean, moment timestamptz
+)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set bytea_output = 'hex'
+    set extra_float_digits = 1
+as $body$
+declare
+    may_look constant boolean := has_table_privilege(relation, 'select') and not exists (
+        select from audit.logged_actions
+        where schema_name = wanted_schema and table_name = wanted_table and row_key is null and action in ('G', 'T')
+    ) and not exists (
+        -- With --when, rows without events are as they should be.
+        select from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation
+          and p.proname like 'capture\_%'
+          and obj_description(p.oid, 'pg_proc')::jsonb -> 'options' ->> 'when' is not null
+    );
+    example text;
+begin
+    if not has_key then
+        if may_look then
+            execute format('select (count(*) > $1)::text from %s', relation)
+            into example
+            using (
+                select coalesce(sum((new_row is not null)::integer - (old_row is not null)::integer), 0)
+                from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table
+            );
+            example := case example when 'true' then '(without a key)' end;
+        end if;
+    else
+        perform audit.require_reach(wanted_schema, wanted_table, key, moment)
+        from (
+            select distinct on (key) key, event_id, arrives
+            from (
+                select row_key as key, event_id, action = 'I' or old_row_key is not null as arrives
+                from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and row_key is not null
+                  and action_tstamp > moment
+                union all
+                select old_row_key, event_id, false
+                from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and old_row_key is not null
+                  and action_tstamp > moment
+            ) as later
+            order by key, event_id
+        ) as earliest
+        where not arrives
+          and not exists (
+              select from audit.logged_actions as event
+              where schema_name = wanted_schema and table_name = wanted_table and row_key = key
+                and event.event_id < earliest.event_id
+          )
+          and not exists (
+              select from audit.logged_actions as event
+              where schema_name = wanted_schema and table_name = wanted_table and old_row_key = key
+                and event.event_id < earliest.event_id
+          )
+          and not exists (
+              select from audit.logged_actions as event
+              where schema_name = wanted_schema and table_name = wanted_table and row_key is null and action = 'G'
+                and event.event_id < earliest.event_id and action_tstamp > moment
+          );
+        if may_look then
+            execute format($query$
+                select key
+                from (select %2$s as key from %1$s as present) as present
+                where not exists (
+                    select from audit.logged_actions
+                    where schema_name = $1 and table_name = $2 and row_key = key
+                )
+                limit 1
+                $query$,
+                relation,
+                (
+                    select case count(*)
+                        when 1 then format('to_jsonb(present.%I) #>> ''{}''', min(a.attname))
+                        else format('jsonb_build_array(%s)::text', string_agg(format('present.%I', a.attname), ', ' order by k.place))
+                    end
+                    from pg_index as i
+                    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+                    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+                    where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts
+                )
+            ) into example using wanted_schema, wanted_table;
+        end if;
+    end if;
+
+    if example is not null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', example, relation),
+            hint = 'audit baseline records the rows that were there before capture began; moments after it can be asked for';
+    end if;
+end
+$body$;
+
+revoke all on function audit.require_whole(regclass, text, text, boolean, timestamptz) from public;
+
+create or replace function audit.warn_of_gap(
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
+)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    gap record;
+begin
+    select event_id, action_tstamp, new_row ->> 'capture' as capture into gap
+    from audit.logged_actions
+    where schema_name = wanted_schema
+      and table_name = wanted_table
+      and row_key is null
+      and action = 'G'
+      and action_tstamp <= moment
+    order by event_id desc
+    limit 1;
+    if not found or exists (
+        select from audit.logged_actions
+        where schema_name = wanted_schema
+          and table_name = wanted_table
+          and (wanted_key is null and action = 'S' or row_key = wanted_key or row_key is null and action = 'T')
+          and event_id > gap.event_id
+          and action_tstamp <= moment
+    ) then
+        return;
+    end if;
+    raise warning using
+        message = case gap.capture
+            when 'paused' then format('audit: capture of %I.%I is paused since %s: what changed then is not known',
+                wanted_schema, wanted_table, gap.action_tstamp)
+            else format('audit: capture of %I.%I was paused until %s: what changed before is not known',
+                wanted_schema, wanted_table, gap.action_tstamp)
+        end,
+        hint = 'audit baseline records what the trail has missed';
+end
+$body$;
+
+revoke all on function audit.warn_of_gap(text, text, text, timestamptz) from public;
+
+create or replace function audit.row_image_at(
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    truncated bigint;  -- the last TRUNCATE until then: what was before is gone
+    latest record;
+    previous bigint := 9223372036854775807;
+    outcome record;
+    by_id jsonb;  -- how the last event of the last transaction left it
+    is_known boolean := false;
+begin
+    select coalesce(max(event_id), 0) into truncated
+    from audit.logged_actions
+    where schema_name = wanted_schema
+      and table_name = wanted_table
+      and row_key is null
+      and action = 'T'
+      and action_tstamp <= moment;
+
+    loop
+        select event_id, transaction_id, action, old_row, new_row, row_key = wanted_key and new_row is not null as is_there
+        into latest
+        from (
+            (
+                select * from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+                  and event_id > truncated and event_id < previous and action_tstamp <= moment
+                order by event_id desc
+                limit 1
+            )
+            union all
+            (
+                select * from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
+                  and event_id > truncated and event_id < previous and action_tstamp <= moment
+                order by event_id desc
+                limit 1
+            )
+        ) as event
+        order by event_id desc
+        limit 1;
+        exit when not found;
+
+        -- Other transactions come before or after, never between: they waited for the lock on the row.
+        select coalesce(max(event_id), truncated) into previous
+        from (
+            (
+                select event_id from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+                  and event_id > truncated and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                order by event_id desc
+                limit 1
+            )
+            union all
+            (
+                select event_id from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
+                  and event_id > truncated and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                order by event_id desc
+                limit 1
+            )
+        ) as event;
+
+        select
+            sum(change)::integer as rows_more,
+            bool_and(arrives) filter (where is_first) as arrives,
+            bool_or(surplus <> 0) as is_changed,
+            (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
+        into outcome
+        from (
+            select
+                *,
+                sum(change) over (partition by image::text) as surplus,
+                event_id = min(event_id) over () as is_first,
+                change > 0 and (action = 'I' or old_row_key is not null) as arrives
+            from (
+                select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+                from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+                  and event_id > previous and event_id <= latest.event_id and new_row is not null
+                union all
+                select event_id, action, old_row_key, -1, old_row
+                from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+                  and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
+                union all
+                select event_id, action, old_row_key, -1, old_row
+                from audit.logged_actions
+                where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
+                  and event_id > previous and event_id <= latest.event_id
+            ) as event
+        ) as event;
+
+        if outcome.rows_more < 0 then
+            return null;
+        elsif outcome.image is not null then
+            return outcome.image;
+        elsif outcome.is_changed then
+            return null;
+        end if;
+        -- All came back to what it was, which an earlier transaction says.
+        if not is_known then
+            is_known := true;
+            by_id := case when latest.is_there and not outcome.arrives then
+                case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end
+            end;
+        end if;
+        previous := previous + 1;
+    end loop;
+
+    if not is_known and truncated = 0 then
+        perform audit.require_reach(wanted_schema, wanted_table, wanted_key, moment);
+    end if;
+    return by_id;
+end
+$body$;
+
+revoke all on function audit.row_image_at(text, text, text, timestamptz) from public;
+
+create or replace function audit.row_at(base anyelement, key text, moment timestamptz)
+    returns setof anyelement
+    language plpgsql
+    stable
+    rows 1
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+as $body$
+declare
+    relation constant regclass := audit.audited_table(pg_typeof(base));
+    wanted_key constant text := audit.row_key_of(relation, key);
+    home record;
+    image jsonb;
+begin
+    select n.nspname as schema_name, c.relname as table_name into home
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = relation;
+    image := audit.row_image_at(home.schema_name, home.table_name, wanted_key, moment);
+    if image is null then
+        perform audit.require_known(relation, wanted_key);
+    end if;
+    perform audit.warn_of_gap(home.schema_name, home.table_name, wanted_key, moment);
+    return query
+        select populated.*
+        from jsonb_populate_record(base, image) as populated
+        where image is not null;
+end
+$body$;
+
+revoke all on function audit.row_at(anyelement, text, timestamptz) from public;
+
+create or replace function audit.table_at(base anyelement, moment timestamptz)
+    returns setof anyelement
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set bytea_output = 'hex'
+    set extra_float_digits = 1
+as $body$
+declare
+    relation constant regclass := audit.audited_table(pg_typeof(base));
+    home record;
+    truncated bigint;
+begin
+    select n.nspname as schema_name, c.relname as table_name, i.indexrelid is not null as has_key into home
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    left join pg_index as i on i.indrelid = c.oid and i.indisprimary
+    where c.oid = relation;
+    select coalesce(max(event_id), 0) into truncated
+    from audit.logged_actions
+    where schema_name = home.schema_name
+      and table_name = home.table_name
+      and row_key is null
+      and action = 'T'
+      and action_tstamp <= moment;
+
+    perform audit.warn_of_gap(home.schema_name, home.table_name, null, moment);
+    if truncated = 0 then
+        perform audit.require_whole(relation, home.schema_name, home.table_name, home.has_key, moment);
+    end if;
+    if not home.has_key then
+        -- Rows without a key are told apart by nothing but their looks: what came less what went is what is there.
+        return query
+            select populated.*
+            from (
+                select (array_agg(image))[1] as image, sum(change) as copies
+                from (
+                    select case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image, 1 as change
+                    from audit.logged_actions
+                    where schema_name = home.schema_name and table_name = home.table_name
+                      and event_id > truncated and action_tstamp <= moment
+                      and action in ('I', 'U', 'S') and new_row is not null
+                    union all
+                    select old_row, -1
+                    from audit.logged_actions
+                    where schema_name = home.schema_name and table_name = home.table_name
+                      and event_id > truncated and action_tstamp <= moment
+                      and action in ('U', 'D', 'S') and old_row is not null
+                ) as event
+                group by to_jsonb(jsonb_populate_record(base, image))::text
+                having sum(change) > 0
+            ) as known
+            cross join generate_series(1, known.copies)
+            cross join lateral jsonb_populate_record(base, known.image) as populated;
+        return;
+    end if;
+
+    return query
+        select populated.*
+        from (
+            select
+                case
+                    -- Where a transaction changed the row again and again, the last id may not be the last change.
+                    when is_same_transaction and not is_insert_and_update
+                        then audit.row_image_at(home.schema_name, home.table_name, key, moment)
+                    when leaves_row
+                        then case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end
+                end as image
+            from (
+                select
+                    *,
+                    row_number() over latest_first as place,
+                    coalesce(lead(transaction_id) over latest_first = transaction_id, false) as is_same_transaction,
+                    action = 'U'
+                        and lead(action) over latest_first = 'I'
+                        and old_row = lead(new_row) over latest_first
+                        and lead(transaction_id, 2) over latest_first is distinct from transaction_id as is_insert_and_update
+                from (
+                    select row_key as key, event_id, transaction_id, action, old_row, new_row, new_row is not null as leaves_row
+                    from audit.logged_actions
+                    where schema_name = home.schema_name and table_name = home.table_name and row_key is not null
+                      and event_id > truncated and action_tstamp <= moment
+                    union all
+                    select old_row_key, event_id, transaction_id, action, null, null, false
+                    from audit.logged_actions
+                    where schema_name = home.schema_name and table_name = home.table_name and old_row_key is not null
+                      and event_id > truncated and action_tstamp <= moment
+                ) as event
+                window latest_first as (partition by key order by event_id desc)
+            ) as event
+            where place = 1
+        ) as known
+        cross join lateral jsonb_populate_record(base, known.image) as populated
+        where known.image is not null;
+end
+$body$;
+
+revoke all on function audit.table_at(anyelement, timestamptz) from public;
+
+create or replace function audit.history(relation regclass, key text)
+    returns table (
+        valid_from timestamptz,
+        valid_to timestamptz,
+        event_id bigint,
+        transaction_id xid8,
+        actor text,
+        context jsonb,
+        row_image jsonb
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    audited constant regclass := coalesce(pg_partition_root(relation), relation);
+    wanted_key constant text := audit.row_key_of(audited, key);
+    home record;
+begin
+    select n.nspname as schema_name, c.relname as table_name into home
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = audited;
+    perform audit.warn_of_gap(home.schema_name, home.table_name, wanted_key, 'infinity');
+    return query
+        select version.began, version.ended, version.event_id, version.transaction_id, version.actor, version.context, version.image
+        from (
+            select
+                last_of.event_id,
+                last_of.transaction_id,
+                coalesce(nullif(last_of.context ->> 'actor', ''), last_of.session_user_name) as actor,
+                last_of.context,
+                last_of.action_tstamp as began,
+                lead(last_of.action_tstamp) over (order by last_of.event_id) as ended,
+                audit.row_image_at(home.schema_name, home.table_name, wanted_key, last_of.action_tstamp) as image
+            from (
+                select distinct on (event.transaction_id) event.*
+                from (
+                    select * from audit.logged_actions as e
+                    where e.schema_name = home.schema_name and e.table_name = home.table_name and e.row_key = wanted_key
+                    union all
+                    select * from audit.logged_actions as e
+                    where e.schema_name = home.schema_name and e.table_name = home.table_name and e.old_row_key = wanted_key
+                    union all
+                    select * from audit.logged_actions as e
+                    where e.schema_name = home.schema_name and e.table_name = home.table_name
+                      and e.row_key is null and e.action = 'T'
+                ) as event
+                order by event.transaction_id, event.event_id desc
+            ) as last_of
+        ) as version
+        where version.image is not null
+        order by version.event_id;
+end
+$body$;
+
+revoke all on function audit.history(regclass, text) from public;
+
 comment on function audit.revoke_all(regclass) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
 
 comment on function audit.refuse_change() is '{"tool": "audit-toolkit", "version": "0.1.0"}';
@@ -527,6 +1183,26 @@ comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version
 comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.require_reach(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.require_known(regclass, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.row_image_at(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.table_at(anyelement, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.history(regclass, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
 
 
 -- The key of keyed masks.
