@@ -3,6 +3,7 @@
     nox                      lint, types, tests
     nox -s tests -- -k demo  what follows the dashes goes to pytest
     nox -s tests-pg14        the tests on another PostgreSQL: tests-pg14 … tests-pg18
+    nox -s bench -- --short  what auditing costs: the goals, each with pass or short
     nox -s wheel             build the wheel, install it alone, run the demo from it
 
 Every session uses the Python that runs nox; `--force-python 3.13` takes another.
@@ -121,6 +122,23 @@ def identifiers(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """What auditing costs, beside other tools: all of it (an hour), or `-- --short` for the goals."""
+    session.install("-e", ".[demo]")
+    _install_group(session, "bench")
+    session.run(
+        "python", "-m", "benchmarks", *(session.posargs or ("--output", "docs/performance"))
+    )
+
+
+@nox.session
+def spark(session: nox.Session) -> None:
+    """A real Spark reads the archive's folders as they are; needs Java 17."""
+    session.install("pyspark>=4")
+    _run_tests(session, arguments=("tests/archive/spark_layout.py", *session.posargs))
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel has the SQL templates in it, and the demo runs without the source tree."""
     _install_group(session, "wheel")
@@ -145,7 +163,9 @@ def _run_tests(
 ) -> None:
     session.install("-e", ".[demo]")
     _install_group(session, "tests")
-    session.run("pytest", *(arguments or session.posargs), env=environment or {})
+    # Two workers, each with a server of its own; the proofs have the machine to themselves.
+    chosen = arguments or ("-n", "2", "--dist", "worksteal", *session.posargs)
+    session.run("pytest", *chosen, env=environment or {})
 
 
 def _check_templates(session: nox.Session, built: Path) -> None:

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from audit_toolkit.attribution.attach import apply_context, attach
     from audit_toolkit.attribution.current import context, current_context, set_actor
     from audit_toolkit.attribution.wsgi import WsgiContextMiddleware
+    from audit_toolkit.declaration import Audit
     from audit_toolkit.trail.mapped import LoggedAction, row_history
 else:
     # Imported when first asked for: `import audit_toolkit` needs no driver, and takes no time.
     _HOMES = {
+        "Audit": "declaration",
         "ContextMiddleware": "attribution.asgi",
         "LoggedAction": "trail.mapped",
         "WsgiContextMiddleware": "attribution.wsgi",
@@ -34,6 +36,7 @@ else:
 
 
 __all__ = [
+    "Audit",
     "ContextMiddleware",
     "LoggedAction",
     "WsgiContextMiddleware",

@@ -7,7 +7,9 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import arms, goals
+from benchmarks import arms as known
+from benchmarks import goals
+from benchmarks.arms import Arm
 from benchmarks.backend import Databases, server
 from benchmarks.commits import commits
 from benchmarks.compare import compare
@@ -15,15 +17,15 @@ from benchmarks.curves import events_in_trail, rows_per_statement
 from benchmarks.reading import read_trail
 from benchmarks.report import Report, as_text, environment, save
 
-BULK_ARMS = (arms.NONE, arms.ROW, arms.STATEMENT, arms.CLASSIC)
+BULK_ARMS = (known.NONE, known.ROW, known.STATEMENT, known.CLASSIC)
 COMMIT_ARMS = (
-    arms.NONE,
-    arms.CLASSIC,
-    arms.AUDITRUM,
-    arms.POSTGRESQL_AUDIT,
-    arms.PGHISTORY,
-    arms.ROW,
-    arms.STATEMENT,
+    known.NONE,
+    known.CLASSIC,
+    known.AUDITRUM,
+    known.POSTGRESQL_AUDIT,
+    known.PGHISTORY,
+    known.ROW,
+    known.STATEMENT,
 )
 
 
@@ -31,10 +33,10 @@ COMMIT_ARMS = (
 class Extent:
     """How much is measured."""
 
-    arms: tuple[arms.Arm, ...]
+    arms: tuple[Arm, ...]
     rows: int
     rounds: int
-    bulk_arms: tuple[arms.Arm, ...]
+    bulk_arms: tuple[Arm, ...]
     bulk_sizes: tuple[int, ...]
     linear: tuple[int, int]
     """The two sizes of a statement that goal 2 compares."""
@@ -44,29 +46,29 @@ class Extent:
 
 
 FULL = Extent(
-    arms=(*arms.MAIN, *arms.SHAPES),
-    rows=2000,
-    rounds=15,
+    arms=(*known.MAIN, *known.SHAPES),
+    rows=1000,
+    rounds=12,
     bulk_arms=BULK_ARMS,
     bulk_sizes=(1, 10, 100, 1000, 10_000, 100_000, 1_000_000),
     linear=(1000, 100_000),
-    trail_sizes=(0, 1_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000),
+    trail_sizes=(0, 100_000, 1_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000),
     pgbench_seconds=4,
     pgbench_rounds=3,
 )
 SHORT = Extent(
     arms=goals.ARMS,
-    rows=600,
+    rows=400,
     rounds=7,
-    bulk_arms=(arms.NONE, arms.STATEMENT),
+    bulk_arms=(known.NONE, known.STATEMENT),
     bulk_sizes=(1000, 100_000),
     linear=(1000, 100_000),
-    trail_sizes=(0, 200_000),
+    trail_sizes=(0, 100_000),
     pgbench_seconds=0,
     pgbench_rounds=0,
 )
 TINY = Extent(
-    arms=(*arms.MAIN, *arms.SHAPES),
+    arms=(*known.MAIN, *known.SHAPES),
     rows=60,
     rounds=1,
     bulk_arms=BULK_ARMS,
@@ -112,7 +114,7 @@ def measure(databases: Databases, extent: Extent) -> Report:
             rounds=extent.pgbench_rounds,
             say=_say,
         )
-    report.growth, filled = events_in_trail(databases, arms.ROW, extent.trail_sizes, _say)
+    report.growth, filled = events_in_trail(databases, known.ROW, extent.trail_sizes, _say)
     report.goals.append(goals.flat_goal(report.growth))
     report.reading = read_trail(databases.dsn(filled), extent.trail_sizes[-1])
     report.goals += goals.reading_goals(report.reading)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -72,11 +72,11 @@ class Backend:
 
     def run(self, statement: str) -> None:
         """Run a statement, or several, in one transaction."""
-        self.connection.execute(cast("LiteralString", statement))
+        self.connection.execute(statement)
 
     def value(self, statement: str) -> Any:
         """The first column of the first row."""
-        row = self.connection.execute(cast("LiteralString", statement)).fetchone()
+        row = self.connection.execute(statement).fetchone()
         return None if row is None else row[0]
 
     def cpu_time(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.arms import NONE, Arm
 from benchmarks.backend import Backend, Databases, read_sql
 from benchmarks.compare import prepare
-from benchmarks.operations import Operation, measure, restart_numbers, work
+from benchmarks.operations import Operation, restart_numbers, work
 
 SINGLE_STATEMENTS = 3000
 """Statements of one row that a connection runs before its first of many: their plans are kept by then."""
@@ -44,8 +44,9 @@ def rows_per_statement(
 
 
 def _bulk_points(arm: Arm, backend: Backend, size: int) -> list[Point]:
-    measure(arm, backend, SINGLE_STATEMENTS)
-    repeats = max(1, min(30, 3000 // size))
+    for operation in list(Operation)[:3]:
+        backend.run(work(arm, operation, first=1, last=SINGLE_STATEMENTS))
+    repeats = max(1, min(20, 2000 // size))
     costs: dict[Operation, list[float]] = {operation: [] for operation in _BULK}
     for _ in range(repeats):
         restart_numbers(backend, arm.shape)

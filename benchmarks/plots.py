@@ -28,7 +28,9 @@ def save_plots(report: Report, folder: Path) -> None:
     if report.comparison:
         _save(_cost_figure(report.comparison), folder / "cost.svg")
     if report.bulk:
-        _save(_curve_figure(report.bulk, "rows in one statement"), folder / "rows-per-statement.svg")
+        _save(
+            _curve_figure(report.bulk, "rows in one statement"), folder / "rows-per-statement.svg"
+        )
     if report.growth:
         _save(_curve_figure(report.growth, "events in the trail"), folder / "events-in-trail.svg")
     if report.commits:
@@ -58,8 +60,12 @@ def _cost_figure(comparison: Comparison) -> Any:
 def _curve_figure(points: Sequence[Point], what: str) -> Any:
     from matplotlib import pyplot
 
-    operations = [operation for operation in Operation if any(p.operation == operation for p in points)]
-    figure, axes = pyplot.subplots(1, len(operations), figsize=(4.5 * len(operations), 4), sharey=True)
+    operations = [
+        operation for operation in Operation if any(p.operation == operation for p in points)
+    ]
+    figure, axes = pyplot.subplots(
+        1, len(operations), figsize=(4.5 * len(operations), 4), sharey=True
+    )
     for axis, operation in zip(axes, operations, strict=True):
         for arm in dict.fromkeys(point.arm for point in points):
             line = [p for p in points if (p.arm, p.operation) == (arm, operation)]
@@ -78,7 +84,9 @@ def _commits_figure(commits: Sequence[Commits]) -> Any:
     figure, axes = pyplot.subplots(1, len(clients), figsize=(4.5 * len(clients), 4), sharey=True)
     for axis, count in zip(axes, clients, strict=True):
         runs = [run for run in commits if run.clients == count][::-1]
-        bars = axis.barh([run.arm for run in runs], [run.per_second / runs[-1].per_second for run in runs])
+        bars = axis.barh(
+            [run.arm for run in runs], [run.per_second / runs[-1].per_second for run in runs]
+        )
         axis.bar_label(bars, fmt="%.2f", padding=2)
         axis.set(title=f"{count} clients", xlabel="transactions a second, of no audit")
     return figure

@@ -96,10 +96,15 @@ def _write(
         copy.set_types([*(column.postgres for column in COLUMNS), "text"])
         by_file = groupby(copy.rows(), key=lambda row: (row[SCHEMA_NAME], row[TABLE_NAME], row[-1]))
         for (schema_name, table_name, month), rows in by_file:
-            relation = quote(f"{schema_name}.{table_name}", safe="")
+            relation = _hive_name(f"{schema_name}.{table_name}")
             path = f"relation={relation}/month={month}/{entry.name}-{entry.oid}.parquet"
             written.append(_write_file(store, path, rows, progress))
     return written
+
+
+def _hive_name(text: str) -> str:
+    """A value in a folder's name, escaped as Hive does: all else than ASCII stays, or Spark reads it as Latin-1."""
+    return "".join(c if ord(c) > 127 else quote(c, safe="") for c in text)
 
 
 class _Hashing:

@@ -93,6 +93,7 @@ class Installed:
     hash: str
     toolkit: str
     definition: str
+    comment: str
     triggers: tuple[str, ...]
     """The names of its triggers."""
     active_triggers: tuple[str, ...]

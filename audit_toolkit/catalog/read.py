@@ -136,6 +136,7 @@ def read_installed(connection: Connection, schema: str) -> list[Installed]:
                     hash=recorded["hash"],
                     toolkit=recorded["version"],
                     definition=first["function_definition"],
+                    comment=first["comment"],
                     triggers=tuple(t["trigger_name"] for t in triggers if t["trigger_name"]),
                     active_triggers=tuple(
                         t["trigger_name"] for t in triggers if t["trigger_state"] == "A"

@@ -20,6 +20,7 @@ from audit_toolkit.cli import (
     install,
     maintain,
     partitions,
+    time_travel,
     trail,
 )
 from audit_toolkit.errors import AuditError
@@ -71,6 +72,7 @@ for commands in (
     check,
     trail,
     events,
+    time_travel,
     context,
     partitions,
     archive,

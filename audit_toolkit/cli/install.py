@@ -143,6 +143,14 @@ def install(
             help="How long a partition of the trail is, for the first run. [default: month]",
         ),
     ] = None,
+    owner: Annotated[
+        str | None,
+        typer.Option(
+            "--owner",
+            metavar="ROLE",
+            help="Who owns the trail, for the first run. [default: the role that migrates]",
+        ),
+    ] = None,
     audit_schema: Schema = None,
     message: Message = None,
     head: Head = None,
@@ -191,10 +199,10 @@ def install(
         )
     output = _Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
-        _print_install_sql(wish, interval, audit_schema, dsn, config)
+        _print_install_sql(wish, interval, owner, audit_schema, dsn, config)
         return
     run = _Run.begin(dsn, config, head, audit_schema)
-    _install(run, wish, interval, message, output)
+    _install(run, wish, interval, owner, message, output)
 
 
 def uninstall(
@@ -232,8 +240,7 @@ def init(
 
     for path in init_project(directory, template=template):
         _say(f"created {path}")
-    _say("\nnext, with the address of your database:")
-    _say("  export DATABASE_URL=postgresql://user@host/database")
+    _say("\nnext, with the address of your database in DATABASE_URL:")
     _say("  audit install --table NAME --upgrade")
 
 
@@ -269,7 +276,7 @@ class _Run:
     head: str | None
     state: State
     dsn: str
-    dsn_is_project_s: bool
+    dsn_is_of_project: bool
     """Whether the address is the one that env.py of the project has."""
 
     @classmethod
@@ -291,7 +298,7 @@ class _Run:
             head=follows,
             state=recorded_state(project.scripts, follows, schema),
             dsn=own or choose_dsn(None, project_url=project.static_url),
-            dsn_is_project_s=not own and project.static_url is not None,
+            dsn_is_of_project=not own and project.static_url is not None,
         )
 
     @contextmanager
@@ -305,7 +312,8 @@ class _Run:
             try:
                 yield connection, relations
             except UnknownTableError as error:
-                if not _is_behind(connection, relations, self.head):
+                reached = _reached(connection, relations)
+                if self.head is None or reached is None or self.head in reached:
                     raise
                 raise UnknownTableError(
                     error.message,
@@ -343,7 +351,12 @@ def _schema_to_sweep(
 
 
 def _install(
-    run: _Run, wish: Wish, interval: Interval | None, message: str | None, output: _Output
+    run: _Run,
+    wish: Wish,
+    interval: Interval | None,
+    owner: str | None,
+    message: str | None,
+    output: _Output,
 ) -> None:
     from audit_toolkit.migrations import (
         capture_revision,
@@ -356,20 +369,23 @@ def _install(
     state = run.state
     with run.reading() as (connection, relations):
         found = survey(connection, relations, wish, state.schema)
+        applied = run.head in (_reached(connection, relations) or ())
     present = state.interval or found.interval
-    settings = trail_settings(state.schema, wanted=interval, present=present)
-    changes = plan_changes(wish, found, state)
+    settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
+    changes = plan_changes(wish, found, state, applied=applied)
     needed = [change for change in changes if change.needed]
     revisions: list[Revision] = []
     if needed:
-        revisions += [trail_revision(settings)] if state.interval is None else []
+        lost = applied and found.interval is None
+        revisions += [trail_revision(settings)] if lost or state.interval is None else []
         revisions.append(capture_revision(needed, state.schema, message))
-    applied = {name: installed.hash for name, installed in found.installed.items()}
+    hashes = {name: installed.hash for name, installed in found.installed.items()}
     for change in changes:
         if not change.needed and change.former:
-            _say(_already(change, change.former, run, applied.get(change.table)))
+            _say(_already(change, change.former, run, hashes.get(change.table)))
     expected = {change.table: change.hash for change in changes}
-    _finish(run, revisions, expected, output, up_to_date=expected.items() <= applied.items())
+    up_to_date = not needed and expected.items() <= hashes.items()
+    _finish(run, revisions, expected, output, up_to_date=up_to_date)
 
 
 def _already(change: Change, former: Former, run: _Run, applied: str | None) -> str:
@@ -452,7 +468,9 @@ def _described(run: _Run, revisions: Sequence[Revision]) -> str:
     if not revisions:
         return "nothing to write"
     place = shown(run.project.version_directory(run.head))
-    lines = [f"would write into {place}, following {run.head or 'nothing: it would be the first'}:"]
+    lines = [
+        f"would write into {place}, {f'following {run.head}' if run.head else 'to begin with'}:"
+    ]
     for revision in revisions:
         lines += ["", revision.message, *(f"  {text}" for text in revision.summary)]
         for step in (step for script in revision.upgrade for step in script.steps):
@@ -466,7 +484,7 @@ def _apply(run: _Run, expected: Mapping[QualifiedName, str | None], newest: str 
     from audit_toolkit.connection import connect
     from audit_toolkit.migrations import installed_captures, upgrade
 
-    upgrade(run.project, run.target(newest), dsn=None if run.dsn_is_project_s else run.dsn)
+    upgrade(run.project, run.target(newest), dsn=None if run.dsn_is_of_project else run.dsn)
     with connect(run.dsn, purpose="install") as connection:
         installed = installed_captures(connection, run.state.schema)
     hashes = {table: there.hash for table, there in installed.items()}
@@ -486,25 +504,26 @@ def _history_command(run: _Run, table: QualifiedName) -> str:
     return f"audit history {shlex.quote(short(table))}{elsewhere}"
 
 
-def _is_behind(connection: Connection, relations: Sequence[Relation], head: str | None) -> bool:
-    """Whether the database has not reached `head`, as far as Alembic's table tells us."""
+def _reached(connection: Connection, relations: Sequence[Relation]) -> set[str] | None:
+    """The revisions that the database is at; None when we may not know."""
     import psycopg
     from psycopg import sql
 
     query = sql.SQL("select version_num from {}.{}")
-    applied: set[str] = set()
+    reached: set[str] = set()
     try:
         for name in (r.name for r in relations if r.name.name == "alembic_version"):
             table = query.format(sql.Identifier(name.schema), sql.Identifier(name.name))
-            applied |= {row[0] for row in connection.execute(table)}
+            reached |= {row[0] for row in connection.execute(table)}
     except psycopg.Error:
-        return False
-    return head is not None and head not in applied
+        return None
+    return reached
 
 
 def _print_install_sql(
     wish: Wish,
     interval: Interval | None,
+    owner: str | None,
     schema: str | None,
     dsn: str | None,
     config: Path | None,
@@ -516,7 +535,7 @@ def _print_install_sql(
     state = State(schema=schema) if schema else State()
     with open_database(dsn, config) as connection:
         found = survey(connection, read_relations(connection), wish, state.schema)
-    settings = trail_settings(state.schema, wanted=interval, present=found.interval)
+    settings = trail_settings(state.schema, wanted=interval, present=found.interval, owner=owner)
     changes = plan_changes(wish, found, state)
     _print_sql(
         [*([plan_trail(settings)] if found.interval is None else []), *(c.plan() for c in changes)]

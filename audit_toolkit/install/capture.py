@@ -218,18 +218,8 @@ def former_statements(installed: Installed, target: Target, schema: str) -> tupl
     if capture_hash(target, schema) == installed.hash:
         return (*function.statements, *triggers.statements)
     _, *revoked, _ = function.statements
-    recorded = json.dumps(
-        {
-            "tool": "audit-toolkit",
-            "version": installed.toolkit,
-            "table": [installed.table.schema, installed.table.name],
-            "options": installed.options,
-            "hash": installed.hash,
-        },
-        ensure_ascii=False,
-    )
     comment = render_statements(
-        "triggers/comment", schema=schema, function=installed.function, comment=recorded
+        "triggers/comment", schema=schema, function=installed.function, comment=installed.comment
     )
     return (installed.definition.strip(), *revoked, *comment, *triggers.statements)
 
@@ -277,18 +267,15 @@ def _render_drops(table: QualifiedName, triggers: tuple[str, ...]) -> tuple[str,
 
 
 def _render_triggers(target: Target, schema: str) -> tuple[str, ...]:
-    on_leaves = ((leaf, target.leaf_triggers) for leaf in target.table.leaves)
-    return tuple(
-        statement
-        for table, triggers in ((target.table.name, target.triggers), *on_leaves)
-        for statement in render_statements(
-            "triggers/triggers",
-            schema=schema,
-            table=table,
-            function=target.function,
-            triggers=triggers,
+    values = {"schema": schema, "table": target.table.name, "function": target.function}
+    rendered = render_statements("triggers/triggers", **values, triggers=target.triggers)
+    if on_leaves := target.leaf_triggers:
+        names = {trigger.name for trigger in on_leaves}
+        unused = [t.name for t in (_TRUNCATE_ROWS, _TRUNCATE_FORBIDDEN) if t.name not in names]
+        rendered += render_statements(
+            "triggers/leaf_triggers", **values, triggers=on_leaves, unused=unused
         )
-    )
+    return tuple(rendered)
 
 
 def _render_function(target: Target, schema: str) -> tuple[str, ...]:

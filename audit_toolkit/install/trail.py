@@ -28,6 +28,7 @@ _FUNCTIONS = {
     "record_gap": "(regclass, text, text)",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
+    "row_known_since": "(text, text, text)",
     "require_reach": "(text, text, text, timestamptz)",
     "require_known": "(regclass, text)",
     "require_whole": "(regclass, text, text, boolean, timestamptz)",

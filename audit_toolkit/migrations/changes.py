@@ -59,6 +59,8 @@ class Change:
     target: Target
     schema: str
     former: Former | None = None
+    damaged: bool = False
+    """Whether the database has lost something of what captures it."""
 
     @property
     def table(self) -> QualifiedName:
@@ -74,7 +76,9 @@ class Change:
     def needed(self) -> bool:
         """Whether anything would differ afterwards."""
         former = self.former
-        return former is None or former.rule != self.target.rule or former.hash != self.hash
+        if former is None or self.damaged:
+            return True
+        return former.rule != self.target.rule or former.hash != self.hash
 
     @property
     def hash(self) -> str:
@@ -88,6 +92,10 @@ class Change:
         means = meaning(rule, self.schema)
         if self.former is None:
             return f"Starts the audit trail of {self.table}: {means}"
+        if self.former.rule == rule and self.damaged and self.former.hash == self.hash:
+            return (
+                f"Repairs what captures {self.table}, which the database has lost part of: {means}"
+            )
         if self.former.rule == rule:
             return f"Renews what captures {self.table}, with the options it had: {means}"
         before, after = (flags(each) or "no options" for each in (self.former.rule, rule))

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Installed, Table, read_installed, read_table, read_trail
+from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.install import check_rule, select_tables
+from audit_toolkit.install.drift import find_drift
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.record import State
 from audit_toolkit.migrations.wording import trail_name
@@ -40,6 +42,8 @@ class Survey:
     swept: tuple[Table, ...]
     """Tables that nobody named: they came with a whole schema."""
     installed: Mapping[QualifiedName, Installed]
+    drifted: frozenset[QualifiedName]
+    """Those whose capture is not what was installed, as `audit check` would find, too."""
     interval: Interval | None
     """Of the trail that is there; None without one."""
 
@@ -65,12 +69,24 @@ def survey(
             f"{trail_name(schema)} is there and is not an audit trail of this toolkit",
             hint="rename it, or choose another schema: --audit-schema NAME",
         )
+    tables = {relation: read_table(connection, relation) for relation in chosen}
+    objects = read_trail_objects(connection, schema)
     return Survey(
-        named=tuple(read_table(connection, relation) for relation in named),
-        swept=tuple(read_table(connection, r) for r in chosen if r not in named),
+        named=tuple(tables[relation] for relation in named),
+        swept=tuple(table for relation, table in tables.items() if relation not in named),
         installed=installed_captures(connection, schema),
+        drifted=frozenset(t.name for t in tables.values() if has_drifted(t, objects)),
         interval=Interval(trail["interval"]) if trail else None,
     )
+
+
+_MENDED = {"function_changed", "leaf_without_trigger", "trigger_changed", "trigger_missing"}
+"""Kinds of drift that installing the same again mends."""
+
+
+def has_drifted(table: Table, objects: TrailObjects) -> bool:
+    """Whether the database has lost something of what captures this table."""
+    return any(finding.kind in _MENDED for finding in find_drift(objects, {table.name: table}))
 
 
 def installed_captures(
@@ -80,8 +96,10 @@ def installed_captures(
     return {installed.table: installed for installed in read_installed(connection, schema)}
 
 
-def plan_changes(wish: Wish, found: Survey, state: State) -> list[Change]:
+def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = False) -> list[Change]:
     """A change for each table, needed or not, from what the project has, else the database.
+
+    With `applied`, the database has reached the head of the project: what it lacks it has lost.
 
     A table that was named gets the rule that was asked for, if one was. Otherwise, and when it came
     with its schema, it keeps the rule it has; or gets as much of the one asked for as it can take.
@@ -98,8 +116,14 @@ def plan_changes(wish: Wish, found: Survey, state: State) -> list[Change]:
         else:
             rule = former.rule if former else _fitting(wish.rule or TableRule(), table)
         target = check_rule(table, rule)
-        changes.append(Change(target=target, schema=state.schema, former=former))
+        damaged = former is not None and applied and _is_damaged(table.name, former, found)
+        changes.append(Change(target=target, schema=state.schema, former=former, damaged=damaged))
     return changes
+
+
+def _is_damaged(table: QualifiedName, former: Former, found: Survey) -> bool:
+    there = found.installed.get(table)
+    return there is None or there.hash != former.hash or table in found.drifted
 
 
 def former_capture(
@@ -114,18 +138,28 @@ def former_capture(
 
 
 def trail_settings(
-    schema: str, *, wanted: Interval | None, present: Interval | None
+    schema: str,
+    *,
+    wanted: Interval | None,
+    present: Interval | None,
+    owner: str | None = None,
 ) -> TrailSettings:
     """The settings of the trail: those that it has, as only its first run decides.
 
-    Raises `UsageError` when another interval is wanted than the trail has.
+    Raises `UsageError` when another interval is wanted than the trail has, or an owner for a trail that
+    is there.
     """
+    if owner and present:
+        raise UsageError(
+            f"the trail is there already, and --owner {owner} is for the run that creates it",
+            hint="leave --owner out; to give the trail away, use ALTER … OWNER TO",
+        )
     if wanted and present and wanted != present:
         raise UsageError(
             f"the trail has leaves of a {present}, and --interval {wanted} cannot change them",
             hint="leave --interval out: it is for the run that creates the trail",
         )
-    return TrailSettings(schema=schema, interval=wanted or present or Interval.MONTH)
+    return TrailSettings(schema=schema, interval=wanted or present or Interval.MONTH, owner=owner)
 
 
 def _refuse_unknown_columns(rule: TableRule, tables: Sequence[Table]) -> None:

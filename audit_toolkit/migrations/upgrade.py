@@ -39,7 +39,7 @@ def upgrade(project: Project, revision: str, *, dsn: str | None) -> None:
     except AuditError:
         raise
     except Exception as error:
-        raise _translated(error, f"then: {project.upgrade_command} {revision}") from error
+        raise _translated(error, f"{project.upgrade_command} {revision}") from error
 
 
 def _sqlalchemy_url(dsn: str) -> str:
@@ -48,36 +48,40 @@ def _sqlalchemy_url(dsn: str) -> str:
     return URL.create("postgresql+psycopg", query=parameters).render_as_string(hide_password=False)
 
 
-def _translated(error: Exception, later: str) -> AuditError:
+def _translated(error: Exception, again: str) -> AuditError:
     """The error that says what went wrong: in the database, on the way there, or in env.py."""
+    hint = f"when that is mended: {again}"
     for cause in _causes(error):
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
         if isinstance(state, str):
-            return _by_state(state, cause, later)
+            return _by_state(state, cause, again, hint)
         if isinstance(cause, OperationalError | ConnectionError | TimeoutError | socket.gaierror):
             orig = getattr(cause, "orig", cause)
-            return ConnectError(f"alembic cannot connect: {describe_failure(orig)}", hint=later)
+            return ConnectError(f"alembic cannot connect: {describe_failure(orig)}", hint=hint)
         if isinstance(cause, NoSuchModuleError):
             return ProjectError(
                 "env.py of the project has no address of the database",
-                hint=f"set sqlalchemy.url in alembic.ini, or take it from the environment; {later}",
+                hint=f"set sqlalchemy.url in alembic.ini, or the variable that env.py reads; {hint}",
             )
     if isinstance(error, CommandError):
-        return ProjectError(f"alembic: {error}", hint=later)
+        return ProjectError(f"alembic: {error}", hint=hint)
     return AuditError(
-        f"alembic upgrade failed: {type(error).__name__}: {first_line(error)}", hint=later
+        f"alembic upgrade failed: {type(error).__name__}: {first_line(error)}", hint=hint
     )
 
 
-def _by_state(state: str, error: Exception, later: str) -> AuditError:
+def _by_state(state: str, error: Exception, again: str, hint: str) -> AuditError:
     message = first_line(error)
     if state in ("55P03", "40P01"):
-        return BusyError(f"a lock was not to be had in time: {message}", hint=later)
+        return BusyError(
+            f"a lock was not to be had in time: {message}",
+            hint=f"a long transaction holds the table (see pg_stat_activity); later: {again}",
+        )
     if state in ("42501", "25006"):
-        return PermissionDeniedError(f"the server refused: {message}", hint=later)
+        return PermissionDeniedError(f"the server refused: {message}", hint=hint)
     if state.startswith(("08", "28", "3D", "57P")):
-        return ConnectError(f"alembic cannot connect: {message}", hint=later)
-    return AuditError(f"alembic upgrade failed: {message}", hint=later)
+        return ConnectError(f"alembic cannot connect: {message}", hint=hint)
+    return AuditError(f"alembic upgrade failed: {message}", hint=hint)
 
 
 def _causes(error: BaseException | None) -> Iterator[Exception]:

@@ -1,21 +1,38 @@
-"""Reading the trail: events, and the history of tables and rows."""
+"""Reading the trail: events, the history of tables and rows, how they were, and putting them back."""
 
+from audit_toolkit.trail.blame import Origin, blame
 from audit_toolkit.trail.events import Selection, select_events, subjects_of, table_of
 from audit_toolkit.trail.history import Filter, history, history_query, stream_events
 from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.subject import Subject, find_subject
+from audit_toolkit.trail.travel import (
+    Difference,
+    copy_table_at,
+    diff,
+    row_at,
+    stream_table_at,
+    table_at,
+)
 
 __all__ = [
     "Action",
+    "Difference",
     "Event",
     "Filter",
+    "Origin",
     "Selection",
     "Subject",
+    "blame",
+    "copy_table_at",
+    "diff",
     "find_subject",
     "history",
     "history_query",
+    "row_at",
     "select_events",
     "stream_events",
+    "stream_table_at",
     "subjects_of",
+    "table_at",
     "table_of",
 ]

@@ -73,6 +73,14 @@ class Event:
         return self.row_key if self.old_row_key is None else self.old_row_key
 
     @property
+    def actor(self) -> str:
+        """Who, as the application claimed it; the login role where it claimed nothing."""
+        claimed = self.context.get("actor") if isinstance(self.context, dict) else None
+        if not claimed:
+            return self.session_user_name
+        return claimed if isinstance(claimed, str) else exact.dumps(claimed)
+
+    @property
     def changed(self) -> dict[str, tuple[Json, Json]]:
         """The columns that this event changed, each with its old and new value.
 

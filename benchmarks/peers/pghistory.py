@@ -28,8 +28,8 @@ def _in_own_process(dsn: str, level: str) -> None:
 
 
 def _configure(dsn: str) -> None:
-    import django
-    from django.conf import settings
+    import django  # type: ignore[import-untyped]
+    from django.conf import settings  # type: ignore[import-untyped]
 
     address = urlsplit(dsn)
     settings.configure(
@@ -52,9 +52,9 @@ def _configure(dsn: str) -> None:
 def _install(level: str) -> None:
     import pghistory
     import pgtrigger
-    from django.apps import apps
-    from django.core.management import call_command
-    from django.db import connection, models
+    from django.apps import apps  # type: ignore[import-untyped]
+    from django.core.management import call_command  # type: ignore[import-untyped]
+    from django.db import connection, models  # type: ignore[import-untyped]
 
     how = pgtrigger.Statement if level == "statement" else pgtrigger.Row
 
@@ -65,7 +65,7 @@ def _install(level: str) -> None:
         app_label="pghistory",
         model_name="OrderEvent",
     )
-    class Order(models.Model):  # the columns of benchmarks.shapes.ORDERS
+    class Order(models.Model):  # type: ignore[misc]  # the columns of benchmarks.shapes.ORDERS
         customer_id = models.BigIntegerField(null=True)
         status = models.TextField(null=True)
         total = models.DecimalField(null=True, max_digits=20, decimal_places=2)

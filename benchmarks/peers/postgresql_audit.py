@@ -24,8 +24,8 @@ def install_statement(dsn: str) -> None:
 
 
 def _install(dsn: str, *, by_statement: bool) -> None:
-    from postgresql_audit import VersioningManager
-    from postgresql_audit.base import assign_actor
+    from postgresql_audit import VersioningManager  # type: ignore[import-untyped]
+    from postgresql_audit.base import assign_actor  # type: ignore[import-untyped]
 
     base = orm.declarative_base()
     manager = VersioningManager(use_statement_level_triggers=by_statement)

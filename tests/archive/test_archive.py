@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from audit_toolkit.archive import (
     read_manifests,
     restore_leaf,
 )
-from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 from audit_toolkit.partitions import Outcome, Policy, Run, Stage, plan_attach
 from audit_toolkit.plan import apply
 from tests.archive.conftest import archive, detached, unarchived
@@ -75,8 +76,8 @@ def test_the_layout_is_hive_s_and_the_files_stand_alone(rotating: Rotating, loca
     manifest = archive(rotating, local, entry)
     relations = {file.path.split("/")[0] for file in manifest.files}
     assert relations == {
-        "relation=Wei%22rd.%C3%9F.ord%2Fers%3D%250",
-        "relation=Wei%22rd.%C3%9F.ord%2Fers%3D%251",
+        "relation=Wei%22rd.ß.ord%2Fers%3D%250",
+        "relation=Wei%22rd.ß.ord%2Fers%3D%251",
         "relation=public.ord%2Fers%3D%250",
         "relation=public.ord%2Fers%3D%251",
     }
@@ -337,3 +338,18 @@ def test_killed_before_the_record_the_next_run_archives_again(
     archive(rotating, local, entry)
     assert len(newest(read_manifests(local))) == 1
     assert [outcome.result.value for outcome in drop(rotating)] == ["done"]
+
+
+def test_what_is_not_installed_is_named(
+    rotating: Rotating, local: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = detached(rotating)[0]
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(MissingExtraError, match="no driver for gs://") as missing:
+        Store.open("gs://bucket/place")
+    assert "gcsfs" in (missing.value.hint or "")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match="needs pyarrow") as missing:
+        archive(rotating, local, entry)
+    assert missing.value.hint == "pip install 'audit-toolkit[archive]'"
+    assert entry in unarchived(rotating)

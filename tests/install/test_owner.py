@@ -10,6 +10,7 @@ import pytest
 from audit_toolkit.config import TrailSettings, Truncate
 from audit_toolkit.install import plan_trail
 from audit_toolkit.plan import apply
+from tests.plugins.command import Audit
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail
 
@@ -108,3 +109,34 @@ def test_a_reader_reads_through_the_parent_alone(house: House) -> None:
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             house.reader.execute(statement.encode())
+
+
+def test_the_command_line_makes_the_house(house: House, audit: Audit) -> None:
+    house.trail.execute("drop schema audit cascade")
+    printed = audit(
+        "install",
+        "--table",
+        "shop.orders",
+        "--owner",
+        "own_audit",
+        "--sql",
+        "--dsn",
+        house.trail.database.dsn,
+    )
+    assert printed.exit_code == 0, printed.stderr
+    # psycopg runs a script as psql does, as long as it has no parameters.
+    house.migrator.execute(printed.stdout.encode())
+    assert house.trail.execute(OWNERS) == [("own_audit",)]
+    house.app.execute("insert into shop.orders values (1, 'new')")
+    assert house.trail.story() == [("I", "1")]
+    again = audit(
+        "install",
+        "--table",
+        "shop.orders",
+        "--owner",
+        "x",
+        "--sql",
+        "--dsn",
+        house.trail.database.dsn,
+    )
+    assert (again.exit_code, "is there already" in again.stderr) == (2, True)

@@ -47,9 +47,9 @@ def catalogue(database: Database) -> list[tuple[object, ...]]:
     return list(database.execute(CATALOGUE))
 
 
-def story(shop: Shop) -> list[tuple[object, ...]]:
+def story(database: Database) -> list[tuple[object, ...]]:
     query = "select action, row_key from audit.logged_actions order by event_id"
-    return list(shop.database.execute(query))
+    return list(database.execute(query))
 
 
 def change_rows(shop: Shop) -> None:
@@ -88,18 +88,18 @@ def test_a_project_of_each_template(template: str, make_shop: MakeShop) -> None:
     shop.alembic("upgrade", "head")
 
     change_rows(shop)
-    assert story(shop) == EVENTS
+    assert story(shop.database) == EVENTS
 
     before = catalogue(shop.database)
     kept = shop.alembic("downgrade", "000000000003")
     assert "the trail is in use or has events, and was kept" in kept.err
     shop.database.execute("update orders set status = 'sent' where id = 1")
-    assert story(shop) == EVENTS
+    assert story(shop.database) == EVENTS
 
     shop.alembic("upgrade", "head")
     assert catalogue(shop.database) == before
     shop.database.execute("update orders set status = 'lost' where id = 1")
-    assert story(shop) == [*EVENTS, ("U", "1")]
+    assert story(shop.database) == [*EVENTS, ("U", "1")]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -201,6 +201,35 @@ def upgrade():
 def downgrade():
     pass
 """
+
+
+PARTS = "create table parts (id int, at date, primary key (id, at)) partition by range (at)"
+
+
+def part(year: int) -> str:
+    bounds = f"('{year}-01-01') to ('{year + 1}-01-01')"
+    return f"create table parts_{year} partition of parts for values from {bounds}"
+
+
+def test_databases_of_a_project_may_have_different_leaves(
+    shop: Shop, make_database: MakeDatabase, shop_template: str
+) -> None:
+    other = make_database(template=shop_template)
+    shop.database.execute(f"{PARTS}; {part(2025)}")
+    shop.audit("install", "--table", "parts")
+    other.execute(f"{PARTS}; {part(2026)}")
+    script = shop.upgrade("000000000003:head", sql=True).out
+    assert other.psql(script).returncode == 0
+    other.execute("insert into parts values (1, '2026-05-05'); truncate parts_2026")
+    assert story(other) == [("I", '[1, "2026-05-05"]'), ("D", '[1, "2026-05-05"]')]
+
+    shop.upgrade()
+    shop.database.execute(part(2027))
+    again = shop.audit("install", "--table", "parts")
+    assert "Repairs what captures public.parts" in again.err
+    shop.upgrade()
+    shop.database.execute("insert into parts values (1, '2027-05-05'); truncate parts_2027")
+    assert len(story(shop.database)) == 2
 
 
 @pytest.mark.parametrize(("setting", "meanwhile"), [("0", "3s"), ("7s", "7s")])

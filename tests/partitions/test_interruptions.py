@@ -60,7 +60,7 @@ def test_killed_between_two_steps(
         assert write_and_finish(rotating, now) == expected
         assert rotating.findings() == {}
     assert boundary >= 9
-    print(f"\n{scenario.__name__}: killed at each of {boundary} boundaries")  # noqa: T201
+    print(f"\n{scenario.__name__}: killed at each of {boundary} boundaries")
 
 
 def write_and_finish(rotating: Rotating, now: datetime) -> dict[str, tuple[str, int]]:

@@ -144,7 +144,7 @@ def test_months_of_rotation_under_load(orders: Rotating) -> None:
     failed = [outcome.message for outcome in results if outcome.result == "failed"]
     created = sum(outcome.stage == "create" for outcome in results)
     detached = sum(outcome.stage == "detach" for outcome in results)
-    print(  # noqa: T201
+    print(
         f"\n{MONTHS} months, {WRITERS} writers, {READERS} readers: {load.writes} writes,"
         f" {len(load.failures)} failed, the longest took {load.longest * 1000:.0f} ms;"
         f" {load.reads} reads; {created} creations, {detached} detaches, {len(failed)} tries failed;"
@@ -174,7 +174,7 @@ def test_a_tail_in_use_is_relabelled_under_load(orders: Rotating) -> None:
         written = load.writes
         while load.writes < written + 50:
             time.sleep(0.01)
-    print(  # noqa: T201
+    print(
         f"\nrelabelled under {WRITERS} writers: {load.writes} writes, {len(load.failures)} failed,"
         f" the longest took {load.longest * 1000:.0f} ms"
     )

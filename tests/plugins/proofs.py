@@ -19,7 +19,7 @@ ShowFigures = Callable[[str], None]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options above."""
     group = parser.getgroup("proofs")
-    group.addoption("--replay-examples", type=int, default=150)
+    group.addoption("--replay-examples", type=int, default=500)
     group.addoption("--crash-kills", type=int, default=5)
     group.addoption("--hostile-names", type=int, default=250)
 

@@ -123,7 +123,10 @@ class Session(RuleBasedStateMachine):
         fill(checker, copy, self.table, self.replays["t"].rows)
         for table in (self.table, copy):
             checker.execute(query.replace("{table}", table))
+        # Names as in triggers, where no schema of ours is on the search_path.
+        checker.execute("set search_path = pg_catalog, pg_temp")
         self.replays["t"].rows = images_of(checker, copy, computed=COMPUTED)
+        checker.execute("set search_path = public")
         checker.execute(f"drop table {copy}")
         self.changed = True
 

@@ -65,7 +65,7 @@ class Ledger:
 
 def write(dsn: str, ledger: Ledger, seed: int) -> None:
     """Write until it is over; reconnect whenever the server has gone."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     while not ledger.over:
         with (
             suppress(psycopg.OperationalError),

@@ -87,7 +87,7 @@ def hostile_name(chance: random.Random) -> str:
 
 def hostile_tables(count: int, seed: int) -> list[Hostile]:
     """Tables in as many schemas as there are batches; a third of them differ in their last character only."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     found: dict[QualifiedName, Hostile] = {}
     while len(found) < count:
         schema = "s" + hostile_name(chance).encode()[:62].decode(errors="ignore")

@@ -128,7 +128,7 @@ def test_an_empty_text_is_a_key() -> None:
 @pytest.mark.parametrize("seed", range(50))
 def test_any_shuffle_of_a_transaction_is_put_right(seed: int) -> None:
     """Values may come back, so that there are several right orders: each has to chain."""
-    rng = random.Random(seed)  # noqa: S311 - not a secret
+    rng = random.Random(seed)
     values = [0]
     while len(values) < 12:
         values.append(rng.choice([v for v in range(6) if v != values[-1]]))
@@ -145,7 +145,7 @@ def test_any_shuffle_of_a_transaction_is_put_right(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_an_order_that_is_right_already_stays(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - not a secret
+    rng = random.Random(seed)
     values = dict.fromkeys("abc", 0)
     events = []
     for number in range(40):

@@ -64,7 +64,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "8c9e61f6ac42712d46c1f76200ae3f8b5ea4093243decca69729ba15de27e2a7"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "89450f74e49d446e0c02cc9a52d1ae757359a4ceac7390cd12260f7625bb7aed"}';
 
 
 -- Its triggers on public.visits.
@@ -82,11 +82,24 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.visits enable always trigger "00_audit_truncate";
 
-create or replace trigger "00_audit_truncate_rows"
-    before truncate on public.visits_2026
-    for each statement
-    execute function audit.capture_public__visits();
-
-alter table public.visits_2026 enable always trigger "00_audit_truncate_rows";
+do $leaves$
+declare
+    leaf regclass;
+begin
+    for leaf in
+        select tree.relid
+        from pg_catalog.pg_partition_tree('public.visits') as tree
+        join pg_catalog.pg_class as c on c.oid = tree.relid
+        where tree.isleaf and c.relkind = 'r'
+    loop
+        execute format('drop trigger if exists %I on %s', '00_audit_truncate', leaf);
+        execute format(
+            'create or replace trigger %I before truncate on %s'
+            ' for each statement execute function %I.%I()',
+            '00_audit_truncate_rows', leaf, 'audit', 'capture_public__visits');
+        execute format('alter table %s enable always trigger %I', leaf, '00_audit_truncate_rows');
+    end loop;
+end
+$leaves$;
 
 commit;

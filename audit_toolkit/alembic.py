@@ -1,0 +1,11 @@
+"""For env.py: `import audit_toolkit.alembic` makes autogenerate see what is to be audited.
+
+It registers a comparator, and `op.audit_table`, `op.unaudit_table`, `op.create_audit_trail` and
+`op.drop_audit_trail`, with every Alembic that this package supports; env.py needs no more than the import.
+"""
+
+from __future__ import annotations
+
+from audit_toolkit.migrations import autogenerate
+
+autogenerate.register()

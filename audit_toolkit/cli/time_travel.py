@@ -1,0 +1,213 @@
+"""`audit row-at`, `table-at`, `diff` and `blame`: how rows were, and since when they are what they are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audit_toolkit.cli import moments
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import psycopg
+
+    from audit_toolkit.trail import Difference
+    from audit_toolkit.trail.model import Row
+
+
+class RowFormat(StrEnum):
+    """How rows are printed."""
+
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+Table = Annotated[str, typer.Argument(metavar="TABLE", help="The audited table.")]
+Key = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="KEY",
+        help="The primary key: a value for each column, or one JSON array; behind -- if it begins "
+        "with a dash.",
+    ),
+]
+At = Annotated[str, typer.Option("--at", metavar="TIME", help=f"The moment: {moments.HELP}.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("row-at")(row_at)
+    app.command("table-at")(table_at)
+    app.command()(diff)
+    app.command()(blame)
+
+
+def row_at(
+    table: Table,
+    key: Key,
+    at: At,
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Show a row as it was at a moment, in the columns that the table has now."""
+    from audit_toolkit import trail
+    from audit_toolkit.trail import exact
+
+    moment = moments.parse_moment(at, "--at")
+    with _opened(dsn, config) as connection:
+        row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
+        columns = trail.find_subject(connection, table, schema=audit_schema).columns
+    if output is Format.JSON:
+        print(exact.dumps({"row": row}, ascii_only=True))
+    elif row is None:
+        print(f"note: there was no such row at {moment.isoformat()}", file=sys.stderr)
+    else:
+        _print_row({column: row[column] for column in columns} if columns else row)
+
+
+def table_at(
+    table: Table,
+    at: At,
+    output: Annotated[RowFormat, typer.Option("--format", help="How to print.")] = RowFormat.CSV,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
+    from audit_toolkit.trail import copy_table_at, find_subject, stream_table_at
+
+    moment = moments.parse_moment(at, "--at")
+    with _opened(dsn, config) as connection:
+        subject = find_subject(connection, table, schema=audit_schema)
+        if output is RowFormat.CSV:
+            for part in copy_table_at(connection, subject, moment):
+                sys.stdout.write(part.decode())
+            return
+        with closing(stream_table_at(connection, subject, moment)) as images:
+            _print_json("rows", images, lines=output is RowFormat.JSONL)
+
+
+def diff(
+    table: Table,
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help=f"From: {moments.HELP}.")],
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="Up to then.")] = "now",
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Show the rows of a table that were others at the end of a time than at its beginning.
+
+    What changed and changed back is no difference; `audit history` shows it.
+    """
+    from audit_toolkit import trail
+    from audit_toolkit.trail import exact
+
+    begin, end = moments.parse_moment(since, "--from"), moments.parse_moment(until, "--to")
+    with (
+        _opened(dsn, config) as connection,
+        closing(trail.diff(connection, table, begin, end, schema=audit_schema)) as differences,
+    ):
+        if output is Format.JSON:
+            _print_json("rows", (exact.dumps(d.as_dict()) for d in differences), lines=False)
+        else:
+            _print_differences(differences)
+
+
+def blame(
+    table: Table,
+    key: Key,
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Show for each column of a row its present value, and who gave it that and when."""
+    from audit_toolkit import trail
+    from audit_toolkit.trail import exact
+
+    with _opened(dsn, config) as connection:
+        origins = trail.blame(connection, table, tuple(key), schema=audit_schema)
+    if output is Format.JSON:
+        print(exact.dumps({"columns": [o.as_dict() for o in origins]}, ascii_only=True))
+        return
+    from audit_toolkit.cli.output import show_value, visible
+
+    width = max((len(visible(o.column)) for o in origins), default=0)
+    for origin in origins:
+        said = "not known" if origin.event is None else _said(origin.event)
+        print(f"{visible(origin.column):<{width}}  {show_value(origin.value)}  ({said})")
+
+
+def _said(event: Any) -> str:
+    from audit_toolkit.cli.output import visible
+
+    when = f"{event.action_tstamp:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{visible(event.actor)}, {when}, event {event.event_id}"
+
+
+@contextmanager
+def _opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
+    """The database, whose warnings (gaps in capture) go to stderr."""
+    from audit_toolkit.cli.database import open_database
+
+    with open_database(dsn, config) as connection:
+        connection.add_notice_handler(_note)
+        yield connection
+
+
+def _note(diagnostic: psycopg.errors.Diagnostic) -> None:
+    if diagnostic.severity_nonlocalized == "WARNING":
+        message = (diagnostic.message_primary or "").removeprefix("audit: ")
+        print(f"warning: {message}", file=sys.stderr)
+        if diagnostic.message_hint:
+            print(f"hint: {diagnostic.message_hint}", file=sys.stderr)
+
+
+def _print_json(name: str, texts: Iterable[str], *, lines: bool) -> None:
+    from audit_toolkit.cli.output import visible
+
+    number = 0
+    if not lines:
+        sys.stdout.write(f'{{"{name}": [')
+    for number, text in enumerate(texts, 1):
+        sys.stdout.write("" if lines else ",\n" if number > 1 else "\n")
+        sys.stdout.write(visible(text) + ("\n" if lines else ""))
+    if not lines:
+        sys.stdout.write("\n]}\n" if number else "]}\n")
+
+
+def _print_row(row: Row) -> None:
+    from audit_toolkit.cli.output import show_value, visible
+
+    width = max((len(visible(column)) for column in row), default=0)
+    for column, value in row.items():
+        print(f"{visible(column):<{width}}  {show_value(value)}")
+
+
+def _print_differences(differences: Iterator[Difference]) -> None:
+    from audit_toolkit.cli.output import show_value, visible
+
+    number = 0
+    for number, difference in enumerate(differences, 1):
+        kind = difference.as_dict()["kind"]
+        print(f"{visible(difference.key)} {kind}")
+        for column, (before, after) in difference.changed.items():
+            values = {
+                "inserted": show_value(after),
+                "deleted": show_value(before),
+                "changed": f"{show_value(before)} → {show_value(after)}",
+            }
+            print(f"  {visible(column)}: {values[str(kind)]}")
+    if not number:
+        print("note: no row is another than it was", file=sys.stderr)

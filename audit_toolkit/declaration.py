@@ -1,0 +1,190 @@
+"""Declarations: `Audit(…)` on a model, `[tool.audit_toolkit]` of pyproject.toml, or audit.toml.
+
+An option has the name that `audit install` gives it, everywhere: `--capture-query` is `capture_query`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+
+from audit_toolkit.config import Interval, Mask, TableRule
+from audit_toolkit.errors import RuleError, UsageError
+from audit_toolkit.names import NamePattern, check_schema_name
+
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class Options(TypedDict, total=False):
+    """The rule of a table as it is written down; `TableRule` says what each option means."""
+
+    capture: Literal["row", "statement"]
+    exclude: list[str] | tuple[str, ...]
+    only: list[str] | tuple[str, ...]
+    mask: dict[str, str] | list[str] | tuple[str, ...]
+    store: Literal["rows", "changes"]
+    when: str
+    truncate: Literal["event", "rows", "forbid"]
+    on_oversize: Literal["fail", "mark"]
+    require_context: str
+    capture_query: bool
+    force_capture_query: bool
+    log_unchanged: bool
+
+
+def Audit(**options: Unpack[Options]) -> TableRule:  # noqa: N802 - it reads like the rule that it makes
+    """The rule of a table, for `Table(..., info={"audit": Audit()})` or `__table_args__`.
+
+    `mask` is a dict of columns and methods, or a list of `"column"` and `"column=method"`.
+    Raises `RuleError` for an unknown option (with the nearest name), a wrong value or a contradiction.
+    """
+    return read_rule(options, where="Audit")
+
+
+class Style(StrEnum):
+    """What autogenerate writes into a revision."""
+
+    SQL = "sql"
+    """The SQL itself, frozen: nothing of this package is needed to run it."""
+    DIRECTIVES = "directives"
+    """`op.audit_table("orders", …)`, which this package carries out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declarations:
+    """What a file declares."""
+
+    source: str
+    """The name of the file."""
+    audit_schema: str = "audit"
+    interval: Interval | None = None
+    autogenerate: Style = Style.SQL
+    tables: Mapping[str, TableRule] = field(default_factory=dict)
+    """By the names that somebody typed: `orders`, `sales.orders`."""
+
+
+def find_declarations(directory: Path | None = None) -> Declarations | None:
+    """What audit.toml or pyproject.toml of a directory (the working directory) declares, if any does.
+
+    Raises `UsageError` when both do, or a file cannot be read, and `RuleError` for what it says.
+    """
+    place = directory or Path()
+    own = _load(place / "audit.toml")
+    shared = (_load(place / "pyproject.toml") or {}).get("tool", {}).get("audit_toolkit")
+    if own is not None and shared is not None:
+        raise UsageError(
+            "both audit.toml and [tool.audit_toolkit] of pyproject.toml declare what is audited",
+            hint="keep one of them",
+        )
+    if own is not None:
+        return read_declarations(own, source="audit.toml")
+    if shared is not None:
+        return read_declarations(shared, source="pyproject.toml")
+    return None
+
+
+def read_declarations(values: Mapping[str, Any], *, source: str) -> Declarations:
+    """The content of a file as declarations; raises `RuleError` for what it cannot be."""
+    known = ("audit_schema", "interval", "autogenerate", "tables")
+    _refuse_unknown(values, known, where=source)
+    tables = values.get("tables", {})
+    if not isinstance(tables, dict):
+        raise RuleError(
+            f"{source}: tables is not a table of tables", hint="write [tables.NAME] for each"
+        )
+    for name in tables:
+        NamePattern.parse(name)
+    return Declarations(
+        source=source,
+        audit_schema=check_schema_name(_text(values.get("audit_schema", "audit"), source)),
+        interval=_word(Interval, values["interval"], f"{source}: interval")
+        if "interval" in values
+        else None,
+        autogenerate=_word(Style, values.get("autogenerate", "sql"), f"{source}: autogenerate"),
+        tables={
+            name: read_rule(options, where=f"{source}: tables.{name}")
+            for name, options in tables.items()
+        },
+    )
+
+
+def read_rule(options: object, *, where: str) -> TableRule:
+    """A rule from its options; `where` they stand goes into the message of a `RuleError`."""
+    if isinstance(options, TableRule):
+        return options
+    if not isinstance(options, Mapping):
+        raise RuleError(
+            f"{where}: {options!r} is not a rule", hint='write options, as in exclude = ["note"]'
+        )
+    names = Options.__annotations__
+    _refuse_unknown(options, names, where=where)
+    try:
+        return TableRule.from_dict(
+            {name: _value(name, value, f"{where}: {name}") for name, value in options.items()}
+        )
+    except RuleError as error:
+        # The error may say where by itself.
+        said = error.message if error.message.startswith(where) else f"{where}: {error.message}"
+        raise RuleError(said, hint=error.hint) from error
+    except ValueError as error:
+        raise RuleError(f"{where}: {error}", hint="see: audit install --help") from error
+
+
+_LISTS = ("exclude", "only")
+_FLAGS = ("capture_query", "force_capture_query", "log_unchanged")
+
+
+def _value(name: str, value: object, where: str) -> Any:
+    if name in _LISTS:
+        return _texts(value, where)
+    if name == "mask":
+        if isinstance(value, Mapping):
+            return value
+        return {mask.column: mask.method for mask in map(Mask.parse, _texts(value, where))}
+    if name in _FLAGS:
+        if not isinstance(value, bool):
+            raise RuleError(f"{where} is {value!r}", hint="write true or false")
+        return value
+    return _text(value, where)
+
+
+def _texts(value: object, where: str) -> list[str]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise RuleError(f"{where} is {value!r}, not a list of columns", hint='write ["column"]')
+    return list(value)
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise RuleError(f"{where} is {value!r}, not a text", hint='write "text"')
+    return value
+
+
+def _word(words: type[Word], value: object, where: str) -> Word:
+    if value not in {word.value for word in words}:
+        raise RuleError(f"{where} cannot be {value!r}", hint="choose one of " + ", ".join(words))
+    return words(value)
+
+
+def _refuse_unknown(values: Iterable[str], known: Iterable[str], *, where: str) -> None:
+    names = list(known)
+    for name in values:
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else "there are " + ", ".join(names)
+            raise RuleError(f"{where}: there is no option {name!r}", hint=hint)
+
+
+def _load(file: Path) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file.name} cannot be read: {error}", hint="repair the file") from error

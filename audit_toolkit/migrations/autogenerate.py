@@ -1,0 +1,305 @@
+"""Autogenerate: what is declared held against the catalogues, and the difference into the revision.
+
+It only reads. What the same revision does to a table is taken into account: capture comes off before a
+table is dropped, and goes on, for the table as it will be, after all else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from alembic.autogenerate import comparators
+from alembic.operations import ops
+from alembic.util import CommandError
+
+from audit_toolkit.catalog import Installed, Relation, Table, read_relations, read_table, read_trail
+from audit_toolkit.catalog.trail import read_trail_objects
+from audit_toolkit.config import Interval, TableRule
+from audit_toolkit.declaration import Declarations, Style, find_declarations, read_rule
+from audit_toolkit.errors import AuditError, RuleError, UnknownTableError, UnsupportedTableError
+from audit_toolkit.install import check_rule
+from audit_toolkit.install.selection import why_unsupported
+from audit_toolkit.migrations.changes import (
+    Change,
+    Former,
+    capture_revision,
+    release_revision,
+    trail_revision,
+)
+from audit_toolkit.migrations.models import changed_table, new_table
+from audit_toolkit.migrations.operations import (
+    AuditTable,
+    CreateTrail,
+    RunSql,
+    UnauditTable,
+    together,
+)
+from audit_toolkit.migrations.reader import reader
+from audit_toolkit.migrations.survey import has_drifted, installed_captures, trail_settings
+from audit_toolkit.names import NamePattern, QualifiedName
+
+if TYPE_CHECKING:
+    import psycopg
+    import sqlalchemy as sa
+    from alembic.autogenerate.api import AutogenContext
+
+INFO_KEY = "audit"
+"""Where the rule of a table is in `Table.info`."""
+
+_log = logging.getLogger("alembic.autogenerate.audit")
+
+
+def register() -> None:
+    """Have every autogenerate of this process compare capture, too; once, when env.py imports us."""
+    try:
+        from alembic.util import DispatchPriority
+    except ImportError:
+        # Before Alembic 1.18 comparators run in the order of their registration, and its own were first.
+        comparators.dispatch_for("schema")(compare)
+    else:
+        comparators.dispatch_for("schema", priority=DispatchPriority.LAST)(compare)
+
+
+def compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]) -> None:
+    """Add to `upgrade_ops` what brings capture to what is declared; nothing where nothing is.
+
+    Raises `CommandError`, which the `alembic` command prints, where a declaration cannot be followed.
+    """
+    if context.dialect.name != "postgresql" or context.connection is None:
+        return
+    with _reported():
+        file = find_declarations()
+        schema = file.audit_schema if file else "audit"
+        _leave_trail_alone(context, upgrade_ops, schema)
+        comparison = _Comparison(context, upgrade_ops, schemas, file, schema)
+        if comparison.declares:
+            comparison.write()
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except AuditError as error:
+        raise CommandError(f"audit: {error.message}; {error.hint or ''}".rstrip("; ")) from error
+
+
+def _leave_trail_alone(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schema: str) -> None:
+    """With include_schemas=True Alembic sees the tables of the trail, which are in no metadata."""
+    known = {(table.schema, table.name) for table in context.sorted_tables}
+    upgrade_ops.ops[:] = [
+        operation
+        for operation in upgrade_ops.ops
+        if not (
+            isinstance(operation, ops.DropTableOp | ops.ModifyTableOps)
+            and operation.schema == schema
+            and (operation.schema, operation.table_name) not in known
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fates:
+    """What the revision does to tables, apart from us."""
+
+    created: frozenset[QualifiedName]
+    dropped: frozenset[QualifiedName]
+    changed: Mapping[QualifiedName, Sequence[ops.MigrateOperation]]
+
+    @classmethod
+    def of(cls, upgrade_ops: ops.UpgradeOps, default_schema: str) -> _Fates:
+        created, dropped = set(), set()
+        changed: dict[QualifiedName, list[ops.MigrateOperation]] = {}
+        for operation in upgrade_ops.ops:
+            match operation:
+                case ops.CreateTableOp():
+                    created.add(_name(operation.schema, operation.table_name, default_schema))
+                case ops.DropTableOp():
+                    dropped.add(_name(operation.schema, operation.table_name, default_schema))
+                case ops.ModifyTableOps():
+                    name = _name(operation.schema, operation.table_name, default_schema)
+                    changed.setdefault(name, []).extend(operation.ops)
+        return cls(created=frozenset(created), dropped=frozenset(dropped), changed=changed)
+
+
+def _name(schema: str | None, table: str, default_schema: str) -> QualifiedName:
+    return QualifiedName(schema or default_schema, table)
+
+
+class _Comparison:
+    """One run of autogenerate over one database."""
+
+    def __init__(
+        self,
+        context: AutogenContext,
+        upgrade_ops: ops.UpgradeOps,
+        schemas: set[str | None],
+        file: Declarations | None,
+        schema: str,
+    ) -> None:
+        assert context.connection is not None
+        self.context, self.upgrade_ops, self.file, self.schema = context, upgrade_ops, file, schema
+        self.dialect = context.dialect
+        self.default_schema = self.dialect.default_schema_name or "public"
+        self.compared = {each or self.default_schema for each in schemas}
+        self.reader: psycopg.Connection[Any] = reader(context.connection)
+        self.models: dict[QualifiedName, sa.Table] = {
+            _name(table.schema, table.name, self.default_schema): table
+            for table in context.sorted_tables
+        }
+        self.fates = _Fates.of(upgrade_ops, self.default_schema)
+
+    @cached_property
+    def declares(self) -> bool:
+        """Whether the project declares at all: capture that only `audit install` knows stays."""
+        in_models = any(INFO_KEY in model.info for model in self.models.values())
+        return in_models or self.file is not None
+
+    @cached_property
+    def relations(self) -> dict[QualifiedName, Relation]:
+        return {relation.name: relation for relation in read_relations(self.reader)}
+
+    @cached_property
+    def installed(self) -> Mapping[QualifiedName, Installed]:
+        return installed_captures(self.reader, self.schema)
+
+    @cached_property
+    def rules(self) -> dict[QualifiedName, TableRule]:
+        """The rule of each declared table."""
+        rules = {
+            name: read_rule(model.info[INFO_KEY], where=f"info of {name}")
+            for name, model in self.models.items()
+            if INFO_KEY in model.info
+        }
+        for typed, rule in (self.file.tables if self.file else {}).items():
+            name = self._declared_name(typed)
+            if rules.setdefault(name, rule) != rule:
+                raise RuleError(
+                    f"{name} is declared with one rule on its model, and another in {self._source}",
+                    hint="keep one of them",
+                )
+        return rules
+
+    @property
+    def _source(self) -> str:
+        return self.file.source if self.file else "the models"
+
+    def _declared_name(self, typed: str) -> QualifiedName:
+        pattern = NamePattern.parse(typed)
+        name = _name(pattern.schema, pattern.name, self.default_schema)
+        if name in self.fates.dropped or not (name in self.relations or name in self.fates.created):
+            raise UnknownTableError(
+                f"{self._source} declares {name}, and there is no such table",
+                hint="correct its name, write its schema (schema.table), or take it out",
+            )
+        return name
+
+    def write(self) -> None:
+        """Add the operations."""
+        releases = dict(self._releases())
+        changes = [change for change in self._changes() if change.needed]
+        if not (releases or changes):
+            return
+        for name in releases:
+            _log.info("Detected the end of audit of %s", name)
+        for change in changes:
+            _log.info("Detected audit of %s: %s", change.table, change.words)
+        style = self.file.autogenerate if self.file else Style.SQL
+        add = self._add_sql if style is Style.SQL else self._add_directives
+        add(releases, changes, self._missing_interval() if changes else None)
+
+    def _releases(self) -> Iterator[tuple[QualifiedName, Former]]:
+        for name, there in self.installed.items():
+            wanted = name in self.rules and name not in self.fates.dropped
+            if not wanted and name in self.relations and name.schema in self.compared:
+                yield name, Former.of_database(there, self._present(name), self.schema)
+
+    def _changes(self) -> Iterator[Change]:
+        objects = read_trail_objects(self.reader, self.schema)
+        for name, rule in self.rules.items():
+            there = self.installed.get(name) if name in self.relations else None
+            present = self._present(name) if there else None
+            yield Change(
+                target=check_rule(self._future(name), rule),
+                schema=self.schema,
+                former=Former.of_database(there, present, self.schema)
+                if there and present
+                else None,
+                damaged=present is not None and has_drifted(present, objects),
+            )
+
+    def _present(self, name: QualifiedName) -> Table:
+        return read_table(self.reader, self.relations[name])
+
+    def _future(self, name: QualifiedName) -> Table:
+        model = self.models.get(name)
+        if name in self.fates.created and model is not None:
+            return new_table(model, name, self.dialect, self.reader)
+        if name not in self.relations:
+            raise UnknownTableError(
+                f"{name} is declared on a model, and there is no such table",
+                hint="let autogenerate compare it: include_object or include_schemas leave it out",
+            )
+        if reason := why_unsupported(self.relations[name], trail_schema=self.schema):
+            raise UnsupportedTableError(f"{name} cannot be audited: {reason[0]}", hint=reason[1])
+        changes = self.fates.changed.get(name)
+        if changes and model is not None:
+            return changed_table(self._present(name), model, changes, self.dialect, self.reader)
+        return self._present(name)
+
+    def _missing_interval(self) -> Interval | None:
+        """How long a leaf of the trail will be that is still to be made; None for one that is there."""
+        trail = read_trail(self.reader, self.schema)
+        if trail == {}:
+            raise UnsupportedTableError(
+                f"{self.schema}.logged_actions is there and is not an audit trail of this toolkit",
+                hint=f"choose another schema: audit_schema in {self._source}",
+            )
+        wanted = self.file.interval if self.file else None
+        present = Interval(trail["interval"]) if trail else None
+        settings = trail_settings(self.schema, wanted=wanted, present=present)
+        return settings.interval if present is None else None
+
+    def _add_sql(
+        self,
+        releases: Mapping[QualifiedName, Former],
+        changes: Sequence[Change],
+        interval: Interval | None,
+    ) -> None:
+        before = [release_revision(releases, self.schema)] if releases else []
+        after = [capture_revision(changes, self.schema)] if changes else []
+        if interval:
+            settings = trail_settings(self.schema, wanted=interval, present=None)
+            after.insert(0, trail_revision(settings))
+        whole = together([*before, *after])
+        self.upgrade_ops.ops[:0] = [RunSql(part, whole) for part in before]
+        self.upgrade_ops.ops += [RunSql(part, whole) for part in after]
+
+    def _add_directives(
+        self,
+        releases: Mapping[QualifiedName, Former],
+        changes: Sequence[Change],
+        interval: Interval | None,
+    ) -> None:
+        schema = self.schema
+        self.upgrade_ops.ops[:0] = [
+            UnauditTable(name, former.rule, audit_schema=schema)
+            for name, former in releases.items()
+        ]
+        if interval:
+            settings = trail_settings(schema, wanted=interval, present=None)
+            self.upgrade_ops.ops.append(CreateTrail(settings))
+        self.upgrade_ops.ops += [
+            AuditTable(
+                change.table,
+                change.target.rule,
+                audit_schema=schema,
+                former=change.former.rule if change.former else None,
+            )
+            for change in changes
+        ]

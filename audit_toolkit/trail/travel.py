@@ -1,0 +1,195 @@
+"""Time travel: a row or a table as it was, and what became of it between two moments.
+
+The server does the work, by the functions `audit.row_at` and `audit.table_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.connection import fetch, first_line, import_psycopg, prepare_session
+from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.names import Sql
+from audit_toolkit.templates import render
+from audit_toolkit.trail import exact
+from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail.model import Row
+from audit_toolkit.trail.subject import Subject, find_subject, trail_table
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+FETCH_SIZE = 500
+"""Rows that the server is asked for at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A row that was another at the end: inserted (before None), deleted (after None) or changed."""
+
+    key: str
+    before: Row | None
+    after: Row | None
+
+    @property
+    def changed(self) -> dict[str, tuple[Json, Json]]:
+        """The columns that differ, each with both values; all columns of a row that came or went."""
+        before, after = self.before or {}, self.after or {}
+        return {
+            column: (before.get(column), after.get(column))
+            for column in before | after
+            if column not in before
+            or column not in after
+            or not exact.same(before[column], after[column])
+        }
+
+    def as_dict(self) -> dict[str, Json]:
+        """The difference as JSON values."""
+        kind = "inserted" if self.before is None else "deleted" if self.after is None else "changed"
+        return {
+            "row_key": self.key,
+            "kind": kind,
+            "changed": self.changed,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def row_at(
+    connection: Connection, table: str, key: object, at: datetime, *, schema: str = "audit"
+) -> Row | None:
+    """The row with a key as it was at a moment, in the table's present columns; None without one.
+
+    Of a table that was dropped: as it was captured. Events at the moment itself count.
+    Raises `AuditError` where the trail does not reach back that far, and what `find_subject` raises.
+    """
+    require_zone(at)
+    subject = find_subject(connection, table, key, schema=schema)
+    sql = render("queries/row_at", trail_schema=schema, relation=_relation(subject))
+    with answered(), connection.transaction(force_rollback=True):
+        prepare_session(connection)
+        rows = fetch(connection, sql, subject.parameters | {"at": at})
+    image = rows[0]["image"] if rows else None
+    return None if image is None else exact.loads(image)
+
+
+def table_at(
+    connection: Connection, table: str, at: datetime, *, schema: str = "audit"
+) -> Generator[Row, None, None]:
+    """All rows that a table had at a moment, in no order, with flat memory however many they are.
+
+    Until the generator is exhausted or closed, a cursor and a transaction stay open.
+    Raises `AuditError` where the trail does not reach back that far, and what `find_subject` raises.
+    """
+    for image in stream_table_at(connection, find_subject(connection, table, schema=schema), at):
+        yield exact.loads(image)
+
+
+def stream_table_at(
+    connection: Connection, subject: Subject, at: datetime
+) -> Generator[str, None, None]:
+    """Like `table_at`, each row as JSON text."""
+    with answered(), connection.transaction(force_rollback=True):
+        prepare_session(connection)
+        with connection.cursor("audit_table_at") as cursor:
+            cursor.itersize = FETCH_SIZE
+            cursor.execute(_table_at(subject, at, csv=False), {"at": at})
+            for (image,) in cursor:
+                yield image
+
+
+def copy_table_at(connection: Connection, subject: Subject, at: datetime) -> Iterator[bytes]:
+    """Like `table_at`, as the bytes of a CSV file with a line of names, as COPY writes it."""
+    with answered(), connection.transaction(force_rollback=True):
+        prepare_session(connection)
+        with connection.cursor().copy(_table_at(subject, at, csv=True), {"at": at}) as copy:
+            for part in copy:
+                yield bytes(part)
+
+
+def diff(
+    connection: Connection,
+    table: str,
+    since: datetime,
+    until: datetime,
+    *,
+    schema: str = "audit",
+) -> Generator[Difference, None, None]:
+    """The rows of a table that were others at `until` than at `since`, by key as text.
+
+    Rows are as they were captured. What changed and changed back is no difference.
+    Raises `UsageError` for a table without a primary key, and what `find_subject` raises.
+    """
+    require_zone(since)
+    require_zone(until)
+    if since >= until:
+        raise UsageError(f"{since.isoformat()} is not before {until.isoformat()}")
+    subject = find_subject(connection, table, schema=schema)
+    trail = trail_table(schema)
+    parameters = subject.parameters | {"since": since, "until": until}
+    answer = fetch(connection, render("queries/truncated_between", trail=trail), parameters)
+    sql = render(
+        "queries/diff", trail=trail, trail_schema=schema, truncated=answer[0]["truncated"]
+    )
+    with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
+        cursor.itersize = FETCH_SIZE
+        cursor.execute(sql, parameters)
+        for key, before, after in cursor:
+            yield Difference(key=key, before=_row(before), after=_row(after))
+
+
+def require_zone(moment: datetime) -> None:
+    """Raise `UsageError` for a time that does not say which moment it is."""
+    if moment.tzinfo is None:
+        raise UsageError(
+            f"{moment.isoformat()} has no time zone",
+            hint="say which zone it is in: datetime(…, tzinfo=UTC)",
+        )
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what the functions of the trail refuse into `AuditError`, with their hint."""
+    errors = import_psycopg().errors
+    try:
+        yield
+    except errors.ObjectNotInPrerequisiteState as error:
+        raise AuditError(
+            first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
+        ) from error
+    except errors.UndefinedFunction as error:
+        raise AuditError(
+            f"the trail lacks a function of this version: {first_line(error)}",
+            hint="audit upgrade brings it, or grant its execution: audit grants",
+        ) from error
+    except errors.DataError as error:
+        raise AuditError(
+            f"what was recorded cannot be read as the present type: {first_line(error)}",
+            hint="audit history shows the rows as they were recorded",
+        ) from error
+
+
+def _table_at(subject: Subject, at: datetime, *, csv: bool) -> str:
+    require_zone(at)
+    relation = _relation(subject)
+    if relation is None:
+        raise UsageError(
+            f"{subject.table} is gone: there is no type that its rows could have",
+            hint="audit row-at shows single rows of it, audit history all its events",
+        )
+    return render("queries/table_at", trail_schema=subject.schema, relation=relation, csv=csv)
+
+
+def _relation(subject: Subject) -> Sql | None:
+    """The table as SQL that is sent with parameters; None for one that is gone."""
+    return Sql(subject.table.sql.replace("%", "%%")) if subject.columns else None
+
+
+def _row(image: str | None) -> Row | None:
+    return None if image is None else exact.loads(image)

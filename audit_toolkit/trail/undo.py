@@ -1,0 +1,151 @@
+"""What has to be done to rows so that events are as if they had not been: pure, no connection.
+
+A row's events are taken together: what they led from, and what they led to. Only columns that they
+changed are put back, so that what others did to the row beside them stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.trail import exact
+from audit_toolkit.trail.chain import lives
+from audit_toolkit.trail.events import table_of
+from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail.model import Action, Event, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reversal:
+    """One row: how its events left it, and how it was before them. Of an update, what it changed."""
+
+    table: QualifiedName
+    key: str | None
+    """The key that the events left it under."""
+    key_values: Row
+    """The columns by which it is found now; all of the row that it was, where it is gone."""
+    left: Row | None
+    """None: the events deleted it."""
+    wanted: Row | None
+    """None: the events inserted it."""
+    torn: bool = False
+    """Whether somebody else changed the same columns between the events."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are put back."""
+        return tuple(self.wanted or ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A row that is not as the events left it."""
+
+    table: QualifiedName
+    key: str | None
+    left: Row | None
+    """What the events left, of the columns in question."""
+    present: Row | None
+    """What is there now."""
+    wanted: Row | None
+    """What would be put back."""
+
+    def as_dict(self) -> dict[str, Json]:
+        """The conflict as JSON values."""
+        return {
+            "table": [self.table.schema, self.table.name],
+            "row_key": self.key,
+            "left": self.left,
+            "present": self.present,
+            "wanted": self.wanted,
+        }
+
+
+def reverse(events: Iterable[Event]) -> list[Reversal]:
+    """How each row that the events (by rising id, of any table) are about is put back."""
+    by_table: dict[QualifiedName, list[Event]] = {}
+    for event in events:
+        if event.action in (Action.INSERT, Action.UPDATE, Action.DELETE):
+            by_table.setdefault(table_of(event), []).append(event)
+    found = [_reverse_row(table, life) for table, own in by_table.items() for life in lives(own)]
+    return [reversal for reversal in found if reversal]
+
+
+def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) -> Conflict | None:
+    """Where the row is not as the events left it; `hidden` columns cannot be compared.
+
+    `present` is the row that has its key now.
+    """
+    left = _without(reversal.left, hidden)
+    if left is None or present is None:
+        now = present
+    else:
+        now = {column: present[column] for column in left if column in present}
+    known = left if left is None else {c: v for c, v in left.items() if not now or c in now}
+    if _same(known, now) and not reversal.torn:
+        return None
+    return Conflict(
+        table=reversal.table, key=reversal.key, left=left, present=now, wanted=reversal.wanted
+    )
+
+
+def _reverse_row(table: QualifiedName, life: Sequence[Event]) -> Reversal | None:
+    first, last = life[0], life[-1]
+    before = None if first.action is Action.INSERT else first.old_row or {}
+    after = last.row_after
+    if before is None and after is None:
+        return None
+    if before is None or after is None:
+        found = before if after is None else after
+        return Reversal(
+            table=table, key=last.row_key, key_values=found or {}, left=after, wanted=before
+        )
+    wanted, left, torn = _changes(life)
+    if not wanted:
+        return None
+    return Reversal(
+        table=table, key=last.row_key, key_values=after, left=left, wanted=wanted, torn=torn
+    )
+
+
+def _changes(life: Sequence[Event]) -> tuple[Row, Row, bool]:
+    """The columns that ended as others than they were: their first values, their last, torn."""
+    first: Row = {}
+    last: Row = {}
+    torn = False
+    for before, after in _steps(life):
+        for column in after:
+            if column in before and exact.same(before[column], after[column]):
+                continue
+            value = before.get(column)
+            torn = torn or (column in last and not exact.same(last[column], value))
+            first.setdefault(column, value)
+            last[column] = after[column]
+    kept = [c for c in first if not exact.same(first[c], last[c])]
+    return {c: first[c] for c in kept}, {c: last[c] for c in kept}, torn
+
+
+def _steps(life: Sequence[Event]) -> list[tuple[Row, Row]]:
+    """From which image to which; a row that was deleted and inserted again made one step."""
+    steps: list[tuple[Row, Row]] = []
+    gone: Row | None = None
+    for event in life:
+        if event.action is Action.DELETE:
+            gone = event.old_row or {}
+        else:
+            before = (gone or {}) if event.action is Action.INSERT else event.old_row or {}
+            steps.append((before, event.row_after or {}))
+            gone = None
+    return steps
+
+
+def _without(row: Row | None, columns: Sequence[str]) -> Row | None:
+    return None if row is None else {c: v for c, v in row.items() if c not in columns}
+
+
+def _same(one: Row | None, other: Row | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.keys() == other.keys() and all(exact.same(one[c], other[c]) for c in one)
