@@ -17,7 +17,6 @@ from audit_toolkit.config import Interval, Mask, TableRule
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.names import NamePattern, check_schema_name
 
-
 Word = TypeVar("Word", bound=StrEnum)
 
 
@@ -39,7 +38,7 @@ class Options(TypedDict, total=False):
 
 
 def Audit(**options: Unpack[Options]) -> TableRule:  # noqa: N802 - it reads like the rule that it makes
-    """The rule of a table, for `Table(..., info={"audit": Audit()})` or `__table_args__`.
+    """What a model declares of its table: `info={"audit": …}` of `Table` or `__table_args__`.
 
     `mask` is a dict of columns and methods, or a list of `"column"` and `"column=method"`.
     Raises `RuleError` for an unknown option (with the nearest name), a wrong value or a contradiction.

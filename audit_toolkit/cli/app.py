@@ -20,6 +20,7 @@ from audit_toolkit.cli import (
     install,
     maintain,
     partitions,
+    revert,
     time_travel,
     trail,
 )
@@ -61,7 +62,9 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     pass
 
@@ -73,6 +76,7 @@ for commands in (
     trail,
     events,
     time_travel,
+    revert,
     context,
     partitions,
     archive,

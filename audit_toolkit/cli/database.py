@@ -37,10 +37,10 @@ def find_address(dsn: str | None, config: Path | None) -> str:
 
 
 def _project_url(config: Path | None) -> str | None:
-    from audit_toolkit.migrations.project import project_url
+    from audit_toolkit.migrations.project import find_project
 
     try:
-        return project_url(config)
+        return find_project(config).static_url
     except ProjectError:
         if config or "ALEMBIC_CONFIG" in os.environ or any(ini.is_file() for ini in _INI_FILES):
             raise

@@ -48,8 +48,9 @@ def print_events_as_lines(events: Iterable[Event], file: TextIO | None = None) -
     file = file or sys.stdout
     as_text = partial(exact.dumps, ascii_only=not _is_unicode(file.encoding))
     number = 0
-    for number, event in enumerate(events, 1):
+    for event in events:
         file.write(visible(as_text(event.as_dict())) + "\n")
+        number += 1
     return number
 
 
@@ -62,8 +63,9 @@ def print_events_as_csv(events: Iterable[Event], file: TextIO | None = None) -> 
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
     number = 0
-    for number, event in enumerate(events, 1):
+    for event in events:
         writer.writerow(map(_as_field, event.as_dict().values()))
+        number += 1
     return number
 
 

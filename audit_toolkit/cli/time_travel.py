@@ -198,8 +198,9 @@ def _print_row(row: Row) -> None:
 def _print_differences(differences: Iterator[Difference]) -> None:
     from audit_toolkit.cli.output import show_value, visible
 
-    number = 0
-    for number, difference in enumerate(differences, 1):
+    found = False
+    for difference in differences:
+        found = True
         kind = difference.as_dict()["kind"]
         print(f"{visible(difference.key)} {kind}")
         for column, (before, after) in difference.changed.items():
@@ -209,5 +210,5 @@ def _print_differences(differences: Iterator[Difference]) -> None:
                 "changed": f"{show_value(before)} → {show_value(after)}",
             }
             print(f"  {visible(column)}: {values[str(kind)]}")
-    if not number:
+    if not found:
         print("note: no row is another than it was", file=sys.stderr)

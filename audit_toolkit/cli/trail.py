@@ -98,9 +98,7 @@ def history(
     ] = None,
     changed: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN", help="Only what changed this column.", show_default=False
-        ),
+        typer.Option(metavar="COLUMN", help="Only what changed this column.", show_default=False),
     ] = None,
     newest_first: Annotated[
         bool, typer.Option("--newest-first", help="The newest event first.")

@@ -293,6 +293,7 @@ _SETTINGS = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "lc_monetary": "C",
+    "quote_all_identifiers": "off",
 }
 _SETTINGS_OF_TYPES = {
     "timestamptz": ("timezone",),
@@ -302,6 +303,22 @@ _SETTINGS_OF_TYPES = {
     **dict.fromkeys(
         ("float4", "float8", "point", "line", "lseg", "box", "path", "polygon", "circle"),
         ("extra_float_digits",),
+    ),
+    **dict.fromkeys(
+        (
+            "regclass",
+            "regcollation",
+            "regconfig",
+            "regdictionary",
+            "regnamespace",
+            "regoper",
+            "regoperator",
+            "regproc",
+            "regprocedure",
+            "regrole",
+            "regtype",
+        ),
+        ("quote_all_identifiers",),
     ),
     # JSON prints dates in ISO form, but ranges print theirs as text.
     "range:date": ("datestyle",),

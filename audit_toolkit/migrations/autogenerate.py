@@ -70,13 +70,14 @@ def compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[s
 
     Raises `CommandError`, which the `alembic` command prints, where a declaration cannot be followed.
     """
-    if context.dialect.name != "postgresql" or context.connection is None:
+    connection = context.connection
+    if connection is None or context.dialect.name != "postgresql":
         return
     with _reported():
         file = find_declarations()
         schema = file.audit_schema if file else "audit"
         _leave_trail_alone(context, upgrade_ops, schema)
-        comparison = _Comparison(context, upgrade_ops, schemas, file, schema)
+        comparison = _Comparison(context, connection, upgrade_ops, schemas, file, schema)
         if comparison.declares:
             comparison.write()
 
@@ -137,17 +138,17 @@ class _Comparison:
     def __init__(
         self,
         context: AutogenContext,
+        connection: sa.Connection,
         upgrade_ops: ops.UpgradeOps,
         schemas: set[str | None],
         file: Declarations | None,
         schema: str,
     ) -> None:
-        assert context.connection is not None
-        self.context, self.upgrade_ops, self.file, self.schema = context, upgrade_ops, file, schema
+        self.upgrade_ops, self.file, self.schema = upgrade_ops, file, schema
         self.dialect = context.dialect
         self.default_schema = self.dialect.default_schema_name or "public"
         self.compared = {each or self.default_schema for each in schemas}
-        self.reader: psycopg.Connection[Any] = reader(context.connection)
+        self.reader: psycopg.Connection[Any] = reader(connection)
         self.models: dict[QualifiedName, sa.Table] = {
             _name(table.schema, table.name, self.default_schema): table
             for table in context.sorted_tables

@@ -80,10 +80,12 @@ def together(parts: Iterable[Revision]) -> Revision:
 
 
 @renderers.dispatch_for(RunSql)
-def _render_sql(context: AutogenContext, operation: RunSql) -> str:
+def _render_sql(context: AutogenContext, operation: RunSql) -> list[str]:
     context.imports.add(_Last("\n" + render(operation.whole).imports.strip("\n") + "\n"))
     body = render(operation.part)
-    return body.upgrades if operation.up else body.downgrades
+    # Alembic indents each line by itself; a template would leave that to us.
+    lines = (body.upgrades if operation.up else body.downgrades).splitlines()
+    return [line.removeprefix("    ") for line in lines]
 
 
 @Operations.register_operation("audit_table")

@@ -46,7 +46,11 @@ class Project:
     @property
     def static_url(self) -> str | None:
         """The address of the database that the ini file has, if it has one."""
-        return _static_url(self.config)
+        try:
+            url = self.config.get_main_option("sqlalchemy.url")
+        except configparser.Error:  # it refers to something that only env.py puts in
+            return None
+        return None if url == STOCK_URL else url
 
     def head(self, wanted: str | None = None) -> str | None:
         """The revision that a new one follows; None in a project that has no revision yet.
@@ -125,22 +129,6 @@ def find_project(config_file: Path | None = None) -> Project:
     with reported("the revisions of the project"), no_bytecode():
         scripts.get_heads()
     return Project(config=config, scripts=scripts, upgrade_command=upgrade_command)
-
-
-def project_url(config_file: Path | None = None) -> str | None:
-    """The address of the database that the project has in its ini file; None if env.py finds it.
-
-    Reads the configuration only. Raises `ProjectError` when there is none, or it cannot be read.
-    """
-    return _static_url(_find_config(config_file)[0])
-
-
-def _static_url(config: Config) -> str | None:
-    try:
-        url = config.get_main_option("sqlalchemy.url")
-    except configparser.Error:  # it refers to something that only env.py puts in
-        return None
-    return None if url == STOCK_URL else url
 
 
 def _find_config(config_file: Path | None) -> tuple[Config, str]:

@@ -86,7 +86,16 @@ def _facts(connection: Connection, schema: str) -> dict[str, Any]:
 def _leaf(connection: Connection, row: dict[str, Any]) -> Leaf:
     name = QualifiedName(row.pop("schema_name"), row.pop("name"))
     catches_all = row["plain"] and row["upper"] is None
-    return Leaf(**row, name=name, has_rows=catches_all and has_rows(connection, name))
+    return Leaf(**row, name=name, has_rows=catches_all and _is_used(connection, name, row["lower"]))
+
+
+def _is_used(connection: Connection, name: QualifiedName, lower: datetime | None) -> bool:
+    """Whether the tail or a DEFAULT holds events; of the tail, whoever reads the trail may know."""
+    if lower is None:
+        return has_rows(connection, name)
+    values = {"schema": name.schema, "lower": lower}
+    used: bool = fetch(connection, render("partitions/tail_is_used", **values))[0]["is_used"]
+    return used
 
 
 def has_rows(connection: Connection, leaf: QualifiedName) -> bool:

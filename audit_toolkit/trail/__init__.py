@@ -4,6 +4,16 @@ from audit_toolkit.trail.blame import Origin, blame
 from audit_toolkit.trail.events import Selection, select_events, subjects_of, table_of
 from audit_toolkit.trail.history import Filter, history, history_query, stream_events
 from audit_toolkit.trail.model import Action, Event
+from audit_toolkit.trail.revert import (
+    ConflictError,
+    OnConflict,
+    Undo,
+    apply_restore,
+    apply_revert,
+    plan_restore,
+    plan_revert,
+)
+from audit_toolkit.trail.session import psycopg_connection
 from audit_toolkit.trail.subject import Subject, find_subject
 from audit_toolkit.trail.travel import (
     Difference,
@@ -13,21 +23,33 @@ from audit_toolkit.trail.travel import (
     stream_table_at,
     table_at,
 )
+from audit_toolkit.trail.undo import Conflict, Reversal, reverse
 
 __all__ = [
     "Action",
+    "Conflict",
+    "ConflictError",
     "Difference",
     "Event",
     "Filter",
+    "OnConflict",
     "Origin",
+    "Reversal",
     "Selection",
     "Subject",
+    "Undo",
+    "apply_restore",
+    "apply_revert",
     "blame",
     "copy_table_at",
     "diff",
     "find_subject",
     "history",
     "history_query",
+    "plan_restore",
+    "plan_revert",
+    "psycopg_connection",
+    "reverse",
     "row_at",
     "select_events",
     "stream_events",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -103,12 +103,24 @@ def plan_revert(
     Raises `UsageError` for tables that are gone or have no primary key, and where a value is needed
     that was masked, excluded or too large for the trail; the message names the columns.
     """
+    return _plan_revert(connection, selection, on_conflict, reason, schema, lock=False)
+
+
+def _plan_revert(
+    connection: Connection,
+    selection: Selection,
+    on_conflict: OnConflict,
+    reason: str | None,
+    schema: str,
+    *,
+    lock: bool,
+) -> Undo:
     events = select_events(connection, selection, schema=schema)
     if not events:
         raise UsageError("the trail has no such events", hint="audit history TABLE shows events")
     reversals = reverse(_without_truncates(connection, events, schema))
     claims: dict[str, Json] = {"reverts": _described(selection)} | _claim(reason)
-    return _plan(connection, reversals, on_conflict, claims, schema)
+    return _plan(connection, reversals, on_conflict, claims, schema, lock=lock)
 
 
 def apply_revert(
@@ -125,9 +137,7 @@ def apply_revert(
     """
 
     def make() -> Undo:
-        return plan_revert(
-            connection, selection, on_conflict=on_conflict, reason=reason, schema=schema
-        )
+        return _plan_revert(connection, selection, on_conflict, reason, schema, lock=True)
 
     return _apply(connection, make, on_conflict)
 
@@ -147,23 +157,39 @@ def plan_restore(
     Of an event that deleted the row: as it was before. A row that was not there then is deleted.
     Raises what `plan_revert` and `row_at` raise.
     """
+    return _plan_restore(connection, table, key, at, event, reason, schema, lock=False)
+
+
+def _plan_restore(
+    connection: Connection,
+    table: str,
+    key: object,
+    at: datetime | None,
+    event: int | None,
+    reason: str | None,
+    schema: str,
+    *,
+    lock: bool,
+) -> Undo:
     subject = find_subject(connection, table, key, schema=schema)
     wanted, moment = _wanted(connection, subject.table, subject.key, at, event, schema)
-    reversal = Reversal(
-        table=subject.table, key=subject.key, key_values=wanted or {}, left=None, wanted=wanted
-    )
-    claims: dict[str, Json] = {
-        "restores": {"table": str(subject.table), "row_key": subject.key, "as_of": moment}
-    }
     home = _read_homes(connection, [subject.table], schema)[subject.table]
-    if wanted is None:
-        reversal = replace(reversal, key_values=_key_values(home.table, subject.key))
-    present = _read_present(connection, home.table, [reversal.key_values])[0]
+    key_values = _key_values(home.table, subject.key) if wanted is None else wanted
+    [present] = _read_present(connection, home.table, [key_values], lock=lock)
     if wanted is not None and present is not None:
-        changed = [c for c in wanted if c in present and not exact.same(wanted[c], present[c])]
-        wanted = {c: wanted[c] for c in changed if c not in home.excluded}
-    reversal = replace(reversal, left=present, wanted=wanted)
-    return _plan(connection, [reversal], OnConflict.FORCE, claims | _claim(reason), schema)
+        wanted = _different(wanted, present, home)
+        latest = datetime.now(UTC) + timedelta(days=1)
+        known = _image_at(connection, subject.table, subject.key, latest, schema) or {}
+        # What is masked cannot be compared with the row, but with what was captured of it last.
+        for column in (*home.hidden, *home.excluded):
+            if column in wanted and exact.same(known.get(column), wanted[column]):
+                del wanted[column]
+    reversal = Reversal(
+        table=subject.table, key=subject.key, key_values=key_values, left=present, wanted=wanted
+    )
+    restores: Json = {"table": str(subject.table), "row_key": subject.key, "as_of": moment}
+    claims = {"restores": restores} | _claim(reason)
+    return _plan(connection, [reversal], OnConflict.FORCE, claims, schema, lock=lock)
 
 
 def apply_restore(
@@ -179,9 +205,7 @@ def apply_restore(
     """Make a row what it was, in one transaction; what was done. Raises what `plan_restore` does."""
 
     def make() -> Undo:
-        return plan_restore(
-            connection, table, key, at=at, event=event, reason=reason, schema=schema
-        )
+        return _plan_restore(connection, table, key, at, event, reason, schema, lock=True)
 
     return _apply(connection, make, OnConflict.FORCE)
 
@@ -227,9 +251,7 @@ def _image_at(
     return None if image is None else exact.loads(image)
 
 
-def _without_truncates(
-    connection: Connection, events: Sequence[Event], schema: str
-) -> list[Event]:
+def _without_truncates(connection: Connection, events: Sequence[Event], schema: str) -> list[Event]:
     """The events, each TRUNCATE as deletes of the rows that the trail knew."""
     return [
         single
@@ -243,21 +265,17 @@ def _without_truncates(
 
 
 def _rows_of_truncate(connection: Connection, event: Event, schema: str) -> list[Event]:
-    sql = render(
-        "queries/rows_before_truncate", trail=trail_table(schema), trail_schema=schema
-    )
+    sql = render("queries/rows_before_truncate", trail=trail_table(schema), trail_schema=schema)
     parameters = {
         "schema_name": event.schema_name,
         "table_name": event.table_name,
         "event_id": event.event_id,
-        "at": event.action_tstamp + timedelta(),
+        "at": event.action_tstamp,
     }
     with answered():
         rows = fetch(connection, sql, parameters)
     return [
-        replace(
-            event, action=Action.DELETE, row_key=r["row_key"], old_row=exact.loads(r["image"])
-        )
+        replace(event, action=Action.DELETE, row_key=r["row_key"], old_row=exact.loads(r["image"]))
         for r in rows
     ]
 
@@ -286,15 +304,19 @@ def _plan(
     on_conflict: OnConflict,
     claims: dict[str, Json],
     schema: str,
+    *,
+    lock: bool,
 ) -> Undo:
     homes = _read_homes(connection, dict.fromkeys(r.table for r in reversals), schema)
     conflicts: list[Conflict] = []
     chosen: list[tuple[Reversal, Row | None]] = []
     for table, home in homes.items():
         own = [reversal for reversal in reversals if reversal.table == table]
-        rows = _read_present(connection, home.table, [r.key_values for r in own])
-        for reversal, present in zip(own, rows, strict=True):
-            conflict = None
+        rows = _read_present(connection, home.table, [r.key_values for r in own], lock=lock)
+        vacated = {_key(home, r) for r in own if _vacates(home, r)}
+        for reversal, there in zip(own, rows, strict=True):
+            taken = reversal.left is None and _key(home, reversal) in vacated
+            present, conflict = None if taken else there, None
             if on_conflict is not OnConflict.FORCE:
                 conflict = conflict_of(reversal, present, (*home.hidden, *_computed(home)))
             if conflict:
@@ -306,8 +328,21 @@ def _plan(
         statements = render_statements("undo/context", claims=exact.dumps(claims))
         steps = [Step(why="What is put back, for the trail", statements=tuple(statements)), *steps]
     return Undo(
-        plan=Plan(steps=tuple(steps)), conflicts=tuple(conflicts), rows=len(chosen)
+        plan=Plan(steps=tuple(steps)),
+        conflicts=tuple(conflicts),
+        rows=sum(r.wanted is None or bool(r.wanted) for r, _ in chosen) if steps else 0,
     )
+
+
+def _vacates(home: _Home, reversal: Reversal) -> bool:
+    """Whether the key that a row has now becomes free: for another row that had it before."""
+    if reversal.left is None:
+        return False
+    return reversal.wanted is None or any(c in reversal.wanted for c in home.table.key)
+
+
+def _key(home: _Home, reversal: Reversal) -> str:
+    return exact.dumps([reversal.key_values.get(column) for column in home.table.key])
 
 
 def _computed(home: _Home) -> tuple[str, ...]:
@@ -321,21 +356,24 @@ def _steps(
 ) -> list[Step]:
     """Deletes with children first, inserts with parents first, then updates.
 
-    Rows of a table that updated rows may still refer to are deleted last.
+    Rows of a table that updated rows may still refer to are deleted last. Rows that get another key
+    do so before an insert takes their present one.
     """
-    order = _parents_first(homes, references)
-    inserts, updates, deletes = [], [], []
-    moving = {r.table for r, present in chosen if r.wanted and present is not None}
-    for name in order:
-        own = [(r, present) for r, present in chosen if r.table == name]
-        inserts += _inserts(homes[name], [r for r, present in own if r.wanted and present is None])
-        updates += _updates(homes[name], [r for r, present in own if r.wanted and present])
+    inserts, moves, updates = list[Step](), list[Step](), list[Step]()
+    early, late = list[Step](), list[Step]()
+    changing = {r.table for r, present in chosen if r.wanted and present is not None}
+    for name in _parents_first(homes, references):
+        home, own = homes[name], [(r, present) for r, present in chosen if r.table == name]
+        inserts += _inserts(home, [r for r, present in own if r.wanted and present is None])
+        back = {_key(home, r) for r, present in own if r.wanted and present is None}
+        own_moves, own_updates = _updates(home, [(r, now) for r, now in own if r.wanted and now])
+        moves += own_moves
+        updates += own_updates
         gone = [r for r, present in own if r.wanted is None and present is not None]
-        if gone:
-            late = any((child, name) in references for child in moving)
-            deletes.append((late, _delete(homes[name], gone)))
-    early = [step for late, step in reversed(deletes) if not late]
-    return [*early, *inserts, *updates, *(step for late, step in reversed(deletes) if late)]
+        in_the_way = own_moves or any(_key(home, r) in back for r in gone)
+        is_late = not in_the_way and any((child, name) in references for child in changing)
+        (late if is_late else early)[:0] = [_delete(home, gone)] if gone else []
+    return [*early, *moves, *inserts, *updates, *late]
 
 
 def _inserts(home: _Home, reversals: Sequence[Reversal]) -> list[Step]:
@@ -349,9 +387,7 @@ def _inserts(home: _Home, reversals: Sequence[Reversal]) -> list[Step]:
         Step(
             why=f"{_rows(len(rows))} of {home.table.name} that had been deleted",
             statements=(
-                _one(
-                    "undo/insert", table=home.table.name, columns=columns, rows=exact.dumps(rows)
-                ),
+                _one("undo/insert", table=home.table.name, columns=columns, rows=exact.dumps(rows)),
             ),
             lock="ROW EXCLUSIVE",
         )
@@ -359,24 +395,52 @@ def _inserts(home: _Home, reversals: Sequence[Reversal]) -> list[Step]:
     ]
 
 
-def _updates(home: _Home, reversals: Sequence[Reversal]) -> list[Step]:
-    steps = []
-    for reversal in reversals:
-        wanted = {c: v for c, v in (reversal.wanted or {}).items() if c in home.writable}
+def _updates(
+    home: _Home, reversals: Sequence[tuple[Reversal, Row]]
+) -> tuple[list[Step], list[Step]]:
+    """The steps for rows that get another key, which come first, and for those that keep theirs."""
+    by_columns: dict[tuple[str, ...], list[Json]] = {}
+    moved: list[tuple[Row, Row, Row]] = []
+    for reversal, present in reversals:
+        wanted = _different(reversal.wanted or {}, present, home)
         _require_known(home, reversal, wanted)
-        if not wanted:
-            continue
-        statement = _one(
-            "undo/update",
-            table=home.table.name,
-            key=home.table.key,
-            columns=tuple(wanted),
-            wanted=exact.dumps(wanted),
-            key_values=exact.dumps({c: reversal.key_values[c] for c in home.table.key}),
-        )
-        why = f"What {home.table.name} {reversal.key} was"
-        steps.append(Step(why=why, statements=(statement,), lock="ROW EXCLUSIVE"))
-    return steps
+        key = {c: reversal.key_values[c] for c in home.table.key}
+        if any(column in wanted for column in key):
+            moved.append((key, wanted, present))
+        elif wanted:
+            by_columns.setdefault(tuple(wanted), []).append({"row": key, "set": wanted})
+    union = tuple(dict.fromkeys(column for _, wanted, _ in moved for column in wanted))
+    together: list[Json] = [
+        {"row": key, "set": {c: (present | wanted).get(c) for c in union}}
+        for key, wanted, present in moved
+    ]
+    moves = [_update(home, union, together)] if together else []
+    return moves, [_update(home, columns, rows) for columns, rows in by_columns.items()]
+
+
+def _update(home: _Home, columns: tuple[str, ...], rows: list[Json]) -> Step:
+    statement = _one(
+        "undo/update",
+        table=home.table.name,
+        key=home.table.key,
+        columns=columns,
+        rows=exact.dumps(rows),
+    )
+    names = ", ".join(quote_identifier(column) for column in columns)
+    return Step(
+        why=f"What {names} of {_rows(len(rows))} of {home.table.name} had been",
+        statements=(statement,),
+        lock="ROW EXCLUSIVE",
+    )
+
+
+def _different(wanted: Row, present: Row, home: _Home) -> Row:
+    """What of a row has to be written for it to be as wanted."""
+    return {
+        column: value
+        for column, value in wanted.items()
+        if column in home.writable and not exact.same(present.get(column), value)
+    }
 
 
 def _delete(home: _Home, reversals: Sequence[Reversal]) -> Step:
@@ -454,7 +518,7 @@ def _read_homes(
 
 
 def _home(table: Table, options: dict[str, Any]) -> _Home:
-    masked = tuple(text.rpartition("=")[0] or text for text in options.get("mask", ()))
+    masked = tuple(options.get("mask", ()))
     only = options.get("only") or ()
     left_out = tuple(
         c.name
@@ -469,19 +533,24 @@ def _read_present(
     connection: Connection, table: Table, rows: Sequence[Row], *, lock: bool = False
 ) -> list[Row | None]:
     """The row that has each of these keys now, printed as capture prints it."""
-    sql = render(
+    keys = {"keys": exact.dumps([{c: row.get(c) for c in table.key} for row in rows])}
+    with answered():
+        if lock:  # what it waits for is seen by the statement after it only
+            connection.execute(_present_rows(table, lock=True), keys)
+        with connection.transaction(force_rollback=True):
+            prepare_session(connection)
+            answers = fetch(connection, _present_rows(table, lock=False), keys)
+    found = {row["place"]: exact.loads(row["image"]) for row in answers}
+    return [found.get(place) for place in range(1, len(rows) + 1)]
+
+
+def _present_rows(table: Table, *, lock: bool) -> str:
+    return render(
         "queries/present_rows",
         relation=Sql(table.name.sql.replace("%", "%%")),
         key=tuple(Sql(quote_identifier(c).replace("%", "%%")) for c in table.key),
         lock=lock,
     )
-    keys = exact.dumps([{c: row.get(c) for c in table.key} for row in rows])
-    with answered(), connection.transaction(force_rollback=not lock):
-        if not lock:
-            prepare_session(connection)
-        found = {r["place"]: r["image"] for r in fetch(connection, sql, {"keys": keys})}
-    images = [found.get(place) for place in range(1, len(rows) + 1)]
-    return [None if image is None else exact.loads(image) for image in images]
 
 
 def _key_values(table: Table, key: str | None) -> Row:

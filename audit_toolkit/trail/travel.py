@@ -134,9 +134,7 @@ def diff(
     trail = trail_table(schema)
     parameters = subject.parameters | {"since": since, "until": until}
     answer = fetch(connection, render("queries/truncated_between", trail=trail), parameters)
-    sql = render(
-        "queries/diff", trail=trail, trail_schema=schema, truncated=answer[0]["truncated"]
-    )
+    sql = render("queries/diff", trail=trail, trail_schema=schema, truncated=answer[0]["truncated"])
     with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
         cursor.itersize = FETCH_SIZE
         cursor.execute(sql, parameters)

@@ -33,11 +33,6 @@ class Reversal:
     torn: bool = False
     """Whether somebody else changed the same columns between the events."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are put back."""
-        return tuple(self.wanted or ())
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
@@ -87,7 +82,11 @@ def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) 
     if _same(known, now) and not reversal.torn:
         return None
     return Conflict(
-        table=reversal.table, key=reversal.key, left=left, present=now, wanted=reversal.wanted
+        table=reversal.table,
+        key=reversal.key,
+        left=left,
+        present=now,
+        wanted=_without(reversal.wanted, hidden),
     )
 
 

@@ -138,5 +138,6 @@ def test_grants_are_printed_and_run(shop: Trail, audit: Audit) -> None:
         shop.execute(result.stdout)
         dsn = shop.database.dsn.replace("postgres@", "grants_reader@")
         assert audit("history", "orders", "--dsn", dsn).exit_code == 0
+        assert audit("check", "--dsn", dsn).stdout.startswith("all is well")
     finally:
         shop.execute("drop owned by grants_reader; drop role grants_reader")

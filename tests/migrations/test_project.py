@@ -9,7 +9,6 @@ import pytest
 
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations import find_project, init_project
-from audit_toolkit.migrations.project import project_url
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
 
@@ -86,13 +85,11 @@ def test_the_address_in_the_ini(line: str, url: str | None, here: Path) -> None:
     ini = make_project(here, "alembic")
     ini.write_text(f"{ini.read_text()}{line}\n")
     assert find_project().static_url == url
-    assert project_url() == url
 
 
-def test_the_address_is_read_without_loading_revisions(here: Path) -> None:
+def test_a_revision_that_cannot_be_loaded(here: Path) -> None:
     make_project(here, "alembic")
     (here / "alembic" / "versions" / "broken.py").write_text("import nothing_like_it")
-    assert project_url() is None
     with pytest.raises(ProjectError, match="nothing_like_it") as error:
         find_project()
     assert error.value.hint == "see whether `alembic history` works"

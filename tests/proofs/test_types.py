@@ -152,6 +152,19 @@ def losses(connection: Connection, case: Case) -> set[str]:
     return {case.label(given, forms) for given, forms in found.items()}
 
 
+def varying(connection: Connection, case: Case) -> list[int]:
+    """The places of values of which the trail has different images, by the session that stored them."""
+    query = f"""
+        select given
+        from {case.table} as live
+        join audit.logged_actions
+            on schema_name = 'matrix' and table_name = 't{case.number}' and row_key = live.id::text and action = 'I'
+        group by given
+        having count(distinct (new_row - 'id')::text) > 1
+    """
+    return [given for (given,) in connection.execute(query)]
+
+
 def lost(connection: Connection, case: Case, form: str) -> set[int]:
     """The places of the values that do not come back in one form."""
     query = f"""
@@ -202,6 +215,10 @@ def losses_of_all(trail: Trail, rule: TableRule, *, pinned: bool = True) -> set[
                 function = f"audit.{capture_function(QualifiedName('matrix', f't{case.number}'))}()"
                 trail.execute(f"alter function {function} reset all")
             store(writer, case)
+            if pinned:
+                assert varying(trail.connection, case) == [], (
+                    f"sessions print {case.type} differently"
+                )
             found |= losses(trail.connection, case)
     return found
 

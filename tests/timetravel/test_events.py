@@ -62,7 +62,7 @@ def test_transaction_shows_what_happened_together(shop: Trail, audit: Audit) -> 
     events = json.loads(audit("transaction", number, "--format", "json").stdout)["events"]
     assert [(e["action"], e["table_name"]) for e in events] == [("I", "customers"), ("I", "orders")]
     assert audit("transaction", "1", code=2).stderr.startswith("error: the trail has no events of")
-    assert audit("transaction", number, "--until", "1d", code=2)
+    audit("transaction", number, "--until", "1d", code=2)
 
 
 @pytest.mark.parametrize(

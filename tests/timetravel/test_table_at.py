@@ -25,7 +25,9 @@ def test_equals_the_copies_that_were_taken(trail: Trail, seed: int, store: str) 
     for moment in list(happen(trail, seed, 20)):
         assert rows_of(trail, TABLE_AT, [moment.at]) == moment.rows, describe(trail)
         for key in range(1, 30):
-            found = rows_of(trail, "audit.row_at(null::public.items, %s, %s)", [str(key), moment.at])
+            found = rows_of(
+                trail, "audit.row_at(null::public.items, %s, %s)", [str(key), moment.at]
+            )
             assert found == {row: n for row, n in moment.rows.items() if f'"id":{key},' in row}
 
 
@@ -145,7 +147,9 @@ def test_partitioned_tables_answer_through_each_partition(trail: Trail) -> None:
     ],
 )
 def test_bad_questions_get_clear_answers(trail: Trail, question: str, answer: str) -> None:
-    trail.execute("create table lines (a int, b int, primary key (a, b)); create table bare (a int)")
+    trail.execute(
+        "create table lines (a int, b int, primary key (a, b)); create table bare (a int)"
+    )
     with pytest.raises(psycopg.Error, match=re.escape(answer)):
         trail.execute(f"select * from {question}")
 
@@ -164,7 +168,9 @@ def test_history_gives_versions_with_their_validity(trail: Trail) -> None:
     trail.execute(ORDERS)
     trail.audit("orders")
     trail.execute("select set_config('audit.context', '{\"actor\": \"alice\"}', false)")
-    trail.execute("begin; insert into orders values (1, 'new', 1); update orders set total = 2; commit")
+    trail.execute(
+        "begin; insert into orders values (1, 'new', 1); update orders set total = 2; commit"
+    )
     trail.execute("update orders set id = 2")
     trail.execute("insert into orders values (1, 'again', 3)")
     trail.execute("truncate orders")
@@ -173,7 +179,12 @@ def test_history_gives_versions_with_their_validity(trail: Trail) -> None:
     times = [e["action_tstamp"] for e in trail.events()]
     assert first == (times[1], times[2], "alice", "new")
     assert second == (times[3], times[4], "alice", "again")
-    assert trail.execute("select valid_to is null, row_image ->> 'id' from audit.history('orders', '3')") == []
+    assert (
+        trail.execute(
+            "select valid_to is null, row_image ->> 'id' from audit.history('orders', '3')"
+        )
+        == []
+    )
 
 
 def test_a_reader_may_travel(trail: Trail) -> None:

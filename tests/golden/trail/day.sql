@@ -580,21 +580,17 @@ $body$;
 
 revoke all on function audit.row_key_of(regclass, text) from public;
 
-create or replace function audit.require_reach(
-    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
-)
-    returns void
+create or replace function audit.row_known_since(wanted_schema text, wanted_table text, wanted_key text)
+    returns timestamptz
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
-    set timezone = 'UTC'
-    set datestyle = 'ISO, YMD'
 as $body$
 declare
     earliest record;
     is_older boolean;
 begin
-    select event_id, action_tstamp, transaction_id, action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
+    select event_id, action_tstamp, transaction_id, action, action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
     into earliest
     from (
         (
@@ -614,27 +610,60 @@ begin
     order by event_id
     limit 1;
     if not found or earliest.arrives then
-        return;
+        return null;
     end if;
 
-    -- Within a transaction ids may be out of order: it brought the row if it left more than it found.
-    select coalesce(sum(change), 0) <= 0 into is_older
+    -- Within a transaction ids may be out of order. The row is older if the transaction started from a row that it
+    -- did not bring; if it ended as it began, only a row that it did not bring, or deleted first, was there before.
+    select
+        sum(change) < 0
+        or sum(change) = 0 and (bool_or(deficit < 0) or not bool_or(arrives) or earliest.action = 'D' and bool_and(action in ('D', 'I')))
+        or earliest.action = 'S'
+    into is_older
     from (
-        select (new_row is not null and action <> 'S')::integer - (old_row is not null and old_row_key is null)::integer as change
-        from audit.logged_actions
-        where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-          and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
-        union all
-        select -1
-        from audit.logged_actions
-        where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
-          and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
+        select *, sum(change) over (partition by image::text) as deficit
+        from (
+            select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
+                case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+            from audit.logged_actions
+            where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+              and event_id >= earliest.event_id and transaction_id = earliest.transaction_id and new_row is not null
+            union all
+            select action, -1, false, old_row
+            from audit.logged_actions
+            where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
+              and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
+              and old_row is not null and old_row_key is null
+            union all
+            select action, -1, false, old_row
+            from audit.logged_actions
+            where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
+              and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
+        ) as event
     ) as event;
-    if is_older then
+    return case when is_older then earliest.action_tstamp end;
+end
+$body$;
+
+revoke all on function audit.row_known_since(text, text, text) from public;
+
+create or replace function audit.require_reach(
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
+)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    since constant timestamptz := audit.row_known_since(wanted_schema, wanted_table, wanted_key);
+begin
+    if since is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail knows row %s of %I.%I only from %s on',
-                wanted_key, wanted_schema, wanted_table, earliest.action_tstamp),
+            message = format('audit: the trail knows row %s of %I.%I only from %s on', wanted_key, wanted_schema, wanted_table, since),
             detail = format('Asked for: %s. The row is older than its first event.', moment),
             hint = 'audit baseline records the rows that were there before capture began';
     end if;
@@ -790,7 +819,7 @@ begin
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', example, relation),
-            hint = 'audit baseline records the rows that were there before capture began; moments after it can be asked for';
+            hint = 'audit baseline records the rows that were there before capture began';
     end if;
 end
 $body$;
@@ -912,7 +941,7 @@ begin
 
         select
             sum(change)::integer as rows_more,
-            bool_and(arrives) filter (where is_first) as arrives,
+            bool_or(arrives) and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
             bool_or(surplus <> 0) as is_changed,
             (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
         into outcome
@@ -920,7 +949,6 @@ begin
             select
                 *,
                 sum(change) over (partition by image::text) as surplus,
-                event_id = min(event_id) over () as is_first,
                 change > 0 and (action = 'I' or old_row_key is not null) as arrives
             from (
                 select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
@@ -947,7 +975,8 @@ begin
         elsif outcome.is_changed then
             return null;
         end if;
-        -- All came back to what it was, which an earlier transaction says.
+        -- All came back to what it was, which an earlier transaction says. If there is none, a row that came in this
+        -- one also went in it, unless it was deleted first and then put back.
         if not is_known then
             is_known := true;
             by_id := case when latest.is_there and not outcome.arrives then
@@ -1187,6 +1216,8 @@ comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-t
 comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
 
 comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+
+comment on function audit.row_known_since(text, text, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
 
 comment on function audit.require_reach(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
 
