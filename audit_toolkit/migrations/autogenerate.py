@@ -77,6 +77,7 @@ def compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[s
         file = find_declarations()
         schema = file.audit_schema if file else "audit"
         _leave_trail_alone(context, upgrade_ops, schema)
+        _keep_rules_out(upgrade_ops)
         comparison = _Comparison(context, connection, upgrade_ops, schemas, file, schema)
         if comparison.declares:
             comparison.write()
@@ -102,6 +103,13 @@ def _leave_trail_alone(context: AutogenContext, upgrade_ops: ops.UpgradeOps, sch
             and (operation.schema, operation.table_name) not in known
         )
     ]
+
+
+def _keep_rules_out(upgrade_ops: ops.UpgradeOps) -> None:
+    """Alembic prints the info of a new table with repr(), which of a rule is no Python."""
+    for operation in upgrade_ops.ops:
+        if isinstance(operation, ops.CreateTableOp) and INFO_KEY in operation.info:
+            operation.info = {k: v for k, v in operation.info.items() if k != INFO_KEY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

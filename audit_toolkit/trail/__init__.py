@@ -6,8 +6,6 @@ from audit_toolkit.trail.history import Filter, history, history_query, stream_e
 from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.revert import (
     ConflictError,
-    OnConflict,
-    Undo,
     apply_restore,
     apply_revert,
     plan_restore,
@@ -24,6 +22,7 @@ from audit_toolkit.trail.travel import (
     table_at,
 )
 from audit_toolkit.trail.undo import Conflict, Reversal, reverse
+from audit_toolkit.trail.undo_plan import OnConflict, Undo
 
 __all__ = [
     "Action",
