@@ -84,6 +84,7 @@ def check_database(
     objects = read_trail_objects(connection, schema)
     tables = _tables(connection, objects, names)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
+    found += _declared_findings(connection, objects)
     if names:
         wanted = {str(name) for name in tables}
         return [f for f in found if any(name in f.object for name in wanted)]
@@ -105,6 +106,18 @@ def _tables(
     present = {relation.name: relation for relation in relations}
     wanted = {resolve(name, relations).name for name in names} or set(audited_tables(objects))
     return {n: read_table(connection, present[n]) for n in wanted if n in present}
+
+
+def _declared_findings(connection: Connection, objects: TrailObjects) -> list[Finding]:
+    """What a file in the working directory declares of this trail, and is not so."""
+    from audit_toolkit.catalog import read_relations
+    from audit_toolkit.declaration import find_declarations
+    from audit_toolkit.install.declared import declared_findings
+
+    file = find_declarations()
+    if file is None or file.audit_schema != objects.schema:
+        return []
+    return list(declared_findings(file, objects, read_relations(connection)))
 
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:

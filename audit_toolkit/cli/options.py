@@ -26,7 +26,9 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
-TrailSchema = Annotated[str, typer.Option("--audit-schema", metavar="SCHEMA", help="The schema of the audit trail.")]
+TrailSchema = Annotated[
+    str, typer.Option("--audit-schema", metavar="SCHEMA", help="The schema of the audit trail.")
+]
 OutputFormat = Annotated[Format, typer.Option("--format", help="How to print.")]
 AlembicConfig = Annotated[
     Path | None,

@@ -70,7 +70,7 @@ def test_memory_does_not_grow_with_the_leaf(make_rotating: MakeRotating, tmp_pat
     rotating = make_rotating()
     leaf, large = archived(rotating, EVENTS, tmp_path / "large")
     size = sum(file.stat().st_size for file in (tmp_path / "large").rglob("*.parquet"))
-    print(  # noqa: T201
+    print(
         f"\narchive, verify, restore of {EVENTS:,} events ({size / 2**20:.0f} MB of Parquet): peaks "
         + ", ".join(f"{peak:.0f} MB" for peak in large)
         + f"; of {SMALL:,} events: "

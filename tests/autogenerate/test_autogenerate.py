@@ -7,7 +7,9 @@ import pytest
 from tests.autogenerate.conftest import CUSTOMERS, MODELS, ORDERS, Declared, MakeDeclared
 from tests.plugins.project import TEMPLATES
 
-INSERT = "insert into customers values (1, 'a@example.com'); insert into orders values (1, 1, 'new', 10)"
+INSERT = (
+    "insert into customers values (1, 'a@example.com'); insert into orders values (1, 1, 'new', 10)"
+)
 INVOICES = """
 Table(
     "invoices",
@@ -83,7 +85,9 @@ def test_a_renamed_table_keeps_being_audited(declared: Declared) -> None:
 
 def test_another_rule_is_a_change_and_the_downgrade_restores_the_former(declared: Declared) -> None:
     declared.apply()
-    declared.models(MODELS.replace("Audit()", 'Audit(mask={"note": "sha256"}, capture="statement")'))
+    declared.models(
+        MODELS.replace("Audit()", 'Audit(mask={"note": "sha256"}, capture="statement")')
+    )
     text = declared.apply()
     assert "Changes the capture of public.orders from no options to" in text
     assert "FORMER_PUBLIC__ORDERS" in text
@@ -150,7 +154,9 @@ def test_a_lost_trigger_is_seen_and_put_back_and_a_pause_is_not(declared: Declar
 
 def test_a_file_declares_like_the_models(declared: Declared) -> None:
     declared.models(MODELS.replace('    info={"audit": Audit()},\n', ""))
-    declared.file('[tables.orders]\nexclude = ["note"]\n[tables.customers]\nmask = ["email=length"]\n')
+    declared.file(
+        '[tables.orders]\nexclude = ["note"]\n[tables.customers]\nmask = ["email=length"]\n'
+    )
     text = declared.apply()
     assert "options  --exclude note" in text
     assert declared.captured() == ["customers", "orders"]
@@ -174,7 +180,9 @@ def test_include_schemas_leaves_the_trail_alone(declared: Declared) -> None:
 
 def test_a_foreign_table_in_our_schema_stays_with_its_metadata(declared: Declared) -> None:
     declared.configure("include_schemas=True")
-    mine = 'Table("mine", Base.metadata, Column("id", sa.Integer, primary_key=True), schema="audit")'
+    mine = (
+        'Table("mine", Base.metadata, Column("id", sa.Integer, primary_key=True), schema="audit")'
+    )
     declared.models(MODELS)
     declared.apply()
     declared.models(MODELS + mine)
@@ -183,10 +191,7 @@ def test_a_foreign_table_in_our_schema_stays_with_its_metadata(declared: Declare
 
 def test_a_partitioned_table_made_in_the_same_revision(declared: Declared) -> None:
     declared.models(
-        MODELS
-        + INVOICES.replace(
-            "info=", 'postgresql_partition_by="list (region)",\n    info='
-        )
+        MODELS + INVOICES.replace("info=", 'postgresql_partition_by="list (region)",\n    info=')
     )
     declared.apply()
     assert "invoices" in declared.captured()

@@ -38,7 +38,7 @@ class Undo(Exception):  # noqa: N818 - not an error
 
 def plan(worker: int) -> list[tuple[str, str]]:
     """What a worker does in its transactions: a name for each, and how it goes."""
-    dice = random.Random(worker)  # noqa: S311
+    dice = random.Random(worker)
     ways = ["write", "write twice", "no context", "error", "rollback", "read", "savepoint"]
     return [(f"{worker}/{number}", dice.choice(ways)) for number in range(EACH)]
 
@@ -58,7 +58,7 @@ def check(shop: Shop) -> None:
     assert dict(shop.actors()) == expected
     assert len(shop.actors()) == len(expected) > TRANSACTIONS / 2
     done = EACH * WORKERS
-    print(f"{done} transactions, {len(expected)} events, each with its own context")  # noqa: T201
+    print(f"{done} transactions, {len(expected)} events, each with its own context")
 
 
 @pytest.fixture(params=["unprepared", "prepared"])

@@ -216,7 +216,7 @@ def test_a_web_socket_has_a_context() -> None:
 
 
 @pytest.fixture
-def flask(shop: Shop, make_engine: Callable[..., Engine]) -> Flask:  # noqa: ARG001
+def flask(shop: Shop, make_engine: Callable[..., Engine]) -> Flask:
     """The Flask application of the documentation, with an endpoint that also streams."""
     app: Flask = block("Flask(")["app"]
     engine = make_engine()

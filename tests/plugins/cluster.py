@@ -100,9 +100,10 @@ def _end_the_run(number: int, _frame: FrameType | None) -> None:
     pytest.exit(signal.Signals(number).name, returncode=128 + number)
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """The line of the report's header that says what server this run is about."""
-    return f"postgres: {config.stash[DESCRIPTION]}"
+    asked = config.stash.get(DESCRIPTION, None)  # not in the workers of pytest-xdist
+    return [f"postgres: {asked}"] if asked else []
 
 
 def _description() -> str:

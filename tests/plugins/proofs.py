@@ -1,8 +1,8 @@
 """How much the proofs do, and the figures they reached: printed at the end of the run.
 
-pytest --replay-examples 20000   examples of the state machine (default: what fits into a minute)
+pytest --replay-examples 20000   examples of the state machine (default 500)
 pytest --crash-kills 50          kills of the server (default 5)
-pytest --hostile-names 5000      names of the identifier fuzz (default 1000)
+pytest --hostile-names 5000      names of the identifier fuzz (default 250)
 """
 
 from __future__ import annotations
