@@ -76,6 +76,21 @@ for _major in NPM_VERSIONS:
     _tests_on(_major)
 
 
+def _alembic_on(name: str, *requirements: str) -> None:
+    @nox.session(name=f"alembic-{name}")
+    def alembic_on_versions(session: nox.Session) -> None:
+        """What writes and runs revisions, with the oldest or newest Alembic and SQLAlchemy we support."""
+        session.install("-e", ".[demo]")
+        _install_group(session, "tests")
+        session.install("--upgrade", *requirements)
+        folders = ("tests/autogenerate", "tests/migrations", "tests/cli/test_install.py")
+        session.run("pytest", *folders, *session.posargs)
+
+
+_alembic_on("oldest", "alembic==1.16.*", "sqlalchemy==2.0.*")
+_alembic_on("newest", "alembic", "sqlalchemy")
+
+
 @nox.session(name="pgbouncer-proof")
 def pgbouncer_proof(session: nox.Session) -> None:
     """Behind PgBouncer no context reaches another client: 5000 transactions with each driver."""

@@ -72,7 +72,8 @@ def _curve_figure(points: Sequence[Point], what: str) -> Any:
             axis.plot([p.size for p in line], [p.cpu for p in line], marker="o", label=arm)
         axis.set(title=operation, xlabel=what, ylabel="microseconds a row")
         axis.set_xscale("symlog" if any(p.size == 0 for p in points) else "log")
-        axis.set_ylim(bottom=0, top=_CUT)
+        highest = max(point.cpu for point in points)
+        axis.set_ylim(bottom=0, top=min(1.3 * highest, _CUT / 2))
     axes[0].legend()
     return figure
 

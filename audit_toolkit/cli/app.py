@@ -23,6 +23,7 @@ from audit_toolkit.cli import (
     revert,
     time_travel,
     trail,
+    upgrade,
 )
 from audit_toolkit.errors import AuditError
 from audit_toolkit.version import __version__
@@ -71,6 +72,7 @@ def _options(
 
 for commands in (
     install,
+    upgrade,
     capture,
     check,
     trail,

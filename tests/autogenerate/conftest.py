@@ -90,6 +90,12 @@ class Declared:
         self.check_clean()
         return text
 
+    def undo(self) -> None:
+        """Downgrade by one revision, and forget that it ever was."""
+        newest = self.shop.revisions()[-1]
+        self.shop.alembic("downgrade", "-1")
+        newest.unlink()
+
     def check(self) -> Answer:
         """Run `alembic check`."""
         return self.shop.run("alembic", "check")

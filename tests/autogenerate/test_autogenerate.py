@@ -70,7 +70,7 @@ def test_a_table_dropped_in_the_same_revision(declared: Declared) -> None:
     text = declared.apply()
     assert text.index("run_sql(RELEASE_PUBLIC__INVOICES)") < text.index("op.drop_table('invoices'")
     assert declared.captured() == ["orders"]
-    declared.shop.alembic("downgrade", "-1")
+    declared.undo()
     assert declared.captured() == ["invoices", "orders"]
     declared.models(MODELS + INVOICES)
     declared.check_clean()
@@ -91,7 +91,7 @@ def test_another_rule_is_a_change_and_the_downgrade_restores_the_former(declared
     text = declared.apply()
     assert "Changes the capture of public.orders from no options to" in text
     assert "FORMER_PUBLIC__ORDERS" in text
-    declared.shop.alembic("downgrade", "-1")
+    declared.undo()
     declared.models(MODELS)
     declared.check_clean()
 
