@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -174,6 +175,10 @@ class TableRule:
                 values[field.name] = _as_json(value)
         return values
 
+    def as_options(self) -> list[str]:
+        """The options of `audit install` that say this rule, as words; none for the defaults."""
+        return option_words(self.as_dict())
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TableRule:
         """The reverse of `as_dict`; raises `RuleError` for names that it does not know."""
@@ -204,3 +209,26 @@ def _as_json(value: Any) -> Any:
         masks = [item for item in value if isinstance(item, Mask)]
         return {mask.column: mask.method.value for mask in masks} if masks else list(value)
     return value.value if isinstance(value, StrEnum) else value
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Options as `as_dict` gives them, as words of a command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        match value:
+            case True:
+                words.append(option)
+            case list():
+                words += [word for item in value for word in (option, item)]
+            case dict():
+                words += [
+                    w for column, method in value.items() for w in (option, _mask(column, method))
+                ]
+            case _:
+                words += [option, str(value)]
+    return words
+
+
+def _mask(column: str, method: str) -> str:
+    return column if method == MaskMethod.REDACT and "=" not in column else f"{column}={method}"

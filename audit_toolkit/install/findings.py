@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from audit_toolkit.catalog.trail import Function
+from audit_toolkit.config import option_words
 from audit_toolkit.names import QualifiedName
 
 
@@ -43,21 +44,7 @@ class Finding:
 
 def install_command(table: QualifiedName, options: Mapping[str, Any]) -> str:
     """The `audit install` that says these options, as recorded in JSON."""
-    words = ["audit", "install", "--table", str(table)]
-    for name, value in options.items():
-        option = "--" + name.replace("_", "-")
-        match value:
-            case True:
-                words.append(option)
-            case list():
-                words += [word for item in value for word in (option, item)]
-            case dict():
-                words += [
-                    w for column, method in value.items() for w in (option, f"{column}={method}")
-                ]
-            case _:
-                words += [option, str(value)]
-    return shlex.join(words)
+    return shlex.join(["audit", "install", "--table", str(table), *option_words(options)])
 
 
 def psql_command(statement: str) -> str:

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-from audit_toolkit.config import Capture, MaskMethod, OnOversize, Store, TableRule, Truncate
+from audit_toolkit.config import Capture, OnOversize, Store, TableRule, Truncate
 from audit_toolkit.names import QualifiedName, quote_identifier
 
 
 def flags(rule: TableRule) -> str:
     """The options of `audit install` that say this rule; empty for the defaults."""
-    return " ".join(flag for name, value in rule.as_dict().items() for flag in _flags(name, value))
-
-
-def _flags(name: str, value: Any) -> Iterator[str]:
-    option = "--" + name.replace("_", "-")
-    match value:
-        case True:
-            yield option
-        case list():
-            for item in value:
-                yield f"{option} {shlex.quote(item)}"
-        case dict():
-            for column, method in value.items():
-                mask = column if method == MaskMethod.REDACT else f"{column}={method}"
-                yield f"{option} {shlex.quote(mask)}"
-        case _:
-            yield f"{option} {shlex.quote(str(value))}"
+    return shlex.join(rule.as_options())
 
 
 def trail_name(schema: str) -> str:
