@@ -44,12 +44,13 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends the serv
 
 LINUX = Path("/proc/self/stat").exists()
 ODD_NAME = r"it's a \ 'quoted' name"
+SETTINGS = {"wal_level": "logical", "cluster_name": ODD_NAME}
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Cluster]:
     """A server that these tests may stop and kill."""
-    with throwaway_cluster(settings={"wal_level": "logical", "cluster_name": ODD_NAME}) as cluster:
+    with throwaway_cluster(settings=SETTINGS) as cluster:
         yield cluster
 
 
@@ -238,8 +239,8 @@ def test_a_port_that_another_process_took_is_passed_over(own: Cluster) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         with pytest.raises(PortTakenError):
-            start_on_free_port(own, {}, [taken])
-        assert start_on_free_port(own, {}, [taken, own.port]) == own
+            start_on_free_port(own, SETTINGS, [taken])
+        assert start_on_free_port(own, SETTINGS, [taken, own.port]) == own
     assert ask(own, "select 1") == "1"
 
 
