@@ -67,7 +67,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "new.status <> ''draft''"}, "hash": "6a84e79b7d5d299292c4c26088390921bd3ef8689313e5ada87945ea653c51ec"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "new.status <> ''draft''"}, "hash": "6a84e79b7d5d299292c4c26088390921bd3ef8689313e5ada87945ea653c51ec"}';
 
 
 -- Its triggers on public.orders.

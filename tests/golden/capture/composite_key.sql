@@ -56,7 +56,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "ef68fb3f859c99a56bb0c6c7a2b01f4ede8786fb62e5c8c1e34898cf7f624100"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "ef68fb3f859c99a56bb0c6c7a2b01f4ede8786fb62e5c8c1e34898cf7f624100"}';
 
 
 -- Its triggers on public.order_lines.

@@ -129,7 +129,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "5b42c908d3cea2eb537f65c5aea257fc40090ad3458c5fb1c06fd825589787ff"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "5b42c908d3cea2eb537f65c5aea257fc40090ad3458c5fb1c06fd825589787ff"}';
 
 
 -- Its triggers on public.order_lines.

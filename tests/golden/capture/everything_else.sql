@@ -68,7 +68,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "a1996292a43fb6adbaec56dd69a5fb528b7724e9b0a0f35823f0be0cedb119ff"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "a1996292a43fb6adbaec56dd69a5fb528b7724e9b0a0f35823f0be0cedb119ff"}';
 
 
 -- Its triggers on public.orders.

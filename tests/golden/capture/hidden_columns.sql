@@ -58,7 +58,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "06b862ba574ebdc75744670bf16fb92af0775a7906c51370f8ffefa1f9d51514"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "06b862ba574ebdc75744670bf16fb92af0775a7906c51370f8ffefa1f9d51514"}';
 
 
 -- Its triggers on public.people.

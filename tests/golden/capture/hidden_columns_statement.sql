@@ -127,7 +127,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "7a948c52ae6cc2f7b005663bd6e5199f50537ce73c34281f2170fbce4cc0fe98"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "7a948c52ae6cc2f7b005663bd6e5199f50537ce73c34281f2170fbce4cc0fe98"}';
 
 
 -- Its triggers on public.people.

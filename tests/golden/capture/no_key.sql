@@ -54,7 +54,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "fa0640a6b62b0ff0c49e4f09cecf1cdce72124b536bfeea7570da6bc14da81c6"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "fa0640a6b62b0ff0c49e4f09cecf1cdce72124b536bfeea7570da6bc14da81c6"}';
 
 
 -- Its triggers on public.readings.

@@ -54,7 +54,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "bd07a3254a7ff0f72a3a74e767ba0eb34f0891c9fee78565c16b2a36db587a0d"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "bd07a3254a7ff0f72a3a74e767ba0eb34f0891c9fee78565c16b2a36db587a0d"}';
 
 
 -- Its triggers on public.people.

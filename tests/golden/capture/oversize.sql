@@ -117,7 +117,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "97fe00c37435a1c1da323d7f454a0101abb57088e2b1dd8eaff74d671078b14a"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "97fe00c37435a1c1da323d7f454a0101abb57088e2b1dd8eaff74d671078b14a"}';
 
 
 -- Its triggers on public.files.

@@ -64,7 +64,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "89450f74e49d446e0c02cc9a52d1ae757359a4ceac7390cd12260f7625bb7aed"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "89450f74e49d446e0c02cc9a52d1ae757359a4ceac7390cd12260f7625bb7aed"}';
 
 
 -- Its triggers on public.visits.

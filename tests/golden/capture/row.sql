@@ -55,7 +55,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "hash": "f1964d7cb0339bd95ed786bb7a2b2ef610c6e1201bb6b2d07cb28baff40af9b3"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "hash": "f1964d7cb0339bd95ed786bb7a2b2ef610c6e1201bb6b2d07cb28baff40af9b3"}';
 
 
 -- Its triggers on public.orders.

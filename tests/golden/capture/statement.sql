@@ -128,7 +128,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "e9bba85ce590b4b0f6e394d3981866382206613489570056769cdef59b9a6bfb"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "e9bba85ce590b4b0f6e394d3981866382206613489570056769cdef59b9a6bfb"}';
 
 
 -- Its triggers on public.orders.

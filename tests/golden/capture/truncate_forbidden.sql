@@ -55,7 +55,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.1.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "99b9691b300e73d2d970f823c5c928d119fe0164a2003dcdfb136437dee4e651"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "99b9691b300e73d2d970f823c5c928d119fe0164a2003dcdfb136437dee4e651"}';
 
 
 -- Its triggers on public.orders.

@@ -101,7 +101,7 @@ create index if not exists logged_actions_old_key_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.1.0", "interval": "month"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "month"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -241,7 +241,7 @@ begin
     -- EXCLUDING IDENTITY: PostgreSQL 17 and newer refuse to attach a table that has an identity of its own.
     execute format('create table %I.%I (like %s including all excluding identity)', 'audit', name, trail.oid::regclass);
     leaf := format('%I.%I', 'audit', name)::regclass;
-    execute format('comment on table %s is %L', leaf, '{"tool": "audit-toolkit", "version": "0.1.0"}');
+    execute format('comment on table %s is %L', leaf, '{"tool": "audit-toolkit", "version": "0.2.0"}');
     if trail.reltablespace <> 0 then
         execute format(
             'alter table %s set tablespace %I', leaf, (select spcname from pg_tablespace where oid = trail.reltablespace));
@@ -1189,51 +1189,51 @@ $body$;
 
 revoke all on function audit.history(regclass, text) from public;
 
-comment on function audit.revoke_all(regclass) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.revoke_all(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.refuse_change() is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.refuse_change() is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.guard_relation(regclass) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.guard_relation(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.row_known_since(text, text, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.row_known_since(text, text, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.require_reach(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.require_reach(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.require_known(regclass, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.require_known(regclass, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.row_image_at(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.row_image_at(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.table_at(anyelement, timestamptz) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.table_at(anyelement, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.history(regclass, text) is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on function audit.history(regclass, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 
 -- The key of keyed masks.
@@ -1244,7 +1244,7 @@ create table if not exists audit.mask_key (
 
 select audit.revoke_all('audit.mask_key'::regclass);
 
-comment on table audit.mask_key is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on table audit.mask_key is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 -- 64 random bytes, drawn once: whoever has them can test guesses of masked values.
 insert into audit.mask_key (inner_pad, outer_pad)
@@ -1289,7 +1289,7 @@ create unique index if not exists partition_lifecycle_leaf_idx
 
 select audit.revoke_all('audit.partition_lifecycle'::regclass);
 
-comment on table audit.partition_lifecycle is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on table audit.partition_lifecycle is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 create table if not exists audit.maintenance (
     command text collate "C" primary key,
@@ -1300,7 +1300,7 @@ create table if not exists audit.maintenance (
 
 select audit.revoke_all('audit.maintenance'::regclass);
 
-comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.1.0"}';
+comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 
 -- Append-only, without grants, and with leaves well ahead of the server's clock.
