@@ -116,7 +116,7 @@ def test_an_event_of_a_far_future_keeps_the_tail_and_says_so(rotating: Rotating)
 
 
 def test_the_interval_changes_from_the_next_boundary_on(rotating: Rotating) -> None:
-    now = rotating.now + timedelta(days=150)
+    now = rotating.now + timedelta(days=200)
     rotating.run(now, interval=Interval.WEEK)
     leaves = rotating.read()
     assert leaves.interval is Interval.WEEK
@@ -306,7 +306,7 @@ def test_a_default_partition_becomes_a_leaf(rotating: Rotating, filled: bool) ->
 
 def test_what_only_the_default_took_gets_leaves_when_it_is_converted(rotating: Rotating) -> None:
     default_partition(rotating)
-    later = rotating.now + timedelta(days=200)
+    later = rotating.now + timedelta(days=240)
     rotating.run(later)  # leaves beside the DEFAULT begin after the present month
     assert rotating.read().gaps
     apply(
