@@ -28,15 +28,16 @@ FILL = """
         '{"actor": "someone", "request": "4711"}'
     from generate_series(1, %s) as number
 """
-# The peak of a process includes that of its imports, so each size has a process of its own.
+# The peak of a process includes that of its imports, so each size has a process of its own. Its ru_maxrss would
+# also include what the process that started it had in memory.
 COMMAND = """
-import resource, sys
+import pathlib, re, sys
 from audit_toolkit.cli.app import app
 try:
     app(sys.argv[1:])
 except SystemExit as end:
     code = end.code
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+print(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1], file=sys.stderr)
 sys.exit(code)
 """
 
