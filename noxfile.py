@@ -112,6 +112,13 @@ def archive_proof(session: nox.Session) -> None:
     _run_tests(session, {"ARCHIVE_EVENTS": "2000000"}, arguments)
 
 
+@nox.session(name="reading-proof")
+def reading_proof(session: nox.Session) -> None:
+    """A trail of 10 million events: no leaf read from end to end, a million rows of the past in flat memory."""
+    arguments = ("tests/timetravel/test_scale.py", "-s", *session.posargs)
+    _run_tests(session, {"TRAIL_EVENTS": "10000000"}, arguments)
+
+
 @nox.session
 def replay(session: nox.Session) -> None:
     """20 000 random tables under random statements: the trail replays to each after every commit (an hour)."""

@@ -2,7 +2,9 @@
 
 from audit_toolkit.catalog.model import Column, Installed, Kind, Relation, Table
 from audit_toolkit.catalog.read import (
+    find_relation,
     parse_comment,
+    read_column_names,
     read_installed,
     read_relations,
     read_table,
@@ -16,7 +18,9 @@ __all__ = [
     "Kind",
     "Relation",
     "Table",
+    "find_relation",
     "parse_comment",
+    "read_column_names",
     "read_installed",
     "read_relations",
     "read_table",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,8 @@ MARKER = "audit-toolkit"
 """The value of `tool` in the JSON comment of everything that this package made."""
 
 
-def read_relations(connection: Connection) -> list[Relation]:
-    """Every table, view and foreign table of the database, whoever owns it."""
+def read_relations(connection: Connection, names: Collection[str] | None = None) -> list[Relation]:
+    """Every table, view and foreign table of the database, whoever owns it; or all of these names."""
     return [
         Relation(
             oid=row["oid"],
@@ -40,8 +40,20 @@ def read_relations(connection: Connection) -> list[Relation]:
             may_trigger=row["may_trigger"],
             search_position=row["search_position"],
         )
-        for row in fetch(connection, query("relations"))
+        for row in fetch(
+            connection, query("relations"), {"names": None if names is None else sorted(names)}
+        )
     ]
+
+
+def find_relation(connection: Connection, text: str) -> Relation:
+    """The relation that somebody means, as `resolve` finds it; others are read only for its errors."""
+    name = NamePattern.parse(text).name
+    named = read_relations(connection, {name, name.lower()})
+    try:
+        return resolve(text, named)
+    except UnknownTableError:
+        return resolve(text, read_relations(connection))
 
 
 def resolve(text: str, relations: Sequence[Relation]) -> Relation:
@@ -112,6 +124,12 @@ def read_table(connection: Connection, relation: Relation) -> Table:
             for row in rows
         ),
     )
+
+
+def read_column_names(connection: Connection, relation: Relation) -> tuple[str, ...]:
+    """What the columns of a table are called, in their order; cheaper than `read_table`."""
+    rows = fetch(connection, query("column_names"), {"table": relation.oid})
+    return tuple(row["name"] for row in rows)
 
 
 def read_trail(connection: Connection, schema: str) -> dict[str, Any] | None:

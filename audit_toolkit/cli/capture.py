@@ -118,9 +118,9 @@ def resume(
 
 
 def _installed(connection: Connection, name: str, schema: str) -> Installed:
-    from audit_toolkit.catalog import read_installed, read_relations, resolve
+    from audit_toolkit.catalog import find_relation, read_installed
 
-    table = resolve(name, read_relations(connection)).name
+    table = find_relation(connection, name).name
     found = [i for i in read_installed(connection, schema) if i.table == table]
     if not found:
         raise UsageError(
@@ -130,12 +130,12 @@ def _installed(connection: Connection, name: str, schema: str) -> Installed:
 
 
 def _target(connection: Connection, name: str, schema: str) -> Target:
-    from audit_toolkit.catalog import read_relations, read_table, resolve
+    from audit_toolkit.catalog import find_relation, read_table
     from audit_toolkit.config import TableRule
     from audit_toolkit.install import Target
 
     installed = _installed(connection, name, schema)
-    table = read_table(connection, resolve(name, read_relations(connection)))
+    table = read_table(connection, find_relation(connection, name))
     return Target(table=table, rule=TableRule.from_dict(installed.options))
 
 

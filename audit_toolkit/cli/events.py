@@ -42,7 +42,7 @@ def transaction(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Look only from then on, which is faster on a long trail: " + moments.HELP + ".",
+            help="Look only from then on: " + moments.HELP + ".",
             show_default=False,
         ),
     ] = None,

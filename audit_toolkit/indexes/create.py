@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.catalog import Kind, Relation, read_relations, resolve
+from audit_toolkit.catalog import Kind, Relation, find_relation
 from audit_toolkit.connection import fetch, first_line, import_psycopg
 from audit_toolkit.errors import UsageError
 from audit_toolkit.indexes import steps
@@ -70,7 +70,7 @@ class IndexRequest:
 
 def find_table(request: IndexRequest, connection: Connection) -> Relation:
     """The table that the statement is about; raises `UsageError` for what cannot carry the index."""
-    relation = resolve(request.table, read_relations(connection))
+    relation = find_relation(connection, request.table)
     if relation.kind not in (Kind.TABLE, Kind.PARTITIONED_TABLE, Kind.MATERIALIZED_VIEW):
         raise UsageError(f"{relation.name} is a {relation.kind.words}: it cannot carry an index")
     return relation

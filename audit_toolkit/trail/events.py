@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.catalog import read_relations, read_table
+from audit_toolkit.catalog import read_column_names, read_relations
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
@@ -52,8 +52,8 @@ def select_events(
 ) -> list[Event]:
     """The selected events as they followed each other, all of them in memory.
 
-    Reads by event id through the primary key. A transaction or an actor has no index: `since` and
-    `until` limit what is read to their leaves.
+    Events and transactions are found by an index. An actor has none: all events between `since` and
+    `until` are read.
     Raises `UsageError` for an event that the trail does not have.
     """
     require_readable_trail(connection, schema)
@@ -97,11 +97,9 @@ def subjects_of(
 ) -> dict[QualifiedName, Subject]:
     """The tables of these events, with their present columns where they still exist."""
     wanted = {table_of(event) for event in events}
-    there = {r.name: r for r in read_relations(connection) if r.name in wanted}
-    columns = {
-        name: tuple(c.name for c in read_table(connection, relation).columns)
-        for name, relation in there.items()
-    }
+    names = {table.name for table in wanted}
+    there = {r.name: r for r in read_relations(connection, names) if r.name in wanted}
+    columns = {name: read_column_names(connection, relation) for name, relation in there.items()}
     return {
         name: Subject(schema=schema, table=name, columns=columns.get(name, ()), known=True)
         for name in wanted

@@ -42,7 +42,9 @@ def read_homes(
 
     Raises `UsageError` for one that is gone or has no primary key.
     """
-    relations = {relation.name: relation for relation in read_relations(connection)}
+    tables = list(tables)
+    names = {table.name for table in tables}
+    relations = {relation.name: relation for relation in read_relations(connection, names)}
     options = {i.table: i.options for i in read_installed(connection, schema)}
     homes = {}
     for name in tables:

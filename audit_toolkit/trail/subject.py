@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.catalog import (
     Kind,
     Relation,
+    find_relation,
+    read_column_names,
     read_installed,
     read_relations,
-    read_table,
     resolve,
 )
 from audit_toolkit.connection import fetch
@@ -85,7 +86,7 @@ def find_subject(
     subject = Subject(
         schema=schema,
         table=relation.root or relation.name,
-        columns=tuple(column.name for column in read_table(connection, relation).columns),
+        columns=read_column_names(connection, relation),
     )
     if key is None:
         subject = replace(subject, known=_has_events(connection, subject))
@@ -123,10 +124,10 @@ def require_readable_trail(connection: Connection, schema: str) -> None:
 
 
 def _find_relation(connection: Connection, table: str, schema: str) -> Relation:
-    relations = read_relations(connection)
     try:
-        return resolve(table, relations)
+        return find_relation(connection, table)
     except UnknownTableError:
+        relations = read_relations(connection)
         return resolve(table, [*relations, *_dropped_tables(connection, schema, relations)])
 
 

@@ -1,4 +1,5 @@
--- Everything that could be meant by the name of a table, with what decides whether it can be audited.
+-- Everything that could be meant by the name of a table, with what decides whether it can be audited; with names,
+-- only what has one of them.
 select
     c.oid,
     n.nspname as schema_name,
@@ -30,4 +31,5 @@ left join lateral (
     where c.relispartition and r.oid = pg_catalog.pg_partition_root(c.oid)
 ) root on true
 where c.relkind in ('r', 'p', 'v', 'm', 'f')
+  and (%(names)s::text[] is null or c.relname = any (%(names)s::text[]))
 order by n.nspname, c.relname

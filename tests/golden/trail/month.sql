@@ -97,6 +97,11 @@ create index if not exists logged_actions_old_key_idx
     on audit.logged_actions (schema_name, table_name, old_row_key, event_id)
     where old_row_key is not null;
 
+-- All that one transaction changed. On only: in a trail that has leaves, `audit indexes fix` builds it on each
+-- of them without stopping a write; leaves made later are made with it.
+create index if not exists logged_actions_transaction_idx
+    on only audit.logged_actions (transaction_id);
+
 -- Time ranges within a leaf.
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);

@@ -1,0 +1,157 @@
+"""Reading a long trail: by index and by leaf, in memory that does not grow with it.
+
+The default run has few events; `nox -s reading-proof` sets TRAIL_EVENTS=10000000.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from time import perf_counter
+from typing import Any
+
+import psycopg
+import pytest
+
+from audit_toolkit import trail
+from audit_toolkit.connection import connect
+from benchmarks.history import EVENTS_OF_A_ROW, fill_history
+from tests.archive.test_size import audit
+from tests.plugins.cluster import Server
+from tests.plugins.database import EMPTY, Database, Databases
+from tests.plugins.trail import install_trail
+
+EVENTS = int(os.environ.get("TRAIL_EVENTS", "100000"))
+ROWS = EVENTS // EVENTS_OF_A_ROW
+SMALL = 10_000
+
+
+@pytest.fixture(scope="session")
+def filled(cluster: Server, databases: Databases) -> Iterator[Callable[[int], Database]]:
+    """A database with so many events. Tests only read it, so it is made once: copies of it take long."""
+    with ExitStack() as closing:
+
+        @cache
+        def fill(events: int) -> Database:
+            name = databases.create(EMPTY)
+            closing.callback(databases.drop, name)
+            dsn = cluster.dsn(name)
+            install_trail(dsn)
+            with connect(dsn) as connection:
+                fill_history(connection, events)
+            plain = closing.enter_context(psycopg.connect(dsn, autocommit=True))
+            return Database(name, dsn, plain, cluster.bin_dir, closing)
+
+        yield fill
+
+
+@pytest.fixture
+def long(filled: Callable[[int], Database]) -> Database:
+    return filled(EVENTS)
+
+
+@dataclass(slots=True)
+class Reads:
+    """What was read of the trail: of each leaf, rows from end to end and rows by an index."""
+
+    one_by_one: Counter[str] = field(default_factory=Counter)
+    by_index: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def reading(connection: psycopg.Connection[Any]) -> Iterator[Reads]:
+    """Count what is read inside the block."""
+    reads = Reads()
+    with connection.transaction():
+        for sign in (-1, 1):
+            counters = connection.execute(
+                "select relname, seq_tup_read, coalesce(idx_tup_fetch, 0)"
+                " from pg_stat_xact_user_tables where schemaname = 'audit'"
+            )
+            for leaf, one_by_one, by_index in counters:
+                reads.one_by_one[leaf] += sign * one_by_one
+                reads.by_index[leaf] += sign * by_index
+            if sign < 0:
+                yield reads
+
+
+def middle(long: Database, events: int = EVENTS) -> datetime:
+    (moment,) = long.execute(
+        "select action_tstamp from audit.logged_actions where event_id = %s", [events // 2]
+    )[0]
+    assert isinstance(moment, datetime)
+    return moment
+
+
+VERBS: dict[str, tuple[Callable[[psycopg.Connection[Any], datetime], Any], int]] = {
+    "history": (lambda c, _: trail.history(c, "orders", 42), EVENTS_OF_A_ROW),
+    "history of a transaction": (
+        lambda c, _: trail.history(c, "orders", transaction=1_000_000 + EVENTS // 30),
+        EVENTS_OF_A_ROW,
+    ),
+    "newest of the table": (lambda c, _: trail.history(c, "orders", limit=100), 100),
+    "blame": (lambda c, _: trail.blame(c, "orders", 42), 4),
+    "row_at": (lambda c, at: trail.row_at(c, "orders", 42, at), 4),
+    "transaction": (
+        lambda c, _: trail.select_events(c, trail.Selection(transaction=1_000_000 + EVENTS // 30)),
+        EVENTS_OF_A_ROW,
+    ),
+    "event": (lambda c, _: trail.select_events(c, trail.Selection(event_ids=(EVENTS // 3,))), 1),
+    "revert": (
+        lambda c, _: (
+            trail.plan_revert(
+                c, trail.Selection(transaction=1_000_000 + EVENTS // 10 - 1)
+            ).plan.steps
+        ),
+        2,
+    ),
+    "restore": (lambda c, at: trail.plan_restore(c, "orders", 42, at=at).plan.steps, 2),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_leaf_is_read_from_end_to_end(long: Database, verb: str) -> None:
+    ask, answers = VERBS[verb]
+    with reading(long.connection) as reads:
+        answer = ask(long.connection, middle(long))
+        begin = perf_counter()
+        ask(long.connection, middle(long))
+        took = perf_counter() - begin
+    print(f"\n{verb}, {EVENTS:,} events: {took * 1000:.1f} ms")
+    assert len(answer) == answers
+    assert reads.one_by_one.total() == 0
+    assert 0 < reads.by_index.total() < 1000
+
+
+def test_time_prunes_leaves(long: Database) -> None:
+    moment = middle(long)
+    with reading(long.connection) as reads:
+        recent = trail.history(long.connection, "orders", since=moment, actor="user:7")
+    assert len(recent) == pytest.approx(EVENTS / 2 / 997, abs=2)
+    bounds: dict[str, datetime] = dict(
+        long.execute("select split_part(leaf::text, '.', 2), upper_bound from audit.leaves()")
+    )
+    read = {leaf for leaf, rows in reads.by_index.items() if rows > 2}
+    assert read
+    assert all(bounds[leaf] > moment for leaf in read)
+    assert reads.one_by_one.total() == 0
+
+
+def test_a_table_of_any_size_in_the_same_memory(filled: Callable[[int], Database]) -> None:
+    peaks = {}
+    for events in (SMALL, EVENTS):
+        database, rows = filled(events), events // EVENTS_OF_A_ROW
+        for output in ("csv", "jsonl"):
+            moment = middle(database, events).isoformat()
+            arguments = ("table-at", "orders", "--at", moment, "--format", output)
+            text, peak = audit(*arguments, "--dsn", database.dsn)
+            assert text.count("\n") == rows + (output == "csv")
+            peaks[rows, output] = peak
+    print(f"\ntable-at, rows and format: peak in MB: {peaks}")
+    for output in ("csv", "jsonl"):
+        assert peaks[ROWS, output] < peaks[SMALL // EVENTS_OF_A_ROW, output] * 1.3
