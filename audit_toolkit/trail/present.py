@@ -13,6 +13,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.model import Row
+from audit_toolkit.trail.order import Reference
 from audit_toolkit.trail.travel import answered
 
 if TYPE_CHECKING:
@@ -103,12 +104,14 @@ def key_values_of(table: Table, key: str | None) -> Row:
     return dict(zip(table.key, exact.loads(key or "[]"), strict=True))
 
 
-def read_references(connection: Connection) -> set[tuple[QualifiedName, QualifiedName]]:
-    """Which table refers to which: (child, parent)."""
-    return {
-        (
-            QualifiedName(row["schema_name"], row["table_name"]),
-            QualifiedName(row["parent_schema"], row["parent_name"]),
+def read_references(connection: Connection) -> tuple[Reference, ...]:
+    """The foreign keys of the database."""
+    return tuple(
+        Reference(
+            child=QualifiedName(row["schema_name"], row["table_name"]),
+            parent=QualifiedName(row["parent_schema"], row["parent_name"]),
+            deferrable=row["deferrable"],
+            nullable=tuple(row["nullable"]),
         )
         for row in fetch(connection, query("references"))
-    }
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from audit_toolkit.templates import render_statements
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.model import Row
+from audit_toolkit.trail.order import Reference, parents_first
 from audit_toolkit.trail.present import Home, read_homes, read_present, read_references
 from audit_toolkit.trail.undo import Conflict, Reversal, conflict_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 _OVERSIZE = "audit:oversize"
+_AS_BEFORE = "as before"
 
 
 class OnConflict(StrEnum):
@@ -101,6 +103,10 @@ def _key(home: Home, reversal: Reversal) -> str:
     return exact.dumps([reversal.key_values.get(column) for column in home.table.key])
 
 
+def _key_of(home: Home, reversal: Reversal) -> Row:
+    return {column: reversal.key_values[column] for column in home.table.key}
+
+
 def _computed(home: Home) -> tuple[str, ...]:
     return tuple(c.name for c in home.table.columns if c.generated)
 
@@ -108,37 +114,46 @@ def _computed(home: Home) -> tuple[str, ...]:
 def _steps(
     chosen: Sequence[tuple[Reversal, Row | None]],
     homes: dict[QualifiedName, Home],
-    references: set[tuple[QualifiedName, QualifiedName]],
+    references: Sequence[Reference],
 ) -> list[Step]:
     """Deletes with children first, inserts with parents first, then updates.
 
     Rows of a table that updated rows may still refer to are deleted last. Rows that get another key
-    do so before an insert takes their present one.
+    do so before an insert takes their present one. Where tables refer to each other in a circle, rows
+    come without what is not there yet, and go without what refers to them.
     """
     inserts, moves, updates = list[Step](), list[Step](), list[Step]()
-    early, late = list[Step](), list[Step]()
+    loose, early, late = list[Step](), list[Step](), list[Step]()
     changing = {r.table for r, present in chosen if r.wanted and present is not None}
-    for name in _parents_first(homes, references):
+    order = parents_first(homes, references)
+    for name in order.tables:
         home, own = homes[name], [(r, present) for r, present in chosen if r.table == name]
-        inserts += _inserts(home, [r for r, present in own if r.wanted and present is None])
-        back = {_key(home, r) for r, present in own if r.wanted and present is None}
+        to_set = tuple(c for c in order.open.get(name, ()) if c in home.writable)
+        returning = [r for r, present in own if r.wanted and present is None]
+        inserts += _inserts(home, returning, to_set)
+        updates += _completions(home, returning, to_set)
+        back = {_key(home, r) for r in returning}
         own_moves, own_updates = _updates(home, [(r, now) for r, now in own if r.wanted and now])
         moves += own_moves
         updates += own_updates
         gone = [r for r, present in own if r.wanted is None and present is not None]
         in_the_way = own_moves or any(_key(home, r) in back for r in gone)
-        is_late = not in_the_way and any((child, name) in references for child in changing)
+        is_late = not in_the_way and any(
+            r.parent == name and r.child in changing for r in references
+        )
+        loose += _loosened(home, gone, to_set)
         (late if is_late else early)[:0] = [_delete(home, gone)] if gone else []
-    return [*early, *moves, *inserts, *updates, *late]
+    return [*loose, *early, *moves, *inserts, *updates, *late]
 
 
-def _inserts(home: Home, reversals: Sequence[Reversal]) -> list[Step]:
+def _inserts(home: Home, reversals: Sequence[Reversal], to_set: Sequence[str]) -> list[Step]:
     by_columns: dict[tuple[str, ...], list[Row]] = {}
     for reversal in reversals:
         row = reversal.key_values | (reversal.wanted or {})
         _require_known(home, reversal, row, missing=home.excluded)
         columns = tuple(column for column in home.writable if column in row)
-        by_columns.setdefault(columns, []).append({c: row[c] for c in columns})
+        values = {c: None if c in to_set else row[c] for c in columns}
+        by_columns.setdefault(columns, []).append(values)
     return [
         Step(
             why=f"{_rows(len(rows))} of {home.table.name} that had been deleted",
@@ -151,6 +166,26 @@ def _inserts(home: Home, reversals: Sequence[Reversal]) -> list[Step]:
     ]
 
 
+def _completions(home: Home, reversals: Sequence[Reversal], to_set: Sequence[str]) -> list[Step]:
+    """The step that sets what rows were inserted without, once that is there which it refers to."""
+    rows = [
+        {"row": _key_of(home, r), "set": {c: (r.wanted or {}).get(c) for c in to_set}}
+        for r in reversals
+        if any((r.wanted or {}).get(c) is not None for c in to_set)
+    ]
+    return [_update(home, to_set, rows, "which had to wait")] if rows else []
+
+
+def _loosened(home: Home, reversals: Sequence[Reversal], to_set: Sequence[str]) -> list[Step]:
+    """The step after which rows that go do not refer to what goes before them."""
+    rows = [
+        {"row": _key_of(home, r), "set": dict.fromkeys(to_set)}
+        for r in reversals
+        if any(r.key_values.get(c) is not None for c in to_set)
+    ]
+    return [_update(home, to_set, rows, "which is in the way")] if rows else []
+
+
 def _updates(
     home: Home, reversals: Sequence[tuple[Reversal, Row]]
 ) -> tuple[list[Step], list[Step]]:
@@ -160,7 +195,7 @@ def _updates(
     for reversal, present in reversals:
         wanted = different(reversal.wanted or {}, present, home)
         _require_known(home, reversal, wanted)
-        key = {c: reversal.key_values[c] for c in home.table.key}
+        key = _key_of(home, reversal)
         if any(column in wanted for column in key):
             moved.append((key, wanted, present))
         elif wanted:
@@ -170,11 +205,11 @@ def _updates(
         {"row": key, "set": {c: (present | wanted).get(c) for c in union}}
         for key, wanted, present in moved
     ]
-    moves = [_update(home, union, together)] if together else []
-    return moves, [_update(home, columns, rows) for columns, rows in by_columns.items()]
+    moves = [_update(home, union, together, _AS_BEFORE)] if together else []
+    return moves, [_update(home, cs, rows, _AS_BEFORE) for cs, rows in by_columns.items()]
 
 
-def _update(home: Home, columns: tuple[str, ...], rows: list[Json]) -> Step:
+def _update(home: Home, columns: Sequence[str], rows: list[Json], why: str) -> Step:
     statement = _one(
         "undo/update",
         table=home.table.name,
@@ -184,7 +219,7 @@ def _update(home: Home, columns: tuple[str, ...], rows: list[Json]) -> Step:
     )
     names = ", ".join(quote_identifier(column) for column in columns)
     return Step(
-        why=f"What {names} of {_rows(len(rows))} of {home.table.name} had been",
+        why=f"{names} of {_rows(len(rows))} of {home.table.name}, {why}",
         statements=(statement,),
         lock="ROW EXCLUSIVE",
     )
@@ -200,7 +235,7 @@ def different(wanted: Row, present: Row, home: Home) -> Row:
 
 
 def _delete(home: Home, reversals: Sequence[Reversal]) -> Step:
-    keys = [{c: r.key_values[c] for c in home.table.key} for r in reversals]
+    keys = [_key_of(home, r) for r in reversals]
     statement = _one(
         "undo/delete", table=home.table.name, key=home.table.key, keys=exact.dumps(keys)
     )
@@ -227,19 +262,6 @@ def _require_known(
 
 def _is_stand_in(value: Json) -> bool:
     return isinstance(value, dict) and _OVERSIZE in value
-
-
-def _parents_first(
-    homes: Iterable[QualifiedName], references: set[tuple[QualifiedName, QualifiedName]]
-) -> list[QualifiedName]:
-    waiting, order = list(homes), list[QualifiedName]()
-    while waiting:
-        ready = [
-            t for t in waiting if not any((t, p) in references for p in waiting if p != t)
-        ] or waiting[:1]  # tables in a circle need deferrable constraints
-        order += ready
-        waiting = [table for table in waiting if table not in ready]
-    return order
 
 
 def _one(template: str, **values: Any) -> str:
