@@ -34,6 +34,7 @@ _FUNCTIONS = {
     "require_whole": "(regclass, text, text, boolean, timestamptz)",
     "warn_of_gap": "(text, text, text, timestamptz)",
     "row_image_at": "(text, text, text, timestamptz)",
+    "row_images_at": "(text, text, timestamptz)",
     "row_at": "(anyelement, text, timestamptz)",
     "table_at": "(anyelement, timestamptz)",
     "history": "(regclass, text)",

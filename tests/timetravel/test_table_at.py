@@ -228,3 +228,25 @@ def warnings(trail: Trail) -> str:
 
 def baseline(trail: Trail) -> None:
     take_baseline(trail.connection, trail.target("orders"), "audit")
+
+
+def test_without_statistics_no_pairs_are_compared(trail: Trail) -> None:
+    trail.execute("create table orders (id int primary key, status text)")
+    trail.audit("orders")
+    trail.execute("insert into orders select g, 'new' from generate_series(1, 2000) g")
+    trail.execute("update orders set status = 'paid' where id % 2 = 0")
+    trail.execute("load 'auto_explain'")
+    for setting, value in (
+        ("log_min_duration", "0"),
+        ("log_nested_statements", "on"),
+        ("log_analyze", "on"),
+        ("log_format", "json"),
+    ):
+        trail.execute(f"set auto_explain.{setting} = {value}")
+    trail.execute("set client_min_messages = log")
+    plans: list[str] = []
+    trail.connection.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
+    assert trail.execute("select count(*) from audit.table_at(null::orders, now())") == [(2000,)]
+    removed = [int(n) for n in re.findall(r'"Rows Removed by Join Filter": (\d+)', "".join(plans))]
+    assert any("row_images_at" in plan for plan in plans)
+    assert sum(removed) < 2000

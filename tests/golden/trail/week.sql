@@ -779,30 +779,33 @@ begin
             ) as later
             order by key, event_id
         ) as earliest
+        -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
+        -- pairs of events.
         where not arrives
           and not exists (
               select from audit.logged_actions as event
               where schema_name = wanted_schema and table_name = wanted_table and row_key = key
                 and event.event_id < earliest.event_id
+              offset 0
           )
           and not exists (
               select from audit.logged_actions as event
               where schema_name = wanted_schema and table_name = wanted_table and old_row_key = key
                 and event.event_id < earliest.event_id
+              offset 0
           )
           and not exists (
               select from audit.logged_actions as event
               where schema_name = wanted_schema and table_name = wanted_table and row_key is null and action = 'G'
                 and event.event_id < earliest.event_id and action_tstamp > moment
+              offset 0
           );
         if may_look then
             execute format($query$
-                select key
-                from (select %2$s as key from %1$s as present) as present
-                where not exists (
-                    select from audit.logged_actions
-                    where schema_name = $1 and table_name = $2 and row_key = key
-                )
+                select %2$s from %1$s as present
+                except
+                select row_key from audit.logged_actions
+                where schema_name = $1 and table_name = $2
                 limit 1
                 $query$,
                 relation,
@@ -1000,6 +1003,66 @@ $body$;
 
 revoke all on function audit.row_image_at(text, text, text, timestamptz) from public;
 
+create or replace function audit.row_images_at(wanted_schema text, wanted_table text, moment timestamptz)
+    returns table (key text, image jsonb)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+#variable_conflict use_column
+declare
+    truncated bigint;  -- the last TRUNCATE until then: what was before is gone
+begin
+    select coalesce(max(event_id), 0) into truncated
+    from audit.logged_actions
+    where schema_name = wanted_schema
+      and table_name = wanted_table
+      and row_key is null
+      and action = 'T'
+      and action_tstamp <= moment;
+
+    return query
+        select known.key, known.image
+        from (
+            select
+                event.key,
+                case
+                    -- Where a transaction changed the row again and again, the last id may not be the last change.
+                    when is_same_transaction and not is_insert_and_update
+                        then audit.row_image_at(wanted_schema, wanted_table, event.key, moment)
+                    when leaves_row
+                        then case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end
+                end as image
+            from (
+                select
+                    *,
+                    row_number() over latest_first as place,
+                    coalesce(lead(transaction_id) over latest_first = transaction_id, false) as is_same_transaction,
+                    action = 'U'
+                        and lead(action) over latest_first = 'I'
+                        and old_row = lead(new_row) over latest_first
+                        and lead(transaction_id, 2) over latest_first is distinct from transaction_id as is_insert_and_update
+                from (
+                    select row_key as key, event_id, transaction_id, action, old_row, new_row, new_row is not null as leaves_row
+                    from audit.logged_actions
+                    where schema_name = wanted_schema and table_name = wanted_table and row_key is not null
+                      and event_id > truncated and action_tstamp <= moment
+                    union all
+                    select old_row_key, event_id, transaction_id, action, null, null, false
+                    from audit.logged_actions
+                    where schema_name = wanted_schema and table_name = wanted_table and old_row_key is not null
+                      and event_id > truncated and action_tstamp <= moment
+                ) as event
+                window latest_first as (partition by event.key order by event_id desc)
+            ) as event
+            where place = 1
+        ) as known
+        where known.image is not null;
+end
+$body$;
+
+revoke all on function audit.row_images_at(text, text, timestamptz) from public;
+
 create or replace function audit.row_at(base anyelement, key text, moment timestamptz)
     returns setof anyelement
     language plpgsql
@@ -1096,41 +1159,8 @@ begin
 
     return query
         select populated.*
-        from (
-            select
-                case
-                    -- Where a transaction changed the row again and again, the last id may not be the last change.
-                    when is_same_transaction and not is_insert_and_update
-                        then audit.row_image_at(home.schema_name, home.table_name, key, moment)
-                    when leaves_row
-                        then case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end
-                end as image
-            from (
-                select
-                    *,
-                    row_number() over latest_first as place,
-                    coalesce(lead(transaction_id) over latest_first = transaction_id, false) as is_same_transaction,
-                    action = 'U'
-                        and lead(action) over latest_first = 'I'
-                        and old_row = lead(new_row) over latest_first
-                        and lead(transaction_id, 2) over latest_first is distinct from transaction_id as is_insert_and_update
-                from (
-                    select row_key as key, event_id, transaction_id, action, old_row, new_row, new_row is not null as leaves_row
-                    from audit.logged_actions
-                    where schema_name = home.schema_name and table_name = home.table_name and row_key is not null
-                      and event_id > truncated and action_tstamp <= moment
-                    union all
-                    select old_row_key, event_id, transaction_id, action, null, null, false
-                    from audit.logged_actions
-                    where schema_name = home.schema_name and table_name = home.table_name and old_row_key is not null
-                      and event_id > truncated and action_tstamp <= moment
-                ) as event
-                window latest_first as (partition by key order by event_id desc)
-            ) as event
-            where place = 1
-        ) as known
-        cross join lateral jsonb_populate_record(base, known.image) as populated
-        where known.image is not null;
+        from audit.row_images_at(home.schema_name, home.table_name, moment) as known
+        cross join lateral jsonb_populate_record(base, known.image) as populated;
 end
 $body$;
 
@@ -1233,6 +1263,8 @@ comment on function audit.require_whole(regclass, text, text, boolean, timestamp
 comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 comment on function audit.row_image_at(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+
+comment on function audit.row_images_at(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
