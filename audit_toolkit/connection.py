@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,12 @@ def describe_failure(error: Exception) -> str:
         if "failed:" in line or "error" in line.lower() or "could not" in line
     ]
     return (reasons or lines or ["no reason given"])[-1].removeprefix("- ")
+
+
+def is_a(target: object, module: str, name: str) -> bool:
+    """Whether it is an instance of that class, whose module is not imported to find out."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(target, getattr(loaded, name))
 
 
 def import_psycopg() -> Any:

@@ -5,12 +5,12 @@ Neither psycopg nor SQLAlchemy is imported before an object of theirs is passed 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, overload
 
 from audit_toolkit.attribution.current import current_document
 from audit_toolkit.attribution.link import SET_CONTEXT, refuse_autocommit
+from audit_toolkit.connection import is_a
 from audit_toolkit.errors import ContextError
 
 if TYPE_CHECKING:
@@ -84,17 +84,17 @@ def apply_context(target: Any) -> Awaitable[None] | None:
     at once, and for anything else.
     """
     document = current_document()
-    if _is_a(target, "psycopg", "Connection"):
+    if is_a(target, "psycopg", "Connection"):
         _apply_psycopg(target, document)
-    elif _is_a(target, "psycopg", "AsyncConnection"):
+    elif is_a(target, "psycopg", "AsyncConnection"):
         return _apply_async_psycopg(target, document)
-    elif _is_a(target, "asyncpg", "Connection") or _is_a(
+    elif is_a(target, "asyncpg", "Connection") or is_a(
         target, "asyncpg.pool", "PoolConnectionProxy"
     ):
         return _apply_asyncpg(target, document)
     elif run_sync := _run_sync(target):
         return run_sync(_apply_sqlalchemy, document)
-    elif _is_a(target, "sqlalchemy.orm", "Session") or _is_a(target, "sqlalchemy", "Connection"):
+    elif is_a(target, "sqlalchemy.orm", "Session") or is_a(target, "sqlalchemy", "Connection"):
         _apply_sqlalchemy(target, document)
     else:
         raise ContextError(
@@ -105,27 +105,21 @@ def apply_context(target: Any) -> Awaitable[None] | None:
 
 
 def _engine(target: Any) -> sqlalchemy.Engine | None:
-    if _is_a(target, "sqlalchemy.ext.asyncio", "AsyncEngine"):
+    if is_a(target, "sqlalchemy.ext.asyncio", "AsyncEngine"):
         target = target.sync_engine
-    return target if _is_a(target, "sqlalchemy", "Engine") else None
+    return target if is_a(target, "sqlalchemy", "Engine") else None
 
 
 def _run_sync(target: Any) -> Callable[..., Awaitable[None]] | None:
     for name in ("AsyncConnection", "AsyncSession"):
-        if _is_a(target, "sqlalchemy.ext.asyncio", name):
+        if is_a(target, "sqlalchemy.ext.asyncio", name):
             run: Callable[..., Awaitable[None]] = target.run_sync
             return run
     return None
 
 
 def _is_psycopg(target: Any) -> TypeGuard[Psycopg]:
-    return _is_a(target, "psycopg", "Connection") or _is_a(target, "psycopg", "AsyncConnection")
-
-
-def _is_a(target: Any, module: str, name: str) -> bool:
-    # What is not imported yet has no instances.
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(target, getattr(loaded, name))
+    return is_a(target, "psycopg", "Connection") or is_a(target, "psycopg", "AsyncConnection")
 
 
 def _apply_psycopg(connection: psycopg.Connection[Any], document: str) -> None:

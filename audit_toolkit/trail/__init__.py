@@ -1,28 +1,32 @@
 """Reading the trail: events, the history of tables and rows, how they were, and putting them back."""
 
-from audit_toolkit.trail.blame import Origin, blame
-from audit_toolkit.trail.events import Selection, select_events, subjects_of, table_of
-from audit_toolkit.trail.history import Filter, history, history_query, stream_events
+from audit_toolkit.trail.blame import Origin
+from audit_toolkit.trail.events import Selection, table_of
+from audit_toolkit.trail.history import Filter, history_query
 from audit_toolkit.trail.model import Action, Event
-from audit_toolkit.trail.revert import (
-    ConflictError,
-    apply_restore,
-    apply_revert,
-    plan_restore,
-    plan_revert,
-)
+from audit_toolkit.trail.revert import ConflictError
 from audit_toolkit.trail.session import psycopg_connection
-from audit_toolkit.trail.subject import Subject, find_subject
-from audit_toolkit.trail.travel import (
-    Difference,
-    copy_table_at,
-    diff,
-    row_at,
-    stream_table_at,
-    table_at,
-)
+from audit_toolkit.trail.subject import Subject
+from audit_toolkit.trail.travel import Difference
 from audit_toolkit.trail.undo import Conflict, Reversal, reverse
 from audit_toolkit.trail.undo_plan import OnConflict, Undo
+from audit_toolkit.trail.verbs import (
+    apply_restore,
+    apply_revert,
+    blame,
+    copy_table_at,
+    diff,
+    find_subject,
+    history,
+    plan_restore,
+    plan_revert,
+    row_at,
+    select_events,
+    stream_events,
+    stream_table_at,
+    subjects_of,
+    table_at,
+)
 
 __all__ = [
     "Action",

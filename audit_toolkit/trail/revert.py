@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from audit_toolkit.attribution.current import context, current_context
 from audit_toolkit.connection import fetch, first_line, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
@@ -81,7 +82,7 @@ def _plan_revert(
     if not events:
         raise UsageError("the trail has no such events", hint="audit history TABLE shows events")
     reversals = reverse(_without_truncates(connection, events, schema))
-    claims: dict[str, Json] = {"reverts": _described(selection)} | _claim(reason)
+    claims = _claims({"reverts": _described(selection)}, reason)
     return plan_reversals(connection, reversals, on_conflict, claims, schema, lock=lock)
 
 
@@ -150,7 +151,7 @@ def _plan_restore(
         table=subject.table, key=subject.key, key_values=key_values, left=present, wanted=wanted
     )
     restores: Json = {"table": str(subject.table), "row_key": subject.key, "as_of": moment}
-    claims = {"restores": restores} | _claim(reason)
+    claims = _claims({"restores": restores}, reason)
     return plan_reversals(connection, [reversal], OnConflict.FORCE, claims, schema, lock=lock)
 
 
@@ -253,8 +254,9 @@ def _described(selection: Selection) -> Json:
     return {name: value for name, value in described.items() if value is not None}
 
 
-def _claim(reason: str | None) -> dict[str, Json]:
-    return {"reason": reason} if reason else {}
+def _claims(what: dict[str, Json], reason: str | None) -> dict[str, Json]:
+    """What is claimed in Python already, and what is put back, with its own reason."""
+    return current_context() | what | ({"reason": reason} if reason else {})
 
 
 def _apply(connection: Connection, make: Callable[[], Undo], on_conflict: OnConflict) -> Undo:
@@ -264,10 +266,12 @@ def _apply(connection: Connection, make: Callable[[], Undo], on_conflict: OnConf
             undo = make()
             if undo.conflicts and on_conflict is OnConflict.REFUSE:
                 raise ConflictError(undo.conflicts)
-            apply(undo.plan, connection, attempts=1)
+            with context(**cast("Any", undo.claims)):  # what `attach` sends with each write
+                apply(undo.plan, connection, attempts=1)
             return undo
-    except errors.IntegrityError as error:
+    except (errors.IntegrityError, errors.DataError) as error:
         raise AuditError(
             f"the database refused to have it back: {first_line(error)}",
-            hint=error.diag.message_detail or "other rows stand in the way",
+            hint=error.diag.message_detail
+            or "other rows, or other types of columns, stand in the way",
         ) from error

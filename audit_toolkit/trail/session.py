@@ -1,32 +1,101 @@
-"""From a SQLAlchemy session to what the verbs of this package take."""
+"""From what an application has to the psycopg connection that the verbs of this package use."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from audit_toolkit.connection import import_psycopg
+from audit_toolkit.connection import import_psycopg, is_a
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     import psycopg
+    import sqlalchemy
+    from sqlalchemy import orm
+    from sqlalchemy.ext import asyncio
+
+Source: TypeAlias = (
+    "psycopg.Connection[Any] | sqlalchemy.Connection | orm.Session | orm.scoped_session[Any]"
+)
+AsyncSource: TypeAlias = (
+    "psycopg.AsyncConnection[Any] | asyncio.AsyncConnection | asyncio.AsyncSession"
+    " | asyncio.async_scoped_session[Any]"
+)
+
+_ASYNC = (
+    ("psycopg", "AsyncConnection"),
+    ("sqlalchemy.ext.asyncio", "AsyncConnection"),
+    ("sqlalchemy.ext.asyncio", "AsyncSession"),
+    ("sqlalchemy.ext.asyncio", "async_scoped_session"),
+)
+
+
+def is_async(source: object) -> bool:
+    """Whether it is one of `AsyncSource`."""
+    return any(is_a(source, module, name) for module, name in _ASYNC)
+
+
+def psycopg_connection(source: Source) -> psycopg.Connection[Any]:
+    """The psycopg connection of a session or connection of SQLAlchemy; one of psycopg as it is.
+
+    What the verbs change through it is part of SQLAlchemy's transaction, which is begun if it has
+    not been: commit the session. A session is flushed first, as by its own queries, unless it has
+    `autoflush=False`; what it holds is not expired.
+    Raises `UsageError` for another driver than psycopg 3, and for anything else.
+    """
+    if isinstance(source, import_psycopg().Connection):
+        return cast("psycopg.Connection[Any]", source)
+    if is_a(source, "psycopg", "AsyncConnection"):
+        return _in_sync_shape(source)
+    connection = _sqlalchemy_connection(source)
+    if not connection.in_transaction():
+        connection.begin()  # what SQLAlchemy has not begun, it would not commit
+    return _begun(_driver_connection(connection))
+
+
+def _sqlalchemy_connection(source: Any) -> sqlalchemy.Connection:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
+    given = type(source).__name__
+    if is_a(source, "sqlalchemy.orm", "scoped_session") or is_a(source, *_ASYNC[3]):
+        source = source()
+    if is_a(source, *_ASYNC[2]):
+        source = source.sync_session
+    if is_a(source, *_ASYNC[1]):
+        source = source.sync_connection
+    if isinstance(source, Session):
+        if source.autoflush:
+            source.flush()
+        source = source.connection()
+    if not isinstance(source, Connection):
+        raise UsageError(
+            f"the trail cannot be read through {given}",
+            hint="pass an open connection of psycopg 3, or a session or connection of SQLAlchemy",
+        )
+    return source
 
-def psycopg_connection(session: Session | Connection) -> psycopg.Connection[Any]:
-    """The psycopg connection of a session's (or connection's) transaction, for the verbs here.
 
-    What they change is part of that transaction: commit the session, and expire what it holds.
-    Raises `UsageError` for another driver than psycopg 3.
-    """
-    from sqlalchemy.orm import Session
-
-    connection = session.connection() if isinstance(session, Session) else session
+def _driver_connection(connection: sqlalchemy.Connection) -> psycopg.Connection[Any]:
     driver: Any = connection.connection.driver_connection
+    if is_a(driver, "psycopg", "AsyncConnection"):
+        return _in_sync_shape(driver)
     if not isinstance(driver, import_psycopg().Connection):
         raise UsageError(
             f"the trail is read with psycopg 3, not with {connection.dialect.driver}",
-            hint="use create_engine('postgresql+psycopg://…')",
+            hint="use an engine for postgresql+psycopg://…, for the trail alone if need be",
         )
-    found: psycopg.Connection[Any] = driver
-    return found
+    return cast("psycopg.Connection[Any]", driver)
+
+
+def _begun(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    # Where no transaction is open yet, psycopg commits at the end of connection.transaction().
+    idle = import_psycopg().pq.TransactionStatus.IDLE
+    if connection.info.transaction_status == idle and not connection.autocommit:
+        connection.execute("select 1")
+    return connection
+
+
+def _in_sync_shape(connection: Any) -> psycopg.Connection[Any]:
+    from audit_toolkit.trail.bridge import in_sync_shape
+
+    return in_sync_shape(connection)

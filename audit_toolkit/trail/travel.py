@@ -104,7 +104,9 @@ def stream_table_at(
                 yield image
 
 
-def copy_table_at(connection: Connection, subject: Subject, at: datetime) -> Iterator[bytes]:
+def copy_table_at(
+    connection: Connection, subject: Subject, at: datetime
+) -> Generator[bytes, None, None]:
     """Like `table_at`, as the bytes of a CSV file with a line of names, as COPY writes it."""
     with answered(), connection.transaction(force_rollback=True):
         prepare_session(connection)

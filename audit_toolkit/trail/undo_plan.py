@@ -45,6 +45,8 @@ class Undo:
     conflicts: tuple[Conflict, ...]
     rows: int
     """How many rows the plan changes."""
+    claims: dict[str, Json]
+    """What the context of its transaction says about it."""
 
     def as_dict(self) -> dict[str, Json]:
         """The undo as JSON values."""
@@ -89,6 +91,7 @@ def plan_reversals(
         plan=Plan(steps=tuple(steps)),
         conflicts=tuple(conflicts),
         rows=sum(r.wanted is None or bool(r.wanted) for r, _ in chosen) if steps else 0,
+        claims=claims,
     )
 
 

@@ -105,11 +105,11 @@ async def async_engine(dsn: str, driver: str, **options: Any) -> AsyncIterator[A
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine in an event loop of its own, one that psycopg takes on every system."""
-    with asyncio.Runner(loop_factory=_loop) as runner:
+    with asyncio.Runner(loop_factory=selector_loop) as runner:
         return runner.run(work)
 
 
-def _loop() -> asyncio.AbstractEventLoop:
+def selector_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.DefaultSelector())
 
 

@@ -1,0 +1,35 @@
+"""The verbs as applications call them. Each is a function of its own module, for any source.
+
+feed = trail.history(session, "orders", 42, newest_first=True, limit=20)
+feed = await trail.history(async_session, "orders", 42, newest_first=True, limit=20)
+
+for row in trail.table_at(session, "orders", moment): …
+async with trail.table_at(async_session, "orders", moment) as rows:
+async for row in rows: …
+"""
+
+from __future__ import annotations
+
+from audit_toolkit.trail import events, revert, subject, travel
+from audit_toolkit.trail.blame import blame as _blame
+from audit_toolkit.trail.calling import stream_verb, verb
+from audit_toolkit.trail.history import history as _history
+from audit_toolkit.trail.history import stream_events as _stream_events
+
+blame = verb(_blame)
+find_subject = verb(subject.find_subject)
+history = verb(_history)
+select_events = verb(events.select_events)
+subjects_of = verb(events.subjects_of)
+
+row_at = verb(travel.row_at)
+copy_table_at = stream_verb(travel.copy_table_at)
+diff = stream_verb(travel.diff)
+stream_events = stream_verb(_stream_events)
+stream_table_at = stream_verb(travel.stream_table_at)
+table_at = stream_verb(travel.table_at)
+
+apply_restore = verb(revert.apply_restore)
+apply_revert = verb(revert.apply_revert)
+plan_restore = verb(revert.plan_restore)
+plan_revert = verb(revert.plan_revert)
