@@ -79,12 +79,12 @@ for _major in NPM_VERSIONS:
 def _alembic_on(name: str, *requirements: str) -> None:
     @nox.session(name=f"alembic-{name}")
     def alembic_on_versions(session: nox.Session) -> None:
-        """What writes and runs revisions, with the oldest or newest Alembic and SQLAlchemy we support."""
+        """What stands on Alembic and SQLAlchemy, with the oldest or newest versions we support."""
         session.install("-e", ".[demo]")
         _install_group(session, "tests")
         session.install("--upgrade", *requirements)
-        folders = ("tests/autogenerate", "tests/migrations", "tests/cli/test_install.py")
-        session.run("pytest", *folders, *session.posargs)
+        folders = ("tests/autogenerate", "tests/migrations", "tests/sources")
+        session.run("pytest", *folders, "tests/cli/test_install.py", *session.posargs)
 
 
 _alembic_on("oldest", "alembic==1.16.*", "sqlalchemy==2.0.*")

@@ -7,6 +7,7 @@ await is handed to the event loop, which goes on meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,6 +29,11 @@ def in_sync_shape(connection: psycopg.AsyncConnection[Any]) -> psycopg.Connectio
     was called, so that transactions around it end as they do after any error.
     """
     return cast("psycopg.Connection[Any]", _Awaited(connection))
+
+
+def sleep(seconds: float) -> None:
+    """Wait while the event loop goes on; inside of `greenlet_spawn` only."""
+    await_only(asyncio.sleep(seconds))
 
 
 class _Awaited:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from audit_toolkit.connection import import_psycopg, is_a
@@ -50,6 +51,16 @@ def psycopg_connection(source: Source) -> psycopg.Connection[Any]:
     if not connection.in_transaction():
         connection.begin()  # what SQLAlchemy has not begun, it would not commit
     return _begun(_driver_connection(connection))
+
+
+def pause(connection: psycopg.Connection[Any], seconds: float) -> None:
+    """Wait between two looks at the server. A verb that did so by itself would stop an event loop."""
+    if isinstance(connection, import_psycopg().Connection):
+        time.sleep(seconds)
+    else:
+        from audit_toolkit.trail.bridge import sleep
+
+        sleep(seconds)
 
 
 def _sqlalchemy_connection(source: Any) -> sqlalchemy.Connection:

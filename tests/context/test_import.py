@@ -39,6 +39,12 @@ def test_attaching_to_psycopg_needs_no_sqlalchemy() -> None:
     assert not loaded_after(used) & (HEAVY - {"psycopg"})
 
 
+def test_the_trail_needs_neither_until_it_is_asked() -> None:
+    loaded = loaded_after("import audit_toolkit.trail\naudit_toolkit.trail.history")
+    assert "audit_toolkit.trail.calling" in loaded
+    assert not loaded & (HEAVY - {"jinja2"} | {"asyncio", "greenlet"})
+
+
 def test_every_name_is_there() -> None:
     for name in audit_toolkit.__all__:
         assert getattr(audit_toolkit, name) is not None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from threading import Timer
 from typing import Any
 
 import psycopg
@@ -22,6 +23,8 @@ import audit_toolkit
 from audit_toolkit import trail as verbs
 from audit_toolkit.errors import MissingExtraError, UsageError
 from audit_toolkit.trail import Selection, calling
+from audit_toolkit.trail.calling import stream_verb
+from audit_toolkit.trail.session import pause
 from tests.context.conftest import async_engine, run
 from tests.plugins.database import Connection
 from tests.plugins.trail import Trail
@@ -199,6 +202,31 @@ def test_streams_on_two_connections_take_turns(orders: Trail) -> None:
             return await asyncio.gather(count(first), count(second))
 
     assert tuple(run(main())) == (1201, 1201)
+
+
+@stream_verb
+def watch(connection: psycopg.Connection[Any], sign: list[str]) -> Generator[str, None, None]:
+    """A verb that waits for what happens in another task."""
+    while not sign:
+        pause(connection, 0.001)
+    yield sign[0]
+
+
+def test_a_verb_that_pauses_lets_others_run(orders: Trail) -> None:
+    sign: list[str] = []
+
+    async def main() -> None:
+        async with (
+            await psycopg.AsyncConnection.connect(orders.database.dsn) as connection,
+            watch(connection, sign) as signs,
+        ):
+            asyncio.get_running_loop().call_later(0.01, sign.append, "seen")
+            assert [sign async for sign in signs] == ["seen"]
+
+    run(main())
+    sign.clear()
+    Timer(0.01, sign.append, ["seen"]).start()
+    assert list(watch(orders.connection, sign)) == ["seen"]
 
 
 def test_a_stream_is_no_async_iterator_by_itself(orders: Trail) -> None:
