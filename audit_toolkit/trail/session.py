@@ -22,11 +22,12 @@ AsyncSource: TypeAlias = (
     " | asyncio.async_scoped_session[Any]"
 )
 
+_ASYNCIO = "sqlalchemy.ext.asyncio"
 _ASYNC = (
     ("psycopg", "AsyncConnection"),
-    ("sqlalchemy.ext.asyncio", "AsyncConnection"),
-    ("sqlalchemy.ext.asyncio", "AsyncSession"),
-    ("sqlalchemy.ext.asyncio", "async_scoped_session"),
+    (_ASYNCIO, "AsyncConnection"),
+    (_ASYNCIO, "AsyncSession"),
+    (_ASYNCIO, "async_scoped_session"),
 )
 
 
@@ -65,14 +66,14 @@ def pause(connection: psycopg.Connection[Any], seconds: float) -> None:
 
 def _sqlalchemy_connection(source: Any) -> sqlalchemy.Connection:
     from sqlalchemy import Connection
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, scoped_session
 
     given = type(source).__name__
-    if is_a(source, "sqlalchemy.orm", "scoped_session") or is_a(source, *_ASYNC[3]):
+    if isinstance(source, scoped_session) or is_a(source, _ASYNCIO, "async_scoped_session"):
         source = source()
-    if is_a(source, *_ASYNC[2]):
+    if is_a(source, _ASYNCIO, "AsyncSession"):
         source = source.sync_session
-    if is_a(source, *_ASYNC[1]):
+    if is_a(source, _ASYNCIO, "AsyncConnection"):
         source = source.sync_connection
     if isinstance(source, Session):
         if source.autoflush:

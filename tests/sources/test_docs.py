@@ -85,6 +85,6 @@ def test_a_stream(orders: Trail) -> None:
             async_engine(orders.database.dsn, "psycopg") as engine,
             AsyncSession(engine) as s,
         ):
-            return await names["stock_at"](s, moment)
+            return await names["sum_at"](s, moment)
 
     assert str(run(main())) == "3.10"
