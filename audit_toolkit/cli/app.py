@@ -17,6 +17,7 @@ from audit_toolkit.cli import (
     events,
     grants,
     indexes,
+    init,
     install,
     maintain,
     partitions,
@@ -72,6 +73,7 @@ def _options(
 
 for commands in (
     install,
+    init,
     upgrade,
     capture,
     check,

@@ -1,29 +1,44 @@
-"""`audit install`, `audit uninstall`, `audit init`: capture, as revisions of the user's project."""
+"""`audit install` and `audit uninstall`: capture, as revisions of the user's project."""
 
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audit_toolkit.cli.database import open_database
-from audit_toolkit.cli.options import AlembicConfig, Dsn
+from audit_toolkit.cli.options import (
+    AlembicConfig,
+    DryRun,
+    Dsn,
+    Head,
+    Message,
+    PrintSql,
+    ProjectSchema,
+    Upgrade,
+)
+from audit_toolkit.cli.revise import (
+    Goal,
+    Output,
+    Run,
+    finish,
+    print_sql,
+    say,
+    state_without_project,
+)
 from audit_toolkit.config import Capture, Interval, Mask, OnOversize, Store, TableRule, Truncate
-from audit_toolkit.errors import AuditError, UnknownTableError, UsageError
+from audit_toolkit.errors import UsageError
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:
     import psycopg
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Former, Project, Revision, State, Wish
-    from audit_toolkit.plan import Plan
+    from audit_toolkit.migrations import Change, Former, Revision, State, Wish
 
     Connection = psycopg.Connection[Any]
 
@@ -32,7 +47,6 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(install)
     app.command()(uninstall)
-    app.command()(init)
 
 
 Names = list[str] | None
@@ -40,26 +54,6 @@ Tables = Annotated[
     Names,
     typer.Option(
         "--table", "-t", metavar="TABLE", help="The table: orders, or sales.orders. Repeatable."
-    ),
-]
-Message = Annotated[
-    str | None, typer.Option("--message", "-m", metavar="TEXT", help="Message of the revision.")
-]
-Head = Annotated[
-    str | None,
-    typer.Option("--head", metavar="REVISION", help="The head to follow, if there are several."),
-]
-Upgrade = Annotated[bool, typer.Option("--upgrade", help="Also apply it: `alembic upgrade`.")]
-PrintSql = Annotated[
-    bool, typer.Option("--sql", help="Print SQL for psql instead; no Alembic project is needed.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
-Schema = Annotated[
-    str | None,
-    typer.Option(
-        "--audit-schema",
-        metavar="SCHEMA",
-        help="The schema of the audit trail. [default: that of the project, else audit]",
     ),
 ]
 
@@ -151,7 +145,7 @@ def install(
             help="Who owns the trail, for the first run. [default: the role that migrates]",
         ),
     ] = None,
-    audit_schema: Schema = None,
+    audit_schema: ProjectSchema = None,
     message: Message = None,
     head: Head = None,
     upgrade: Upgrade = False,
@@ -197,17 +191,17 @@ def install(
         raise UsageError(
             "no table is named", hint="name one with --table, or all with --all-tables"
         )
-    output = _Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
+    output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
         _print_install_sql(wish, interval, owner, audit_schema, dsn, config)
         return
-    run = _Run.begin(dsn, config, head, audit_schema)
+    run = Run.begin(dsn, config, head, audit_schema)
     _install(run, wish, interval, owner, message, output)
 
 
 def uninstall(
     table: Tables = None,
-    audit_schema: Schema = None,
+    audit_schema: ProjectSchema = None,
     message: Message = None,
     head: Head = None,
     upgrade: Upgrade = False,
@@ -219,116 +213,12 @@ def uninstall(
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
     if not table:
         raise UsageError("no table is named", hint="name one with --table")
-    output = _Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
+    output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
         _print_uninstall_sql(table, audit_schema, dsn, config)
         return
-    run = _Run.begin(dsn, config, head, audit_schema)
+    run = Run.begin(dsn, config, head, audit_schema)
     _uninstall(run, table, message, output)
-
-
-def init(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIRECTORY", help="Where its scripts go.")
-    ] = Path("migrations"),
-    template: Annotated[
-        str, typer.Option("--template", help="Alembic's template: generic, async, pyproject, …")
-    ] = "generic",
-) -> None:
-    """Create an Alembic project here, with Alembic's own template; env.py takes DATABASE_URL."""
-    from audit_toolkit.migrations import init_project
-
-    for path in init_project(directory, template=template):
-        _say(f"created {path}")
-    _say("\nnext, with the address of your database in DATABASE_URL:")
-    _say("  audit install --table NAME --upgrade")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Output:
-    """What a run is for, when it is not only to write revisions."""
-
-    upgrade: bool
-    sql: bool
-    dry_run: bool
-
-    def __post_init__(self) -> None:
-        chosen = [
-            option
-            for option, given in (
-                ("--upgrade", self.upgrade),
-                ("--sql", self.sql),
-                ("--dry-run", self.dry_run),
-            )
-            if given
-        ]
-        if len(chosen) > 1:
-            raise UsageError(
-                f"{' and '.join(chosen)} contradict each other", hint="use one of them"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """The project and the database of a run."""
-
-    project: Project
-    head: str | None
-    state: State
-    dsn: str
-    dsn_is_of_project: bool
-    """Whether the address is the one that env.py of the project has."""
-
-    @classmethod
-    def begin(
-        cls, dsn: str | None, config: Path | None, head: str | None, schema: str | None
-    ) -> _Run:
-        """Find them, and refuse at once where no revision can be written."""
-        from audit_toolkit.connection import choose_dsn
-        from audit_toolkit.migrations import find_project, recorded_state
-        from audit_toolkit.names import check_schema_name
-
-        if schema is not None:
-            check_schema_name(schema)
-        project = find_project(config)
-        follows = project.head(head)
-        own = choose_dsn(dsn)
-        return cls(
-            project=project,
-            head=follows,
-            state=recorded_state(project.scripts, follows, schema),
-            dsn=own or choose_dsn(None, project_url=project.static_url),
-            dsn_is_of_project=not own and project.static_url is not None,
-        )
-
-    @contextmanager
-    def reading(self) -> Iterator[tuple[Connection, list[Relation]]]:
-        """A connection, and what relations there are; an unknown one may be still to come."""
-        from audit_toolkit.catalog import read_relations
-        from audit_toolkit.connection import connect
-
-        with connect(self.dsn, purpose="install") as connection:
-            relations = read_relations(connection)
-            try:
-                yield connection, relations
-            except UnknownTableError as error:
-                reached = _reached(connection, relations)
-                if self.head is None or reached is None or self.head in reached:
-                    raise
-                raise UnknownTableError(
-                    error.message,
-                    hint="revisions of the project are not applied to this database yet: "
-                    f"{self.upgrade_command()}; or else, {error.hint}",
-                ) from error
-
-    def target(self, newest: str | None = None) -> str:
-        """What `alembic upgrade` is to reach: head, or where there are several, our newest."""
-        one = len(self.project.scripts.get_heads()) <= 1
-        return "head" if one else newest or self.head or "heads"
-
-    def upgrade_command(self, newest: str | None = None) -> str:
-        """What the user types to apply what is written."""
-        return f"{self.project.upgrade_command} {self.target(newest)}"
 
 
 def _rule_is_given(context: typer.Context) -> bool:
@@ -351,12 +241,12 @@ def _schema_to_sweep(
 
 
 def _install(
-    run: _Run,
+    run: Run,
     wish: Wish,
     interval: Interval | None,
     owner: str | None,
     message: str | None,
-    output: _Output,
+    output: Output,
 ) -> None:
     from audit_toolkit.migrations import (
         capture_revision,
@@ -369,7 +259,7 @@ def _install(
     state = run.state
     with run.reading() as (connection, relations):
         found = survey(connection, relations, wish, state.schema)
-        applied = run.head in (_reached(connection, relations) or ())
+        applied = run.is_applied(connection, relations)
     present = state.interval or found.interval
     settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
     changes = plan_changes(wish, found, state, applied=applied)
@@ -382,13 +272,14 @@ def _install(
     hashes = {name: installed.hash for name, installed in found.installed.items()}
     for change in changes:
         if not change.needed and change.former:
-            _say(_already(change, change.former, run, hashes.get(change.table)))
+            say(_already(change, change.former, run, hashes.get(change.table)))
     expected = {change.table: change.hash for change in changes}
     up_to_date = not needed and expected.items() <= hashes.items()
-    _finish(run, revisions, expected, output, up_to_date=up_to_date)
+    goal = Goal(captures=expected, then=_history_command(run, expected))
+    finish(run, revisions, goal, output, up_to_date=up_to_date)
 
 
-def _already(change: Change, former: Former, run: _Run, applied: str | None) -> str:
+def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:
     from audit_toolkit.migrations.wording import flags
 
     options = flags(former.rule)
@@ -396,7 +287,7 @@ def _already(change: Change, former: Former, run: _Run, applied: str | None) -> 
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
 
 
-def _uninstall(run: _Run, names: Sequence[str], message: str | None, output: _Output) -> None:
+def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Output) -> None:
     from audit_toolkit.migrations import Former, release_revision
 
     captured: dict[QualifiedName, Former] = {}
@@ -408,12 +299,13 @@ def _uninstall(run: _Run, names: Sequence[str], message: str | None, output: _Ou
         elif recorded := run.state.captures[table]:
             captured[table] = Former.of(recorded)
         else:
-            _say(f"{table} is not audited any more: a revision of the project says so already")
+            say(f"{table} is not audited any more: a revision of the project says so already")
     if elsewhere:
         with run.reading() as (connection, relations):
             captured |= _captured(connection, relations, elsewhere, run.state)
     revisions = [release_revision(captured, run.state.schema, message)] if captured else []
-    _finish(run, revisions, dict.fromkeys(captured), output, up_to_date=not captured)
+    goal = Goal(captures=dict.fromkeys(captured), then=_history_command(run, captured))
+    finish(run, revisions, goal, output, up_to_date=not captured)
 
 
 def _captured(
@@ -429,95 +321,15 @@ def _captured(
         if former := former_capture(read_table(connection, relation), installed, state):
             found[relation.name] = former
         else:
-            _say(f"{relation.name} is not audited")
+            say(f"{relation.name} is not audited")
     return found
 
 
-def _finish(
-    run: _Run,
-    revisions: Sequence[Revision],
-    expected: Mapping[QualifiedName, str | None],
-    output: _Output,
-    *,
-    up_to_date: bool,
-) -> None:
-    """Write the revisions, or say what they would be, and go on as was asked for."""
-    from audit_toolkit.migrations import write_revisions
-    from audit_toolkit.migrations.project import shown
-
-    if output.dry_run:
-        print(_described(run, revisions))
-        return
-    written = write_revisions(run.project, revisions, run.head)
-    for file in written:
-        _say(f"wrote {shown(file.path)}")
-    for revision in revisions:
-        if not revision.record.interval:
-            _say("\n" + "\n".join(revision.summary))
-    newest = written[-1].revision if written else None
-    if output.upgrade and not up_to_date:
-        _apply(run, expected, newest)
-    if written:
-        _say("\napplied; next:" if output.upgrade else f"\nnext:\n  {run.upgrade_command(newest)}")
-        _say(f"  {_history_command(run, next(iter(expected)))}")
-
-
-def _described(run: _Run, revisions: Sequence[Revision]) -> str:
-    from audit_toolkit.migrations.project import shown
-
-    if not revisions:
-        return "nothing to write"
-    place = shown(run.project.version_directory(run.head))
-    lines = [
-        f"would write into {place}, {f'following {run.head}' if run.head else 'to begin with'}:"
-    ]
-    for revision in revisions:
-        lines += ["", revision.message, *(f"  {text}" for text in revision.summary)]
-        for step in (step for script in revision.upgrade for step in script.steps):
-            lock = f" [lock: {step.lock}]" if step.lock != "none" else ""
-            lines.append(f"  - {step.why}{lock}")
-    return "\n".join(lines)
-
-
-def _apply(run: _Run, expected: Mapping[QualifiedName, str | None], newest: str | None) -> None:
-    """Let Alembic apply the revisions, and see whether they arrived where we look."""
-    from audit_toolkit.connection import connect
-    from audit_toolkit.migrations import installed_captures, upgrade
-
-    upgrade(run.project, run.target(newest), dsn=None if run.dsn_is_of_project else run.dsn)
-    with connect(run.dsn, purpose="install") as connection:
-        installed = installed_captures(connection, run.state.schema)
-    hashes = {table: there.hash for table, there in installed.items()}
-    if any(hashes.get(table) != wanted for table, wanted in expected.items()):
-        raise AuditError(
-            "the database does not have it, although alembic upgrade ended well",
-            hint="env.py decides which database is upgraded: give --dsn the address of that one",
-        )
-
-
-def _history_command(run: _Run, table: QualifiedName) -> str:
-    from audit_toolkit.migrations.record import DEFAULT_SCHEMA
+def _history_command(run: Run, tables: Iterable[QualifiedName]) -> str:
     from audit_toolkit.migrations.wording import short
 
-    schema = run.state.schema
-    elsewhere = "" if schema == DEFAULT_SCHEMA else f" --audit-schema {shlex.quote(schema)}"
-    return f"audit history {shlex.quote(short(table))}{elsewhere}"
-
-
-def _reached(connection: Connection, relations: Sequence[Relation]) -> set[str] | None:
-    """The revisions that the database is at; None when we may not know."""
-    import psycopg
-    from psycopg import sql
-
-    query = sql.SQL("select version_num from {}.{}")
-    reached: set[str] = set()
-    try:
-        for name in (r.name for r in relations if r.name.name == "alembic_version"):
-            table = query.format(sql.Identifier(name.schema), sql.Identifier(name.name))
-            reached |= {row[0] for row in connection.execute(table)}
-    except psycopg.Error:
-        return None
-    return reached
+    names = [shlex.quote(short(table)) for table in tables]
+    return " ".join(["audit history", *names[:1], *run.schema_option])
 
 
 def _print_install_sql(
@@ -530,14 +342,14 @@ def _print_install_sql(
 ) -> None:
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.install import plan_trail
-    from audit_toolkit.migrations import State, plan_changes, survey, trail_settings
+    from audit_toolkit.migrations import plan_changes, survey, trail_settings
 
-    state = State(schema=schema) if schema else State()
+    state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         found = survey(connection, read_relations(connection), wish, state.schema)
     settings = trail_settings(state.schema, wanted=interval, present=found.interval, owner=owner)
     changes = plan_changes(wish, found, state)
-    _print_sql(
+    print_sql(
         [*([plan_trail(settings)] if found.interval is None else []), *(c.plan() for c in changes)]
     )
 
@@ -547,21 +359,8 @@ def _print_uninstall_sql(
 ) -> None:
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.install import plan_release
-    from audit_toolkit.migrations import State
 
-    state = State(schema=schema) if schema else State()
+    state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         captured = _captured(connection, read_relations(connection), names, state)
-    _print_sql([plan_release(t, state.schema, former.triggers) for t, former in captured.items()])
-
-
-def _print_sql(plans: Sequence[Plan]) -> None:
-    """One script, one transaction."""
-    from audit_toolkit.plan import Plan
-
-    if plans:
-        print(Plan(steps=tuple(step for plan in plans for step in plan.steps)).as_sql(), end="")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print_sql([plan_release(t, state.schema, former.triggers) for t, former in captured.items()])

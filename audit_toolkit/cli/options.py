@@ -40,3 +40,24 @@ AlembicConfig = Annotated[
         show_default=False,
     ),
 ]
+
+Message = Annotated[
+    str | None, typer.Option("--message", "-m", metavar="TEXT", help="Message of the revision.")
+]
+Head = Annotated[
+    str | None,
+    typer.Option("--head", metavar="REVISION", help="The head to follow, if there are several."),
+]
+Upgrade = Annotated[bool, typer.Option("--upgrade", help="Also apply it: `alembic upgrade`.")]
+PrintSql = Annotated[
+    bool, typer.Option("--sql", help="Print SQL for psql instead; no Alembic project is needed.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
+ProjectSchema = Annotated[
+    str | None,
+    typer.Option(
+        "--audit-schema",
+        metavar="SCHEMA",
+        help="The schema of the audit trail. [default: that of the project, else audit]",
+    ),
+]

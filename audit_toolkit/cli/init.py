@@ -1,0 +1,32 @@
+"""`audit init`: an Alembic project, for whoever has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit_toolkit.cli.revise import say
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add `audit init`."""
+    app.command()(init)
+
+
+def init(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Where its scripts go.")
+    ] = Path("migrations"),
+    template: Annotated[
+        str, typer.Option("--template", help="Alembic's template: generic, async, pyproject, …")
+    ] = "generic",
+) -> None:
+    """Create an Alembic project here, with Alembic's own template; env.py takes DATABASE_URL."""
+    from audit_toolkit.migrations import init_project
+
+    for path in init_project(directory, template=template):
+        say(f"created {path}")
+    say("\nnext, with the address of your database in DATABASE_URL:")
+    say("  audit install --table NAME --upgrade")

@@ -1,0 +1,245 @@
+"""What `audit install`, `uninstall` and `upgrade` share: project, database, and the end of a run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.errors import AuditError, UnknownTableError, UsageError
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from audit_toolkit.catalog import Relation
+    from audit_toolkit.migrations import Project, Revision, State
+    from audit_toolkit.names import QualifiedName
+    from audit_toolkit.plan import Plan
+
+    Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a run is for, when it is not only to write revisions."""
+
+    upgrade: bool
+    sql: bool
+    dry_run: bool
+
+    def __post_init__(self) -> None:
+        chosen = [
+            option
+            for option, given in (
+                ("--upgrade", self.upgrade),
+                ("--sql", self.sql),
+                ("--dry-run", self.dry_run),
+            )
+            if given
+        ]
+        if len(chosen) > 1:
+            raise UsageError(
+                f"{' and '.join(chosen)} contradict each other", hint="use one of them"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What the database has when the revisions of a run are applied."""
+
+    captures: Mapping[QualifiedName, str | None]
+    """The hash of what captures each table; None for one that nothing captures any more."""
+    trail: str | None = None
+    """The hash of the trail, where the run is about it."""
+    then: str
+    """The command to go on with."""
+
+    def is_reached(self, connection: Connection, schema: str) -> bool:
+        """Whether the database has it."""
+        from audit_toolkit.catalog import read_trail
+        from audit_toolkit.migrations import installed_captures
+
+        installed = installed_captures(connection, schema)
+        hashes = {table: there.hash for table, there in installed.items()}
+        if any(hashes.get(table) != wanted for table, wanted in self.captures.items()):
+            return False
+        return self.trail in (None, (read_trail(connection, schema) or {}).get("hash"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The project and the database of a run."""
+
+    project: Project
+    head: str | None
+    state: State
+    dsn: str
+    dsn_is_of_project: bool
+    """Whether the address is the one that env.py of the project has."""
+
+    @classmethod
+    def begin(
+        cls, dsn: str | None, config: Path | None, head: str | None, schema: str | None
+    ) -> Run:
+        """Find them, and refuse at once where no revision can be written."""
+        from audit_toolkit.connection import choose_dsn
+        from audit_toolkit.migrations import find_project, recorded_state
+        from audit_toolkit.names import check_schema_name
+
+        if schema is not None:
+            check_schema_name(schema)
+        project = find_project(config)
+        follows = project.head(head)
+        own = choose_dsn(dsn)
+        return cls(
+            project=project,
+            head=follows,
+            state=recorded_state(project.scripts, follows, schema),
+            dsn=own or choose_dsn(None, project_url=project.static_url),
+            dsn_is_of_project=not own and project.static_url is not None,
+        )
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Connection, list[Relation]]]:
+        """A connection, and what relations there are; an unknown one may be still to come."""
+        from audit_toolkit.catalog import read_relations
+        from audit_toolkit.connection import connect
+
+        with connect(self.dsn, purpose="install") as connection:
+            relations = read_relations(connection)
+            try:
+                yield connection, relations
+            except UnknownTableError as error:
+                reached = _reached(connection, relations)
+                if self.head is None or reached is None or self.head in reached:
+                    raise
+                raise UnknownTableError(
+                    error.message,
+                    hint="revisions of the project are not applied to this database yet: "
+                    f"{self.upgrade_command()}; or else, {error.hint}",
+                ) from error
+
+    def is_applied(self, connection: Connection, relations: Sequence[Relation]) -> bool:
+        """Whether the database has reached the head that the run follows; False if nobody knows."""
+        return self.head in (_reached(connection, relations) or ())
+
+    def require_applied(self, connection: Connection, relations: Sequence[Relation]) -> None:
+        """Raise `UsageError` where the database is known to be elsewhere than at that head."""
+        reached = _reached(connection, relations)
+        if reached and self.head is not None and self.head not in reached:
+            raise UsageError(
+                f"the database is at {', '.join(sorted(reached))}, and the project at {self.head}",
+                hint=f"bring it there first: {self.upgrade_command()}",
+            )
+
+    @property
+    def schema_option(self) -> tuple[str, ...]:
+        """What a command for this trail needs besides, where its schema is not the usual one."""
+        from audit_toolkit.migrations.record import DEFAULT_SCHEMA
+
+        schema = self.state.schema
+        return () if schema == DEFAULT_SCHEMA else ("--audit-schema", shlex.quote(schema))
+
+    def target(self, newest: str | None = None) -> str:
+        """What `alembic upgrade` is to reach: head, or where there are several, our newest."""
+        one = len(self.project.scripts.get_heads()) <= 1
+        return "head" if one else newest or self.head or "heads"
+
+    def upgrade_command(self, newest: str | None = None) -> str:
+        """What the user types to apply what is written."""
+        return f"{self.project.upgrade_command} {self.target(newest)}"
+
+
+def finish(
+    run: Run, revisions: Sequence[Revision], goal: Goal, output: Output, *, up_to_date: bool
+) -> None:
+    """Write the revisions, or say what they would be, and go on as was asked for."""
+    from audit_toolkit.migrations import write_revisions
+    from audit_toolkit.migrations.project import shown
+
+    if output.dry_run:
+        print(_described(run, revisions))
+        return
+    written = write_revisions(run.project, revisions, run.head)
+    for file in written:
+        say(f"wrote {shown(file.path)}")
+    for revision in revisions:
+        if not revision.record.interval:
+            say("\n" + "\n".join(revision.summary))
+    newest = written[-1].revision if written else None
+    if output.upgrade and not up_to_date:
+        _apply(run, goal, newest)
+    if written:
+        say("\napplied; next:" if output.upgrade else f"\nnext:\n  {run.upgrade_command(newest)}")
+        say(f"  {goal.then}")
+
+
+def print_sql(plans: Sequence[Plan]) -> None:
+    """One script, one transaction."""
+    from audit_toolkit.plan import Plan
+
+    if plans:
+        print(Plan(steps=tuple(step for plan in plans for step in plan.steps)).as_sql(), end="")
+
+
+def state_without_project(schema: str | None) -> State:
+    """What is known where no project records anything."""
+    from audit_toolkit.migrations import State
+
+    return State(schema=schema) if schema else State()
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr."""
+    print(text, file=sys.stderr)
+
+
+def _described(run: Run, revisions: Sequence[Revision]) -> str:
+    from audit_toolkit.migrations.project import shown
+
+    if not revisions:
+        return "nothing to write"
+    place = shown(run.project.version_directory(run.head))
+    lines = [
+        f"would write into {place}, {f'following {run.head}' if run.head else 'to begin with'}:"
+    ]
+    for revision in revisions:
+        lines += ["", revision.message, *(f"  {text}" for text in revision.summary)]
+        for step in (step for script in revision.upgrade for step in script.steps):
+            lock = f" [lock: {step.lock}]" if step.lock != "none" else ""
+            lines.append(f"  - {step.why}{lock}")
+    return "\n".join(lines)
+
+
+def _apply(run: Run, goal: Goal, newest: str | None) -> None:
+    """Let Alembic apply the revisions, and see whether they arrived where we look."""
+    from audit_toolkit.connection import connect
+    from audit_toolkit.migrations import upgrade
+
+    upgrade(run.project, run.target(newest), dsn=None if run.dsn_is_of_project else run.dsn)
+    with connect(run.dsn, purpose="install") as connection:
+        if not goal.is_reached(connection, run.state.schema):
+            raise AuditError(
+                "the database does not have it, although alembic upgrade ended well",
+                hint="env.py decides which database is upgraded: give --dsn the address of that one",
+            )
+
+
+def _reached(connection: Connection, relations: Sequence[Relation]) -> set[str] | None:
+    """The revisions that the database is at; None when we may not know."""
+    import psycopg
+    from psycopg import sql
+
+    query = sql.SQL("select version_num from {}.{}")
+    reached: set[str] = set()
+    try:
+        for name in (r.name for r in relations if r.name.name == "alembic_version"):
+            table = query.format(sql.Identifier(name.schema), sql.Identifier(name.name))
+            reached |= {row[0] for row in connection.execute(table)}
+    except psycopg.Error:
+        return None
+    return reached
