@@ -2,59 +2,70 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
-
 import typer
 
 from audit_toolkit.cli.database import open_database
-from audit_toolkit.cli.options import AlembicConfig, Dsn
+from audit_toolkit.cli.options import (
+    AlembicConfig,
+    DryRun,
+    Dsn,
+    Head,
+    Message,
+    PrintSql,
+    ProjectSchema,
+    Upgrade,
+)
+from audit_toolkit.cli.revise import (
+    Goal,
+    Output,
+    Run,
+    finish,
+    print_sql,
+    say,
+    state_without_project,
+)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add `audit upgrade`."""
-    app.command()(upgrade)
+    app.command(name="upgrade")(upgrade_toolkit)
 
 
-def upgrade(
-    audit_schema: Annotated[
-        str | None,
-        typer.Option(
-            "--audit-schema",
-            metavar="SCHEMA",
-            help="The schema of the audit trail. [default: that of the project, else audit]",
-        ),
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option("--head", metavar="REVISION", help="The head to follow, if several."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")
-    ] = False,
+def upgrade_toolkit(
+    audit_schema: ProjectSchema = None,
+    message: Message = None,
+    head: Head = None,
+    upgrade: Upgrade = False,
+    sql: PrintSql = False,
+    dry_run: DryRun = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Write the revisions that bring the trail and all capture to this version of the toolkit.
+    """Bring the trail and all capture to this version of the toolkit: write the revision that does it.
 
     The database has to be at the head of the project. Rules stay as they are; events are not touched.
     """
-    from audit_toolkit.migrations import find_project, recorded_state, write_revisions
-    from audit_toolkit.migrations.project import shown
-    from audit_toolkit.migrations.renewal import plan_renewal
+    from audit_toolkit.catalog import read_relations
+    from audit_toolkit.install.trail import trail_hash
+    from audit_toolkit.migrations import plan_renewal
 
-    project = find_project(config)
-    follows = project.head(head)
-    state = recorded_state(project.scripts, follows, audit_schema)
-    with open_database(dsn, config) as connection:
-        renewal = plan_renewal(connection, state)
-    if not renewal.revisions:
-        print("nothing to upgrade: all is of this version", file=sys.stderr)
-        return
-    if dry_run:
-        for revision in renewal.revisions:
-            print("\n".join([revision.message, *(f"  {text}" for text in revision.summary)]))
-        return
-    for file in write_revisions(project, renewal.revisions, follows):
-        print(f"wrote {shown(file.path)}", file=sys.stderr)
-    print(f"\nnext:\n  {project.upgrade_command} head", file=sys.stderr)
+    output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
+    if sql:
+        with open_database(dsn, config) as connection:
+            state = state_without_project(audit_schema)
+            renewal = plan_renewal(connection, read_relations(connection), state)
+        print_sql(renewal.plans)
+    else:
+        run = Run.begin(dsn, config, head, audit_schema)
+        with run.reading() as (connection, relations):
+            run.require_applied(connection, relations)
+            renewal = plan_renewal(connection, relations, run.state)
+        goal = Goal(
+            captures={change.table: change.hash for change in renewal.changes},
+            trail=trail_hash(renewal.schema),
+            then=" ".join(["audit check", *run.schema_option]),
+        )
+        revisions = [renewal.revision(message)] if renewal else []
+        finish(run, revisions, goal, output, up_to_date=not renewal)
+    if not renewal and not dry_run:
+        say("nothing to upgrade: all is of this version")

@@ -51,7 +51,7 @@ def declared_findings(
             severity=Severity.WARNING,
             object=str(name),
             detail=f"{file.source} does not declare it: add it there, or end its audit",
-            remedy=f"audit uninstall --table {shlex.quote(str(name))} --upgrade",
+            remedy=f"audit uninstall --table {shlex.quote(name.plain)} --upgrade",
         )
 
 

@@ -135,7 +135,7 @@ def _trigger_findings(
             severity=Severity.ERROR,
             object=str(captured.name),
             detail=f"capture is paused: {paused}",
-            remedy=f"audit resume --table {shlex.quote(str(captured.name))} --reason REASON",
+            remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
     for table, trigger in wanted:
         found = present.get((table, trigger.name))

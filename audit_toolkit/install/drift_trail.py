@@ -15,7 +15,7 @@ from audit_toolkit.install.findings import (
     lock_down_findings,
     psql_command,
 )
-from audit_toolkit.install.trail import plan_trail
+from audit_toolkit.install.trail import plan_trail, trail_hash
 from audit_toolkit.names import quote_identifier
 
 
@@ -35,8 +35,15 @@ def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
         )
         return
     yield from _table_findings(objects, parent.owner)
+    recorded = parse_comment(parent.comment)
+    is_present = recorded.get("hash") == trail_hash(objects.schema)
+    if not is_present:
+        yield _outdated(
+            f"{schema}.logged_actions",
+            f"version {recorded['version']} made it, and this one makes it otherwise",
+        )
     for name, body in _trail_bodies(objects.schema).items():
-        yield from _trail_function_findings(objects, name, body)
+        yield from _trail_function_findings(objects, name, body if is_present else None)
 
 
 def _table_findings(objects: TrailObjects, owner: str) -> Iterator[Finding]:
@@ -82,21 +89,27 @@ def _table_findings(objects: TrailObjects, owner: str) -> Iterator[Finding]:
             )
 
 
-def _trail_function_findings(objects: TrailObjects, name: str, body: str) -> Iterator[Finding]:
+def _trail_function_findings(
+    objects: TrailObjects, name: str, body: str | None
+) -> Iterator[Finding]:
     found = [function for function in objects.functions if function.name == name]
     shown = f"{quote_identifier(objects.schema)}.{name}()"
-    if not found or found[0].body != body:
-        yield Finding(
-            kind="schema_outdated",
-            severity=Severity.WARNING,
-            object=shown,
-            detail="it is missing"
-            if not found
-            else "it is not what this version of the toolkit installs",
-            remedy="audit upgrade",
-        )
+    if body is not None and not found:
+        yield _outdated(shown, "it is missing")
+    elif body is not None and found[0].body != body:
+        yield _outdated(shown, "it is not what this version of the toolkit installs")
     for function in found:
         yield from lock_down_findings(function, shown, definer=name == "record_gap")
+
+
+def _outdated(name: str, detail: str) -> Finding:
+    return Finding(
+        kind="schema_outdated",
+        severity=Severity.WARNING,
+        object=name,
+        detail=detail,
+        remedy="audit upgrade --upgrade",
+    )
 
 
 @cache

@@ -44,7 +44,7 @@ class Finding:
 
 def install_command(table: QualifiedName, options: Mapping[str, Any]) -> str:
     """The `audit install` that says these options, as recorded in JSON."""
-    return shlex.join(["audit", "install", "--table", str(table), *option_words(options)])
+    return shlex.join(["audit", "install", "--table", table.plain, *option_words(options)])
 
 
 def psql_command(statement: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from functools import cache
 from typing import Any
 
 from audit_toolkit.config import Interval, TrailSettings
@@ -69,8 +71,21 @@ _COLUMN_COMMENTS = (
 def trail_comment(settings: TrailSettings) -> str:
     """The comment of `logged_actions`: JSON that says what made it, and with which settings."""
     return json.dumps(
-        {"tool": "audit-toolkit", "version": __version__, "interval": settings.interval.value}
+        _OURS
+        | {
+            "version": __version__,
+            "interval": settings.interval.value,
+            "hash": trail_hash(settings.schema),
+        }
     )
+
+
+@cache
+def trail_hash(schema: str) -> str:
+    """The SHA-256 of what a trail is made with: equal hashes mean equal tables, indexes and functions."""
+    steps = _steps(schema, comment="", trail_comment="")
+    text = "\n".join(statement for step in steps for statement in step.statements)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plan_trail(settings: TrailSettings) -> Plan:
@@ -79,54 +94,109 @@ def plan_trail(settings: TrailSettings) -> Plan:
     Runs again without harm on a trail that is already there. Refuses, when it runs, a schema or a table
     that belongs to somebody else. All times are relative to the server's now, in UTC.
     """
-    ours = json.dumps({"tool": "audit-toolkit", "version": __version__})
+    steps = _steps(settings.schema, comment=_comment(), trail_comment=trail_comment(settings))
+    return Plan(steps=(*steps, *_owner_steps(settings)))
+
+
+def plan_trail_upgrade(schema: str) -> Plan:
+    """The steps that make a trail of an older release what `plan_trail` makes.
+
+    Its owner, the grants on it and how long its leaves are stay as the database has them. Events are
+    not touched.
+    """
+    quoted = quote_identifier(schema)
+    return Plan(
+        steps=(
+            *_steps(
+                schema,
+                comment=_comment(),
+                trail_comment="",
+                lock="SHARE ROW EXCLUSIVE on the trail",
+            ),
+            Step(
+                why=f"Functions that {quoted} does not need any more",
+                statements=tuple(
+                    render_statements("schema/retire", schema=schema, functions=_FUNCTIONS)
+                ),
+            ),
+            Step(
+                why="What is new belongs to whom the trail belongs to",
+                statements=tuple(render_statements("schema/keep_owner", schema=schema)),
+            ),
+            relabel_trail(schema, trail_comment(TrailSettings(schema=schema))),
+        )
+    )
+
+
+def relabel_trail(schema: str, comment: str) -> Step:
+    """The step that gives the trail a comment, but leaves the interval that the database has in it."""
+    return Step(
+        why="Its comment says what made it",
+        statements=tuple(render_statements("schema/relabel", schema=schema, comment=comment)),
+    )
+
+
+_OURS = {"tool": "audit-toolkit"}
+
+
+def _comment() -> str:
+    """The comment of whatever else belongs to a trail."""
+    return json.dumps(_OURS | {"version": __version__})
+
+
+def _steps(
+    schema: str, *, comment: str, trail_comment: str, lock: str = "none"
+) -> tuple[Step, ...]:
+    """All but the owner; without `trail_comment`, the table keeps the comment that it has.
+
+    `lock` is what a trail takes that is there already: a new one keeps nobody waiting.
+    """
     values: dict[str, Any] = {
-        "schema": settings.schema,
+        "schema": schema,
         "intervals": tuple(Interval),
         "leaf_names": _LEAF_NAMES,
-        "comment": ours,
+        "comment": comment,
+        # Without a version: leaves live longer, and a function that differs by it alone is the same.
+        "leaf_comment": json.dumps(_OURS),
     }
-    schema = quote_identifier(settings.schema)
+    quoted = quote_identifier(schema)
 
     def rendered(*templates: str, **more: Any) -> tuple[str, ...]:
         return tuple(s for name in templates for s in render_statements(name, **(values | more)))
 
-    return Plan(
-        steps=(
-            Step(
-                why=f"The schema {schema}, unless somebody else has one of that name",
-                statements=rendered(
-                    "schema/refuse_foreign", "schema/refuse_pending_detach", "schema/schema"
-                ),
-                undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
+    return (
+        Step(
+            why=f"The schema {quoted}, unless somebody else has one of that name",
+            statements=rendered(
+                "schema/refuse_foreign", "schema/refuse_pending_detach", "schema/schema"
             ),
-            Step(
-                why=f"The trail, {schema}.logged_actions: one row an event, partitioned by time",
-                statements=rendered(
-                    "schema/logged_actions",
-                    comment=trail_comment(settings),
-                    column_comments=_COLUMN_COMMENTS,
-                ),
+            undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
+        ),
+        Step(
+            why=f"The trail, {quoted}.logged_actions: one row an event, partitioned by time",
+            statements=rendered(
+                "schema/logged_actions", comment=trail_comment, column_comments=_COLUMN_COMMENTS
             ),
-            Step(
-                why="Its functions, none of which PUBLIC may execute",
-                statements=rendered(
-                    *(f"functions/{name}" for name in _FUNCTIONS),
-                    "schema/function_comments",
-                    functions=_FUNCTIONS,
-                ),
+            lock=lock,
+        ),
+        Step(
+            why="Its functions, none of which PUBLIC may execute",
+            statements=rendered(
+                *(f"functions/{name}" for name in _FUNCTIONS),
+                "schema/function_comments",
+                functions=_FUNCTIONS,
             ),
-            Step(why="The key of keyed masks", statements=rendered("schema/mask_key")),
-            Step(
-                why="What maintenance records: leaves on their way out, its last success",
-                statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
-            ),
-            Step(
-                why="Append-only, without grants, and with leaves well ahead of the server's clock",
-                statements=rendered("schema/first_leaves"),
-            ),
-            *_owner_steps(settings),
-        )
+        ),
+        Step(why="The key of keyed masks", statements=rendered("schema/mask_key")),
+        Step(
+            why="What maintenance records: leaves on their way out, its last success",
+            statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
+        ),
+        Step(
+            why="Append-only, without grants, and with leaves well ahead of the server's clock",
+            statements=rendered("schema/first_leaves"),
+            lock=lock,
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from audit_toolkit.migrations.changes import (
 )
 from audit_toolkit.migrations.project import Project, find_project, init_project
 from audit_toolkit.migrations.record import State, recorded_state
+from audit_toolkit.migrations.renewal import Renewal, plan_renewal
 from audit_toolkit.migrations.revision import Written, write_revisions
 from audit_toolkit.migrations.source import Revision
 from audit_toolkit.migrations.survey import (
@@ -26,6 +27,7 @@ __all__ = [
     "Change",
     "Former",
     "Project",
+    "Renewal",
     "Revision",
     "State",
     "Survey",
@@ -37,6 +39,7 @@ __all__ = [
     "init_project",
     "installed_captures",
     "plan_changes",
+    "plan_renewal",
     "recorded_state",
     "release_revision",
     "survey",

@@ -29,6 +29,7 @@ from audit_toolkit.migrations.changes import (
     Former,
     capture_revision,
     release_revision,
+    together,
     trail_revision,
 )
 from audit_toolkit.migrations.models import changed_table, new_table
@@ -37,7 +38,6 @@ from audit_toolkit.migrations.operations import (
     CreateTrail,
     RunSql,
     UnauditTable,
-    together,
 )
 from audit_toolkit.migrations.reader import reader
 from audit_toolkit.migrations.survey import has_drifted, installed_captures, trail_settings

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
@@ -195,6 +196,24 @@ def release_revision(
             for table, former in captured.items()
         ),
         downgrade=tuple(_restore(table, captured[table]) for table in reversed(tables)),
+    )
+
+
+def together(parts: Iterable[Revision], message: str = "") -> Revision:
+    """Several revisions as one: each runs in its turn, and one record says it all."""
+    parts = tuple(parts)
+    records = [part.record for part in parts]
+    return Revision(
+        message=message,
+        summary=tuple(chain.from_iterable(part.summary for part in parts)),
+        record=replace(
+            records[0],
+            interval=next((r.interval for r in records if r.interval), None),
+            captures=tuple(chain.from_iterable(r.captures for r in records)),
+            releases=tuple(chain.from_iterable(r.releases for r in records)),
+        ),
+        upgrade=tuple(chain.from_iterable(part.upgrade for part in parts)),
+        downgrade=tuple(chain.from_iterable(part.downgrade for part in reversed(parts))),
     )
 
 

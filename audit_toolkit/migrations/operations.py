@@ -6,8 +6,6 @@ The directives need this package, and a connection, whenever the revision runs; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -23,7 +21,7 @@ from audit_toolkit.install import check_rule, plan_capture, plan_release, plan_t
 from audit_toolkit.migrations.reader import reader
 from audit_toolkit.migrations.source import Revision, literal, render
 from audit_toolkit.migrations.wording import flags
-from audit_toolkit.names import QualifiedName, quote_identifier
+from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT, Plan
 from audit_toolkit.templates import render_statements
 
@@ -59,24 +57,6 @@ class RunSql(MigrateOperation):
     def to_diff_tuple(self) -> tuple[str, str]:
         """What `alembic check` prints."""
         return ("audit", " ".join(self.part.summary))
-
-
-def together(parts: Iterable[Revision]) -> Revision:
-    """Several revisions as one: each runs in its turn, and one record says it all."""
-    parts = tuple(parts)
-    records = [part.record for part in parts]
-    return Revision(
-        message="",
-        summary=tuple(chain.from_iterable(part.summary for part in parts)),
-        record=replace(
-            records[0],
-            interval=next((r.interval for r in records if r.interval), None),
-            captures=tuple(chain.from_iterable(r.captures for r in records)),
-            releases=tuple(chain.from_iterable(r.releases for r in records)),
-        ),
-        upgrade=tuple(chain.from_iterable(part.upgrade for part in parts)),
-        downgrade=tuple(chain.from_iterable(part.downgrade for part in reversed(parts))),
-    )
 
 
 @renderers.dispatch_for(RunSql)
@@ -301,15 +281,7 @@ def _directive(
     values = dict(options)
     if operation.audit_schema != "audit":
         values["audit_schema"] = operation.audit_schema
-    return _call(context, name, values, literal(_typed(operation.table)))
-
-
-def _typed(table: QualifiedName) -> str:
-    """A name as `NamePattern` reads it, and no other table."""
-    parts = (table.schema, table.name)
-    if all(quote_identifier(part) == part for part in parts):
-        return ".".join(parts)
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+    return _call(context, name, values, literal(operation.table.plain))
 
 
 def _call(

@@ -2,75 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.catalog import read_relations, read_trail
-from audit_toolkit.catalog.trail import read_trail_objects
-from audit_toolkit.config import Interval, TrailSettings
+from audit_toolkit.catalog import Relation, parse_comment
+from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-from audit_toolkit.install import plan_trail
 from audit_toolkit.install.drift import audited_tables
 from audit_toolkit.install.drift_trail import trail_findings
-from audit_toolkit.migrations.changes import Change, capture_revision
+from audit_toolkit.install.trail import plan_trail_upgrade, relabel_trail
+from audit_toolkit.migrations.changes import Change, capture_revision, together
 from audit_toolkit.migrations.record import Record, State
 from audit_toolkit.migrations.source import Revision, Script
 from audit_toolkit.migrations.survey import Wish, plan_changes, survey
 from audit_toolkit.migrations.wording import trail_name
-from audit_toolkit.plan import Step
-from audit_toolkit.templates import query
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.plan import Plan, Step
+from audit_toolkit.templates import query, render_statements
+from audit_toolkit.version import __version__
 
 if TYPE_CHECKING:
     import psycopg
 
+    Connection = psycopg.Connection[Any]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """What is older than this toolkit."""
+    """What is to be brought to this version of the toolkit."""
 
-    revisions: tuple[Revision, ...]
+    schema: str
+    former_trail: Step | None
+    """What puts the trail back that an older toolkit made; None for a trail of this version."""
     changes: tuple[Change, ...]
+    """The tables whose capture this version renders otherwise, or that lost some of it."""
+
+    def __bool__(self) -> bool:
+        return self.former_trail is not None or bool(self.changes)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The steps, the trail's first."""
+        trail = (plan_trail_upgrade(self.schema),) if self.former_trail else ()
+        return (*trail, *(change.plan() for change in self.changes))
+
+    def revision(self, message: str | None = None) -> Revision:
+        """All of it as one revision; its downgrade puts back what was there."""
+        parts = [*self._trail_revision()]
+        if self.changes:
+            parts.append(capture_revision(self.changes, self.schema))
+        return together(parts, message or f"audit: upgrade to {__version__}")
+
+    def _trail_revision(self) -> Iterator[Revision]:
+        if self.former_trail is None:
+            return
+        name = trail_name(self.schema)
+        yield Revision(
+            message="",
+            summary=(
+                f"Brings {name} and its functions to version {__version__} of the toolkit.",
+                "Events are not touched. The downgrade puts the former functions back; what was added stays.",
+            ),
+            record=Record(schema=self.schema),
+            upgrade=(Script(name="UPGRADE_TRAIL", steps=plan_trail_upgrade(self.schema).steps),),
+            downgrade=(Script(name="FORMER_TRAIL", steps=(self.former_trail,)),),
+        )
 
 
-def plan_renewal(connection: psycopg.Connection[Any], state: State) -> Renewal:
-    """The revisions that bring a trail and its captures to what this toolkit renders; often none.
+def plan_renewal(connection: Connection, relations: list[Relation], state: State) -> Renewal:
+    """What a trail and its captures lack to be what this toolkit renders; often nothing.
 
-    Reads catalogues only. Raises `UsageError` where there is no trail.
+    Reads catalogues only. The database has to be at the head of the project that `state` is from.
+    Raises `UsageError` where there is no trail.
     """
     schema = state.schema
-    trail = read_trail(connection, schema)
-    if not trail:
+    objects = read_trail_objects(connection, schema)
+    kinds = {finding.kind for finding in trail_findings(objects)}
+    if "trail_missing" in kinds:
         raise UsageError(
             f"there is no audit trail {trail_name(schema)} to upgrade",
             hint="audit install --table NAME, or name its schema with --audit-schema",
         )
-    objects, relations = read_trail_objects(connection, schema), read_relations(connection)
     present = {relation.name for relation in relations}
-    wish = Wish(names=tuple(str(name) for name in audited_tables(objects) if name in present))
+    wish = Wish(names=tuple(name.plain for name in audited_tables(objects) if name in present))
     changes = plan_changes(wish, survey(connection, relations, wish, schema), state, applied=True)
-    needed = tuple(change for change in changes if change.needed)
-    revisions: list[Revision] = []
-    if any(finding.kind == "schema_outdated" for finding in trail_findings(objects)):
-        settings = TrailSettings(schema=schema, interval=Interval(trail["interval"]))
-        rows = fetch(connection, query("function_definitions"), {"schema": schema})
-        revisions.append(renewed_trail(settings, [row["definition"].strip() for row in rows]))
-    if needed:
-        revisions.append(capture_revision(needed, schema))
-    return Renewal(revisions=tuple(revisions), changes=needed)
+    return Renewal(
+        schema=schema,
+        former_trail=_former_trail(connection, objects) if "schema_outdated" in kinds else None,
+        changes=tuple(change for change in changes if change.needed),
+    )
 
 
-def renewed_trail(settings: TrailSettings, former_functions: Sequence[str]) -> Revision:
-    """The revision that makes the functions of a trail anew; its downgrade puts the former back."""
-    restored = Step(why="The functions as they were before", statements=tuple(former_functions))
-    return Revision(
-        message="audit: upgrade the trail",
-        summary=(
-            f"Brings {trail_name(settings.schema)} and its functions to this version of the toolkit.",
-            "The downgrade puts the former functions back; what was added stays.",
+def _former_trail(connection: Connection, objects: TrailObjects) -> Step:
+    schema = objects.schema
+    functions = [
+        statement
+        for row in fetch(connection, query("function_definitions"), {"schema": schema})
+        for statement in render_statements("migrations/former_function", **row)
+    ]
+    ours = [t for t in objects.tables if parse_comment(t.comment) and not t.is_leaf]
+    comments = [
+        statement
+        for table in ours
+        if table.name != "logged_actions"
+        for statement in render_statements(
+            "migrations/former_comment",
+            table=QualifiedName(schema, table.name),
+            comment=table.comment,
+        )
+    ]
+    (trail,) = (table for table in ours if table.name == "logged_actions")
+    return Step(
+        why="The functions as they were before, and what made them",
+        statements=(
+            *functions,
+            *comments,
+            *relabel_trail(schema, trail.comment or "").statements,
         ),
-        record=Record(schema=settings.schema),
-        upgrade=(Script(name="UPGRADE_TRAIL", steps=plan_trail(settings).steps),),
-        downgrade=(Script(name="FORMER_TRAIL", steps=(restored,)),),
     )

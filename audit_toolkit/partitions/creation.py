@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, count
 
-from audit_toolkit.config import Interval, TrailSettings
-from audit_toolkit.install.trail import trail_comment
+from audit_toolkit.config import Interval
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import grid
 from audit_toolkit.partitions.model import (
@@ -72,9 +71,8 @@ def new_leaves(
 
 
 def _set_interval(partitions: Partitions, interval: Interval) -> Task:
-    comment = trail_comment(TrailSettings(schema=partitions.schema, interval=interval))
     why = f"Leaves made from now on hold a {interval} instead of a {partitions.interval}"
-    step = Steps(partitions).step(why, "set_interval", comment=comment, lock=_SHARE_UPDATE)
+    step = Steps(partitions).step(why, "set_interval", interval=interval, lock=_SHARE_UPDATE)
     return Task(stage=Stage.CREATE, what=why, plan=one_by_one(step))
 
 

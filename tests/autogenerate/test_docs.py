@@ -62,6 +62,8 @@ def test_the_tutorial(
         module.engine.dispose()
     history = shop.audit(*shlex.split(block("console", "$ audit history"))[2:])
     assert history.code == 0
+    upgrade = shop.audit(*shlex.split(block("console", "$ audit upgrade"))[2:])
+    assert upgrade.err == "nothing to upgrade: all is of this version\n"
     rows = shop.database.execute("select new_row ->> 'email' from audit.logged_actions")
     assert len(rows) == 1
     assert "a@example.com" not in rows[0][0]

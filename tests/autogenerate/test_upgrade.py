@@ -1,9 +1,14 @@
-"""`audit upgrade`: what an older toolkit left becomes what this one would install."""
+"""`audit upgrade`: what it writes, says and refuses. What becomes of old releases: test_releases.py."""
 
 from __future__ import annotations
 
 import json
 
+import pytest
+
+from audit_toolkit.templates import render
+from audit_toolkit.version import __version__
+from tests.plugins.catalogue import catalogue
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
 
@@ -27,6 +32,7 @@ def make_older(database: Database) -> None:
 
 
 def test_it_ends_where_a_fresh_install_is_and_a_downgrade_where_it_began(shop: Shop) -> None:
+    slug = __version__.replace(".", "_")
     shop.audit("install", "--table", "orders", "--exclude", "note")
     shop.upgrade()
     fresh = shop.database.execute(BODIES)
@@ -37,14 +43,15 @@ def test_it_ends_where_a_fresh_install_is_and_a_downgrade_where_it_began(shop: S
 
     answer = shop.audit("upgrade")
     assert answer.code == 0, answer.err
-    assert "audit_upgrade_the_trail" in answer.err
+    assert answer.err.endswith("\nnext:\n  alembic upgrade head\n  audit check\n")
+    assert shop.revisions()[-1].name.endswith(f"_audit_upgrade_to_{slug}.py")
     shop.upgrade()
     assert shop.database.execute(BODIES) == fresh
     assert shop.audit("check").code == 0
     assert "nothing to upgrade" in shop.audit("upgrade").err
 
     # The capture of before is that of its revision; here only the trail's is the database's.
-    shop.downgrade("-2")
+    shop.downgrade("-1")
     assert body("refuse_change", shop.database.execute(BODIES)) == body("refuse_change", older)
 
 
@@ -58,8 +65,9 @@ def test_dry_run_tells_and_writes_nothing(shop: Shop) -> None:
     make_older(shop.database)
     before = shop.files()
     answer = shop.audit("upgrade", "--dry-run")
-    assert "audit: upgrade the trail" in answer.out
+    assert f"audit: upgrade to {__version__}" in answer.out
     assert "Renews what captures public.orders" in answer.out or "Repairs" in answer.out
+    assert "[lock: SHARE ROW EXCLUSIVE on the trail]" in answer.out
     assert shop.files() == before
 
 
@@ -67,3 +75,109 @@ def test_without_a_trail_it_says_what_to_do(shop: Shop) -> None:
     answer = shop.audit("upgrade")
     assert answer.code == 2
     assert "there is no audit trail audit.logged_actions to upgrade" in answer.err
+
+
+@pytest.fixture
+def older(shop: Shop) -> Shop:
+    """A project whose database was left by an older release."""
+    shop.audit("install", "--table", "orders")
+    shop.upgrade()
+    make_older(shop.database)
+    return shop
+
+
+def test_it_applies_what_it_wrote_under_a_message(older: Shop) -> None:
+    answer = older.audit("upgrade", "--upgrade", "-m", "OPS-7: newer audit")
+    assert answer.code == 0, answer.err
+    assert answer.err.endswith("\napplied; next:\n  audit check\n")
+    assert older.revisions()[-1].name.endswith("_ops_7_newer_audit.py")
+    assert older.audit("check").code == 0
+    assert older.audit("upgrade", "--upgrade").err == NOTHING
+
+
+NOTHING = "nothing to upgrade: all is of this version\n"
+
+
+def test_what_is_written_is_applied_before_more_is_written(older: Shop) -> None:
+    assert older.audit("upgrade").code == 0
+    before, newest = older.files(), older.revisions()[-1].name.split("_")[0]
+    again = older.audit("upgrade")
+    assert again.code == 2
+    assert f"and the project at {newest}\n" in again.err
+    assert again.err.endswith("hint: bring it there first: alembic upgrade head\n")
+    assert older.files() == before
+    older.upgrade()
+    assert older.audit("upgrade").err == NOTHING
+
+
+def test_several_heads(older: Shop) -> None:
+    ours = older.revisions()[-1].name.split("_")[0]
+    for name in ("left", "right"):
+        (older.versions / f"{name}.py").write_text(
+            f"revision = '{name}1'\ndown_revision = '{ours}'\n"
+            "def upgrade(): pass\n\n\ndef downgrade(): pass\n"
+        )
+    answer = older.audit("upgrade")
+    assert answer.code == 2
+    assert answer.err == (
+        "error: the project has 2 heads: left1, right1\n"
+        "hint: choose one with --head REVISION, or merge them: alembic merge heads\n"
+    )
+    older.upgrade("left1")
+    answer = older.audit("upgrade", "--head", "right1")
+    assert answer.err.endswith("hint: bring it there first: alembic upgrade right1\n")
+    answer = older.audit("upgrade", "--head", "left1")
+    newest = older.revisions()[-1].name.split("_")[0]
+    assert answer.err.endswith(f"\nnext:\n  alembic upgrade {newest}\n  audit check\n")
+    older.upgrade(newest)
+    assert older.audit("check").code == 0
+
+
+def test_what_a_release_has_no_longer_goes_and_comes_back(older: Shop) -> None:
+    older.database.execute("create function audit.old_helper(a text) returns text return a")
+    marker = json.dumps({"tool": "audit-toolkit", "version": "0.0.1"})
+    older.database.execute(f"comment on function audit.old_helper(text) is '{marker}'")
+    older.database.execute("revoke all on function audit.old_helper(text) from public")
+    older.database.execute("create function audit.of_a_user() returns int return 1")
+    older.database.execute("drop function audit.history(regclass, text)")
+    before = set(catalogue(older.database))
+    assert older.audit("upgrade", "--upgrade").code == 0
+    there = {name for name, *_ in older.database.execute(BODIES)}
+    assert there >= {"history", "of_a_user"}
+    assert "old_helper" not in there
+    older.downgrade("-1")
+    lost = before - set(catalogue(older.database))
+    assert not any("old_helper" in " ".join(entry) for entry in lost)
+
+
+def test_what_an_operator_decided_stays(older: Shop) -> None:
+    database = older.database
+    database.execute("create role audit_upgrade_owner")
+    try:
+        database.execute("grant create on schema audit to audit_upgrade_owner")
+        database.execute(render("schema/owner", schema="audit", owner="audit_upgrade_owner"))
+        database.execute("drop function audit.history(regclass, text)")
+        # As a database that this project is deployed to may have it, unlike that of its developers.
+        revision = older.audit("upgrade")
+        assert revision.code == 0, revision.err
+        recorded = "obj_description('audit.logged_actions'::regclass)::json"
+        database.execute(
+            "do $$ begin execute format('comment on table audit.logged_actions is %L',"
+            f" replace({recorded}::text, 'month', 'day')); end $$"
+        )
+        older.upgrade()
+        assert database.execute(f"select {recorded} ->> 'interval'") == [("day",)]
+        owners = database.execute(
+            "select distinct proowner::regrole::text from pg_proc"
+            " where proname in ('history', 'make_leaf', 'capture_public__orders')"
+        )
+        assert owners == [("audit_upgrade_owner",)]
+    finally:
+        database.execute("reassign owned by audit_upgrade_owner to current_user")
+        database.execute("drop owned by audit_upgrade_owner; drop role audit_upgrade_owner")
+
+
+def test_outputs_that_contradict_each_other(shop: Shop) -> None:
+    answer = shop.audit("upgrade", "--sql", "--dry-run")
+    assert answer.code == 2
+    assert "--sql and --dry-run contradict each other" in answer.err

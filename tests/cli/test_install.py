@@ -151,7 +151,7 @@ class TestWhatItSays:
         for field in fields(TableRule):
             assert f"--{field.name.replace('_', '-')} " in helped
 
-    @pytest.mark.parametrize("command", ["install", "uninstall", "init"])
+    @pytest.mark.parametrize("command", ["install", "uninstall", "upgrade", "init"])
     def test_help(self, command: str, shop: Shop, golden: Golden) -> None:
         golden(f"help/{command}.txt", shop.audit(command, "--help").out)
 

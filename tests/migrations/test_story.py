@@ -8,43 +8,9 @@ from sqlalchemy import create_engine, insert, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from tests.plugins.catalogue import catalogue
 from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import TEMPLATES, MakeShop, Shop
-
-CATALOGUE = """
-    select 'function', p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proacl::text,
-        obj_description(p.oid, 'pg_proc')
-    from pg_proc p where p.pronamespace in ('audit'::regnamespace, 'public'::regnamespace)
-    union all
-    select 'trigger', tgrelid::regclass || ' ' || tgname, pg_get_triggerdef(oid), tgenabled::text,
-        obj_description(oid, 'pg_trigger')
-    from pg_trigger where not tgisinternal
-    union all
-    select 'relation', c.oid::regclass::text, c.relkind::text || pg_get_expr(relpartbound, c.oid),
-        c.relacl::text, obj_description(c.oid, 'pg_class')
-    from pg_class c where relnamespace in ('audit'::regnamespace, 'public'::regnamespace)
-    union all
-    select 'column', a.attrelid::regclass || ' ' || attname, format_type(atttypid, atttypmod)
-        || attnotnull || attcollation, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum)
-    from pg_attribute a
-    join pg_class c on c.oid = attrelid
-    left join pg_attrdef d on adrelid = attrelid and adnum = attnum
-    where relnamespace in ('audit'::regnamespace, 'public'::regnamespace) and attnum > 0
-    union all
-    select 'constraint', conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid), null, null
-    from pg_constraint where connamespace in ('audit'::regnamespace, 'public'::regnamespace)
-    union all
-    select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid), indisvalid::text, null
-    from pg_index join pg_class c on c.oid = indrelid
-    where relnamespace in ('audit'::regnamespace, 'public'::regnamespace)
-    union all
-    select 'schema', nspname, nspacl::text, null, null from pg_namespace where nspname = 'audit'
-    order by 1, 2
-"""
-
-
-def catalogue(database: Database) -> list[tuple[object, ...]]:
-    return list(database.execute(CATALOGUE))
 
 
 def story(database: Database) -> list[tuple[object, ...]]:

@@ -106,7 +106,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "month"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "month", "hash": "6ea0295a5e1743ddabc8ebfa001790a37e7b01caf9422a56e6514353d36f8900"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -246,7 +246,7 @@ begin
     -- EXCLUDING IDENTITY: PostgreSQL 17 and newer refuse to attach a table that has an identity of its own.
     execute format('create table %I.%I (like %s including all excluding identity)', 'audit', name, trail.oid::regclass);
     leaf := format('%I.%I', 'audit', name)::regclass;
-    execute format('comment on table %s is %L', leaf, '{"tool": "audit-toolkit", "version": "0.2.0"}');
+    execute format('comment on table %s is %L', leaf, '{"tool": "audit-toolkit"}');
     if trail.reltablespace <> 0 then
         execute format(
             'alter table %s set tablespace %I', leaf, (select spcname from pg_tablespace where oid = trail.reltablespace));

@@ -1,0 +1,162 @@
+"""What released versions installed, upgraded to this one: no difference from a fresh installation."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from audit_toolkit.config import TrailSettings
+from audit_toolkit.install import plan_trail
+from audit_toolkit.migrations import init_project
+from audit_toolkit.plan import apply
+from tests.plugins.catalogue import Entry, catalogue
+from tests.plugins.database import Database, MakeDatabase
+from tests.plugins.project import Shop
+from tests.plugins.trail import Trail
+from tests.rendering.test_golden_sql import CASES, ODD_NAME
+
+RELEASES = Path(__file__).parents[1] / "releases"
+CAPTURES = sorted(RELEASES.glob("*/capture_*.sql"))
+
+WRITES = {
+    "orders": ("insert into orders (customer_id, total) values (1, 9.90)", "update orders set total = 1"),
+    "order_lines": ("insert into order_lines values (1, 1, 0.5)", "update order_lines set weight = 2"),
+    "people": ("insert into people values (1, 'Ann', 'a@b.c', '42')", "update people set name = 'Bea'"),
+    "visits": ("insert into visits values ('2026-05-05', '/')", "truncate visits_2026"),
+    "odd": (
+        f'insert into "Wei""rd.Schema".{ODD_NAME} values (\'a\', \'b\')',
+        f'delete from "Wei""rd.Schema".{ODD_NAME}',
+    ),
+}  # fmt: skip
+"""A change of before and one of after the upgrade."""
+
+
+class Installed:
+    """A database with a table that is audited, and what changes it."""
+
+    def __init__(self, database: Database, script: Path) -> None:
+        self.database = database
+        self.ddl, self.table, self.rule = CASES[script.stem.removeprefix("capture_")]
+        self.first, self.second = WRITES.get(self.table, WRITES["odd"])
+        database.execute(self.ddl)
+
+    def events(self) -> list[tuple[object, ...]]:
+        """The trail, whole."""
+        columns = "event_id, action_tstamp, transaction_id::text, action, row_key, old_row, new_row"
+        return list(self.database.execute(f"select {columns} from audit.logged_actions order by 1"))
+
+
+MakeInstalled = Callable[[Path], Installed]
+
+
+@pytest.fixture
+def released(make_database: MakeDatabase) -> MakeInstalled:
+    """Call it with the file of a capture for a database as that release left it."""
+
+    def make(script: Path) -> Installed:
+        installed = Installed(make_database(), script)
+        installed.database.execute((script.parent / "trail.sql").read_text("utf-8"))
+        installed.database.execute(script.read_text("utf-8"))
+        installed.database.execute(installed.first)
+        assert installed.events()
+        return installed
+
+    return make
+
+
+@pytest.fixture
+def fresh(make_database: MakeDatabase) -> MakeInstalled:
+    """Call it with the file of a capture for a database as this version installs it."""
+
+    def make(script: Path) -> Installed:
+        installed = Installed(make_database(), script)
+        apply(plan_trail(TrailSettings()), installed.database.connection)
+        Trail(installed.database).audit(installed.table, **installed.rule)
+        return installed
+
+    return make
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Database], Shop]:
+    """Call it with a database for a new project that has it."""
+
+    def make(database: Database) -> Shop:
+        monkeypatch.setattr(sys, "path", sys.path[:])
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DATABASE_URL", database.dsn)
+        init_project(Path("migrations"))
+        return Shop(tmp_path, database)
+
+    return make
+
+
+def without_versions(entries: Iterable[Entry]) -> list[Entry]:
+    """Comments say which version made a thing; what is alike is not made anew to say another."""
+    return [_unversioned(entry) if entry[0] == "comment" else entry for entry in entries]
+
+
+def _unversioned(entry: Entry) -> Entry:
+    kind, name, comment, *rest = entry
+    if not comment.startswith("{"):
+        return entry
+    values = {key: value for key, value in json.loads(comment).items() if key != "version"}
+    return (kind, name, json.dumps(values), *rest)
+
+
+def release_and_case(script: Path) -> str:
+    return f"{script.parent.name}-{script.stem.removeprefix('capture_')}"
+
+
+@pytest.mark.parametrize("script", CAPTURES, ids=release_and_case)
+def test_a_release_becomes_what_this_version_installs(
+    script: Path,
+    released: MakeInstalled,
+    fresh: MakeInstalled,
+    project: Callable[[Database], Shop],
+) -> None:
+    old, wanted = released(script), without_versions(catalogue(fresh(script).database))
+    before, events = catalogue(old.database), old.events()
+    assert without_versions(before) != wanted
+    shop = project(old.database)
+
+    answer = shop.audit("upgrade", "--upgrade")
+    assert answer.code == 0, answer.err
+    assert answer.err.endswith("applied; next:\n  audit check\n")
+    assert without_versions(catalogue(old.database)) == wanted
+    assert shop.audit("check").text == (
+        "all is well: what was installed is there, unchanged and switched on\n"
+    )
+    assert old.events() == events
+    old.database.execute(old.second)
+    assert old.events()[: len(events)] == events
+    assert len(old.events()) > len(events)
+    assert shop.audit("upgrade").err == "nothing to upgrade: all is of this version\n"
+
+    shop.alembic("downgrade", "base")
+    assert set(before) <= set(catalogue(old.database))
+
+
+@pytest.mark.parametrize("script", CAPTURES, ids=release_and_case)
+def test_without_a_project_it_is_a_script_for_psql(
+    script: Path,
+    released: MakeInstalled,
+    fresh: MakeInstalled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, wanted = released(script), without_versions(catalogue(fresh(script).database))
+    monkeypatch.chdir(tmp_path)
+    shop = Shop(tmp_path, old.database)
+    answer = shop.audit("upgrade", "--sql", "--dsn", old.database.dsn)
+    assert (answer.code, answer.err) == (0, "")
+    done = old.database.psql(answer.out)
+    assert done.returncode == 0, done.stderr
+    assert without_versions(catalogue(old.database)) == wanted
+    again = shop.audit("upgrade", "--sql", "--dsn", old.database.dsn)
+    assert (again.out, again.err) == ("", "nothing to upgrade: all is of this version\n")
+    assert list(tmp_path.iterdir()) == []
