@@ -93,6 +93,7 @@ class Run:
         if schema is not None:
             check_schema_name(schema)
         project = find_project(config)
+        project.check_template()
         follows = project.head(head)
         own = choose_dsn(dsn)
         return cls(
@@ -225,7 +226,9 @@ def _apply(run: Run, goal: Goal, newest: str | None) -> None:
         if not goal.is_reached(connection, run.state.schema):
             raise AuditError(
                 "the database does not have it, although alembic upgrade ended well",
-                hint="env.py decides which database is upgraded: give --dsn the address of that one",
+                hint="env.py decides which database is upgraded: give --dsn the address of that one; if it is "
+                "this one, env.py executes something before context.configure() and never commits: "
+                "let it call connection.commit() after that",
             )
 
 

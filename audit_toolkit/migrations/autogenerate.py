@@ -7,6 +7,7 @@ table is dropped, and goes on, for the table as it will be, after all else.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,6 +141,12 @@ def _name(schema: str | None, table: str, default_schema: str) -> QualifiedName:
     return QualifiedName(schema or default_schema, table)
 
 
+def _database(context: AutogenContext) -> str:
+    """Which of several databases this is, in a project of the template multidb; else empty."""
+    token = context.opts.get("upgrade_token") or "upgrades"
+    return re.sub(r"\W", "_", token.removesuffix("upgrades").strip("_"))
+
+
 class _Comparison:
     """One run of autogenerate over one database."""
 
@@ -154,6 +161,7 @@ class _Comparison:
     ) -> None:
         self.upgrade_ops, self.file, self.schema = upgrade_ops, file, schema
         self.dialect = context.dialect
+        self.database = _database(context)
         self.default_schema = self.dialect.default_schema_name or "public"
         self.compared = {each or self.default_schema for each in schemas}
         self.reader: psycopg.Connection[Any] = reader(connection)
@@ -285,6 +293,7 @@ class _Comparison:
         if interval:
             settings = trail_settings(self.schema, wanted=interval, present=None)
             after.insert(0, trail_revision(settings))
+        before, after = ([p.named_for(self.database) for p in parts] for parts in (before, after))
         whole = together([*before, *after])
         self.upgrade_ops.ops[:0] = [RunSql(part, whole) for part in before]
         self.upgrade_ops.ops += [RunSql(part, whole) for part in after]

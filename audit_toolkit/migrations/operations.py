@@ -5,7 +5,9 @@ The directives need this package, and a connection, whenever the revision runs; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,6 +20,7 @@ from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.declaration import Options, read_rule
 from audit_toolkit.errors import UnknownTableError
 from audit_toolkit.install import check_rule, plan_capture, plan_release, plan_trail
+from audit_toolkit.migrations.project import shown
 from audit_toolkit.migrations.reader import reader
 from audit_toolkit.migrations.source import Revision, literal, render
 from audit_toolkit.migrations.wording import flags
@@ -37,11 +40,11 @@ class _Last(str):
     __slots__ = ()
     __hash__ = str.__hash__
 
-    def __lt__(self, other: object) -> bool:
-        return False
+    def __lt__(self, other: str) -> bool:
+        return isinstance(other, _Last) and str.__lt__(self, other)
 
-    def __gt__(self, other: object) -> bool:
-        return True
+    def __gt__(self, other: str) -> bool:
+        return not isinstance(other, _Last) or str.__gt__(self, other)
 
 
 class RunSql(MigrateOperation):
@@ -61,11 +64,30 @@ class RunSql(MigrateOperation):
 
 @renderers.dispatch_for(RunSql)
 def _render_sql(context: AutogenContext, operation: RunSql) -> list[str]:
+    _require_places(context)
     context.imports.add(_Last("\n" + render(operation.whole).imports.strip("\n") + "\n"))
     body = render(operation.part)
     # Alembic indents each line by itself; a template would leave that to us.
     lines = (body.upgrades if operation.up else body.downgrades).splitlines()
     return [line.removeprefix("    ") for line in lines]
+
+
+def _require_places(context: AutogenContext) -> None:
+    """Raise `CommandError` where the template of the project would drop some of the SQL."""
+    environment = context.migration_context.environment_context
+    if environment is None:
+        return  # whoever calls Alembic from Python renders the revision as they like
+    template = Path(environment.script.dir, "script.py.mako")
+    text = template.read_text("utf-8", "replace") if template.is_file() else ""
+    for place, pattern in _PLACES.items():
+        if text and not re.search(pattern, text, re.MULTILINE):
+            raise CommandError(
+                f"audit: {shown(template)} does not print ${{{place}}}, where SQL of capture goes; "
+                "print it as Alembic's own template does"
+            )
+
+
+_PLACES = {"imports": r"^\$\{ *imports\b", "upgrades": "upgrades", "downgrades": "downgrades"}
 
 
 @Operations.register_operation("audit_table")

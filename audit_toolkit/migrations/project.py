@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import io
 import os
+import shlex
 import sys
 import tempfile
 import tomllib
@@ -28,6 +29,7 @@ from audit_toolkit.errors import AuditError, ProjectError
 STOCK_URL = "driver://user:pass@localhost/dbname"
 """What `alembic init` writes for `sqlalchemy.url`: no address at all."""
 
+FLASK_UPGRADE = "flask db upgrade"
 _FLASK_INI = Path("migrations", "alembic.ini")
 _CREATE = (
     "create one with `audit init` (or `alembic init migrations`), or name it with --config FILE"
@@ -70,7 +72,10 @@ class Project:
         if revision not in heads:
             raise ProjectError(
                 f"--head: {wanted!r} is not a head of the project",
-                hint=f"its heads are: {', '.join(sorted(heads)) or 'none yet, leave --head out'}",
+                hint=f"its heads are {', '.join(sorted(heads))}; to begin a branch elsewhere, first: "
+                f"alembic revision --splice --head {wanted} -m TEXT"
+                if heads
+                else "it has no revision yet: leave --head out",
             )
         return str(revision)
 
@@ -112,7 +117,8 @@ class Project:
         if "engine_name" in template.read_text(encoding="utf-8", errors="replace"):
             raise ProjectError(
                 "this project is of the template multidb: its revisions are for several databases",
-                hint="put what `audit install --sql` prints into the upgrade_NAME() of yours",
+                hint="declare on its models what is audited, for `alembic revision --autogenerate`; or put "
+                "what this command prints with --sql into the upgrade_NAME() of a revision of yours",
             )
 
 
@@ -139,6 +145,12 @@ def _find_config(config_file: Path | None) -> tuple[Config, str]:
     if not located and Path(ini.parent, "env.py").is_file():
         # Flask-Migrate leaves it to its own command to say where the scripts are.
         config.set_main_option("script_location", ini.parent.as_posix().replace("%", "%%"))
+        elsewhere = (
+            ""
+            if ini.absolute() == _FLASK_INI.absolute()
+            else f" --directory {shlex.quote(str(ini.parent))}"
+        )
+        upgrade_command = f"{FLASK_UPGRADE}{elsewhere}"
     return config, upgrade_command
 
 
@@ -158,7 +170,7 @@ def _locate(config_file: Path | None) -> tuple[Path, Path, str]:
     if chosen:
         raise ProjectError(f"{chosen} has no section [tool.alembic]", hint=_CREATE)
     if _FLASK_INI.is_file():
-        return _FLASK_INI, toml, "flask db upgrade"
+        return _FLASK_INI, toml, FLASK_UPGRADE
     raise ProjectError(
         "there is no Alembic project here: no alembic.ini, no [tool.alembic]", hint=_CREATE
     )

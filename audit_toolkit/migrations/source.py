@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audit_toolkit.migrations.record import RECORD_NAME, Record
@@ -50,6 +50,20 @@ class Revision:
     record: Record
     upgrade: tuple[Script, ...]
     downgrade: tuple[Script, ...]
+
+    def named_for(self, database: str) -> Revision:
+        """The same with constants of its own, for a file that has those of other databases, too."""
+        if not database:
+            return self
+
+        def named(script: Script) -> Script:
+            return replace(script, name=f"{script.name}__{database.upper()}")
+
+        return replace(
+            self,
+            upgrade=tuple(map(named, self.upgrade)),
+            downgrade=tuple(map(named, self.downgrade)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from audit_toolkit.errors import (
     PermissionDeniedError,
     ProjectError,
 )
-from audit_toolkit.migrations.project import Project, command_options
+from audit_toolkit.migrations.project import FLASK_UPGRADE, Project, command_options
 
 
 def upgrade(project: Project, revision: str, *, dsn: str | None) -> None:
@@ -39,7 +39,12 @@ def upgrade(project: Project, revision: str, *, dsn: str | None) -> None:
     except AuditError:
         raise
     except Exception as error:
-        raise _translated(error, f"{project.upgrade_command} {revision}") from error
+        again = f"{project.upgrade_command} {revision}"
+        if project.upgrade_command.startswith(FLASK_UPGRADE) and "context" in str(error):
+            raise ProjectError(
+                "env.py of the project runs only within its Flask application", hint=f"run: {again}"
+            ) from error
+        raise _translated(error, again) from error
 
 
 def _sqlalchemy_url(dsn: str) -> str:

@@ -69,6 +69,10 @@ def test_flask_migrate_s_ini_lies_among_the_scripts(here: Path) -> None:
     assert scripts_of() == "migrations"
     assert find_project().upgrade_command == "flask db upgrade"
     assert scripts_of(ini) == "migrations"
+    assert find_project(ini).upgrade_command == "flask db upgrade"
+    elsewhere = make_project(here, "db", "db/alembic.ini")
+    elsewhere.write_text("[alembic]\n")
+    assert find_project(Path("db/alembic.ini")).upgrade_command == "flask db upgrade --directory db"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,10 @@ def test_a_branch_is_followed_only_when_it_is_named(shop: Shop) -> None:
     assert project.head("righ") == "right1"
     with pytest.raises(ProjectError, match="not a head") as error:
         project.head("000000000003")
-    assert error.value.hint == "its heads are: left1, right1"
+    assert error.value.hint == (
+        "its heads are left1, right1; to begin a branch elsewhere, first: "
+        "alembic revision --splice --head 000000000003 -m TEXT"
+    )
     with pytest.raises(ProjectError, match="Can't locate revision"):
         project.head("nowhere")
 
