@@ -6,6 +6,7 @@ An option has the name that `audit install` gives it, everywhere: `--capture-que
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.names import NamePattern, check_schema_name
 
 Word = TypeVar("Word", bound=StrEnum)
+
+INFO_KEY = "audit"
+"""Where the rule of a table is in `Table.info`."""
 
 
 class Options(TypedDict, total=False):
@@ -64,6 +68,8 @@ class Declarations:
     audit_schema: str = "audit"
     interval: Interval | None = None
     autogenerate: Style = Style.SQL
+    models: tuple[str, ...] = ()
+    """Where models are that declare, too: `shop.models:Base`."""
     tables: Mapping[str, TableRule] = field(default_factory=dict)
     """By the names that somebody typed: `orders`, `sales.orders`."""
 
@@ -90,7 +96,7 @@ def find_declarations(directory: Path | None = None) -> Declarations | None:
 
 def read_declarations(values: Mapping[str, Any], *, source: str) -> Declarations:
     """The content of a file as declarations; raises `RuleError` for what it cannot be."""
-    known = ("audit_schema", "interval", "autogenerate", "tables")
+    known = ("audit_schema", "interval", "autogenerate", "models", "tables")
     _refuse_unknown(values, known, where=source)
     tables = values.get("tables", {})
     if not isinstance(tables, dict):
@@ -106,6 +112,7 @@ def read_declarations(values: Mapping[str, Any], *, source: str) -> Declarations
         if "interval" in values
         else None,
         autogenerate=_word(Style, values.get("autogenerate", "sql"), f"{source}: autogenerate"),
+        models=_models(values.get("models", ()), f"{source}: models"),
         tables={
             name: read_rule(options, where=f"{source}: tables.{name}")
             for name, options in tables.items()
@@ -163,6 +170,20 @@ def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise RuleError(f"{where} is {value!r}, not a text", hint='write "text"')
     return value
+
+
+def _models(value: object, where: str) -> tuple[str, ...]:
+    places = (value,) if isinstance(value, str) else value
+    hint = 'write "package.module:Base", or a list of such'
+    if not isinstance(places, list | tuple):
+        raise RuleError(f"{where} is {value!r}", hint=hint)
+    for place in places:
+        if not isinstance(place, str) or not _PLACE.fullmatch(place):
+            raise RuleError(f"{where}: {place!r} is not the place of models", hint=hint)
+    return tuple(places)
+
+
+_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def _word(words: type[Word], value: object, where: str) -> Word:

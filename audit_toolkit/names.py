@@ -151,6 +151,13 @@ class NamePattern:
             )
         return cls(*parts) if len(parts) == 2 else cls(None, parts[0])
 
+    def __str__(self) -> str:
+        return (
+            QualifiedName(self.schema, self.name).sql
+            if self.schema
+            else quote_identifier(self.name)
+        )
+
     def matches(self, name: QualifiedName, *, fold: bool) -> bool:
         """Whether `name` is meant; with `fold`, upper case was typed for a lower-case name."""
 

@@ -76,15 +76,19 @@ def check_database(
     names: tuple[str, ...] = (),
     *,
     now: datetime | None = None,
+    models: bool = True,
 ) -> list[Finding]:
-    """Everything that is off: capture, partitions, indexes; or capture of some tables alone."""
+    """Everything that is off: capture, partitions, indexes; or capture of some tables alone.
+
+    Without `models` no code of the project is imported, and what only they declare is not known.
+    """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
 
     objects = read_trail_objects(connection, schema)
     tables = _tables(connection, objects, names)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
-    found += _declared_findings(connection, objects)
+    found += _declared_findings(connection, objects, models=models)
     if names:
         wanted = {str(name) for name in tables}
         return [f for f in found if any(name in f.object for name in wanted)]
@@ -108,16 +112,23 @@ def _tables(
     return {n: read_table(connection, present[n]) for n in wanted if n in present}
 
 
-def _declared_findings(connection: Connection, objects: TrailObjects) -> list[Finding]:
-    """What a file in the working directory declares of this trail, and is not so."""
+def _declared_findings(
+    connection: Connection, objects: TrailObjects, *, models: bool
+) -> list[Finding]:
+    """What a file in the working directory, and the models it names, declare of this trail, and is not so."""
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.install.declared import declared_findings
+    from audit_toolkit.install.declared import declared_findings, declared_tables
 
     file = find_declarations()
     if file is None or file.audit_schema != objects.schema:
         return []
-    return list(declared_findings(file, objects, read_relations(connection)))
+    declared = declared_tables(file, models=models)
+    # A file that neither has tables nor names models leaves it to models that we do not know.
+    sources = [*([file.source] if file.tables else []), *file.models]
+    if file.models and not models:
+        sources = []
+    return list(declared_findings(declared, objects, read_relations(connection), sources=sources))
 
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:

@@ -21,7 +21,13 @@ from alembic.util import CommandError
 from audit_toolkit.catalog import Installed, Relation, Table, read_relations, read_table, read_trail
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Interval, TableRule
-from audit_toolkit.declaration import Declarations, Style, find_declarations, read_rule
+from audit_toolkit.declaration import (
+    INFO_KEY,
+    Declarations,
+    Style,
+    find_declarations,
+    read_rule,
+)
 from audit_toolkit.errors import AuditError, RuleError, UnknownTableError, UnsupportedTableError
 from audit_toolkit.install import check_rule
 from audit_toolkit.install.selection import why_unsupported
@@ -48,9 +54,6 @@ if TYPE_CHECKING:
     import psycopg
     import sqlalchemy as sa
     from alembic.autogenerate.api import AutogenContext
-
-INFO_KEY = "audit"
-"""Where the rule of a table is in `Table.info`."""
 
 _log = logging.getLogger("alembic.autogenerate.audit")
 

@@ -42,7 +42,10 @@ def test_the_tutorial(
     models = block("python", "from sqlalchemy import Text")
     if declared_in == "pyproject.toml":
         models = re.sub(r"\n    __table_args__.*", "", models)
-        (shop.directory / "pyproject.toml").write_text(block("toml", "[tool.audit"))
+        declared = block("toml", "[tool.audit_toolkit.tables")
+    else:
+        declared = block("toml", "[tool.audit_toolkit]")
+    (shop.directory / "pyproject.toml").write_text(declared)
     (shop.directory / "models.py").write_text(models)
     env = shop.directory / "migrations" / "env.py"
     env.write_text(block("python", "import audit_toolkit.alembic") + env.read_text())
