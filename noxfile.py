@@ -79,7 +79,7 @@ for _major in NPM_VERSIONS:
 def _alembic_on(name: str, *requirements: str) -> None:
     @nox.session(name=f"alembic-{name}")
     def alembic_on_versions(session: nox.Session) -> None:
-        """What stands on Alembic and SQLAlchemy, with the oldest or newest versions we support."""
+        """What stands on Alembic and SQLAlchemy, with other versions of them."""
         session.install("-e", ".[demo]")
         _install_group(session, "tests")
         session.install("--upgrade", *requirements)
@@ -87,7 +87,10 @@ def _alembic_on(name: str, *requirements: str) -> None:
         session.run("pytest", *folders, "tests/cli/test_install.py", *session.posargs)
 
 
-_alembic_on("oldest", "alembic==1.16.*", "sqlalchemy==2.0.*")
+_alembic_on("oldest", "alembic==1.16.0", "sqlalchemy==2.0.0")
+# The first one with plugins, and the last one on which an entry point of ours would break every command.
+_alembic_on("1.18.0", "alembic==1.18.0")
+_alembic_on("1.20.0", "alembic==1.20.0")
 _alembic_on("newest", "alembic", "sqlalchemy")
 
 

@@ -259,7 +259,7 @@ def _install(
     state = run.state
     with run.reading() as (connection, relations):
         found = survey(connection, relations, wish, state.schema)
-        applied = run.is_applied(connection, relations)
+        applied = run.is_applied(connection)
     present = state.interval or found.interval
     settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
     changes = plan_changes(wish, found, state, applied=applied)

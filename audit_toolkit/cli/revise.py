@@ -115,7 +115,7 @@ class Run:
             try:
                 yield connection, relations
             except UnknownTableError as error:
-                reached = _reached(connection, relations)
+                reached = _reached(connection)
                 if self.head is None or reached is None or self.head in reached:
                     raise
                 raise UnknownTableError(
@@ -124,16 +124,17 @@ class Run:
                     f"{self.upgrade_command()}; or else, {error.hint}",
                 ) from error
 
-    def is_applied(self, connection: Connection, relations: Sequence[Relation]) -> bool:
+    def is_applied(self, connection: Connection) -> bool:
         """Whether the database has reached the head that the run follows; False if nobody knows."""
-        return self.head in (_reached(connection, relations) or ())
+        return self.head in (_reached(connection) or ())
 
-    def require_applied(self, connection: Connection, relations: Sequence[Relation]) -> None:
+    def require_applied(self, connection: Connection) -> None:
         """Raise `UsageError` where the database is known to be elsewhere than at that head."""
-        reached = _reached(connection, relations)
-        if reached and self.head is not None and self.head not in reached:
+        reached = _reached(connection)
+        if reached is not None and self.head is not None and self.head not in reached:
+            where = ", ".join(sorted(reached)) or "no revision of it"
             raise UsageError(
-                f"the database is at {', '.join(sorted(reached))}, and the project at {self.head}",
+                f"the project is at {self.head}, and the database at {where}",
                 hint=f"bring it there first: {self.upgrade_command()}",
             )
 
@@ -232,17 +233,20 @@ def _apply(run: Run, goal: Goal, newest: str | None) -> None:
             )
 
 
-def _reached(connection: Connection, relations: Sequence[Relation]) -> set[str] | None:
+def _reached(connection: Connection) -> set[str] | None:
     """The revisions that the database is at; None when we may not know."""
     import psycopg
     from psycopg import sql
 
-    query = sql.SQL("select version_num from {}.{}")
+    from audit_toolkit.connection import fetch
+    from audit_toolkit.templates import query
+
+    versions = sql.SQL("select version_num from {}.{}")
     reached: set[str] = set()
     try:
-        for name in (r.name for r in relations if r.name.name == "alembic_version"):
-            table = query.format(sql.Identifier(name.schema), sql.Identifier(name.name))
-            reached |= {row[0] for row in connection.execute(table)}
+        for row in fetch(connection, query("version_tables")):
+            name = (sql.Identifier(row[part]) for part in ("schema_name", "table_name"))
+            reached |= {version for (version,) in connection.execute(versions.format(*name))}
     except psycopg.Error:
         return None
     return reached

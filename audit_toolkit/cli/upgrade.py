@@ -58,7 +58,7 @@ def upgrade_toolkit(
     else:
         run = Run.begin(dsn, config, head, audit_schema)
         with run.reading() as (connection, relations):
-            run.require_applied(connection, relations)
+            run.require_applied(connection)
             renewal = plan_renewal(connection, relations, run.state)
         goal = Goal(
             captures={change.table: change.hash for change in renewal.changes},

@@ -14,6 +14,7 @@ from audit_toolkit.config import TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install.capture import Target, Trigger, capture_hash, plan_capture
 from audit_toolkit.install.findings import (
+    UPGRADE_PACKAGE,
     Finding,
     Severity,
     function_body,
@@ -22,6 +23,7 @@ from audit_toolkit.install.findings import (
     psql_command,
 )
 from audit_toolkit.names import QualifiedName, capture_function, quote_identifier
+from audit_toolkit.version import is_newer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def _outdated(captured: Captured, why: str) -> Finding:
         severity=Severity.WARNING,
         object=str(captured.name),
         detail=why,
-        remedy=_install(captured),
+        remedy=UPGRADE_PACKAGE if is_newer(captured.version) else _install(captured),
     )
 
 

@@ -9,6 +9,7 @@ from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.install.findings import (
+    UPGRADE_PACKAGE,
     Finding,
     Severity,
     function_body,
@@ -17,6 +18,7 @@ from audit_toolkit.install.findings import (
 )
 from audit_toolkit.install.trail import plan_trail, trail_hash
 from audit_toolkit.names import quote_identifier
+from audit_toolkit.version import __version__, is_newer
 
 
 def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
@@ -41,6 +43,7 @@ def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
         yield _outdated(
             f"{schema}.logged_actions",
             f"version {recorded['version']} made it, and this one makes it otherwise",
+            made_by=recorded["version"],
         )
     for name, body in _trail_bodies(objects.schema).items():
         yield from _trail_function_findings(objects, name, body if is_present else None)
@@ -102,13 +105,13 @@ def _trail_function_findings(
         yield from lock_down_findings(function, shown, definer=name == "record_gap")
 
 
-def _outdated(name: str, detail: str) -> Finding:
+def _outdated(name: str, detail: str, *, made_by: str = __version__) -> Finding:
     return Finding(
         kind="schema_outdated",
         severity=Severity.WARNING,
         object=name,
         detail=detail,
-        remedy="audit upgrade --upgrade",
+        remedy=UPGRADE_PACKAGE if is_newer(made_by) else "audit upgrade --upgrade",
     )
 
 

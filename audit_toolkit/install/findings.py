@@ -47,6 +47,10 @@ def install_command(table: QualifiedName, options: Mapping[str, Any]) -> str:
     return shlex.join(["audit", "install", "--table", table.plain, *option_words(options)])
 
 
+UPGRADE_PACKAGE = "pip install --upgrade audit-toolkit"
+"""The remedy for what a newer release made."""
+
+
 def psql_command(statement: str) -> str:
     """The command line that runs one statement."""
     return f"psql -c {shlex.quote(statement)}"

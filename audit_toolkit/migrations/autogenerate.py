@@ -39,11 +39,11 @@ from audit_toolkit.migrations.changes import (
     together,
     trail_revision,
 )
+from audit_toolkit.migrations.frozen import RunSql
 from audit_toolkit.migrations.models import changed_table, new_table
 from audit_toolkit.migrations.operations import (
     AuditTable,
     CreateTrail,
-    RunSql,
     UnauditTable,
 )
 from audit_toolkit.migrations.reader import reader

@@ -1,13 +1,8 @@
-"""What autogenerate puts into a revision: frozen SQL, or directives (`op.audit_table`).
-
-The directives need this package, and a connection, whenever the revision runs; frozen SQL needs neither.
-"""
+"""Directives for revisions (`op.audit_table`): they need this package, and a connection, whenever they run."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -20,9 +15,8 @@ from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.declaration import Options, read_rule
 from audit_toolkit.errors import UnknownTableError
 from audit_toolkit.install import check_rule, plan_capture, plan_release, plan_trail
-from audit_toolkit.migrations.project import shown
 from audit_toolkit.migrations.reader import reader
-from audit_toolkit.migrations.source import Revision, literal, render
+from audit_toolkit.migrations.source import literal
 from audit_toolkit.migrations.wording import flags
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT, Plan
@@ -32,62 +26,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from alembic.autogenerate.api import AutogenContext
-
-
-class _Last(str):
-    """Text that sorts behind all other: Alembic prints what revisions import in order."""
-
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __lt__(self, other: str) -> bool:
-        return isinstance(other, _Last) and str.__lt__(self, other)
-
-    def __gt__(self, other: str) -> bool:
-        return not isinstance(other, _Last) or str.__gt__(self, other)
-
-
-class RunSql(MigrateOperation):
-    """Runs the SQL of one part of a revision, up or down."""
-
-    def __init__(self, part: Revision, whole: Revision, *, up: bool = True) -> None:
-        self.part, self.whole, self.up = part, whole, up
-
-    def reverse(self) -> RunSql:
-        """The same part, the other way."""
-        return RunSql(self.part, self.whole, up=not self.up)
-
-    def to_diff_tuple(self) -> tuple[str, str]:
-        """What `alembic check` prints."""
-        return ("audit", " ".join(self.part.summary))
-
-
-@renderers.dispatch_for(RunSql)
-def _render_sql(context: AutogenContext, operation: RunSql) -> list[str]:
-    _require_places(context)
-    context.imports.add(_Last("\n" + render(operation.whole).imports.strip("\n") + "\n"))
-    body = render(operation.part)
-    # Alembic indents each line by itself; a template would leave that to us.
-    lines = (body.upgrades if operation.up else body.downgrades).splitlines()
-    return [line.removeprefix("    ") for line in lines]
-
-
-def _require_places(context: AutogenContext) -> None:
-    """Raise `CommandError` where the template of the project would drop some of the SQL."""
-    environment = context.migration_context.environment_context
-    if environment is None:
-        return  # whoever calls Alembic from Python renders the revision as they like
-    template = Path(environment.script.dir, "script.py.mako")
-    text = template.read_text("utf-8", "replace") if template.is_file() else ""
-    for place, pattern in _PLACES.items():
-        if text and not re.search(pattern, text, re.MULTILINE):
-            raise CommandError(
-                f"audit: {shown(template)} does not print ${{{place}}}, where SQL of capture goes; "
-                "print it as Alembic's own template does"
-            )
-
-
-_PLACES = {"imports": r"^\$\{ *imports\b", "upgrades": "upgrades", "downgrades": "downgrades"}
 
 
 @Operations.register_operation("audit_table")

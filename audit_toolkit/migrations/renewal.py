@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.install.drift import audited_tables
 from audit_toolkit.install.drift_trail import trail_findings
+from audit_toolkit.install.findings import UPGRADE_PACKAGE
 from audit_toolkit.install.trail import plan_trail_upgrade, relabel_trail
 from audit_toolkit.migrations.changes import Change, capture_revision, together
 from audit_toolkit.migrations.record import Record, State
@@ -21,7 +23,7 @@ from audit_toolkit.migrations.wording import trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import query, render_statements
-from audit_toolkit.version import __version__
+from audit_toolkit.version import __version__, is_newer
 
 if TYPE_CHECKING:
     import psycopg
@@ -85,14 +87,37 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
             f"there is no audit trail {trail_name(schema)} to upgrade",
             hint="audit install --table NAME, or name its schema with --audit-schema",
         )
+    _refuse_newer(objects)
     present = {relation.name for relation in relations}
     wish = Wish(names=tuple(name.plain for name in audited_tables(objects) if name in present))
     changes = plan_changes(wish, survey(connection, relations, wish, schema), state, applied=True)
+    needed = tuple(change for change in changes if change.needed)
+    _refuse_switched_off(needed, objects)
     return Renewal(
         schema=schema,
         former_trail=_former_trail(connection, objects) if "schema_outdated" in kinds else None,
-        changes=tuple(change for change in changes if change.needed),
+        changes=needed,
     )
+
+
+def _refuse_newer(objects: TrailObjects) -> None:
+    comments = [t.comment for t in objects.tables] + [f.comment for f in objects.functions]
+    for version in {parse_comment(comment).get("version", "0") for comment in comments}:
+        if is_newer(version):
+            raise UsageError(
+                f"the trail is of audit-toolkit {version}, and this is {__version__}",
+                hint=f"upgrade the package: {UPGRADE_PACKAGE}",
+            )
+
+
+def _refuse_switched_off(changes: Sequence[Change], objects: TrailObjects) -> None:
+    """Triggers are made anew switched on, which would end a pause without a word in the trail."""
+    off = {trigger.table for trigger in objects.triggers if trigger.state == "D"}
+    for table in (change.table for change in changes if change.table in off):
+        raise UsageError(
+            f"capture of {table} is switched off, and its renewal would switch it on",
+            hint=f"first: audit resume --table {shlex.quote(table.plain)} --reason REASON",
+        )
 
 
 def _former_trail(connection: Connection, objects: TrailObjects) -> Step:

@@ -99,11 +99,15 @@ NOTHING = "nothing to upgrade: all is of this version\n"
 
 
 def test_what_is_written_is_applied_before_more_is_written(older: Shop) -> None:
+    env = older.directory / "migrations" / "env.py"
+    text = env.read_text()
+    env.write_text(text.replace("=target_metadata", "=target_metadata, version_table='history'"))
+    older.database.execute("alter table alembic_version rename to history")
     assert older.audit("upgrade").code == 0
     before, newest = older.files(), older.revisions()[-1].name.split("_")[0]
     again = older.audit("upgrade")
     assert again.code == 2
-    assert f"and the project at {newest}\n" in again.err
+    assert f"error: the project is at {newest}, and the database at " in again.err
     assert again.err.endswith("hint: bring it there first: alembic upgrade head\n")
     assert older.files() == before
     older.upgrade()
@@ -181,3 +185,37 @@ def test_outputs_that_contradict_each_other(shop: Shop) -> None:
     answer = shop.audit("upgrade", "--sql", "--dry-run")
     assert answer.code == 2
     assert "--sql and --dry-run contradict each other" in answer.err
+
+
+def test_what_a_newer_release_made_stays(shop: Shop) -> None:
+    shop.audit("install", "--table", "orders")
+    shop.upgrade()
+    newer = json.dumps({"tool": "audit-toolkit", "version": "77.0.0", "interval": "month"})
+    shop.database.execute(f"comment on table audit.logged_actions is '{newer}'")
+    answer = shop.audit("upgrade")
+    assert answer.code == 2
+    assert answer.err == (
+        f"error: the trail is of audit-toolkit 77.0.0, and this is {__version__}\n"
+        "hint: upgrade the package: pip install --upgrade audit-toolkit\n"
+    )
+    remedies = shop.audit("check").out
+    assert "schema_outdated; remedy: pip install --upgrade audit-toolkit\n" in remedies
+
+
+def test_a_pause_is_not_ended_by_the_way(older: Shop) -> None:
+    older.database.execute('alter table orders disable trigger "00_audit_row"')
+    answer = older.audit("upgrade")
+    assert answer.code == 2
+    assert answer.err == (
+        "error: capture of public.orders is switched off, and its renewal would switch it on\n"
+        "hint: first: audit resume --table public.orders --reason REASON\n"
+    )
+    older.audit("resume", "--table", "public.orders", "--reason", "upgrade")
+    assert older.audit("upgrade").code == 0
+
+
+def test_a_database_that_the_project_was_never_applied_to(older: Shop) -> None:
+    older.database.execute("drop table alembic_version")
+    answer = older.audit("upgrade")
+    assert answer.code == 2
+    assert "and the database at no revision of it\n" in answer.err
