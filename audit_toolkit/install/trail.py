@@ -102,17 +102,12 @@ def plan_trail_upgrade(schema: str) -> Plan:
     """The steps that make a trail of an older release what `plan_trail` makes.
 
     Its owner, the grants on it and how long its leaves are stay as the database has them. Events are
-    not touched.
+    not touched. An index that is new is left to `audit indexes fix`, which builds it while writes go on.
     """
     quoted = quote_identifier(schema)
     return Plan(
         steps=(
-            *_steps(
-                schema,
-                comment=_comment(),
-                trail_comment="",
-                lock="SHARE ROW EXCLUSIVE on the trail",
-            ),
+            *_steps(schema, comment=_comment(), trail_comment="", upgrade=True),
             Step(
                 why=f"Functions that {quoted} does not need any more",
                 statements=tuple(
@@ -145,12 +140,13 @@ def _comment() -> str:
 
 
 def _steps(
-    schema: str, *, comment: str, trail_comment: str, lock: str = "none"
+    schema: str, *, comment: str, trail_comment: str, upgrade: bool = False
 ) -> tuple[Step, ...]:
     """All but the owner; without `trail_comment`, the table keeps the comment that it has.
 
-    `lock` is what a trail takes that is there already: a new one keeps nobody waiting.
+    With `upgrade` for a trail that is there already, and has writers.
     """
+    lock = "SHARE ROW EXCLUSIVE on the trail" if upgrade else "none"
     values: dict[str, Any] = {
         "schema": schema,
         "intervals": tuple(Interval),
@@ -175,7 +171,10 @@ def _steps(
         Step(
             why=f"The trail, {quoted}.logged_actions: one row an event, partitioned by time",
             statements=rendered(
-                "schema/logged_actions", comment=trail_comment, column_comments=_COLUMN_COMMENTS
+                "schema/logged_actions",
+                comment=trail_comment,
+                column_comments=_COLUMN_COMMENTS,
+                upgrade=upgrade,
             ),
             lock=lock,
         ),

@@ -127,6 +127,7 @@ def test_a_release_becomes_what_this_version_installs(
     answer = shop.audit("upgrade", "--upgrade")
     assert answer.code == 0, answer.err
     assert answer.err.endswith("applied; next:\n  audit check\n")
+    assert shop.audit("indexes", "fix").code == 0
     assert without_versions(catalogue(old.database)) == wanted
     assert shop.audit("check").text == (
         "all is well: what was installed is there, unchanged and switched on\n"
@@ -156,7 +157,31 @@ def test_without_a_project_it_is_a_script_for_psql(
     assert (answer.code, answer.err) == (0, "")
     done = old.database.psql(answer.out)
     assert done.returncode == 0, done.stderr
+    assert shop.audit("indexes", "fix", "--dsn", old.database.dsn).code == 0
     assert without_versions(catalogue(old.database)) == wanted
     again = shop.audit("upgrade", "--sql", "--dsn", old.database.dsn)
     assert (again.out, again.err) == ("", "nothing to upgrade: all is of this version\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("index", ["row", "old_key", "time"])
+def test_an_index_that_is_new_is_built_while_writes_go_on(
+    index: str,
+    released: MakeInstalled,
+    fresh: MakeInstalled,
+    project: Callable[[Database], Shop],
+) -> None:
+    script = RELEASES / "0.1.0" / "capture_row.sql"
+    old, wanted = released(script), without_versions(catalogue(fresh(script).database))
+    name = f"audit.logged_actions_{index}_idx"
+    old.database.execute(f"drop index {name}")
+    shop = project(old.database)
+    assert shop.audit("upgrade", "--upgrade").code == 0
+    children = f"select count(*) from pg_inherits where inhparent = '{name}'::regclass"
+    assert old.database.execute(children) == [(0,)]
+    found = shop.audit("check")
+    assert found.code == 3
+    assert "index_parent_invalid; remedy: audit indexes fix\n" in found.out
+    assert shop.audit("indexes", "fix").code == 0
+    assert without_versions(catalogue(old.database)) == wanted
+    assert shop.audit("check").code == 0

@@ -27,6 +27,7 @@ _CATALOGUE = """
         concat_ws(' ', relacl::text, reloptions::text, relrowsecurity, pg_get_expr(relpartbound, c.oid),
             pg_get_partkeydef(c.oid))
     from relation c
+    where relkind not in ('i', 'I')
     union all
     select 'column', a.attrelid::regclass || ' ' || attname,
         concat_ws(' ', attnum, format_type(atttypid, atttypmod), attnotnull, attcollation::regcollation),
@@ -40,9 +41,15 @@ _CATALOGUE = """
         convalidated::text, conislocal::text
     from pg_constraint s join relation c on c.oid = conrelid
     union all
-    select 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid), indisvalid::text,
+    select 'index', case when c.relispartition then indrelid else indexrelid end::regclass::text,
+        -- Indexes of leaves have names by which of two ways they were made.
+        case when c.relispartition then replace(pg_get_indexdef(indexrelid), quote_ident(i.relname), '*')
+            else pg_get_indexdef(indexrelid) end,
+        indisvalid::text,
         (select inhparent::regclass::text from pg_inherits where inhrelid = indexrelid)
-    from pg_index join relation c on c.oid = indrelid
+    from pg_index
+    join relation c on c.oid = indrelid
+    join pg_class i on i.oid = indexrelid
     union all
     select 'sequence', seqrelid::regclass::text, seqtypid::regtype::text, seqcache::text,
         (select refobjid::regclass || '.' || refobjsubid from pg_depend
