@@ -251,6 +251,7 @@ def _install(
     from audit_toolkit.migrations import (
         capture_revision,
         plan_changes,
+        require_present_trail,
         survey,
         trail_revision,
         trail_settings,
@@ -266,6 +267,7 @@ def _install(
     needed = [change for change in changes if change.needed]
     revisions: list[Revision] = []
     if needed:
+        require_present_trail(found.trail, state.schema)
         lost = applied and found.interval is None
         revisions += [trail_revision(settings)] if lost or state.interval is None else []
         revisions.append(capture_revision(needed, state.schema, message))
@@ -342,11 +344,17 @@ def _print_install_sql(
 ) -> None:
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.install import plan_trail
-    from audit_toolkit.migrations import plan_changes, survey, trail_settings
+    from audit_toolkit.migrations import (
+        plan_changes,
+        require_present_trail,
+        survey,
+        trail_settings,
+    )
 
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         found = survey(connection, read_relations(connection), wish, state.schema)
+    require_present_trail(found.trail, state.schema)
     settings = trail_settings(state.schema, wanted=interval, present=found.interval, owner=owner)
     changes = plan_changes(wish, found, state)
     print_sql(

@@ -18,6 +18,7 @@ from audit_toolkit.migrations.survey import (
     former_capture,
     installed_captures,
     plan_changes,
+    require_present_trail,
     survey,
     trail_settings,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "plan_renewal",
     "recorded_state",
     "release_revision",
+    "require_present_trail",
     "survey",
     "trail_revision",
     "trail_settings",

@@ -47,7 +47,12 @@ from audit_toolkit.migrations.operations import (
     UnauditTable,
 )
 from audit_toolkit.migrations.reader import reader
-from audit_toolkit.migrations.survey import has_drifted, installed_captures, trail_settings
+from audit_toolkit.migrations.survey import (
+    has_drifted,
+    installed_captures,
+    require_present_trail,
+    trail_settings,
+)
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:
@@ -280,6 +285,7 @@ class _Comparison:
                 f"{self.schema}.logged_actions is there and is not an audit trail of this toolkit",
                 hint=f"choose another schema: audit_schema in {self._source}",
             )
+        require_present_trail(trail, self.schema)
         wanted = self.file.interval if self.file else None
         present = Interval(trail["interval"]) if trail else None
         settings = trail_settings(self.schema, wanted=wanted, present=present)

@@ -12,10 +12,13 @@ from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.install import check_rule, select_tables
 from audit_toolkit.install.drift import find_drift
+from audit_toolkit.install.findings import UPGRADE_PACKAGE
+from audit_toolkit.install.trail import trail_hash
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.record import State
 from audit_toolkit.migrations.wording import trail_name
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.version import __version__, is_newer
 
 if TYPE_CHECKING:
     import psycopg
@@ -44,8 +47,13 @@ class Survey:
     installed: Mapping[QualifiedName, Installed]
     drifted: frozenset[QualifiedName]
     """Those whose capture is not what was installed, as `audit check` would find, too."""
-    interval: Interval | None
-    """Of the trail that is there; None without one."""
+    trail: Mapping[str, Any] | None
+    """What the trail that is there says of itself; None without one."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """Of the trail that is there; None without one."""
+        return Interval(self.trail["interval"]) if self.trail else None
 
 
 def survey(
@@ -76,7 +84,19 @@ def survey(
         swept=tuple(table for relation, table in tables.items() if relation not in named),
         installed=installed_captures(connection, schema),
         drifted=frozenset(t.name for t in tables.values() if has_drifted(t, objects)),
-        interval=Interval(trail["interval"]) if trail else None,
+        trail=trail,
+    )
+
+
+def require_present_trail(trail: Mapping[str, Any] | None, schema: str) -> None:
+    """Raise `UsageError` where another release made the trail: capture of this one may need what it lacks."""
+    if not trail or trail.get("hash") == trail_hash(schema):
+        return
+    first = UPGRADE_PACKAGE if is_newer(trail["version"]) else "audit upgrade --upgrade"
+    raise UsageError(
+        f"{trail_name(schema)} is of audit-toolkit {trail['version']}, and capture of {__version__} "
+        "may need what it lacks",
+        hint=f"first: {first}",
     )
 
 

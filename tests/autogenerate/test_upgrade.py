@@ -8,6 +8,7 @@ import pytest
 
 from audit_toolkit.templates import render
 from audit_toolkit.version import __version__
+from tests.autogenerate.conftest import MODELS, Declared
 from tests.plugins.catalogue import catalogue
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
@@ -190,8 +191,7 @@ def test_outputs_that_contradict_each_other(shop: Shop) -> None:
 def test_what_a_newer_release_made_stays(shop: Shop) -> None:
     shop.audit("install", "--table", "orders")
     shop.upgrade()
-    newer = json.dumps({"tool": "audit-toolkit", "version": "77.0.0", "interval": "month"})
-    shop.database.execute(f"comment on table audit.logged_actions is '{newer}'")
+    as_made_by("77.0.0", shop.database)
     answer = shop.audit("upgrade")
     assert answer.code == 2
     assert answer.err == (
@@ -219,3 +219,35 @@ def test_a_database_that_the_project_was_never_applied_to(older: Shop) -> None:
     answer = older.audit("upgrade")
     assert answer.code == 2
     assert "and the database at no revision of it\n" in answer.err
+
+
+def as_made_by(version: str, database: Database) -> None:
+    """Let the trail say that this release made it, which recorded no hash."""
+    comment = json.dumps({"tool": "audit-toolkit", "version": version, "interval": "month"})
+    database.execute(f"comment on table audit.logged_actions is '{comment}'")
+
+
+def test_capture_of_this_version_waits_for_its_trail(older: Shop) -> None:
+    as_made_by("0.0.1", older.database)
+    for output in ((), ("--sql",)):
+        answer = older.audit("install", "--table", "customers", *output)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err == (
+            f"error: audit.logged_actions is of audit-toolkit 0.0.1, and capture of {__version__}"
+            " may need what it lacks\nhint: first: audit upgrade --upgrade\n"
+        )
+    assert older.audit("upgrade", "--upgrade").code == 0
+    assert older.audit("install", "--table", "customers").code == 0
+
+
+def test_autogenerate_waits_for_it_too(declared: Declared) -> None:
+    declared.shop.audit("install", "--table", "orders")
+    declared.shop.upgrade()
+    as_made_by("0.0.1", declared.database)
+    declared.check_clean()
+    declared.models(MODELS.replace("Audit()", "Audit(exclude=['note'])"))
+    answer = declared.check()
+    assert answer.code != 0
+    assert "may need what it lacks; first: audit upgrade --upgrade" in answer.text
+    assert declared.shop.audit("upgrade", "--upgrade").code == 0
+    declared.apply()
