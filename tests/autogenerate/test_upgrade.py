@@ -251,3 +251,18 @@ def test_autogenerate_waits_for_it_too(declared: Declared) -> None:
     assert "may need what it lacks; first: audit upgrade --upgrade" in answer.text
     assert declared.shop.audit("upgrade", "--upgrade").code == 0
     declared.apply()
+
+
+def test_a_schema_with_a_name_of_its_own(shop: Shop) -> None:
+    schema = ("--audit-schema", 'The "trail" of 100%')
+    assert shop.audit("install", "--table", "orders", *schema).code == 0
+    shop.upgrade()
+    shop.database.execute('drop function "The ""trail"" of 100%".history(regclass, text)')
+    fresh = shop.audit("check", *schema)
+    assert "it is missing" in fresh.out
+    answer = shop.audit("upgrade", "--upgrade")  # the revisions of the project say which schema
+    assert answer.code == 0, answer.err
+    assert answer.err.endswith("\n  audit check --audit-schema 'The \"trail\" of 100%'\n")
+    assert shop.audit("check", *schema).code == 0
+    shop.downgrade("-1")
+    assert shop.audit("check", *schema).code == 0

@@ -172,6 +172,34 @@ class TestSeveralHeads:
         assert answer.code == 0, answer.err
 
 
+class TestSeveralLocations:
+    @pytest.fixture
+    def located(self, declared: Shop) -> Shop:
+        """A project that keeps revisions in two directories, and has one in the second."""
+        places = "version_locations = migrations/versions:other\npath_separator = :\n"
+        ini = declared.directory / "alembic.ini"
+        text = "".join(
+            line
+            for line in ini.read_text("utf-8").splitlines(keepends=True)
+            if not line.startswith(("path_separator", "prepend_sys_path"))
+        )
+        ini.write_text(text.replace("[alembic]\n", f"[alembic]\nprepend_sys_path = .\n{places}", 1))
+        start = ("-m", "start", "--rev-id", "start1", "--version-path", "other")
+        declared.alembic("revision", "--autogenerate", *start)
+        declared.alembic("upgrade", "head")
+        return declared
+
+    @pytest.mark.parametrize(
+        "command", ["install --table customers", "uninstall --table orders", "upgrade"]
+    )
+    def test_revisions_go_where_the_one_before_is(self, command: str, located: Shop) -> None:
+        located.database.execute("drop function audit.history(regclass, text)")
+        answer = located.audit(*command.split(), "--upgrade")
+        assert answer.code == 0, answer.err
+        assert len(list((located.directory / "other").glob("*.py"))) == 2
+        assert list(located.versions.glob("*.py")) == []
+
+
 class TestSeveralDatabases:
     @pytest.fixture
     def two(self, here: Path, make_database: MakeDatabase) -> tuple[Shop, Shop]:
