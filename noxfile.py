@@ -87,6 +87,7 @@ def _alembic_on(name: str, *requirements: str) -> None:
         session.run("pytest", *folders, "tests/cli/test_install.py", *session.posargs)
 
 
+# SQLAlchemy 2.0.0 runs on Python 3.11 and 3.12.
 _alembic_on("oldest", "alembic==1.16.0", "sqlalchemy==2.0.0")
 # The first one with plugins, and the last one on which an entry point of ours would break every command.
 _alembic_on("1.18.0", "alembic==1.18.0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine, insert, update
+from sqlalchemy import create_engine, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -27,7 +27,7 @@ def change_rows(shop: Shop) -> None:
         session.flush()
         session.add(models.Order(id=1, customer_id=1, status="new", total=10))
         session.flush()
-        session.get_one(models.Order, 1).status = "paid"
+        session.scalars(select(models.Order)).one().status = "paid"
     with engine.begin() as connection:
         connection.execute(insert(models.Order).values(id=2, customer_id=1, status="new", total=20))
         connection.execute(update(models.Order).where(models.Order.id == 2).values(total=21))
