@@ -14,6 +14,7 @@ from audit_toolkit.config import TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install.capture import Target, Trigger, capture_hash, plan_capture
 from audit_toolkit.install.findings import (
+    UPGRADE_DATABASE,
     UPGRADE_PACKAGE,
     Finding,
     Severity,
@@ -23,7 +24,7 @@ from audit_toolkit.install.findings import (
     psql_command,
 )
 from audit_toolkit.names import QualifiedName, capture_function, quote_identifier
-from audit_toolkit.version import is_newer
+from audit_toolkit.version import __version__, is_newer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +98,15 @@ def _rendered_body(target: Target, schema: str) -> str:
 
 
 def _outdated(captured: Captured, why: str) -> Finding:
+    remedy = _install(captured)
+    if captured.version != __version__:
+        remedy = UPGRADE_PACKAGE if is_newer(captured.version) else UPGRADE_DATABASE
     return Finding(
         kind="capture_outdated",
         severity=Severity.WARNING,
         object=str(captured.name),
         detail=why,
-        remedy=UPGRADE_PACKAGE if is_newer(captured.version) else _install(captured),
+        remedy=remedy,
     )
 
 

@@ -9,6 +9,7 @@ from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.install.findings import (
+    UPGRADE_DATABASE,
     UPGRADE_PACKAGE,
     Finding,
     Severity,
@@ -111,7 +112,7 @@ def _outdated(name: str, detail: str, *, made_by: str = __version__) -> Finding:
         severity=Severity.WARNING,
         object=name,
         detail=detail,
-        remedy=UPGRADE_PACKAGE if is_newer(made_by) else "audit upgrade --upgrade",
+        remedy=UPGRADE_PACKAGE if is_newer(made_by) else UPGRADE_DATABASE,
     )
 
 

@@ -49,6 +49,8 @@ def install_command(table: QualifiedName, options: Mapping[str, Any]) -> str:
 
 UPGRADE_PACKAGE = "pip install --upgrade audit-toolkit"
 """The remedy for what a newer release made."""
+UPGRADE_DATABASE = "audit upgrade --upgrade"
+"""The remedy for what an older release made."""
 
 
 def psql_command(statement: str) -> str:

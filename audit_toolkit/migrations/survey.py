@@ -12,7 +12,7 @@ from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.install import check_rule, select_tables
 from audit_toolkit.install.drift import find_drift
-from audit_toolkit.install.findings import UPGRADE_PACKAGE
+from audit_toolkit.install.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE
 from audit_toolkit.install.trail import trail_hash
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.record import State
@@ -92,7 +92,7 @@ def require_present_trail(trail: Mapping[str, Any] | None, schema: str) -> None:
     """Raise `UsageError` where another release made the trail: capture of this one may need what it lacks."""
     if not trail or trail.get("hash") == trail_hash(schema):
         return
-    first = UPGRADE_PACKAGE if is_newer(trail["version"]) else "audit upgrade --upgrade"
+    first = UPGRADE_PACKAGE if is_newer(trail["version"]) else UPGRADE_DATABASE
     raise UsageError(
         f"{trail_name(schema)} is of audit-toolkit {trail['version']}, and capture of {__version__} "
         "may need what it lacks",

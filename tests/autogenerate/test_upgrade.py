@@ -87,6 +87,16 @@ def older(shop: Shop) -> Shop:
     return shop
 
 
+def test_it_is_the_remedy_of_what_is_outdated(older: Shop) -> None:
+    found = json.loads(older.audit("check", "--format", "json").out)["findings"]
+    assert {finding["kind"]: finding["remedy"] for finding in found} == {
+        "schema_outdated": "audit upgrade --upgrade",
+        "capture_outdated": "audit upgrade --upgrade",
+    }
+    assert older.audit("upgrade", "--upgrade").code == 0
+    assert older.audit("check").code == 0
+
+
 def test_it_applies_what_it_wrote_under_a_message(older: Shop) -> None:
     answer = older.audit("upgrade", "--upgrade", "-m", "OPS-7: newer audit")
     assert answer.code == 0, answer.err
