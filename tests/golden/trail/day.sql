@@ -97,16 +97,15 @@ create index if not exists logged_actions_old_key_idx
     on audit.logged_actions (schema_name, table_name, old_row_key, event_id)
     where old_row_key is not null;
 
--- All that one transaction changed. On only: in a trail that has leaves, `audit indexes fix` builds it on each
--- of them without stopping a write; leaves made later are made with it.
+-- All that one transaction changed.
 create index if not exists logged_actions_transaction_idx
-    on only audit.logged_actions (transaction_id);
+    on audit.logged_actions (transaction_id);
 
 -- Time ranges within a leaf.
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "day", "hash": "6ea0295a5e1743ddabc8ebfa001790a37e7b01caf9422a56e6514353d36f8900"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "day", "hash": "3356e90372f0638d5b7ed09ba254a8f1af298927f795138303ec9d03b9c4ef8f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
