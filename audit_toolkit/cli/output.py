@@ -8,7 +8,6 @@ characters are escaped.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import sys
 import textwrap
@@ -18,6 +17,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TextIO
 
+from audit_toolkit.cli.values import Change, describe_change
+from audit_toolkit.cli.values import show_value as show_value
+from audit_toolkit.cli.values import show_values as show_values
+from audit_toolkit.cli.values import visible as visible
 from audit_toolkit.trail import Action, Event, Subject, exact
 from audit_toolkit.trail.exact import Json
 
@@ -82,46 +85,6 @@ def print_timeline(subject: Subject, events: Iterable[Event], file: TextIO | Non
     for number, event in enumerate(events, 1):
         timeline.print(event, first=number == 1)
     return number
-
-
-def visible(text: str) -> str:
-    r"""The text with what cannot be seen as escapes, those of JSON: `\n`, `\u001b`, `\u202e`."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-
-
-def show_value(value: Json) -> str:
-    """A value of a row in one line: NULL, text as it is, all else as JSON.
-
-    Text is in double quotes where it could be taken for something else (nothing, `null`, a number,
-    JSON) or holds characters that had to be escaped.
-    """
-    if value is None:
-        return "NULL"
-    if isinstance(value, str) and not _is_ambiguous(value):
-        return value
-    return visible(exact.dumps(value))
-
-
-def show_values(old: Json, new: Json) -> tuple[str, str]:
-    """Two values to be compared: of two texts, both are in quotes if one has to be."""
-    texts = isinstance(old, str) and isinstance(new, str)
-    if texts and (_is_ambiguous(old) or _is_ambiguous(new)):
-        return visible(exact.dumps(old)), visible(exact.dumps(new))
-    return show_value(old), show_value(new)
-
-
-def _is_ambiguous(text: str) -> bool:
-    if not text.isprintable() or text != text.strip() or " → " in text:
-        return True
-    if text[:1] in ("", '"', "[", "{") or text.lower() in ("null", "true", "false"):
-        return True
-    try:
-        exact.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,15 +209,29 @@ class _Timeline:
         changed = event.changed
         if not changed:
             yield [("nothing was changed", "dim")]
-        names = self._padded(changed)
-        for column in names:
-            yield from self._change(names[column], *show_values(*changed[column]))
+        names = {column: visible(column) for column in self._in_order(changed)}
+        changes = [c for column in names for c in describe_change(names[column], *changed[column])]
+        for change, name in zip(changes, self._labels(changes), strict=True):
+            yield from self._change(name, change)
 
-    def _change(self, name: str, old: str, new: str) -> Iterator[_Line]:
+    def _labels(self, changes: Iterable[Change]) -> list[str]:
+        from rich.cells import cell_len, set_cell_size
+
+        labels = [self._cut_path(change.label) for change in changes]
+        width = max(map(cell_len, labels), default=0)
+        return [set_cell_size(label, width) + "  " for label in labels]
+
+    def _change(self, name: str, change: Change) -> Iterator[_Line]:
         from rich.cells import cell_len
 
         arrow = f" {self.signs.arrow} "
         room = self.width - len("|   ") - cell_len(name)
+        if change.old is None or change.new is None:
+            sign, text, style = change.one_side
+            one = [(name, ""), (self._cut(f"{sign}{text}", room), style)]
+            yield one if text else [(name.rstrip(), style)]
+            return
+        old, new = change.old, change.new
         if cell_len(old) + cell_len(new) + len(arrow) <= room:
             yield [(name, ""), (old, "red"), (arrow, "dim"), (new, "green")]
         else:
@@ -294,6 +271,13 @@ class _Timeline:
         if same < room // 2 or start <= 0:
             return old, new
         return self.signs.more + old[start:], self.signs.more + new[start:]
+
+    def _cut_path(self, label: str) -> str:
+        """The label, or its end, which tells more than its beginning."""
+        if len(label) <= _MAX_NAME_WIDTH:
+            return self._cut(label, _MAX_NAME_WIDTH)
+        more = self.signs.more
+        return self._cut(more + label[len(more) - _MAX_NAME_WIDTH :], 2 * _MAX_NAME_WIDTH)
 
     def _cut(self, text: str, room: int) -> str:
         """The text, or as much of it as fits together with a note of its length."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from audit_toolkit.trail import Difference
+    from audit_toolkit.trail.exact import Json
     from audit_toolkit.trail.model import Row
 
 
@@ -201,14 +202,24 @@ def _print_differences(differences: Iterator[Difference]) -> None:
     found = False
     for difference in differences:
         found = True
-        kind = difference.as_dict()["kind"]
+        kind = str(difference.as_dict()["kind"])
         print(f"{visible(difference.key)} {kind}")
         for column, (before, after) in difference.changed.items():
-            values = {
-                "inserted": show_value(after),
-                "deleted": show_value(before),
-                "changed": f"{show_value(before)} → {show_value(after)}",
-            }
-            print(f"  {visible(column)}: {values[str(kind)]}")
+            if kind == "changed":
+                _print_change(visible(column), before, after)
+            else:
+                value = after if kind == "inserted" else before
+                print(f"  {visible(column)}: {show_value(value)}")
     if not found:
         print("note: no row is another than it was", file=sys.stderr)
+
+
+def _print_change(column: str, before: Json, after: Json) -> None:
+    from audit_toolkit.cli.values import describe_change
+
+    for change in describe_change(column, before, after):
+        if change.old is not None and change.new is not None:
+            print(f"  {change.label}: {change.old} → {change.new}")
+        else:
+            sign, text, _ = change.one_side
+            print(f"  {change.label}: {sign}{text}" if text else f"  {change.label}")

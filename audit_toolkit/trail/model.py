@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Self
 
 from audit_toolkit.errors import AuditError
-from audit_toolkit.trail import exact
+from audit_toolkit.trail import exact, inside
 from audit_toolkit.trail.exact import Json
+
+MOST_PATHS = 100
+"""So many places are named that changed inside a column."""
 
 Row = dict[str, Json]
 """A row as the trail has it: column names and JSON values."""
@@ -103,6 +107,15 @@ class Event:
         return {}
 
     @property
+    def changed_paths(self) -> list[str]:
+        """Where an update changed something inside objects and arrays, as JSON pointers (RFC 6901).
+
+        The first step is the column, which stands alone where more than `MOST_PATHS` values differ
+        inside. Of columns that hold no JSON, `changed` tells all.
+        """
+        return _changed_paths(self.changed) if self.action is Action.UPDATE else []
+
+    @property
     def row_after(self) -> Row | None:
         """The whole row as the event left it, even if only changes are stored; None without."""
         if self.action is Action.UPDATE:
@@ -113,7 +126,8 @@ class Event:
         """The event as JSON values, with `changed`; `exact.dumps` writes them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["action_tstamp"] = self.action_tstamp.isoformat(timespec="microseconds")
-        values["changed"] = self.changed
+        values["changed"] = changed = self.changed
+        values["changed_paths"] = _changed_paths(changed) if self.action is Action.UPDATE else []
         return {name: values[name] for name in _JSON_ORDER}
 
     @staticmethod
@@ -140,4 +154,15 @@ _JSON_ORDER = (
     "application_name",
     "client_addr",
     "query",
+    "changed_paths",
 )
+
+
+def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
+    found: list[str] = []
+    for column, (old, new) in changed.items():
+        if inside.differ_inside(old, new):
+            some = list(islice(inside.differences(old, new), MOST_PATHS + 1))
+            paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
+            found += [inside.pointer((column, *path)) for path in paths]
+    return found

@@ -210,6 +210,7 @@ class TestJson:
             *("event_id", "action_tstamp", "transaction_id", "action", "schema_name", "table_name"),
             *("row_key", "old_row_key", "changed", "old_row", "new_row", "context"),
             *("session_user_name", "role_name", "application_name", "client_addr", "query"),
+            "changed_paths",
         ]
         moment = datetime.fromisoformat(event["action_tstamp"])
         stored = "select action_tstamp from audit.logged_actions where event_id = %s"

@@ -1,0 +1,91 @@
+"""How values and changes of rows are written in text: harmless, and each like no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from audit_toolkit.trail import exact, inside
+from audit_toolkit.trail.exact import Json
+
+MOST_INSIDE = 20
+"""So many differences inside one value are shown."""
+
+
+def visible(text: str) -> str:
+    r"""The text with what cannot be seen as escapes, those of JSON: `\n`, `\u001b`, `\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def show_value(value: Json) -> str:
+    """A value of a row in one line: NULL, text as it is, all else as JSON.
+
+    Text is in double quotes where it could be taken for something else (nothing, `null`, a number,
+    JSON) or holds characters that had to be escaped.
+    """
+    if value is None:
+        return "NULL"
+    if isinstance(value, str) and not _is_ambiguous(value):
+        return value
+    return visible(exact.dumps(value))
+
+
+def show_values(old: Json, new: Json) -> tuple[str, str]:
+    """Two values to be compared: of two texts, both are in quotes if one has to be."""
+    texts = isinstance(old, str) and isinstance(new, str)
+    if texts and (_is_ambiguous(old) or _is_ambiguous(new)):
+        return visible(exact.dumps(old)), visible(exact.dumps(new))
+    return show_value(old), show_value(new)
+
+
+def _is_ambiguous(text: str) -> bool:
+    if not text.isprintable() or text != text.strip() or " → " in text:
+        return True
+    if text[:1] in ("", '"', "[", "{") or text.lower() in ("null", "true", "false"):
+        return True
+    try:
+        exact.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One line about a change: what changed, from what to what. None on a side: there was nothing."""
+
+    label: str
+    old: str | None
+    new: str | None
+
+    @property
+    def one_side(self) -> tuple[str, str, str]:
+        """The sign, the text and the style of what was added or removed."""
+        if self.new is not None:
+            return "+ ", self.new, "green"
+        return ("- ", self.old, "red") if self.old is not None else ("", "", "dim")
+
+
+def describe_change(name: str, old: Json, new: Json) -> Iterator[Change]:
+    """The change of a column: of objects and arrays only what differs inside, with its path."""
+    if not inside.differ_inside(old, new):
+        before, after = show_values(old, new)
+        yield Change(label=name, old=before, new=after)
+        return
+    found = inside.differences(old, new)
+    for each in islice(found, MOST_INSIDE):
+        yield Change(
+            label=name + visible(inside.show_path(each.path)),
+            old=_show_inside(each.old),
+            new=_show_inside(each.new),
+        )
+    if more := sum(1 for _ in found):
+        yield Change(label=f"{name}: {more} more inside", old=None, new=None)
+
+
+def _show_inside(value: Json) -> str | None:
+    return None if value is inside.ABSENT else visible(exact.dumps(value))
