@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +17,11 @@ from audit_toolkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from audit_toolkit.trail import Action, Event, Subject
+    import psycopg
+
+    from audit_toolkit.trail import Action, Event, Filter, Subject
+
+    Connection = psycopg.Connection[Any]
 
 TABLE_LIMIT = 100
 """How many events of a whole table are printed as text when nobody says how many."""
@@ -37,6 +42,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def history(
+    ctx: typer.Context,
     table: Annotated[
         str, typer.Argument(metavar="TABLE", help="The table, also one that was dropped.")
     ],
@@ -100,6 +106,21 @@ def history(
         str | None,
         typer.Option(metavar="COLUMN", help="Only what changed this column.", show_default=False),
     ] = None,
+    from_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Only rows with this key or a higher one, as its type compares. Of several columns: "
+            "one JSON array, or once for each column.",
+            show_default=False,
+        ),
+    ] = None,
+    to_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="Only rows with this key or a lower one.", show_default=False
+        ),
+    ] = None,
     newest_first: Annotated[
         bool, typer.Option("--newest-first", help="The newest event first.")
     ] = False,
@@ -108,8 +129,43 @@ def history(
         typer.Option(
             min=0,
             metavar="N",
-            help="Only the newest N events, 0 for all. Without it: all, but no more than "
-            f"{TABLE_LIMIT} of a whole table as text.",
+            help="Only the newest N events, or the oldest N with --after alone; 0 for all. Without "
+            f"it: all, but no more than {TABLE_LIMIT} of a whole table as text.",
+            show_default=False,
+        ),
+    ] = None,
+    before: Annotated[
+        int | None,
+        typer.Option(
+            metavar="EVENT",
+            min=0,
+            help="Only events before this one: the page of older events.",
+            show_default=False,
+        ),
+    ] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            metavar="EVENT",
+            min=0,
+            help="Only events after this one: the page of newer events.",
+            show_default=False,
+        ),
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Go on with each new event once it is certain, until Ctrl-C; none is missed. "
+            "--limit and --after say where it begins.",
+        ),
+    ] = False,
+    cursor: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep the place of --follow in this file. If it is there, go on behind it: each "
+            "event is printed at least once.",
             show_default=False,
         ),
     ] = None,
@@ -125,9 +181,15 @@ def history(
     A row's history goes on where an update changed its key. All times are UTC.
     """
     from audit_toolkit.cli.database import open_database
-    from audit_toolkit.trail import Filter, find_subject, stream_events
+    from audit_toolkit.trail import Filter, find_subject
+    from audit_toolkit.trail.history import with_range
+    from audit_toolkit.trail.pages import require_event_of
 
-    cut = limit is None and not key and output is EventFormat.TEXT
+    if follow:
+        _require_followable(until, before, newest_first=newest_first, output=output)
+    elif cursor is not None:
+        raise UsageError("--cursor is for a tail", hint="add --follow")
+    cut = limit is None and not key and output is EventFormat.TEXT and cursor is None
     wanted = Filter(
         since=moments.parse_moment(since, "--since") if since is not None else None,
         until=moments.parse_moment(until, "--until") if until is not None else None,
@@ -139,16 +201,73 @@ def history(
         transaction=transaction,
         changed=changed,
         newest_first=newest_first,
+        before=before,
+        after=after,
     )
     with open_database(dsn, config) as connection:
         subject = find_subject(connection, table, tuple(key) if key else None, schema=audit_schema)
+        wanted = with_range(connection, subject, wanted, _whole(from_key), _whole(to_key))
+        for event_id in (before, after):
+            require_event_of(connection, subject, event_id)
         _warn_of_column(subject, changed)
-        with closing(stream_events(connection, subject, wanted)) as events:
-            number = _print(subject, events, output)
+        if follow:
+            from audit_toolkit.cli.tail import Tail
+
+            Tail(connection, subject, wanted, cursor).print(output)
+            return
+        _print_history(ctx, connection, subject, wanted, cut=cut)
+
+
+def _require_followable(
+    until: str | None, before: int | None, *, newest_first: bool, output: EventFormat
+) -> None:
+    contradictions = {
+        "--until": until is not None,
+        "--before": before is not None,
+        "--newest-first": newest_first,
+    }
+    for option, given in contradictions.items():
+        if given:
+            raise UsageError(
+                f"{option} and --follow contradict each other: a tail has no end",
+                hint="leave out one of them; --limit and --after say where a tail begins",
+            )
+    if output is EventFormat.JSON:
+        raise UsageError(
+            "--format json and --follow contradict each other: its list would never end",
+            hint="use --format jsonl: one event a line",
+        )
+
+
+def _whole(key: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(key) if key else None
+
+
+def _print_history(
+    ctx: typer.Context,
+    connection: Connection,
+    subject: Subject,
+    wanted: Filter,
+    *,
+    cut: bool,
+) -> None:
+    from audit_toolkit.cli.next_page import next_page
+    from audit_toolkit.trail.history import stream_page
+
+    output = ctx.params["output"]
+
+    page, stream = stream_page(connection, subject, wanted)
+    with closing(stream) as events:
+        number = print_as(output, subject, events)
     if not number:
-        _note(_nothing_found(subject))
-    elif cut and number == TABLE_LIMIT:
-        _note(f"these are the newest {TABLE_LIMIT} events of the table; --limit 0 shows all")
+        note(nothing_found(subject))
+        return
+    if cut and page.border is not None:
+        which = "oldest" if wanted.oldest_of else "newest"
+        note(f"these are the {which} {TABLE_LIMIT} events of the table; --limit 0 shows all")
+    if output is EventFormat.TEXT and page.border is not None:
+        age, option = ("newer", "--after") if wanted.oldest_of else ("older", "--before")
+        note(f"{age} events: {next_page(ctx, option, page.border, wanted.limit)}")
 
 
 def _parse_action(text: str) -> Action:
@@ -178,24 +297,26 @@ def _warn_of_column(subject: Subject, column: str | None) -> None:
         return
     close = difflib.get_close_matches(column, subject.columns, n=3, cutoff=0.5)
     asked = f"; did you mean {' or '.join(close)}?" if close else ""
-    _note(f"{subject.table} has no column {column!a} now{asked}")
+    note(f"{subject.table} has no column {column!a} now{asked}")
 
 
-def _print(subject: Subject, events: Iterator[Event], output: EventFormat) -> int:
-    from audit_toolkit.cli import output as print_as
+def print_as(output: EventFormat, subject: Subject, events: Iterator[Event]) -> int:
+    """Print events in this format, as they come; how many there were."""
+    from audit_toolkit.cli import output as printers
 
     match output:
         case EventFormat.JSON:
-            return print_as.print_events_as_json(events)
+            return printers.print_events_as_json(events)
         case EventFormat.JSONL:
-            return print_as.print_events_as_lines(events)
+            return printers.print_events_as_lines(events)
         case EventFormat.CSV:
-            return print_as.print_events_as_csv(events)
+            return printers.print_events_as_csv(events)
         case EventFormat.TEXT:
-            return print_as.print_timeline(subject, events)
+            return printers.print_timeline(subject, events)
 
 
-def _nothing_found(subject: Subject) -> str:
+def nothing_found(subject: Subject) -> str:
+    """Why there may be no events of a subject."""
     from audit_toolkit.cli.output import visible
 
     row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
@@ -204,5 +325,6 @@ def _nothing_found(subject: Subject) -> str:
     return f"the trail has no events of {row}: it has not changed since capture began"
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
+    """Say something beside the data."""
     print(f"note: {text}", file=sys.stderr)

@@ -2,8 +2,12 @@
 
 from audit_toolkit.trail.blame import Origin
 from audit_toolkit.trail.events import Selection, table_of
-from audit_toolkit.trail.history import Filter, history_query
+from audit_toolkit.trail.filter import Filter, history_query
+from audit_toolkit.trail.follow import Batch, Blocker
+from audit_toolkit.trail.key_range import KeyRange
 from audit_toolkit.trail.model import Action, Event
+from audit_toolkit.trail.pages import Page
+from audit_toolkit.trail.position import Position
 from audit_toolkit.trail.revert import ConflictError
 from audit_toolkit.trail.session import psycopg_connection
 from audit_toolkit.trail.subject import Subject
@@ -15,8 +19,12 @@ from audit_toolkit.trail.verbs import (
     apply_revert,
     blame,
     copy_table_at,
+    cut_page,
     diff,
+    find_range,
     find_subject,
+    follow,
+    follow_subject,
     history,
     plan_restore,
     plan_revert,
@@ -30,13 +38,18 @@ from audit_toolkit.trail.verbs import (
 
 __all__ = [
     "Action",
+    "Batch",
+    "Blocker",
     "Conflict",
     "ConflictError",
     "Difference",
     "Event",
     "Filter",
+    "KeyRange",
     "OnConflict",
     "Origin",
+    "Page",
+    "Position",
     "Reversal",
     "Selection",
     "Subject",
@@ -45,8 +58,12 @@ __all__ = [
     "apply_revert",
     "blame",
     "copy_table_at",
+    "cut_page",
     "diff",
+    "find_range",
     "find_subject",
+    "follow",
+    "follow_subject",
     "history",
     "history_query",
     "plan_restore",

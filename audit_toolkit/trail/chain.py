@@ -10,7 +10,7 @@ all (`--when` left a change out, capture was paused), the order is that of ids.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from audit_toolkit.trail import exact
@@ -20,14 +20,19 @@ State = tuple[str | None, str | None]
 """A key and how its row looked, None where there was no such row."""
 Step = tuple[State, State]
 """From where to where an event led."""
+Around = Callable[[Sequence[str], int, int, int], Iterable[Event]]
+"""Finds what a part of a history does not hold: for keys, a transaction and its first and last event
+that are held, the other events of these keys in the transaction and the last before it, by rising id."""
 
 WINDOW = 1000
 
 
-def in_order(events: Iterable[Event]) -> list[Event]:
+def in_order(events: Iterable[Event], around: Around | None = None) -> list[Event]:
     """The events, given by rising id, as they really followed each other.
 
-    Only events of one row and one transaction ever change places, and only with each other.
+    Only events of one row and one transaction ever change places, and only with each other. Where
+    they seem to have, `around` is asked what else belongs to it, so that a part of a history has
+    the order of the whole.
     """
     ordered = list(events)
     past, passed = _Past(), 0
@@ -37,14 +42,35 @@ def in_order(events: Iterable[Event]) -> list[Event]:
         passed = places[0]
         group = [ordered[place] for place in places]
         steps = [(_before(event), _after(event)) for event in group]
-        if _is_inverted(steps, known := past.states(group)):
-            for path in _paths(steps, known):
-                for place, number in zip(sorted(path), path, strict=True):
-                    ordered[places[place]] = group[number]
+        if not _is_inverted(steps, known := past.states(group)):
+            continue
+        if around and (whole := _order_of_whole(group, around)):
+            for place, event in zip(places, whole, strict=True):
+                ordered[place] = event
+            continue
+        for path in _paths(steps, known):
+            for place, number in zip(sorted(path), path, strict=True):
+                ordered[places[place]] = group[number]
     return ordered
 
 
-def in_order_streamed(events: Iterable[Event], *, newest_first: bool = False) -> Iterator[Event]:
+def _order_of_whole(group: Sequence[Event], around: Around) -> list[Event] | None:
+    """The events in the order that they have among all of their row and transaction."""
+    keys = {key for event in group for key in _keys(event)}
+    if None in keys:
+        return None
+    first, last = group[0], group[-1]
+    named = sorted(str(key) for key in keys)
+    found = around(named, first.transaction_id, first.event_id, last.event_id)
+    whole = {event.event_id: event for event in (*found, *group)}
+    held = {event.event_id for event in group}
+    ordered = in_order(whole[event_id] for event_id in sorted(whole))
+    return [event for event in ordered if event.event_id in held]
+
+
+def in_order_streamed(
+    events: Iterable[Event], *, newest_first: bool = False, around: Around | None = None
+) -> Iterator[Event]:
     """Like `in_order`, holding at most `2 * WINDOW` events; with `newest_first` all is backwards.
 
     Inversions over a greater distance than `WINDOW` events stay in the order of ids.
@@ -54,14 +80,39 @@ def in_order_streamed(events: Iterable[Event], *, newest_first: bool = False) ->
     for event in events:
         held.append(event)
         if len(held) == 2 * WINDOW:
-            held = order(held)
+            held = order(held, around)
             yield from held[:WINDOW]
             del held[:WINDOW]
-    yield from order(held)
+    yield from order(held, around)
 
 
-def _in_reverse(events: Sequence[Event]) -> list[Event]:
-    return in_order(reversed(events))[::-1]
+def in_runs(
+    events: Iterable[Event], *, newest_first: bool = False, around: Around | None = None
+) -> Iterator[list[Event]]:
+    """Like `in_order_streamed`, in runs of events that changed places only among themselves.
+
+    Between two runs a history can be cut: before it are all lower ids, behind it all higher ones.
+    """
+    places: deque[int] = deque()
+
+    def noted() -> Iterator[Event]:
+        for event in events:
+            places.append(event.event_id)
+            yield event
+
+    furthest = min if newest_first else max
+    run: list[Event] = []
+    reached = 0
+    for event in in_order_streamed(noted(), newest_first=newest_first, around=around):
+        reached = furthest(reached, event.event_id) if run else event.event_id
+        run.append(event)
+        if reached == places.popleft():
+            yield run
+            run = []
+
+
+def _in_reverse(events: Sequence[Event], around: Around | None) -> list[Event]:
+    return in_order(reversed(events), around)[::-1]
 
 
 def lives(events: Iterable[Event]) -> list[list[Event]]:
@@ -130,16 +181,34 @@ def _image(row: Row | None) -> str | None:
 
 
 def _same_row_and_transaction(events: Sequence[Event]) -> list[list[int]]:
-    """Per transaction, the places of the events about keys that occur in it more than once."""
+    """The places of the events that are about one row in one transaction, where there are several."""
     by_transaction: dict[int, list[int]] = defaultdict(list)
     for place, event in enumerate(events):
         by_transaction[event.transaction_id].append(place)
-    groups = []
+    groups: list[list[int]] = []
     for places in by_transaction.values():
         times = Counter(key for place in places for key in _keys(events[place]))
-        if repeated := [p for p in places if any(times[key] > 1 for key in _keys(events[p]))]:
-            groups.append(repeated)
+        repeated = [p for p in places if any(times[key] > 1 for key in _keys(events[p]))]
+        groups += _connected(events, repeated)
     return sorted(groups)
+
+
+def _connected(events: Sequence[Event], places: Sequence[int]) -> Iterable[list[int]]:
+    """The places in groups of those whose keys hang together."""
+    leaders: dict[str | None, str | None] = {}
+
+    def leader(key: str | None) -> str | None:
+        while (above := leaders.setdefault(key, key)) != key:
+            leaders[key] = leaders[above]
+            key = above
+        return key
+
+    for place in places:
+        leaders[leader(events[place].row_key)] = leader(events[place].key_before)
+    groups: dict[str | None, list[int]] = defaultdict(list)
+    for place in places:
+        groups[leader(events[place].row_key)].append(place)
+    return groups.values()
 
 
 def _keys(event: Event) -> set[str | None]:

@@ -33,6 +33,8 @@ class KeyColumn:
     name: str
     type_name: Sql
     unlimited_type_name: Sql
+    collation: Sql | None = None
+    """What its text is sorted by, None for types that have none."""
 
 
 def read_key_columns(connection: psycopg.Connection[Any], table_oid: int) -> tuple[KeyColumn, ...]:
@@ -42,6 +44,7 @@ def read_key_columns(connection: psycopg.Connection[Any], table_oid: int) -> tup
             name=row["name"],
             type_name=Sql(row["type_name"]),
             unlimited_type_name=Sql(row["unlimited_type_name"]),
+            collation=Sql(row["collation"]) if row["collation"] else None,
         )
         for row in fetch(connection, query("key_columns"), {"table": table_oid})
     )
@@ -64,18 +67,27 @@ def normalise_key(
     One part may hold all: the JSON array that the trail has for a key of several columns.
     Changes no setting of the session and no state of its transaction.
     """
-    values = parts if len(parts) == len(columns) else _array_elements(parts) or ()
-    if not columns or len(values) != len(columns):
+    values = key_values(columns, parts)
+    if not columns or values is None:
         return None
     psycopg = import_psycopg()
-    sql = render("queries/key", columns=[_escaped(column) for column in columns])
+    sql = render("queries/key", columns=[escaped(column) for column in columns])
     try:
         with connection.transaction(force_rollback=True):
             prepare_session(connection)
-            rows = fetch(connection, sql, {f"part_{i}": _scalar(v) for i, v in enumerate(values)})
+            rows = fetch(connection, sql, {f"part_{i}": v for i, v in enumerate(values)})
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError):
         return None
     return rows[0]["row_key"] if rows else None
+
+
+def key_values(columns: Sequence[KeyColumn], parts: Sequence[str]) -> tuple[str, ...] | None:
+    """A value for each of these columns: the parts, or the elements of the JSON array that one is.
+
+    None where it is another number of values.
+    """
+    values = parts if len(parts) == len(columns) else _array_elements(parts) or ()
+    return tuple(map(_scalar, values)) if len(values) == len(columns) else None
 
 
 def literal_keys(parts: Sequence[str]) -> list[str]:
@@ -128,10 +140,15 @@ def _loads(text: str) -> Json:
         return None
 
 
-def _escaped(column: KeyColumn) -> KeyColumn:
-    # A percent sign in the name of a type would be taken for a parameter.
+def escaped(column: KeyColumn) -> KeyColumn:
+    """The column for SQL with parameters, where a percent sign in a name would be taken for one."""
     return KeyColumn(
         name=column.name,
-        type_name=Sql(column.type_name.replace("%", "%%")),
-        unlimited_type_name=Sql(column.unlimited_type_name.replace("%", "%%")),
+        type_name=_doubled(column.type_name),
+        unlimited_type_name=_doubled(column.unlimited_type_name),
+        collation=column.collation and _doubled(column.collation),
     )
+
+
+def _doubled(sql: Sql) -> Sql:
+    return Sql(sql.replace("%", "%%"))

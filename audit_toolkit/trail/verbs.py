@@ -10,13 +10,17 @@ async for row in rows: …
 
 from __future__ import annotations
 
-from audit_toolkit.trail import events, revert, subject, travel
+from audit_toolkit.trail import events, key_range, pages, revert, subject, travel
 from audit_toolkit.trail.blame import blame as _blame
 from audit_toolkit.trail.calling import stream_verb, verb
+from audit_toolkit.trail.follow import follow as _follow
+from audit_toolkit.trail.follow import follow_subject as _follow_subject
 from audit_toolkit.trail.history import history as _history
 from audit_toolkit.trail.history import stream_events as _stream_events
 
 blame = verb(_blame)
+cut_page = verb(pages.cut_page)
+find_range = verb(key_range.find_range)
 find_subject = verb(subject.find_subject)
 history = verb(_history)
 select_events = verb(events.select_events)
@@ -25,6 +29,8 @@ subjects_of = verb(events.subjects_of)
 row_at = verb(travel.row_at)
 copy_table_at = stream_verb(travel.copy_table_at)
 diff = stream_verb(travel.diff)
+follow = stream_verb(_follow)
+follow_subject = stream_verb(_follow_subject)
 stream_events = stream_verb(_stream_events)
 stream_table_at = stream_verb(travel.stream_table_at)
 table_at = stream_verb(travel.table_at)

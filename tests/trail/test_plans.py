@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from psycopg import sql
 
-from audit_toolkit.trail import Action, Filter, find_subject, history_query
+from audit_toolkit.templates import render
+from audit_toolkit.trail import Action, Filter, cut_page, find_range, find_subject, history_query
+from audit_toolkit.trail.chain import WINDOW
+from audit_toolkit.trail.filter import Reach
+from audit_toolkit.trail.own import own_events
+from audit_toolkit.trail.subject import trail_table
 from tests.plugins.database import MakeDatabase, TemplateDatabase
 from tests.plugins.trail import Trail, install_trail
 
@@ -93,9 +99,7 @@ def test_the_history_of_a_row_reads_its_events_only(filled: Trail, limit: int | 
 def test_a_row_whose_key_was_changed(filled: Trail) -> None:
     subject = find_subject(filled.connection, "moved", 3)
     assert subject.key_changed
-    from audit_toolkit.trail.history import _own_events
-
-    query, parameters = history_query(subject, Filter(), _own_events(filled.connection, subject))
+    query, parameters = history_query(subject, Filter(), own_events(filled.connection, subject))
     plan = explain(filled, query, parameters)["Plan"]
     assert plan["Actual Rows"] == 2
     assert rows_read(plan) <= 10
@@ -122,6 +126,71 @@ def test_time_prunes_leaves_and_nothing_else(filled: Trail) -> None:
     assert 0 < len(own) < len(filled.execute("select * from audit.leaves()")) - 1
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "keys"),
+    [(100, 199, 100), (40_000, 41_999, 2000), (9_950, 10_049, 100), (19_000, 20_500, 1501)],
+)
+def test_a_range_of_keys_reads_the_events_of_these_keys_only(
+    filled: Trail, low: int, high: int, keys: int
+) -> None:
+    subject = find_subject(filled.connection, "orders")
+    wanted = Filter(keys=find_range(filled.connection, subject, low, high))
+    plan = explain(filled, *history_query(subject, wanted))["Plan"]
+    events = keys * EVENTS // ROWS
+    assert plan["Actual Rows"] == events + 1  # and the TRUNCATE
+    assert rows_read(plan) <= 3 * events + 10
+
+
+@pytest.mark.parametrize("after", [None, 150_000])
+def test_a_page_reads_its_events_and_a_window_more(filled: Trail, after: int | None) -> None:
+    subject = find_subject(filled.connection, "orders")
+    wanted = Filter(limit=100 + WINDOW, before=100_000 if after is None else None, after=after)
+    plan = explain(filled, *history_query(subject, wanted, brief=True))["Plan"]
+    assert plan["Actual Rows"] == 100 + WINDOW
+    assert rows_read(plan) < 2 * (100 + WINDOW)
+    page = cut_page(filled.connection, subject, replace(wanted, limit=100)).wanted
+    plan = explain(filled, *history_query(subject, page))["Plan"]
+    assert plan["Actual Rows"] == 100
+    assert rows_read(plan) <= 200
+
+
+class TestTail:
+    @pytest.fixture
+    def last(self, filled: Trail) -> tuple[int, Any]:
+        query = "select event_id, action_tstamp from audit.logged_actions order by 2 desc, 1 desc limit 1"
+        number, moment = filled.execute(query)[0]
+        return number, moment
+
+    def test_a_look_reads_one_event_of_the_recent_leaves(
+        self, filled: Trail, last: tuple[int, Any]
+    ) -> None:
+        query = render("queries/newest_event", trail=trail_table("audit"), recent=True)
+        recent = last[1] - timedelta(days=1)
+        for after, found in ((last[0], None), (last[0] - 50_000, last[0])):
+            parameters = {"after": after, "recent": recent}
+            plan = explain(filled, query, parameters)["Plan"]
+            assert rows_read(plan) <= 3
+            leaves = {n["Relation Name"] for n in nodes(plan) if "Relation Name" in n}
+            assert len(leaves) < len(filled.execute("select * from audit.leaves()")) - 1
+            with filled.connection.cursor() as cursor:
+                row = cursor.execute(query.encode(), parameters).fetchone()
+                assert row is not None
+                assert row[0] == found
+
+    @pytest.mark.parametrize("key", [None, 42])
+    def test_what_is_new_is_read_by_its_numbers(
+        self, filled: Trail, last: tuple[int, Any], key: int | None
+    ) -> None:
+        subject = find_subject(filled.connection, "orders", key)
+        reach = Reach(event_id=last[0] - 100, transaction_id=2**40)
+        wanted = Filter(after=last[0] - 200, limit=2 * WINDOW)
+        plan = explain(filled, *history_query(subject, wanted, reach=reach))["Plan"]
+        assert rows_read(plan) <= 420
+        assert not any(
+            node["Node Type"] == "Seq Scan" for node in nodes(plan) if node["Actual Rows"]
+        )
+
+
 def test_the_newest_events_of_a_table_are_not_sorted(filled: Trail) -> None:
     subject = find_subject(filled.connection, "orders")
     plan = explain(filled, *history_query(subject, Filter(limit=100)))["Plan"]
@@ -130,9 +199,6 @@ def test_the_newest_events_of_a_table_are_not_sorted(filled: Trail) -> None:
 
 
 def test_tables_of_the_trail_are_found_by_hopping(filled: Trail) -> None:
-    from audit_toolkit.templates import render
-    from audit_toolkit.trail.subject import trail_table
-
     query = render("queries/trail_tables", trail=trail_table("audit"))
     plan = explain(filled, query, {})["Plan"]
     assert plan["Actual Rows"] == 2

@@ -1,0 +1,159 @@
+"""Where a page of a history ends: by the number of an event, never by counting or skipping rows.
+
+A page holds as many events as were asked for. Where a transaction's events changed places (see
+`chain`), it holds the few more that belong between them, so that pages joined are the history.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from audit_toolkit.connection import fetch
+from audit_toolkit.errors import UsageError
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.templates import render
+from audit_toolkit.trail.chain import WINDOW, in_runs
+from audit_toolkit.trail.filter import Filter, Reach, history_query
+from audit_toolkit.trail.key_range import unreadable_keys
+from audit_toolkit.trail.model import Event
+from audit_toolkit.trail.own import events_around
+from audit_toolkit.trail.subject import Subject, trail_table
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+    Own = list[Event] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The bounds of a page."""
+
+    wanted: Filter
+    """The events of the page: without a limit, between two numbers."""
+    border: int | None
+    """The page's last event in its direction, `before` or `after` which the next page begins; None
+    where nothing follows."""
+
+
+class _Entry(NamedTuple):
+    event_id: int
+    marks: frozenset[tuple[int, str | None]]
+    """Its transaction with each of its keys: events that have one in common can change places."""
+
+
+def cut_page(
+    connection: Connection,
+    subject: Subject,
+    wanted: Filter,
+    own: Own = None,
+    reach: Reach | None = None,
+) -> Page:
+    """The page of at least `wanted.limit` events, if there are so many, that `wanted` asks for.
+
+    Reads the numbers of its events and of up to `WINDOW` more, and holds only the last of them.
+    """
+    limit = wanted.limit
+    if limit is None:
+        return Page(wanted=wanted, border=None)
+    forward = wanted.oldest_of
+    more = replace(wanted, limit=limit + WINDOW, newest_first=not forward)
+    entries = _read_entries(
+        connection, wanted, history_query(subject, more, own, reach=reach, brief=True)
+    )
+    first = next(entries, None)
+    if first is None:
+        return Page(wanted=replace(wanted, limit=None), border=None)
+    inside = deque([first], maxlen=WINDOW)
+    inside.extend(islice(entries, limit - 1))
+    beyond = list(entries)
+    border = inside[-1].event_id
+    if partners := _partners(inside, beyond):
+        near = replace(more, limit=len(inside) + partners)
+        near = _from(near, inside[0].event_id, forward=forward)
+        query = history_query(subject, near, own, reach=reach)
+        border = _end_of_run(connection, subject, query, len(inside), forward=forward)
+    page = replace(wanted, limit=None)
+    page = _from(page, first.event_id, forward=forward)
+    page = replace(page, before=border + 1) if forward else replace(page, after=border - 1)
+    last = beyond[-1].event_id if beyond else border
+    return Page(wanted=page, border=None if last == border else border)
+
+
+def require_event_of(connection: Connection, subject: Subject, event_id: int | None) -> None:
+    """Raise `UsageError` where this is the number of an event of another table.
+
+    A number that no event has is a place in the trail like any other: its event may be archived.
+    """
+    if event_id is None:
+        return
+    sql = render("queries/table_of_event", trail=trail_table(subject.schema))
+    for row in fetch(connection, sql, {"event_id": event_id}):
+        table = QualifiedName(row["schema_name"], row["table_name"])
+        if table != subject.table:
+            raise UsageError(
+                f"event {event_id} is of {table}, not of {subject.table}",
+                hint=f"audit history {subject.table} shows the numbers of its events",
+            )
+
+
+def _from(wanted: Filter, first: int, *, forward: bool) -> Filter:
+    return replace(wanted, after=first - 1) if forward else replace(wanted, before=first + 1)
+
+
+def _read_entries(
+    connection: Connection, wanted: Filter, query: tuple[str, Any]
+) -> Iterator[_Entry]:
+    from psycopg.rows import tuple_row
+
+    with (
+        connection.transaction(),
+        connection.cursor("audit_page", row_factory=tuple_row) as cursor,
+        unreadable_keys(wanted.keys),
+    ):
+        cursor.itersize = WINDOW
+        cursor.execute(*query)
+        for event_id, transaction_id, row_key, old_row_key in cursor:
+            keys = {row_key, row_key if old_row_key is None else old_row_key}
+            yield _Entry(event_id, frozenset((transaction_id, key) for key in keys))
+
+
+def _partners(inside: Iterable[_Entry], beyond: Iterable[_Entry]) -> int:
+    """How many entries beyond the border may change places with those inside, or stand between."""
+    known = {mark for entry in inside for mark in entry.marks}
+    between: set[tuple[int, str | None]] = set()
+    partners = 0
+    for number, entry in enumerate(beyond, 1):
+        between |= entry.marks
+        if not known.isdisjoint(entry.marks):
+            known |= between
+            between.clear()
+            partners = number
+    return partners
+
+
+def _end_of_run(
+    connection: Connection,
+    subject: Subject,
+    query: tuple[str, Any],
+    least: int,
+    *,
+    forward: bool,
+) -> int:
+    """The last event of the run in which the event of that number is."""
+    events = map(Event.from_record, fetch(connection, *query))
+    around = events_around(connection, subject)
+    number, border = 0, 0
+    for run in in_runs(events, newest_first=not forward, around=around):
+        number += len(run)
+        ids = [event.event_id for event in run]
+        border = max(ids) if forward else min(ids)
+        if number >= least:
+            break
+    return border
