@@ -37,7 +37,7 @@ class Tail:
         self._wanted = wanted
         self._cursor = cursor
         self._position: Position | None = None
-        self._printed = 0
+        self._last: int | None = None
         self._waits: dict[object, float] = {}
 
     def print(self, output: EventFormat) -> None:
@@ -70,7 +70,8 @@ class Tail:
         for batch in batches:
             yield from batch.events
             sys.stdout.flush()
-            self._printed += len(batch.events)
+            # Not the position, which may be an event of another table.
+            self._last = max((event.event_id for event in batch.events), default=self._last)
             self._keep(batch.position)
             self._explain(batch)
             if not batch.events and _reader_left():
@@ -87,7 +88,7 @@ class Tail:
 
     def _explain(self, batch: Batch) -> None:
         now = time.monotonic()
-        if not batch.held_by and not self._printed and "idle" not in self._waits:
+        if not batch.held_by and self._last is None and "idle" not in self._waits:
             self._waits["idle"] = now
             note(nothing_found(self._subject) + "; waiting for some")
         known = self._waits
@@ -100,10 +101,8 @@ class Tail:
     def _lost(self, error: Exception) -> ConnectError:
         from audit_toolkit.connection import first_line
 
-        go_on = "the same command goes on behind what was printed"
-        if self._cursor is None:
-            number = self._position.event_id if self._position else 0
-            go_on = f"the same command with --after {number} goes on behind what was printed"
+        option = f" with --after {self._last}" if self._last and not self._cursor else ""
+        go_on = f"the same command{option} goes on behind what was printed"
         return ConnectError(f"the connection was lost: {first_line(error)}", hint=go_on)
 
 

@@ -28,10 +28,10 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.names import quote_plainly
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.chain import WINDOW, in_runs
-from audit_toolkit.trail.filter import Filter, Reach
+from audit_toolkit.trail.filter import Filter, Reach, reach_parameters
 from audit_toolkit.trail.history import read_events, with_range
 from audit_toolkit.trail.model import Action, Event
-from audit_toolkit.trail.own import events_around, own_events, with_moves
+from audit_toolkit.trail.own import events_around, keys_of, own_events, with_moves
 from audit_toolkit.trail.pages import cut_page, require_event_of
 from audit_toolkit.trail.position import Position, find_position
 from audit_toolkit.trail.subject import Subject, find_subject, trail_table
@@ -163,7 +163,7 @@ def follow_subject(
 def _tail(
     connection: Connection, subject: Subject, wanted: Filter, position: Position
 ) -> Generator[Batch, None, None]:
-    watch = _Watch(connection, subject)
+    watch, reader = _Watch(connection, subject), _Reader(connection, subject, wanted)
     pause = SHORTEST_PAUSE
     while True:
         newest = watch.look(position.event_id)
@@ -174,11 +174,7 @@ def _tail(
             continue
         pause = SHORTEST_PAUSE
         reach = yield from _settle(connection, subject, position, newest)
-        subject = with_moves(connection, subject)
-        if wanted.limit is not None:
-            position = _beginning(connection, subject, wanted, reach, position)
-            wanted = replace(wanted, limit=None)
-        for events, event_id in _read(connection, subject, wanted, reach, position.event_id):
+        for events, event_id in reader.read(reach, position.event_id):
             position = replace(position, event_id=event_id)
             yield Batch(events=events, position=position)
 
@@ -240,41 +236,66 @@ def _waits() -> Iterator[None]:
         pause = min(2 * pause, LONGEST_WAIT)
 
 
-def _beginning(
-    connection: Connection, subject: Subject, wanted: Filter, reach: Reach, position: Position
-) -> Position:
-    """Before the newest so many events."""
-    wanted = replace(wanted, after=position.event_id, before=reach.event_id + 1)
-    own = own_events(connection, subject, reach)
-    page = cut_page(connection, subject, wanted, own, reach)
-    return replace(position, event_id=page.wanted.after or position.event_id)
+class _Reader:
+    """Reads what is within reach, a part at a time."""
 
+    def __init__(self, connection: Connection, subject: Subject, wanted: Filter) -> None:
+        self._connection = connection
+        self._subject = subject
+        self._wanted = wanted
+        self._keys: set[str | None] = set()
+        """Of the row that is followed, if its key was ever changed, as far as was read."""
 
-def _read(
-    connection: Connection, subject: Subject, wanted: Filter, reach: Reach, after: int
-) -> Iterator[tuple[tuple[Event, ...], int]]:
-    """The events within reach, at most `WINDOW` at a time, and the last number behind them.
+    def read(self, reach: Reach, after: int) -> Iterator[tuple[tuple[Event, ...], int]]:
+        """The events within reach, at most `WINDOW` at a time, and the last number behind them.
 
-    Each time is a query of its own, so that a slow reader keeps no snapshot. What a transaction did
-    on both sides of the reach is read with it; where its events changed places across, they wait
-    for the next time, which reaches further than the whole transaction.
-    """
-    own = own_events(connection, subject, reach)
-    around = events_around(connection, subject)
-    more = True
-    while more:
-        some = replace(wanted, after=after, limit=2 * WINDOW)
-        events = list(read_events(connection, subject, some, own, reach))
-        more = len(events) == 2 * WINDOW
-        batch: list[Event] = []
-        after = reach.event_id
-        for run in in_runs(events, around=around):
-            ids = [event.event_id for event in run]
-            if max(ids) > reach.event_id:
-                after, more = min(reach.event_id, min(ids) - 1), False
-                break
-            batch += run
-            if more and len(batch) >= WINDOW:
-                after = max(ids)
-                break
-        yield tuple(batch), after
+        Each part is a query of its own, so that a slow reader keeps no snapshot. What a transaction
+        did on both sides of the reach is read with it; where its events changed places across, they
+        wait for the next time, which reaches further than the whole transaction.
+        """
+        self._subject = with_moves(self._connection, self._subject)
+        if self._keys and not self._is_touched(reach, after):
+            yield (), reach.event_id
+            return
+        own = self._own(reach)
+        after = self._beginning(reach, after, own)
+        around = events_around(self._connection, self._subject)
+        more = True
+        while more:
+            some = replace(self._wanted, after=after, limit=2 * WINDOW)
+            events = list(read_events(self._connection, self._subject, some, own, reach))
+            more = len(events) == 2 * WINDOW
+            batch: list[Event] = []
+            after = reach.event_id
+            for run in in_runs(events, around=around):
+                ids = [event.event_id for event in run]
+                if max(ids) > reach.event_id:
+                    after, more = min(reach.event_id, min(ids) - 1), False
+                    break
+                batch += run
+                if more and len(batch) >= WINDOW:
+                    after = max(ids)
+                    break
+            yield tuple(batch), after
+
+    def _own(self, reach: Reach) -> list[Event] | None:
+        own = own_events(self._connection, self._subject, reach)
+        if own is not None:
+            self._keys = {self._subject.key, *keys_of(own)}
+        return own
+
+    def _is_touched(self, reach: Reach, after: int) -> bool:
+        """Whether anything new is about a key that the row had, or about the whole table."""
+        sql = render("queries/keys_touched", trail=trail_table(self._subject.schema))
+        asked = {"row_keys": list(self._keys), "after": after, **reach_parameters(reach)}
+        rows = fetch(self._connection, sql, self._subject.parameters | asked)
+        return bool(rows[0]["touched"])
+
+    def _beginning(self, reach: Reach, after: int, own: list[Event] | None) -> int:
+        """Before the newest so many events, the first time that a limit asks for them."""
+        if self._wanted.limit is None:
+            return after
+        wanted = replace(self._wanted, after=after, before=reach.event_id + 1)
+        self._wanted = replace(self._wanted, limit=None)
+        page = cut_page(self._connection, self._subject, wanted, own, reach)
+        return page.wanted.after or after

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import UsageError
-from audit_toolkit.trail.chain import in_order_streamed
+from audit_toolkit.trail.chain import WINDOW, in_order_streamed
 from audit_toolkit.trail.filter import Filter, Reach, history_query
 from audit_toolkit.trail.key_range import find_range, unreadable_keys
 from audit_toolkit.trail.model import Action, Event
@@ -117,6 +117,13 @@ def stream_page(
 ) -> tuple[Page, Generator[Event, None, None]]:
     """The page that `wanted` asks for, and its events as from `stream_events`."""
     own = own_events(connection, subject)
+    if subject.key is not None and wanted.limit is not None and wanted.limit <= WINDOW:
+        # Most rows have few events: one query tells that they are all on the page.
+        some = replace(wanted, limit=wanted.limit + 1)
+        events = list(read_events(connection, subject, some, own))
+        if len(events) <= wanted.limit:
+            page = Page(wanted=replace(wanted, limit=None), border=None)
+            return page, _ordered(connection, subject, wanted, iter(events))
     page = cut_page(connection, subject, wanted, own)
     return page, _stream(connection, subject, page.wanted, own)
 
@@ -125,11 +132,14 @@ def _stream(
     connection: Connection, subject: Subject, wanted: Filter, own: list[Event] | None
 ) -> Generator[Event, None, None]:
     with closing(read_events(connection, subject, wanted, own)) as events:
-        yield from in_order_streamed(
-            events,
-            newest_first=wanted.newest_first,
-            around=events_around(connection, subject),
-        )
+        yield from _ordered(connection, subject, wanted, events)
+
+
+def _ordered(
+    connection: Connection, subject: Subject, wanted: Filter, events: Iterator[Event]
+) -> Generator[Event, None, None]:
+    around = events_around(connection, subject)
+    yield from in_order_streamed(events, newest_first=wanted.newest_first, around=around)
 
 
 def read_events(

@@ -37,8 +37,8 @@ def own_events(
         known |= {event.event_id: event for event in found}
         asked |= keys
         rows = lives(known[event_id] for event_id in sorted(known))
-        own = [event for row in rows if subject.key in _keys(row) for event in row]
-        keys = _keys(own)
+        own = [event for row in rows if subject.key in keys_of(row) for event in row]
+        keys = keys_of(own)
     return own
 
 
@@ -70,7 +70,8 @@ def events_around(connection: Connection, subject: Subject) -> Around:
     return find
 
 
-def _keys(events: Iterable[Event]) -> set[str | None]:
+def keys_of(events: Iterable[Event]) -> set[str | None]:
+    """All keys that these events gave to rows or took away."""
     return {key for event in events for key in (event.row_key, event.key_before)}
 
 

@@ -92,6 +92,9 @@ def test_a_closed_pipe_ends_it_in_the_middle(orders: Trail) -> None:
 @pytest.mark.parametrize("cursor", [True, False])
 def test_a_lost_connection(orders: Trail, tmp_path: Path, cursor: bool) -> None:
     arguments = ("--cursor", str(tmp_path / "cursor")) if cursor else ()
+    orders.execute("create table notes (id int primary key)")
+    orders.audit("notes")
+    orders.execute("insert into notes values (1)")  # the tail stands behind it, and yet not there
     with tail(orders, *arguments) as process:
         read(process, 2)
         orders.execute(

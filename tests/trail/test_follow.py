@@ -5,14 +5,17 @@ Beside it reads whoever remembers the highest id that he saw, and is seen to mis
 
 from __future__ import annotations
 
+import random
 from itertools import takewhile
 
 import psycopg
 import pytest
 
 from audit_toolkit.errors import UsageError
-from audit_toolkit.trail import follow, history
+from audit_toolkit.trail import Event, follow, history
+from audit_toolkit.trail.own import keys_of
 from tests.plugins.trail import Trail
+from tests.timetravel.histories import ITEMS, KEYED, happen
 from tests.trail.tails import ORDERS, Naive, Tail, all_ids, ids, writer
 
 
@@ -21,6 +24,10 @@ def orders(trail: Trail) -> Trail:
     trail.execute(ORDERS)
     trail.audit("orders")
     return trail
+
+
+def chance_of(number: int, key: int | None) -> bool:
+    return random.Random(f"{number} {key}").random() < 0.5
 
 
 class TestLateCommits:
@@ -149,6 +156,27 @@ class TestOrder:
         sizes = [len(b.events) for b in takewhile(lambda batch: batch.events, tail.batches)]
         assert sum(sizes) == 4567
         assert max(sizes) <= 2000
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_random_histories(self, trail: Trail, seed: int) -> None:
+        """Whose triggers invert ids, and whose rows change keys and go round in circles."""
+        trail.execute(ITEMS.replace("{key}", KEYED))
+        trail.audit("items")
+        tails = {key: Tail(trail, "items", key) for key in (None, 1, 3)}
+        seen: dict[int | None, list[Event]] = {key: [] for key in tails}
+        for number, _ in enumerate(happen(trail, seed, 25)):
+            for key, tail in tails.items():
+                if number % 4 == 0 or chance_of(number, key):
+                    seen[key] += tail.until_idle()
+        for key, tail in tails.items():
+            seen[key] += tail.until_idle()
+        assert ids(seen[None]) == ids(history(trail.connection, "items"))
+        # A row that took the key has a past of its own, which the tail does not tell.
+        for key in (1, 3):
+            whole = ids(history(trail.connection, "items", key))
+            assert ids(seen[key]) == [n for n in whole if n in set(ids(seen[key]))]
+            named = [event.event_id for event in seen[None] if str(key) in keys_of([event])]
+            assert set(named) <= set(ids(seen[key]))
 
 
 class TestARow:
