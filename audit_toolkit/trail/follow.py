@@ -210,10 +210,10 @@ def _settle(
         held_by = tuple(Blocker(transaction_id=None, pid=row["pid"]) for row in rows)
         yield Batch(position=position, held_by=held_by)
         next(waits)
-    number = fetch(connection, query("next_transaction"))[0]["transaction_id"]
+    number, state = _take_number(connection)
     parameters = {"transaction_id": str(number)}
     waits = _waits()
-    while True:
+    while not state["settled"]:
         (state,) = fetch(connection, query("tail_settled"), parameters)
         if state["settled"]:
             break
@@ -226,6 +226,17 @@ def _settle(
         fetch(connection, query("next_transaction"))
         next(waits)
     return Reach(event_id=newest, transaction_id=number)
+
+
+def _take_number(connection: Connection) -> tuple[int, dict[str, Any]]:
+    """A transaction's number, and whether all before it were over then already.
+
+    Mostly they were. Asked within the transaction, the WAL to be flushed ends before its own record.
+    """
+    with connection.transaction():
+        number: int = fetch(connection, query("next_transaction"))[0]["transaction_id"]
+        before = {"transaction_id": str(number - 1)}
+        return number, fetch(connection, query("tail_settled"), before)[0]
 
 
 def _waits() -> Iterator[None]:
