@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -22,9 +23,7 @@ def next_page(ctx: typer.Context, option: str, border: int, limit: int | None) -
         spelling = parameter.opts[0] if len(parameter.opts) == 1 else parameter.opts[-1]
         if parameter.param_type_name == "argument":
             names += _texts(value)
-        elif (
-            spelling not in replaced and not _is_default(parameter, value) and not _is_secret(value)
-        ):
+        elif spelling not in replaced and not _is_left_out(parameter, value):
             options += [spelling] if value is True else _repeated(spelling, _texts(value))
     options += [text for name, value in replaced.items() for text in (name, str(value))]
     dashed = any(name.startswith("-") for name in names)
@@ -41,9 +40,12 @@ def _repeated(spelling: str, texts: list[str]) -> list[str]:
     return [word for text in texts for word in (spelling, text)]
 
 
-def _is_default(parameter: Any, value: Any) -> bool:
-    return value in (None, False, [], ()) or value == parameter.default
+def _is_left_out(parameter: Any, value: Any) -> bool:
+    nothing = value is None or value is False or value in ([], ())
+    return nothing or value == parameter.default or _holds_password(parameter, value)
 
 
-def _is_secret(value: Any) -> bool:
-    return isinstance(value, str) and ("password=" in value or "@" in value.partition("://")[2])
+def _holds_password(parameter: Any, value: Any) -> bool:
+    if parameter.name != "dsn":
+        return False
+    return "password" in value or ("://" in value and urlsplit(value).password is not None)

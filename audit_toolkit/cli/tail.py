@@ -53,9 +53,13 @@ class Tail:
                 # What is left in the buffer would raise again when Python ends.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             except psycopg.OperationalError as error:
-                if not self._connection.broken:
+                if self._connection.broken:
+                    raise self._lost(error) from error
+                # Ctrl-C can leave a query behind, and what then ends its transaction fails.
+                if not _was_interrupted(error):
                     raise
-                raise self._lost(error) from error
+            finally:
+                self._connection.close()
 
     def _batches(self) -> Any:
         from audit_toolkit.trail import Position, follow_subject
@@ -108,6 +112,12 @@ class Tail:
 
 class _ReaderLeftError(Exception):
     """Whoever read what we print has gone."""
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _was_interrupted(error.__context__)
+    )
 
 
 def _reader_left() -> bool:

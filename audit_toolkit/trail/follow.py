@@ -194,7 +194,7 @@ class _Watch:
             self._recent, self._all_at = None, time.monotonic()
         sql = render("queries/newest_event", trail=self._trail, recent=self._recent is not None)
         (row,) = fetch(self._connection, sql, {"after": after, "recent": self._recent})
-        self._recent = row["looked_at"] - _RECENT
+        self._recent = row["looked_at"].replace(tzinfo=UTC) - _RECENT
         newest: int | None = row["event_id"]
         return newest
 

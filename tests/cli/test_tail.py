@@ -72,6 +72,17 @@ def test_ctrl_c_ends_it(orders: Trail) -> None:
         assert end(process) == (0, "")
 
 
+def test_ctrl_c_ends_it_also_in_the_middle_of_a_query(orders: Trail) -> None:
+    waiting = "select count(*) from pg_locks where not granted and relation = 'audit.logged_actions'::regclass"
+    with tail(orders) as process, orders.connection.transaction():
+        read(process, 2)
+        orders.execute("lock table audit.logged_actions in access exclusive mode")
+        while orders.execute(waiting) == [(0,)]:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert end(process) == (0, "")
+
+
 def test_a_closed_pipe_ends_it_also_while_nothing_happens(orders: Trail) -> None:
     with tail(orders) as process:
         assert process.stdout is not None
@@ -270,8 +281,10 @@ class TestNextPage:
         trail.execute('create table "odd table" (k text primary key, v int)')
         trail.audit('"odd table"')
         trail.execute("""insert into "odd table" values ('-x'); update "odd table" set v = 1""")
-        dsn = trail.database.dsn.replace("postgres@", "postgres:secret@")
-        result = audit("history", "--limit", "1", "--dsn", dsn, "--", '"odd table"', "-x")
-        assert result.stderr == (
-            """note: older events: audit history --before 2 --limit 1 -- '"odd table"' -x\n"""
-        )
+        plain = trail.database.dsn
+        secret = plain.replace("postgres@", "postgres:secret@")
+        for dsn, shown in ((plain, f"--dsn {plain} "), (secret, "")):
+            result = audit("history", "--limit", "1", "--dsn", dsn, "--", '"odd table"', "-x")
+            assert result.stderr == (
+                f"""note: older events: audit history {shown}--before 2 --limit 1 -- '"odd table"' -x\n"""
+            )

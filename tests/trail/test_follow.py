@@ -260,6 +260,27 @@ class TestRights:
         finally:
             orders.execute(f"drop owned by {role}; drop role {role}")
 
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            "timezone = 'Asia/Kathmandu'",
+            "datestyle = 'German, DMY'",
+            "datestyle = 'Postgres'",
+            "default_transaction_isolation = serializable",
+            "search_path = pg_temp",
+        ],
+    )
+    def test_settings_of_the_session_change_nothing(self, orders: Trail, setting: str) -> None:
+        connection = orders.database.connect(row_factory=psycopg.rows.namedtuple_row)
+        connection.execute(f"set {setting}".encode())
+        batches = follow(connection, "public.orders")
+        assert next(batches).events == ()
+        late = writer(orders, "insert into orders values (1)")
+        orders.execute("insert into orders values (2)")
+        assert next(batches).held_by[0].pid == late.info.backend_pid
+        late.commit()
+        assert ids(list(next(b.events for b in batches if b.events))) == [1, 2]
+
     def test_a_connection_in_a_transaction_is_refused(self, orders: Trail) -> None:
         with pytest.raises(UsageError, match="cannot run inside a transaction"):
             follow(orders.database.connect(autocommit=False), "orders")
