@@ -88,11 +88,13 @@ def history_query(
     *,
     reach: Reach | None = None,
     brief: bool = False,
+    forward: bool | None = None,
 ) -> tuple[str, Mapping[str, object]]:
     """The SQL of a history and its parameters; the rows are for `Event.from_record`.
 
     `own_events` are those of the row, where its key alone does not tell them. `brief` rows are only
-    the numbers and keys of the events.
+    the numbers and keys of the events. `forward` says whether a limit keeps the oldest, where that
+    is not what `before` and `after` say.
     """
     own = list(own_events) if own_events is not None else None
     keys = wanted.keys
@@ -107,7 +109,7 @@ def history_query(
         until=wanted.until is not None,
         actions=bool(wanted.actions),
         paged=wanted.limit is not None,
-        oldest=wanted.oldest_of,
+        oldest=wanted.oldest_of if forward is None else forward,
         actor=wanted.actor is not None,
         context=bool(wanted.context),
         role=wanted.role is not None,

@@ -14,7 +14,7 @@ from audit_toolkit.trail.filter import Filter, Reach, history_query
 from audit_toolkit.trail.key_range import find_range, unreadable_keys
 from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.own import events_around, own_events
-from audit_toolkit.trail.pages import Page, cut_page, require_event_of
+from audit_toolkit.trail.pages import Page, cut_page, require_event_of, small_page
 from audit_toolkit.trail.subject import Subject, find_subject
 
 if TYPE_CHECKING:
@@ -117,13 +117,15 @@ def stream_page(
 ) -> tuple[Page, Generator[Event, None, None]]:
     """The page that `wanted` asks for, and its events as from `stream_events`."""
     own = own_events(connection, subject)
-    if subject.key is not None and wanted.limit is not None and wanted.limit <= WINDOW:
-        # Most rows have few events: one query tells that they are all on the page.
-        some = replace(wanted, limit=wanted.limit + 1)
-        events = list(read_events(connection, subject, some, own))
-        if len(events) <= wanted.limit:
-            page = Page(wanted=replace(wanted, limit=None), border=None)
-            return page, _ordered(connection, subject, wanted, iter(events))
+    if wanted.limit is not None and wanted.limit <= WINDOW:
+        # Mostly these events are the page, and one more tells that it is not the last.
+        asked = replace(wanted, limit=wanted.limit + 1, newest_first=not wanted.oldest_of)
+        events = list(read_events(connection, subject, asked, own))
+        if found := small_page(connection, subject, wanted, events, own):
+            events = sorted(events[: wanted.limit], key=lambda event: event.event_id)
+            if wanted.newest_first:
+                events.reverse()
+            return found, _ordered(connection, subject, wanted, iter(events))
     page = cut_page(connection, subject, wanted, own)
     return page, _stream(connection, subject, page.wanted, own)
 

@@ -7,7 +7,7 @@ A page holds as many events as were asked for. Where a transaction's events chan
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
     Own = list[Event] | None
+
+
+NEAR = 5 * WINDOW
+"""Ids beyond the end of a table's page among which events are looked for that belong to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,33 +61,50 @@ def cut_page(
 ) -> Page:
     """The page of at least `wanted.limit` events, if there are so many, that `wanted` asks for.
 
-    Reads the numbers of its events and of up to `WINDOW` more, and holds only the last of them.
+    Reads the numbers of its events and of those next to it, and holds only the last of them.
     """
     limit = wanted.limit
     if limit is None:
         return Page(wanted=wanted, border=None)
     forward = wanted.oldest_of
-    more = replace(wanted, limit=limit + WINDOW, newest_first=not forward)
-    entries = _read_entries(
-        connection, wanted, history_query(subject, more, own, reach=reach, brief=True)
-    )
+    asked = replace(wanted, limit=limit + 1, newest_first=not forward)
+    entries = _read_entries(connection, subject, asked, own, reach)
     first = next(entries, None)
     if first is None:
         return Page(wanted=replace(wanted, limit=None), border=None)
     inside = deque([first], maxlen=WINDOW)
     inside.extend(islice(entries, limit - 1))
-    beyond = list(entries)
     border = inside[-1].event_id
-    if partners := _partners(inside, beyond):
-        near = replace(more, limit=len(inside) + partners)
+    follows = next(entries, None) is not None
+    entries.close()
+    if follows and (partners := _partners(connection, subject, asked, own, reach, inside)):
+        near = replace(asked, limit=len(inside) + partners)
         near = _from(near, inside[0].event_id, forward=forward)
         query = history_query(subject, near, own, reach=reach)
         border = _end_of_run(connection, subject, query, len(inside), forward=forward)
-    page = replace(wanted, limit=None)
-    page = _from(page, first.event_id, forward=forward)
-    page = replace(page, before=border + 1) if forward else replace(page, after=border - 1)
-    last = beyond[-1].event_id if beyond else border
-    return Page(wanted=page, border=None if last == border else border)
+    page = _between(wanted, first.event_id, border, forward=forward)
+    return Page(wanted=page, border=border if follows else None)
+
+
+def small_page(
+    connection: Connection, subject: Subject, wanted: Filter, events: list[Event], own: Own
+) -> Page | None:
+    """The page of these events: as many as were asked for and, if there is one, the next behind it.
+
+    They are in the direction of the page. None where more belong to it, which `cut_page` finds.
+    """
+    limit = wanted.limit or len(events)
+    if len(events) <= limit:
+        return Page(wanted=replace(wanted, limit=None), border=None)
+    forward = wanted.oldest_of
+    inside = [
+        _entry(e.event_id, e.transaction_id, e.row_key, e.old_row_key) for e in events[:limit]
+    ]
+    asked = replace(wanted, newest_first=not forward)
+    if _partners(connection, subject, asked, own, None, inside):
+        return None
+    border = inside[-1].event_id
+    return Page(wanted=_between(wanted, inside[0].event_id, border, forward=forward), border=border)
 
 
 def require_event_of(connection: Connection, subject: Subject, event_id: int | None) -> None:
@@ -103,15 +124,27 @@ def require_event_of(connection: Connection, subject: Subject, event_id: int | N
             )
 
 
+def _between(wanted: Filter, first: int, border: int, *, forward: bool) -> Filter:
+    page = _from(replace(wanted, limit=None), first, forward=forward)
+    return replace(page, before=border + 1) if forward else replace(page, after=border - 1)
+
+
 def _from(wanted: Filter, first: int, *, forward: bool) -> Filter:
     return replace(wanted, after=first - 1) if forward else replace(wanted, before=first + 1)
 
 
 def _read_entries(
-    connection: Connection, wanted: Filter, query: tuple[str, Any]
-) -> Iterator[_Entry]:
+    connection: Connection,
+    subject: Subject,
+    wanted: Filter,
+    own: Own,
+    reach: Reach | None,
+    *,
+    forward: bool | None = None,
+) -> Generator[_Entry, None, None]:
     from psycopg.rows import tuple_row
 
+    query = history_query(subject, wanted, own, reach=reach, brief=True, forward=forward)
     with (
         connection.transaction(),
         connection.cursor("audit_page", row_factory=tuple_row) as cursor,
@@ -119,17 +152,45 @@ def _read_entries(
     ):
         cursor.itersize = WINDOW
         cursor.execute(*query)
-        for event_id, transaction_id, row_key, old_row_key in cursor:
-            keys = {row_key, row_key if old_row_key is None else old_row_key}
-            yield _Entry(event_id, frozenset((transaction_id, key) for key in keys))
+        for values in cursor:
+            yield _entry(*values)
 
 
-def _partners(inside: Iterable[_Entry], beyond: Iterable[_Entry]) -> int:
-    """How many entries beyond the border may change places with those inside, or stand between."""
+def _entry(
+    event_id: int, transaction_id: int, row_key: str | None, old_row_key: str | None
+) -> _Entry:
+    keys = {row_key, row_key if old_row_key is None else old_row_key}
+    return _Entry(event_id, frozenset((transaction_id, key) for key in keys))
+
+
+def _partners(
+    connection: Connection,
+    subject: Subject,
+    wanted: Filter,
+    own: Own,
+    reach: Reach | None,
+    inside: Sequence[_Entry],
+) -> int:
+    """How many entries beyond the border may change places with those inside, or stand between.
+
+    Of a row, the index finds the next; in a table, they are looked for no further than `NEAR` ids.
+    """
+    border = inside[-1].event_id
+    forward = wanted.oldest_of
+    near = None if subject.key is not None else NEAR
+    if forward:
+        far = None if near is None else border + near
+        beyond = replace(wanted, limit=WINDOW, after=border, before=far)
+    else:
+        lowest = [n for n in (wanted.after, near and border - near) if n is not None]
+        if border - 1 <= max(lowest, default=0):
+            return 0
+        beyond = replace(wanted, limit=WINDOW, after=max(lowest, default=None), before=border)
+    entries = _read_entries(connection, subject, beyond, own, reach, forward=forward)
     known = {mark for entry in inside for mark in entry.marks}
     between: set[tuple[int, str | None]] = set()
     partners = 0
-    for number, entry in enumerate(beyond, 1):
+    for number, entry in enumerate(entries, 1):
         between |= entry.marks
         if not known.isdisjoint(entry.marks):
             known |= between
