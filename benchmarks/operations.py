@@ -45,6 +45,12 @@ def work(arm: Arm, operation: Operation, *, first: int, last: int) -> str:
     )
 
 
+def beforehand(arm: Arm, operation: Operation) -> str:
+    """What has to be there before that statement and is no part of its cost; often nothing."""
+    pairs = arm.by_hand is ByHand.STATEMENT and operation is Operation.UPDATE_N
+    return read_sql("by_hand/keep_rows") if pairs else ""
+
+
 def measure(arm: Arm, backend: Backend, rows: int) -> dict[Operation, Cost]:
     """All six, on an empty table, after a warm-up."""
     return [_all_operations(arm, backend, count) for count in (WARM_UP, rows)][1]
@@ -55,6 +61,7 @@ def _all_operations(arm: Arm, backend: Backend, rows: int) -> dict[Operation, Co
     for operation in Operation:
         if operation.verb == "insert":
             restart_numbers(backend, arm.shape)
+        backend.run(beforehand(arm, operation))
         costs[operation] = backend.measure(work(arm, operation, first=1, last=rows), rows)
     return costs
 
@@ -74,7 +81,7 @@ def _each_row(arm: Arm, operation: Operation) -> str:
     }[operation.verb]
     if arm.by_hand is None:
         return statement
-    event = _by_hand("by_hand_row", operation, "to_jsonb(changed)")
+    event = read_sql(f"by_hand/row_{operation.verb}").rstrip()
     return f"{statement} returning * into changed; {event}"
 
 
@@ -88,23 +95,16 @@ def _all_rows(arm: Arm, operation: Operation) -> str:
     }[operation.verb]
     if arm.by_hand is None:
         return statement
-    if arm.by_hand is ByHand.ROW:
-        events = _by_hand("by_hand_loop", operation, "to_jsonb(changed)")
-    else:
-        events = _by_hand("by_hand_statement", operation, "image")
+    events = _events_by_hand(arm.by_hand, operation.verb)
     first, second = (events, statement) if operation.verb == "delete" else (statement, events)
     return f"{first}; {second}"
 
 
-def _by_hand(name: str, operation: Operation, image: str) -> str:
-    images = {"insert": ("new_row",), "update": ("old_row", "new_row"), "delete": ("old_row",)}
-    columns = images[operation.verb]
-    return _fill(
-        name,
-        action=f"'{operation.verb[0].upper()}'",
-        images=", ".join(columns),
-        values=", ".join(image for _ in columns),
-    )
+def _events_by_hand(by_hand: ByHand, verb: str) -> str:
+    event = read_sql(f"by_hand/{by_hand}_{verb}").rstrip()
+    if by_hand is ByHand.ROW:
+        return _fill("by_hand/each_changed", event=event)
+    return _fill("by_hand/statement", events=event)
 
 
 def _columns(shape: Shape) -> str:

@@ -2,6 +2,8 @@
 do $bench$
 declare
     changed orders;
+    row_before jsonb;
+    row_after jsonb;
 begin
     {context};
     {statement};

@@ -26,7 +26,7 @@ from benchmarks.arms import (
 from benchmarks.backend import Backend, Databases, server
 from benchmarks.compare import Comparison, Result, prepare
 from benchmarks.curves import Point
-from benchmarks.operations import Operation, restart_numbers, work
+from benchmarks.operations import Operation, beforehand, restart_numbers, work
 from benchmarks.plots import save_plots
 from benchmarks.report import save
 
@@ -60,6 +60,7 @@ def test_every_arm_writes_one_event_a_row(arm: Arm, databases: Databases) -> Non
         for operation in Operation:
             before = backend.value(f"select count(*) from {table_of_events(arm)}")
             restart_numbers(backend, arm.shape)
+            backend.run(beforehand(arm, operation))
             backend.run(work(arm, operation, first=1, last=ROWS))
             after = backend.value(f"select count(*) from {table_of_events(arm)}")
             assert after - before == ROWS, operation

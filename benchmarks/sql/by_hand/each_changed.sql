@@ -1,0 +1,3 @@
+for changed in select * from orders loop
+    {event};
+end loop
