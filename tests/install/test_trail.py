@@ -238,3 +238,24 @@ def test_any_schema_name(database: Database, schema: str) -> None:
     assert recorded["interval"] == "month"
     assert undo(database, settings) == []
     assert database.execute("select 1 from pg_namespace where nspname = %s", [schema]) == []
+
+
+def compression_of(trail: Trail, leaves: str) -> list[tuple[str, str]]:
+    return trail.execute(f"""
+        select distinct attname::text, attcompression::text from pg_attribute
+        where attrelid in ({leaves}) and attname in ('old_row', 'new_row') order by 1
+    """)
+
+
+def test_leaves_compress_by_lz4_where_the_server_has_it(trail: Trail) -> None:
+    setting = "from pg_settings where name = 'default_toast_compression'"
+    [(has_lz4,)] = trail.execute(f"select 'lz4' = any(enumvals) {setting}")
+    method = "l" if has_lz4 else ""
+    found = compression_of(trail, "select leaf from audit.leaves()")
+    assert found == [("new_row", method), ("old_row", method)]
+
+
+def test_a_compression_chosen_for_the_trail_is_kept(trail: Trail) -> None:
+    trail.execute("alter table audit.logged_actions alter old_row set compression pglz")
+    trail.execute("select audit.make_leaf('later')")
+    assert ("old_row", "p") in compression_of(trail, "select 'audit.later'::regclass")
