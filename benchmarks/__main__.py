@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from benchmarks.arms import Arm
 from benchmarks.backend import Databases, server
 from benchmarks.commits import commits
 from benchmarks.compare import compare
-from benchmarks.curves import events_in_trail, rows_per_statement
+from benchmarks.curves import GrowingTrail, Layout, rows_per_statement
 from benchmarks.reading import read_trail
 from benchmarks.report import Report, as_text, environment, save
 
@@ -40,7 +41,12 @@ class Extent:
     bulk_sizes: tuple[int, ...]
     linear: tuple[int, int]
     """The two sizes of a statement that goal 2 compares."""
-    trail_sizes: tuple[int, ...]
+    bulk_rows: int
+    """Rows that statements of each size change in all: small ones are repeated, twenty times at most."""
+    trail_sizes: Mapping[Layout, tuple[int, ...]]
+    read_at: int
+    """The events in past leaves at which reading is measured."""
+    write_rounds: int
     pgbench_seconds: int
     pgbench_rounds: int
 
@@ -52,7 +58,13 @@ FULL = Extent(
     bulk_arms=BULK_ARMS,
     bulk_sizes=(1, 10, 100, 1000, 10_000, 100_000, 1_000_000),
     linear=(1000, 100_000),
-    trail_sizes=(0, 100_000, 1_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000),
+    bulk_rows=300_000,
+    trail_sizes={
+        Layout.ONE_LEAF: (0, 100_000, 1_000_000, 5_000_000, 10_000_000, 20_000_000),
+        Layout.PAST_LEAVES: (0, 100_000, 1_000_000, 10_000_000, 20_000_000, 50_000_000),
+    },
+    read_at=10_000_000,
+    write_rounds=15,
     pgbench_seconds=4,
     pgbench_rounds=3,
 )
@@ -63,7 +75,10 @@ SHORT = Extent(
     bulk_arms=(known.NONE, known.STATEMENT),
     bulk_sizes=(1000, 100_000),
     linear=(1000, 100_000),
-    trail_sizes=(0, 100_000),
+    bulk_rows=100_000,
+    trail_sizes=dict.fromkeys(Layout, (0, 100_000)),
+    read_at=100_000,
+    write_rounds=7,
     pgbench_seconds=0,
     pgbench_rounds=0,
 )
@@ -74,7 +89,10 @@ TINY = Extent(
     bulk_arms=BULK_ARMS,
     bulk_sizes=(1, 20),
     linear=(1, 20),
-    trail_sizes=(0, 100),
+    bulk_rows=20,
+    trail_sizes=dict.fromkeys(Layout, (0, 100)),
+    read_at=100,
+    write_rounds=2,
     pgbench_seconds=1,
     pgbench_rounds=1,
 )
@@ -86,8 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     extent = SHORT if options.short else TINY if options.tiny else FULL
     if options.events:
-        sizes = tuple(size for size in extent.trail_sizes if size <= options.events)
-        extent = replace(extent, trail_sizes=sizes)
+        extent = _at_most(extent, options.events)
     with server() as cluster:
         report = measure(Databases(cluster), extent)
     print(as_text(report))
@@ -104,7 +121,9 @@ def measure(databases: Databases, extent: Extent) -> Report:
     comparison = compare(databases, extent.arms, rows=extent.rows, rounds=extent.rounds, say=_say)
     report.comparison = comparison
     report.goals += goals.cost_goals(comparison)
-    report.bulk = rows_per_statement(databases, extent.bulk_arms, extent.bulk_sizes, _say)
+    report.bulk = rows_per_statement(
+        databases, extent.bulk_arms, extent.bulk_sizes, extent.bulk_rows, _say
+    )
     report.goals.append(goals.linear_goal(report.bulk, *extent.linear))
     if extent.pgbench_seconds:
         report.commits = commits(
@@ -114,11 +133,29 @@ def measure(databases: Databases, extent: Extent) -> Report:
             rounds=extent.pgbench_rounds,
             say=_say,
         )
-    report.growth, filled = events_in_trail(databases, known.ROW, extent.trail_sizes, _say)
-    report.goals.append(goals.flat_goal(report.growth))
-    report.reading = read_trail(databases.dsn(filled), extent.trail_sizes[-1])
-    report.goals += goals.reading_goals(report.reading)
+    _grow(databases, extent, report)
     return report
+
+
+def _at_most(extent: Extent, events: int) -> Extent:
+    sizes = {
+        layout: tuple(size for size in sizes if size <= events)
+        for layout, sizes in extent.trail_sizes.items()
+    }
+    read_at = min(extent.read_at, sizes[Layout.PAST_LEAVES][-1])
+    return replace(extent, trail_sizes=sizes, read_at=read_at)
+
+
+def _grow(databases: Databases, extent: Extent, report: Report) -> None:
+    for layout, sizes in extent.trail_sizes.items():
+        trail = GrowingTrail(databases, known.ROW, layout)
+        for size in sizes:
+            report.growth += trail.at(size, extent.write_rounds, _say)
+            if layout is Layout.PAST_LEAVES and size == extent.read_at:
+                report.reading = read_trail(databases.dsn(trail.name), size)
+                report.goals += goals.reading_goals(report.reading)
+        report.goals.append(goals.flat_goal(report.growth, known.ROW, layout))
+        trail.drop()
 
 
 def _parser() -> argparse.ArgumentParser:

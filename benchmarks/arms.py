@@ -95,14 +95,14 @@ EMPTY = Arm(
 )
 HAND_ROW = Arm(
     name="by hand, row",
-    words="our INSERT written into the loop by hand: the limit of row mode",
+    words="our INSERT a row, by hand: what an event costs without a trigger",
     kind=Kind.LIMIT,
     install=_trail,
     by_hand=ByHand.ROW,
 )
 HAND_STATEMENT = Arm(
     name="by hand, statement",
-    words="our INSERT ... SELECT by hand: the limit of statement mode",
+    words="our INSERT ... SELECT by hand, old rows kept beforehand",
     kind=Kind.LIMIT,
     install=_trail,
     by_hand=ByHand.STATEMENT,
@@ -181,6 +181,13 @@ MASKED = Arm(
     kind=Kind.OURS,
     install=_ours(TableRule(mask=_MASKS)),
 )
+MASKED_STATEMENT = Arm(
+    name="ours, statement, masked",
+    words="--capture statement --mask email=sha256 --mask note",
+    kind=Kind.OURS,
+    install=_ours(TableRule(capture=Capture.STATEMENT, mask=_MASKS)),
+    by_statement=True,
+)
 EXCLUDED = Arm(
     name="ours, row, excluded",
     words="--exclude note",
@@ -204,6 +211,7 @@ MAIN = (
     CHANGES,
     CHANGES_STATEMENT,
     MASKED,
+    MASKED_STATEMENT,
     EXCLUDED,
 )
 """All on the table of ten columns."""

@@ -131,7 +131,11 @@ class Databases:
             with Backend(self.cluster.dsn(name)) as backend:
                 yield backend
         finally:
-            self._execute("drop database {}", name)
+            self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Remove a database that nobody is connected to."""
+        self._execute("drop database {}", name)
 
     def _execute(self, statement: LiteralString, *names: str) -> None:
         with psycopg.connect(self.cluster.dsn(), autocommit=True) as connection:

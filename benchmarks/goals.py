@@ -19,7 +19,7 @@ from benchmarks.arms import (
 )
 from benchmarks.backend import Cost
 from benchmarks.compare import Comparison
-from benchmarks.curves import Point, net
+from benchmarks.curves import WRITES, Layout, Point, net
 from benchmarks.operations import Operation
 from benchmarks.reading import Reading
 
@@ -117,16 +117,17 @@ def linear_goal(points: Sequence[Point], few: int, many: int) -> Goal:
     return Goal(number=2, words=words, reached=ratios[worst], limit=1.2, where=worst)
 
 
-def flat_goal(points: Sequence[Point]) -> Goal:
-    """Goal 5: a write costs what it cost when the trail was empty."""
-    first, last = min(point.size for point in points), max(point.size for point in points)
-    cpu = {(point.operation, point.size): point.cpu for point in points}
+def flat_goal(points: Sequence[Point], arm: Arm, layout: Layout) -> Goal:
+    """Goal 5: a write costs what it costs in an empty trail, measured in turn with it."""
+    cpu = {(point.arm, point.operation, point.size): point.cpu for point in points}
+    filled = f"{arm.name}, {layout}"
+    last = max(point.size for point in points if point.arm == filled)
     ratios = {
-        operation: cpu[operation, last] / cpu[operation, first]
-        for operation in (Operation.INSERT1, Operation.UPDATE1)
+        operation: cpu[filled, operation, last] / cpu[f"{filled}, empty", operation, last]
+        for operation in WRITES
     }
     worst = max(ratios, key=lambda operation: ratios[operation])
-    words = f"a write with {last / 1e6:g} million events, of one with {first}"
+    words = f"a write with {last / 1e6:g} million events in {layout}, of one with none"
     return Goal(number=5, words=words, reached=ratios[worst], limit=1.1, where=worst)
 
 
