@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from audit_toolkit.version import __version__
 from benchmarks.backend import SETTINGS, Backend, Databases, processor
 from benchmarks.commits import Commits
 from benchmarks.compare import Comparison
@@ -21,7 +22,7 @@ from benchmarks.goals import Goal
 from benchmarks.operations import Operation
 from benchmarks.reading import Reading
 
-_PACKAGES = ("audit-toolkit", "auditrum", "django-pghistory", "postgresql-audit", "psycopg")
+_PACKAGES = ("auditrum", "django-pghistory", "postgresql-audit", "psycopg")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def environment(databases: Databases) -> dict[str, Any]:
         "python": platform.python_version(),
         "postgresql": server,
         "settings": SETTINGS | {"fsync": "off"},
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {"audit-toolkit": __version__} | {name: _version(name) for name in _PACKAGES},
     }
 
 
