@@ -34,6 +34,7 @@ from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.own import events_around, keys_of, own_events, with_moves
 from audit_toolkit.trail.pages import cut_page, require_event_of
 from audit_toolkit.trail.position import Position, find_position
+from audit_toolkit.trail.session import pause
 from audit_toolkit.trail.subject import Subject, find_subject, trail_table
 
 if TYPE_CHECKING:
@@ -164,15 +165,15 @@ def _tail(
     connection: Connection, subject: Subject, wanted: Filter, position: Position
 ) -> Generator[Batch, None, None]:
     watch, reader = _Watch(connection, subject), _Reader(connection, subject, wanted)
-    pause = SHORTEST_PAUSE
+    seconds = SHORTEST_PAUSE
     while True:
         newest = watch.look(position.event_id)
         if newest is None:
             yield Batch(position=position)
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause(connection, seconds)
+            seconds = min(2 * seconds, LONGEST_PAUSE)
             continue
-        pause = SHORTEST_PAUSE
+        seconds = SHORTEST_PAUSE
         reach = yield from _settle(connection, subject, position, newest)
         for events, event_id in reader.read(reach, position.event_id):
             position = replace(position, event_id=event_id)
@@ -205,14 +206,14 @@ def _settle(
     """Wait until nothing can appear up to the newest event, and nothing of it can be lost."""
     sequence = f"{quote_plainly(subject.schema)}.logged_actions_event_id_seq"
     unnumbered = render("queries/tail_unnumbered", sequence=sequence)
-    waits = _waits()
+    waits = _waits(connection)
     while rows := fetch(connection, unnumbered):
         held_by = tuple(Blocker(transaction_id=None, pid=row["pid"]) for row in rows)
         yield Batch(position=position, held_by=held_by)
         next(waits)
     number, state = _take_number(connection)
     parameters = {"transaction_id": str(number)}
-    waits = _waits()
+    waits = _waits(connection)
     while not state["settled"]:
         (state,) = fetch(connection, query("tail_settled"), parameters)
         if state["settled"]:
@@ -220,7 +221,7 @@ def _settle(
         rows = fetch(connection, query("tail_blockers"), parameters)
         yield Batch(position=position, held_by=tuple(map(Blocker.from_record, rows)))
         next(waits)
-    waits = _waits()
+    waits = _waits(connection)
     while not fetch(connection, query("tail_flushed"), state)[0]["flushed"]:
         # The record of this transaction makes the WAL writer come, within 3 * wal_writer_delay.
         fetch(connection, query("next_transaction"))
@@ -239,12 +240,12 @@ def _take_number(connection: Connection) -> tuple[int, dict[str, Any]]:
         return number, fetch(connection, query("tail_settled"), before)[0]
 
 
-def _waits() -> Iterator[None]:
-    pause = SHORTEST_WAIT
+def _waits(connection: Connection) -> Iterator[None]:
+    seconds = SHORTEST_WAIT
     while True:
-        time.sleep(pause)
+        pause(connection, seconds)
         yield
-        pause = min(2 * pause, LONGEST_WAIT)
+        seconds = min(2 * seconds, LONGEST_WAIT)
 
 
 class _Reader:

@@ -105,7 +105,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "week", "hash": "3356e90372f0638d5b7ed09ba254a8f1af298927f795138303ec9d03b9c4ef8f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "week", "hash": "41134281db1c01b49ae0bd2a268a31319c8e27e5ec7ee441b15675e06c5ef595"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
