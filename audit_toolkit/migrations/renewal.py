@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,6 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     wish = Wish(names=tuple(name.plain for name in audited_tables(objects) if name in present))
     changes = plan_changes(wish, survey(connection, relations, wish, schema), state, applied=True)
     needed = tuple(change for change in changes if change.needed)
-    _refuse_switched_off(needed, objects)
     return Renewal(
         schema=schema,
         former_trail=_former_trail(connection, objects) if "schema_outdated" in kinds else None,
@@ -108,16 +106,6 @@ def _refuse_newer(objects: TrailObjects) -> None:
                 f"the trail is of audit-toolkit {version}, and this is {__version__}",
                 hint=f"upgrade the package: {UPGRADE_PACKAGE}",
             )
-
-
-def _refuse_switched_off(changes: Sequence[Change], objects: TrailObjects) -> None:
-    """Triggers are made anew switched on, which would end a pause without a word in the trail."""
-    off = {trigger.table for trigger in objects.triggers if trigger.state == "D"}
-    for table in (change.table for change in changes if change.table in off):
-        raise UsageError(
-            f"capture of {table} is switched off, and its renewal would switch it on",
-            hint=f"first: audit resume --table {shlex.quote(table.plain)} --reason REASON",
-        )
 
 
 def _former_trail(connection: Connection, objects: TrailObjects) -> Step:

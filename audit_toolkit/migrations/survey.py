@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ class Survey:
     swept: tuple[Table, ...]
     """Tables that nobody named: they came with a whole schema."""
     installed: Mapping[QualifiedName, Installed]
+    switched_off: frozenset[QualifiedName]
+    """Those whose triggers are switched off, as `audit pause` leaves them."""
     drifted: frozenset[QualifiedName]
     """Those whose capture is not what was installed, as `audit check` would find, too."""
     trail: Mapping[str, Any] | None
@@ -83,6 +86,7 @@ def survey(
         named=tuple(tables[relation] for relation in named),
         swept=tuple(table for relation, table in tables.items() if relation not in named),
         installed=installed_captures(connection, schema),
+        switched_off=frozenset(t.table for t in objects.triggers if t.state == "D"),
         drifted=frozenset(t.name for t in tables.values() if has_drifted(t, objects)),
         trail=trail,
     )
@@ -123,7 +127,8 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
 
     A table that was named gets the rule that was asked for, if one was. Otherwise, and when it came
     with its schema, it keeps the rule it has; or gets as much of the one asked for as it can take.
-    Raises `RuleError` where a rule and a table do not fit.
+    Raises `RuleError` where a rule and a table do not fit, and `UsageError` for a table whose capture is
+    switched off.
     """
     tables = (*found.named, *found.swept)
     if wish.rule:
@@ -137,8 +142,19 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
             rule = former.rule if former else _fitting(wish.rule or TableRule(), table)
         target = check_rule(table, rule)
         damaged = former is not None and applied and _is_damaged(table.name, former, found)
-        changes.append(Change(target=target, schema=state.schema, former=former, damaged=damaged))
+        change = Change(target=target, schema=state.schema, former=former, damaged=damaged)
+        if change.needed and table.name in found.switched_off:
+            raise _switched_off(table.name)
+        changes.append(change)
     return changes
+
+
+def _switched_off(table: QualifiedName) -> UsageError:
+    """Triggers are made anew switched on, which would end a pause without a word in the trail."""
+    return UsageError(
+        f"capture of {table} is switched off, and to make it anew would switch it on",
+        hint=f"first: audit resume --table {shlex.quote(table.plain)} --reason REASON",
+    )
 
 
 def _is_damaged(table: QualifiedName, former: Former, found: Survey) -> bool:

@@ -217,7 +217,7 @@ def test_a_pause_is_not_ended_by_the_way(older: Shop) -> None:
     answer = older.audit("upgrade")
     assert answer.code == 2
     assert answer.err == (
-        "error: capture of public.orders is switched off, and its renewal would switch it on\n"
+        "error: capture of public.orders is switched off, and to make it anew would switch it on\n"
         "hint: first: audit resume --table public.orders --reason REASON\n"
     )
     older.audit("resume", "--table", "public.orders", "--reason", "upgrade")

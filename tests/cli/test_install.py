@@ -628,3 +628,17 @@ class TestStart:
             before.children_user + before.children_system,
         )
         return used[0] - used[1]
+
+
+def test_a_paused_table_is_not_switched_on_by_other_options(shop: Shop) -> None:
+    shop.audit("install", "--table", "orders", "--upgrade")
+    dsn = ("--dsn", shop.database.dsn)
+    assert shop.audit("pause", "--table", "orders", "--reason", "import", *dsn).code == 0
+    before = shop.files()
+    answer = shop.audit("install", "--table", "orders", "--exclude", "note")
+    assert answer.code == 2
+    assert "capture of public.orders is switched off" in answer.err
+    assert "audit resume --table public.orders --reason REASON" in answer.err
+    assert shop.files() == before
+    assert shop.audit("resume", "--table", "orders", "--reason", "done", *dsn).code == 0
+    assert shop.audit("install", "--table", "orders", "--exclude", "note").code == 0
