@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audit_toolkit.install.trail import READER_FUNCTIONS
 from audit_toolkit.templates import render_statements
 
 
@@ -22,5 +23,7 @@ def render_grants(
         statement
         for part, role in roles.items()
         if role is not None
-        for statement in render_statements(f"grants/{part}", schema=schema, owner=owner, role=role)
+        for statement in render_statements(
+            f"grants/{part}", schema=schema, owner=owner, role=role, functions=READER_FUNCTIONS
+        )
     ]

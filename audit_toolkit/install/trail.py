@@ -42,6 +42,24 @@ _FUNCTIONS = {
     "history": "(regclass, text)",
 }
 
+_FOR_READERS = (
+    "leaves",
+    "audited_table",
+    "row_key_of",
+    "row_known_since",
+    "require_reach",
+    "require_known",
+    "require_whole",
+    "warn_of_gap",
+    "row_image_at",
+    "row_images_at",
+    "row_at",
+    "table_at",
+    "history",
+)
+READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
+"""What a reader of the trail may execute, with their arguments."""
+
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
     ("action_tstamp", "when the change was captured; the partition key"),
@@ -115,8 +133,13 @@ def plan_trail_upgrade(schema: str) -> Plan:
                 ),
             ),
             Step(
-                why="What is new belongs to whom the trail belongs to",
-                statements=tuple(render_statements("schema/keep_owner", schema=schema)),
+                why="What is new belongs to whom the trail belongs to, and serves who reads it",
+                statements=(
+                    *render_statements("schema/keep_owner", schema=schema),
+                    *render_statements(
+                        "schema/keep_readers", schema=schema, functions=READER_FUNCTIONS
+                    ),
+                ),
             ),
             relabel_trail(schema, trail_comment(TrailSettings(schema=schema))),
         )
@@ -164,7 +187,10 @@ def _steps(
         Step(
             why=f"The schema {quoted}, unless somebody else has one of that name",
             statements=rendered(
-                "schema/refuse_foreign", "schema/refuse_pending_detach", "schema/schema"
+                "schema/refuse_foreign",
+                "schema/refuse_pending_detach",
+                "schema/schema",
+                "schema/note_grants",
             ),
             undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
         ),
@@ -192,8 +218,8 @@ def _steps(
             statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
         ),
         Step(
-            why="Append-only, without grants, and with leaves well ahead of the server's clock",
-            statements=rendered("schema/first_leaves"),
+            why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",
+            statements=rendered("schema/first_leaves", "schema/give_back_grants"),
             lock=lock,
         ),
     )

@@ -11,6 +11,7 @@ import pytest
 
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.install import plan_trail
+from audit_toolkit.install.trail import READER_FUNCTIONS
 from audit_toolkit.migrations import init_project
 from audit_toolkit.plan import apply
 from tests.plugins.catalogue import Entry, catalogue
@@ -164,7 +165,7 @@ def test_without_a_project_it_is_a_script_for_psql(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("index", ["row", "old_key", "time"])
+@pytest.mark.parametrize("index", ["row", "old_key", "transaction", "time"])
 def test_an_index_that_is_new_is_built_while_writes_go_on(
     index: str,
     released: MakeInstalled,
@@ -174,7 +175,7 @@ def test_an_index_that_is_new_is_built_while_writes_go_on(
     script = RELEASES / "0.1.0" / "capture_row.sql"
     old, wanted = released(script), without_versions(catalogue(fresh(script).database))
     name = f"audit.logged_actions_{index}_idx"
-    old.database.execute(f"drop index {name}")
+    old.database.execute(f"drop index if exists {name}")
     shop = project(old.database)
     assert shop.audit("upgrade", "--upgrade").code == 0
     children = f"select count(*) from pg_inherits where inhparent = '{name}'::regclass"
@@ -185,3 +186,24 @@ def test_an_index_that_is_new_is_built_while_writes_go_on(
     assert shop.audit("indexes", "fix").code == 0
     assert without_versions(catalogue(old.database)) == wanted
     assert shop.audit("check").code == 0
+
+
+def test_a_reader_goes_on_to_travel(
+    released: MakeInstalled, project: Callable[[Database], Shop]
+) -> None:
+    old = released(RELEASES / "0.1.0" / "capture_row.sql")
+    role = f"reader_{old.database.name}"
+    old.database.execute(f"create role {role}; grant usage on schema audit to {role}")
+    old.database.execute(f"grant select on orders, audit.logged_actions to {role}")
+    for (function,) in old.database.execute(
+        "select oid::regprocedure::text from pg_proc where pronamespace = 'audit'::regnamespace"
+        " and proname = any (%s)",
+        [list(READER_FUNCTIONS)],
+    ):
+        old.database.execute(f"grant execute on function {function} to {role}")
+    ask = f"set role {role}; select count(*) from audit.table_at(null::orders, now()); reset role"
+    try:
+        assert project(old.database).audit("upgrade", "--upgrade").code == 0
+        old.database.execute(ask)
+    finally:
+        old.database.execute(f"drop owned by {role}; drop role {role}")

@@ -54,6 +54,26 @@ create schema if not exists audit;
 
 revoke all on schema audit from public;
 
+-- What was granted before stays granted; on a new trail, nothing is.
+select set_config('audit.granted_before', coalesce(string_agg(format(
+    'grant %s%s on %s%s to %s%s', acl.privilege_type, of_column, kind, relation,
+    case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end,
+    case when acl.is_grantable then ' with grant option' else '' end), ';'), ''), true)
+from (
+    select
+        oid::regclass as relation, case relkind when 'S' then 'sequence ' else '' end as kind, '' as of_column,
+        relacl as granted, relowner as owner
+    from pg_class
+    where relnamespace = 'audit'::regnamespace and relkind in ('r', 'p', 'S')
+    union all
+    select c.oid::regclass, '', format(' (%I)', a.attname), a.attacl, c.relowner
+    from pg_attribute as a
+    join pg_class as c on c.oid = a.attrelid
+    where c.relnamespace = 'audit'::regnamespace and c.relkind in ('r', 'p')
+) as present
+cross join lateral aclexplode(granted) as acl
+where acl.grantee <> owner;
+
 
 -- The trail, audit.logged_actions: one row an event, partitioned by time.
 -- CACHE 1: ids rise with capture, over all sessions.
@@ -105,7 +125,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "week", "hash": "41134281db1c01b49ae0bd2a268a31319c8e27e5ec7ee441b15675e06c5ef595"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "week", "hash": "81038bc2d1df72cf815ca2ba62c8b269c4626a3c6b8bb03e5ea1bd3e947cfa61"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1350,12 +1370,20 @@ select audit.revoke_all('audit.maintenance'::regclass);
 comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 
--- Append-only, without grants, and with leaves well ahead of the server's clock.
+-- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.
 select audit.guard_relation('audit.logged_actions'::regclass);
 
 select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
 -- From the leaf before the present one to well ahead of it, and the tail.
 select audit.ensure_partitions();
+
+do $granted$
+begin
+    if current_setting('audit.granted_before', true) <> '' then
+        execute current_setting('audit.granted_before');
+    end if;
+end
+$granted$;
 
 commit;
