@@ -335,3 +335,37 @@ def test_without_greenlet_the_error_names_the_extra(
 
     run(main())
     calling.greenlet_spawn.cache_clear()
+
+
+def test_a_tail_leaves_the_event_loop_to_others(orders: Trail) -> None:
+    async def main() -> None:
+        address = orders.database.dsn
+        async with (
+            await psycopg.AsyncConnection.connect(address, autocommit=True) as connection,
+            await psycopg.AsyncConnection.connect(address, autocommit=True) as writer,
+            verbs.follow(connection, "orders", limit=1) as batches,
+        ):
+            written: asyncio.Task[Any] | None = None
+            async for batch in batches:
+                if any(event.row_key == "77" for event in batch.events):
+                    break
+                if not batch.events and written is None:  # it waits, and the loop goes on
+                    insert = writer.execute("insert into orders values (77, 'new', 0)")
+                    written = asyncio.ensure_future(insert)
+            assert written is not None
+            await written
+
+    run(main())
+
+
+def test_a_tail_through_a_session_would_never_see_anything(orders: Trail) -> None:
+    async def main() -> None:
+        async with (
+            async_engine(orders.database.dsn, "psycopg") as engine,
+            AsyncSession(engine) as session,
+            verbs.follow(session, "orders") as batches,
+        ):
+            await anext(batches)
+
+    with pytest.raises(UsageError, match="cannot run inside a transaction"):
+        run(main())
