@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -28,7 +29,12 @@ NAMES = {"DATABASE_URL", *TERMINAL.split()}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart() -> None:
-    """Forget what the caller's environment says to the toolkit, libpq and the terminal."""
+    """Forget what the caller's environment says to the toolkit, libpq and the terminal.
+
+    A run in the background has SIGINT ignored, and so had every program that the tests start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name in NAMES or (name.startswith(PREFIXES) and name not in KEPT):
             del os.environ[name]

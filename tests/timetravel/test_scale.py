@@ -125,7 +125,7 @@ def test_no_leaf_is_read_from_end_to_end(long: Database, verb: str) -> None:
     print(f"\n{verb}, {EVENTS:,} events: {took * 1000:.1f} ms")
     assert len(answer) == answers
     assert reads.one_by_one.total() == 0
-    assert 0 < reads.by_index.total() < 1000
+    assert 0 < reads.by_index.total() < 3000  # twice: a page looks at up to 1000 ids beside it
 
 
 def test_time_prunes_leaves(long: Database) -> None:
