@@ -31,10 +31,14 @@ NAMES = {"DATABASE_URL", *TERMINAL.split()}
 def pytest_sessionstart() -> None:
     """Forget what the caller's environment says to the toolkit, libpq and the terminal.
 
-    A run in the background has SIGINT ignored, and so had every program that the tests start.
+    A run in the background has signals ignored, and so had every program that the tests start.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, action in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, action)
     for name in list(os.environ):
         if name in NAMES or (name.startswith(PREFIXES) and name not in KEPT):
             del os.environ[name]
