@@ -125,7 +125,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "day", "hash": "81038bc2d1df72cf815ca2ba62c8b269c4626a3c6b8bb03e5ea1bd3e947cfa61"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "day", "hash": "5dedaad12c429ca3a09db5b1771fb9a1ed7ed043d6df38de4177eb630147ba74"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -836,6 +836,7 @@ begin
                 except
                 select row_key from audit.logged_actions
                 where schema_name = $1 and table_name = $2
+                order by 1
                 limit 1
                 $query$,
                 relation,
