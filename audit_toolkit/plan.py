@@ -13,7 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -278,4 +278,9 @@ def single_flight(dsn: str, schema: str) -> Iterator[None]:
                 f"another run of the toolkit on schema {schema!r} is under way",
                 hint="let it finish; see pg_stat_activity, application_name audit-toolkit/lock",
             )
-        yield
+        try:
+            yield
+        finally:
+            # Closing frees it too, but only when the server notices, and the next run may be faster.
+            with suppress(import_psycopg().OperationalError):
+                fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
