@@ -27,6 +27,17 @@ _FUNCTIONS = {
     "pick": "(jsonb, text[])",
     "stand_in": "(bytea)",
     "hand_over": "(regprocedure)",
+    "columns_of": "(oid)",
+    "partitions_of": "(oid)",
+    "triggers_of": "(oid, text)",
+    "table_with_capture": "(text, oid)",
+    "require_owner": "(oid)",
+    "note_changes": "(text)",
+    "captured_as": "(oid, text, text)",
+    "note_beginning": "(regclass, text)",
+    "begin_capture": "(regclass, text)",
+    "note_capture": "(regclass, text)",
+    "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
@@ -60,6 +71,11 @@ _FOR_READERS = (
 READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 """What a reader of the trail may execute, with their arguments."""
 
+DEFINERS = frozenset(
+    ("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap")
+)
+"""The functions that run as the owner of the trail; each checks by itself who asks."""
+
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
     ("action_tstamp", "when the change was captured; the partition key"),
@@ -83,6 +99,10 @@ _COLUMN_COMMENTS = (
     ("application_name", "application_name of the connection"),
     ("client_addr", "address of the client as the server sees it, NULL for a socket"),
     ("query", "the statement, only for tables installed with --capture-query"),
+    (
+        "transaction_tstamp",
+        "when the transaction began: with transaction_id, tells it from those of another cluster",
+    ),
 )
 
 
@@ -207,7 +227,9 @@ def _steps(
         Step(
             why="Its functions, none of which PUBLIC may execute",
             statements=rendered(
-                *(f"functions/{name}" for name in _FUNCTIONS),
+                "functions/revoke_all",
+                "schema/captured_tables",
+                *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
                 "schema/function_comments",
                 functions=_FUNCTIONS,
             ),
