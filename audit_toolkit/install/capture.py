@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit_toolkit.catalog import Installed, Table
-from audit_toolkit.config import Capture, OnOversize, TableRule, Truncate
+from audit_toolkit.config import OVERSIZE_BYTES, Capture, OnOversize, TableRule, Truncate
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import QualifiedName, Sql, capture_function
 from audit_toolkit.plan import Plan, Step
@@ -18,11 +18,6 @@ from audit_toolkit.version import __version__
 
 QUERY_LIMIT = 10_000
 """Characters of the statement that `--capture-query` keeps."""
-
-
-OVERSIZE_BYTES = 16 * 1024 * 1024
-"""With `--on-oversize mark`, values beyond this are recorded by size and hash. JSONB ends at 256 MB for a
-whole row, of which `bytea` takes two for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

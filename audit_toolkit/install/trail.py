@@ -7,7 +7,7 @@ import json
 from functools import cache
 from typing import Any
 
-from audit_toolkit.config import Interval, TrailSettings
+from audit_toolkit.config import OVERSIZE_BYTES, Interval, TrailSettings
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -26,6 +26,9 @@ _FUNCTIONS = {
     "mask": "(jsonb, text, text)",
     "pick": "(jsonb, text[])",
     "stand_in": "(bytea)",
+    "is_foreign": "(oid)",
+    "image_sql": "(text[], oid[], text, boolean)",
+    "image_of": "(anyelement, boolean)",
     "hand_over": "(regprocedure)",
     "columns_of": "(oid)",
     "partitions_of": "(oid)",
@@ -194,6 +197,7 @@ def _steps(
         "schema": schema,
         "intervals": tuple(Interval),
         "leaf_names": _LEAF_NAMES,
+        "bulky_bytes": OVERSIZE_BYTES,
         "comment": comment,
         # Without a version: leaves live longer, and a function that differs by it alone is the same.
         "leaf_comment": json.dumps(_OURS),

@@ -126,7 +126,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "ddd577eec99cf11ff57eef89e8c7bb5b61cc4e4dd3b5dce0dc814e82b60efaa1"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "df997b690cde39cfc601d2cfb18123cece1f4da63e9d3fba3098310dbef847f0"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -511,6 +511,114 @@ as $body$
 $body$;
 
 revoke all on function audit.stand_in(bytea) from public;
+
+create or replace function audit.is_foreign(type_id oid)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    inner_type oid := type_id;
+begin
+    while inner_type >= 16384 loop  -- FirstNormalObjectId: below are the types that PostgreSQL comes with
+        select case
+            when typtype = 'd' then typbasetype
+            when typsubscript = 'array_subscript_handler'::regproc then typelem
+        end
+        into inner_type
+        from pg_type
+        where oid = inner_type;
+        if inner_type is null then
+            return true;
+        end if;
+    end loop;
+    return false;
+end
+$body$;
+
+revoke all on function audit.is_foreign(oid) from public;
+
+create or replace function audit.image_sql(names text[], types oid[], record text, mark boolean)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select case
+        when coalesce(bool_and(value = plain_value), true) then format('to_jsonb(%s)', record)
+        else format('(select to_jsonb(image) from (select %s) as image)', string_agg(format('%s as %I', value, name), ', ' order by place))
+    end
+    from (
+        select
+            name,
+            place,
+            plain_value,
+            case
+                when audit.is_foreign(type) and mark
+                    then format(
+                        $text$case when num_nulls(%1$s) > 0 then null when octet_length(format('%%s', %1$s)) > %2$s
+                        then audit.stand_in(convert_to(format('%%s', %1$s), 'UTF8')) else to_jsonb(format('%%s', %1$s)) end$text$,
+                        plain_value, 16777216)
+                when audit.is_foreign(type)
+                    then format($text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$, plain_value)
+                when mark and type in ('text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'xml'::regtype)
+                    then format(
+                        $text$case when octet_length(%2$s) > %4$s%5$s then audit.stand_in(%3$s) else to_jsonb(%1$s) end$text$,
+                        plain_value,
+                        plain_value || case when type in ('json'::regtype, 'xml'::regtype) then '::text' else '' end,
+                        case when type = 'bytea'::regtype then plain_value else format($text$convert_to(%s::text, 'UTF8')$text$, plain_value) end,
+                        16777216,
+                        case when type = 'json'::regtype then format($text$ or %s::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$$text$, plain_value) else '' end)
+                else plain_value
+            end as value
+        from (
+            select name, type, place, format('(%s).%I', record, name) as plain_value
+            from unnest(names, types) with ordinality as listed (name, type, place)
+        ) as listed
+    ) as known
+$body$;
+
+revoke all on function audit.image_sql(text[], oid[], text, boolean) from public;
+
+create or replace function audit.image_of(record anyelement, mark boolean default false)
+    returns jsonb
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set bytea_output = 'hex'
+    set extra_float_digits = 1
+    set lc_monetary = 'C'
+    set quote_all_identifiers = off
+as $body$
+declare
+    names text[];
+    types oid[];
+    image jsonb;
+begin
+    -- A row of nothing but NULLs, for its names: a NULL is turned to JSON without a look at its type.
+    execute $query$
+        select array(select json_object_keys(row_to_json(no_values)))
+        from (select columns.* from (select) as one left join (select ($1).*) as columns on false) as no_values
+        $query$
+    into names
+    using record;
+    execute (
+        select format('select array[%s]::oid[]', string_agg(format('pg_typeof(($1).%I)', name), ', ' order by place))
+        from unnest(names) with ordinality as listed (name, place)
+    )
+    into types
+    using record;
+    execute 'select ' || audit.image_sql(names, types, '$1', mark) into image using record;
+    return image;
+end
+$body$;
+
+revoke all on function audit.image_of(anyelement, boolean) from public;
 
 create or replace function audit.hand_over(function regprocedure)
     returns void
@@ -1706,6 +1814,12 @@ comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", 
 comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.is_foreign(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.image_of(anyelement, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
