@@ -71,6 +71,10 @@ class Table:
     columns: tuple[Column, ...]
     leaves: tuple[QualifiedName, ...] = ()
     """The tables that hold the rows of a partitioned table, at any depth."""
+    inherits: bool = False
+    """Whether it inherits from another table (not as a partition)."""
+    heirs: tuple[Relation, ...] = ()
+    """What inherits from it, at any depth: each holds rows of its own."""
 
     @property
     def key(self) -> tuple[str, ...]:

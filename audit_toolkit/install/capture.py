@@ -160,6 +160,11 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
             hint="use --capture row for it",
         )
+    if rule.capture is Capture.STATEMENT and (table.inherits or table.heirs):
+        raise RuleError(
+            f"{table.name} is part of an inheritance tree, where a statement changes rows of several tables",
+            hint="use --capture row for it, and for each other table of the tree",
+        )
     return Target(table=table, rule=rule)
 
 

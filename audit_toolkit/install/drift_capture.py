@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit_toolkit.catalog import Table
+from audit_toolkit.catalog import Kind, Table
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
-from audit_toolkit.config import TableRule
+from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install.capture import Target, Trigger, capture_hash, plan_capture
 from audit_toolkit.install.findings import (
@@ -76,6 +76,7 @@ def capture_findings(
     yield from lock_down_findings(captured.function, shown, definer=True)
     yield from _owner_findings(captured, objects, shown)
     yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
+    yield from _heir_findings(captured, target, objects)
     yield from _column_findings(captured, target)
 
 
@@ -206,6 +207,33 @@ def _trigger_type(trigger: Trigger) -> int:
     bits = {"before": 2, "insert": 4, "delete": 8, "update": 16, "truncate": 32}
     row = 1 if trigger.level == "row" else 0
     return row + sum(bit for word, bit in bits.items() if word in trigger.fires.split())
+
+
+def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) -> Iterator[Finding]:
+    """Tables that inherit from it, each of which needs capture of its own."""
+    if target.rule.capture is Capture.STATEMENT and (target.table.heirs or target.table.inherits):
+        yield Finding(
+            kind="statement_in_tree",
+            severity=Severity.ERROR,
+            object=str(captured.name),
+            detail="it is part of an inheritance tree now: rows of other tables are recorded as its own, or not at all",
+            remedy=install_command(captured.name, captured.options | {"capture": "row"})
+            + " --upgrade",
+        )
+    audited = {trigger.table for trigger in objects.triggers if trigger.type & 28}
+    for heir in target.table.heirs:
+        if heir.name not in audited:
+            is_foreign = heir.kind is Kind.FOREIGN_TABLE
+            yield Finding(
+                kind="heir_not_audited",
+                severity=Severity.WARNING if is_foreign else Severity.ERROR,
+                object=str(heir.name),
+                detail=f"it inherits from {captured.name}, and changes of its rows are not recorded"
+                + (": a foreign table cannot be" if is_foreign else ""),
+                remedy="audit it in the database it lives in"
+                if is_foreign
+                else install_command(heir.name, {"capture": "row"}) + " --upgrade",
+            )
 
 
 SECRET = re.compile(
