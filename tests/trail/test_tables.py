@@ -58,7 +58,7 @@ def test_a_dropped_table_of_two_schemas(orders: Trail) -> None:
     with pytest.raises(UnknownTableError, match="several tables 't'") as caught:
         history(orders.connection, "t")
     assert caught.value.hint == "name one of old.t, shop.t"
-    assert [e.action for e in history(orders.connection, "shop.t")] == [Action.DDL, Action.INSERT]
+    assert [e.action for e in history(orders.connection, "shop.t")] == [Action.INSERT, Action.DDL]
 
 
 def test_a_table_that_is_there_comes_before_one_that_was_dropped(orders: Trail) -> None:
