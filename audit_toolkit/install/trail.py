@@ -112,7 +112,12 @@ def plan_trail(settings: TrailSettings) -> Plan:
     Runs again without harm on a trail that is already there. Refuses, when it runs, a schema or a table
     that belongs to somebody else. All times are relative to the server's now, in UTC.
     """
-    steps = _steps(settings.schema, comment=_comment(), trail_comment=trail_comment(settings))
+    steps = _steps(
+        settings.schema,
+        comment=_comment(),
+        trail_comment=trail_comment(settings),
+        owner=settings.owner,
+    )
     return Plan(steps=(*steps, *_owner_steps(settings)))
 
 
@@ -163,7 +168,12 @@ def _comment() -> str:
 
 
 def _steps(
-    schema: str, *, comment: str, trail_comment: str, upgrade: bool = False
+    schema: str,
+    *,
+    comment: str,
+    trail_comment: str,
+    owner: str | None = None,
+    upgrade: bool = False,
 ) -> tuple[Step, ...]:
     """All but the owner; without `trail_comment`, the table keeps the comment that it has.
 
@@ -186,11 +196,16 @@ def _steps(
     return (
         Step(
             why=f"The schema {quoted}, unless somebody else has one of that name",
-            statements=rendered(
-                "schema/refuse_foreign",
-                "schema/refuse_pending_detach",
-                "schema/schema",
-                "schema/note_grants",
+            statements=(
+                *rendered(
+                    "schema/refuse_foreign",
+                    functions=tuple(_FUNCTIONS),
+                    owner=owner,
+                    upgrade=upgrade,
+                ),
+                *rendered("schema/refuse_pending_detach"),
+                *rendered("schema/note_grants", functions=tuple(_FUNCTIONS)),
+                *rendered("schema/schema"),
             ),
             undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
         ),
@@ -206,10 +221,13 @@ def _steps(
         ),
         Step(
             why="Its functions, none of which PUBLIC may execute",
-            statements=rendered(
-                *(f"functions/{name}" for name in _FUNCTIONS),
-                "schema/function_comments",
-                functions=_FUNCTIONS,
+            statements=(
+                *rendered(
+                    *(f"functions/{name}" for name in _FUNCTIONS),
+                    "schema/function_comments",
+                    functions=_FUNCTIONS,
+                ),
+                *rendered("schema/take_back_grants", functions=tuple(_FUNCTIONS)),
             ),
         ),
         Step(why="The key of keyed masks", statements=rendered("schema/mask_key")),

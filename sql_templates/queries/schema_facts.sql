@@ -53,6 +53,12 @@ with home as (
     join home on home.oid = p.pronamespace
     cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as acl
     where acl.grantee <> p.proowner
+      -- PostgreSQL asks it of the owner of a captured table, when a partition is made; the function refuses other tables.
+      and not exists (
+        select from pg_catalog.pg_trigger as t
+        join pg_catalog.pg_class as c on c.oid = t.tgrelid
+        where t.tgfoid = p.oid and c.relowner = acl.grantee
+    )
 ), fact (kind, relation, is_leaf, object, name, definition) as (
     select 'owner', null::text, false, 'schema ' || quote_ident(name), name, pg_catalog.pg_get_userbyid(nspowner)::text
     from home
