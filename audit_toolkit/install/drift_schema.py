@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -223,31 +224,33 @@ class _Comparison:
         )
 
     def _removal(self, fact: Fact) -> str:
-        table = f"{quote_identifier(self.schema)}.{quote_identifier(fact.relation or '')}"
+        name, _, on = fact.object.rpartition(" on ")
         match fact.kind:
             case "trigger" | "rule" | "policy":
                 return psql_command(f"drop {fact.kind} {fact.object}")
-            case "constraint":
-                name, _, on = fact.object.rpartition(" on ")
-                return psql_command(f"alter table {on} drop constraint {name}")
-            case "foreign key":
-                name, _, on = fact.object.rpartition(" on ")
+            case "constraint" | "foreign key":
                 return psql_command(f"alter table {on} drop constraint {name}")
             case "column":
-                return psql_command(f"alter table {table} drop column {quote_identifier(fact.name or '')}")
+                column = quote_identifier(str(fact.name))
+                return psql_command(f"alter table {self._table(fact.relation)} drop column {column}")
             case "index":
                 return psql_command(f"drop index {fact.object}")
             case "function":
                 word = fact.definition.partition(" ")[0]
                 return psql_command(f"drop {word} {fact.object}")
             case "relation":
-                word = fact.definition.split(",")[0].replace("partitioned ", "")
-                return f"look at it; move it out of the schema: {psql_command(f'alter {word} {fact.object} set schema public')}"
+                word = fact.definition.partition(",")[0].removeprefix("partitioned ")
+                return psql_command(f"alter {word} {fact.object} set schema public")
             case "child":
-                return psql_command(f"alter table {fact.object} no inherit {table}")
+                return psql_command(
+                    f"alter table {fact.object} no inherit {self._table(fact.relation)}"
+                )
             case "default privileges":
                 return self._default_privileges(fact)
-        return f"find out who made it, then drop it: {fact.object}"
+        return psql_command(f"drop {fact.object}")
+
+    def _table(self, name: str | None) -> str:
+        return f"{quote_identifier(self.schema)}.{quote_identifier(str(name))}"
 
     def _default_privileges(self, fact: Fact) -> str:
         role, _, kind = (fact.name or "").rpartition(" ")
@@ -263,13 +266,12 @@ class _Comparison:
         return psql_command(statement)
 
     def _changed(self, fact: Fact, wanted: str) -> Iterator[Finding]:
-        table = f"{quote_identifier(self.schema)}.{quote_identifier(fact.relation or '')}"
         if fact.kind == "trigger" and fact.name == GUARD:
             yield self._unguarded(fact.object.partition(" on ")[2])
             return
         severity, remedy = Severity.ERROR, f"restore it by hand: {self._here(wanted)}"
         if fact.kind == "column":
-            remedy = self._column_remedy(table, fact, wanted)
+            remedy = self._column_remedy(self._table(fact.relation), fact, wanted)
         elif fact.kind == "function":
             remedy = "audit upgrade --upgrade"
         elif fact.kind == "sequence":
@@ -308,14 +310,14 @@ class _Comparison:
 
     def _missing(self, shape: Shape) -> Iterator[Finding]:
         kind, relation, name, definition = shape
-        table = f"{quote_identifier(self.schema)}.{quote_identifier(relation or '')}"
+        table = self._table(relation) if relation else quote_identifier(self.schema)
         shown = f"{table}.{name}" if kind == "column" else f"{name} of {table}"
         if kind == "trigger" and name == GUARD:
             yield self._unguarded(table)
             return
         remedies = {
             "index": "audit indexes create "
-            + _shell(self._here(definition).replace(" ON ONLY ", " ON ")),
+            + shlex.quote(self._here(definition).replace(" ON ONLY ", " ON ")),
             "function": "audit upgrade --upgrade",
             "constraint": psql_command(
                 f"alter table {table} add constraint {quote_identifier(name or '')} {definition}"
@@ -365,12 +367,6 @@ def _danger(fact: Fact) -> str:
         "relation": ": it stands where the toolkit keeps its own",
     }
     return words.get(fact.kind, "")
-
-
-def _shell(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 def _event_trigger_findings(objects: TrailObjects) -> Iterator[Finding]:
