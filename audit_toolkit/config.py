@@ -11,6 +11,10 @@ from audit_toolkit.errors import RuleError
 from audit_toolkit.names import check_schema_name
 
 
+CONTEXT_LIMIT = 65_536
+"""Bytes of a context that an event holds; of a longer one it says how many they were."""
+
+
 class Capture(StrEnum):
     """When the trigger runs: once for every row, or once for every statement."""
 

@@ -43,4 +43,5 @@ def read_facts(connection: Connection, schema: str) -> tuple[Fact, ...]:
 
 
 def _fact(row: dict[str, Any], home: str) -> Fact:
-    return Fact(**(row | {"definition": row["definition"].replace(home, f"{HOME}.")}))
+    definition = " ".join(row["definition"].split())  # CASE is printed on several lines
+    return Fact(**(row | {"definition": definition.replace(home, f"{HOME}.")}))

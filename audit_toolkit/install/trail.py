@@ -7,7 +7,7 @@ import json
 from functools import cache
 from typing import Any
 
-from audit_toolkit.config import Interval, TrailSettings
+from audit_toolkit.config import CONTEXT_LIMIT, Interval, TrailSettings
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -213,6 +213,7 @@ def _steps(
             why=f"The trail, {quoted}.logged_actions: one row an event, partitioned by time",
             statements=rendered(
                 "schema/logged_actions",
+                context_limit=CONTEXT_LIMIT,
                 comment=trail_comment,
                 column_comments=_COLUMN_COMMENTS,
                 upgrade=upgrade,

@@ -13,7 +13,11 @@ create or replace function audit.capture_public__order_lines()
 as $capture$
 declare
     -- The same for all rows, so worked out once; as in the defaults of the columns.
-    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     session_user_name constant text := session_user;
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
@@ -129,7 +133,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "5b42c908d3cea2eb537f65c5aea257fc40090ad3458c5fb1c06fd825589787ff"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "377672bd073c9d3339085602d9c0bc318810b35b846f5ce32ea253a6c64d5541"}';
 
 
 -- Its triggers on public.order_lines.

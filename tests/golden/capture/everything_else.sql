@@ -15,7 +15,14 @@ declare
     row_after jsonb;
     row_gone jsonb;
 begin
-    if nullif(current_setting('audit.context', true), '')::jsonb ->> 'actor' is null then
+    if not jsonb_path_exists(
+        coalesce((case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end) -> 'actor', 'null'),
+        'strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]]")')
+    then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: a change of public.orders needs the key ''actor'' in its context',
@@ -68,7 +75,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "a1996292a43fb6adbaec56dd69a5fb528b7724e9b0a0f35823f0be0cedb119ff"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "165c7e739ed5229ddd774efdac8ce312068130738ab58a41fc6fe2e86827ed76"}';
 
 
 -- Its triggers on public.orders.

@@ -11,7 +11,11 @@ create or replace function audit.capture_public__people()
 as $capture$
 declare
     -- The same for all rows, so worked out once; as in the defaults of the columns.
-    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     session_user_name constant text := session_user;
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
@@ -127,7 +131,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "7a948c52ae6cc2f7b005663bd6e5199f50537ce73c34281f2170fbce4cc0fe98"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "9b0ec5ffdd250d33b246c9366e77d6068415554e17df8417259a44260691d462"}';
 
 
 -- Its triggers on public.people.

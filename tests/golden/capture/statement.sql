@@ -12,7 +12,11 @@ create or replace function audit.capture_public__orders()
 as $capture$
 declare
     -- The same for all rows, so worked out once; as in the defaults of the columns.
-    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     session_user_name constant text := session_user;
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
@@ -128,7 +132,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "e9bba85ce590b4b0f6e394d3981866382206613489570056769cdef59b9a6bfb"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "660f7558fcd94e42f3c8ff4c06a954cea9319ac7b4321941b0901b880b3e4a9f"}';
 
 
 -- Its triggers on public.orders.
