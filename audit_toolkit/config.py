@@ -10,6 +10,10 @@ from typing import Any
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import check_schema_name
 
+OVERSIZE_BYTES = 16 * 1024 * 1024
+"""With `--on-oversize mark`, values beyond this are recorded by size and hash. JSONB ends at 256 MB for a
+whole row, of which `bytea` takes two for one."""
+
 
 CONTEXT_LIMIT = 65_536
 """Bytes of a context that an event holds; of a longer one it says how many they were."""

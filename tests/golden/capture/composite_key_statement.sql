@@ -23,13 +23,20 @@ declare
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
 begin
+    if tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'I',
+tg_table_schema, tg_table_name, 'I',
             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -44,7 +51,7 @@ begin
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'D',
+tg_table_schema, tg_table_name, 'D',
             jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -63,7 +70,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'order_lines', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -94,7 +101,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'order_lines', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -123,7 +130,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'order_lines', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -133,10 +140,13 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "377672bd073c9d3339085602d9c0bc318810b35b846f5ce32ea253a6c64d5541"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "20256460119f044b7acce18ef51f6c6c521d583a8356c2e84b0eaeb31aaf0def"}';
 
 
 -- Its triggers on public.order_lines.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
+
 create or replace trigger "00_audit_insert"
     after insert on public.order_lines
     referencing new table as new_rows
@@ -167,5 +177,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__order_lines();
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

@@ -22,13 +22,20 @@ declare
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
 begin
+    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'I',
+tg_table_schema, tg_table_name, 'I',
             row_after ->> 'id',
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -43,7 +50,7 @@ begin
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'D',
+tg_table_schema, tg_table_name, 'D',
             row_before ->> 'id',
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -62,7 +69,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'orders', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -93,7 +100,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'orders', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -122,7 +129,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'orders', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -132,10 +139,13 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "660f7558fcd94e42f3c8ff4c06a954cea9319ac7b4321941b0901b880b3e4a9f"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "a4b9b1f70171e21cfcdd559f2d94eabf6e87c73f48e9021b9ad426c64d214bbe"}';
 
 
 -- Its triggers on public.orders.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 create or replace trigger "00_audit_insert"
     after insert on public.orders
     referencing new table as new_rows
@@ -166,5 +176,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__orders();
 
 alter table public.orders enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;
