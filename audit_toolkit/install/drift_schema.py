@@ -27,6 +27,7 @@ _FOR_READERS = {
     (None, "usage"),
     (TRAIL, "select"),
     ("maintenance", "select"),
+    ("captured_tables", "select"),
     ("partition_lifecycle", "select"),
     *((function, "execute") for function in READER_FUNCTIONS),
 }
