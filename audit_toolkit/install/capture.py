@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit_toolkit.catalog import Installed, Table
-from audit_toolkit.config import OVERSIZE_BYTES, Capture, OnOversize, TableRule, Truncate
+from audit_toolkit.config import (
+    CONTEXT_LIMIT,
+    OVERSIZE_BYTES,
+    Capture,
+    OnOversize,
+    TableRule,
+    Truncate,
+)
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import QualifiedName, Sql, capture_function
 from audit_toolkit.plan import Plan, Step
@@ -122,6 +129,7 @@ class Target:
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
             "settings": pinned_settings(table),
             "query_limit": QUERY_LIMIT,
+            "context_limit": CONTEXT_LIMIT,
             "bulky": _bulky_columns(table, rule),
             "bulky_bytes": OVERSIZE_BYTES,
             "context_example": json.dumps({rule.require_context: "…"}, ensure_ascii=False),

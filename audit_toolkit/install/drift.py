@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from audit_toolkit.catalog import Table, parse_comment
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
 from audit_toolkit.install.drift_capture import Captured, capture_findings
+from audit_toolkit.install.drift_schema import schema_findings
 from audit_toolkit.install.drift_trail import trail_findings
 from audit_toolkit.install.findings import Finding, Severity, psql_command
 from audit_toolkit.names import QualifiedName, quote_identifier
@@ -32,6 +33,7 @@ def find_drift(
     captured = list(_captured(objects, tables))
     findings = [
         *trail_findings(objects),
+        *schema_findings(objects),
         *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
         *_foreign_findings(objects, captured),
     ]

@@ -12,7 +12,13 @@ from audit_toolkit.catalog import Kind, Table
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
-from audit_toolkit.install.capture import Target, Trigger, capture_hash, plan_capture
+from audit_toolkit.install.capture import (
+    Target,
+    Trigger,
+    capture_hash,
+    pinned_settings,
+    plan_capture,
+)
 from audit_toolkit.install.findings import (
     UPGRADE_DATABASE,
     UPGRADE_PACKAGE,
@@ -23,7 +29,7 @@ from audit_toolkit.install.findings import (
     lock_down_findings,
     psql_command,
 )
-from audit_toolkit.names import QualifiedName, quote_identifier
+from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
 from audit_toolkit.version import __version__, is_newer
 
 
@@ -74,6 +80,8 @@ def capture_findings(
     else:
         yield from _function_findings(captured, target, objects.schema, shown)
     yield from lock_down_findings(captured.function, shown, definer=True)
+    if capture_hash(target, objects.schema) == captured.hash:
+        yield from _settings_findings(captured, target, shown)
     yield from _owner_findings(captured, objects, shown)
     yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
     yield from _heir_findings(captured, target, objects)
@@ -120,6 +128,28 @@ def _outdated(captured: Captured, why: str) -> Finding:
         detail=why,
         remedy=remedy,
     )
+
+
+def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterator[Finding]:
+    """Settings that it pins and should not: `set role` would take the right to write the trail from it."""
+    pinned = dict(pinned_settings(target.table)) | {"search_path": ""}
+    for setting in captured.function.settings:
+        name, _, value = setting.partition("=")
+        if name.lower() not in pinned or (pinned[name.lower()] not in ("", value)):
+            yield Finding(
+                kind="settings_changed",
+                severity=Severity.ERROR,
+                object=shown,
+                detail=f"it pins {setting}, and was not installed so",
+                remedy=psql_command(
+                    f"alter function {shown.removesuffix('()')} "
+                    + (
+                        f"set {name} = {quote_literal(pinned[name.lower()])}"
+                        if name.lower() in pinned
+                        else f"reset {name}"
+                    )
+                ),
+            )
 
 
 def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> Iterator[Finding]:
