@@ -13,18 +13,23 @@ import typer
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
+    AlembicName,
     DryRun,
     Dsn,
+    EditEnv,
     Head,
     Message,
+    NoEnv,
     PrintSql,
     ProjectSchema,
     Upgrade,
+    VersionPath,
 )
 from audit_toolkit.cli.revise import (
     Goal,
     Output,
     Run,
+    Where,
     finish,
     print_sql,
     say,
@@ -153,6 +158,10 @@ def install(
     dry_run: DryRun = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
+    name: AlembicName = None,
+    version_path: VersionPath = None,
+    no_env: NoEnv = False,
+    edit_env: EditEnv = False,
 ) -> None:
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
@@ -195,7 +204,15 @@ def install(
     if sql:
         _print_install_sql(wish, interval, owner, audit_schema, dsn, config)
         return
-    run = Run.begin(dsn, config, head, audit_schema)
+    where = Where(
+        config=config,
+        name=name,
+        version_path=version_path,
+        head=head,
+        no_env=no_env,
+        edit_env=edit_env,
+    )
+    run = Run.begin(dsn, where, audit_schema)
     _install(run, wish, interval, owner, message, output)
 
 
@@ -209,6 +226,10 @@ def uninstall(
     dry_run: DryRun = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
+    name: AlembicName = None,
+    version_path: VersionPath = None,
+    no_env: NoEnv = False,
+    edit_env: EditEnv = False,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
     if not table:
@@ -217,7 +238,15 @@ def uninstall(
     if sql:
         _print_uninstall_sql(table, audit_schema, dsn, config)
         return
-    run = Run.begin(dsn, config, head, audit_schema)
+    where = Where(
+        config=config,
+        name=name,
+        version_path=version_path,
+        head=head,
+        no_env=no_env,
+        edit_env=edit_env,
+    )
+    run = Run.begin(dsn, where, audit_schema)
     _uninstall(run, table, message, output)
 
 
