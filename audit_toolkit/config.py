@@ -10,6 +10,10 @@ from typing import Any
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import check_schema_name
 
+OVERSIZE_BYTES = 16 * 1024 * 1024
+"""With `--on-oversize mark`, values beyond this are recorded by size and hash. JSONB ends at 256 MB for a
+whole row, of which `bytea` takes two for one."""
+
 
 class Capture(StrEnum):
     """When the trigger runs: once for every row, or once for every statement."""

@@ -41,6 +41,7 @@ class TriggerState:
     """`A` always, `O` not in replica mode, `R` in replica mode only, `D` disabled."""
     type: int
     """`pg_trigger.tgtype`: 1 row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate."""
+    on_partition: bool
     function: QualifiedName
     has_old_table: bool
     has_new_table: bool
@@ -71,6 +72,17 @@ class TrailObjects:
     tables: tuple[TrailTable, ...]
     functions: tuple[Function, ...]
     triggers: tuple[TriggerState, ...]
+
+    def captured_by(self, function: Function) -> QualifiedName | None:
+        """The table that a function captures, as it is called now; None if none, or several by hand."""
+        found = {
+            trigger.table
+            for trigger in self.triggers
+            if trigger.function == QualifiedName(self.schema, function.name)
+            and not trigger.on_partition
+            and trigger.type & 28  # insert, update, delete
+        }
+        return found.pop() if len(found) == 1 else None
 
 
 def read_trail_objects(connection: Connection, schema: str) -> TrailObjects:
@@ -115,6 +127,7 @@ def _trigger(row: dict[str, Any]) -> TriggerState:
         name=row["name"],
         state=row["state"],
         type=row["type"],
+        on_partition=row["on_partition"],
         function=QualifiedName(row["function_schema"], row["function_name"]),
         has_old_table=row["has_old_table"],
         has_new_table=row["has_new_table"],

@@ -39,9 +39,13 @@ def find_drift(
 
 
 def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
-    """The tables that the functions of a trail were made for."""
-    recorded = [parse_comment(function.comment) for function in objects.functions]
-    return [QualifiedName(*one["table"]) for one in recorded if "table" in one]
+    """The tables that the functions of a trail capture, as they are called now."""
+    recorded = [(parse_comment(function.comment), function) for function in objects.functions]
+    return [
+        objects.captured_by(function) or QualifiedName(*one["table"])
+        for one, function in recorded
+        if "table" in one
+    ]
 
 
 def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
@@ -49,9 +53,11 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
         recorded = parse_comment(function.comment)
         if "table" not in recorded:
             continue
-        name = QualifiedName(*recorded["table"])
+        made_for = QualifiedName(*recorded["table"])
+        name = objects.captured_by(function) or made_for
         yield Captured(
             name=name,
+            made_for=made_for,
             options=recorded["options"],
             hash=recorded["hash"],
             version=recorded["version"],

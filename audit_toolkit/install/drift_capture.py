@@ -23,7 +23,7 @@ from audit_toolkit.install.findings import (
     lock_down_findings,
     psql_command,
 )
-from audit_toolkit.names import QualifiedName, capture_function, quote_identifier
+from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.version import __version__, is_newer
 
 
@@ -32,6 +32,8 @@ class Captured:
     """Capture of one table as its function records it, and the table as it is now."""
 
     name: QualifiedName
+    made_for: QualifiedName
+    """What the table was called when it was installed."""
     options: dict[str, Any]
     hash: str
     version: str
@@ -61,7 +63,16 @@ def capture_findings(
     except RuleError as error:
         yield _outdated(captured, f"its options cannot be read: {error.message}")
         return
-    yield from _function_findings(captured, target, objects.schema, shown)
+    if captured.name != captured.made_for:
+        yield Finding(
+            kind="table_renamed",
+            severity=Severity.WARNING,
+            object=str(captured.name),
+            detail=f"it was renamed from {captured.made_for}; capture goes on under the new name, more slowly",
+            remedy=_install(captured),
+        )
+    else:
+        yield from _function_findings(captured, target, objects.schema, shown)
     yield from lock_down_findings(captured.function, shown, definer=True)
     yield from _owner_findings(captured, objects, shown)
     yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
@@ -157,7 +168,9 @@ def _trigger_findings(
                 else "changes are lost",
                 remedy=_install(captured),
             )
-        elif not _is_as_rendered(found, trigger, captured.name, objects.schema):
+        elif not _is_as_rendered(
+            found, trigger, QualifiedName(objects.schema, captured.function.name)
+        ):
             yield Finding(
                 kind="trigger_changed",
                 severity=Severity.ERROR,
@@ -178,13 +191,11 @@ def _trigger_findings(
             )
 
 
-def _is_as_rendered(
-    found: TriggerState, trigger: Trigger, table: QualifiedName, schema: str
-) -> bool:
+def _is_as_rendered(found: TriggerState, trigger: Trigger, function: QualifiedName) -> bool:
     referencing = trigger.referencing or ""
     return (
         found.type == _trigger_type(trigger)
-        and found.function == QualifiedName(schema, capture_function(table))
+        and found.function == function
         and found.has_old_table == ("old table" in referencing)
         and found.has_new_table == ("new table" in referencing)
         and not found.is_conditional

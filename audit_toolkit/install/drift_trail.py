@@ -17,7 +17,7 @@ from audit_toolkit.install.findings import (
     lock_down_findings,
     psql_command,
 )
-from audit_toolkit.install.trail import plan_trail, trail_hash
+from audit_toolkit.install.trail import DEFINERS, plan_trail, trail_hash
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.version import __version__, is_newer
 
@@ -103,7 +103,7 @@ def _trail_function_findings(
     elif body is not None and found[0].body != body:
         yield _outdated(shown, "it is not what this version of the toolkit installs")
     for function in found:
-        yield from lock_down_findings(function, shown, definer=name == "record_gap")
+        yield from lock_down_findings(function, shown, definer=name in DEFINERS)
 
 
 def _outdated(name: str, detail: str, *, made_by: str = __version__) -> Finding:

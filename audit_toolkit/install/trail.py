@@ -7,7 +7,7 @@ import json
 from functools import cache
 from typing import Any
 
-from audit_toolkit.config import Interval, TrailSettings
+from audit_toolkit.config import OVERSIZE_BYTES, Interval, TrailSettings
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -26,7 +26,21 @@ _FUNCTIONS = {
     "mask": "(jsonb, text, text)",
     "pick": "(jsonb, text[])",
     "stand_in": "(bytea)",
+    "is_foreign": "(oid)",
+    "image_sql": "(text[], oid[], text, boolean)",
+    "image_of": "(anyelement, boolean)",
     "hand_over": "(regprocedure)",
+    "columns_of": "(oid)",
+    "partitions_of": "(oid)",
+    "triggers_of": "(oid, text)",
+    "table_with_capture": "(text, oid)",
+    "require_owner": "(oid)",
+    "note_changes": "(text)",
+    "captured_as": "(oid, text, text)",
+    "note_beginning": "(regclass, text)",
+    "begin_capture": "(regclass, text)",
+    "note_capture": "(regclass, text)",
+    "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
@@ -60,6 +74,11 @@ _FOR_READERS = (
 READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 """What a reader of the trail may execute, with their arguments."""
 
+DEFINERS = frozenset(
+    ("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap")
+)
+"""The functions that run as the owner of the trail; each checks by itself who asks."""
+
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
     ("action_tstamp", "when the change was captured; the partition key"),
@@ -83,6 +102,10 @@ _COLUMN_COMMENTS = (
     ("application_name", "application_name of the connection"),
     ("client_addr", "address of the client as the server sees it, NULL for a socket"),
     ("query", "the statement, only for tables installed with --capture-query"),
+    (
+        "transaction_tstamp",
+        "when the transaction began: with transaction_id, tells it from those of another cluster",
+    ),
 )
 
 
@@ -174,6 +197,7 @@ def _steps(
         "schema": schema,
         "intervals": tuple(Interval),
         "leaf_names": _LEAF_NAMES,
+        "bulky_bytes": OVERSIZE_BYTES,
         "comment": comment,
         # Without a version: leaves live longer, and a function that differs by it alone is the same.
         "leaf_comment": json.dumps(_OURS),
@@ -207,7 +231,9 @@ def _steps(
         Step(
             why="Its functions, none of which PUBLIC may execute",
             statements=rendered(
-                *(f"functions/{name}" for name in _FUNCTIONS),
+                "functions/revoke_all",
+                "schema/captured_tables",
+                *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
                 "schema/function_comments",
                 functions=_FUNCTIONS,
             ),

@@ -11,10 +11,16 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from audit_toolkit.catalog import Table, read_relations, read_table
+from audit_toolkit.catalog import Installed, Table, read_installed, read_relations, read_table
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import check_rule, plan_capture, plan_trail, select_tables
+from audit_toolkit.install import (
+    check_rule,
+    plan_capture,
+    plan_release,
+    plan_trail,
+    select_tables,
+)
 from audit_toolkit.install.capture import Target
 from audit_toolkit.plan import Plan, apply
 from tests.plugins.database import Connection, Database, MakeDatabase, TemplateDatabase
@@ -54,14 +60,28 @@ class Trail:
 
     def audit(self, name: str, **rule: Any) -> Plan:
         """Install capture on a table."""
-        triggers = self.execute(
-            "select tgname from pg_trigger where tgrelid = %s and tgname like '00\\_audit%%'",
-            [self.table(name).oid],
+        target = self.target(name, **rule)
+        former = self.installed(name)
+        plan = plan_capture(
+            target,
+            SCHEMA,
+            former_triggers=former.trigger_names if former else (),
+            former_function=former.function if former else None,
         )
-        former = tuple(trigger for (trigger,) in triggers)
-        plan = plan_capture(self.target(name, **rule), SCHEMA, former_triggers=former)
         apply(plan, self.connection)
         return plan
+
+    def installed(self, name: str) -> Installed | None:
+        """What captures a table."""
+        table = self.table(name).name
+        return next((i for i in read_installed(self.connection, SCHEMA) if i.table == table), None)
+
+    def release(self, name: str) -> None:
+        """Take capture off a table."""
+        there = self.installed(name)
+        assert there is not None
+        plan = plan_release(there.table, SCHEMA, there.trigger_names, function=there.function)
+        apply(plan, self.connection)
 
     def events(self) -> list[dict[str, Any]]:
         """All events in the order of their ids; numbers in rows as `Decimal`, which keeps their scale."""

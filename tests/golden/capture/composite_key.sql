@@ -15,12 +15,19 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
+    if tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     if tg_op = 'INSERT' then
         row_after := to_jsonb(new);
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'order_lines', 'I', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text, row_after);
+            (tg_table_schema, tg_table_name, 'I', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text, row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -32,7 +39,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'order_lines', 'U', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+            (tg_table_schema, tg_table_name, 'U', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
              nullif(jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -40,13 +47,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'order_lines', 'D', jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, row_before);
+            (tg_table_schema, tg_table_name, 'D', jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'order_lines', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -56,10 +63,13 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "ef68fb3f859c99a56bb0c6c7a2b01f4ede8786fb62e5c8c1e34898cf7f624100"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "8efebf858cec8b987179df4ffb274c1dc4f7af606aee88f4be53608b06249e9e"}';
 
 
 -- Its triggers on public.order_lines.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.order_lines
     for each row
@@ -73,5 +83,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__order_lines();
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

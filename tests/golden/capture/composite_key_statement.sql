@@ -19,13 +19,20 @@ declare
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
 begin
+    if tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'I',
+tg_table_schema, tg_table_name, 'I',
             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -40,7 +47,7 @@ begin
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'D',
+tg_table_schema, tg_table_name, 'D',
             jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -59,7 +66,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'order_lines', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -90,7 +97,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'order_lines', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -119,7 +126,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'order_lines', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -129,10 +136,13 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "5b42c908d3cea2eb537f65c5aea257fc40090ad3458c5fb1c06fd825589787ff"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "3879bde83e2bf4fac169cb8711940bd2d997d35e620a0fd55c09ffeae637b406"}';
 
 
 -- Its triggers on public.order_lines.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
+
 create or replace trigger "00_audit_insert"
     after insert on public.order_lines
     referencing new table as new_rows
@@ -163,5 +173,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__order_lines();
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

@@ -15,6 +15,13 @@ declare
     row_after jsonb;
     row_gone jsonb;
 begin
+    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     if nullif(current_setting('audit.context', true), '')::jsonb ->> 'actor' is null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
@@ -27,7 +34,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, query)
         values
-            ('public', 'orders', 'I', row_after ->> 'id', row_after, left(current_query(), 10000));
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after, left(current_query(), 10000));
 
     elsif tg_op = 'UPDATE' then
         row_before := to_jsonb(old);
@@ -35,7 +42,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, query)
         values
-            ('public', 'orders', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, left(current_query(), 10000));
 
     elsif tg_op = 'DELETE' then
@@ -43,7 +50,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, query)
         values
-            ('public', 'orders', 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of the table: its rows, while they are still there.
@@ -51,14 +58,14 @@ begin
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row, query)
             values
-                ('public', 'orders', 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
+                (tg_table_schema, tg_table_name, 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
         end loop;
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action, query)
         values
-            ('public', 'orders', 'T', left(current_query(), 10000));
+            (tg_table_schema, tg_table_name, 'T', left(current_query(), 10000));
     end if;
     return null;
 end
@@ -68,10 +75,13 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "a1996292a43fb6adbaec56dd69a5fb528b7724e9b0a0f35823f0be0cedb119ff"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "c84efa5dc4784d97102a921543c751ddd87bf77b7d75a5b59b279095b7afc829"}';
 
 
 -- Its triggers on public.orders.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.orders
     for each row
@@ -92,5 +102,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__orders();
 
 alter table public.orders enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

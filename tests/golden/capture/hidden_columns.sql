@@ -13,13 +13,20 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
+    if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     if tg_op = 'INSERT' then
         row_after := to_jsonb(new) - array['note'];
         row_after := audit.mask(audit.mask(row_after, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'people', 'I', row_after ->> 'id', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
         row_before := to_jsonb(old) - array['note'];
@@ -33,7 +40,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'people', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -42,13 +49,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'people', 'D', row_before ->> 'id', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'people', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -58,10 +65,13 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "06b862ba574ebdc75744670bf16fb92af0775a7906c51370f8ffefa1f9d51514"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "bd82ac33381ddc95c123f63b5070fef496e28fa663389152a7b4c7166e305d46"}';
 
 
 -- Its triggers on public.people.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.people
     for each row
@@ -75,5 +85,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__people();
 
 alter table public.people enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

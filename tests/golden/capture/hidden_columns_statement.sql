@@ -17,13 +17,20 @@ declare
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
 begin
+    if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'people', 'I',
+tg_table_schema, tg_table_name, 'I',
             row_after ->> 'id',
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
@@ -38,7 +45,7 @@ begin
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'people', 'D',
+tg_table_schema, tg_table_name, 'D',
             row_before ->> 'id',
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
@@ -57,7 +64,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'people', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -88,7 +95,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'people', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -117,7 +124,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'people', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -127,10 +134,13 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "7a948c52ae6cc2f7b005663bd6e5199f50537ce73c34281f2170fbce4cc0fe98"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "b2c95dcb77e1031e34a52c4dd264e93786b59f508b2bc68185d20ca53dfff78d"}';
 
 
 -- Its triggers on public.people.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
 create or replace trigger "00_audit_insert"
     after insert on public.people
     referencing new table as new_rows
@@ -161,5 +171,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__people();
 
 alter table public.people enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

@@ -14,12 +14,19 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
+    if tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     if tg_op = 'INSERT' then
         row_after := to_jsonb(new);
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row)
         values
-            ('public', 'readings', 'I', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -31,20 +38,20 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row)
         values
-            ('public', 'readings', 'U', row_before, row_after);
+            (tg_table_schema, tg_table_name, 'U', row_before, row_after);
 
     elsif tg_op = 'DELETE' then
         row_before := to_jsonb(old);
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row)
         values
-            ('public', 'readings', 'D', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'readings', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -54,10 +61,13 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "fa0640a6b62b0ff0c49e4f09cecf1cdce72124b536bfeea7570da6bc14da81c6"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "ffd0e87bd05937204c85411e523d0a971af1d2cc023d6b8a217ff7744ccc4335"}';
 
 
 -- Its triggers on public.readings.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.readings'::regclass, 'capture_public__readings');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.readings
     for each row
@@ -71,5 +81,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__readings();
 
 alter table public.readings enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.readings'::regclass, 'capture_public__readings');
 
 commit;

@@ -16,6 +16,13 @@ declare
     kept record;
     stand_ins jsonb;
 begin
+    if tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     if tg_op = 'INSERT' then
         kept := new;
         stand_ins := '{}';
@@ -36,7 +43,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'files', 'I', row_after ->> 'id', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
         kept := old;
@@ -78,7 +85,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'files', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -101,13 +108,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'files', 'D', row_before ->> 'id', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'files', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -117,10 +124,13 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "97fe00c37435a1c1da323d7f454a0101abb57088e2b1dd8eaff74d671078b14a"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "4cef9afed353c4a07e75b75757bbf1f7a590d784377991c12a4f2a3eb7b76f8d"}';
 
 
 -- Its triggers on public.files.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.files'::regclass, 'capture_public__files');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.files
     for each row
@@ -134,5 +144,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__files();
 
 alter table public.files enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.files'::regclass, 'capture_public__files');
 
 commit;

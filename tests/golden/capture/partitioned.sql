@@ -11,16 +11,25 @@ create or replace function audit.capture_public__visits()
     set timezone = 'UTC'
 as $capture$
 declare
+    captured_as text[] := array['public', 'visits'];
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
 begin
+    if pg_partition_root(tg_relid) is distinct from to_regclass('public.visits') then
+        -- Not a partition of the table by this name: it was renamed, or this one was detached.
+        captured_as := audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
+        if captured_as is null then
+            return null;
+        end if;
+    end if;
+
     if tg_op = 'INSERT' then
         row_after := to_jsonb(new);
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row)
         values
-            ('public', 'visits', 'I', row_after);
+            (captured_as[1], captured_as[2], 'I', row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -32,14 +41,14 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row)
         values
-            ('public', 'visits', 'U', row_before, row_after);
+            (captured_as[1], captured_as[2], 'U', row_before, row_after);
 
     elsif tg_op = 'DELETE' then
         row_before := to_jsonb(old);
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row)
         values
-            ('public', 'visits', 'D', row_before);
+            (captured_as[1], captured_as[2], 'D', row_before);
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of a leaf: its rows, while they are still there.
@@ -47,14 +56,14 @@ begin
             insert into audit.logged_actions
                 (schema_name, table_name, action, old_row)
             values
-                ('public', 'visits', 'D', row_gone);
+                (captured_as[1], captured_as[2], 'D', row_gone);
         end loop;
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'visits', 'T');
+            (captured_as[1], captured_as[2], 'T');
     end if;
     return null;
 end
@@ -64,16 +73,19 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "89450f74e49d446e0c02cc9a52d1ae757359a4ceac7390cd12260f7625bb7aed"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "92cd2276ac99801c52386c469e5d4e6ab6542cfc9cffaa9b535cf232f92b4805"}';
 
 
 -- Its triggers on public.visits.
-create or replace trigger "00_audit_row"
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.visits'::regclass, 'capture_public__visits');
+
+create or replace trigger "00_audit_rows"
     after insert or update or delete on public.visits
     for each row
     execute function audit.capture_public__visits();
 
-alter table public.visits enable always trigger "00_audit_row";
+alter table public.visits enable always trigger "00_audit_rows";
 
 create or replace trigger "00_audit_truncate"
     after truncate on public.visits
@@ -101,5 +113,8 @@ begin
     end loop;
 end
 $leaves$;
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.visits'::regclass, 'capture_public__visits');
 
 commit;

@@ -18,13 +18,20 @@ declare
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
 begin
+    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'I',
+tg_table_schema, tg_table_name, 'I',
             row_after ->> 'id',
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -39,7 +46,7 @@ begin
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'D',
+tg_table_schema, tg_table_name, 'D',
             row_before ->> 'id',
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -58,7 +65,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'orders', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -89,7 +96,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'orders', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -118,7 +125,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'orders', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -128,10 +135,13 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "e9bba85ce590b4b0f6e394d3981866382206613489570056769cdef59b9a6bfb"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "ed5a5d7717e9bdd2f5f923a4dd50b79babd800d88ff5a54ad786b791ba103b0f"}';
 
 
 -- Its triggers on public.orders.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 create or replace trigger "00_audit_insert"
     after insert on public.orders
     referencing new table as new_rows
@@ -162,5 +172,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__orders();
 
 alter table public.orders enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

@@ -14,12 +14,19 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
+    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
     if tg_op = 'INSERT' then
         row_after := to_jsonb(new);
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'orders', 'I', row_after ->> 'id', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -31,7 +38,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'orders', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -39,7 +46,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'orders', 'D', row_before ->> 'id', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
     else
         raise exception using
@@ -55,10 +62,13 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "99b9691b300e73d2d970f823c5c928d119fe0164a2003dcdfb136437dee4e651"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "6856a62a25b03282c0fa9112b2b840d4307b6a4888ae6624368c11cad30c43a1"}';
 
 
 -- Its triggers on public.orders.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.orders
     for each row
@@ -72,5 +82,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__orders();
 
 alter table public.orders enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

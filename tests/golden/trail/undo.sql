@@ -48,6 +48,7 @@ begin
     end if;
 
     drop table audit.logged_actions;
+    drop table audit.captured_tables;
     drop table audit.mask_key;
     drop table audit.partition_lifecycle;
     drop table audit.maintenance;
