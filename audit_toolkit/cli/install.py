@@ -36,7 +36,7 @@ from audit_toolkit.cli.revise import (
     state_without_project,
 )
 from audit_toolkit.config import Capture, Interval, Mask, OnOversize, Store, TableRule, Truncate
-from audit_toolkit.errors import UsageError
+from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:
@@ -328,7 +328,8 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
         if table is None:
             elsewhere.append(name)
         elif recorded := run.state.captures[table]:
-            captured[table] = Former.of(recorded)
+            present, former = _as_it_is_called_now(run, Former.of(recorded))
+            captured[present] = former
         else:
             say(f"{table} is not audited any more: a revision of the project says so already")
     if elsewhere:
@@ -337,6 +338,23 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     revisions = [release_revision(captured, run.state.schema, message)] if captured else []
     goal = Goal(captures=dict.fromkeys(captured), then=_history_command(run, captured))
     finish(run, revisions, goal, output, up_to_date=not captured)
+
+
+def _as_it_is_called_now(run: Run, former: Former) -> tuple[QualifiedName, Former]:
+    """What the project captures, by the name that the table has: a migration may have renamed it."""
+    from audit_toolkit.catalog import read_table
+    from audit_toolkit.migrations import Former, installed_captures
+
+    try:
+        with run.reading() as (connection, relations):
+            for installed in installed_captures(connection, run.state.schema).values():
+                if installed.made_for == former.made_for != installed.table:
+                    (relation,) = (r for r in relations if r.name == installed.table)
+                    table = read_table(connection, relation)
+                    return relation.name, Former.of_database(installed, table, run.state.schema)
+    except AuditError:
+        pass  # to write what the project itself records needs no database
+    return former.made_for, former
 
 
 def _captured(
