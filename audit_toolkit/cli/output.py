@@ -22,8 +22,9 @@ from audit_toolkit.cli.values import Change, describe_change
 from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
-from audit_toolkit.trail import Action, Event, Subject, exact
+from audit_toolkit.trail import Action, Event, exact, table_of
 from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail.subject import Scope, Tables
 
 PIPE_WIDTH = 100
 """Columns of text that goes to a file or to another program."""
@@ -79,7 +80,7 @@ def _as_field(value: Json) -> str:
     return visible(value if isinstance(value, str) else exact.dumps(value))
 
 
-def print_timeline(subject: Subject, events: Iterable[Event], file: TextIO | None = None) -> int:
+def print_timeline(subject: Scope, events: Iterable[Event], file: TextIO | None = None) -> int:
     """Print events for people, as they come; how many there were. None: nothing is printed."""
     timeline = _Timeline(subject, file or sys.stdout)
     number = 0
@@ -116,7 +117,7 @@ _Line = list[_Part]
 
 
 class _Timeline:
-    def __init__(self, subject: Subject, file: TextIO) -> None:
+    def __init__(self, subject: Scope, file: TextIO) -> None:
         from rich.console import Console
 
         self.subject = subject
@@ -163,7 +164,7 @@ class _Timeline:
 
     def _title(self) -> str:
         key = self.subject.key
-        return str(self.subject.table) if key is None else f"{self.subject.table} {visible(key)}"
+        return visible(str(self.subject.table) + ("" if key is None else f" {key}"))
 
     def _headline(self, event: Event) -> Iterator[_Line]:
         style = _VERBS[event.action][1]
@@ -172,6 +173,8 @@ class _Timeline:
             (f"{event.action_tstamp:%Y-%m-%d %H:%M:%S} UTC  ", ""),
             (_verb(event), style),
         ]
+        if isinstance(self.subject, Tables):
+            line.append((f" {visible(str(table_of(event)))}", "bold"))
         if event.row_key not in (None, self.subject.key):
             line.append((f" {self._cut(visible(str(event.row_key)), _MAX_NAME_WIDTH)}", ""))
         who = [(" by ", ""), (self._cut(visible(_who(event)), 2 * _MAX_NAME_WIDTH), "bold")]

@@ -18,7 +18,8 @@ from audit_toolkit.errors import ConnectError
 if TYPE_CHECKING:
     import psycopg
 
-    from audit_toolkit.trail import Batch, Blocker, Event, Filter, Position, Subject
+    from audit_toolkit.trail import Batch, Blocker, Event, Filter, Position
+    from audit_toolkit.trail.subject import Scope
 
     Connection = psycopg.Connection[Any]
 
@@ -30,7 +31,7 @@ class Tail:
     """Prints batches; each is flushed before the cursor's file says that it was printed."""
 
     def __init__(
-        self, connection: Connection, subject: Subject, wanted: Filter, cursor: Path | None
+        self, connection: Connection, subject: Scope, wanted: Filter, cursor: Path | None
     ) -> None:
         self._connection = connection
         self._subject = subject

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from audit_toolkit.catalog import (
     Kind,
@@ -65,6 +65,57 @@ class Subject:
             "table_name": self.table.name,
             "row_key": self.key,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """Several tables, or all that the trail has events of."""
+
+    schema: str
+    """The schema of the trail."""
+    names: tuple[QualifiedName, ...] = ()
+    """The tables as the trail names them; empty for all."""
+    known: bool = False
+    """Whether the trail has any event of them."""
+    columns: tuple[str, ...] = ()
+    """The columns of all of them."""
+
+    @property
+    def key(self) -> None:
+        """No row of its own."""
+        return None
+
+    @property
+    def table(self) -> str:
+        """What it is called."""
+        return ", ".join(map(str, self.names)) or "all tables"
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What every query about it is sent with."""
+        return {
+            "schema_names": [name.schema for name in self.names],
+            "table_names": [name.name for name in self.names],
+        }
+
+
+Scope: TypeAlias = Subject | Tables
+"""What a history is of."""
+
+
+def find_tables(connection: Connection, tables: Iterable[str], *, schema: str = "audit") -> Tables:
+    """The tables that are meant, each as by `find_subject`; all of the trail if none is named."""
+    subjects = [find_subject(connection, table, schema=schema) for table in tables]
+    if subjects:
+        return Tables(
+            schema=schema,
+            names=tuple(dict.fromkeys(subject.table for subject in subjects)),
+            known=any(subject.known for subject in subjects),
+            columns=tuple(dict.fromkeys(c for subject in subjects for c in subject.columns)),
+        )
+    require_readable_trail(connection, schema)
+    sql = render("queries/has_any_events", trail=trail_table(schema))
+    return Tables(schema=schema, known=bool(fetch(connection, sql)[0]["has_events"]))
 
 
 def find_subject(
