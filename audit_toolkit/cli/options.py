@@ -29,6 +29,7 @@ Dsn = Annotated[
 TrailSchema = Annotated[
     str, typer.Option("--audit-schema", metavar="SCHEMA", help="The schema of the audit trail.")
 ]
+Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="How to print.")]
 AlembicConfig = Annotated[
     Path | None,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.cli import moments
 from audit_toolkit.cli.trail import EventFormat, note, nothing_found, print_as
 from audit_toolkit.errors import ConnectError
 
@@ -41,13 +42,13 @@ class Tail:
         self._last: int | None = None
         self._waits: dict[object, float] = {}
 
-    def print(self, output: EventFormat) -> None:
+    def print(self, output: EventFormat, *, utc: bool = False) -> None:
         """Print until Ctrl-C, or until nobody reads any more. Raises what `follow` raises."""
         import psycopg
 
         with closing(self._batches()) as batches:
             try:
-                print_as(output, self._subject, self._events(batches))
+                print_as(output, self._subject, self._events(batches), utc=utc)
             except (KeyboardInterrupt, _ReaderLeftError):
                 pass
             except BrokenPipeError:
@@ -137,7 +138,7 @@ def describe_blocker(blocker: Blocker) -> str:
     """Whom the tail waits for, and how that ends."""
     from audit_toolkit.cli.output import visible
 
-    since = f" since {blocker.since:%Y-%m-%d %H:%M:%S} UTC" if blocker.since else ""
+    since = f" since {moments.show_moment(blocker.since)}" if blocker.since else ""
     role = f" of {blocker.role_name}" if blocker.role_name else ""
     where = f" in the database {blocker.database_name}" if blocker.database_name else ""
     if blocker.prepared_name is not None:

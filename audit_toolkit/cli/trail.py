@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def history(
     output: Annotated[EventFormat, typer.Option("--format", help="How to print.")] = (
         EventFormat.TEXT
     ),
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -195,7 +196,7 @@ def history(
     """Show who changed what, when, and from what to what; the oldest event first.
 
     Of one row, of a table, of several, or of all tables. A row's history goes on where an update
-    changed its key. All times are UTC.
+    changed its key. Times are local, in JSON and CSV UTC.
     """
     from audit_toolkit.cli.database import open_database
     from audit_toolkit.trail import Filter
@@ -213,8 +214,8 @@ def history(
     names = tables or ([] if table is None else [table])
     cut = limit is None and not key and output is EventFormat.TEXT and cursor is None
     wanted = Filter(
-        since=moments.parse_moment(since, "--since") if since is not None else None,
-        until=moments.parse_moment(until, "--until") if until is not None else None,
+        since=moments.parse_moment(since, "--since", utc=utc) if since is not None else None,
+        until=moments.parse_moment(until, "--until", utc=utc) if until is not None else None,
         actions=frozenset(_parse_action(text) for text in action or ()),
         limit=TABLE_LIMIT if cut else limit or None,
         actor=actor,
@@ -235,7 +236,7 @@ def history(
         if follow:
             from audit_toolkit.cli.tail import Tail
 
-            Tail(connection, subject, wanted, cursor).print(output)
+            Tail(connection, subject, wanted, cursor).print(output, utc=utc)
             return
         _print_history(ctx, connection, subject, wanted, cut=cut)
 
@@ -280,7 +281,7 @@ def _print_history(
 
     page, stream = stream_page(connection, subject, wanted)
     with closing(stream) as events:
-        number = print_as(output, subject, events)
+        number = print_as(output, subject, events, utc=ctx.params["utc"])
     if not number:
         note(nothing_found(subject))
         return
@@ -322,7 +323,9 @@ def _warn_of_column(subject: Scope, column: str | None) -> None:
     note(f"{subject.table} has no column {column!a} now{asked}")
 
 
-def print_as(output: EventFormat, subject: Scope, events: Iterator[Event]) -> int:
+def print_as(
+    output: EventFormat, subject: Scope, events: Iterator[Event], *, utc: bool = False
+) -> int:
     """Print events in this format, as they come; how many there were."""
     from audit_toolkit.cli import output as printers
 
@@ -334,7 +337,7 @@ def print_as(output: EventFormat, subject: Scope, events: Iterator[Event]) -> in
         case EventFormat.CSV:
             return printers.print_events_as_csv(events)
         case EventFormat.TEXT:
-            return printers.print_timeline(subject, events)
+            return printers.print_timeline(subject, events, utc=utc)
 
 
 def nothing_found(subject: Scope) -> str:
@@ -347,6 +350,8 @@ def nothing_found(subject: Scope) -> str:
         return f"no events of {row} match these filters"
     if isinstance(subject, Tables):
         return f"the trail has no events of {row}: nothing has changed since capture began"
+    if subject.key is not None:
+        return f"no such row in the trail: {row}; it has not changed since capture began"
     return f"the trail has no events of {row}: it has not changed since capture began"
 
 

@@ -123,6 +123,20 @@ class Event:
             return (self.old_row or {}) | (self.new_row or {})
         return self.new_row if self.action in (Action.INSERT, Action.SNAPSHOT) else None
 
+    def puts_back(self, former: Event | None) -> bool:
+        """Whether it inserts what that event deleted in the same transaction: one life of one row.
+
+        That is how a row gets into another partition, and how some programs change one.
+        """
+        return (
+            self.action is Action.INSERT
+            and former is not None
+            and former.action is Action.DELETE
+            and self.row_key is not None
+            and (self.transaction_id, self.schema_name, self.table_name, self.row_key)
+            == (former.transaction_id, former.schema_name, former.table_name, former.row_key)
+        )
+
     def as_dict(self) -> dict[str, Json]:
         """The event as JSON values, with `changed`; `exact.dumps` writes them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -31,13 +31,14 @@ def own_events(
     known: dict[int, Event] = {}
     own: list[Event] = []
     asked: set[str | None] = set()
-    keys: set[str | None] = {subject.key}
+    named: set[str | None] = {subject.key, *subject.equal_keys}
+    keys = named
     while keys - asked:
         found = _events_of_keys(connection, subject, keys - asked, reach)
         known |= {event.event_id: event for event in found}
         asked |= keys
         rows = lives(known[event_id] for event_id in sorted(known))
-        own = [event for row in rows if subject.key in keys_of(row) for event in row]
+        own = [event for row in rows if named & keys_of(row) for event in row]
         keys = keys_of(own)
     return own
 

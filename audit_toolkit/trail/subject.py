@@ -27,6 +27,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.key import (
     KeyColumn,
+    equal_keys,
     key_parts,
     key_shape,
     literal_keys,
@@ -56,6 +57,8 @@ class Subject:
     """Whether the trail has any event of it."""
     key_changed: bool = False
     """Whether an update ever gave this key to a row, or took it away."""
+    equal_keys: tuple[str, ...] = ()
+    """The key as the trail has it otherwise: 1.5 and 1.50 are one key of type numeric."""
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -224,6 +227,10 @@ def _find_row(
     else:
         candidates = [key, *parts] if len(columns) == 1 else [key]
     sql = render("queries/known_keys", trail=trail_table(subject.schema))
+    trail = trail_table(subject.schema)
+    equal = equal_keys(connection, columns, parts, trail, subject.parameters)
+    if equal and equal != (key,):
+        return replace(subject, key=equal[-1], known=True, key_changed=True, equal_keys=equal[:-1])
     known = fetch(connection, sql, subject.parameters | {"row_keys": candidates})
     if known:
         return replace(subject, key=known[0]["row_key"], known=True, key_changed=known[0]["moved"])

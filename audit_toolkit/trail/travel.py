@@ -78,9 +78,12 @@ def row_at(
     sql = render("queries/row_at", trail_schema=schema, relation=_relation(subject))
     with answered(), connection.transaction(force_rollback=True):
         prepare_session(connection)
-        rows = fetch(connection, sql, subject.parameters | {"at": at})
-    image = rows[0]["image"] if rows else None
-    return None if image is None else exact.loads(image)
+        for key in (subject.key, *subject.equal_keys):
+            asked = subject.parameters | {"row_key": key, "at": at}
+            for row in fetch(connection, sql, asked):
+                if row["image"] is not None:
+                    return _row(row["image"])
+    return None
 
 
 def table_at(

@@ -171,7 +171,7 @@ def test_the_tail_of_all_tables(shop: Trail, tmp_path: Any) -> None:
 
     with shop.database.connect(autocommit=True) as connection:
         batches = follow(connection)
-        found = []
+        found: list[Any] = []
         for batch in batches:
             found += batch.events
             batch.position.save(tmp_path / "cursor")
