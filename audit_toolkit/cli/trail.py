@@ -357,4 +357,6 @@ def nothing_found(subject: Scope) -> str:
 
 def note(text: str) -> None:
     """Say something beside the data."""
-    print(f"note: {text}", file=sys.stderr)
+    from audit_toolkit.cli.values import visible
+
+    print(f"note: {visible(text)}", file=sys.stderr)

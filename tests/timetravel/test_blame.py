@@ -22,7 +22,7 @@ def rows(trail: Trail) -> Trail:
 
 def setters(trail: Trail, key: object = 1) -> dict[str, str | None]:
     origins = verbs.blame(trail.connection, "rows", key)
-    return {origin.column: origin.event and origin.event.actor for origin in origins}
+    return {o.column: o.event.actor if o.event else None for o in origins}
 
 
 def test_what_is_put_back_in_one_transaction_lives_on(rows: Trail, audit: Audit) -> None:
