@@ -60,17 +60,22 @@ def print_events_as_lines(events: Iterable[Event], file: TextIO | None = None) -
     return number
 
 
-def print_events_as_csv(events: Iterable[Event], file: TextIO | None = None) -> int:
+def print_events_as_csv(
+    events: Iterable[Event], file: TextIO | None = None, *, guarded: bool = False
+) -> int:
     """Print a line for each event under a line of names, rows and context as JSON; how many events.
 
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
-    would obey is escaped.
+    would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
+    from audit_toolkit.cli.spreadsheet import guard_cell
+
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
     number = 0
     for event in events:
-        writer.writerow(map(_as_field, event.as_dict().values()))
+        fields = map(_as_field, event.as_dict().values())
+        writer.writerow(map(guard_cell, fields) if guarded else fields)
         number += 1
     return number
 

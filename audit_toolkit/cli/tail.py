@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.trail import EventFormat, note, nothing_found, print_as
+from audit_toolkit.cli.trail import EventFormat, Shown, note, nothing_found, print_as
 from audit_toolkit.errors import ConnectError
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class Tail:
         self._last: int | None = None
         self._waits: dict[object, float] = {}
 
-    def print(self, output: EventFormat, *, utc: bool = False) -> None:
+    def print(self, output: EventFormat, shown: Shown) -> None:
         """Print until Ctrl-C, or until nobody reads any more. Raises what `follow` raises."""
         import psycopg
 
         with closing(self._batches()) as batches:
             try:
-                print_as(output, self._subject, self._events(batches), utc=utc)
+                print_as(output, self._subject, self._events(batches), shown)
             except (KeyboardInterrupt, _ReaderLeftError):
                 pass
             except BrokenPipeError:

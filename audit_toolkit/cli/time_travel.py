@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
+from audit_toolkit.cli.options import (
+    AlembicConfig,
+    Dsn,
+    Format,
+    GuardCells,
+    OutputFormat,
+    TrailSchema,
+    Utc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,12 +92,14 @@ def table_at(
     table: Table,
     at: At,
     output: Annotated[RowFormat, typer.Option("--format", help="How to print.")] = RowFormat.CSV,
+    guard_cells: GuardCells = False,
     utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
+    from audit_toolkit.cli.spreadsheet import guard_lines
     from audit_toolkit.trail import copy_table_at, find_subject, stream_table_at
 
     moment = moments.parse_past(at, "--at", utc=utc)
@@ -98,8 +108,9 @@ def table_at(
         if output is RowFormat.CSV:
             # To a file or program the values go as they are; a terminal would obey some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
-            for part in copy_table_at(connection, subject, moment):
-                sys.stdout.write(shown(bytes(part).decode()))
+            parts = (part.decode() for part in copy_table_at(connection, subject, moment))
+            for text in guard_lines(parts) if guard_cells else parts:
+                sys.stdout.write(shown(text))
             return
         with closing(stream_table_at(connection, subject, moment)) as images:
             _print_json("rows", images, lines=output is RowFormat.JSONL)
@@ -126,6 +137,7 @@ def diff(
     What changed and changed back is no difference; `audit history` shows it.
     """
     from audit_toolkit import trail
+    from audit_toolkit.cli.pager import paged
     from audit_toolkit.trail import exact
 
     begin = moments.parse_past(since, "--from", utc=utc)
@@ -137,7 +149,8 @@ def diff(
         if output is Format.JSON:
             _print_json("rows", (exact.dumps(d.as_dict()) for d in differences), lines=False)
         else:
-            _print_differences(differences)
+            with paged():
+                _print_differences(differences)
 
 
 def blame(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
+from audit_toolkit.cli.options import AlembicConfig, Dsn, GuardCells, Hide, TrailSchema, Utc
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -188,6 +189,8 @@ def history(
     output: Annotated[EventFormat, typer.Option("--format", help="How to print.")] = (
         EventFormat.TEXT
     ),
+    hide: Hide = None,
+    guard_cells: GuardCells = False,
     utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -203,6 +206,9 @@ def history(
     from audit_toolkit.trail.history import find_scope, with_range
     from audit_toolkit.trail.pages import require_event_of
 
+    if guard_cells and output is not EventFormat.CSV:
+        raise UsageError("--guard-cells is for --format csv", hint="add --format csv")
+    shown = Shown(hidden=frozenset(hide or ()), utc=utc, guarded=guard_cells)
     if follow:
         _require_followable(until, before, newest_first=newest_first, output=output)
     elif cursor is not None:
@@ -236,9 +242,9 @@ def history(
         if follow:
             from audit_toolkit.cli.tail import Tail
 
-            Tail(connection, subject, wanted, cursor).print(output, utc=utc)
+            Tail(connection, subject, wanted, cursor).print(output, shown)
             return
-        _print_history(ctx, connection, subject, wanted, cut=cut)
+        _print_history(ctx, connection, subject, wanted, shown, cut=cut)
 
 
 def _require_followable(
@@ -271,6 +277,7 @@ def _print_history(
     connection: Connection,
     subject: Scope,
     wanted: Filter,
+    shown: Shown,
     *,
     cut: bool,
 ) -> None:
@@ -280,8 +287,10 @@ def _print_history(
     output = ctx.params["output"]
 
     page, stream = stream_page(connection, subject, wanted)
-    with closing(stream) as events:
-        number = print_as(output, subject, events, utc=ctx.params["utc"])
+    from audit_toolkit.cli.pager import paged
+
+    with closing(stream) as events, paged(wanted=output is EventFormat.TEXT):
+        number = print_as(output, subject, events, shown)
     if not number:
         note(nothing_found(subject))
         return
@@ -323,21 +332,32 @@ def _warn_of_column(subject: Scope, column: str | None) -> None:
     note(f"{subject.table} has no column {column!a} now{asked}")
 
 
-def print_as(
-    output: EventFormat, subject: Scope, events: Iterator[Event], *, utc: bool = False
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """How events are shown."""
+
+    hidden: frozenset[str] = frozenset()
+    """Columns of rows that are left out."""
+    utc: bool = False
+    guarded: bool = False
+    """Whether no cell of CSV is a formula."""
+
+
+def print_as(output: EventFormat, subject: Scope, events: Iterator[Event], shown: Shown) -> int:
     """Print events in this format, as they come; how many there were."""
     from audit_toolkit.cli import output as printers
 
+    if shown.hidden:
+        events = (event.without(shown.hidden) for event in events)
     match output:
         case EventFormat.JSON:
             return printers.print_events_as_json(events)
         case EventFormat.JSONL:
             return printers.print_events_as_lines(events)
         case EventFormat.CSV:
-            return printers.print_events_as_csv(events)
+            return printers.print_events_as_csv(events, guarded=shown.guarded)
         case EventFormat.TEXT:
-            return printers.print_timeline(subject, events, utc=utc)
+            return printers.print_timeline(subject, events, utc=shown.utc)
 
 
 def nothing_found(subject: Scope) -> str:
