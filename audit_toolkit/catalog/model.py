@@ -59,6 +59,11 @@ class Column:
     type_parts: frozenset[str]
     """The base types its values are built of; `range:date` for a date inside a range, `foreign` for
     types that are not PostgreSQL's own."""
+    computed_from: frozenset[str] = frozenset()
+    """The columns that a generated one is computed from."""
+    number: int | None = None
+    """What it keeps when it is renamed (`attnum`); None where there is no table yet."""
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,6 +129,9 @@ def read_table(connection: Connection, relation: Relation) -> Table:
                 identity=bool(row["identity"]),
                 key_position=row["key_position"],
                 type_parts=frozenset(row["type_parts"] or ()),
+                computed_from=frozenset(row["computed_from"]),
+                number=row["number"],
+                comment=row["comment"],
             )
             for row in rows
         ),

@@ -64,6 +64,8 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
             hash=recorded["hash"],
             version=recorded["version"],
             key=tuple(recorded["key"]) if "key" in recorded else None,
+            numbers=recorded.get("numbers", {}),
+            schema=objects.schema,
             function=function,
             table=tables.get(name),
         )
