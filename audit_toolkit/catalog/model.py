@@ -113,6 +113,8 @@ class Installed:
     made_for: QualifiedName
     """What it was called when it was installed."""
     options: dict[str, Any]
+    numbers: dict[str, int]
+    """The numbers of the columns that they name; empty for an older toolkit's."""
     hash: str
     toolkit: str
     definition: str

@@ -175,6 +175,7 @@ def read_installed(connection: Connection, schema: str) -> list[Installed]:
                     table=table,
                     made_for=made_for,
                     options=recorded["options"],
+                    numbers=recorded.get("numbers", {}),
                     hash=recorded["hash"],
                     toolkit=recorded["version"],
                     definition=first["function_definition"],

@@ -268,10 +268,7 @@ class _Comparison:
         role, _, kind = (fact.name or "").rpartition(" ")
         kinds = {"r": "tables", "S": "sequences", "f": "functions", "T": "types"}
         grantees = sorted(
-            {
-                "public" if not g else g
-                for g in re.findall(r"[{,](\"[^\"]*\"|[^=,{]*)=", fact.definition)
-            }
+            {g or "public" for g in re.findall(r"[{,](\"[^\"]*\"|[^=,{]*)=", fact.definition)}
         )
         statement = (
             f"alter default privileges for role {quote_identifier(role)} in schema "

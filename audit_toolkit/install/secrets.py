@@ -11,48 +11,19 @@ _LONG = re.compile(
     r"|socialsec|cardnum|creditcard|taxid"
 )
 """What is secret wherever it stands in a name, written without separators."""
-_WORDS = frozenset(
-    [
-        "bearer",
-        "cvc",
-        "cvv",
-        "iban",
-        "jwt",
-        "otp",
-        "pan",
-        "pass",
-        "passwd",
-        "pin",
-        "pwd",
-        "salt",
-        "ssn",
-        "token",
-        "totp",
-    ]
-)
+_WORDS = frozenset([
+    "bearer", "cvc", "cvv", "iban", "jwt", "otp", "pan", "pass", "passwd", "pin", "pwd", "salt",
+    "ssn", "token", "totp",
+])  # fmt: skip
 """What is secret as a word of its own."""
-_NUMBERS = frozenset(
-    ["cardnum", "creditcard", "cvc", "cvv", "otp", "pan", "pin", "socialsec", "ssn", "taxid"]
-)
+_NUMBERS = frozenset([
+    "cardnum", "creditcard", "cvc", "cvv", "otp", "pan", "pin", "socialsec", "ssn", "taxid",
+])  # fmt: skip
 """What may be a number and still be secret; a number of tokens is not."""
-_ABOUT = frozenset(
-    [
-        "attempts",
-        "changed",
-        "count",
-        "enabled",
-        "expires",
-        "expiry",
-        "hint",
-        "length",
-        "limit",
-        "max",
-        "min",
-        "policy",
-        "type",
-        "url",
-    ]
-)
+_ABOUT = frozenset([
+    "attempts", "changed", "count", "enabled", "expires", "expiry", "hint", "length", "limit",
+    "max", "min", "policy", "type", "url",
+])  # fmt: skip
 """What a name ends with that is about a secret, and is none."""
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
