@@ -140,7 +140,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "20256460119f044b7acce18ef51f6c6c521d583a8356c2e84b0eaeb31aaf0def"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "20256460119f044b7acce18ef51f6c6c521d583a8356c2e84b0eaeb31aaf0def"}';
 
 
 -- Its triggers on public.order_lines.

@@ -82,7 +82,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "dd12f4ff6ca1231ca7711f4b2822b021e82c5e2ea6e02204849820fa9b317279"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "dd12f4ff6ca1231ca7711f4b2822b021e82c5e2ea6e02204849820fa9b317279"}';
 
 
 -- Its triggers on public.orders.

@@ -138,7 +138,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "37ac5a478f9e3a7f02afcc13265490dd8c59dfde16cc78adfaefc8c4129e3a3d"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "37ac5a478f9e3a7f02afcc13265490dd8c59dfde16cc78adfaefc8c4129e3a3d"}';
 
 
 -- Its triggers on public.people.

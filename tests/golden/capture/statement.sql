@@ -139,7 +139,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "a4b9b1f70171e21cfcdd559f2d94eabf6e87c73f48e9021b9ad426c64d214bbe"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "a4b9b1f70171e21cfcdd559f2d94eabf6e87c73f48e9021b9ad426c64d214bbe"}';
 
 
 -- Its triggers on public.orders.
