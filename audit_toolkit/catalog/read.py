@@ -120,6 +120,7 @@ def read_table(connection: Connection, relation: Relation) -> Table:
                 identity=bool(row["identity"]),
                 key_position=row["key_position"],
                 type_parts=frozenset(row["type_parts"] or ()),
+                plain_type=row["plain_type"],
             )
             for row in rows
         ),

@@ -134,6 +134,16 @@ def test_image_of_marks_what_json_cannot_hold(things: Trail) -> None:
     assert set(empty.values()) == {3, None}
 
 
+def test_image_of_a_wide_table_with_names_that_we_use(trail: Trail) -> None:
+    trail.execute("create type state as enum ('new')")
+    names = ["image", "names", "record", *(f"c%{n}" for n in range(120))]
+    columns = ", ".join(f'"{name}" int default 7' for name in names)
+    trail.execute(f"create table wide ({columns}, state state default 'new')")
+    trail.execute("insert into wide default values")
+    [(image,)] = trail.execute("select audit.image_of(w) from wide as w")
+    assert image == dict.fromkeys(names, 7) | {"state": "new"}
+
+
 def test_image_of_a_table_without_columns(trail: Trail) -> None:
     trail.execute("create table nothing (); insert into nothing default values")
     assert trail.execute("select audit.image_of(n) from nothing as n") == [({},)]

@@ -12,11 +12,21 @@ create or replace function audit.capture_public__order_lines()
     set extra_float_digits = '1'
 as $capture$
 declare
+    is_as_installed boolean;
     row_before jsonb;
     row_after jsonb;
 begin
+    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'order_lines' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
@@ -27,8 +37,13 @@ begin
         if new *= old then
             return null;
         end if;
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
@@ -36,7 +51,11 @@ begin
              nullif(jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
@@ -56,7 +75,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "ef68fb3f859c99a56bb0c6c7a2b01f4ede8786fb62e5c8c1e34898cf7f624100"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "6e7a2c1b53e309d0075355f8d45f55c65befb98762ae16284590d30facfad805"}';
 
 
 -- Its triggers on public.order_lines.

@@ -18,9 +18,102 @@ declare
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
+    is_as_installed boolean;
+    names text[];
+    types oid[];
 begin
+    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'order_lines' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
-    if tg_op = 'INSERT' then
+    if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
+        execute format(
+            'select array(select json_object_keys(row_to_json(no_values)))'
+            ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
+            case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+        into names;
+        execute (
+            select format('select array[%s]::oid[] from (select) as one left join %I as columns on false',
+                string_agg(format('pg_typeof(columns.%I)', name), ', ' order by place),
+                case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+            from unnest(names) with ordinality as listed (name, place)
+        )
+        into types;
+        if tg_op = 'INSERT' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'order_lines', 'I',
+            jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+            row_after,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select "00_audit_image" as row_after
+            from new_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using context, session_user_name, role_name, application_name, client_addr;
+        elsif tg_op = 'DELETE' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'order_lines', 'D',
+            jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
+            row_before,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select "00_audit_image" as row_before
+            from old_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using context, session_user_name, role_name, application_name, client_addr;
+        else
+            execute replace(replace($changes$
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'order_lines', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        "00_audit_image_before" as row_before,
+                        "00_audit_image_after" as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        using (number)
+                    where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image_before"', audit.image_sql(names, types, 'before.image', false)),
+                '"00_audit_image_after"', audit.image_sql(names, types, 'after.image', false))
+            using context, session_user_name, role_name, application_name, client_addr;
+        end if;
+    elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
@@ -129,7 +222,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "5b42c908d3cea2eb537f65c5aea257fc40090ad3458c5fb1c06fd825589787ff"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "0e8f9b99daf0c5cf6bb838dee0947a3b4c30511db4e897732deca91e60038c77"}';
 
 
 -- Its triggers on public.order_lines.

@@ -10,11 +10,21 @@ create or replace function audit.capture_public__people()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
+    is_as_installed boolean;
     row_before jsonb;
     row_after jsonb;
 begin
+    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'people' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
+    end if;
+
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new) - array['note'];
+        if is_as_installed then
+            row_after := to_jsonb(new) - array['note'];
+        else
+            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+        end if;
         row_after := audit.mask(audit.mask(row_after, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
@@ -22,8 +32,13 @@ begin
             ('public', 'people', 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
-        row_before := to_jsonb(old) - array['note'];
-        row_after := to_jsonb(new) - array['note'];
+        if is_as_installed then
+            row_before := to_jsonb(old) - array['note'];
+            row_after := to_jsonb(new) - array['note'];
+        else
+            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+        end if;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
@@ -37,7 +52,11 @@ begin
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old) - array['note'];
+        if is_as_installed then
+            row_before := to_jsonb(old) - array['note'];
+        else
+            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+        end if;
         row_before := audit.mask(audit.mask(row_before, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
@@ -58,7 +77,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "06b862ba574ebdc75744670bf16fb92af0775a7906c51370f8ffefa1f9d51514"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "ab492783aec85891482331caf1275169e170773bf71cf1be5d27899d7a0be483"}';
 
 
 -- Its triggers on public.people.

@@ -11,11 +11,21 @@ create or replace function audit.capture_public__readings()
     set extra_float_digits = '1'
 as $capture$
 declare
+    is_as_installed boolean;
     row_before jsonb;
     row_after jsonb;
 begin
+    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'readings' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row)
         values
@@ -26,15 +36,24 @@ begin
         if new *= old then
             return null;
         end if;
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row)
         values
             ('public', 'readings', 'U', row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row)
         values
@@ -54,7 +73,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "fa0640a6b62b0ff0c49e4f09cecf1cdce72124b536bfeea7570da6bc14da81c6"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "44c6b13ba1547fe61aa8007267db0eb70616c237a02b83d393344cd17def11f2"}';
 
 
 -- Its triggers on public.readings.

@@ -10,11 +10,21 @@ create or replace function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
+    is_as_installed boolean;
     row_before jsonb;
     row_after jsonb;
 begin
+    is_as_installed := tg_table_schema = 'Wei"rd.Schema' and tg_table_name = E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' and has_schema_privilege('Wei"rd.Schema', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
@@ -25,8 +35,13 @@ begin
         if new *= old then
             return null;
         end if;
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
@@ -34,7 +49,11 @@ begin
              nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
@@ -54,7 +73,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.2.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "hash": "a34188be44caad8d32b37abb2dcbbb2dbb9d2ad9211e3fc681842576bef61304"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.2.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "hash": "c68dc14697e14d706fc41f5bdb294a402eb6bb18f542e7e079258b886f34a9de"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".

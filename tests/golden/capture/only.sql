@@ -10,19 +10,34 @@ create or replace function audit.capture_public__people()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
+    is_as_installed boolean;
     row_before jsonb;
     row_after jsonb;
 begin
+    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'people' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     if tg_op = 'INSERT' then
-        row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        if is_as_installed then
+            row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        else
+            row_after := audit.pick(audit.image_of(new), array['id', 'name']);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
             ('public', 'people', 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
-        row_before := audit.pick(to_jsonb(old), array['id', 'name']);
-        row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        if is_as_installed then
+            row_before := audit.pick(to_jsonb(old), array['id', 'name']);
+            row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        else
+            row_before := audit.pick(audit.image_of(old), array['id', 'name']);
+            row_after := audit.pick(audit.image_of(new), array['id', 'name']);
+        end if;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
@@ -34,7 +49,11 @@ begin
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := audit.pick(to_jsonb(old), array['id', 'name']);
+        if is_as_installed then
+            row_before := audit.pick(to_jsonb(old), array['id', 'name']);
+        else
+            row_before := audit.pick(audit.image_of(old), array['id', 'name']);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
@@ -54,7 +73,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "bd07a3254a7ff0f72a3a74e767ba0eb34f0891c9fee78565c16b2a36db587a0d"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "b6a426972d637032680220be6fe65e10487fc5e44834d31fb2ac821440c3ad4e"}';
 
 
 -- Its triggers on public.people.

@@ -11,12 +11,22 @@ create or replace function audit.capture_public__visits()
     set timezone = 'UTC'
 as $capture$
 declare
+    is_as_installed boolean;
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
 begin
+    is_as_installed := tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row)
         values
@@ -27,15 +37,24 @@ begin
         if new *= old then
             return null;
         end if;
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row)
         values
             ('public', 'visits', 'U', row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row)
         values
@@ -43,7 +62,20 @@ begin
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of a leaf: its rows, while they are still there.
-        for row_gone in execute $rows$select to_jsonb("00_audit_row") from only $rows$ || tg_relid::regclass || ' as "00_audit_row"' loop
+        if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
+            raise exception using
+                errcode = 'insufficient_privilege',
+                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows of it, which are to be recorded', tg_relid::regclass, current_user),
+                hint = format('use DELETE, or let %I read it: USAGE of the schema, SELECT on the table, no row security', current_user);
+        end if;
+        for row_gone in execute (
+            select format(
+                'select %s from only %s as "00_audit_row"',
+                audit.image_sql(present.names, present.types, '"00_audit_row"', false),
+                tg_relid::regclass)
+            from audit.columns_now(tg_relid) as present
+        ) loop
+            row_gone := row_gone;
             insert into audit.logged_actions
                 (schema_name, table_name, action, old_row)
             values
@@ -64,7 +96,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "89450f74e49d446e0c02cc9a52d1ae757359a4ceac7390cd12260f7625bb7aed"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "66bd2e8cf583ff9b719a3da5b3053fa4c77115cb657035bb3a4a10b2ef02fd21"}';
 
 
 -- Its triggers on public.visits.

@@ -17,9 +17,102 @@ declare
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
+    is_as_installed boolean;
+    names text[];
+    types oid[];
 begin
+    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'orders' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
-    if tg_op = 'INSERT' then
+    if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
+        execute format(
+            'select array(select json_object_keys(row_to_json(no_values)))'
+            ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
+            case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+        into names;
+        execute (
+            select format('select array[%s]::oid[] from (select) as one left join %I as columns on false',
+                string_agg(format('pg_typeof(columns.%I)', name), ', ' order by place),
+                case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+            from unnest(names) with ordinality as listed (name, place)
+        )
+        into types;
+        if tg_op = 'INSERT' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'orders', 'I',
+            row_after ->> 'id',
+            row_after,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select "00_audit_image" as row_after
+            from new_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using context, session_user_name, role_name, application_name, client_addr;
+        elsif tg_op = 'DELETE' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'orders', 'D',
+            row_before ->> 'id',
+            row_before,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select "00_audit_image" as row_before
+            from old_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using context, session_user_name, role_name, application_name, client_addr;
+        else
+            execute replace(replace($changes$
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'orders', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        "00_audit_image_before" as row_before,
+                        "00_audit_image_after" as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        using (number)
+                    where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image_before"', audit.image_sql(names, types, 'before.image', false)),
+                '"00_audit_image_after"', audit.image_sql(names, types, 'after.image', false))
+            using context, session_user_name, role_name, application_name, client_addr;
+        end if;
+    elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
@@ -128,7 +221,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "e9bba85ce590b4b0f6e394d3981866382206613489570056769cdef59b9a6bfb"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "efac5149ced905963d6c7ae1ed9a9abe545132b2218e23d47f5daa173ace1ef2"}';
 
 
 -- Its triggers on public.orders.

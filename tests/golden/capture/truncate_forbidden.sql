@@ -11,11 +11,21 @@ create or replace function audit.capture_public__orders()
     set timezone = 'UTC'
 as $capture$
 declare
+    is_as_installed boolean;
     row_before jsonb;
     row_after jsonb;
 begin
+    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'orders' and has_schema_privilege('public', 'usage');
+    if is_as_installed then
+        is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
@@ -26,8 +36,13 @@ begin
         if new *= old then
             return null;
         end if;
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
@@ -35,7 +50,11 @@ begin
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
@@ -55,7 +74,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "99b9691b300e73d2d970f823c5c928d119fe0164a2003dcdfb136437dee4e651"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "3ea637900a7072c15c62d4416dfb16878c162f3606cab74d58a804d314e26f43"}';
 
 
 -- Its triggers on public.orders.

@@ -125,7 +125,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "week", "hash": "c25102be9176d6ccc1930a7a09b772008bc240ac53a2790fad45b352b42b89fe"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "week", "hash": "d8896aef938edff55d2e124f7ca705a1fdf0cddd0b4deab522c5cb5acad26762"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -490,32 +490,96 @@ $body$;
 
 revoke all on function audit.stand_in(bytea) from public;
 
-create or replace function audit.is_foreign(type_id oid)
-    returns boolean
+create or replace function audit.plain_type(type_id oid)
+    returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
+    found pg_type;
     inner_type oid := type_id;
+    brackets text := '';
 begin
     while inner_type >= 16384 loop  -- FirstNormalObjectId: below are the types that PostgreSQL comes with
-        select case
-            when typtype = 'd' then typbasetype
-            when typsubscript = 'array_subscript_handler'::regproc then typelem
-        end
-        into inner_type
-        from pg_type
-        where oid = inner_type;
-        if inner_type is null then
-            return true;
+        select * into found from pg_type where oid = inner_type;
+        if found.typtype = 'd' then
+            inner_type := found.typbasetype;
+        elsif found.typsubscript = 'array_subscript_handler'::regproc then
+            inner_type := found.typelem;
+            brackets := brackets || '[]';
+        else
+            return null;
         end if;
     end loop;
-    return false;
+    return format_type(inner_type, null) || brackets;
 end
 $body$;
 
-revoke all on function audit.is_foreign(oid) from public;
+revoke all on function audit.plain_type(oid) from public;
+
+create or replace function audit.columns_now(relation regclass, out names text[], out types oid[])
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    -- A row of nothing but NULLs, for its names: a NULL is turned into JSON without a look at its type.
+    execute format($query$
+        select array(select json_object_keys(row_to_json(no_values)))
+        from (select columns.* from (select) as one left join (select (null::%s).*) as columns on false) as no_values
+        $query$, relation)
+    into names;
+    execute (
+        select format('select array[%s]::oid[]', string_agg(format('pg_typeof((null::%s).%I)', relation, name), ', ' order by place))
+        from unnest(names) with ordinality as listed (name, place)
+    )
+    into types;
+end
+$body$;
+
+revoke all on function audit.columns_now(regclass) from public;
+
+create or replace function audit.has_columns(
+    relation regclass, column_names text[], column_types text[], may_have_others boolean
+)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    at_hand record;
+begin
+    select * into at_hand from audit.columns_now(relation);
+    return column_names <@ at_hand.names and not exists (
+        select
+        from unnest(at_hand.names, at_hand.types) as present (name, type)
+        left join unnest(column_names, column_types) as wanted (name, type) using (name)
+        cross join audit.plain_type(present.type) as plain_type
+        where case
+            when wanted.name is null then not may_have_others or plain_type is null
+            when wanted.type = 'any' then false
+            when wanted.type = 'plain' then plain_type is null
+            when wanted.type like 'exactly %' then 'exactly ' || format_type(present.type, null) <> wanted.type
+            else coalesce(plain_type, 'foreign') <> wanted.type
+        end
+    );
+end
+$body$;
+
+revoke all on function audit.has_columns(regclass, text[], text[], boolean) from public;
+
+create or replace function audit.known_part(image jsonb, hidden text[], known text[])
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select case when image ?& hidden then image else audit.pick(image, known) end
+$body$;
+
+revoke all on function audit.known_part(jsonb, text[], text[]) from public;
 
 create or replace function audit.image_sql(names text[], types oid[], record text, mark boolean)
     returns text
@@ -533,12 +597,12 @@ as $body$
             place,
             plain_value,
             case
-                when audit.is_foreign(type) and mark
+                when audit.plain_type(type) is null and mark
                     then format(
                         $text$case when num_nulls(%1$s) > 0 then null when octet_length(format('%%s', %1$s)) > %2$s
                         then audit.stand_in(convert_to(format('%%s', %1$s), 'UTF8')) else to_jsonb(format('%%s', %1$s)) end$text$,
                         plain_value, 16777216)
-                when audit.is_foreign(type)
+                when audit.plain_type(type) is null
                     then format($text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$, plain_value)
                 when mark and type in ('text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'xml'::regtype)
                     then format(
@@ -1383,7 +1447,13 @@ comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "ver
 
 comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
-comment on function audit.is_foreign(oid) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.plain_type(oid) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+
+comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+
+comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+
+comment on function audit.known_part(jsonb, text[], text[]) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
 comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
 
