@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     | (?P<quoted> "(?:[^"]|"")+" )
     | (?P<word> [^\W\d][\w$]* )
     | (?P<number> (?:\d|\.\d)[\w.]* )
-    | (?P<mark> :: | . )
+    | (?P<mark> :: | (?: (?!--|/\*) [-+*/<>=~!@\#%^&|`?] )+ | . )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -103,7 +103,7 @@ def names_of(condition: str) -> frozenset[str]:
 def called_functions(condition: str) -> tuple[tuple[str | None, str], ...]:
     """What it calls, or might: each name before a parenthesis, with its schema where it has one."""
     tokens = tokens_of(condition)
-    found = {}
+    found: dict[tuple[str | None, str], None] = {}
     for place, (token, following) in enumerate(pairwise(tokens)):
         if token.is_name and following.text == "(" and following.kind == "mark":
             found[_schema_before(tokens, place), token.text] = None
