@@ -74,6 +74,10 @@ class Table:
     columns: tuple[Column, ...]
     leaves: tuple[QualifiedName, ...] = ()
     """The tables that hold the rows of a partitioned table, at any depth."""
+    inherits: bool = False
+    """Whether it inherits from another table (not as a partition)."""
+    heirs: tuple[Relation, ...] = ()
+    """What inherits from it, at any depth: each holds rows of its own."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -87,17 +91,38 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledTrigger:
+    """A trigger that calls a capture function, on the table itself."""
+
+    name: str
+    state: str
+    """`A` always, `O` not in replica mode, `R` in replica mode only, `D` disabled."""
+    definition: str
+    """The CREATE TRIGGER statement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
     """Capture of one table as the database has it."""
 
     function: str
     table: QualifiedName
+    """The table as it is called now, which its triggers say."""
+    made_for: QualifiedName
+    """What it was called when it was installed."""
     options: dict[str, Any]
     hash: str
     toolkit: str
     definition: str
     comment: str
-    triggers: tuple[str, ...]
-    """The names of its triggers."""
-    active_triggers: tuple[str, ...]
-    """Those of them that are ENABLE ALWAYS, as all should be."""
+    triggers: tuple[InstalledTrigger, ...]
+
+    @property
+    def trigger_names(self) -> tuple[str, ...]:
+        """The names of its triggers on the table."""
+        return tuple(trigger.name for trigger in self.triggers)
+
+    @property
+    def active_triggers(self) -> tuple[str, ...]:
+        """Those of them that are ENABLE ALWAYS, as all should be."""
+        return tuple(trigger.name for trigger in self.triggers if trigger.state == "A")

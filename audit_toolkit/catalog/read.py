@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.catalog.model import Column, Installed, Kind, Relation, Table
+from audit_toolkit.catalog.model import (
+    Column,
+    Installed,
+    InstalledTrigger,
+    Kind,
+    Relation,
+    Table,
+)
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UnknownTableError
 from audit_toolkit.names import NamePattern, QualifiedName
@@ -100,7 +107,7 @@ def _nearest(pattern: NamePattern, relations: Sequence[Relation]) -> str:
 
 
 def read_table(connection: Connection, relation: Relation) -> Table:
-    """The columns, the key and the leaves of a table."""
+    """The columns, the key, the leaves and the heirs of a table."""
     rows = fetch(connection, query("columns"), {"table": relation.oid})
     partitioned = relation.kind is Kind.PARTITIONED_TABLE
     leaves = (
@@ -110,6 +117,8 @@ def read_table(connection: Connection, relation: Relation) -> Table:
         oid=relation.oid,
         name=relation.name,
         partitioned=partitioned,
+        inherits=relation.inherits,
+        heirs=tuple(_heirs(connection, relation)) if relation.has_children else (),
         leaves=tuple(QualifiedName(row["schema_name"], row["table_name"]) for row in leaves),
         columns=tuple(
             Column(
@@ -125,6 +134,15 @@ def read_table(connection: Connection, relation: Relation) -> Table:
             for row in rows
         ),
     )
+
+
+def _heirs(connection: Connection, relation: Relation) -> Iterator[Relation]:
+    found = {
+        row["oid"]: row["name"]
+        for row in fetch(connection, query("heirs"), {"table": relation.oid})
+    }
+    named = read_relations(connection, set(found.values()))
+    yield from (heir for heir in named if heir.oid in found)
 
 
 def read_column_names(connection: Connection, relation: Relation) -> tuple[str, ...]:
@@ -144,25 +162,43 @@ def read_installed(connection: Connection, schema: str) -> list[Installed]:
     rows = fetch(connection, query("installed"), {"schema": schema})
     found = []
     for _, group in groupby(rows, key=lambda row: row["function_oid"]):
-        triggers = list(group)
-        first, recorded = triggers[0], parse_comment(triggers[0]["comment"])
+        entries = list(group)
+        first, recorded = entries[0], parse_comment(entries[0]["comment"])
         if recorded:
+            made_for = QualifiedName(*recorded["table"])
+            table = _captured_table(entries) or made_for
             found.append(
                 Installed(
                     function=first["function_name"],
-                    table=QualifiedName(*recorded["table"]),
+                    table=table,
+                    made_for=made_for,
                     options=recorded["options"],
                     hash=recorded["hash"],
                     toolkit=recorded["version"],
                     definition=first["function_definition"],
                     comment=first["comment"],
-                    triggers=tuple(t["trigger_name"] for t in triggers if t["trigger_name"]),
-                    active_triggers=tuple(
-                        t["trigger_name"] for t in triggers if t["trigger_state"] == "A"
+                    triggers=tuple(
+                        InstalledTrigger(
+                            name=entry["trigger_name"],
+                            state=entry["trigger_state"],
+                            definition=entry["trigger_definition"],
+                        )
+                        for entry in entries
+                        if (entry["schema_name"], entry["table_name"]) == (table.schema, table.name)
                     ),
                 )
             )
     return found
+
+
+def _captured_table(entries: Sequence[Mapping[str, Any]]) -> QualifiedName | None:
+    """The table that a capture function is on; None if on none or, by somebody's hand, on several."""
+    tables = {
+        QualifiedName(entry["schema_name"], entry["table_name"])
+        for entry in entries
+        if entry["trigger_name"] and not entry["on_partition"] and entry["captures_rows"]
+    }
+    return tables.pop() if len(tables) == 1 else None
 
 
 def parse_comment(comment: str | None) -> dict[str, Any]:

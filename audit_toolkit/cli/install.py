@@ -371,4 +371,9 @@ def _print_uninstall_sql(
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         captured = _captured(connection, read_relations(connection), names, state)
-    print_sql([plan_release(t, state.schema, former.triggers) for t, former in captured.items()])
+    print_sql(
+        [
+            plan_release(table, state.schema, former.triggers, function=former.function)
+            for table, former in captured.items()
+        ]
+    )

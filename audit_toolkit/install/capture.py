@@ -10,7 +10,14 @@ from typing import Any
 
 from audit_toolkit.catalog import Column, Installed, Table
 from audit_toolkit.condition import compares_rows, names_of
-from audit_toolkit.config import OVERSIZE_BYTES, Capture, OnOversize, TableRule, Truncate
+from audit_toolkit.config import (
+    CONTEXT_LIMIT,
+    OVERSIZE_BYTES,
+    Capture,
+    OnOversize,
+    TableRule,
+    Truncate,
+)
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import QualifiedName, Sql, capture_function
 from audit_toolkit.plan import Plan, Step
@@ -32,6 +39,9 @@ class Trigger:
 
 
 _ROW = Trigger(name="00_audit_row", fires=Sql("after insert or update or delete"), level=Sql("row"))
+# Passed down to the partitions, and under a name that a table audited by itself does not use: else it could not be
+# attached.
+_PARTITIONED_ROW = Trigger(name="00_audit_rows", fires=_ROW.fires, level=Sql("row"))
 _INSERT = Trigger(
     name="00_audit_insert", fires=Sql("after insert"), referencing=Sql("new table as new_rows")
 )
@@ -92,7 +102,11 @@ class Target:
     @property
     def triggers(self) -> tuple[Trigger, ...]:
         """Its triggers, in the order in which they are made."""
-        changes = (_INSERT, _UPDATE, _DELETE) if self.rule.capture is Capture.STATEMENT else (_ROW,)
+        changes: tuple[Trigger, ...]
+        if self.rule.capture is Capture.STATEMENT:
+            changes = (_INSERT, _UPDATE, _DELETE)
+        else:
+            changes = (_PARTITIONED_ROW if self.table.partitioned else _ROW,)
         match self.rule.truncate:
             case Truncate.FORBID:
                 return *changes, _TRUNCATE_FORBIDDEN
@@ -127,6 +141,7 @@ class Target:
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
             "settings": pinned_settings(table),
             "query_limit": QUERY_LIMIT,
+            "context_limit": CONTEXT_LIMIT,
             "bulky": _bulky_columns(table, rule),
             "bulky_bytes": OVERSIZE_BYTES,
             "context_example": json.dumps({rule.require_context: "…"}, ensure_ascii=False),
@@ -228,6 +243,11 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
             hint="use --capture row for it",
         )
+    if rule.capture is Capture.STATEMENT and (table.inherits or table.heirs):
+        raise RuleError(
+            f"{table.name} is part of an inheritance tree, where a statement changes rows of several tables",
+            hint="use --capture row for it, and for each other table of the tree",
+        )
     return Target(table=table, rule=rule)
 
 
@@ -242,20 +262,36 @@ def _require_column(table: Table, name: str, option: str) -> None:
     )
 
 
-def plan_capture(target: Target, schema: str, *, former_triggers: tuple[str, ...] = ()) -> Plan:
+def plan_capture(
+    target: Target,
+    schema: str,
+    *,
+    former_triggers: tuple[str, ...] = (),
+    former_function: str | None = None,
+) -> Plan:
     """The steps that put capture on a table, or change it to what `target` says.
 
     `former_triggers` are the names of ours that the table has already: those that the new rule does not
-    use are dropped.
+    use are dropped. `former_function` is what captured the table under the name that it had before.
+    """
+    steps = (_function_step(target, schema), _trigger_step(target, schema, former_triggers))
+    if former_function in (None, target.function):
+        return Plan(steps=steps)
+    drop = render_statements("triggers/drop_function", schema=schema, function=former_function)
+    why = f"The function that captured {target.table.name} under the name that it had before"
+    return Plan(steps=(*steps, Step(why=why, statements=tuple(drop))))
+
+
+def plan_release(
+    table: QualifiedName, schema: str, triggers: tuple[str, ...], *, function: str | None = None
+) -> Plan:
+    """The steps that take capture off a table; its events stay.
+
+    `function` is what captures it, where it is not named for the table: that was renamed.
     """
     return Plan(
-        steps=(_function_step(target, schema), _trigger_step(target, schema, former_triggers))
+        steps=(_release_step(table, schema, triggers, function or capture_function(table)),)
     )
-
-
-def plan_release(table: QualifiedName, schema: str, triggers: tuple[str, ...]) -> Plan:
-    """The steps that take capture off a table; its events stay."""
-    return Plan(steps=(_release_step(table, schema, triggers),))
 
 
 def capture_hash(target: Target, schema: str) -> str:
@@ -284,14 +320,21 @@ def former_statements(installed: Installed, target: Target, schema: str) -> tupl
 
     The function is taken from the catalogue, whatever version of the toolkit made it.
     """
-    function, triggers = plan_capture(target, schema).steps
     if capture_hash(target, schema) == installed.hash:
+        function, triggers, *_ = plan_capture(target, schema).steps
         return (*function.statements, *triggers.statements)
-    _, *revoked, _ = function.statements
-    comment = render_statements(
-        "triggers/comment", schema=schema, function=installed.function, comment=installed.comment
+    function_name, values = installed.function, {"schema": schema, "table": target.table.name}
+    return (
+        installed.definition.strip(),
+        *render_statements("triggers/lock_down", schema=schema, function=function_name),
+        *render_statements(
+            "triggers/comment", schema=schema, function=function_name, comment=installed.comment
+        ),
+        *render_statements("triggers/begin", **values, function=function_name),
+        *render_statements("triggers/former_triggers", **values, triggers=installed.triggers),
+        *_render_leaf_triggers(target, schema, function_name),
+        *render_statements("triggers/note", **values, function=function_name),
     )
-    return (installed.definition.strip(), *revoked, *comment, *triggers.statements)
 
 
 def _function_step(target: Target, schema: str) -> Step:
@@ -313,21 +356,40 @@ def _function_step(target: Target, schema: str) -> Step:
 def _trigger_step(target: Target, schema: str, former: tuple[str, ...]) -> Step:
     names = tuple(trigger.name for trigger in target.triggers)
     unused = tuple(name for name in former if name not in names)
+    table, function = target.table.name, target.function
     return Step(
-        why=f"Its triggers on {target.table.name}",
-        statements=(*_render_drops(target.table.name, unused), *_render_triggers(target, schema)),
-        undo=_render_drops(target.table.name, names),
+        why=f"Its triggers on {table}",
+        statements=_switched_on(
+            target, schema, (*_render_drops(table, unused), *_render_triggers(target, schema))
+        ),
+        undo=(
+            *render_statements("triggers/end", schema=schema, function=function),
+            *_render_drops(table, names),
+        ),
         lock="SHARE ROW EXCLUSIVE" if not unused else "ACCESS EXCLUSIVE",
     )
 
 
-def _release_step(table: QualifiedName, schema: str, triggers: tuple[str, ...]) -> Step:
-    function = render_statements(
-        "triggers/drop_function", schema=schema, function=capture_function(table)
+def _switched_on(target: Target, schema: str, triggers: tuple[str, ...]) -> tuple[str, ...]:
+    """What makes its triggers, between what notes a gap before them and what notes the table."""
+    values = {"schema": schema, "table": target.table.name, "function": target.function}
+    return (
+        *render_statements("triggers/begin", **values),
+        *triggers,
+        *render_statements("triggers/note", **values),
     )
+
+
+def _release_step(
+    table: QualifiedName, schema: str, triggers: tuple[str, ...], function: str
+) -> Step:
     return Step(
         why=f"Capture of {table} ends; its events stay",
-        statements=(*_render_drops(table, triggers), *function),
+        statements=(
+            *render_statements("triggers/end", schema=schema, function=function),
+            *_render_drops(table, triggers),
+            *render_statements("triggers/drop_function", schema=schema, function=function),
+        ),
         lock="ACCESS EXCLUSIVE",
     )
 
@@ -339,13 +401,24 @@ def _render_drops(table: QualifiedName, triggers: tuple[str, ...]) -> tuple[str,
 def _render_triggers(target: Target, schema: str) -> tuple[str, ...]:
     values = {"schema": schema, "table": target.table.name, "function": target.function}
     rendered = render_statements("triggers/triggers", **values, triggers=target.triggers)
-    if on_leaves := target.leaf_triggers:
-        names = {trigger.name for trigger in on_leaves}
-        unused = [t.name for t in (_TRUNCATE_ROWS, _TRUNCATE_FORBIDDEN) if t.name not in names]
-        rendered += render_statements(
-            "triggers/leaf_triggers", **values, triggers=on_leaves, unused=unused
+    return (*rendered, *_render_leaf_triggers(target, schema, target.function))
+
+
+def _render_leaf_triggers(target: Target, schema: str, function: str) -> tuple[str, ...]:
+    on_leaves = target.leaf_triggers
+    if not on_leaves:
+        return ()
+    names = {trigger.name for trigger in on_leaves}
+    return tuple(
+        render_statements(
+            "triggers/leaf_triggers",
+            schema=schema,
+            table=target.table.name,
+            function=function,
+            triggers=on_leaves,
+            unused=[t.name for t in (_TRUNCATE_ROWS, _TRUNCATE_FORBIDDEN) if t.name not in names],
         )
-    return tuple(rendered)
+    )
 
 
 def _render_function(target: Target, schema: str) -> tuple[str, ...]:

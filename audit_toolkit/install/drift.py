@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from audit_toolkit.catalog import Table, parse_comment
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
 from audit_toolkit.install.drift_capture import Captured, capture_findings
+from audit_toolkit.install.drift_schema import schema_findings
 from audit_toolkit.install.drift_trail import trail_findings
 from audit_toolkit.install.findings import Finding, Severity, psql_command
 from audit_toolkit.names import QualifiedName, quote_identifier
@@ -32,6 +33,7 @@ def find_drift(
     captured = list(_captured(objects, tables))
     findings = [
         *trail_findings(objects),
+        *schema_findings(objects),
         *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
         *_foreign_findings(objects, captured),
     ]
@@ -39,9 +41,13 @@ def find_drift(
 
 
 def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
-    """The tables that the functions of a trail were made for."""
-    recorded = [parse_comment(function.comment) for function in objects.functions]
-    return [QualifiedName(*one["table"]) for one in recorded if "table" in one]
+    """The tables that the functions of a trail capture, as they are called now."""
+    recorded = [(parse_comment(function.comment), function) for function in objects.functions]
+    return [
+        objects.captured_by(function) or QualifiedName(*one["table"])
+        for one, function in recorded
+        if "table" in one
+    ]
 
 
 def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
@@ -49,9 +55,11 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
         recorded = parse_comment(function.comment)
         if "table" not in recorded:
             continue
-        name = QualifiedName(*recorded["table"])
+        made_for = QualifiedName(*recorded["table"])
+        name = objects.captured_by(function) or made_for
         yield Captured(
             name=name,
+            made_for=made_for,
             options=recorded["options"],
             hash=recorded["hash"],
             version=recorded["version"],

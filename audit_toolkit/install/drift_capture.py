@@ -8,11 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit_toolkit.catalog import Table
+from audit_toolkit.catalog import Kind, Table
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
-from audit_toolkit.config import TableRule
+from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
-from audit_toolkit.install.capture import Target, Trigger, capture_hash, plan_capture
+from audit_toolkit.install.capture import (
+    Target,
+    Trigger,
+    capture_hash,
+    pinned_settings,
+    plan_capture,
+)
 from audit_toolkit.install.findings import (
     UPGRADE_DATABASE,
     UPGRADE_PACKAGE,
@@ -23,7 +29,7 @@ from audit_toolkit.install.findings import (
     lock_down_findings,
     psql_command,
 )
-from audit_toolkit.names import QualifiedName, capture_function, quote_identifier
+from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
 from audit_toolkit.version import __version__, is_newer
 
 
@@ -32,6 +38,8 @@ class Captured:
     """Capture of one table as its function records it, and the table as it is now."""
 
     name: QualifiedName
+    made_for: QualifiedName
+    """What the table was called when it was installed."""
     options: dict[str, Any]
     hash: str
     version: str
@@ -61,10 +69,22 @@ def capture_findings(
     except RuleError as error:
         yield _outdated(captured, f"its options cannot be read: {error.message}")
         return
-    yield from _function_findings(captured, target, objects.schema, shown)
+    if captured.name != captured.made_for:
+        yield Finding(
+            kind="table_renamed",
+            severity=Severity.WARNING,
+            object=str(captured.name),
+            detail=f"it was renamed from {captured.made_for}; capture goes on under the new name, more slowly",
+            remedy=_install(captured),
+        )
+    else:
+        yield from _function_findings(captured, target, objects.schema, shown)
     yield from lock_down_findings(captured.function, shown, definer=True)
+    if capture_hash(target, objects.schema) == captured.hash:
+        yield from _settings_findings(captured, target, shown)
     yield from _owner_findings(captured, objects, shown)
     yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
+    yield from _heir_findings(captured, target, objects)
     yield from _column_findings(captured, target)
 
 
@@ -108,6 +128,28 @@ def _outdated(captured: Captured, why: str) -> Finding:
         detail=why,
         remedy=remedy,
     )
+
+
+def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterator[Finding]:
+    """Settings that it pins and should not: `set role` would take the right to write the trail from it."""
+    pinned = dict(pinned_settings(target.table)) | {"search_path": ""}
+    for setting in captured.function.settings:
+        name, _, value = setting.partition("=")
+        if name.lower() not in pinned or (pinned[name.lower()] not in ("", value)):
+            yield Finding(
+                kind="settings_changed",
+                severity=Severity.ERROR,
+                object=shown,
+                detail=f"it pins {setting}, and was not installed so",
+                remedy=psql_command(
+                    f"alter function {shown.removesuffix('()')} "
+                    + (
+                        f"set {name} = {quote_literal(pinned[name.lower()])}"
+                        if name.lower() in pinned
+                        else f"reset {name}"
+                    )
+                ),
+            )
 
 
 def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> Iterator[Finding]:
@@ -157,7 +199,9 @@ def _trigger_findings(
                 else "changes are lost",
                 remedy=_install(captured),
             )
-        elif not _is_as_rendered(found, trigger, captured.name, objects.schema):
+        elif not _is_as_rendered(
+            found, trigger, QualifiedName(objects.schema, captured.function.name)
+        ):
             yield Finding(
                 kind="trigger_changed",
                 severity=Severity.ERROR,
@@ -178,13 +222,11 @@ def _trigger_findings(
             )
 
 
-def _is_as_rendered(
-    found: TriggerState, trigger: Trigger, table: QualifiedName, schema: str
-) -> bool:
+def _is_as_rendered(found: TriggerState, trigger: Trigger, function: QualifiedName) -> bool:
     referencing = trigger.referencing or ""
     return (
         found.type == _trigger_type(trigger)
-        and found.function == QualifiedName(schema, capture_function(table))
+        and found.function == function
         and found.has_old_table == ("old table" in referencing)
         and found.has_new_table == ("new table" in referencing)
         and not found.is_conditional
@@ -195,6 +237,33 @@ def _trigger_type(trigger: Trigger) -> int:
     bits = {"before": 2, "insert": 4, "delete": 8, "update": 16, "truncate": 32}
     row = 1 if trigger.level == "row" else 0
     return row + sum(bit for word, bit in bits.items() if word in trigger.fires.split())
+
+
+def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) -> Iterator[Finding]:
+    """Tables that inherit from it, each of which needs capture of its own."""
+    if target.rule.capture is Capture.STATEMENT and (target.table.heirs or target.table.inherits):
+        yield Finding(
+            kind="statement_in_tree",
+            severity=Severity.ERROR,
+            object=str(captured.name),
+            detail="it is part of an inheritance tree now: rows of other tables are recorded as its own, or not at all",
+            remedy=install_command(captured.name, captured.options | {"capture": "row"})
+            + " --upgrade",
+        )
+    audited = {trigger.table for trigger in objects.triggers if trigger.type & 28}
+    for heir in target.table.heirs:
+        if heir.name not in audited:
+            is_foreign = heir.kind is Kind.FOREIGN_TABLE
+            yield Finding(
+                kind="heir_not_audited",
+                severity=Severity.WARNING if is_foreign else Severity.ERROR,
+                object=str(heir.name),
+                detail=f"it inherits from {captured.name}, and changes of its rows are not recorded"
+                + (": a foreign table cannot be" if is_foreign else ""),
+                remedy="audit it in the database it lives in"
+                if is_foreign
+                else install_command(heir.name, {"capture": "row"}) + " --upgrade",
+            )
 
 
 SECRET = re.compile(

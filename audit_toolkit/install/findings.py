@@ -82,14 +82,6 @@ def lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iter
                 f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
             ),
         )
-    if "public" in function.granted_to:
-        yield Finding(
-            kind="executable_by_public",
-            severity=Severity.ERROR,
-            object=shown,
-            detail="everybody may execute it",
-            remedy=psql_command(f"revoke all on function {shown.removesuffix('()')} from public"),
-        )
 
 
 _BODY = re.compile(r"create or replace function .*?\.(\w+)\(.*?\nas (\$\w+\$)(.*)\2", re.DOTALL)

@@ -28,7 +28,7 @@ def plan_resume(installed: Installed, schema: str, reason: str) -> Plan:
     Raises `UsageError` when none of them is off, or the reason is empty.
     """
     _require_reason(reason)
-    off = tuple(name for name in installed.triggers if name not in installed.active_triggers)
+    off = tuple(trigger.name for trigger in installed.triggers if trigger.state != "A")
     if not off:
         raise UsageError(
             f"capture of {installed.table} is not paused", hint="nothing has to be done"

@@ -99,9 +99,4 @@ def why_unsupported(relation: Relation, *, trail_schema: str) -> tuple[str, str]
             f"it is a partition of {relation.root}",
             f"audit {relation.root}: that covers every partition",
         )
-    if relation.inherits or relation.has_children:
-        return (
-            "it is part of an inheritance tree, where a row may change through another table unseen",
-            "turn the tree into a partitioned table, or audit tables without INHERITS",
-        )
     return None

@@ -7,7 +7,7 @@ import json
 from functools import cache
 from typing import Any
 
-from audit_toolkit.config import OVERSIZE_BYTES, Interval, TrailSettings
+from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, Interval, TrailSettings
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -33,6 +33,17 @@ _FUNCTIONS = {
     "image_sql": "(text[], oid[], text, boolean)",
     "image_of": "(anyelement, boolean)",
     "hand_over": "(regprocedure)",
+    "columns_of": "(oid)",
+    "partitions_of": "(oid)",
+    "triggers_of": "(oid, text)",
+    "table_with_capture": "(text, oid)",
+    "require_owner": "(oid)",
+    "note_changes": "(text)",
+    "captured_as": "(oid, text, text)",
+    "note_beginning": "(regclass, text)",
+    "begin_capture": "(regclass, text)",
+    "note_capture": "(regclass, text)",
+    "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
@@ -89,6 +100,10 @@ _COLUMN_COMMENTS = (
     ("application_name", "application_name of the connection"),
     ("client_addr", "address of the client as the server sees it, NULL for a socket"),
     ("query", "the statement, only for tables installed with --capture-query"),
+    (
+        "transaction_tstamp",
+        "when the transaction began: with transaction_id, tells it from those of another cluster",
+    ),
 )
 
 
@@ -118,7 +133,12 @@ def plan_trail(settings: TrailSettings) -> Plan:
     Runs again without harm on a trail that is already there. Refuses, when it runs, a schema or a table
     that belongs to somebody else. All times are relative to the server's now, in UTC.
     """
-    steps = _steps(settings.schema, comment=_comment(), trail_comment=trail_comment(settings))
+    steps = _steps(
+        settings.schema,
+        comment=_comment(),
+        trail_comment=trail_comment(settings),
+        owner=settings.owner,
+    )
     return Plan(steps=(*steps, *_owner_steps(settings)))
 
 
@@ -169,7 +189,12 @@ def _comment() -> str:
 
 
 def _steps(
-    schema: str, *, comment: str, trail_comment: str, upgrade: bool = False
+    schema: str,
+    *,
+    comment: str,
+    trail_comment: str,
+    owner: str | None = None,
+    upgrade: bool = False,
 ) -> tuple[Step, ...]:
     """All but the owner; without `trail_comment`, the table keeps the comment that it has.
 
@@ -193,11 +218,16 @@ def _steps(
     return (
         Step(
             why=f"The schema {quoted}, unless somebody else has one of that name",
-            statements=rendered(
-                "schema/refuse_foreign",
-                "schema/refuse_pending_detach",
-                "schema/schema",
-                "schema/note_grants",
+            statements=(
+                *rendered(
+                    "schema/refuse_foreign",
+                    functions=tuple(_FUNCTIONS),
+                    owner=owner,
+                    upgrade=upgrade,
+                ),
+                *rendered("schema/refuse_pending_detach"),
+                *rendered("schema/note_grants", functions=tuple(_FUNCTIONS)),
+                *rendered("schema/schema"),
             ),
             undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
         ),
@@ -205,6 +235,7 @@ def _steps(
             why=f"The trail, {quoted}.logged_actions: one row an event, partitioned by time",
             statements=rendered(
                 "schema/logged_actions",
+                context_limit=CONTEXT_LIMIT,
                 comment=trail_comment,
                 column_comments=_COLUMN_COMMENTS,
                 upgrade=upgrade,
@@ -213,10 +244,15 @@ def _steps(
         ),
         Step(
             why="Its functions, none of which PUBLIC may execute",
-            statements=rendered(
-                *(f"functions/{name}" for name in _FUNCTIONS),
-                "schema/function_comments",
-                functions=_FUNCTIONS,
+            statements=(
+                *rendered(
+                    "functions/revoke_all",
+                    "schema/captured_tables",
+                    *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
+                    "schema/function_comments",
+                    functions=_FUNCTIONS,
+                ),
+                *rendered("schema/take_back_grants", functions=tuple(_FUNCTIONS)),
             ),
         ),
         Step(why="The key of keyed masks", statements=rendered("schema/mask_key")),

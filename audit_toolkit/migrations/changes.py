@@ -13,7 +13,7 @@ from audit_toolkit.install.capture import capture_hash, former_statements
 from audit_toolkit.migrations.record import CaptureRecord, Record, Recorded, constant_name
 from audit_toolkit.migrations.source import Revision, Script
 from audit_toolkit.migrations.wording import flags, hidden_columns, listed, meaning, trail_name
-from audit_toolkit.names import QualifiedName
+from audit_toolkit.names import QualifiedName, capture_function
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 
@@ -26,6 +26,9 @@ class Former:
     hash: str
     triggers: tuple[str, ...]
     statements: tuple[str, ...]
+    function: str
+    made_for: QualifiedName
+    """What the table was called when it was installed."""
     source: str
     """Where it is from, in words: `revision 3f2a9c`, `the database`."""
 
@@ -37,6 +40,8 @@ class Former:
             hash=recorded.capture.hash,
             triggers=recorded.capture.triggers,
             statements=recorded.statements,
+            function=capture_function(recorded.capture.table),
+            made_for=recorded.capture.table,
             source=f"revision {recorded.revision}",
         )
 
@@ -47,8 +52,10 @@ class Former:
         return cls(
             rule=target.rule,
             hash=installed.hash,
-            triggers=tuple(trigger.name for trigger in target.triggers),
+            triggers=installed.trigger_names,
             statements=former_statements(installed, target, schema),
+            function=installed.function,
+            made_for=installed.made_for,
             source="the database",
         )
 
@@ -113,8 +120,13 @@ class Change:
 
     def plan(self) -> Plan:
         """The steps of the change."""
-        former = self.former.triggers if self.former else ()
-        return plan_capture(self.target, self.schema, former_triggers=former)
+        former = self.former
+        return plan_capture(
+            self.target,
+            self.schema,
+            former_triggers=former.triggers if former else (),
+            former_function=former.function if former else None,
+        )
 
     def undo(self) -> Script:
         """What takes the change back: the end of capture, or what captured the table before."""
@@ -125,7 +137,14 @@ class Change:
                 steps=(Step(why=why, statements=self.plan().undo),),
             )
         unknown_before = tuple(name for name in self.triggers if name not in self.former.triggers)
-        return _restore(self.table, self.former, unknown_before)
+        script = _restore(self.table, self.former, unknown_before)
+        if self.former.function == self.target.function:
+            return script
+        drop = render_statements(
+            "triggers/drop_function", schema=self.schema, function=self.target.function
+        )
+        why = "The function that came with this revision"
+        return replace(script, steps=(*script.steps, Step(why=why, statements=tuple(drop))))
 
 
 def trail_revision(settings: TrailSettings) -> Revision:
@@ -167,6 +186,11 @@ def capture_revision(
                 )
                 for change in changes
             ),
+            releases=tuple(
+                change.former.made_for
+                for change in changes
+                if change.former and change.former.made_for != change.table
+            ),
         ),
         upgrade=tuple(
             Script(name=constant_name("CAPTURE", change.table), steps=change.plan().steps)
@@ -191,7 +215,7 @@ def release_revision(
         upgrade=tuple(
             Script(
                 name=constant_name("RELEASE", table),
-                steps=plan_release(table, schema, former.triggers).steps,
+                steps=plan_release(table, schema, former.triggers, function=former.function).steps,
             )
             for table, former in captured.items()
         ),

@@ -10,7 +10,7 @@ from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
-from audit_toolkit.catalog import read_installed, read_relations, read_table, resolve
+from audit_toolkit.catalog import Installed, read_installed, read_relations, read_table, resolve
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.declaration import Options, read_rule
 from audit_toolkit.errors import UnknownTableError
@@ -150,15 +150,25 @@ def _audit_table(operations: Operations, operation: AuditTable) -> None:
     relations = {relation.name: relation for relation in read_relations(connection)}
     table = read_table(connection, relations[operation.table])
     target = check_rule(table, operation.rule)
-    former = _former_triggers(operations, operation.table, operation.audit_schema)
-    run_plan(operations, plan_capture(target, operation.audit_schema, former_triggers=former))
+    former = _installed(operations, operation.table, operation.audit_schema)
+    run_plan(
+        operations,
+        plan_capture(
+            target,
+            operation.audit_schema,
+            former_triggers=former.trigger_names if former else (),
+            former_function=former.function if former else None,
+        ),
+    )
 
 
 @Operations.implementation_for(UnauditTable)
 def _unaudit_table(operations: Operations, operation: UnauditTable) -> None:
     schema = operation.audit_schema
-    triggers = _former_triggers(operations, operation.table, schema)
-    run_plan(operations, plan_release(operation.table, schema, triggers))
+    former = _installed(operations, operation.table, schema)
+    triggers = former.trigger_names if former else ()
+    function = former.function if former else None
+    run_plan(operations, plan_release(operation.table, schema, triggers, function=function))
 
 
 @Operations.implementation_for(CreateTrail)
@@ -187,11 +197,9 @@ def _run(operations: Operations, statements: Iterable[str]) -> None:
             operations.execute(sa.text(statement.replace(":", r"\:")))
 
 
-def _former_triggers(operations: Operations, table: QualifiedName, schema: str) -> tuple[str, ...]:
-    installed = {
-        there.table: there for there in read_installed(reader(operations.get_bind()), schema)
-    }
-    return installed[table].triggers if table in installed else ()
+def _installed(operations: Operations, table: QualifiedName, schema: str) -> Installed | None:
+    found = read_installed(reader(operations.get_bind()), schema)
+    return next((there for there in found if there.table == table), None)
 
 
 def _existing(operations: Operations, text: str) -> QualifiedName:

@@ -9,6 +9,8 @@ select
     t.tgenabled::text as trigger_state,
     n.nspname as schema_name,
     c.relname as table_name,
+    c.relispartition as on_partition,
+    t.tgtype & 28 <> 0 as captures_rows,
     pg_catalog.pg_get_triggerdef(t.oid) as trigger_definition
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace fn on fn.oid = p.pronamespace

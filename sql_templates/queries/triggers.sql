@@ -5,6 +5,7 @@ select
     t.tgname as name,
     t.tgenabled::text as state,
     t.tgtype::integer as type,
+    c.relispartition as on_partition,
     p.proname as function_name,
     fn.nspname as function_schema,
     coalesce(t.tgoldtable is not null, false) as has_old_table,

@@ -9,6 +9,7 @@ import pytest
 
 from audit_toolkit.config import Capture
 from audit_toolkit.install.capture import pinned_settings
+from audit_toolkit.install.trail import DEFINERS
 from tests.plugins.trail import Trail
 
 BOTH = pytest.mark.parametrize("capture", Capture)
@@ -192,7 +193,7 @@ def test_every_function_is_locked_down(samples: Trail) -> None:
     for name, definer, settings, source, public in rows:
         assert "search_path=pg_catalog, pg_temp" in settings, name
         assert not public, name
-        assert definer == (name.startswith("capture_") or name == "record_gap"), name
+        assert definer == (name.startswith("capture_") or name in DEFINERS), name
         assert "exception\n    when" not in source.lower(), name
         assert "pg_notify" not in source, name
     capture = next(row for row in rows if row[0].startswith("capture_"))

@@ -481,7 +481,10 @@ class TestBadInput:
             (["-t", "order_counts"], ["it is a materialized view"]),
             (["-t", "far_orders"], ["it is a foreign table"]),
             (["-t", "parts_1"], ["it is a partition of public.parts", "audit public.parts"]),
-            (["-t", "heirs"], ["part of an inheritance tree"]),
+            (
+                ["-t", "heirs", "--capture", "statement"],
+                ["part of an inheritance tree", "--capture row"],
+            ),
             (["-t", "pg_catalog.pg_class"], ["one of PostgreSQL's own"]),
             (["-t", "audit.notes"], ["belongs to the audit trail itself"]),
             (["-t", "a.b.c"], ["is not the name of a table"]),

@@ -32,6 +32,7 @@ COLUMNS = [
     ("application_name", "text"),
     ("client_addr", "inet"),
     ("query", "text"),
+    ("transaction_tstamp", "timestamp with time zone"),
 ]
 TAIL = "select leaf::text, lower_bound, upper_bound from audit.leaves() where is_tail"
 

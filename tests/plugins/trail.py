@@ -11,10 +11,16 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from audit_toolkit.catalog import Table, read_relations, read_table
+from audit_toolkit.catalog import Installed, Table, read_installed, read_relations, read_table
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import check_rule, plan_capture, plan_trail, select_tables
+from audit_toolkit.install import (
+    check_rule,
+    plan_capture,
+    plan_release,
+    plan_trail,
+    select_tables,
+)
 from audit_toolkit.install.capture import Target
 from audit_toolkit.plan import Plan, apply
 from tests.plugins.database import Connection, Database, MakeDatabase, TemplateDatabase
@@ -45,8 +51,7 @@ class Trail:
 
     def table(self, name: str) -> Table:
         """A table as the catalogue has it."""
-        relation = select_tables(read_relations(self.connection), [name], trail_schema=SCHEMA)[0]
-        return read_table(self.connection, relation)
+        return _table(self.connection, name)
 
     def target(self, name: str, **rule: Any) -> Target:
         """A table with a rule."""
@@ -54,14 +59,18 @@ class Trail:
 
     def audit(self, name: str, **rule: Any) -> Plan:
         """Install capture on a table."""
-        triggers = self.execute(
-            "select tgname from pg_trigger where tgrelid = %s and tgname like '00\\_audit%%'",
-            [self.table(name).oid],
-        )
-        former = tuple(trigger for (trigger,) in triggers)
-        plan = plan_capture(self.target(name, **rule), SCHEMA, former_triggers=former)
+        return audit(self.connection, name, **rule)
+
+    def installed(self, name: str) -> Installed | None:
+        """What captures a table."""
+        return _installed(self.connection, self.table(name))
+
+    def release(self, name: str) -> None:
+        """Take capture off a table."""
+        there = self.installed(name)
+        assert there is not None
+        plan = plan_release(there.table, SCHEMA, there.trigger_names, function=there.function)
         apply(plan, self.connection)
-        return plan
 
     def events(self) -> list[dict[str, Any]]:
         """All events in the order of their ids; numbers in rows as `Decimal`, which keeps their scale."""
@@ -72,6 +81,30 @@ class Trail:
     def story(self) -> list[tuple[str, str | None]]:
         """All events as (action, key)."""
         return [(event["action"], event["row_key"]) for event in self.events()]
+
+
+def audit(connection: Connection, name: str, **rule: Any) -> Plan:
+    """Install capture on a table, or change it."""
+    table = _table(connection, name)
+    former = _installed(connection, table)
+    plan = plan_capture(
+        check_rule(table, TableRule(**rule)),
+        SCHEMA,
+        former_triggers=former.trigger_names if former else (),
+        former_function=former.function if former else None,
+    )
+    apply(plan, connection)
+    return plan
+
+
+def _table(connection: Connection, name: str) -> Table:
+    relation = select_tables(read_relations(connection), [name], trail_schema=SCHEMA)[0]
+    return read_table(connection, relation)
+
+
+def _installed(connection: Connection, table: Table) -> Installed | None:
+    found = read_installed(connection, SCHEMA)
+    return next((there for there in found if there.table == table.name), None)
 
 
 def install_trail(dsn: str) -> None:

@@ -16,7 +16,14 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'order_lines' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'order_lines' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -30,7 +37,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'order_lines', 'I', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text, row_after);
+            (tg_table_schema, tg_table_name, 'I', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text, row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -47,7 +54,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'order_lines', 'U', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+            (tg_table_schema, tg_table_name, 'U', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
              nullif(jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -59,13 +66,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'order_lines', 'D', jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, row_before);
+            (tg_table_schema, tg_table_name, 'D', jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'order_lines', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -75,10 +82,13 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "6e7a2c1b53e309d0075355f8d45f55c65befb98762ae16284590d30facfad805"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "3de01a0a9d05b24a68d76f723c7bfb9b873bca316d31484c9b58874c78c81111"}';
 
 
 -- Its triggers on public.order_lines.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.order_lines
     for each row
@@ -92,5 +102,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__order_lines();
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

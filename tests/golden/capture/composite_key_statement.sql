@@ -13,7 +13,11 @@ create or replace function audit.capture_public__order_lines()
 as $capture$
 declare
     -- The same for all rows, so worked out once; as in the defaults of the columns.
-    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     session_user_name constant text := session_user;
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
@@ -22,7 +26,14 @@ declare
     names text[];
     types oid[];
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'order_lines' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'order_lines' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -47,7 +58,7 @@ begin
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'I',
+event_schema, event_table, 'I',
             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -55,17 +66,17 @@ begin
             select "00_audit_image" as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'D',
+event_schema, event_table, 'D',
             jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -73,17 +84,17 @@ $changes$,
             select "00_audit_image" as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         else
-            execute replace(replace($changes$
+            execute replace($changes$
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'order_lines', 'U',
+event_schema, event_table, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -97,28 +108,27 @@ $changes$,
                     row_after as row_after
                 from (
                     select
-                        "00_audit_image_before" as row_before,
-                        "00_audit_image_after" as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        before.made as row_before,
+                        after.made as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from new_rows as "00_audit_row") as after
                         using (number)
                     where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
                 offset 0
-            ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
-                '"00_audit_image_before"', audit.image_sql(names, types, 'before.image', false)),
-                '"00_audit_image_after"', audit.image_sql(names, types, 'after.image', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'I',
+tg_table_schema, tg_table_name, 'I',
             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -133,7 +143,7 @@ $changes$,
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'order_lines', 'D',
+tg_table_schema, tg_table_name, 'D',
             jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -152,7 +162,7 @@ $changes$,
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'order_lines', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -183,7 +193,7 @@ $changes$,
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'order_lines', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -212,7 +222,7 @@ $changes$,
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'order_lines', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -222,10 +232,13 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "0e8f9b99daf0c5cf6bb838dee0947a3b4c30511db4e897732deca91e60038c77"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "e6b9e33213b9f662fe2edcb549c8a85422755aff8e4599f7e6b0721b85dad5a5"}';
 
 
 -- Its triggers on public.order_lines.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
+
 create or replace trigger "00_audit_insert"
     after insert on public.order_lines
     referencing new table as new_rows
@@ -256,5 +269,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__order_lines();
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

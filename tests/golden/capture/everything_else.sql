@@ -16,14 +16,28 @@ declare
     row_after jsonb;
     row_gone jsonb;
 begin
-    if nullif(current_setting('audit.context', true), '')::jsonb ->> 'actor' is null then
+    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    if not jsonb_path_exists(
+        coalesce((case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end) -> 'actor', 'null'),
+        'strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]]")')
+    then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: a change of public.orders needs the key ''actor'' in its context',
             hint = 'first, in the same transaction: select set_config(''audit.context'', ''{"actor": "…"}'', true)';
     end if;
 
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'orders' and has_schema_privilege('public', 'usage');
+    is_as_installed := tg_table_name = 'orders' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -37,7 +51,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, query)
         values
-            ('public', 'orders', 'I', row_after ->> 'id', row_after, left(current_query(), 10000));
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after, left(current_query(), 10000));
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
@@ -50,7 +64,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, query)
         values
-            ('public', 'orders', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, left(current_query(), 10000));
 
     elsif tg_op = 'DELETE' then
@@ -62,7 +76,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, query)
         values
-            ('public', 'orders', 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of the table: its rows, while they are still there.
@@ -83,14 +97,14 @@ begin
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row, query)
             values
-                ('public', 'orders', 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
+                (tg_table_schema, tg_table_name, 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
         end loop;
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action, query)
         values
-            ('public', 'orders', 'T', left(current_query(), 10000));
+            (tg_table_schema, tg_table_name, 'T', left(current_query(), 10000));
     end if;
     return null;
 end
@@ -100,10 +114,13 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "6157061e37c0bd01ceda88bba39ca3fcc27f82f9af176bd7484011157ea88aae"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "d15a17b11a383a231fa5e9fc00949e25fe0af5eaf675ecdbd27d7c0c6e67649f"}';
 
 
 -- Its triggers on public.orders.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.orders
     for each row
@@ -124,5 +141,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__orders();
 
 alter table public.orders enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

@@ -14,7 +14,14 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'people' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'people' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
     end if;
@@ -29,7 +36,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'people', 'I', row_after ->> 'id', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
@@ -48,7 +55,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'people', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -61,13 +68,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'people', 'D', row_before ->> 'id', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'people', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -77,10 +84,13 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "ab492783aec85891482331caf1275169e170773bf71cf1be5d27899d7a0be483"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "315e67ff85d31b7e8b072abae2375c4f278190a1a85d37017a2b2af50e7046ef"}';
 
 
 -- Its triggers on public.people.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.people
     for each row
@@ -94,5 +104,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__people();
 
 alter table public.people enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

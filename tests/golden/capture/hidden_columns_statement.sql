@@ -11,7 +11,11 @@ create or replace function audit.capture_public__people()
 as $capture$
 declare
     -- The same for all rows, so worked out once; as in the defaults of the columns.
-    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     session_user_name constant text := session_user;
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
@@ -20,7 +24,14 @@ declare
     names text[];
     types oid[];
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'people' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'people' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'note']::text[], array['plain', 'any']::text[], true);
     end if;
@@ -45,7 +56,7 @@ begin
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'people', 'I',
+event_schema, event_table, 'I',
             row_after ->> 'id',
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
@@ -53,17 +64,17 @@ begin
             select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'people', 'D',
+event_schema, event_table, 'D',
             row_before ->> 'id',
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
@@ -71,17 +82,17 @@ $changes$,
             select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         else
-            execute replace(replace($changes$
+            execute replace($changes$
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'people', 'U',
+event_schema, event_table, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -95,28 +106,27 @@ $changes$,
                     audit.mask(row_after, 'card', 'redact') as row_after
                 from (
                     select
-                        audit.known_part("00_audit_image_before", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_before,
-                        audit.known_part("00_audit_image_after", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        before.made as row_before,
+                        after.made as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from new_rows as "00_audit_row") as after
                         using (number)
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
                 where row_before <> row_after or row_before::text <> row_after::text
                 offset 0
-            ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
-                '"00_audit_image_before"', audit.image_sql(names, types, 'before.image', false)),
-                '"00_audit_image_after"', audit.image_sql(names, types, 'after.image', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'people', 'I',
+tg_table_schema, tg_table_name, 'I',
             row_after ->> 'id',
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
@@ -131,7 +141,7 @@ $changes$,
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'people', 'D',
+tg_table_schema, tg_table_name, 'D',
             row_before ->> 'id',
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
@@ -150,7 +160,7 @@ $changes$,
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'people', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -181,7 +191,7 @@ $changes$,
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'people', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -210,7 +220,7 @@ $changes$,
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'people', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -220,10 +230,13 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "10d2e14bfd1ee429017a1c22ecfa6578ca71a003fe9028327e3fa5a9cdfa2826"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "b3a7a1c502004b6f9063777a2e8b70b600c709ae2554bc0ec19563581b2a7f9b"}';
 
 
 -- Its triggers on public.people.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
 create or replace trigger "00_audit_insert"
     after insert on public.people
     referencing new table as new_rows
@@ -254,5 +267,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__people();
 
 alter table public.people enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

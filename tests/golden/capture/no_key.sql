@@ -15,7 +15,14 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'readings' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'readings' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -29,7 +36,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row)
         values
-            ('public', 'readings', 'I', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -46,7 +53,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row)
         values
-            ('public', 'readings', 'U', row_before, row_after);
+            (tg_table_schema, tg_table_name, 'U', row_before, row_after);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -57,13 +64,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row)
         values
-            ('public', 'readings', 'D', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'readings', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -73,10 +80,13 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "44c6b13ba1547fe61aa8007267db0eb70616c237a02b83d393344cd17def11f2"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "4ed4bba8099b24e642e0b49a4c760b5e1698a686b4f21b9a6d437a6505580d08"}';
 
 
 -- Its triggers on public.readings.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.readings'::regclass, 'capture_public__readings');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.readings
     for each row
@@ -90,5 +100,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__readings();
 
 alter table public.readings enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.readings'::regclass, 'capture_public__readings');
 
 commit;

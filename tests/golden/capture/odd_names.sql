@@ -14,7 +14,14 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    is_as_installed := tg_table_schema = 'Wei"rd.Schema' and tg_table_name = E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' and has_schema_privilege('Wei"rd.Schema', 'usage');
+    if tg_table_name <> E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' or tg_table_schema <> 'Wei"rd.Schema' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' and tg_table_schema = 'Wei"rd.Schema' and has_schema_privilege('Wei"rd.Schema', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -28,7 +35,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'I', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text, row_after);
+            (tg_table_schema, tg_table_name, 'I', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text, row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -45,7 +52,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'U', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
+            (tg_table_schema, tg_table_name, 'U', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
              nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -57,13 +64,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'D', jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, row_before);
+            (tg_table_schema, tg_table_name, 'D', jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -73,10 +80,13 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.2.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "hash": "c68dc14697e14d706fc41f5bdb294a402eb6bb18f542e7e079258b886f34a9de"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "hash": "93622436880792994def2aa85d592d089961858c79715a1c46b461af3d39a85f"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale"
     for each row
@@ -90,5 +100,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4();
 
 alter table "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4');
 
 commit;

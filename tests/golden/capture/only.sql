@@ -14,7 +14,14 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'people' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'people' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -28,7 +35,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'people', 'I', row_after ->> 'id', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
@@ -45,7 +52,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'people', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -57,13 +64,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'people', 'D', row_before ->> 'id', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'people', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -73,10 +80,13 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "b6a426972d637032680220be6fe65e10487fc5e44834d31fb2ac821440c3ad4e"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "5f0dac246a5a35bc4c64f2248860f96f7b2de438983f3fde5e492f9af62181be"}';
 
 
 -- Its triggers on public.people.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.people
     for each row
@@ -90,5 +100,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__people();
 
 alter table public.people enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

@@ -17,7 +17,14 @@ declare
     kept record;
     stand_ins jsonb;
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'files' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'files' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
     end if;
@@ -46,7 +53,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'files', 'I', row_after ->> 'id', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
@@ -93,7 +100,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'files', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -120,13 +127,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'files', 'D', row_before ->> 'id', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'files', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -136,10 +143,13 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "3947c04ef0e1a407cdf591a9b9efc846e9ac83204743921e7050ce7f3dbc2bb1"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "c84052d39b9ff71831446194805b0ab565aff1dfc36326ecbc085b24e9a150f1"}';
 
 
 -- Its triggers on public.files.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.files'::regclass, 'capture_public__files');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.files
     for each row
@@ -153,5 +163,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__files();
 
 alter table public.files enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.files'::regclass, 'capture_public__files');
 
 commit;

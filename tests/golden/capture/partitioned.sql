@@ -12,11 +12,22 @@ create or replace function audit.capture_public__visits()
 as $capture$
 declare
     is_as_installed boolean;
+    captured_as text[] := array['public', 'visits'];
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
 begin
-    is_as_installed := tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
+    if to_regnamespace('public') is null or not has_schema_privilege('public', 'usage')
+        or pg_partition_root(tg_relid) is distinct from to_regclass('public.visits')
+    then
+        -- Not a partition of the table by this name: it was renamed, or this one was detached.
+        captured_as := audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
+        if captured_as is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := captured_as = array['public', 'visits'] and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -30,7 +41,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row)
         values
-            ('public', 'visits', 'I', row_after);
+            (captured_as[1], captured_as[2], 'I', row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -47,7 +58,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row)
         values
-            ('public', 'visits', 'U', row_before, row_after);
+            (captured_as[1], captured_as[2], 'U', row_before, row_after);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -58,7 +69,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row)
         values
-            ('public', 'visits', 'D', row_before);
+            (captured_as[1], captured_as[2], 'D', row_before);
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of a leaf: its rows, while they are still there.
@@ -79,14 +90,14 @@ begin
             insert into audit.logged_actions
                 (schema_name, table_name, action, old_row)
             values
-                ('public', 'visits', 'D', row_gone);
+                (captured_as[1], captured_as[2], 'D', row_gone);
         end loop;
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'visits', 'T');
+            (captured_as[1], captured_as[2], 'T');
     end if;
     return null;
 end
@@ -96,16 +107,19 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "66bd2e8cf583ff9b719a3da5b3053fa4c77115cb657035bb3a4a10b2ef02fd21"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "1254a454d82c4d15a5fa6ab3c3f83d6aa30211e6ca978cf8f9bf879f1dbbe30f"}';
 
 
 -- Its triggers on public.visits.
-create or replace trigger "00_audit_row"
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.visits'::regclass, 'capture_public__visits');
+
+create or replace trigger "00_audit_rows"
     after insert or update or delete on public.visits
     for each row
     execute function audit.capture_public__visits();
 
-alter table public.visits enable always trigger "00_audit_row";
+alter table public.visits enable always trigger "00_audit_rows";
 
 create or replace trigger "00_audit_truncate"
     after truncate on public.visits
@@ -133,5 +147,8 @@ begin
     end loop;
 end
 $leaves$;
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.visits'::regclass, 'capture_public__visits');
 
 commit;

@@ -15,7 +15,14 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'orders' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'orders' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -29,7 +36,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
-            ('public', 'orders', 'I', row_after ->> 'id', row_after);
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
@@ -46,7 +53,7 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
-            ('public', 'orders', 'U', row_after ->> 'id',
+            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
@@ -58,13 +65,13 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
-            ('public', 'orders', 'D', row_before ->> 'id', row_before);
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'orders', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -74,10 +81,13 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "hash": "1e4bedbcd0745a02670b0c5496efbfa931f21f689b056adbf2ae356612a20418"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "hash": "7b81cf352da4bf60a009f91e5c7c9ea52071ef701cf09fba278caa9b7efee3c5"}';
 
 
 -- Its triggers on public.orders.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.orders
     for each row
@@ -91,5 +101,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__orders();
 
 alter table public.orders enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

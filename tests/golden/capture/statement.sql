@@ -12,7 +12,11 @@ create or replace function audit.capture_public__orders()
 as $capture$
 declare
     -- The same for all rows, so worked out once; as in the defaults of the columns.
-    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     session_user_name constant text := session_user;
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
@@ -21,7 +25,14 @@ declare
     names text[];
     types oid[];
 begin
-    is_as_installed := tg_table_schema = 'public' and tg_table_name = 'orders' and has_schema_privilege('public', 'usage');
+    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+
+    is_as_installed := tg_table_name = 'orders' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
     if is_as_installed then
         is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
@@ -46,7 +57,7 @@ begin
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'I',
+event_schema, event_table, 'I',
             row_after ->> 'id',
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -54,17 +65,17 @@ begin
             select "00_audit_image" as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'D',
+event_schema, event_table, 'D',
             row_before ->> 'id',
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -72,17 +83,17 @@ $changes$,
             select "00_audit_image" as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         else
-            execute replace(replace($changes$
+            execute replace($changes$
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'orders', 'U',
+event_schema, event_table, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -96,28 +107,27 @@ $changes$,
                     row_after as row_after
                 from (
                     select
-                        "00_audit_image_before" as row_before,
-                        "00_audit_image_after" as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        before.made as row_before,
+                        after.made as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from new_rows as "00_audit_row") as after
                         using (number)
                     where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
                 offset 0
-            ) as captured cross join (select $1, $2, $3, $4, $5) as who (context, session_user_name, role_name, application_name, client_addr)
+            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
-                '"00_audit_image_before"', audit.image_sql(names, types, 'before.image', false)),
-                '"00_audit_image_after"', audit.image_sql(names, types, 'after.image', false))
-            using context, session_user_name, role_name, application_name, client_addr;
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'I',
+tg_table_schema, tg_table_name, 'I',
             row_after ->> 'id',
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -132,7 +142,7 @@ $changes$,
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-            'public', 'orders', 'D',
+tg_table_schema, tg_table_name, 'D',
             row_before ->> 'id',
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -151,7 +161,7 @@ $changes$,
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'orders', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -182,7 +192,7 @@ $changes$,
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-                'public', 'orders', 'U',
+tg_table_schema, tg_table_name, 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -211,7 +221,7 @@ $changes$,
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            ('public', 'orders', 'T');
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -221,10 +231,13 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "efac5149ced905963d6c7ae1ed9a9abe545132b2218e23d47f5daa173ace1ef2"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "1b8dc96dd2f4d66cbbb990aac0e03c5bb76bb80c718dec6796c420febd55c301"}';
 
 
 -- Its triggers on public.orders.
+-- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 create or replace trigger "00_audit_insert"
     after insert on public.orders
     referencing new table as new_rows
@@ -255,5 +268,8 @@ create or replace trigger "00_audit_truncate"
     execute function audit.capture_public__orders();
 
 alter table public.orders enable always trigger "00_audit_truncate";
+
+-- From here on the trail knows the table whatever it is called.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

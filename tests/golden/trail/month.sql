@@ -4,30 +4,69 @@ set local lock_timeout = '3s';
 -- The schema audit, unless somebody else has one of that name.
 do $refuse$
 declare
-    trail regclass;
+    trail oid;
+    is_superuser constant boolean := (select rolsuper from pg_catalog.pg_roles where rolname = current_user);
+    trusted oid[];
+    object text;
 begin
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('audit-toolkit install audit', 0));
+
+    select c.oid into trail
+    from pg_catalog.pg_class as c
+    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = 'audit' and c.relname = 'logged_actions';
+
+    -- A superuser is a member of every role, and so not to be asked.
+    trusted := array(
+        select oid from pg_catalog.pg_roles
+        where rolname = current_user or case when is_superuser then rolsuper else pg_catalog.pg_has_role(oid, 'usage') end
+    );
     if exists (
         select from pg_catalog.pg_namespace
-        where nspname = 'audit' and not pg_catalog.pg_has_role(nspowner, 'usage')
+        where nspname = 'audit' and nspowner <> all (trusted)
     ) then
         raise exception using
             errcode = 'insufficient_privilege',
             message = 'audit: the schema audit belongs to another role',
-            hint = 'connect as its owner, or choose another schema: audit install --audit-schema NAME';
+            hint = 'connect as its owner, name its owner (--owner), or choose another schema: audit install --audit-schema NAME';
     end if;
 
-    trail := to_regclass('audit.logged_actions');
     if trail is not null and not exists (
         select from pg_catalog.pg_class
         where oid = trail
           and relkind = 'p'
-          and pg_catalog.pg_has_role(relowner, 'usage')
+          and relowner = any (trusted)
           and pg_catalog.obj_description(oid, 'pg_class') like '%"tool": "audit-toolkit"%'
     ) then
         raise exception using
             errcode = 'duplicate_table',
             message = 'audit: audit.logged_actions exists and is not a trail of audit-toolkit',
             hint = 'rename that table, or choose another schema: audit install --audit-schema NAME';
+    end if;
+
+    select shown into object
+    from (
+        select c.oid::regclass::text, c.relowner, pg_catalog.obj_description(c.oid, 'pg_class'), c.relkind = 'S'
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'audit'
+          and c.relkind not in ('i', 'I', 't')
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables'))
+        union all
+        select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
+        from pg_catalog.pg_proc as p
+        join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname = 'audit'
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+    ) as present (shown, owner, comment, has_no_comment)
+    where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
+    order by shown
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'duplicate_object',
+            message = 'audit: ' || object || ' exists and was not created by audit-toolkit',
+            hint = 'find out who made it and drop it, or choose another schema: audit install --audit-schema NAME';
     end if;
 end
 $refuse$;
@@ -50,29 +89,37 @@ begin
 end
 $refuse$;
 
-create schema if not exists audit;
-
-revoke all on schema audit from public;
-
 -- What was granted before stays granted; on a new trail, nothing is.
 select set_config('audit.granted_before', coalesce(string_agg(format(
-    'grant %s%s on %s%s to %s%s', acl.privilege_type, of_column, kind, relation,
+    'grant %s%s on %s to %s%s', acl.privilege_type, of_column, object,
     case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end,
     case when acl.is_grantable then ' with grant option' else '' end), ';'), ''), true)
 from (
     select
-        oid::regclass as relation, case relkind when 'S' then 'sequence ' else '' end as kind, '' as of_column,
+        case relkind when 'S' then 'sequence ' else '' end || oid::regclass as object, '' as of_column,
         relacl as granted, relowner as owner
     from pg_class
-    where relnamespace = 'audit'::regnamespace and relkind in ('r', 'p', 'S')
+    where relnamespace = to_regnamespace('audit') and relkind in ('r', 'p', 'S')
     union all
-    select c.oid::regclass, '', format(' (%I)', a.attname), a.attacl, c.relowner
+    select c.oid::regclass::text, format(' (%I)', a.attname), a.attacl, c.relowner
     from pg_attribute as a
     join pg_class as c on c.oid = a.attrelid
-    where c.relnamespace = 'audit'::regnamespace and c.relkind in ('r', 'p')
+    where c.relnamespace = to_regnamespace('audit') and c.relkind in ('r', 'p')
+    union all
+    select 'function ' || oid::regprocedure, '', proacl, proowner
+    from pg_proc
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    union all
+    select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
+    from pg_namespace
+    where nspname = 'audit'
 ) as present
 cross join lateral aclexplode(granted) as acl
 where acl.grantee <> owner;
+
+create schema if not exists audit;
+
+revoke all on schema audit from public;
 
 
 -- The trail, audit.logged_actions: one row an event, partitioned by time.
@@ -92,12 +139,17 @@ create table if not exists audit.logged_actions (
     old_row_key text collate "C",
     old_row jsonb,
     new_row jsonb,
-    context jsonb default nullif(current_setting('audit.context', true), '')::jsonb,
+    context jsonb default case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end,
     session_user_name text not null default session_user,
     role_name text default nullif(current_setting('role'), 'none'),
     application_name text default nullif(current_setting('application_name'), ''),
     client_addr inet default inet_client_addr(),
     query text,
+    transaction_tstamp timestamptz default transaction_timestamp(),
     primary key (event_id, action_tstamp)
 )
 partition by range (action_tstamp);
@@ -125,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.2.0", "interval": "month", "hash": "d8896aef938edff55d2e124f7ca705a1fdf0cddd0b4deab522c5cb5acad26762"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "dab2c772ef8b406d70035363a690578c9b90f5f6ccce30ca4890085fdc5d4453"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -159,6 +211,8 @@ comment on column audit.logged_actions.client_addr is 'address of the client as 
 
 comment on column audit.logged_actions.query is 'the statement, only for tables installed with --capture-query';
 
+comment on column audit.logged_actions.transaction_tstamp is 'when the transaction began: with transaction_id, tells it from those of another cluster';
+
 
 -- Its functions, none of which PUBLIC may execute.
 create or replace function audit.revoke_all(relation regclass)
@@ -181,6 +235,25 @@ end
 $body$;
 
 revoke all on function audit.revoke_all(regclass) from public;
+
+create table if not exists audit.captured_tables (
+    function_name text collate "C" primary key,
+    relation_id oid not null unique,
+    -- The name under which its events stand now.
+    schema_name text collate "C" not null,
+    table_name text collate "C" not null,
+    -- By number: {"1": {"name": "id", "type": "bigint"}}.
+    columns jsonb not null,
+    -- By OID: {"16400": "public.visits_2026"}.
+    partitions jsonb not null,
+    -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
+    triggers jsonb not null,
+    captured_since timestamptz not null
+);
+
+select audit.revoke_all('audit.captured_tables'::regclass);
+
+comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 create or replace function audit.refuse_change()
     returns trigger
@@ -456,10 +529,11 @@ begin
             stand_in := 'sha256:' || encode(sha256(convert_to(value, 'UTF8')), 'hex');
         when 'sha256' then
             select 'hmac-sha256:' || encode(sha256(outer_pad || sha256(inner_pad || convert_to(value, 'UTF8'))), 'hex')
-            into strict stand_in
+            into stand_in
             from audit.mask_key;
     end case;
-    return image || jsonb_build_object(column_name, stand_in);
+    -- Without a key the value stays hidden, and the write goes through.
+    return image || jsonb_build_object(column_name, coalesce(stand_in, '[redacted]'));
 end
 $body$;
 
@@ -587,38 +661,46 @@ create or replace function audit.image_sql(names text[], types oid[], record tex
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select case
-        when coalesce(bool_and(value = plain_value), true) then format('to_jsonb(%s)', record)
-        else format('(select to_jsonb(image) from (select %s) as image)', string_agg(format('%s as %I', value, name), ', ' order by place))
-    end
+    select coalesce(
+        case
+            when bool_and(is_plain) then format('to_jsonb(%s)', record)
+            else string_agg(format('jsonb_build_object(%s)', fields), ' || ' order by part)
+        end, $text$'{}'::jsonb$text$)
     from (
         select
-            name,
-            place,
-            plain_value,
-            case
-                when audit.plain_type(type) is null and mark
-                    then format(
-                        $text$case when num_nulls(%1$s) > 0 then null when octet_length(format('%%s', %1$s)) > %2$s
-                        then audit.stand_in(convert_to(format('%%s', %1$s), 'UTF8')) else to_jsonb(format('%%s', %1$s)) end$text$,
-                        plain_value, 16777216)
-                when audit.plain_type(type) is null
-                    then format($text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$, plain_value)
-                when mark and type in ('text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'xml'::regtype)
-                    then format(
-                        $text$case when octet_length(%2$s) > %4$s%5$s then audit.stand_in(%3$s) else to_jsonb(%1$s) end$text$,
-                        plain_value,
-                        plain_value || case when type in ('json'::regtype, 'xml'::regtype) then '::text' else '' end,
-                        case when type = 'bytea'::regtype then plain_value else format($text$convert_to(%s::text, 'UTF8')$text$, plain_value) end,
-                        16777216,
-                        case when type = 'json'::regtype then format($text$ or %s::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$$text$, plain_value) else '' end)
-                else plain_value
-            end as value
+            (place - 1) / 50 as part,  -- a function takes 100 arguments
+            bool_and(value = plain_value) as is_plain,
+            string_agg(format('%L, %s', name, value), ', ' order by place) as fields
         from (
-            select name, type, place, format('(%s).%I', record, name) as plain_value
-            from unnest(names, types) with ordinality as listed (name, type, place)
-        ) as listed
-    ) as known
+            select
+                name,
+                place,
+                plain_value,
+                case
+                    when audit.plain_type(type) is null and mark
+                        then format(
+                            $text$case when num_nulls(%1$s) > 0 then null when octet_length(format('%%s', %1$s)) > %2$s
+                            then audit.stand_in(convert_to(format('%%s', %1$s), 'UTF8')) else to_jsonb(format('%%s', %1$s)) end$text$,
+                            plain_value, 16777216)
+                    when audit.plain_type(type) is null
+                        then format($text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$, plain_value)
+                    when mark and type in ('text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'xml'::regtype)
+                        then format(
+                            $text$case when octet_length(%2$s) > %4$s%5$s then audit.stand_in(%3$s) else to_jsonb(%1$s) end$text$,
+                            plain_value,
+                            plain_value || case when type in ('json'::regtype, 'xml'::regtype) then '::text' else '' end,
+                            case when type = 'bytea'::regtype then plain_value else format($text$convert_to(%s::text, 'UTF8')$text$, plain_value) end,
+                            16777216,
+                            case when type = 'json'::regtype then format($text$ or %s::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$$text$, plain_value) else '' end)
+                    else plain_value
+                end as value
+            from (
+                select name, type, place, format('(%s).%I', record, name) as plain_value
+                from unnest(names, types) with ordinality as listed (name, type, place)
+            ) as listed
+        ) as known
+        group by part
+    ) as parts
 $body$;
 
 revoke all on function audit.image_sql(text[], oid[], text, boolean) from public;
@@ -669,14 +751,434 @@ create or replace function audit.hand_over(function regprocedure)
 as $body$
 declare
     owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
+    grantee text;
 begin
     if owner <> (select proowner from pg_proc where oid = function) then
         execute format('alter function %s owner to %I', function, pg_get_userbyid(owner));
     end if;
+    for grantee in
+        select distinct case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end
+        from pg_proc as p
+        cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl
+        where p.oid = function and acl.grantee <> p.proowner
+    loop
+        execute format('revoke all on function %s from %s cascade', function, grantee);
+    end loop;
 end
 $body$;
 
 revoke all on function audit.hand_over(regprocedure) from public;
+
+create or replace function audit.columns_of(relation oid)
+    returns jsonb
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select coalesce(
+        jsonb_object_agg(attnum::text, jsonb_build_object('name', attname, 'type', format_type(atttypid, atttypmod))),
+        '{}')
+    from pg_attribute
+    where attrelid = relation and attnum > 0 and not attisdropped
+$body$;
+
+revoke all on function audit.columns_of(oid) from public;
+
+create or replace function audit.partitions_of(relation oid)
+    returns jsonb
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set quote_all_identifiers = off
+as $body$
+    select coalesce(jsonb_object_agg(tree.relid::oid::text, tree.relid::text), '{}')
+    from pg_partition_tree(relation) as tree
+    where tree.isleaf and tree.relid <> relation
+$body$;
+
+revoke all on function audit.partitions_of(oid) from public;
+
+create or replace function audit.triggers_of(relation oid, function_name text)
+    returns jsonb
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select coalesce(jsonb_object_agg(t.tgname, t.xmin::text), '{}')
+    from pg_trigger as t
+    join pg_proc as p on p.oid = t.tgfoid
+    where t.tgrelid = relation
+      and p.pronamespace = 'audit'::regnamespace
+      and p.proname = function_name
+      and t.tgenabled = 'A'
+$body$;
+
+revoke all on function audit.triggers_of(oid, text) from public;
+
+create or replace function audit.table_with_capture(function_name text, known oid)
+    returns oid
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select case when bool_or(c.oid = known) then known when count(*) = 1 then min(c.oid::bigint)::oid end
+    from pg_class as c
+    where not c.relispartition
+      and exists (
+        select from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = c.oid
+          -- On a partition that was detached, only the trigger on TRUNCATE (32) is left.
+          and t.tgtype & 28 <> 0
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname = function_name
+      )
+$body$;
+
+revoke all on function audit.table_with_capture(text, oid) from public;
+
+create or replace function audit.require_owner(relation oid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    caller constant text := coalesce(nullif(current_setting('role'), 'none'), session_user);
+begin
+    if not exists (
+        select from pg_class where oid = relation and pg_has_role(caller, relowner, 'usage')
+    ) then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = 'audit: only the owner of ' || relation::regclass || ' can switch its capture';
+    end if;
+end
+$body$;
+
+revoke all on function audit.require_owner(oid) from public;
+
+create or replace function audit.note_changes(of_function text default null)
+    returns integer
+    language plpgsql
+    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    on_table oid;
+    present record;
+    has_events boolean;
+    columns_now jsonb;
+    partitions_now jsonb;
+    changed jsonb;
+    noted integer := 0;
+begin
+    for known in
+        select * from audit.captured_tables as c
+        where of_function is null or c.function_name = of_function
+        order by c.function_name
+        for update skip locked
+    loop
+        -- Of a table without events there is nothing to follow.
+        has_events := exists (
+            select from audit.logged_actions
+            where schema_name = known.schema_name and table_name = known.table_name);
+        on_table := audit.table_with_capture(known.function_name, known.relation_id);
+        select n.nspname as schema_name, c.relname as table_name into present
+        from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        where c.oid = coalesce(on_table, known.relation_id);
+        if not found then
+            if has_events then
+                insert into audit.logged_actions (schema_name, table_name, action, new_row)
+                values (known.schema_name, known.table_name, 'M', '{"change": "dropped"}');
+                noted := noted + 1;
+            end if;
+            delete from audit.captured_tables where function_name = known.function_name;
+            continue;
+        end if;
+        -- Without a trigger, a table of another name may be any that got the OID: after a restore, OIDs are others.
+        continue when on_table is null
+            and (present.schema_name, present.table_name) <> (known.schema_name, known.table_name);
+        continue when exists (
+            select from audit.captured_tables as other
+            where other.relation_id = on_table and other.function_name <> known.function_name);
+
+        columns_now := audit.columns_of(coalesce(on_table, known.relation_id));
+        partitions_now := audit.partitions_of(coalesce(on_table, known.relation_id));
+        if on_table <> known.relation_id then
+            -- Restored: its columns and partitions have other numbers, and are what they were.
+            known.columns := columns_now;
+            known.partitions := partitions_now;
+        end if;
+
+        if has_events and (present.schema_name, present.table_name) <> (known.schema_name, known.table_name) then
+            insert into audit.logged_actions (schema_name, table_name, action, new_row)
+            values (present.schema_name, present.table_name, 'M', jsonb_build_object(
+                'change', 'renamed',
+                'from', jsonb_build_array(known.schema_name, known.table_name),
+                'to', jsonb_build_array(present.schema_name, present.table_name)));
+            noted := noted + 1;
+        end if;
+
+        if has_events and columns_now <> known.columns then
+            select jsonb_strip_nulls(jsonb_build_object(
+                'change', 'columns',
+                'renamed', jsonb_object_agg(was ->> 'name', now ->> 'name') filter (where was ->> 'name' <> now ->> 'name'),
+                'added', jsonb_object_agg(now ->> 'name', now ->> 'type') filter (where was is null),
+                'dropped', jsonb_object_agg(was ->> 'name', was ->> 'type') filter (where now is null),
+                'retyped', jsonb_object_agg(now ->> 'name', jsonb_build_array(was -> 'type', now -> 'type'))
+                    filter (where was ->> 'type' <> now ->> 'type')))
+            into changed
+            from jsonb_each(known.columns) as before (number, was)
+            full join jsonb_each(columns_now) as after (number, now) using (number);
+            insert into audit.logged_actions (schema_name, table_name, action, new_row)
+            values (present.schema_name, present.table_name, 'M', changed);
+            noted := noted + 1;
+        end if;
+
+        if has_events and partitions_now <> known.partitions then
+            select jsonb_strip_nulls(jsonb_build_object(
+                'change', 'partitions',
+                'attached', jsonb_agg(now order by now) filter (where was is null),
+                'detached', jsonb_agg(was order by was) filter (where now is null)))
+            into changed
+            from jsonb_each_text(known.partitions) as before (number, was)
+            full join jsonb_each_text(partitions_now) as after (number, now) using (number)
+            where was is null or now is null;
+            if changed ->> 'attached' is not null or changed ->> 'detached' is not null then
+                insert into audit.logged_actions (schema_name, table_name, action, new_row)
+                values (present.schema_name, present.table_name, 'M', changed);
+                noted := noted + 1;
+            end if;
+        end if;
+
+        update audit.captured_tables as c
+        set relation_id = coalesce(on_table, known.relation_id),
+            schema_name = present.schema_name, table_name = present.table_name,
+            columns = columns_now, partitions = partitions_now
+        where c.function_name = known.function_name
+          and (c.relation_id, c.schema_name, c.table_name, c.columns, c.partitions) is distinct from (
+              coalesce(on_table, known.relation_id), present.schema_name::text, present.table_name::text, columns_now, partitions_now);
+    end loop;
+    return noted;
+end
+$body$;
+
+revoke all on function audit.note_changes(text) from public;
+
+create or replace function audit.captured_as(relation oid, function_name text, operation text)
+    returns text[]
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    root constant oid := coalesce(pg_partition_root(relation), relation);
+    captured oid;
+    noted text[];
+    present text[];
+begin
+    select c.relation_id, array[c.schema_name, c.table_name] into captured, noted
+    from audit.captured_tables as c
+    where c.function_name = captured_as.function_name;
+
+    if captured is distinct from root and captured is distinct from relation then
+        -- Restored, or never noted: then the only table with triggers that call the function is its own.
+        captured := audit.table_with_capture(function_name, captured);
+        noted := null;
+        if captured is distinct from root and captured is distinct from relation then
+            if operation = 'TRUNCATE' then
+                -- A partition that was detached keeps its trigger; what becomes of it is not the table's any more.
+                return null;
+            end if;
+            raise exception using
+                errcode = 'insufficient_privilege',
+                message = format('audit: %I.%s() does not capture %s', 'audit', function_name, relation::regclass),
+                hint = 'drop the trigger, and put capture on the table: audit install --table ' || relation::regclass;
+        end if;
+    end if;
+    if captured <> root and exists (
+        select from audit.captured_tables as c where c.relation_id = root
+    ) then
+        -- Attached to a table that is audited, which records it.
+        return null;
+    end if;
+
+    select array[n.nspname, c.relname] into strict present
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = captured;
+    if present is distinct from noted then
+        if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+            perform audit.note_changes(function_name);
+        elsif current_setting('audit.noted', true) is distinct from present::text then
+            -- The registry is left alone: to write what others have written would end this transaction.
+            insert into audit.logged_actions (schema_name, table_name, action, new_row)
+            values (present[1], present[2], 'M', jsonb_build_object(
+                'change', 'renamed', 'from', to_jsonb(noted), 'to', to_jsonb(present)));
+            perform set_config('audit.noted', present::text, true);
+        end if;
+    end if;
+    return present;
+end
+$body$;
+
+revoke all on function audit.captured_as(oid, text, text) from public;
+
+create or replace function audit.note_beginning(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    name_of record;
+    last_event record;
+begin
+    perform audit.require_owner(relation);
+    perform audit.note_changes();
+    select n.nspname as schema_name, c.relname as table_name into strict name_of
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = relation;
+
+    select * into known from audit.captured_tables as c where c.relation_id = relation;
+    if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
+        return;  -- it has been on all the time
+    end if;
+    if not found and exists (
+        -- Capture of a release that kept no registry.
+        select from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation
+          and p.proname = note_beginning.function_name
+          and p.pronamespace = 'audit'::regnamespace
+          and not exists (select from audit.captured_tables as c where c.function_name = note_beginning.function_name)
+        having bool_and(t.tgenabled = 'A')
+    ) then
+        return;
+    end if;
+
+    select event_id, action, new_row into last_event
+    from audit.logged_actions
+    where schema_name = name_of.schema_name and table_name = name_of.table_name
+    order by event_id desc
+    limit 1;
+    delete from audit.captured_tables as c where c.relation_id = relation;
+    if last_event is null then
+        return;  -- the first that the trail hears of it
+    end if;
+    if exists (
+        -- Its events so far are those of a table that has another name now.
+        select from audit.captured_tables as c
+        join audit.logged_actions as e on e.schema_name = c.schema_name and e.table_name = c.table_name
+        where c.relation_id <> relation
+          and e.action = 'M'
+          and e.new_row -> 'from' = jsonb_build_array(name_of.schema_name, name_of.table_name)
+          and not exists (
+            select from audit.logged_actions as later
+            where later.schema_name = name_of.schema_name and later.table_name = name_of.table_name and later.event_id > e.event_id
+          )
+    ) then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (name_of.schema_name, name_of.table_name, 'M', '{"change": "created"}');
+        return;
+    end if;
+    insert into audit.logged_actions (schema_name, table_name, action, new_row)
+    values (name_of.schema_name, name_of.table_name, 'G', jsonb_build_object(
+        'capture', 'resumed',
+        'reason', case
+            when last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped' then 'the table was made anew'
+            else 'capture was installed again; it was off for a while'
+        end));
+end
+$body$;
+
+revoke all on function audit.note_beginning(regclass, text) from public;
+
+create or replace function audit.begin_capture(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    execute format('lock table %s in share row exclusive mode', relation);
+    perform audit.note_beginning(relation, function_name);
+end
+$body$;
+
+revoke all on function audit.begin_capture(regclass, text) from public;
+
+create or replace function audit.note_capture(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    since timestamptz := clock_timestamp();
+    table_owner oid;
+begin
+    perform audit.require_owner(relation);
+    -- Installed again under another name, it has another function.
+    delete from audit.captured_tables as c
+    where c.relation_id = relation and c.function_name <> note_capture.function_name
+    returning c.captured_since into since;
+
+    insert into audit.captured_tables as c
+        (function_name, relation_id, schema_name, table_name, columns, partitions, triggers, captured_since)
+    select
+        note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid), audit.partitions_of(t.oid),
+        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp())
+    from pg_class as t
+    join pg_namespace as n on n.oid = t.relnamespace
+    where t.oid = relation
+    on conflict on constraint captured_tables_pkey do update
+    set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
+        columns = excluded.columns, partitions = excluded.partitions, triggers = excluded.triggers,
+        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
+
+    select t.relowner into table_owner
+    from pg_class as t
+    join pg_proc as p on p.proname = note_capture.function_name and p.pronamespace = 'audit'::regnamespace
+    where t.oid = relation and t.relkind = 'p' and t.relowner <> p.proowner;
+    if found then
+        execute format('grant execute on function %I.%I() to %I', 'audit', function_name, pg_get_userbyid(table_owner));
+    end if;
+end
+$body$;
+
+revoke all on function audit.note_capture(regclass, text) from public;
+
+create or replace function audit.end_capture(function_name text)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+begin
+    perform audit.note_changes(function_name);
+    select * into known from audit.captured_tables as c where c.function_name = end_capture.function_name;
+    if not found then
+        return;
+    end if;
+    perform audit.require_owner(known.relation_id);
+    if exists (
+        select from audit.logged_actions
+        where schema_name = known.schema_name and table_name = known.table_name
+    ) then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (known.schema_name, known.table_name, 'G', '{"capture": "ended", "reason": "capture was taken off the table"}');
+    end if;
+    delete from audit.captured_tables as c where c.function_name = end_capture.function_name;
+end
+$body$;
+
+revoke all on function audit.end_capture(text) from public;
 
 create or replace function audit.record_gap(relation regclass, capture text, reason text)
     returns bigint
@@ -685,7 +1187,6 @@ create or replace function audit.record_gap(relation regclass, capture text, rea
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
-    caller constant text := coalesce(nullif(current_setting('role'), 'none'), session_user);
     event bigint;
 begin
     if capture is null or capture not in ('paused', 'resumed') or coalesce(trim(reason), '') = '' then
@@ -693,11 +1194,11 @@ begin
             errcode = 'invalid_parameter_value',
             message = 'audit: a gap is either paused or resumed, and has a reason';
     end if;
-    if not exists (select from pg_class where oid = relation and pg_has_role(caller, relowner, 'usage')) then
-        raise exception using
-            errcode = 'insufficient_privilege',
-            message = 'audit: only the owner of ' || relation || ' can pause or resume its capture';
-    end if;
+    perform audit.require_owner(relation);
+    perform audit.note_changes(c.function_name) from audit.captured_tables as c where c.relation_id = relation;
+    update audit.captured_tables as c
+    set triggers = audit.triggers_of(relation, c.function_name)
+    where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
     select n.nspname, c.relname, 'G', jsonb_build_object('capture', capture, 'reason', reason)
@@ -1427,65 +1928,110 @@ $body$;
 
 revoke all on function audit.history(regclass, text) from public;
 
-comment on function audit.revoke_all(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.revoke_all(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.refuse_change() is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.refuse_change() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.guard_relation(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.guard_relation(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.plain_type(oid) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.plain_type(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.known_part(jsonb, text[], text[]) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.known_part(jsonb, text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.image_of(anyelement, boolean) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.image_of(anyelement, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.columns_of(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.partitions_of(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.triggers_of(oid, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_known_since(text, text, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.table_with_capture(text, oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_reach(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_known(regclass, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_image_at(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.begin_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_images_at(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.note_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.table_at(anyelement, timestamptz) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.history(regclass, text) is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_known_since(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.require_reach(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.require_known(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_image_at(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_images_at(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.table_at(anyelement, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.history(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+do $grants$
+declare
+    object text;
+begin
+    for object in
+        select distinct format('%s from %s', shown, case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end)
+        from (
+            select 'function ' || oid::regprocedure, proacl, proowner
+            from pg_catalog.pg_proc
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            union all
+            select 'schema ' || quote_ident(nspname), nspacl, nspowner
+            from pg_catalog.pg_namespace
+            where nspname = 'audit'
+        ) as present (shown, granted, owner)
+        cross join lateral pg_catalog.aclexplode(granted) as acl
+        where acl.grantee <> owner
+    loop
+        execute 'revoke all on ' || object || ' cascade';
+    end loop;
+end
+$grants$;
 
 
 -- The key of keyed masks.
@@ -1494,9 +2040,13 @@ create table if not exists audit.mask_key (
     outer_pad bytea not null
 );
 
-select audit.revoke_all('audit.mask_key'::regclass);
+-- There is one key. Who may write every table (pg_write_all_data) can neither take it away nor put another beside it.
+create unique index if not exists mask_key_only_one
+    on audit.mask_key ((true));
 
-comment on table audit.mask_key is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+select audit.guard_relation('audit.mask_key'::regclass);
+
+comment on table audit.mask_key is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 -- 64 random bytes, drawn once: whoever has them can test guesses of masked values.
 insert into audit.mask_key (inner_pad, outer_pad)
@@ -1541,7 +2091,7 @@ create unique index if not exists partition_lifecycle_leaf_idx
 
 select audit.revoke_all('audit.partition_lifecycle'::regclass);
 
-comment on table audit.partition_lifecycle is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on table audit.partition_lifecycle is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 create table if not exists audit.maintenance (
     command text collate "C" primary key,
@@ -1552,7 +2102,7 @@ create table if not exists audit.maintenance (
 
 select audit.revoke_all('audit.maintenance'::regclass);
 
-comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.2.0"}';
+comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.
@@ -1562,6 +2112,15 @@ select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
 -- From the leaf before the present one to well ahead of it, and the tail.
 select audit.ensure_partitions();
+
+-- Where the trail begins, so that a first leaf which is gone is missed.
+insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state)
+select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached'
+from audit.leaves() as l
+join pg_catalog.pg_class as c on c.oid = l.leaf
+where not l.is_tail and not l.is_default and not exists (select from audit.partition_lifecycle)
+order by l.lower_bound nulls first
+limit 1;
 
 do $granted$
 begin

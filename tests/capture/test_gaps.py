@@ -1,0 +1,112 @@
+"""What is not known is said: capture that was off, ended, or began on a table made anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from audit_toolkit.config import Capture
+from tests.plugins.trail import Trail
+
+ORDERS = "create table orders (id int primary key, status text)"
+
+
+def gaps(trail: Trail) -> list[tuple[Any, ...]]:
+    """What the trail says of capture, in its order, and the first word of the reason."""
+    return trail.execute(
+        "select new_row ->> 'capture', split_part(new_row ->> 'reason', ' ', 1) || ' ' || table_name"
+        " from audit.logged_actions where action = 'G' order by event_id"
+    )
+
+
+@pytest.fixture
+def orders(trail: Trail) -> Trail:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'new')")
+    return trail
+
+
+def test_installing_again_without_a_break_leaves_no_gap(orders: Trail) -> None:
+    for rule in ({}, {"capture": Capture.STATEMENT}, {"exclude": ("status",)}, {}):
+        orders.audit("orders", **rule)
+    orders.execute("alter table orders add note text; alter table orders rename to purchases")
+    orders.audit("purchases")
+    assert gaps(orders) == []
+
+
+def test_a_first_installation_says_nothing(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.execute("insert into orders values (1, 'new')")
+    trail.audit("orders")
+    trail.release("orders")
+    trail.audit("orders")
+    assert trail.events() == []
+
+
+def test_what_changed_between_two_installations_is_a_gap(orders: Trail) -> None:
+    orders.release("orders")
+    orders.execute("update orders set status = 'paid'")
+    orders.audit("orders")
+    assert gaps(orders) == [("ended", "capture orders"), ("resumed", "capture orders")]
+
+
+BREAKS = {
+    "disabled and enabled": """
+        alter table orders disable trigger "00_audit_row";
+        update orders set status = 'paid';
+        alter table orders enable always trigger "00_audit_row" """,
+    "dropped": 'drop trigger "00_audit_row" on orders',
+    "all disabled": "alter table orders disable trigger all",
+    "made again by hand": """
+        drop trigger "00_audit_row" on orders;
+        create trigger "00_audit_row" after insert or update or delete on orders
+            for each row execute function audit.capture_public__orders();
+        alter table orders enable always trigger "00_audit_row" """,
+    "the function dropped": "drop function audit.capture_public__orders() cascade",
+    "the registry emptied": """
+        alter table orders disable trigger all;
+        delete from audit.captured_tables""",
+}
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_capture_that_was_off_by_hand_is_a_gap(orders: Trail, kind: str) -> None:
+    orders.execute(BREAKS[kind])
+    orders.audit("orders")
+    assert gaps(orders) == [("resumed", "capture orders")]
+    orders.audit("orders")
+    assert len(gaps(orders)) == 1
+
+
+def test_a_table_made_anew_begins_with_a_gap(orders: Trail) -> None:
+    since = orders.execute("select captured_since from audit.captured_tables")
+    orders.execute("drop table orders")
+    orders.execute(ORDERS)
+    orders.audit("orders")
+    assert gaps(orders) == [("resumed", "the orders")]
+    assert orders.execute("select captured_since from audit.captured_tables") > since
+
+
+def test_a_table_that_takes_the_name_of_a_renamed_one_is_another(orders: Trail) -> None:
+    orders.execute("alter table orders rename to orders_2025")
+    orders.execute(ORDERS)
+    orders.audit("orders")
+    orders.execute("insert into orders values (1, 'other')")
+    assert gaps(orders) == []
+    assert orders.execute(
+        "select table_name, new_row ->> 'change' from audit.logged_actions"
+        " where action = 'M' order by event_id"
+    ) == [("orders_2025", "renamed"), ("orders", "created")]
+
+
+def test_a_pause_is_no_break(orders: Trail) -> None:
+    for state, switch in (("paused", "disable"), ("resumed", "enable always")):
+        orders.execute(
+            f'alter table orders {switch} trigger "00_audit_row";'
+            f' alter table orders {switch} trigger "00_audit_truncate";'
+            f" select audit.record_gap('orders', '{state}', 'an import')"
+        )
+    orders.audit("orders")
+    assert [state for state, _ in gaps(orders)] == ["paused", "resumed"]

@@ -1,0 +1,382 @@
+"""Which table is it: renamed and exchanged tables, detached partitions, partitions made by their owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from audit_toolkit.catalog.trail import read_trail_objects
+from audit_toolkit.config import Capture, Truncate
+from audit_toolkit.install.drift import audited_tables, find_drift
+from audit_toolkit.install.registry import note_changes
+from audit_toolkit.names import QualifiedName
+from tests.plugins.trail import SCHEMA, Trail
+
+ORDERS = "create table orders (id int primary key, status text)"
+BOTH = pytest.mark.parametrize("capture", Capture)
+RENAMES = {
+    "rename": ("alter table orders rename to purchases", "public.purchases"),
+    "set schema": ("create schema sales; alter table orders set schema sales", "sales.orders"),
+    "schema": ("alter schema public rename to shop; create schema public", "shop.orders"),
+    "case": ('alter table orders rename to "Orders"', 'public."Orders"'),
+}
+
+
+def named(trail: Trail) -> list[tuple[Any, ...]]:
+    """Every event as (action, schema, table, key)."""
+    return trail.execute(
+        "select action, schema_name, table_name, row_key from audit.logged_actions order by event_id"
+    )
+
+
+def changes(trail: Trail) -> list[tuple[str, dict[str, Any]]]:
+    """What the trail says of DDL, each with the table that it is about."""
+    rows = trail.execute(
+        "select schema_name || '.' || table_name, new_row from audit.logged_actions"
+        " where action = 'M' order by event_id"
+    )
+    return [(table, said) for table, said in rows]
+
+
+def findings(trail: Trail) -> list[str]:
+    """What `audit check` finds, as kinds."""
+    objects = read_trail_objects(trail.connection, SCHEMA)
+    tables = {name: trail.table(name.plain) for name in audited_tables(objects)}
+    return [finding.kind for finding in find_drift(objects, tables)]
+
+
+@BOTH
+@pytest.mark.parametrize("kind", RENAMES)
+def test_a_renamed_table_is_recorded_under_its_new_name(
+    trail: Trail, capture: Capture, kind: str
+) -> None:
+    statement, new_name = RENAMES[kind]
+    trail.execute(ORDERS)
+    trail.audit("orders", capture=capture)
+    other = trail.database.connect()
+    other.execute("insert into orders values (1, 'new')")
+    trail.execute(statement)
+    other.execute(f"insert into {new_name} values (2, 'new'), (3, 'new')")
+    trail.execute(f"update {new_name} set status = 'paid' where id = 2; truncate {new_name}")
+    schema, table = new_name.replace('"', "").split(".")
+    assert named(trail) == [
+        ("I", "public", "orders", "1"),
+        ("M", schema, table, None),
+        ("I", schema, table, "2"),
+        ("I", schema, table, "3"),
+        ("U", schema, table, "2"),
+        ("T", schema, table, None),
+    ]
+    assert changes(trail) == [
+        (
+            f"{schema}.{table}",
+            {"change": "renamed", "from": ["public", "orders"], "to": [schema, table]},
+        )
+    ]
+    assert findings(trail) == ["table_renamed"]
+
+
+@BOTH
+def test_tables_that_change_places_are_not_taken_for_each_other(
+    trail: Trail, capture: Capture
+) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", capture=capture)
+    trail.execute("insert into orders values (1, 'old')")
+    trail.execute("create table orders_new (like orders including all)")
+    trail.audit("orders_new", capture=capture)
+    trail.execute("insert into orders_new values (7, 'copy')")
+    trail.execute(
+        "begin; alter table orders rename to orders_old; alter table orders_new rename to orders; commit"
+    )
+    trail.execute("insert into orders_old values (2, 'old')")
+    trail.execute("insert into orders values (8, 'new')")
+    trail.execute("truncate orders_old")
+    assert [event for event in named(trail) if event[0] != "M"] == [
+        ("I", "public", "orders", "1"),
+        ("I", "public", "orders_new", "7"),
+        ("I", "public", "orders_old", "2"),
+        ("I", "public", "orders", "8"),
+        ("T", "public", "orders_old", None),
+    ]
+    assert [(table, said["from"][1]) for table, said in changes(trail)] == [
+        ("public.orders_old", "orders"),
+        ("public.orders", "orders_new"),
+    ]
+
+
+def test_a_rename_is_said_once_and_not_when_it_was_rolled_back(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'new')")
+    trail.execute(
+        "begin; alter table orders rename to lost; insert into lost values (2, 'x'); rollback"
+    )
+    trail.execute("insert into orders values (2, 'new')")
+    trail.execute("alter table orders rename to a")
+    first, second = (trail.database.connect(autocommit=False) for _ in range(2))
+    first.execute("insert into a values (3, 'x')")
+    second.execute("insert into a values (4, 'x')")  # waits for nobody
+    second.commit()
+    first.rollback()
+    trail.execute("insert into a values (5, 'x')")
+    trail.execute("insert into a values (6, 'x')")
+    assert named(trail) == [
+        ("I", "public", "orders", "1"),
+        ("I", "public", "orders", "2"),
+        ("I", "public", "a", "4"),
+        ("M", "public", "a", None),
+        ("I", "public", "a", "5"),
+        ("I", "public", "a", "6"),
+    ]
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_a_rename_never_fails_a_transaction_with_a_snapshot(trail: Trail, isolation: str) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'new')")
+    writer = trail.database.connect()
+    writer.execute(f"begin isolation level {isolation}; select 1 from orders limit 0")
+    writer.execute("commit")
+    trail.execute("alter table orders rename to a")
+    writer.execute(f"begin isolation level {isolation}; select txid_current()")
+    trail.execute("insert into a values (2, 'x')")
+    writer.execute("insert into a values (3, 'x')")
+    writer.execute("insert into a values (4, 'x')")
+    writer.execute("commit")
+    assert {(table, key) for action, _, table, key in named(trail) if action == "I"} == {
+        ("orders", "1"),
+        ("a", "2"),
+        ("a", "3"),
+        ("a", "4"),
+    }
+    assert {said["from"][1] for _, said in changes(trail)} == {"orders"}
+
+
+def test_installing_a_renamed_table_again_takes_the_old_function_away(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'new'); alter table orders rename to purchases")
+    former = trail.installed("purchases")
+    assert former is not None
+    assert (former.function, former.table.name, former.made_for.name) == (
+        "capture_public__orders",
+        "purchases",
+        "orders",
+    )
+    trail.audit("purchases")
+    trail.execute("insert into purchases values (2, 'new')")
+    assert findings(trail) == []
+    assert [event[:1] + event[2:] for event in named(trail)] == [
+        ("I", "orders", "1"),
+        ("M", "purchases", None),
+        ("I", "purchases", "2"),
+    ]
+    assert trail.execute("select proname from pg_proc where proname like 'capture\\_p%'") == [
+        ("capture_public__purchases",)
+    ]
+
+
+def test_renamed_columns_types_and_partitions_are_noted(trail: Trail) -> None:
+    trail.execute("create table visits (at int, page text) partition by range (at)")
+    trail.execute("create table v1 partition of visits for values from (0) to (10)")
+    trail.audit("visits")
+    trail.execute("insert into visits values (1, '/')")
+    trail.execute(
+        "alter table visits rename page to path; alter table visits add n int;"
+        " alter table visits alter n type bigint;"
+        " create table v2 partition of visits for values from (10) to (20);"
+        " alter table visits detach partition v1"
+    )
+    assert note_changes(trail.connection, SCHEMA) == 2
+    assert note_changes(trail.connection, SCHEMA) == 0
+    trail.execute("alter table visits drop n")
+    trail.execute("alter table visits alter path type varchar")
+    assert trail.execute("select audit.note_changes()") == [(1,)]
+    trail.execute("drop table visits")
+    assert trail.execute("select audit.note_changes()") == [(1,)]
+    assert [said for _, said in changes(trail)] == [
+        {"change": "columns", "renamed": {"page": "path"}, "added": {"n": "bigint"}},
+        {"change": "partitions", "attached": ["public.v2"], "detached": ["public.v1"]},
+        {
+            "change": "columns",
+            "dropped": {"n": "bigint"},
+            "retyped": {"path": ["text", "character varying"]},
+        },
+        {"change": "dropped"},
+    ]
+
+
+def test_a_partitioned_table_is_recorded_under_its_new_name(trail: Trail) -> None:
+    trail.execute("create table visits (at int, page text) partition by range (at)")
+    trail.execute("create table v1 partition of visits for values from (0) to (10)")
+    trail.audit("visits", truncate=Truncate.ROWS)
+    trail.execute("insert into visits values (1, '/')")
+    trail.execute("alter table visits rename to hits")
+    trail.execute("insert into hits values (2, '/')")
+    trail.execute("truncate v1")
+    assert [event[:1] + event[2:3] for event in named(trail)] == [
+        ("I", "visits"),
+        ("M", "hits"),
+        ("I", "hits"),
+        ("D", "hits"),
+        ("D", "hits"),
+    ]
+
+
+def test_a_detached_partition_forges_nothing(trail: Trail) -> None:
+    trail.execute("create table visits (id int primary key, page text) partition by range (id)")
+    trail.execute("create table v1 partition of visits for values from (0) to (10)")
+    trail.execute("create table others (like visits) partition by range (id)")
+    for table in ("visits", "others"):
+        trail.audit(table)
+    trail.execute("insert into visits values (1, '/'), (2, '/')")
+    trail.execute("alter table visits detach partition v1")
+    trail.execute("create table v2 partition of visits for values from (0) to (10)")
+    trail.execute("insert into visits select * from v1")
+    before = named(trail)
+    trail.execute("truncate v1")
+    assert named(trail) == before
+    trail.execute("insert into v1 values (3, '/')")
+    trail.execute("alter table others attach partition v1 for values from (0) to (10)")
+    trail.execute("truncate v1")
+    assert [event for event in named(trail) if event[2] == "visits"] == before
+    assert trail.execute("select id from audit.table_at(null::visits, now()) order by id") == [
+        (1,),
+        (2,),
+    ]
+
+
+def test_a_table_audited_by_itself_can_become_a_partition(trail: Trail) -> None:
+    trail.execute("create table visits (id int primary key, page text) partition by range (id)")
+    trail.execute("create table v1 (like visits including all)")
+    trail.audit("v1")
+    trail.audit("visits")
+    trail.execute("insert into v1 values (1, '/')")
+    other = trail.database.connect()
+    other.execute("insert into v1 values (2, '/')")
+    trail.execute("alter table visits attach partition v1 for values from (0) to (10)")
+    other.execute("insert into visits values (3, '/')")
+    other.execute("update v1 set page = '/a' where id = 3")
+    trail.execute("alter table visits detach partition v1")
+    other.execute("insert into v1 values (4, '/')")
+    assert [event[:1] + event[2:] for event in named(trail) if event[0] in "IU"] == [
+        ("I", "v1", "1"),
+        ("I", "v1", "2"),
+        ("I", "visits", "3"),
+        ("U", "visits", "3"),
+        ("I", "v1", "4"),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A role that owns a schema of its own, and a connection as that role."""
+
+    name: str
+    connection: psycopg.Connection[Any]
+
+
+@pytest.fixture
+def owner(trail: Trail) -> Iterator[Owner]:
+    name = f"owner_{trail.database.name}"
+    trail.execute(f"create role {name} login; create schema own authorization {name}")
+    connection = trail.database.connect()
+    connection.execute(f"set role {name}")
+    yield Owner(name, connection)
+    connection.close()
+    trail.execute(f"drop owned by {name} cascade; drop role {name}")
+
+
+def test_who_owns_a_partitioned_table_goes_on_making_partitions(trail: Trail, owner: Owner) -> None:
+    run = owner.connection.execute
+    run("create table own.visits (id int primary key, page text) partition by range (id)")
+    trail.audit("own.visits")
+    run("create table own.v1 partition of own.visits for values from (0) to (10)")
+    run("create table own.v2 (like own.visits)")
+    run("alter table own.visits attach partition own.v2 for values from (10) to (20)")
+    run("insert into own.visits values (1, '/'), (11, '/')")
+    assert trail.story() == [("I", "1"), ("I", "11")]
+
+    # The right to execute the function is worth nothing for any other table.
+    trail.execute(f"grant usage on schema audit to {owner.name}")
+    run("create table own.forged (id int primary key, page text)")
+    for level in ("row", "statement"):
+        run(
+            f"create trigger forge_{level} after insert on own.forged"
+            f" for each {level} execute function audit.capture_own__visits()"
+        )
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="does not capture"):
+            run("insert into own.forged values (2, '/')")
+        run(f"drop trigger forge_{level} on own.forged")
+    assert len(trail.story()) == 2
+
+
+def test_a_function_refuses_a_table_that_took_the_name_of_its_own(
+    trail: Trail, owner: Owner
+) -> None:
+    run = owner.connection.execute
+    run("create table own.orders (id int primary key, page text) partition by range (id)")
+    trail.audit("own.orders")
+    run("create table own.o1 partition of own.orders for values from (0) to (10)")
+    run("insert into own.orders values (1, '/')")
+    run("alter table own.orders rename to orders_old")
+    trail.execute(f"grant usage on schema audit to {owner.name}")
+    run("create table own.orders (id int primary key, page text)")
+    run(
+        "create trigger forge after insert on own.orders"
+        " for each row execute function audit.capture_own__orders()"
+    )
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="does not capture"):
+        run("insert into own.orders values (2, '/')")
+    run("insert into own.orders_old values (3, '/')")
+    assert [event[2:] for event in named(trail) if event[0] == "I"] == [
+        ("orders", "1"),
+        ("orders_old", "3"),
+    ]
+    assert [said["change"] for _, said in changes(trail)] == ["renamed", "partitions"]
+
+
+def test_what_a_role_may_not_say(trail: Trail, owner: Owner) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute(f"grant usage on schema audit to {owner.name}")
+    trail.execute(f"grant execute on all functions in schema audit to {owner.name}")
+    for statement in (
+        "select audit.begin_capture('orders', 'capture_public__orders')",
+        "select audit.note_capture('orders', 'capture_public__orders')",
+        "select audit.end_capture('capture_public__orders')",
+        "select audit.record_gap('orders', 'paused', 'because')",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            owner.connection.execute(statement)
+    assert trail.story() == []
+
+
+def test_the_registry_names_each_table(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    rows = trail.execute(
+        "select function_name, relation_id::regclass::text, schema_name, table_name, columns,"
+        " partitions, array(select jsonb_object_keys(triggers) order by 1) from audit.captured_tables"
+    )
+    columns = {"1": {"name": "id", "type": "integer"}, "2": {"name": "status", "type": "text"}}
+    assert rows == [
+        (
+            "capture_public__orders",
+            "orders",
+            "public",
+            "orders",
+            columns,
+            {},
+            ["00_audit_row", "00_audit_truncate"],
+        )
+    ]
+    assert QualifiedName("public", "orders") in audited_tables(
+        read_trail_objects(trail.connection, SCHEMA)
+    )

@@ -1,0 +1,167 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.order_lines, which only triggers can run.
+-- Writes what happens to public.order_lines into the audit trail, statement by statement.
+create or replace function audit.capture_public__order_lines()
+    returns trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    set search_path = pg_catalog, pg_temp
+    set datestyle = 'ISO, YMD'
+    set extra_float_digits = '1'
+as $capture$
+declare
+    -- The same for all rows, so worked out once; as in the defaults of the columns.
+    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    session_user_name constant text := session_user;
+    role_name constant text := nullif(current_setting('role'), 'none');
+    application_name constant text := nullif(current_setting('application_name'), '');
+    client_addr constant inet := inet_client_addr();
+begin
+    -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
+    if tg_op = 'INSERT' then
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'order_lines', 'I',
+            jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+            row_after,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select to_jsonb("00_audit_row") as row_after
+            from new_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured;
+
+    elsif tg_op = 'DELETE' then
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'order_lines', 'D',
+            jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
+            row_before,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select to_jsonb("00_audit_row") as row_before
+            from old_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured;
+
+    elsif tg_op = 'UPDATE' then
+        if exists (select from new_rows offset 1) then
+            -- Both tables hold the rows in the order in which they were changed, so their numbers pair
+            -- them, whatever became of the key. A full join has no nested loop plan, which would be kept
+            -- from a statement of few rows for one of thousands.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'order_lines', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        using (number)
+                    where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        else
+            -- One row at most: nothing to number, to hash and to sort.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'order_lines', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                    where (after.image *<> before.image) is not false
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        end if;
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            ('public', 'order_lines', 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__order_lines() from public;
+
+select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
+
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "5b42c908d3cea2eb537f65c5aea257fc40090ad3458c5fb1c06fd825589787ff"}';
+
+
+-- Its triggers on public.order_lines.
+create or replace trigger "00_audit_insert"
+    after insert on public.order_lines
+    referencing new table as new_rows
+    for each statement
+    execute function audit.capture_public__order_lines();
+
+alter table public.order_lines enable always trigger "00_audit_insert";
+
+create or replace trigger "00_audit_update"
+    after update on public.order_lines
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function audit.capture_public__order_lines();
+
+alter table public.order_lines enable always trigger "00_audit_update";
+
+create or replace trigger "00_audit_delete"
+    after delete on public.order_lines
+    referencing old table as old_rows
+    for each statement
+    execute function audit.capture_public__order_lines();
+
+alter table public.order_lines enable always trigger "00_audit_delete";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.order_lines
+    for each statement
+    execute function audit.capture_public__order_lines();
+
+alter table public.order_lines enable always trigger "00_audit_truncate";
+
+commit;

@@ -1,0 +1,75 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale", which only triggers can run.
+-- Writes what happens to "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" into the audit trail, row by row.
+create or replace function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()
+    returns trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    set search_path = pg_catalog, pg_temp
+as $capture$
+declare
+    row_before jsonb;
+    row_after jsonb;
+begin
+    if tg_op = 'INSERT' then
+        row_after := to_jsonb(new);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row)
+        values
+            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'I', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text, row_after);
+
+    elsif tg_op = 'UPDATE' then
+        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        if new *= old then
+            return null;
+        end if;
+        row_before := to_jsonb(old);
+        row_after := to_jsonb(new);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+        values
+            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'U', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
+             nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text), row_before, row_after);
+
+    elsif tg_op = 'DELETE' then
+        row_before := to_jsonb(old);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row)
+        values
+            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'D', jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, row_before);
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            ('Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale', 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from public;
+
+select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
+
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.2.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "hash": "a34188be44caad8d32b37abb2dcbbb2dbb9d2ad9211e3fc681842576bef61304"}';
+
+
+-- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".
+create or replace trigger "00_audit_row"
+    after insert or update or delete on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale"
+    for each row
+    execute function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4();
+
+alter table "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" enable always trigger "00_audit_row";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale"
+    for each statement
+    execute function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4();
+
+alter table "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" enable always trigger "00_audit_truncate";
+
+commit;

@@ -1,0 +1,105 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.visits, which only triggers can run.
+-- Writes what happens to public.visits into the audit trail, row by row.
+create or replace function audit.capture_public__visits()
+    returns trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+as $capture$
+declare
+    row_before jsonb;
+    row_after jsonb;
+    row_gone jsonb;
+begin
+    if tg_op = 'INSERT' then
+        row_after := to_jsonb(new);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, new_row)
+        values
+            ('public', 'visits', 'I', row_after);
+
+    elsif tg_op = 'UPDATE' then
+        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        if new *= old then
+            return null;
+        end if;
+        row_before := to_jsonb(old);
+        row_after := to_jsonb(new);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, old_row, new_row)
+        values
+            ('public', 'visits', 'U', row_before, row_after);
+
+    elsif tg_op = 'DELETE' then
+        row_before := to_jsonb(old);
+        insert into audit.logged_actions
+            (schema_name, table_name, action, old_row)
+        values
+            ('public', 'visits', 'D', row_before);
+
+    elsif tg_when = 'BEFORE' then
+        -- TRUNCATE of a leaf: its rows, while they are still there.
+        for row_gone in execute $rows$select to_jsonb("00_audit_row") from only $rows$ || tg_relid::regclass || ' as "00_audit_row"' loop
+            insert into audit.logged_actions
+                (schema_name, table_name, action, old_row)
+            values
+                ('public', 'visits', 'D', row_gone);
+        end loop;
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            ('public', 'visits', 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__visits() from public;
+
+select audit.hand_over('audit.capture_public__visits()'::regprocedure);
+
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "89450f74e49d446e0c02cc9a52d1ae757359a4ceac7390cd12260f7625bb7aed"}';
+
+
+-- Its triggers on public.visits.
+create or replace trigger "00_audit_row"
+    after insert or update or delete on public.visits
+    for each row
+    execute function audit.capture_public__visits();
+
+alter table public.visits enable always trigger "00_audit_row";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.visits
+    for each statement
+    execute function audit.capture_public__visits();
+
+alter table public.visits enable always trigger "00_audit_truncate";
+
+do $leaves$
+declare
+    leaf regclass;
+begin
+    for leaf in
+        select tree.relid
+        from pg_catalog.pg_partition_tree('public.visits') as tree
+        join pg_catalog.pg_class as c on c.oid = tree.relid
+        where tree.isleaf and c.relkind = 'r'
+    loop
+        execute format('drop trigger if exists %I on %s', '00_audit_truncate', leaf);
+        execute format(
+            'create or replace trigger %I before truncate on %s'
+            ' for each statement execute function %I.%I()',
+            '00_audit_truncate_rows', leaf, 'audit', 'capture_public__visits');
+        execute format('alter table %s enable always trigger %I', leaf, '00_audit_truncate_rows');
+    end loop;
+end
+$leaves$;
+
+commit;

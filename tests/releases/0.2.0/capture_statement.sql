@@ -1,0 +1,166 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.orders, which only triggers can run.
+-- Writes what happens to public.orders into the audit trail, statement by statement.
+create or replace function audit.capture_public__orders()
+    returns trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+as $capture$
+declare
+    -- The same for all rows, so worked out once; as in the defaults of the columns.
+    context constant jsonb := nullif(current_setting('audit.context', true), '')::jsonb;
+    session_user_name constant text := session_user;
+    role_name constant text := nullif(current_setting('role'), 'none');
+    application_name constant text := nullif(current_setting('application_name'), '');
+    client_addr constant inet := inet_client_addr();
+begin
+    -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
+    if tg_op = 'INSERT' then
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'orders', 'I',
+            row_after ->> 'id',
+            row_after,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select to_jsonb("00_audit_row") as row_after
+            from new_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured;
+
+    elsif tg_op = 'DELETE' then
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+            'public', 'orders', 'D',
+            row_before ->> 'id',
+            row_before,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select to_jsonb("00_audit_row") as row_before
+            from old_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured;
+
+    elsif tg_op = 'UPDATE' then
+        if exists (select from new_rows offset 1) then
+            -- Both tables hold the rows in the order in which they were changed, so their numbers pair
+            -- them, whatever became of the key. A full join has no nested loop plan, which would be kept
+            -- from a statement of few rows for one of thousands.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'orders', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        using (number)
+                    where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        else
+            -- One row at most: nothing to number, to hash and to sort.
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+                'public', 'orders', 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        to_jsonb(before.image) as row_before,
+                        to_jsonb(after.image) as row_after
+                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
+                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                    where (after.image *<> before.image) is not false
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured;
+        end if;
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            ('public', 'orders', 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__orders() from public;
+
+select audit.hand_over('audit.capture_public__orders()'::regprocedure);
+
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.2.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "e9bba85ce590b4b0f6e394d3981866382206613489570056769cdef59b9a6bfb"}';
+
+
+-- Its triggers on public.orders.
+create or replace trigger "00_audit_insert"
+    after insert on public.orders
+    referencing new table as new_rows
+    for each statement
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_insert";
+
+create or replace trigger "00_audit_update"
+    after update on public.orders
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_update";
+
+create or replace trigger "00_audit_delete"
+    after delete on public.orders
+    referencing old table as old_rows
+    for each statement
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_delete";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.orders
+    for each statement
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_truncate";
+
+commit;
