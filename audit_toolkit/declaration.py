@@ -50,6 +50,15 @@ def Audit(**options: Unpack[Options]) -> TableRule:  # noqa: N802 - it reads lik
     return read_rule(options, where="Audit")
 
 
+class Managed(StrEnum):
+    """Whose capture autogenerate may end."""
+
+    OWN = "own"
+    """What was declared once and is not any more; capture that a command installed stays."""
+    DECLARED = "declared"
+    """Declarations are all: what is not declared is not captured."""
+
+
 class Style(StrEnum):
     """What autogenerate writes into a revision."""
 
@@ -68,6 +77,13 @@ class Declarations:
     audit_schema: str = "audit"
     interval: Interval | None = None
     autogenerate: Style = Style.SQL
+    managed: Managed = Managed.OWN
+    alembic_config: Path | None = None
+    """The Alembic configuration, for `--config`; relative to the file."""
+    alembic_name: str | None = None
+    """The section of it, for `--name`."""
+    version_path: Path | None = None
+    """The directory that revisions are written into, for `--version-path`; relative to the file."""
     models: tuple[str, ...] = ()
     """Where models are that declare, too: `shop.models:Base`."""
     tables: Mapping[str, TableRule] = field(default_factory=dict)
@@ -88,16 +104,38 @@ def find_declarations(directory: Path | None = None) -> Declarations | None:
             hint="keep one of them",
         )
     if own is not None:
-        return read_declarations(own, source="audit.toml")
+        return read_declarations(own, source="audit.toml", directory=place)
     if shared is not None:
-        return read_declarations(shared, source="pyproject.toml")
+        return read_declarations(shared, source="pyproject.toml", directory=place)
     return None
 
 
-def read_declarations(values: Mapping[str, Any], *, source: str) -> Declarations:
-    """The content of a file as declarations; raises `RuleError` for what it cannot be."""
-    known = ("audit_schema", "interval", "autogenerate", "models", "tables")
-    _refuse_unknown(values, known, where=source)
+_SETTINGS = (
+    "audit_schema",
+    "interval",
+    "autogenerate",
+    "managed",
+    "alembic_config",
+    "alembic_name",
+    "version_path",
+    "models",
+    "tables",
+)
+
+
+def read_declarations(
+    values: Mapping[str, Any], *, source: str, directory: Path | None = None
+) -> Declarations:
+    """The content of a file in `directory` as declarations; raises `RuleError` for what it cannot be."""
+    _refuse_unknown(values, _SETTINGS, where=source)
+    place = directory or Path()
+
+    def text(name: str) -> str | None:
+        return _text(values[name], f"{source}: {name}") if name in values else None
+
+    def path(name: str) -> Path | None:
+        return place / given if (given := text(name)) else None
+
     tables = values.get("tables", {})
     if not isinstance(tables, dict):
         raise RuleError(
@@ -112,6 +150,10 @@ def read_declarations(values: Mapping[str, Any], *, source: str) -> Declarations
         if "interval" in values
         else None,
         autogenerate=_word(Style, values.get("autogenerate", "sql"), f"{source}: autogenerate"),
+        managed=_word(Managed, values.get("managed", "own"), f"{source}: managed"),
+        alembic_config=path("alembic_config"),
+        alembic_name=text("alembic_name"),
+        version_path=path("version_path"),
         models=_models(values.get("models", ()), f"{source}: models"),
         tables={
             name: read_rule(options, where=f"{source}: tables.{name}")

@@ -37,10 +37,10 @@ def find_address(dsn: str | None, config: Path | None) -> str:
 
 
 def _project_url(config: Path | None) -> str | None:
-    from audit_toolkit.migrations.project import find_project
+    from audit_toolkit.migrations.project import find_address as address_of_project
 
     try:
-        return find_project(config).static_url
+        return address_of_project(config)
     except ProjectError:
         if config or "ALEMBIC_CONFIG" in os.environ or any(ini.is_file() for ini in _INI_FILES):
             raise

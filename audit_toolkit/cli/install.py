@@ -13,25 +13,30 @@ import typer
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
+    AlembicName,
     DryRun,
     Dsn,
+    EditEnv,
     Head,
     Message,
+    NoEnv,
     PrintSql,
     ProjectSchema,
     Upgrade,
+    VersionPath,
 )
 from audit_toolkit.cli.revise import (
     Goal,
     Output,
     Run,
+    Where,
     finish,
     print_sql,
     say,
     state_without_project,
 )
 from audit_toolkit.config import Capture, Interval, Mask, OnOversize, Store, TableRule, Truncate
-from audit_toolkit.errors import UsageError
+from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:
@@ -153,6 +158,10 @@ def install(
     dry_run: DryRun = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
+    name: AlembicName = None,
+    version_path: VersionPath = None,
+    no_env: NoEnv = False,
+    edit_env: EditEnv = False,
 ) -> None:
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
@@ -195,7 +204,15 @@ def install(
     if sql:
         _print_install_sql(wish, interval, owner, audit_schema, dsn, config)
         return
-    run = Run.begin(dsn, config, head, audit_schema)
+    where = Where(
+        config=config,
+        name=name,
+        version_path=version_path,
+        head=head,
+        no_env=no_env,
+        edit_env=edit_env,
+    )
+    run = Run.begin(dsn, where, audit_schema)
     _install(run, wish, interval, owner, message, output)
 
 
@@ -209,6 +226,10 @@ def uninstall(
     dry_run: DryRun = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
+    name: AlembicName = None,
+    version_path: VersionPath = None,
+    no_env: NoEnv = False,
+    edit_env: EditEnv = False,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
     if not table:
@@ -217,7 +238,15 @@ def uninstall(
     if sql:
         _print_uninstall_sql(table, audit_schema, dsn, config)
         return
-    run = Run.begin(dsn, config, head, audit_schema)
+    where = Where(
+        config=config,
+        name=name,
+        version_path=version_path,
+        head=head,
+        no_env=no_env,
+        edit_env=edit_env,
+    )
+    run = Run.begin(dsn, where, audit_schema)
     _uninstall(run, table, message, output)
 
 
@@ -299,7 +328,8 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
         if table is None:
             elsewhere.append(name)
         elif recorded := run.state.captures[table]:
-            captured[table] = Former.of(recorded)
+            present, former = _as_it_is_called_now(run, Former.of(recorded))
+            captured[present] = former
         else:
             say(f"{table} is not audited any more: a revision of the project says so already")
     if elsewhere:
@@ -308,6 +338,23 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     revisions = [release_revision(captured, run.state.schema, message)] if captured else []
     goal = Goal(captures=dict.fromkeys(captured), then=_history_command(run, captured))
     finish(run, revisions, goal, output, up_to_date=not captured)
+
+
+def _as_it_is_called_now(run: Run, former: Former) -> tuple[QualifiedName, Former]:
+    """What the project captures, by the name that the table has: a migration may have renamed it."""
+    from audit_toolkit.catalog import read_table
+    from audit_toolkit.migrations import Former, installed_captures
+
+    try:
+        with run.reading() as (connection, relations):
+            for installed in installed_captures(connection, run.state.schema).values():
+                if installed.made_for == former.made_for != installed.table:
+                    (relation,) = (r for r in relations if r.name == installed.table)
+                    table = read_table(connection, relation)
+                    return relation.name, Former.of_database(installed, table, run.state.schema)
+    except AuditError:
+        pass  # to write what the project itself records needs no database
+    return former.made_for, former
 
 
 def _captured(

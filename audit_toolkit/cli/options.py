@@ -41,6 +41,38 @@ AlembicConfig = Annotated[
     ),
 ]
 
+AlembicName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        "-n",
+        metavar="NAME",
+        help="The section of the Alembic configuration, as for `alembic -n`. [default: alembic]",
+        show_default=False,
+    ),
+]
+VersionPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--version-path",
+        metavar="DIRECTORY",
+        help="The directory of revisions to write into, where there are several or env.py sets it.",
+        show_default=False,
+    ),
+]
+NoEnv = Annotated[
+    bool,
+    typer.Option(
+        "--no-env", help="Run no code of the project: neither env.py nor that of its revisions."
+    ),
+]
+EditEnv = Annotated[
+    bool,
+    typer.Option(
+        "--edit-env", help="Add `import audit_toolkit.alembic` to env.py, if it lacks it."
+    ),
+]
+
 Message = Annotated[
     str | None, typer.Option("--message", "-m", metavar="TEXT", help="Message of the revision.")
 ]

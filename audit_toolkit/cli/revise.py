@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import AuditError, UnknownTableError, UsageError
+from audit_toolkit.errors import AuditError, ProjectError, UnknownTableError, UsageError
 
 if TYPE_CHECKING:
     import psycopg
@@ -48,6 +48,29 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """The project and the place in it that the options of a run name."""
+
+    config: Path | None = None
+    name: str | None = None
+    version_path: Path | None = None
+    head: str | None = None
+    no_env: bool = False
+    edit_env: bool = False
+
+    def find(self) -> Project:
+        """The project; raises `ProjectError` where there is none."""
+        from audit_toolkit.migrations import find_project
+
+        return find_project(
+            self.config,
+            name=self.name,
+            version_path=self.version_path,
+            run_env=not self.no_env,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
     """What the database has when the revisions of a run are applied."""
 
@@ -82,25 +105,27 @@ class Run:
     """Whether the address is the one that env.py of the project has."""
 
     @classmethod
-    def begin(
-        cls, dsn: str | None, config: Path | None, head: str | None, schema: str | None
-    ) -> Run:
-        """Find them, and refuse at once where no revision can be written."""
+    def begin(cls, dsn: str | None, where: Where, schema: str | None) -> Run:
+        """Find them, and refuse at once where no revision can be written, or the project is another one."""
         from audit_toolkit.connection import choose_dsn
-        from audit_toolkit.migrations import find_project, recorded_state
+        from audit_toolkit.migrations import recorded_state
         from audit_toolkit.names import check_schema_name
 
         if schema is not None:
             check_schema_name(schema)
-        project = find_project(config)
+        project = where.find()
         project.check_template()
-        follows = project.head(head)
         own = choose_dsn(dsn)
+        address = own or choose_dsn(None, project_url=project.static_url)
+        project = _as_the_database_knows_it(project, where, address)
+        follows = project.head(where.head)
+        if where.edit_env:
+            _edit_env(project)
         return cls(
             project=project,
             head=follows,
             state=recorded_state(project.scripts, follows, schema),
-            dsn=own or choose_dsn(None, project_url=project.static_url),
+            dsn=address,
             dsn_is_of_project=not own and project.static_url is not None,
         )
 
@@ -172,12 +197,29 @@ def finish(
     for revision in revisions:
         if not revision.record.interval:
             say("\n" + "\n".join(revision.summary))
+    if written:
+        _advise(run, revisions)
     newest = written[-1].revision if written else None
     if output.upgrade and not up_to_date:
         _apply(run, goal, newest)
     if written:
         say("\napplied; next:" if output.upgrade else f"\nnext:\n  {run.upgrade_command(newest)}")
         say(f"  {goal.then}")
+
+
+def _advise(run: Run, revisions: Sequence[Revision]) -> None:
+    """Say what env.py lacks, with the first revision, and as long as the trail is in danger."""
+    from audit_toolkit.migrations.environment import import_advice
+    from audit_toolkit.migrations.project import shown
+
+    env = run.project.env
+    first = any(revision.record.interval for revision in revisions)
+    if (advice := import_advice(env)) and (first or "include_schemas" in env.read_text("utf-8")):
+        say(
+            f"\n{shown(env)} {advice}\n"
+            "Without it `alembic revision --autogenerate` does not see what is declared, and with "
+            "include_schemas=True it\nproposes to drop the trail; --edit-env adds it."
+        )
 
 
 def print_sql(plans: Sequence[Plan]) -> None:
@@ -198,6 +240,77 @@ def state_without_project(schema: str | None) -> State:
 def say(text: str) -> None:
     """Talk goes to stderr."""
     print(text, file=sys.stderr)
+
+
+def _as_the_database_knows_it(project: Project, where: Where, dsn: str) -> Project:
+    """The project, if all that it is known by agrees: its files, and the revisions of the database.
+
+    Raises `ProjectError` where it is only part of what the application migrates with. Who says where
+    revisions go, or what they follow, knows better.
+    """
+    from audit_toolkit.migrations.project import as_environment_has_it, shown
+
+    if project.version_path or where.head:
+        return project
+    if (strays := _strays(project, dsn)) and not where.no_env:
+        project = as_environment_has_it(project)
+        strays = _strays(project, dsn)
+    hint = (
+        "name the directory with --version-path DIRECTORY, or what to follow with --head REVISION; for good: "
+        "alembic_config, alembic_name or version_path in [tool.audit_toolkit]"
+    )
+    if strays:
+        raise ProjectError(
+            f"the database is at {', '.join(strays)}, which is no revision of the project as it is loaded: "
+            f"{project.seen}",
+            hint=hint,
+        )
+    if unread := project.unread():
+        named = ", ".join(shown(file) for file in unread[:3])
+        more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
+        raise ProjectError(
+            f"the project has revisions that Alembic does not read as it is configured: {named}{more}; "
+            f"{project.seen}",
+            hint=hint,
+        )
+    return project
+
+
+def _strays(project: Project, dsn: str) -> list[str]:
+    """The revisions that the database is at, and the project does not have; none if nobody knows."""
+    import psycopg
+
+    from audit_toolkit.connection import connect
+
+    try:
+        with connect(dsn, purpose="install") as connection:
+            reached = _version_tables(connection)
+    except (AuditError, psycopg.Error):
+        return []  # whoever needs the database will say what is wrong with it
+    return unknown_revisions(reached, project)
+
+
+def unknown_revisions(reached: Mapping[tuple[str, str], set[str]], project: Project) -> list[str]:
+    """Of what the version tables of a database say, what the project does not have.
+
+    Other projects may have version tables beside it. So one table that the project knows, or that
+    env.py names, speaks for it.
+    """
+    named = project.environment.version_table if project.environment else None
+    tables = [
+        versions for (_, table), versions in reached.items() if versions and named in (None, table)
+    ]
+    if any(versions <= project.revisions for versions in tables):
+        return []
+    return sorted(set().union(*tables) - project.revisions)
+
+
+def _edit_env(project: Project) -> None:
+    from audit_toolkit.migrations.environment import add_import
+    from audit_toolkit.migrations.project import shown
+
+    if add_import(project.env):
+        say(f"edited {shown(project.env)}: it imports audit_toolkit.alembic now")
 
 
 def _described(run: Run, revisions: Sequence[Revision]) -> str:
@@ -236,17 +349,26 @@ def _apply(run: Run, goal: Goal, newest: str | None) -> None:
 def _reached(connection: Connection) -> set[str] | None:
     """The revisions that the database is at; None when we may not know."""
     import psycopg
+
+    try:
+        return set().union(*_version_tables(connection).values())
+    except psycopg.Error:
+        return None
+
+
+def _version_tables(connection: Connection) -> dict[tuple[str, str], set[str]]:
+    """What each version table of Alembic says, by its schema and name."""
     from psycopg import sql
 
     from audit_toolkit.connection import fetch
     from audit_toolkit.templates import query
 
     versions = sql.SQL("select version_num from {}.{}")
-    reached: set[str] = set()
-    try:
-        for row in fetch(connection, query("version_tables")):
-            name = (sql.Identifier(row[part]) for part in ("schema_name", "table_name"))
-            reached |= {version for (version,) in connection.execute(versions.format(*name))}
-    except psycopg.Error:
-        return None
-    return reached
+    tables = [
+        (row["schema_name"], row["table_name"])
+        for row in fetch(connection, query("version_tables"))
+    ]
+    return {
+        table: {v for (v,) in connection.execute(versions.format(*map(sql.Identifier, table)))}
+        for table in tables
+    }

@@ -7,18 +7,23 @@ import typer
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
+    AlembicName,
     DryRun,
     Dsn,
+    EditEnv,
     Head,
     Message,
+    NoEnv,
     PrintSql,
     ProjectSchema,
     Upgrade,
+    VersionPath,
 )
 from audit_toolkit.cli.revise import (
     Goal,
     Output,
     Run,
+    Where,
     finish,
     print_sql,
     say,
@@ -40,6 +45,10 @@ def upgrade_toolkit(
     dry_run: DryRun = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
+    name: AlembicName = None,
+    version_path: VersionPath = None,
+    no_env: NoEnv = False,
+    edit_env: EditEnv = False,
 ) -> None:
     """Bring the trail and all capture to this version of the toolkit: write the revision that does it.
 
@@ -56,7 +65,15 @@ def upgrade_toolkit(
             renewal = plan_renewal(connection, read_relations(connection), state)
         print_sql(renewal.plans)
     else:
-        run = Run.begin(dsn, config, head, audit_schema)
+        where = Where(
+            config=config,
+            name=name,
+            version_path=version_path,
+            head=head,
+            no_env=no_env,
+            edit_env=edit_env,
+        )
+        run = Run.begin(dsn, where, audit_schema)
         with run.reading() as (connection, relations):
             run.require_applied(connection)
             renewal = plan_renewal(connection, relations, run.state)

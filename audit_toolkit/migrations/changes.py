@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, groupby
 
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
@@ -211,7 +212,14 @@ def release_revision(
             f"Ends the audit trail of {table}: changes are no longer recorded. Its events stay."
             for table in tables
         ),
-        record=Record(schema=schema, releases=tuple(tables)),
+        record=Record(
+            schema=schema,
+            releases=tuple(
+                dict.fromkeys(
+                    name for table in tables for name in (table, captured[table].made_for)
+                )
+            ),
+        ),
         upgrade=tuple(
             Script(
                 name=constant_name("RELEASE", table),
@@ -252,6 +260,25 @@ def _restore(table: QualifiedName, former: Former, drop: tuple[str, ...] = ()) -
                 if drops
                 else ()
             ),
-            Step(why=why, statements=former.statements),
+            Step(why=why, statements=_where_the_table_is(table, former.statements)),
         ),
     )
+
+
+_OF_THE_FUNCTION = re.compile(
+    r"(--[^\n]*\n|\s)*(create or replace function|revoke|comment on function|select \S+\.hand_over\()",
+    re.IGNORECASE,
+)
+
+
+def _where_the_table_is(table: QualifiedName, statements: Iterable[str]) -> tuple[str, ...]:
+    """The statements, those that need the table only where it is: a migration may have dropped it."""
+    guarded: list[str] = []
+    for of_function, group in groupby(statements, lambda s: bool(_OF_THE_FUNCTION.match(s))):
+        if of_function:
+            guarded += group
+        else:
+            guarded += render_statements(
+                "migrations/where_the_table_is", table=table, statements=list(group)
+            )
+    return tuple(guarded)

@@ -1,7 +1,8 @@
-"""The Alembic project of the user: found where the `alembic` command finds it, never run.
+"""The Alembic project of the user: found where the `alembic` command finds it.
 
 Reading a project loads its revision files, as every `alembic` command does, but not its env.py,
-which may need a database or a running application.
+which may need a running application; that one runs only where its text says that it changes where
+revisions are, and never with `run_env=False`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,26 @@ import sys
 import tempfile
 import tomllib
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
+from alembic.util import CommandError, coerce_resource_to_filename
 
+from audit_toolkit.declaration import Declarations, find_declarations
 from audit_toolkit.errors import AuditError, ProjectError
+from audit_toolkit.migrations.environment import (
+    Environment,
+    changes_the_project,
+    run_environment,
+)
+from audit_toolkit.migrations.static import read_literals, revisions_not_run
 
 STOCK_URL = "driver://user:pass@localhost/dbname"
 """What `alembic init` writes for `sqlalchemy.url`: no address at all."""
@@ -36,7 +46,7 @@ _CREATE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Project:
     """A project that Alembic can load."""
 
@@ -44,15 +54,44 @@ class Project:
     scripts: ScriptDirectory
     upgrade_command: str
     """What the user types to apply revisions, without the target: `alembic upgrade`."""
+    version_path: Path | None = None
+    """The directory that revisions go into, where somebody said so."""
+    environment: Environment | None = None
+    """What env.py made of it, where it had to run."""
+
+    @property
+    def env(self) -> Path:
+        """Its env.py."""
+        return Path(self.scripts.dir, "env.py")
+
+    @property
+    def locations(self) -> list[Path]:
+        """The directories that its revisions are read from."""
+        return _locations(self.scripts)
+
+    @cached_property
+    def revisions(self) -> frozenset[str]:
+        """The identifiers of all its revisions."""
+        return frozenset(script.revision for script in self.scripts.walk_revisions())
+
+    @property
+    def seen(self) -> str:
+        """What there is of it, in words: to compare with what the user knows."""
+        places = ", ".join(shown(place) for place in self.locations)
+        heads = ", ".join(sorted(self.scripts.get_heads())) or "none"
+        return f"revisions are read from {places}: {len(self.revisions)} of them, heads: {heads}"
+
+    def unread(self) -> list[Path]:
+        """Revision files among its scripts that belong to it, and that it does not read as it is loaded.
+
+        A revision belongs to it that follows one of its own, and any where it has none.
+        """
+        return _unread(self.scripts)
 
     @property
     def static_url(self) -> str | None:
         """The address of the database that the ini file has, if it has one."""
-        try:
-            url = self.config.get_main_option("sqlalchemy.url")
-        except configparser.Error:  # it refers to something that only env.py puts in
-            return None
-        return None if url == STOCK_URL else url
+        return _static_url(self.config)
 
     def head(self, wanted: str | None = None) -> str | None:
         """The revision that a new one follows; None in a project that has no revision yet.
@@ -80,10 +119,12 @@ class Project:
         return str(revision)
 
     def version_directory(self, head: str | None) -> Path:
-        """Where Alembic puts the revision that follows `head`: where that is, if there is a choice.
+        """Where the revision that follows `head` goes: as was said, or where Alembic puts it.
 
         Raises `ProjectError` when there are several places and no revision yet.
         """
+        if self.version_path is not None:
+            return self.version_path.absolute()
         try:
             return Path(self.scripts.versions)
         except CommandError:
@@ -91,7 +132,7 @@ class Project:
                 return Path(self.scripts.get_revision(head).path).parent
         raise ProjectError(
             "the project has several version locations, and no revision yet that says which to use",
-            hint="write a first revision: alembic revision --version-path DIRECTORY -m start",
+            hint="choose one with --version-path DIRECTORY, or version_path in [tool.audit_toolkit]",
         )
 
     def check_writable(self, head: str | None) -> None:
@@ -122,25 +163,176 @@ class Project:
             )
 
 
-def find_project(config_file: Path | None = None) -> Project:
+def find_project(
+    config_file: Path | None = None,
+    *,
+    name: str | None = None,
+    version_path: Path | None = None,
+    run_env: bool = True,
+) -> Project:
     """The project that `alembic` would use here.
 
-    In this order: `config_file`, the variable ALEMBIC_CONFIG, `[tool.alembic]` of pyproject.toml
-    together with alembic.ini, migrations/alembic.ini (Flask-Migrate).
+    In this order: `config_file`, the variable ALEMBIC_CONFIG, `alembic_config` of [tool.audit_toolkit],
+    `[tool.alembic]` of pyproject.toml together with alembic.ini, migrations/alembic.ini (Flask-Migrate).
+    `name` is the section of an ini file that describes several projects. With `run_env=False` no code of
+    the project runs, neither env.py nor that of revisions.
     Raises `ProjectError` when there is none, or it cannot be loaded.
     """
-    config, upgrade_command = _find_config(config_file)
-    with reported("the Alembic configuration", hint=_CREATE):
+    settings = find_declarations() or Declarations(source="")
+    config, upgrade_command = _find_config(config_file, name or settings.alembic_name, settings)
+    chosen_path = version_path or settings.version_path
+    with _reported_configuration(config):
         scripts = ScriptDirectory.from_config(config)
-    with reported("the revisions of the project"), no_bytecode():
+    environment = None
+    if run_env and not chosen_path and changes_the_project(Path(scripts.dir, "env.py")):
+        environment = run_environment(config)
+    with nullcontext() if run_env else revisions_not_run():
+        return _loaded(config, scripts, upgrade_command, chosen_path, environment)
+
+
+def find_address(config_file: Path | None = None) -> str | None:
+    """The address of the database that the project has in its ini file; loads none of its revisions.
+
+    Raises `ProjectError` when there is no project, or its configuration cannot be read.
+    """
+    settings = find_declarations() or Declarations(source="")
+    config, _ = _find_config(config_file, settings.alembic_name, settings)
+    return _static_url(config)
+
+
+def as_environment_has_it(project: Project) -> Project:
+    """The project once more, as its env.py leaves it; the same where that has run already.
+
+    Raises `ProjectError` where env.py cannot be run.
+    """
+    if project.environment or project.version_path:
+        return project
+    environment = run_environment(project.config)
+    with _reported_configuration(project.config):
+        scripts = ScriptDirectory.from_config(project.config)
+    return _loaded(project.config, scripts, project.upgrade_command, None, environment)
+
+
+def _loaded(
+    config: Config,
+    scripts: ScriptDirectory,
+    upgrade_command: str,
+    version_path: Path | None,
+    environment: Environment | None,
+) -> Project:
+    if environment:
+        scripts.dir = str(environment.scripts)
+        scripts = _reading_from(scripts, environment.version_locations)
+    with reported("the revisions of the project", hint=_LOADS), no_bytecode():
         scripts.get_heads()
-    return Project(config=config, scripts=scripts, upgrade_command=upgrade_command)
+        if version_path:
+            scripts = _with_place(scripts, version_path.absolute())
+            scripts.get_heads()
+    return Project(
+        config=config,
+        scripts=scripts,
+        upgrade_command=upgrade_command,
+        version_path=version_path,
+        environment=environment,
+    )
 
 
-def _find_config(config_file: Path | None) -> tuple[Config, str]:
-    ini, toml, upgrade_command = _locate(config_file)
-    config = Config(file_=ini, toml_file=toml, cmd_opts=command_options("current"))
-    with reported("the Alembic configuration"):
+_LOADS = (
+    "see whether `alembic history` works; where the application is not installed, "
+    "--no-env reads the revisions without running them"
+)
+
+
+def _reading_from(scripts: ScriptDirectory, places: Iterable[Path]) -> ScriptDirectory:
+    """The same scripts, with revisions from other directories; Alembic keeps what it has read."""
+    return ScriptDirectory(
+        scripts.dir,
+        file_template=scripts.file_template,
+        truncate_slug_length=scripts.truncate_slug_length,
+        version_locations=[str(place) for place in places],
+        sourceless=scripts.sourceless,
+        output_encoding=scripts.output_encoding,
+        timezone=scripts.timezone,
+        hooks=scripts.hooks,
+        recursive_version_locations=scripts.recursive_version_locations,
+        messaging_opts=scripts.messaging_opts,
+    )
+
+
+def _with_place(scripts: ScriptDirectory, place: Path) -> ScriptDirectory:
+    """The scripts with `place` among their directories, and those of what its revisions hang on."""
+    known = _locations(scripts)
+    wanted = [*known, *([place] if place not in known else [])]
+    scripts = _reading_from(scripts, wanted)
+    elsewhere = {file.parent for file in _unread(scripts)} - set(wanted)
+    return _reading_from(scripts, [*wanted, *sorted(elsewhere)]) if elsewhere else scripts
+
+
+def _locations(scripts: ScriptDirectory) -> list[Path]:
+    places = scripts.version_locations or [str(Path(scripts.dir, "versions"))]
+    return [coerce_resource_to_filename(place).absolute() for place in places]
+
+
+def _unread(scripts: ScriptDirectory) -> list[Path]:
+    read = list(scripts.walk_revisions())
+    files = {Path(script.path).resolve() for script in read}
+    known = {script.revision for script in read}
+    candidates = [
+        (file, literals)
+        for file in sorted(Path(scripts.dir).rglob("*.py"))
+        if file.name != "env.py" and file.resolve() not in files
+        if (literals := _revision_literals(file))
+    ]
+    if not known:
+        return [file for file, _ in candidates]
+    found: list[Path] = []
+    while new := [
+        (file, literals)
+        for file, literals in candidates
+        if file not in found and literals["revision"] not in known and _parents(literals) & known
+    ]:
+        found += [file for file, _ in new]
+        known |= {literals["revision"] for _, literals in new}
+    return found
+
+
+def _revision_literals(file: Path) -> dict[str, Any] | None:
+    if "down_revision" not in file.read_text(encoding="utf-8", errors="replace"):
+        return None
+    try:
+        literals = read_literals(file)
+    except ProjectError:
+        return None  # it is no revision that Alembic could load
+    return literals if {"revision", "down_revision"} <= literals.keys() else None
+
+
+def _parents(literals: Mapping[str, Any]) -> set[str]:
+    given = (literals.get("down_revision"), literals.get("depends_on"))
+    return {
+        parent for each in given for parent in ((each,) if isinstance(each, str) else each or ())
+    }
+
+
+def _static_url(config: Config) -> str | None:
+    try:
+        url = config.get_main_option("sqlalchemy.url")
+    except configparser.Error:  # it refers to something that only env.py puts in
+        return None
+    return None if url == STOCK_URL else url
+
+
+def _find_config(
+    config_file: Path | None, name: str | None, settings: Declarations
+) -> tuple[Config, str]:
+    ini, toml, upgrade_command = _locate(config_file, name, settings)
+    options = ("--name", name) if name else ()
+    config = Config(
+        file_=ini,
+        toml_file=toml,
+        ini_section=name or "alembic",
+        cmd_opts=command_options(*options, "current"),
+    )
+    with reported("the Alembic configuration", hint=f"repair {ini}"):
         located = config.get_alembic_option("script_location")
     if not located and Path(ini.parent, "env.py").is_file():
         # Flask-Migrate leaves it to its own command to say where the scripts are.
@@ -151,22 +343,81 @@ def _find_config(config_file: Path | None) -> tuple[Config, str]:
             else f" --directory {shlex.quote(str(ini.parent))}"
         )
         upgrade_command = f"{FLASK_UPGRADE}{elsewhere}"
+    elif not located:
+        raise _no_script_location(config, ini, toml, name)
     return config, upgrade_command
 
 
-def _locate(config_file: Path | None) -> tuple[Path, Path, str]:
+def _no_script_location(config: Config, ini: Path, toml: Path, name: str | None) -> ProjectError:
+    """What is wrong with a configuration that does not say where the scripts are."""
+    section = name or "alembic"
+    others = [
+        each
+        for each in config.file_config.sections()
+        if each != section and config.file_config.has_option(each, "script_location")
+    ]
+    choose = (
+        "choose one with --name NAME, or alembic_name in [tool.audit_toolkit]; "
+        "or name the database with --dsn"
+    )
+    if others:
+        listed = ", ".join(f"[{other}]" for other in others)
+        return ProjectError(
+            f"{shown(ini)} has no script_location in [{section}]; it has one in {listed}",
+            hint=choose,
+        )
+    if not ini.is_file():
+        return ProjectError(
+            f"[tool.alembic] of {shown(toml)} has no script_location",
+            hint='write there: script_location = "DIRECTORY", the one with env.py',
+        )
+    return ProjectError(
+        f"{shown(ini)} has no script_location in [{section}]",
+        hint="write there: script_location = DIRECTORY, the one with env.py",
+    )
+
+
+@contextmanager
+def _reported_configuration(config: Config) -> Iterator[None]:
+    """Say of a configuration that Alembic does not take which of its lines to correct."""
+    file = shown(Path(config.config_file_name or "alembic.ini"))
+    try:
+        with reported("the Alembic configuration", hint=f"correct {file}"):
+            yield
+    except AuditError as error:
+        cause = str(error.__cause__)
+        if "path_separator" in cause:
+            raise ProjectError(
+                f"path_separator in {file} is not valid: {cause}",
+                hint="write path_separator = os (or newline, space, : or ;)",
+            ) from error
+        if "doesn't exist" in cause or isinstance(error.__cause__, ImportError):
+            place = config.get_alembic_option("script_location")
+            reason = "there is no such directory" if "doesn't exist" in cause else cause
+            raise ProjectError(
+                f"script_location in {file} is {place}: {reason}",
+                hint="write there the directory with env.py, or run the command where it is found from",
+            ) from error
+        raise
+
+
+def _locate(
+    config_file: Path | None, name: str | None, settings: Declarations
+) -> tuple[Path, Path, str]:
     ini, toml = Path("alembic.ini"), Path("pyproject.toml")
     variable = os.environ.get("ALEMBIC_CONFIG")
-    chosen = config_file or (Path(variable) if variable else None)
+    said = config_file or (None if variable else settings.alembic_config)
+    chosen = said or (Path(variable) if variable else None)
     if chosen:
         if not chosen.is_file():
             raise ProjectError(f"there is no Alembic configuration {chosen}", hint=_CREATE)
-        if chosen.name == toml.name:
+        if chosen.suffix == ".toml":
             toml = chosen
         else:
             ini = chosen
+    words = ["alembic", *(("-c", str(said)) if said else ()), *(("-n", name) if name else ())]
     if ini.is_file() or _has_alembic_section(toml):
-        return ini, toml, f"alembic -c {config_file} upgrade" if config_file else "alembic upgrade"
+        return ini, toml, shlex.join([*words, "upgrade"])
     if chosen:
         raise ProjectError(f"{chosen} has no section [tool.alembic]", hint=_CREATE)
     if _FLASK_INI.is_file():

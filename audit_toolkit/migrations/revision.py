@@ -69,6 +69,7 @@ def _write(project: Project, revision: Revision, identifier: str, parent: str | 
             identifier,
             _docstring_safe(revision.message),
             head=parent or "head",
+            version_path=project.version_path and project.version_path.absolute(),
             imports=body.imports,
             upgrades=body.upgrades,
             downgrades=body.downgrades,

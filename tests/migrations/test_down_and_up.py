@@ -1,0 +1,180 @@
+"""Whatever the project's own revisions do to audited tables, the whole history goes down and up again."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from alembic.util import rev_id
+
+from tests.plugins.project import MakeShop, Shop
+
+SEQUENCES = int(os.environ.get("DOWN_AND_UP_SEQUENCES", "3"))
+
+REVISION = """\
+from alembic import op
+
+revision = {revision!r}
+down_revision = {parent!r}
+
+
+def upgrade():
+    op.execute({up!r})
+
+
+def downgrade():
+    op.execute({down!r})
+"""
+
+
+@dataclass
+class History:
+    """A project to which revisions are added, its own and those of `audit`, each applied at once."""
+
+    shop: Shop
+    told: list[str] = field(default_factory=list)
+    """What was done, for whoever reads a failure."""
+
+    def migrate(self, up: str, down: str) -> None:
+        """A revision of the project itself."""
+        revision = rev_id()
+        (parent,) = self.shop.database.execute("select version_num from alembic_version")[0]
+        text = REVISION.format(revision=revision, parent=parent, up=up, down=down)
+        (self.shop.versions / f"{revision}_own.py").write_text(text)
+        self.shop.upgrade()
+        self.told.append(up)
+
+    def audit(self, *arguments: str) -> None:
+        """A revision of ours."""
+        answer = self.shop.audit(*arguments)
+        assert answer.code == 0, (self.told, answer.err)
+        self.shop.upgrade()
+        self.told.append(" ".join(arguments))
+
+    def walk(self) -> None:
+        """Down one by one, each step taken twice, and up again; capture is in the end as it was before."""
+        before = captured(self.shop)
+        steps = len(list(self.shop.versions.glob("*.py"))) - 3
+        for _ in range(steps):
+            self.shop.downgrade("-1")
+            self.shop.upgrade("+1")
+            self.shop.downgrade("-1")
+        self.shop.upgrade()
+        assert captured(self.shop) == before, self.told
+
+
+def captured(shop: Shop) -> list[tuple[object, ...]]:
+    """The triggers of ours on tables, with the functions that they call."""
+    return list(
+        shop.database.execute(
+            "select tgrelid::regclass::text, tgname, tgfoid::regproc::text, tgenabled from pg_trigger"
+            " where tgname like '00\\_audit%' and tgrelid::regclass::text not like 'audit.%' order by 1, 2"
+        )
+    )
+
+
+@pytest.fixture
+def history(shop: Shop) -> History:
+    return History(shop)
+
+
+CREATE = "create table {0} (id int primary key, note text)"
+
+
+def test_uninstall_after_the_table_was_dropped(history: History) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.migrate("drop table parts", CREATE.format("parts"))
+    history.audit("uninstall", "--table", "parts")
+    history.walk()
+
+
+def test_the_table_became_a_view(history: History) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.migrate(
+        "drop table parts; create view parts as select 1 as id",
+        f"drop view parts; {CREATE.format('parts')}",
+    )
+    history.audit("uninstall", "--table", "parts")
+    history.walk()
+
+
+@pytest.mark.parametrize("named", ["parts", "pieces"])
+def test_uninstall_after_a_rename_comes_back_on_the_table_as_it_was_called(
+    named: str, history: History
+) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.migrate("alter table parts rename to pieces", "alter table pieces rename to parts")
+    before = captured(history.shop)
+    history.audit("uninstall", "--table", named)
+    assert captured(history.shop) == []
+    history.shop.downgrade("-1")
+    assert captured(history.shop) == before
+    history.shop.upgrade()
+    history.walk()
+
+
+def test_reinstall_after_a_rename(history: History) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.migrate("alter table parts rename to pieces", "alter table pieces rename to parts")
+    before = captured(history.shop)
+    history.audit("install", "--table", "pieces", "--exclude", "note")
+    history.shop.downgrade("-1")
+    assert captured(history.shop) == before
+    history.shop.upgrade()
+    history.walk()
+
+
+def test_a_schema_that_was_renamed_or_dropped(history: History) -> None:
+    history.migrate("create schema sales", "drop schema sales cascade")
+    history.migrate(CREATE.format("sales.leads"), "drop table sales.leads")
+    history.audit("install", "--table", "sales.leads")
+    history.migrate("alter schema sales rename to crm", "alter schema crm rename to sales")
+    history.audit("install", "--table", "crm.leads", "--exclude", "note")
+    history.migrate("drop schema crm cascade", f"create schema crm; {CREATE.format('crm.leads')}")
+    history.audit("uninstall", "--table", "crm.leads")
+    history.walk()
+
+
+RULES = ((), ("--exclude", "note"), ("--mask", "note"), ("--capture", "statement"))
+
+
+def wander(history: History, chance: random.Random, steps: int) -> None:
+    """Revisions at random: tables come, go and are renamed; capture comes, changes and goes."""
+    tables: dict[str, bool] = {}
+    fresh = iter(range(1000))
+    for _ in range(steps):
+        table = chance.choice(sorted(tables)) if tables else None
+        match chance.choice(("create", "install", "install", "uninstall", "rename", "drop")):
+            case "install" if table:
+                history.audit("install", "--table", table, *chance.choice(RULES))
+                tables[table] = True
+            case "uninstall" if table and tables[table]:
+                history.audit("uninstall", "--table", table)
+                tables[table] = False
+            case "rename" if table:
+                new = f"t{next(fresh)}"
+                tables[new] = tables.pop(table)
+                history.migrate(
+                    f"alter table {table} rename to {new}", f"alter table {new} rename to {table}"
+                )
+            case "drop" if table:
+                history.migrate(f"drop table {table}", CREATE.format(table))
+                if tables.pop(table) and chance.random() < 0.7:
+                    history.audit("uninstall", "--table", table)
+            case _:
+                new = f"t{next(fresh)}"
+                tables[new] = False
+                history.migrate(CREATE.format(new), f"drop table {new}")
+
+
+@pytest.mark.parametrize("seed", range(SEQUENCES))
+def test_random_histories(seed: int, make_shop: MakeShop) -> None:
+    history = History(make_shop())
+    wander(history, random.Random(seed), 8 if SEQUENCES <= 3 else 16)
+    history.walk()
