@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit_toolkit.catalog import Column, Installed, Table
-from audit_toolkit.condition import compares_rows, names_of
+from audit_toolkit.condition import called_functions, compares_rows, names_of
 from audit_toolkit.config import (
     CONTEXT_LIMIT,
     OVERSIZE_BYTES,
@@ -133,6 +133,7 @@ class Target:
                 column for column in self._columns if column.name not in self._left_out
             ),
             "condition_columns": self._condition_columns,
+            "condition_functions": self._condition_functions,
             "guarded": self._guarded,
             "hidden": tuple(sorted(self._hidden)),
             "known": self._known,
@@ -184,6 +185,16 @@ class Target:
     def _condition_columns(self) -> tuple[Column, ...]:
         used = names_of(self.rule.when) if self.rule.when else frozenset()
         return tuple(column for column in self._columns if column.name in used)
+
+    @property
+    def _condition_functions(self) -> tuple[QualifiedName, ...]:
+        """What the condition calls that is not PostgreSQL's own, and may go away."""
+        called = called_functions(self.rule.when) if self.rule.when else ()
+        return tuple(
+            QualifiedName(schema, name)
+            for schema, name in called
+            if schema not in (None, "pg_catalog")
+        )
 
     @property
     def _guarded(self) -> tuple[tuple[str, str], ...]:

@@ -120,7 +120,7 @@ def _have_it_read(connection: Connection, condition: str, table: Table) -> None:
             connection.execute("set local search_path = pg_catalog, pg_temp")
             connection.execute(f"prepare audit_condition as {statement}")
             connection.execute("deallocate audit_condition")
-    except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.DataError) as error:
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
         said = error.diag.message_primary or "the server cannot read it"
         raise RuleError(
             f"--when: {condition!r} is no condition on a row of {table.name}: {said}",
