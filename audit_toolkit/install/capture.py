@@ -124,6 +124,7 @@ class Target:
             "function": self.function,
             "rule": rule,
             "key": table.key,
+            "key_columns": tuple(c for name in table.key if (c := table.column(name))),
             "kept": tuple(
                 c.name for c in table.columns if c.name in rule.only or c.name in table.key
             ),
@@ -135,7 +136,7 @@ class Target:
             "condition_columns": self._condition_columns,
             "condition_functions": self._condition_functions,
             "guarded": self._guarded,
-            "hidden": tuple(sorted(self._hidden)),
+            "hidden": self.hidden,
             "known": self._known,
             "bulky_is_marked": rule.on_oversize is OnOversize.MARK,
             "partitioned": table.partitioned,
@@ -162,14 +163,14 @@ class Target:
         return {mask.column for mask in self.rule.mask}
 
     @property
-    def _hidden(self) -> set[str]:
-        """The columns whose values are to appear nowhere."""
-        return {*self.rule.exclude, *self._masked}
+    def hidden(self) -> tuple[str, ...]:
+        """The columns whose values are to appear nowhere in clear."""
+        return tuple(sorted({*self.rule.exclude, *self._masked}))
 
     @property
     def _known(self) -> tuple[str, ...]:
         """The columns that are surely not hidden ones under another name."""
-        if any(self.table.column(name) is None for name in self._hidden):
+        if any(self.table.column(name) is None for name in self.hidden):
             return tuple(sorted({*self.table.key, *self._masked}))
         return tuple(column.name for column in self._columns if column.name not in self._left_out)
 
