@@ -228,7 +228,9 @@ def _find_row(
         candidates = [key, *parts] if len(columns) == 1 else [key]
     sql = render("queries/known_keys", trail=trail_table(subject.schema))
     trail = trail_table(subject.schema)
-    equal = equal_keys(connection, columns, parts, trail, subject.parameters)
+    equal: tuple[str, ...] = ()
+    if key is not None:
+        equal = equal_keys(connection, columns, parts, trail, subject.parameters)
     if equal and equal != (key,):
         return replace(subject, key=equal[-1], known=True, key_changed=True, equal_keys=equal[:-1])
     known = fetch(connection, sql, subject.parameters | {"row_keys": candidates})

@@ -195,7 +195,7 @@ def test_blame(orders: Trail, audit: Audit) -> None:
 def test_blame_of_what_is_older_than_the_trail(trail: Trail, audit: Audit) -> None:
     trail.execute("create table old (id int primary key, v int); insert into old values (1, 1)")
     trail.audit("old")
-    assert "has no events of public.old 1" in audit("blame", "old", "1", code=2).stderr
+    assert "no such row in the trail: public.old 1" in audit("blame", "old", "1", code=2).stderr
     trail.execute("update old set v = 2")
     origins = verbs.blame(trail.connection, "old", 1)
     assert [(o.column, o.value, o.event is not None) for o in origins] == [
