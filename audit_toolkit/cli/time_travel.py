@@ -108,9 +108,11 @@ def table_at(
         if output is RowFormat.CSV:
             # To a file or program the values go as they are; a terminal would obey some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
-            parts = (part.decode() for part in copy_table_at(connection, subject, moment))
-            for text in guard_lines(parts) if guard_cells else parts:
-                sys.stdout.write(shown(text))
+            # Closed here: a COPY still running when the connection ends would be waited for.
+            with closing(copy_table_at(connection, subject, moment)) as copied:
+                parts = (part.decode() for part in copied)
+                for text in guard_lines(parts) if guard_cells else parts:
+                    sys.stdout.write(shown(text))
             return
         with closing(stream_table_at(connection, subject, moment)) as images:
             _print_json("rows", images, lines=output is RowFormat.JSONL)

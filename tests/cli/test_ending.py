@@ -48,6 +48,7 @@ COMMANDS = [
     ["history", "t", "--limit", "0"],
     ["history", "--format", "csv"],
     ["table-at", "t", "--at", "now"],
+    ["table-at", "t", "--at", "now", "--guard-cells"],
     ["table-at", "t", "--at", "now", "--format", "json"],
     ["diff", "t", "--from", "1 hour ago"],
 ]
