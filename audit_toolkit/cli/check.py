@@ -89,7 +89,7 @@ def check_database(
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
 
-    objects = read_trail_objects(connection, schema)
+    objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects, names)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
     found += _declared_findings(connection, objects, models=models)
