@@ -101,9 +101,7 @@ class TrailObjects:
         return found.pop() if len(found) == 1 else None
 
 
-def read_trail_objects(
-    connection: Connection, schema: str, *, whole: bool = False
-) -> TrailObjects:
+def read_trail_objects(connection: Connection, schema: str, *, whole: bool = False) -> TrailObjects:
     """The tables, functions and triggers of a trail; any role may read them.
 
     With `whole`, also every fact of its schema, which takes a transaction (or savepoint) for a moment.
