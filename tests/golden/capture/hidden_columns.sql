@@ -10,7 +10,7 @@ create or replace function audit.capture_public__people()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -19,13 +19,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'people' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new) - array['note'];
@@ -84,7 +80,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "315e67ff85d31b7e8b072abae2375c4f278190a1a85d37017a2b2af50e7046ef"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "2373f5d25e6bd7ea77a1d00c69dfdb11e3c2f56362a75852dadad73b66e05ebe"}';
 
 
 -- Its triggers on public.people.

@@ -11,7 +11,7 @@ create or replace function audit.capture_public__files()
     set bytea_output = 'hex'
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
     kept record;
@@ -22,13 +22,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'files' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             kept := new;
@@ -143,7 +139,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "c84052d39b9ff71831446194805b0ab565aff1dfc36326ecbc085b24e9a150f1"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "8b72d6d750ddade6a27726e385484af57e3fbaa4e336b38fa000663341d6a20f"}';
 
 
 -- Its triggers on public.files.
