@@ -306,7 +306,7 @@ def test_a_pause_is_no_mystery(shop: Trail) -> None:
         {"capture": Capture.STATEMENT},
         {"truncate": Truncate.FORBID},
         {"truncate": Truncate.ROWS},
-        {"require_context": "it's", "when": "new.total > 0"},
+        {"require_context": "it's", "when": "total > 0"},
     ],
 )
 def test_no_rule_is_drift_by_itself(trail: Trail, rule: dict[str, Any]) -> None:
