@@ -113,7 +113,7 @@ def rotation_proof(session: nox.Session) -> None:
 def remedies_proof(session: nox.Session) -> None:
     """Forty random selections of drifts: all remedies of a check together leave a clean one."""
     arguments = ("tests/install/test_remedies.py", *session.posargs)
-    _run_tests(session, {"AUDIT_REMEDIES": "40"}, arguments)
+    _run_tests(session, {"REMEDIES_PROOF": "40"}, arguments)
 
 
 @nox.session(name="archive-proof")

@@ -96,7 +96,7 @@ def carry_out(shop: Shop, remedy: str) -> None:
 
 
 # All drifts at once; `nox -s remedies-proof` tries random selections in random order, too.
-SEEDS = [None, *range(int(os.environ.get("AUDIT_REMEDIES", "0")))]
+SEEDS = [None, *range(int(os.environ.get("REMEDIES_PROOF", "0")))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
