@@ -83,12 +83,17 @@ def check_database(
     Without `models` no code of the project is imported, and what only they declare is not known.
     """
     from audit_toolkit.catalog.trail import read_trail_objects
-    from audit_toolkit.install.drift import find_drift
+    from audit_toolkit.install.drift import find_drift, read_renamed_columns
     from audit_toolkit.install.drift_condition import condition_findings
 
     objects = read_trail_objects(connection, schema)
     tables = _tables(connection, objects, names)
-    found = find_drift(objects, tables, paused=_pauses(connection, objects))
+    found = find_drift(
+        objects,
+        tables,
+        paused=_pauses(connection, objects),
+        renamed=read_renamed_columns(connection, schema),
+    )
     found += condition_findings(connection, objects, tables)
     found += _declared_findings(connection, objects, models=models)
     if names:

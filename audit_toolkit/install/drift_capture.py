@@ -51,7 +51,10 @@ class Captured:
 
 
 def capture_findings(
-    captured: Captured, objects: TrailObjects, paused: Mapping[QualifiedName, str]
+    captured: Captured,
+    objects: TrailObjects,
+    paused: Mapping[QualifiedName, str],
+    renamed: Mapping[str, str],
 ) -> Iterator[Finding]:
     """What is wrong with capture of one table."""
     shown = f"{quote_identifier(objects.schema)}.{quote_identifier(captured.function.name)}()"
@@ -85,7 +88,7 @@ def capture_findings(
     yield from _owner_findings(captured, objects, shown)
     yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
     yield from _heir_findings(captured, target, objects)
-    yield from _column_findings(captured, target)
+    yield from _column_findings(captured, target, renamed)
 
 
 def _function_findings(
@@ -274,7 +277,9 @@ SECRET = re.compile(
 """Column names that look as if their values should not stand in a trail in clear."""
 
 
-def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
+def _column_findings(
+    captured: Captured, target: Target, renamed: Mapping[str, str]
+) -> Iterator[Finding]:
     rule = target.rule
     hidden = {*rule.exclude, *(mask.column for mask in rule.mask)}
     for column in target.table.columns:
@@ -287,23 +292,36 @@ def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
                 detail="the column looks secret, and its values are recorded in clear",
                 remedy=f"{_install(captured)} --mask {shlex.quote(column.name)}",
             )
-    for name in sorted(hidden):
-        if target.table.column(name) is None:
+    for name in target.hidden:
+        present = renamed.get(name)
+        if present is not None or target.table.column(name) is None:
+            fate = f"was renamed to {quote_identifier(present)}" if present else "is gone"
             yield Finding(
                 kind="hidden_column_gone",
                 severity=Severity.ERROR,
                 object=f"{captured.name}.{quote_identifier(name)}",
-                detail="a hidden column is gone; if it was renamed, its values are recorded in clear now",
-                remedy=_install(captured, without=name),
+                detail=f"a hidden column {fate}: until capture is told, all columns that came later are hidden, too",
+                remedy=_install(captured, renamed=renamed, table=target.table),
             )
 
 
-def _install(captured: Captured, without: str | None = None) -> str:
+def _install(
+    captured: Captured,
+    *,
+    renamed: Mapping[str, str] | None = None,
+    table: Table | None = None,
+) -> str:
+    """The command that installs capture with its options.
+
+    With `renamed`, columns are named as they are called now; those that are not in `table` are left out.
+    """
     options = dict(captured.options)
-    if without is not None:
+    if renamed is not None and table is not None:
         for name in ("exclude", "only"):
-            if without in options.get(name, ()):
-                options[name] = [column for column in options[name] if column != without]
-        if isinstance(options.get("mask"), dict):
-            options["mask"] = {c: m for c, m in options["mask"].items() if c != without}
+            columns = [renamed.get(column, column) for column in options.get(name, ())]
+            options[name] = [column for column in columns if table.column(column)]
+        masks = {renamed.get(c, c): m for c, m in options.get("mask", {}).items()}
+        options["mask"] = {c: m for c, m in masks.items() if table.column(c)}
+        options = {name: value for name, value in options.items() if value not in ([], {})}
+        options = options or {"capture": "row"}
     return install_command(captured.name, options) + " --upgrade"

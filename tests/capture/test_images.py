@@ -12,6 +12,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install import take_baseline
 from audit_toolkit.install.capture import Target
+from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 
 HOSTILE = """
@@ -215,22 +216,20 @@ def test_a_baseline_runs_nothing_that_belongs_to_a_type(things: Trail) -> None:
 
 
 def test_a_baseline_by_a_key_of_a_foreign_type(things: Trail) -> None:
-    things.execute(
-        "create table keyed (state state, label label, n int, primary key (label, state))"
-    )
-    things.execute(
-        "insert into keyed values ('new', 'new', 1), ('paid', 'new', 2), ('new', 'paid', 3)"
-    )
+    # With this cast, PostgreSQL cannot even compare two of them.
+    things.execute("drop cast (state as text)")
+    things.execute("create table keyed (state state, n amount, note text, primary key (n, state))")
+    things.execute("insert into keyed values ('new', 1.0), ('paid', 1.0), ('new', 2)")
     things.audit("keyed")
     for _ in range(2):
         with connect(things.database.dsn) as connection:
             take_baseline(connection, things.target("keyed"), "audit", batch_rows=1)
-    things.execute("update keyed set n = 4 where n = 1")
+    things.execute("update keyed set note = 'x' where n = 2")
     assert things.story() == [
-        ("S", '["new", "new"]'),
-        ("S", '["new", "paid"]'),
-        ("S", '["paid", "new"]'),
-        ("U", '["new", "new"]'),
+        ("S", '[1.0, "new"]'),
+        ("S", '[1.0, "paid"]'),
+        ("S", '[2, "new"]'),
+        ("U", '[2, "new"]'),
     ]
     assert things.execute("select * from ran") == []
 
@@ -241,7 +240,7 @@ def test_a_baseline_obeys_the_condition_and_sees_every_row(trail: Trail) -> None
     trail.audit("t", when="n = 1")
     with connect(trail.database.dsn) as connection:
         take_baseline(connection, trail.target("t", when="n = 1"), "audit", batch_rows=3)
-    assert [key for _, key in trail.story()] == [str(n) for n in range(1, 20, 2)]
+    assert {key for _, key in trail.story()} == {str(n) for n in range(1, 20, 2)}
     trail.execute("create role images_owner login")
     try:
         trail.execute(
@@ -253,11 +252,11 @@ def test_a_baseline_obeys_the_condition_and_sees_every_row(trail: Trail) -> None
         )
         with (
             connect(trail.database.dsn, user="images_owner") as connection,
-            pytest.raises(RuleError, match="row security hides rows of public.t"),
+            pytest.raises(RuleError, match="row security hides rows"),
         ):
             take_baseline(connection, trail.target("t"), "audit")
     finally:
-        trail.execute("drop owned by images_owner; drop role images_owner")
+        trail.execute("drop owned by images_owner cascade; drop role images_owner")
 
 
 @pytest.mark.parametrize("wrong", ["row security", "no right to read", "no right to the schema"])
@@ -298,17 +297,18 @@ def test_truncate_records_all_rows_or_is_refused(trail: Trail, wrong: str) -> No
             ("D", "1"), ("D", "2"), ("D", "3"), ("T", None),
         ]  # fmt: skip
     finally:
-        trail.execute("drop owned by images_trail; drop role images_trail")
+        trail.execute("drop owned by images_trail cascade; drop role images_trail")
 
 
 @pytest.mark.parametrize("capture", Capture)
-@pytest.mark.parametrize("name", ["private", "note"])
+@pytest.mark.parametrize("noted", [False, True])
+@pytest.mark.parametrize("name", ["private", "note", "pin"])
 @pytest.mark.parametrize(
     "hidden",
     [{"exclude": ("secret", "pin")}, {"mask": (Mask(column="secret"), Mask(column="pin"))}],
 )
 def test_a_hidden_column_that_is_renamed_stays_hidden(
-    trail: Trail, capture: Capture, name: str, hidden: dict[str, Any]
+    trail: Trail, capture: Capture, name: str, noted: bool, hidden: dict[str, Any]
 ) -> None:
     trail.execute(
         "create table people (id int primary key, name text, note text, secret text, pin text)"
@@ -317,9 +317,13 @@ def test_a_hidden_column_that_is_renamed_stays_hidden(
     trail.execute("alter table people add later text")
     trail.execute("insert into people values (1, 'Ann', 'plain', 'hunter2', 'hunter2', 'seen')")
     assert trail.events()[0]["new_row"]["later"] == "seen"
-    if name == "note":
-        trail.execute("alter table people rename note to remark")
+    if name != "private":
+        trail.execute(f"alter table people rename {name} to former")
     trail.execute(f"alter table people rename secret to {name}")
+    if name == "pin":
+        trail.execute("alter table people rename note to secret")
+    if noted:
+        trail.execute("select audit.note_changes()")
     trail.execute("insert into people values (2, 'Ann', 'plain', 'hunter2', 'hunter2', 'unseen')")
     trail.execute(
         "update people set name = 'Eve'; delete from people where id = 2; truncate people"
@@ -328,8 +332,24 @@ def test_a_hidden_column_that_is_renamed_stays_hidden(
         "select string_agg(logged_actions::text, '') from audit.logged_actions"
     )
     assert "hunter2" not in text
-    assert "unseen" not in text
+    assert ("unseen" in text) is (name == "pin")
     assert "Eve" in text
-    with connect(trail.database.dsn) as connection, pytest.raises(RuleError, match="'secret'"):
-        rule = TableRule(**hidden)
-        take_baseline(connection, Target(table=trail.table("people"), rule=rule), "audit")
+    target = Target(table=trail.table("people"), rule=TableRule(**hidden))
+    with connect(trail.database.dsn) as connection, pytest.raises(RuleError, match="to be hidden"):
+        take_baseline(connection, target, "audit")
+
+
+def test_the_remedy_for_a_renamed_column_keeps_it_hidden(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table people (id int primary key, name text, secret text, pin text)")
+    trail.audit("people", exclude=("secret",), mask=(Mask(column="pin"),))
+    trail.execute("alter table people rename secret to private")
+    trail.execute("select audit.note_changes()")
+    found = audit("check", "--table", "people")
+    assert found.exit_code == 3
+    assert "a hidden column was renamed to private" in found.stdout
+    remedy = "audit install --table public.people --exclude private --mask pin=redact --upgrade"
+    assert remedy.replace("pin=redact", "pin") in found.stdout
+    trail.execute("alter table people drop private")
+    found = audit("check", "--table", "people")
+    assert "a hidden column is gone" in found.stdout
+    assert "audit install --table public.people --mask pin --upgrade" in found.stdout

@@ -25,12 +25,15 @@ begin
     if is_as_installed then
         is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
     end if;
+    if is_as_installed then
+        is_as_installed := audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
+    end if;
 
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new) - array['note'];
         else
-            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
         end if;
         row_after := audit.mask(audit.mask(row_after, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
@@ -43,8 +46,8 @@ begin
             row_before := to_jsonb(old) - array['note'];
             row_after := to_jsonb(new) - array['note'];
         else
-            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
-            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
+            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
         end if;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
@@ -62,7 +65,7 @@ begin
         if is_as_installed then
             row_before := to_jsonb(old) - array['note'];
         else
-            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
         end if;
         row_before := audit.mask(audit.mask(row_before, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
@@ -84,7 +87,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "315e67ff85d31b7e8b072abae2375c4f278190a1a85d37017a2b2af50e7046ef"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "a040ed41b5f9018c125e4e2bc03d710f740ec0ce7ea691ba0e0cf40181c20231"}';
 
 
 -- Its triggers on public.people.

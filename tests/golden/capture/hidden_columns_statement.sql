@@ -35,6 +35,9 @@ begin
     if is_as_installed then
         is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'note']::text[], array['plain', 'any']::text[], true);
     end if;
+    if is_as_installed then
+        is_as_installed := audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'note']) = '{}';
+    end if;
 
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
@@ -61,13 +64,13 @@ event_schema, event_table, 'I',
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
-            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_after
+            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
@@ -79,13 +82,13 @@ event_schema, event_table, 'D',
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
-            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_before
+            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -108,18 +111,18 @@ event_schema, event_table, 'U',
                     select
                         before.made as row_before,
                         after.made as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from new_rows as "00_audit_row") as after
+                    from (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as made from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as made from new_rows as "00_audit_row") as after
                         using (number)
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
                 where row_before <> row_after or row_before::text <> row_after::text
                 offset 0
-            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+            ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
@@ -230,7 +233,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "b3a7a1c502004b6f9063777a2e8b70b600c709ae2554bc0ec19563581b2a7f9b"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "ede6d1b49ec9575c9e9c9055394e769fd2f8903bb163ba9822d82b2e41f2d0d1"}';
 
 
 -- Its triggers on public.people.

@@ -28,6 +28,9 @@ begin
     if is_as_installed then
         is_as_installed := audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
     end if;
+    if is_as_installed then
+        is_as_installed := audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
+    end if;
 
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -48,7 +51,7 @@ begin
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
+            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
@@ -90,8 +93,8 @@ begin
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
-            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
+            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
+            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
@@ -122,7 +125,7 @@ begin
             end if;
             row_before := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
+            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
@@ -143,7 +146,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "c84052d39b9ff71831446194805b0ab565aff1dfc36326ecbc085b24e9a150f1"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "d6cc73c4ea68be7f31365f392b2a4fe94b8d210163026e445fb1ce4e61749ec3"}';
 
 
 -- Its triggers on public.files.

@@ -65,10 +65,10 @@ event_schema, event_table, 'I',
             select "00_audit_image" as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
@@ -83,10 +83,10 @@ event_schema, event_table, 'D',
             select "00_audit_image" as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -117,10 +117,10 @@ event_schema, event_table, 'U',
                     offset 0  -- each image is made once
                 ) as paired
                 offset 0
-            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+            ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
@@ -231,7 +231,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "1b8dc96dd2f4d66cbbb990aac0e03c5bb76bb80c718dec6796c420febd55c301"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "6ff2dc02ff81e6105794237af0d2100897a3775b022121f68a9ca28e5789ba39"}';
 
 
 -- Its triggers on public.orders.
