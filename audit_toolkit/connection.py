@@ -62,7 +62,10 @@ def normalise_dsn(dsn: str) -> str:
     return _without_driver_options("postgresql://" + dsn[scheme.end() :])
 
 
-_ESCAPE_HINT = "percent-encode what is special in user and password: @ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25"
+_ESCAPE_HINT = (
+    "percent-encode what is special in user and password: "
+    "@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25"
+)
 
 
 def _refuse_unescaped(address: str) -> None:

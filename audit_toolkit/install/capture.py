@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audit_toolkit.catalog import Column, Installed, Table
@@ -14,6 +14,7 @@ from audit_toolkit.config import (
     CONTEXT_LIMIT,
     OVERSIZE_BYTES,
     Capture,
+    Mask,
     OnOversize,
     TableRule,
     Truncate,
@@ -150,6 +151,12 @@ class Target:
         }
 
     @property
+    def named_columns(self) -> frozenset[str]:
+        """The columns that its rule names."""
+        masked = (mask.column for mask in self.rule.mask)
+        return frozenset((*self.rule.exclude, *self.rule.only, *masked))
+
+    @property
     def _columns(self) -> tuple[Column, ...]:
         """By name: databases of one project may have them in different orders."""
         return tuple(sorted(self.table.columns, key=lambda column: column.name))
@@ -244,6 +251,14 @@ def check_rule(table: Table, rule: TableRule) -> Target:
                 f"column {keyed[0]!r} is part of the primary key of {table.name} and cannot be {option}",
                 hint="the key says which row an event is about; leave it in the trail",
             )
+    for column in table.columns:
+        hidden_parts = column.computed_from & {*rule.exclude, *(m.column for m in rule.mask)}
+        if hidden_parts and column.name in table.key:
+            raise RuleError(
+                f"column {min(hidden_parts)!r} cannot be hidden: {column.name!r}, part of the primary key of "
+                f"{table.name}, is computed from it",
+                hint="the key says which row an event is about; leave the column in the trail",
+            )
     if rule.when and compares_rows(rule.when):
         raise RuleError(
             f"--when: {rule.when!r} compares the row before with the row after",
@@ -261,6 +276,33 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             hint="use --capture row for it, and for each other table of the tree",
         )
     return Target(table=table, rule=rule)
+
+
+def with_dependants(target: Target) -> Target:
+    """The target with its rule extended to generated columns that would give a hidden value away.
+
+    What is computed from an excluded column is excluded, and what is computed from a masked one is redacted.
+    """
+    table, rule = target.table, target.rule
+    masked = {mask.column for mask in rule.mask}
+    hidden = {*rule.exclude, *masked}
+    dependants = [
+        column
+        for column in table.columns
+        if column.name not in hidden and column.name not in table.key
+    ]
+    excluded = [c.name for c in dependants if c.computed_from & {*rule.exclude}]
+    redacted = [
+        Mask(column=c.name)
+        for c in dependants
+        if c.computed_from & masked
+        and c.name not in excluded
+        and (not rule.only or c.name in rule.only)
+    ]
+    if not excluded and not redacted:
+        return target
+    extended = replace(rule, exclude=(*rule.exclude, *excluded), mask=(*rule.mask, *redacted))
+    return replace(target, rule=extended)
 
 
 def _require_column(table: Table, name: str, option: str) -> None:
@@ -321,6 +363,11 @@ def capture_comment(target: Target, schema: str) -> str:
             "table": [target.table.name.schema, target.table.name.name],
             "key": list(target.table.key),
             "options": target.rule.as_dict(),
+            "numbers": {
+                column.name: column.number
+                for column in target.table.columns
+                if column.name in target.named_columns and column.number is not None
+            },
             "hash": capture_hash(target, schema),
         },
         ensure_ascii=False,
@@ -435,7 +482,7 @@ def _render_leaf_triggers(target: Target, schema: str, function: str) -> tuple[s
 
 def _render_function(target: Target, schema: str) -> tuple[str, ...]:
     rendered = render_statements(
-        f"functions/capture_{target.rule.capture}", **target.values(schema)
+        f"functions/capture_{target.rule.capture}", **with_dependants(target).values(schema)
     )
     return tuple(rendered)
 

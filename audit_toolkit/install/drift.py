@@ -1,28 +1,20 @@
 """Drift: what the database has against what the recorded options render to now.
 
-What compares is pure; `catalog.read_trail_objects` and `catalog.read_table` supply what it compares. Nothing
+Everything here is pure; `catalog.read_trail_objects` and `catalog.read_table` supply what it compares. Nothing
 is executed and nothing is locked, so a role that may not write can check a production database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Table, parse_comment
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
-from audit_toolkit.connection import fetch
 from audit_toolkit.install.drift_capture import Captured, capture_findings
 from audit_toolkit.install.drift_schema import schema_findings
 from audit_toolkit.install.drift_trail import trail_findings
 from audit_toolkit.install.findings import Finding, Severity, psql_command
 from audit_toolkit.names import QualifiedName, quote_identifier
-from audit_toolkit.templates import render
-
-if TYPE_CHECKING:
-    import psycopg
-
-    Connection = psycopg.Connection[Any]
 
 
 def find_drift(
@@ -30,7 +22,6 @@ def find_drift(
     tables: Mapping[QualifiedName, Table],
     *,
     paused: Mapping[QualifiedName, str] | None = None,
-    renamed: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Finding]:
     """All that is not as it should be, errors first.
 
@@ -38,34 +29,20 @@ def find_drift(
         objects: the trail.
         tables: the audited tables that still exist, by name.
         paused: tables whose capture was paused and not resumed, with the reason.
-        renamed: as `read_renamed_columns` has it.
     """
     captured = list(_captured(objects, tables))
     findings = [
         *trail_findings(objects),
         *schema_findings(objects),
-        *(
-            finding
-            for one in captured
-            for finding in capture_findings(
-                one, objects, paused or {}, (renamed or {}).get(one.function.name, {})
-            )
-        ),
+        *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
         *_foreign_findings(objects, captured),
     ]
-    return sorted(findings, key=lambda finding: finding.severity is Severity.WARNING)
+    return sorted(findings, key=_order)
 
 
-def read_renamed_columns(connection: Connection, schema: str) -> dict[str, dict[str, str]]:
-    """What columns are called now that have been renamed since capture was installed, for each function.
-
-    Empty where the role may not read that: the owner of the trail may.
-    """
-    renamed: dict[str, dict[str, str]] = {}
-    if fetch(connection, render("queries/may_read_registry", schema=schema)):
-        for row in fetch(connection, render("queries/renamed_columns", schema=schema)):
-            renamed.setdefault(row["function_name"], {})[row["former"]] = row["present"]
-    return renamed
+def _order(finding: Finding) -> tuple[bool, bool]:
+    """Errors first; and what one statement mends before the commands that install, which rely on it."""
+    return finding.severity is Severity.WARNING, finding.remedy.startswith("audit ")
 
 
 def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
@@ -92,6 +69,8 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
             hash=recorded["hash"],
             version=recorded["version"],
             key=tuple(recorded["key"]) if "key" in recorded else None,
+            numbers=recorded.get("numbers", {}),
+            schema=objects.schema,
             function=function,
             table=tables.get(name),
         )

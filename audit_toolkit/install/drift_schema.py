@@ -166,23 +166,30 @@ class _Comparison:
 
     def _leaf(self, facts: list[Fact]) -> Iterator[Finding]:
         for fact in facts:
-            if fact.kind == "relation":
-                if fact.definition != "table":
-                    yield self._odd_leaf(fact)
-            elif fact.kind == "constraint":
-                primary = fact.definition == self.parent.get(("constraint", f"{TRAIL}_pkey"))
-                if not primary and not _LEAF_CHECK.fullmatch(fact.definition):
+            match fact.kind:
+                case "relation":
+                    if fact.definition != "table":
+                        yield self._odd_leaf(fact)
+                case "constraint":
+                    if not self._is_bound_or_key(fact):
+                        yield from self._unexpected(fact)
+                case "index":
                     yield from self._unexpected(fact)
-            elif fact.kind == "index":
-                if _is_harmful_index(fact.definition):
-                    yield from self._unexpected(fact)
-            elif fact.name == GUARD and fact.kind == "trigger":
-                if fact.definition != self.expected["trigger", TRAIL, GUARD]:
-                    yield self._unguarded(fact.object.partition(" on ")[2])
-            elif (wanted := self.parent.get((fact.kind, fact.name))) is None:
-                yield from self._unexpected(fact)
-            elif wanted != fact.definition:
-                yield from self._changed(fact, wanted)
+                case _:
+                    yield from self._like_parent(fact)
+
+    def _is_bound_or_key(self, fact: Fact) -> bool:
+        key = self.parent.get(("constraint", f"{TRAIL}_pkey"))
+        return fact.definition == key or _LEAF_CHECK.fullmatch(fact.definition) is not None
+
+    def _like_parent(self, fact: Fact) -> Iterator[Finding]:
+        if fact.kind == "trigger" and fact.name == GUARD:
+            if fact.definition != self.expected["trigger", TRAIL, GUARD]:
+                yield self._unguarded(fact.object.partition(" on ")[2])
+        elif (wanted := self.parent.get((fact.kind, fact.name))) is None:
+            yield from self._unexpected(fact)
+        elif wanted != fact.definition:
+            yield from self._changed(fact, wanted)
 
     def _odd_leaf(self, fact: Fact) -> Finding:
         unlogged = "unlogged" in fact.definition
@@ -261,10 +268,7 @@ class _Comparison:
         role, _, kind = (fact.name or "").rpartition(" ")
         kinds = {"r": "tables", "S": "sequences", "f": "functions", "T": "types"}
         grantees = sorted(
-            {
-                "public" if not g else g
-                for g in re.findall(r"[{,](\"[^\"]*\"|[^=,{]*)=", fact.definition)
-            }
+            {g or "public" for g in re.findall(r"[{,](\"[^\"]*\"|[^=,{]*)=", fact.definition)}
         )
         statement = (
             f"alter default privileges for role {quote_identifier(role)} in schema "
@@ -283,12 +287,7 @@ class _Comparison:
         elif fact.kind == "function":
             remedy = "audit upgrade --upgrade"
         elif fact.kind == "sequence":
-            words = wanted.replace("min ", "minvalue ").replace("max ", "maxvalue ")
-            kind, _, rest = words.partition(" ")
-            remedy = psql_command(
-                f"alter sequence {fact.object} as {kind} {rest}"
-                + ("" if "cycle" in rest else " no cycle")
-            )
+            remedy = _sequence_remedy(fact, wanted)
         elif fact.kind == "relation":
             remedy = self._relation_remedy(fact)
         yield Finding(
@@ -353,6 +352,13 @@ class _Comparison:
             lambda _: f"{quote_identifier(self.schema)}.",
             definition,
         )
+
+
+def _sequence_remedy(fact: Fact, wanted: str) -> str:
+    words = wanted.replace("min ", "minvalue ").replace("max ", "maxvalue ")
+    kind, _, rest = words.partition(" ")
+    cycle = "" if rest.endswith(" cycle") else " no cycle"
+    return psql_command(f"alter sequence {fact.object} as {kind} {rest}{cycle}")
 
 
 def _default_of(definition: str) -> str:

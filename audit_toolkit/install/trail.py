@@ -78,6 +78,11 @@ _FOR_READERS = (
 READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 """What a reader of the trail may execute, with their arguments."""
 
+DEFINERS = frozenset(
+    ("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap")
+)
+"""The functions that run as the owner of the trail; each checks by itself who asks."""
+
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
     ("action_tstamp", "when the change was captured; the partition key"),

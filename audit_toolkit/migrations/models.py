@@ -93,10 +93,19 @@ def _columns(
             key_position=key.index(column.name) if column.name in key else None,
             type_parts=kind.parts,
             plain_type=kind.plain,
+            computed_from=_computed_from(column, [other.name for other in columns]),
         )
         for column, ddl in chosen
         for kind in [types[ddl] if types[ddl].name else _unborn(column, dialect, reader)]
     )
+
+
+def _computed_from(column: sa.Column[Any], names: Iterable[str]) -> frozenset[str]:
+    """The columns that its expression may name; one too many is hidden rather than one too few."""
+    if column.computed is None:
+        return frozenset()
+    text = str(column.computed.sqltext).lower()
+    return frozenset(name for name in names if name.lower() in text and name != column.name)
 
 
 def _ddl(column: sa.Column[Any], dialect: sa.Dialect) -> str:

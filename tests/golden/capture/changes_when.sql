@@ -100,7 +100,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "hash": "00c080643295238a67b50ed5b5b9ff1fefebd0c72bfd5fe9ac692cd7f1b1a350"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "00c080643295238a67b50ed5b5b9ff1fefebd0c72bfd5fe9ac692cd7f1b1a350"}';
 
 
 -- Its triggers on public.orders.

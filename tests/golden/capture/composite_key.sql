@@ -82,7 +82,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "3de01a0a9d05b24a68d76f723c7bfb9b873bca316d31484c9b58874c78c81111"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "3de01a0a9d05b24a68d76f723c7bfb9b873bca316d31484c9b58874c78c81111"}';
 
 
 -- Its triggers on public.order_lines.

@@ -232,7 +232,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "hash": "f0bc6409fb50b03f1bee2d5d7fa42489971b93a1a917b0c918785b008a53ffa6"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "f0bc6409fb50b03f1bee2d5d7fa42489971b93a1a917b0c918785b008a53ffa6"}';
 
 
 -- Its triggers on public.order_lines.

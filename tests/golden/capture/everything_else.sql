@@ -114,7 +114,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "d15a17b11a383a231fa5e9fc00949e25fe0af5eaf675ecdbd27d7c0c6e67649f"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "d15a17b11a383a231fa5e9fc00949e25fe0af5eaf675ecdbd27d7c0c6e67649f"}';
 
 
 -- Its triggers on public.orders.

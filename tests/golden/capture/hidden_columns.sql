@@ -87,7 +87,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "a040ed41b5f9018c125e4e2bc03d710f740ec0ce7ea691ba0e0cf40181c20231"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "a040ed41b5f9018c125e4e2bc03d710f740ec0ce7ea691ba0e0cf40181c20231"}';
 
 
 -- Its triggers on public.people.

@@ -233,7 +233,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "ede6d1b49ec9575c9e9c9055394e769fd2f8903bb163ba9822d82b2e41f2d0d1"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "ede6d1b49ec9575c9e9c9055394e769fd2f8903bb163ba9822d82b2e41f2d0d1"}';
 
 
 -- Its triggers on public.people.

@@ -80,7 +80,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "4ed4bba8099b24e642e0b49a4c760b5e1698a686b4f21b9a6d437a6505580d08"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "4ed4bba8099b24e642e0b49a4c760b5e1698a686b4f21b9a6d437a6505580d08"}';
 
 
 -- Its triggers on public.readings.

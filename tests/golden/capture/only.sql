@@ -80,7 +80,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "5f0dac246a5a35bc4c64f2248860f96f7b2de438983f3fde5e492f9af62181be"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "5f0dac246a5a35bc4c64f2248860f96f7b2de438983f3fde5e492f9af62181be"}';
 
 
 -- Its triggers on public.people.

@@ -146,7 +146,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "d6cc73c4ea68be7f31365f392b2a4fe94b8d210163026e445fb1ce4e61749ec3"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "d6cc73c4ea68be7f31365f392b2a4fe94b8d210163026e445fb1ce4e61749ec3"}';
 
 
 -- Its triggers on public.files.

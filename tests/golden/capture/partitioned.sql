@@ -107,7 +107,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "1254a454d82c4d15a5fa6ab3c3f83d6aa30211e6ca978cf8f9bf879f1dbbe30f"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "1254a454d82c4d15a5fa6ab3c3f83d6aa30211e6ca978cf8f9bf879f1dbbe30f"}';
 
 
 -- Its triggers on public.visits.

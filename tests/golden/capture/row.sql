@@ -81,7 +81,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "hash": "7b81cf352da4bf60a009f91e5c7c9ea52071ef701cf09fba278caa9b7efee3c5"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "7b81cf352da4bf60a009f91e5c7c9ea52071ef701cf09fba278caa9b7efee3c5"}';
 
 
 -- Its triggers on public.orders.

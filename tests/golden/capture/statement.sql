@@ -231,7 +231,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "6ff2dc02ff81e6105794237af0d2100897a3775b022121f68a9ca28e5789ba39"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "6ff2dc02ff81e6105794237af0d2100897a3775b022121f68a9ca28e5789ba39"}';
 
 
 -- Its triggers on public.orders.

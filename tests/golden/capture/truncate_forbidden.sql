@@ -81,7 +81,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "453565e82922e25b8efd82fe4cd772ccc65817260fe12ffdd0c3ed882d7e8fe1"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "453565e82922e25b8efd82fe4cd772ccc65817260fe12ffdd0c3ed882d7e8fe1"}';
 
 
 -- Its triggers on public.orders.
