@@ -61,6 +61,11 @@ _FUNCTIONS = {
 }
 
 _FOR_READERS = (
+    "plain_type",
+    "columns_now",
+    "has_columns",
+    "image_sql",
+    "image_of",
     "leaves",
     "audited_table",
     "row_key_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install import take_baseline
 from audit_toolkit.install.capture import Target
+from audit_toolkit.trail import Selection, apply_revert, row_at, table_at
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 
@@ -353,3 +355,57 @@ def test_the_remedy_for_a_renamed_column_keeps_it_hidden(trail: Trail, audit: Au
     found = audit("check", "--table", "people")
     assert "was dropped" in found.stdout
     assert "audit install --table public.people --mask pin --upgrade" in found.stdout
+
+
+EXTENSIONS = """
+    create extension hstore;
+    create extension citext;
+    create extension ltree;
+    create table items (
+        id int primary key, attributes hstore, email citext, path ltree, many hstore[], state state, place place,
+        spans span
+    );
+"""
+AN_ITEM = """
+    insert into items values (1, 'a=>1, b=>NULL, "x y"=>"\\"q\\""', 'Ann@Example.com', 'top.sub',
+        array['k=>v'::hstore], 'new', '("Ulm, Donau",new)', '[1,2)')
+"""
+
+
+@pytest.mark.parametrize("capture", Capture)
+def test_values_of_foreign_types_come_back_exactly(trail: Trail, capture: Capture) -> None:
+    available = trail.execute(
+        "select count(*) from pg_available_extensions where name in ('hstore', 'citext', 'ltree')"
+    )
+    if available != [(3,)]:
+        pytest.skip("the server comes without hstore, citext or ltree")
+    trail.execute(HOSTILE + EXTENSIONS)
+    trail.audit("items", capture=capture)
+    trail.execute(AN_ITEM)
+    trail.execute("insert into items (id) values (2)")
+    trail.execute("create table kept as table items")
+    trail.execute(
+        "update items set email = 'other', attributes = 'z=>1', state = 'paid' where id = 1"
+    )
+    trail.execute("delete from items")
+    deleted = next(event["event_id"] for event in trail.events() if event["action"] == "D")
+    changed = next(event["event_id"] for event in trail.events() if event["action"] == "U")
+    rows = "select array_agg(t order by id)::text from {} as t"
+    with connect(trail.database.dsn) as connection:
+        moment = trail.execute("select action_tstamp from audit.logged_actions where action = 'U'")[
+            0
+        ][0]
+        before = moment - timedelta(microseconds=1)
+        assert row_at(connection, "items", 1, before) == row_of(trail, 1)
+        assert {r["id"]: r for r in table_at(connection, "items", before)} == {
+            1: row_of(trail, 1), 2: row_of(trail, 2),
+        }  # fmt: skip
+        for event in (deleted, deleted + 1, changed):
+            apply_revert(connection, Selection(event_ids=(event,)))
+    assert trail.execute(rows.format("items")) == trail.execute(rows.format("kept"))
+    assert trail.execute("select * from ran") == []
+
+
+def row_of(trail: Trail, key: int) -> dict[str, Any]:
+    [(image,)] = trail.execute("select audit.image_of(k) from kept as k where id = %s", [key])
+    return dict(image)

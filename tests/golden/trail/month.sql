@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "3cf900b9ed8db921f5ce978587406b98bd65fbea54e4879845a72699469744c8"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "9a84ef1b93a0d2a167bdfc1699087a0c58e0dfb7754f01af9d394231703a67f6"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1300,12 +1300,14 @@ as $body$
 declare
     column_names text;
     casts text[];
+    foreign_types boolean[];
     row_key text;
 begin
     select
         string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by k.place),
-        array_agg(format_type(a.atttypid, a.atttypmod) order by k.place)
-    into column_names, casts
+        array_agg(format_type(a.atttypid, a.atttypmod) order by k.place),
+        array_agg(audit.plain_type(a.atttypid) is null order by k.place)
+    into column_names, casts, foreign_types
     from pg_index as i
     cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
@@ -1317,7 +1319,10 @@ begin
             message = format('audit: %s has no primary key: its rows cannot be told apart', relation);
     end if;
     if cardinality(casts) = 1 then
-        execute format('select to_jsonb($1::%s) #>> ''{}''', casts[1]) into row_key using key;
+        execute format(
+            case when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
+            casts[1])
+        into row_key using key;
         return row_key;
     end if;
     if key !~ '^\s*\[' or jsonb_array_length(key::jsonb) <> cardinality(casts) then
@@ -1328,8 +1333,12 @@ begin
     end if;
     execute (
         select 'select jsonb_build_array('
-            || string_agg(format('to_jsonb(($1 ->> %s)::%s)', place - 1, type_name), ', ' order by place) || ')::text'
-        from unnest(casts) with ordinality as part (type_name, place)
+            || string_agg(
+                format(
+                    case when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
+                    place - 1, type_name),
+                ', ' order by place) || ')::text'
+        from unnest(casts, foreign_types) with ordinality as part (type_name, is_foreign, place)
     ) into row_key using key::jsonb;
     return row_key;
 end
@@ -1564,8 +1573,14 @@ begin
                 relation,
                 (
                     select case count(*)
-                        when 1 then format('to_jsonb(present.%I) #>> ''{}''', min(a.attname))
-                        else format('jsonb_build_array(%s)::text', string_agg(format('present.%I', a.attname), ', ' order by k.place))
+                        when 1 then format(
+                            case when bool_or(audit.plain_type(a.atttypid) is null) then 'format(''%%s'', present.%I)' else 'to_jsonb(present.%I) #>> ''{}''' end,
+                            min(a.attname))
+                        else format('jsonb_build_array(%s)::text', string_agg(
+                            format(
+                                case when audit.plain_type(a.atttypid) is null then 'format(''%%s'', present.%I)' else 'present.%I' end,
+                                a.attname),
+                            ', ' order by k.place))
                     end
                     from pg_index as i
                     cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
@@ -1902,7 +1917,7 @@ begin
                       and event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
                 ) as event
-                group by to_jsonb(jsonb_populate_record(base, image))::text
+                group by format('%s', jsonb_populate_record(base, image))
                 having sum(change) > 0
             ) as known
             cross join generate_series(1, known.copies)
