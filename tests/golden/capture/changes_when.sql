@@ -12,7 +12,7 @@ create or replace function audit.capture_public__orders()
 as $capture$
 #variable_conflict use_column
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -21,13 +21,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'orders' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             if (select (status <> 'draft'
@@ -100,7 +96,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "00c080643295238a67b50ed5b5b9ff1fefebd0c72bfd5fe9ac692cd7f1b1a350"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "e5a0c431062da0a3c077fb835a1ee0fe03e10bcbe85549093074091fd48a5363"}';
 
 
 -- Its triggers on public.orders.

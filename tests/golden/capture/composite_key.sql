@@ -12,7 +12,7 @@ create or replace function audit.capture_public__order_lines()
     set extra_float_digits = '1'
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -21,13 +21,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'order_lines' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
@@ -82,7 +78,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "3de01a0a9d05b24a68d76f723c7bfb9b873bca316d31484c9b58874c78c81111"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "b890ce94744d7dcd0b7f98a8ba476579f241755377e29e476810eefa5f58e378"}';
 
 
 -- Its triggers on public.order_lines.

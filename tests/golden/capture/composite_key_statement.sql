@@ -22,7 +22,7 @@ declare
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     names text[];
     types oid[];
 begin
@@ -31,13 +31,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'order_lines' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
         execute format(
@@ -232,7 +228,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "f0bc6409fb50b03f1bee2d5d7fa42489971b93a1a917b0c918785b008a53ffa6"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "b468321398320392f851d5ffcddcb32b0b07a3e26bde5763d7f6378a108b1e1d"}';
 
 
 -- Its triggers on public.order_lines.

@@ -10,7 +10,7 @@ create or replace function audit.capture_public__people()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -19,16 +19,10 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'people' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
     end if;
-    if is_as_installed then
-        is_as_installed := audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
-    end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new) - array['note'];
@@ -87,7 +81,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "a040ed41b5f9018c125e4e2bc03d710f740ec0ce7ea691ba0e0cf40181c20231"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "eab10a89e15b04993c1c9f4fe190d645f9e47c1f080150e20f884cc6308a7191"}';
 
 
 -- Its triggers on public.people.

@@ -11,7 +11,7 @@ create or replace function audit.capture_public__readings()
     set extra_float_digits = '1'
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -20,13 +20,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'readings' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
@@ -80,7 +76,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "4ed4bba8099b24e642e0b49a4c760b5e1698a686b4f21b9a6d437a6505580d08"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "add8e3a2d1c03e56e06d08c51c7d81c09fd853b9d782f51676f62077ec27fc6a"}';
 
 
 -- Its triggers on public.readings.

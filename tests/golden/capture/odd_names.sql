@@ -10,7 +10,7 @@ create or replace function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -19,13 +19,9 @@ begin
         if audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' and tg_table_schema = 'Wei"rd.Schema' and has_schema_privilege('Wei"rd.Schema', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('Wei"rd.Schema', 'usage') then
         is_as_installed := audit.has_columns(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
@@ -80,7 +76,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "93622436880792994def2aa85d592d089961858c79715a1c46b461af3d39a85f"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "592ed1872316afb69e7e97fa0ce574c721d1f17c4935d2d18a6195bf8ef6df07"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".

@@ -11,7 +11,7 @@ create or replace function audit.capture_public__files()
     set bytea_output = 'hex'
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
     kept record;
@@ -22,16 +22,10 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'files' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
     end if;
-    if is_as_installed then
-        is_as_installed := audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
-    end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             kept := new;
@@ -146,7 +140,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "d6cc73c4ea68be7f31365f392b2a4fe94b8d210163026e445fb1ce4e61749ec3"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "3c64f2958351df4fde2696a0945b6f4f905d97718d0c55fe49db270f0c1fed6b"}';
 
 
 -- Its triggers on public.files.

@@ -11,7 +11,7 @@ create or replace function audit.capture_public__visits()
     set timezone = 'UTC'
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     captured_as text[] := array['public', 'visits'];
     row_before jsonb;
     row_after jsonb;
@@ -25,13 +25,9 @@ begin
         if captured_as is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := captured_as = array['public', 'visits'] and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    else
         is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
@@ -107,7 +103,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "1254a454d82c4d15a5fa6ab3c3f83d6aa30211e6ca978cf8f9bf879f1dbbe30f"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "0435694f776103cd09b93ac0fff35f2619323dcf215695b09d78f9dda576359d"}';
 
 
 -- Its triggers on public.visits.

@@ -11,7 +11,7 @@ create or replace function audit.capture_public__orders()
     set timezone = 'UTC'
 as $capture$
 declare
-    is_as_installed boolean;
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -20,13 +20,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
-    end if;
-
-    is_as_installed := tg_table_name = 'orders' and tg_table_schema = 'public' and has_schema_privilege('public', 'usage');
-    if is_as_installed then
+    elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
@@ -81,7 +77,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "453565e82922e25b8efd82fe4cd772ccc65817260fe12ffdd0c3ed882d7e8fe1"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "a91ea8d6898e1a00f250290023c25705c52ad81d97f5e278bfaeb76d82b0d74f"}';
 
 
 -- Its triggers on public.orders.
