@@ -84,11 +84,13 @@ def check_database(
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
+    from audit_toolkit.install.drift_cluster import one_remedy_a_table
 
     objects = read_trail_objects(connection, schema)
     tables = _tables(connection, objects, names)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
     found += _declared_findings(connection, objects, models=models)
+    found = one_remedy_a_table([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in tables}
         return [f for f in found if any(name in f.object for name in wanted)]
@@ -148,6 +150,14 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
             if row["capture"] == "paused"
         }
     return {}
+
+
+def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
+    from audit_toolkit.install.drift_cluster import cluster_findings
+
+    yield from _if_permitted(
+        lambda: cluster_findings(connection, objects), "place and ids", objects.schema
+    )
 
 
 def _partition_findings(

@@ -51,13 +51,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e6b5f137fe1d361033f2d514f7b3a1c1e4c3928c9737bce4cb1daae8706f6f3f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "3582706401801eaccfb73e77be873c0cf38a35e0b59ed0bc1413a7ddf05d38f3"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1123,7 +1123,8 @@ begin
             message = 'audit: a gap is either paused or resumed, and has a reason';
     end if;
     perform audit.require_owner(relation);
-    perform audit.note_changes(c.function_name) from audit.captured_tables as c where c.relation_id = relation;
+    -- Of all: a table that was restored has an OID that is not known yet.
+    perform audit.note_changes();
     update audit.captured_tables as c
     set triggers = audit.triggers_of(relation, c.function_name)
     where c.relation_id = relation;
@@ -1139,6 +1140,28 @@ end
 $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
+
+create or replace function audit.present_home()
+    returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    select d.oid, d.datname into strict database_oid, database_name from pg_database as d where d.datname = current_database();
+    trail_oid := 'audit.logged_actions'::regclass;
+    if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+        system_identifier := (select c.system_identifier from pg_control_system() as c);
+    end if;
+    if not pg_is_in_recovery() then
+        -- Right after a promotion pg_control_checkpoint() still has the former one.
+        timeline := ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;
+    end if;
+    return next;
+end
+$body$;
+
+revoke all on function audit.present_home() from public;
 
 create or replace function audit.audited_table(row_type regtype)
     returns regclass
@@ -1908,6 +1931,8 @@ comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "versi
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -1941,7 +1966,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -2025,6 +2050,26 @@ create table if not exists audit.maintenance (
 select audit.revoke_all('audit.maintenance'::regclass);
 
 comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+
+-- Where the trail is, so that it notices when it was moved.
+create table if not exists audit.home (
+    system_identifier text collate "C",
+    database_oid oid not null,
+    database_name text collate "C" not null,
+    trail_oid oid not null,
+    timeline integer,
+    since timestamptz not null default clock_timestamp()
+);
+
+select audit.revoke_all('audit.home'::regclass);
+
+comment on table audit.home is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+insert into audit.home (system_identifier, database_oid, database_name, trail_oid, timeline)
+select system_identifier, database_oid, database_name, trail_oid, timeline
+from audit.present_home()
+where not exists (select from audit.home);
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.
