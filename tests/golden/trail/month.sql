@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "46beb53d54e090a832abc5dce49d1bbc110a29190b39809cfaaf3b1c065d5d0c"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "a44731c19f30287289fb0e955192c7ebf648e18f376826f00bd102041ec6b1eb"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2139,6 +2139,9 @@ create table if not exists audit.home (
     timeline integer,
     since timestamptz not null default clock_timestamp()
 );
+
+-- For a publication of all tables.
+alter table audit.home replica identity full;
 
 select audit.revoke_all('audit.home'::regclass);
 
