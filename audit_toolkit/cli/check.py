@@ -88,7 +88,7 @@ def check_database(
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
-    from audit_toolkit.install.drift_cluster import one_remedy_a_table
+    from audit_toolkit.install.drift_cluster import in_order
     from audit_toolkit.install.drift_condition import condition_findings
 
     objects = read_trail_objects(connection, schema)
@@ -97,7 +97,7 @@ def check_database(
     found += condition_findings(connection, objects, tables)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
-    found = one_remedy_a_table([*found, *_cluster_findings(connection, objects)])
+    found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)

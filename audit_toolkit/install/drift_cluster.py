@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import parse_comment
@@ -108,21 +107,19 @@ def interruption_findings(tables: Sequence[QualifiedName]) -> Iterator[Finding]:
         )
 
 
-def one_remedy_a_table(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings; where capture of a table is to be installed again, that also ends its gap."""
-    installing: dict[str, str] = {}
-    for finding in findings:
-        if finding.remedy.startswith("audit install --table "):
-            installing.setdefault(shlex.split(finding.remedy)[3], finding.remedy)
-    return [
-        replace(finding, remedy=installing.get(shlex.split(finding.remedy)[3], finding.remedy))
-        if finding.kind in _ENDED_BY_RESUME and finding.remedy.startswith("audit resume --table ")
-        else finding
-        for finding in findings
-    ]
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, and each remedy before those that rely on it.
+
+    Statements come before commands; and capture that is off is switched on before an upgrade, which would
+    refuse it, or an installation, which would leave nothing to resume.
+    """
+    return sorted(findings, key=_order)
 
 
-_ENDED_BY_RESUME = ("trigger_disabled", "trigger_not_always", "capture_interrupted")
+def _order(finding: Finding) -> tuple[bool, bool, bool]:
+    remedy = finding.remedy
+    is_resume = remedy.startswith("audit resume ")
+    return finding.severity is Severity.WARNING, remedy.startswith("audit "), not is_resume
 
 
 def subscriber_findings(objects: TrailObjects, subscribed: Subscribed) -> Iterator[Finding]:

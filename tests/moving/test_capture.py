@@ -84,14 +84,15 @@ def test_other_ddl_interrupts_nothing(shop: Trail, kind: str) -> None:
     assert "capture_interrupted" not in kinds(shop)
 
 
-def test_installing_again_ends_a_gap_too(shop: Trail) -> None:
+def test_what_is_off_is_resumed_before_what_is_missing_is_installed(shop: Trail) -> None:
     shop.execute("""
-        alter table orders disable trigger "00_audit_row";
-        alter table orders enable always trigger "00_audit_row";
-        drop trigger "00_audit_truncate" on orders
+        drop trigger "00_audit_truncate" on orders;
+        alter table orders disable trigger "00_audit_row"
     """)
-    remedies = {finding["remedy"] for finding in findings(shop)}
-    assert remedies == {"audit install --table public.orders --upgrade"}
+    first, second = findings(shop)
+    assert first["remedy"] == "audit resume --table public.orders --reason REASON"
+    assert second["remedy"] == "audit install --table public.orders --upgrade"
+    assert run(shop, *first["remedy"].split()[1:]).exit_code == 0
     shop.audit("orders")
     assert len(gaps(shop)) == 1
     assert findings(shop) == []
