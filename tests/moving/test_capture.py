@@ -64,23 +64,23 @@ def test_capture_that_was_off_and_is_on_again(shop: Trail, kind: str) -> None:
     assert (again.exit_code, "is not paused" in again.stderr) == (2, True)
 
 
-OTHER_DDL = {
-    "columns": "alter table orders add note text; alter table orders rename status to state",
-    "names": "alter table orders rename to purchases",
-    "keys": "create table lines (orders_id int references orders); alter table orders drop constraint if exists x",
-    "other triggers": """
+OTHER_DDL = (
+    "alter table orders add note text; alter table orders rename status to state",
+    "create table lines (orders_id int references orders)",
+    """
         create function nothing() returns trigger language plpgsql as 'begin return new; end';
         create trigger own before insert on orders for each row execute function nothing();
         alter table orders disable trigger own
     """,
-    "vacuum": "vacuum full pg_trigger",
-    "rewritten": "alter table orders alter id type bigint",
-}
+    "alter table lines drop constraint lines_orders_id_fkey; alter table orders alter id type bigint",
+    "vacuum full pg_trigger",
+    "alter table orders rename to purchases",
+)
 
 
-@pytest.mark.parametrize("kind", OTHER_DDL)
-def test_other_ddl_interrupts_nothing(shop: Trail, kind: str) -> None:
-    shop.execute(OTHER_DDL[kind])
+def test_other_ddl_interrupts_nothing(shop: Trail) -> None:
+    for statements in OTHER_DDL:
+        shop.execute(statements)
     assert "capture_interrupted" not in kinds(shop)
 
 
