@@ -104,6 +104,31 @@ def test_a_pause_is_no_interruption(shop: Trail) -> None:
     assert findings(shop) == []
 
 
+def test_a_pause_that_was_ended_by_hand(shop: Trail) -> None:
+    assert run(shop, "pause", "--table", "orders", "--reason", "import").exit_code == 0
+    for name in ("00_audit_row", "00_audit_truncate"):
+        shop.execute(f'alter table orders enable always trigger "{name}"')
+    assert kinds(shop) == ["capture_interrupted"]
+    mend(shop)
+    assert [capture for _, capture, _ in gaps(shop)] == ["paused", "resumed"]
+    assert findings(shop) == []
+
+
+def test_partitions_that_come_and_go_interrupt_nothing(trail: Trail) -> None:
+    trail.execute("""
+        create table visits (id int primary key) partition by range (id);
+        create table visits_1 partition of visits for values from (0) to (9)
+    """)
+    trail.audit("visits")
+    trail.execute("""
+        alter table visits detach partition visits_1;
+        create table visits_2 partition of visits for values from (0) to (9)
+    """)
+    assert "capture_interrupted" not in kinds(trail)
+    assert run(trail, "pause", "--table", "visits", "--reason", "x").exit_code == 0
+    assert "capture_interrupted" not in kinds(trail)
+
+
 @pytest.mark.parametrize("state", ["disable", "enable", "enable replica"])
 def test_triggers_that_are_off_are_resumed_with_a_gap(shop: Trail, state: str) -> None:
     shop.execute(f"""
