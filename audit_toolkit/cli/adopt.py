@@ -43,7 +43,13 @@ def adopt(
     from audit_toolkit.catalog import read_trail
     from audit_toolkit.connection import translated_errors
     from audit_toolkit.errors import UsageError
-    from audit_toolkit.install.home import plan_adoption, read_boundary, read_ids, read_state
+    from audit_toolkit.install.home import (
+        has_home,
+        plan_adoption,
+        read_boundary,
+        read_ids,
+        read_state,
+    )
     from audit_toolkit.plan import apply
 
     with open_database(dsn, config) as connection, translated_errors():
@@ -51,6 +57,11 @@ def adopt(
             raise UsageError(
                 f"the database has no audit trail in the schema {audit_schema}",
                 hint="create one: audit install --table NAME",
+            )
+        if not has_home(connection, audit_schema):
+            raise UsageError(
+                "an older release made the trail, which does not note where it is",
+                hint="audit upgrade --upgrade",
             )
         state = read_state(connection, audit_schema)
         ids = read_ids(connection, audit_schema, exact=True)

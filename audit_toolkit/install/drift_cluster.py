@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import Capture
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.install.findings import Finding, Severity, install_command, psql_command
 from audit_toolkit.install.home import Ids, State, read_ids, read_state
 from audit_toolkit.install.registry import read_interrupted
@@ -25,13 +26,18 @@ Subscribed = dict[QualifiedName, dict[str, Any]]
 
 
 def cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
-    """What came of moving the trail, or of replicating it; nothing for a trail of an older release.
+    """What came of moving the trail, or of replicating it.
 
     Raises what psycopg raises where this role may not read the place, the sequence or the events.
     """
-    if not any(table.name == "home" for table in objects.tables):
-        return
     yield from subscriber_findings(objects, _read_subscribed(connection))
+    errors = import_psycopg().errors
+    # What a trail of an older release has not yet, or somebody dropped, is a finding of its own.
+    with suppress(errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn):
+        yield from _own_findings(connection, objects)
+
+
+def _own_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
     state, ids = read_state(connection, objects.schema), read_ids(connection, objects.schema)
     yield from place_findings(objects.schema, state, ids)
     if not state.moved:

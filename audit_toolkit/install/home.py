@@ -89,6 +89,12 @@ class Ids:
         return bool(self.doubled or self.disordered)
 
 
+def has_home(connection: Connection, schema: str) -> bool:
+    """Whether the trail notes where it is, as those of releases before 0.3 do not."""
+    [there] = fetch(connection, render("home/is_there", schema=schema))
+    return bool(there["is_there"])
+
+
 def read_state(connection: Connection, schema: str) -> State:
     """Where the trail is and was."""
     rows = fetch(connection, render("home/state", schema=schema))
@@ -158,7 +164,6 @@ def note_timeline(connection: Connection, schema: str) -> int:
     That needs nobody's decision, as what a restore needs does.
     """
     with translated_errors():
-        [there] = fetch(connection, render("home/is_there", schema=schema))
-        if not there["is_there"]:
+        if not has_home(connection, schema):
             return 0
         return len(fetch(connection, render("home/note_timeline", schema=schema)))

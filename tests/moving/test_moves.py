@@ -109,6 +109,16 @@ def test_a_reader_is_told_what_it_may_not_read(shop: Trail) -> None:
         shop.execute(f"drop owned by {role}; drop role {role}")
 
 
+def test_a_trail_of_an_older_release_is_upgraded_first(shop: Trail) -> None:
+    shop.execute("drop table audit.home")
+    assert kinds(shop) == ["relation_missing"]
+    refused = run(shop, *ADOPT)
+    assert (refused.exit_code, "audit upgrade --upgrade" in refused.stderr) == (2, True)
+    shop.execute("drop table audit.captured_tables; drop function audit.present_home()")
+    assert {"relation_missing", "schema_outdated"} <= set(kinds(shop))
+    assert "trail_moved" not in kinds(shop)
+
+
 def test_adopting_needs_a_trail_and_a_reason(shop: Trail, empty: Trail) -> None:
     assert "has no audit trail" in str(run(empty, *ADOPT).stderr)
     assert run(empty, *ADOPT).exit_code == 2
