@@ -10,6 +10,7 @@ import typer.core
 
 from audit_toolkit.cli import (
     access,
+    adopt,
     archive,
     capture,
     check,
@@ -90,6 +91,7 @@ for commands in (
     archive,
     indexes,
     maintain,
+    adopt,
     grants,
     demo,
 ):

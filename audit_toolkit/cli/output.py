@@ -108,6 +108,7 @@ _VERBS = {
     Action.SNAPSHOT: ("recorded", "cyan"),
     Action.GAP: ("capture paused or resumed", "bold magenta"),
     Action.DDL: ("changed by DDL", "bold magenta"),
+    Action.BOUNDARY: ("went on in another place", "bold magenta"),
 }
 
 _Part = tuple[str, str]
@@ -202,7 +203,7 @@ class _Timeline:
                 yield [("every row of the table is gone", "red")]
             case Action.UPDATE:
                 yield from self._changes(event)
-            case Action.GAP:
+            case Action.GAP | Action.BOUNDARY:
                 pass
             case Action.DDL:
                 yield from ([(visible(text), style)] for text, style in ddl_lines(event))
@@ -301,6 +302,8 @@ def _verb(event: Event) -> str:
             return visible(f"capture {capture}")
         case Event(action=Action.DDL):
             return visible(ddl_verb(event))
+        case Event(action=Action.BOUNDARY, new_row={"system_identifier": system, "database": name}):
+            return visible(f"went on in database {name} of cluster {system}")
     return _VERBS[event.action][0]
 
 
@@ -309,7 +312,7 @@ def _who(event: Event) -> str:
 
 
 def _reason(event: Event) -> Json:
-    if event.action is Action.GAP:
+    if event.action in (Action.GAP, Action.BOUNDARY):
         return (event.new_row or {}).get("reason")
     return _claims(event).get("reason")
 
