@@ -14,6 +14,7 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
+    Django,
     DryRun,
     Dsn,
     EditEnv,
@@ -162,6 +163,7 @@ def install(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
@@ -211,8 +213,9 @@ def install(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _install(run, wish, interval, owner, message, output)
 
 
@@ -230,6 +233,7 @@ def uninstall(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
     if not table:
@@ -245,8 +249,9 @@ def uninstall(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _uninstall(run, table, message, output)
 
 

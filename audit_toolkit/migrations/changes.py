@@ -168,9 +168,12 @@ def trail_revision(settings: TrailSettings) -> Revision:
 
 
 def capture_revision(
-    changes: Sequence[Change], schema: str, message: str | None = None
+    changes: Sequence[Change], schema: str, message: str | None = None, *, declared: bool = False
 ) -> Revision:
-    """The revision that puts capture on tables, or changes it; its downgrade takes that back."""
+    """The revision that puts capture on tables, or changes it; its downgrade takes that back.
+
+    `declared` says that it follows from what the project declares.
+    """
     tables = [change.table for change in changes]
     verb = "capture" if all(change.former is None for change in changes) else "change capture of"
     return Revision(
@@ -178,6 +181,7 @@ def capture_revision(
         summary=tuple(change.words for change in changes),
         record=Record(
             schema=schema,
+            declared=declared,
             captures=tuple(
                 CaptureRecord(
                     table=change.table,
@@ -243,6 +247,7 @@ def together(parts: Iterable[Revision], message: str = "") -> Revision:
             interval=next((r.interval for r in records if r.interval), None),
             captures=tuple(chain.from_iterable(r.captures for r in records)),
             releases=tuple(chain.from_iterable(r.releases for r in records)),
+            declared=any(r.declared for r in records),
         ),
         upgrade=tuple(chain.from_iterable(part.upgrade for part in parts)),
         downgrade=tuple(chain.from_iterable(part.downgrade for part in reversed(parts))),

@@ -7,8 +7,10 @@ way down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
@@ -68,6 +70,8 @@ class Record:
     """How long a leaf is, in the revision that makes the trail."""
     captures: tuple[CaptureRecord, ...] = ()
     releases: tuple[QualifiedName, ...] = ()
+    declared: bool = False
+    """Whether autogenerate wrote it, from what the project declares."""
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
@@ -78,6 +82,8 @@ class Record:
             values["captures"] = [capture.as_dict() for capture in self.captures]
         if self.releases:
             values["releases"] = [[table.schema, table.name] for table in self.releases]
+        if self.declared:
+            values["declared"] = True
         return values
 
     @classmethod
@@ -92,6 +98,7 @@ class Record:
                 CaptureRecord.from_dict(capture) for capture in values.get("captures", ())
             ),
             releases=tuple(QualifiedName(*table) for table in values.get("releases", ())),
+            declared=bool(values.get("declared", False)),
         )
 
 
@@ -129,7 +136,19 @@ def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | Non
     Without `schema`, of the trail that the newest record is about.
     Raises `ProjectError` when a record was edited so that it cannot be read.
     """
-    records = list(_records(scripts, head)) if head else []
+    return state_of(_modules(scripts, head) if head else (), schema)
+
+
+def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = None) -> State:
+    """What files with records, the newest first, each with its name, say of the trail in `schema`.
+
+    Without `schema`, of the trail that the newest record is about.
+    Raises `ProjectError` when a record was edited so that it cannot be read.
+    """
+    records = [
+        (revision, _read(getattr(module, RECORD_NAME), revision), module)
+        for revision, module in modules
+    ]
     chosen = schema or (records[0][1].schema if records else DEFAULT_SCHEMA)
     ours = [
         (revision, record, module)
@@ -138,13 +157,17 @@ def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | Non
     ]
     latest: dict[QualifiedName, Recorded | None] = {}
     for revision, record, module in ours:
-        latest |= {table: None for table in record.releases if table not in latest}
-        for capture in record.captures:
-            if capture.table not in latest:
-                statements = _statements(module, constant_name("CAPTURE", capture.table), revision)
-                latest[capture.table] = Recorded(
-                    capture=capture, revision=revision, statements=statements
-                )
+        captured = {
+            capture.table: Recorded(
+                capture=capture,
+                revision=revision,
+                statements=_statements(module, constant_name("CAPTURE", capture.table), revision),
+            )
+            for capture in record.captures
+            if capture.table not in latest
+        }
+        released = {table: None for table in record.releases if table not in latest}
+        latest |= {**released, **captured}
     return State(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
@@ -152,13 +175,45 @@ def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | Non
     )
 
 
-def _records(scripts: ScriptDirectory, head: str) -> Iterator[tuple[str, Record, ModuleType]]:
+_DIRECTIVE = re.compile(r"""\b(un)?audit_table\(\s*(["'])(.+?)\2""")
+
+
+def declared_tables(scripts: ScriptDirectory, schema: str) -> set[NamePattern]:
+    """The tables whose capture autogenerate has written, and that were not released since.
+
+    Directives (`op.audit_table`) count, too: only a declaration makes them.
+    Raises `ProjectError` when a record was edited so that it cannot be read.
+    """
+    declared: set[NamePattern] = set()
+    for script in reversed(list(scripts.walk_revisions())):
+        values = getattr(script.module, RECORD_NAME, None)
+        if values is not None:
+            record = _read(values, script.revision)
+            if record.schema == schema:
+                declared -= {_pattern(table) for table in record.releases}
+                if record.declared:
+                    declared |= {_pattern(capture.table) for capture in record.captures}
+        for ended, _, name in _DIRECTIVE.findall(_upgrade_text(Path(script.path))):
+            named = {NamePattern.parse(name)}
+            declared = declared - named if ended else declared | named
+    return declared
+
+
+def _pattern(table: QualifiedName) -> NamePattern:
+    return NamePattern(table.schema, table.name)
+
+
+def _upgrade_text(path: Path) -> str:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.suffix == ".py" else ""
+    return text.partition("\ndef downgrade")[0]
+
+
+def _modules(scripts: ScriptDirectory, head: str) -> Iterator[tuple[str, ModuleType]]:
     with reported("the revisions of the project"), no_bytecode():
         walked = list(scripts.walk_revisions("base", head))
     for script in walked:
-        values = getattr(script.module, RECORD_NAME, None)
-        if values is not None:
-            yield script.revision, _read(values, script.revision), script.module
+        if hasattr(script.module, RECORD_NAME):
+            yield script.revision, script.module
 
 
 def _read(values: Any, revision: str) -> Record:

@@ -80,16 +80,28 @@ def render(revision: Revision) -> Body:
     record = revision.record
     keeps_events = record.interval is not None
     constants = [
-        f"# For the next `audit install`.\n{RECORD_NAME} = {literal(record.as_dict())}",
-        *(_constant(s) for s in (*revision.upgrade, *revision.downgrade, *_lock_timeout())),
+        render_constants(revision),
         *([_trail_is_there(record.schema)] if keeps_events else []),
     ]
     functions = [_RUN_SQL, *([_SAY_IF_KEPT] if keeps_events else [])]
-    module = "\n\n\n".join(["\n\n".join([_header(revision), *constants]), *functions])
+    module = "\n\n\n".join(["\n\n".join(constants), *functions])
     return Body(
         imports=("import logging\n" if keeps_events else "") + f"\n{module}\n",
         upgrades=_call(revision.upgrade),
         downgrades=_call(revision.downgrade) + ("\n    say_if_kept()" if keeps_events else ""),
+    )
+
+
+def render_constants(revision: Revision) -> str:
+    """The header of a revision, its record, and its SQL: what is the same for Alembic and Django."""
+    scripts = (*revision.upgrade, *revision.downgrade, *_lock_timeout())
+    record = literal(revision.record.as_dict())
+    return "\n\n".join(
+        [
+            _header(revision),
+            f"# For the next `audit install`.\n{RECORD_NAME} = {record}",
+            *map(_constant, scripts),
+        ]
     )
 
 
