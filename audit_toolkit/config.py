@@ -15,6 +15,10 @@ OVERSIZE_BYTES = 16 * 1024 * 1024
 whole row, of which `bytea` takes two for one."""
 
 
+CONTEXT_LIMIT = 65_536
+"""Bytes of a context that an event holds; of a longer one it says how many they were."""
+
+
 class Capture(StrEnum):
     """When the trigger runs: once for every row, or once for every statement."""
 

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import (
@@ -58,7 +58,35 @@ def normalise_dsn(dsn: str) -> str:
             f"the database address is for {scheme[1]!r}, not for PostgreSQL",
             hint="write postgresql://user@host/database",
         )
+    _refuse_unescaped(dsn[scheme.end() :])
     return _without_driver_options("postgresql://" + dsn[scheme.end() :])
+
+
+_ESCAPE_HINT = (
+    "percent-encode what is special in user and password: "
+    "@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25"
+)
+
+
+def _refuse_unescaped(address: str) -> None:
+    """Raise `UsageError` for an address that libpq would cut in the wrong place, or quote in its message.
+
+    Either way a part of the password would be printed.
+    """
+    authority = re.split(r"[/?#]", address, maxsplit=1)[0]
+    user, _, hosts = authority.rpartition("@")
+    ports = [re.sub(r"^\[[^\]]*\]|^[^:]*", "", host) for host in hosts.split(",")]
+    if re.search(r"%(?![0-9A-Fa-f]{2})", address):
+        problem = "a % in it does not begin an escape"
+    elif "@" in user:
+        problem = "it has an @ too many"
+    elif hosts.count("[") != hosts.count("]"):
+        problem = "a [ or ] is missing in the host"
+    elif any(port and not re.fullmatch(r":\d*", port) for port in ports):
+        problem = "a port in it is not a number"
+    else:
+        return
+    raise UsageError(f"the database address cannot be read: {problem}", hint=_ESCAPE_HINT)
 
 
 def _without_driver_options(url: str) -> str:
@@ -101,15 +129,13 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
             connect_timeout=10,
             **options,
         )
-    except psycopg.ProgrammingError as error:
-        raise UsageError(
-            f"the database address cannot be read: {first_line(error)}",
-            hint="write postgresql://user@host/database, or host=… dbname=…",
-        ) from None
+    except psycopg.ProgrammingError:
+        raise _unreadable() from None
     except psycopg.OperationalError as error:
-        raise ConnectError(
-            f"cannot connect: {describe_failure(error)}", hint=_CONNECT_HINT
-        ) from None
+        if re.search(r"invalid .*(connection option|port number)", str(error)):
+            raise _unreadable() from None
+        reason = without_password(describe_failure(error), dsn)
+        raise ConnectError(f"cannot connect: {reason}", hint=_CONNECT_HINT) from None
     try:
         with connection, translated_errors():
             prepare_session(connection)
@@ -121,6 +147,25 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
                 f"the connection was lost: {first_line(error)}", hint=_CONNECT_HINT
             ) from error
         raise AuditError(first_line(error)) from error
+
+
+def _unreadable() -> UsageError:
+    """Says nothing of the address: libpq quotes what it could not read, which may be of the password."""
+    return UsageError(
+        "the database address cannot be read",
+        hint="write postgresql://user@host/database with special characters percent-encoded, or "
+        "host=… dbname=… with quotes around values that hold spaces",
+    )
+
+
+def without_password(text: str, dsn: str) -> str:
+    """The text without the password of an address, wherever it stands in it."""
+    conninfo = import_psycopg().conninfo
+    with suppress(import_psycopg().ProgrammingError):
+        password = str(conninfo.conninfo_to_dict(dsn).get("password") or "")
+        if password:
+            return text.replace(password, "***")
+    return text
 
 
 _CONNECT_HINT = (

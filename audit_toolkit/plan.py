@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import connect, fetch, first_line, import_psycopg, translated_errors
 from audit_toolkit.errors import AuditError, BusyError
 from audit_toolkit.names import quote_literal
+from audit_toolkit.templates import query, render
 
 if TYPE_CHECKING:
     import psycopg
@@ -266,21 +267,50 @@ def _setting(connection: psycopg.Connection[Any], name: str) -> str:
 def single_flight(dsn: str, schema: str) -> Iterator[None]:
     """Hold the lock that one run of the toolkit has, on a connection that does nothing else.
 
-    It never waits: a waiting session would hold up the very CONCURRENTLY that it waits for.
-    Raises `BusyError` when another run has it.
+    It is a lock on the table `maintenance` of the trail, which nobody can take who may not write there; a
+    schema without a trail has an advisory lock in its place. The open transaction has no snapshot, so that no
+    CONCURRENTLY waits for it. Raises `BusyError` when another run has the lock.
     """
+    with connect(dsn, purpose="lock") as connection:
+        lock = _table_lock if _may_lock(connection, schema) else _advisory_lock
+        with lock(connection, schema):
+            yield
+
+
+def _may_lock(connection: psycopg.Connection[Any], schema: str) -> bool:
+    (row,) = fetch(connection, query("may_lock_maintenance"), {"schema": schema})
+    return bool(row["may_lock"])
+
+
+@contextmanager
+def _table_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
+    errors = import_psycopg().errors
+    connection.execute("set idle_in_transaction_session_timeout = 0; set lock_timeout = '1s'")
+    with connection.transaction():
+        try:
+            connection.execute(render("partitions/lock_maintenance", schema=schema).encode())
+        except errors.LockNotAvailable as error:
+            raise _busy(schema) from error
+        yield
+
+
+@contextmanager
+def _advisory_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
     text = f"audit-toolkit {schema}".encode()
     key = int.from_bytes(hashlib.sha256(text).digest()[:8], signed=True)
-    with connect(dsn, purpose="lock") as connection:
-        rows = fetch(connection, "select pg_try_advisory_lock(%(key)s) as held", {"key": key})
-        if not rows[0]["held"]:
-            raise BusyError(
-                f"another run of the toolkit on schema {schema!r} is under way",
-                hint="let it finish; see pg_stat_activity, application_name audit-toolkit/lock",
-            )
-        try:
-            yield
-        finally:
-            # Closing frees it too, but only when the server notices, and the next run may be faster.
-            with suppress(import_psycopg().OperationalError):
-                fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
+    rows = fetch(connection, "select pg_try_advisory_lock(%(key)s) as held", {"key": key})
+    if not rows[0]["held"]:
+        raise _busy(schema)
+    try:
+        yield
+    finally:
+        # Closing frees it too, but only when the server notices, and the next run may be faster.
+        with suppress(import_psycopg().OperationalError):
+            fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
+
+
+def _busy(schema: str) -> BusyError:
+    return BusyError(
+        f"another run of the toolkit on schema {schema!r} is under way",
+        hint="let it finish; see pg_stat_activity, application_name audit-toolkit/lock",
+    )

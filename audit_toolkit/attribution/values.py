@@ -20,8 +20,8 @@ MAX_BYTES = 8192
 MAX_DEPTH = 8
 
 _SECRETS = (
-    "access_key|api_?key|authorization|cookies?|credentials?|passphrase|passwd|passwords?"
-    "|private_key|pwd|secrets?|tokens?"
+    "access_key|api_?key|authori[sz]ation|bearer|cookies?|credentials?|jwts?|otp|totp|pass|passcode|passphrase"
+    "|passwd|passwords?|private_key|pwd|secrets?|tokens?"
 )
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 

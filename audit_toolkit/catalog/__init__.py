@@ -1,6 +1,6 @@
 """PostgreSQL's catalogues, read into frozen values: one query for each kind of thing."""
 
-from audit_toolkit.catalog.model import Column, Installed, Kind, Relation, Table
+from audit_toolkit.catalog.model import Column, Installed, InstalledTrigger, Kind, Relation, Table
 from audit_toolkit.catalog.read import (
     find_relation,
     parse_comment,
@@ -15,6 +15,7 @@ from audit_toolkit.catalog.read import (
 __all__ = [
     "Column",
     "Installed",
+    "InstalledTrigger",
     "Kind",
     "Relation",
     "Table",

@@ -59,6 +59,11 @@ class Column:
     type_parts: frozenset[str]
     """The base types its values are built of; `range:date` for a date inside a range, `foreign` for
     types that are not PostgreSQL's own."""
+    computed_from: frozenset[str] = frozenset()
+    """The columns that a generated one is computed from."""
+    number: int | None = None
+    """What it keeps when it is renamed (`attnum`); None where there is no table yet."""
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,10 @@ class Table:
     columns: tuple[Column, ...]
     leaves: tuple[QualifiedName, ...] = ()
     """The tables that hold the rows of a partitioned table, at any depth."""
+    inherits: bool = False
+    """Whether it inherits from another table (not as a partition)."""
+    heirs: tuple[Relation, ...] = ()
+    """What inherits from it, at any depth: each holds rows of its own."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -104,6 +113,8 @@ class Installed:
     made_for: QualifiedName
     """What it was called when it was installed."""
     options: dict[str, Any]
+    numbers: dict[str, int]
+    """The numbers of the columns that they name; empty for an older toolkit's."""
     hash: str
     toolkit: str
     definition: str

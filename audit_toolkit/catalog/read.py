@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +107,7 @@ def _nearest(pattern: NamePattern, relations: Sequence[Relation]) -> str:
 
 
 def read_table(connection: Connection, relation: Relation) -> Table:
-    """The columns, the key and the leaves of a table."""
+    """The columns, the key, the leaves and the heirs of a table."""
     rows = fetch(connection, query("columns"), {"table": relation.oid})
     partitioned = relation.kind is Kind.PARTITIONED_TABLE
     leaves = (
@@ -117,6 +117,8 @@ def read_table(connection: Connection, relation: Relation) -> Table:
         oid=relation.oid,
         name=relation.name,
         partitioned=partitioned,
+        inherits=relation.inherits,
+        heirs=tuple(_heirs(connection, relation)) if relation.has_children else (),
         leaves=tuple(QualifiedName(row["schema_name"], row["table_name"]) for row in leaves),
         columns=tuple(
             Column(
@@ -127,10 +129,22 @@ def read_table(connection: Connection, relation: Relation) -> Table:
                 identity=bool(row["identity"]),
                 key_position=row["key_position"],
                 type_parts=frozenset(row["type_parts"] or ()),
+                computed_from=frozenset(row["computed_from"]),
+                number=row["number"],
+                comment=row["comment"],
             )
             for row in rows
         ),
     )
+
+
+def _heirs(connection: Connection, relation: Relation) -> Iterator[Relation]:
+    found = {
+        row["oid"]: row["name"]
+        for row in fetch(connection, query("heirs"), {"table": relation.oid})
+    }
+    named = read_relations(connection, set(found.values()))
+    yield from (heir for heir in named if heir.oid in found)
 
 
 def read_column_names(connection: Connection, relation: Relation) -> tuple[str, ...]:
@@ -161,6 +175,7 @@ def read_installed(connection: Connection, schema: str) -> list[Installed]:
                     table=table,
                     made_for=made_for,
                     options=recorded["options"],
+                    numbers=recorded.get("numbers", {}),
                     hash=recorded["hash"],
                     toolkit=recorded["version"],
                     definition=first["function_definition"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.catalog.schema import Fact, read_facts
 from audit_toolkit.connection import fetch
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query
@@ -65,6 +66,18 @@ class TrailTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventTrigger:
+    """An event trigger of the database that is not disabled."""
+
+    name: str
+    function: str
+    owner: str
+    """Whoever owns its function."""
+    owner_is_trusted: bool
+    """Whether that is a superuser, or the owner of the trail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrailObjects:
     """All that belongs to a trail."""
 
@@ -72,6 +85,9 @@ class TrailObjects:
     tables: tuple[TrailTable, ...]
     functions: tuple[Function, ...]
     triggers: tuple[TriggerState, ...]
+    facts: tuple[Fact, ...] = ()
+    """Everything that is in its schema."""
+    event_triggers: tuple[EventTrigger, ...] = ()
 
     def captured_by(self, function: Function) -> QualifiedName | None:
         """The table that a function captures, as it is called now; None if none, or several by hand."""
@@ -86,13 +102,17 @@ class TrailObjects:
 
 
 def read_trail_objects(connection: Connection, schema: str) -> TrailObjects:
-    """The tables, functions and triggers of a trail, in three round trips; any role may read them."""
+    """The tables, functions and triggers of a trail; any role may read them."""
     parameters = {"schema": schema}
     return TrailObjects(
         schema=schema,
         tables=tuple(map(_table, fetch(connection, query("trail_tables"), parameters))),
         functions=tuple(map(_function, fetch(connection, query("functions"), parameters))),
         triggers=tuple(map(_trigger, fetch(connection, query("triggers"), parameters))),
+        facts=read_facts(connection, schema),
+        event_triggers=tuple(
+            EventTrigger(**row) for row in fetch(connection, query("event_triggers"), parameters)
+        ),
     )
 
 

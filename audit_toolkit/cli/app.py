@@ -9,6 +9,7 @@ import typer
 import typer.core
 
 from audit_toolkit.cli import (
+    access,
     archive,
     capture,
     check,
@@ -22,6 +23,7 @@ from audit_toolkit.cli import (
     maintain,
     partitions,
     revert,
+    status,
     time_travel,
     trail,
     upgrade,
@@ -77,6 +79,8 @@ for commands in (
     upgrade,
     capture,
     check,
+    status,
+    access,
     trail,
     events,
     time_travel,

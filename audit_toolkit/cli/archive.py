@@ -77,6 +77,7 @@ def verify(
 ) -> None:
     """Read the archive back, every byte, and compare it with its manifests. Exit code 3 when something is wrong."""
     from audit_toolkit.archive import Store, chain_breaks, newest, read_back, read_manifests
+    from audit_toolkit.cli.output import visible
 
     store = Store.open(archive)
     manifests = read_manifests(store)
@@ -95,10 +96,10 @@ def verify(
     else:
         for row in rows:
             print(
-                f"{'broken' if row['problems'] else 'good':<7} {row['leaf']}  {row['events']:,} events"
+                f"{'broken' if row['problems'] else 'good':<7} {visible(row['leaf'])}  {row['events']:,} events"
             )
             for problem in row["problems"]:
-                print(f"        {problem}")
+                print(f"        {visible(problem)}")
         if not rows:
             print("the archive is empty" if leaf is None else f"the archive has no leaf {leaf}")
     if any(row["problems"] for row in rows) or (leaf and not rows):
@@ -108,6 +109,7 @@ def verify(
 def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
     """List the archived leaves: their ranges, events and sizes."""
     from audit_toolkit.archive import Store, newest, read_manifests
+    from audit_toolkit.cli.output import visible
 
     found = newest(read_manifests(Store.open(archive)))
     if output is Format.JSON:
@@ -116,7 +118,7 @@ def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
     for row in map(_row, found):
         bounds = f"{row['lower'] or 'MINVALUE'} to {row['upper']}"
         print(
-            f"{row['leaf']:<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB"
+            f"{visible(row['leaf']):<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB"
         )
 
 
@@ -127,15 +129,16 @@ def query(
 ) -> None:
     """Ask the archive in SQL (DuckDB's): the events are the view logged_actions; relation and month prune files."""
     from audit_toolkit.archive import Store, query_archive
+    from audit_toolkit.cli.output import visible
 
     columns, rows = query_archive(Store.open(archive), sql)
     if output is Format.JSON:
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         print(json.dumps({"rows": named}, indent=1, default=str))
         return
-    print("\t".join(columns))
+    print("\t".join(map(visible, columns)))
     for row in rows:
-        print("\t".join("NULL" if value is None else str(value) for value in row))
+        print("\t".join("NULL" if value is None else visible(str(value)) for value in row))
 
 
 def restore(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -309,10 +309,31 @@ def _install(
     for change in changes:
         if not change.needed and change.former:
             say(_already(change, change.former, run, hashes.get(change.table)))
+    _say_left_out(relations, wish, changes, {*hashes, *(change.table for change in changes)}, state)
     expected = {change.table: change.hash for change in changes}
     up_to_date = not needed and expected.items() <= hashes.items()
     goal = Goal(captures=expected, then=_history_command(run, expected))
     finish(run, revisions, goal, output, up_to_date=up_to_date)
+
+
+def _say_left_out(
+    relations: Sequence[Relation],
+    wish: Wish,
+    changes: Sequence[Change],
+    audited: Collection[QualifiedName],
+    state: State,
+) -> None:
+    """Name the tables that one might take for audited, and that are not."""
+    from audit_toolkit.install.selection import left_out
+
+    if wish.all_of_schema is not None:
+        for relation, why in left_out(relations, wish.all_of_schema, state.schema):
+            say(f"{relation.name} is left out: {why}")
+    heirs = {heir.name: change.table for change in changes for heir in change.target.table.heirs}
+    for heir, parent in heirs.items():
+        if heir not in audited:
+            command = f"audit install --table {shlex.quote(heir.plain)}"
+            say(f"{heir} inherits from {parent} and is not audited; for its rows: {command}")
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:

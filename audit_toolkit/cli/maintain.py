@@ -98,11 +98,13 @@ def maintain(
 
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
     from audit_toolkit.cli.check import check_database
+    from audit_toolkit.install.registry import note_changes
     from audit_toolkit.partitions import is_standby
 
     if is_standby(run.connection):
         return Summary(standby=True)
     outcomes = tuple(rotate(rotation, run))
+    note_changes(run.connection, run.schema)
     findings = tuple(check_database(run.connection, run.schema, now=run.now(), models=False))
     run.finished("maintain", outcomes)
     if textfile:

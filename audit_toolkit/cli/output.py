@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TextIO
 
+from audit_toolkit.cli.ddl_words import ddl_lines, ddl_verb
 from audit_toolkit.cli.values import Change, describe_change
 from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
@@ -106,6 +107,7 @@ _VERBS = {
     Action.TRUNCATE: ("truncated", "bold red"),
     Action.SNAPSHOT: ("recorded", "cyan"),
     Action.GAP: ("capture paused or resumed", "bold magenta"),
+    Action.DDL: ("changed by DDL", "bold magenta"),
 }
 
 _Part = tuple[str, str]
@@ -202,6 +204,8 @@ class _Timeline:
                 yield from self._changes(event)
             case Action.GAP:
                 pass
+            case Action.DDL:
+                yield from ([(visible(text), style)] for text, style in ddl_lines(event))
             case _:
                 yield from self._row(event)
 
@@ -295,6 +299,8 @@ def _verb(event: Event) -> str:
             return "found gone"
         case Event(action=Action.GAP, new_row={"capture": str(capture)}):
             return visible(f"capture {capture}")
+        case Event(action=Action.DDL):
+            return visible(ddl_verb(event))
     return _VERBS[event.action][0]
 
 

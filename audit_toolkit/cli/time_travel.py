@@ -91,11 +91,19 @@ def table_at(
     with _opened(dsn, config) as connection:
         subject = find_subject(connection, table, schema=audit_schema)
         if output is RowFormat.CSV:
+            # To a file or program the values go as they are; a terminal would obey some of them.
+            shown = _visible_lines if sys.stdout.isatty() else str
             for part in copy_table_at(connection, subject, moment):
-                sys.stdout.write(part.decode())
+                sys.stdout.write(shown(bytes(part).decode()))
             return
         with closing(stream_table_at(connection, subject, moment)) as images:
             _print_json("rows", images, lines=output is RowFormat.JSONL)
+
+
+def _visible_lines(text: str) -> str:
+    from audit_toolkit.cli.output import visible
+
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def diff(
@@ -169,10 +177,12 @@ def _opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
 
 def _note(diagnostic: psycopg.errors.Diagnostic) -> None:
     if diagnostic.severity_nonlocalized == "WARNING":
+        from audit_toolkit.cli.output import visible
+
         message = (diagnostic.message_primary or "").removeprefix("audit: ")
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {visible(message)}", file=sys.stderr)
         if diagnostic.message_hint:
-            print(f"hint: {diagnostic.message_hint}", file=sys.stderr)
+            print(f"hint: {visible(diagnostic.message_hint)}", file=sys.stderr)
 
 
 def _print_json(name: str, texts: Iterable[str], *, lines: bool) -> None:

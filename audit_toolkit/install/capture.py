@@ -5,11 +5,19 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audit_toolkit.catalog import Installed, Table
-from audit_toolkit.config import OVERSIZE_BYTES, Capture, OnOversize, TableRule, Truncate
+from audit_toolkit.config import (
+    CONTEXT_LIMIT,
+    OVERSIZE_BYTES,
+    Capture,
+    Mask,
+    OnOversize,
+    TableRule,
+    Truncate,
+)
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import QualifiedName, Sql, capture_function
 from audit_toolkit.plan import Plan, Step
@@ -122,10 +130,17 @@ class Target:
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
             "settings": pinned_settings(table),
             "query_limit": QUERY_LIMIT,
+            "context_limit": CONTEXT_LIMIT,
             "bulky": _bulky_columns(table, rule),
             "bulky_bytes": OVERSIZE_BYTES,
             "context_example": json.dumps({rule.require_context: "…"}, ensure_ascii=False),
         }
+
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """The columns that its rule names."""
+        masked = (mask.column for mask in self.rule.mask)
+        return frozenset((*self.rule.exclude, *self.rule.only, *masked))
 
     @property
     def leaf_triggers(self) -> tuple[Trigger, ...]:
@@ -155,12 +170,52 @@ def check_rule(table: Table, rule: TableRule) -> Target:
                 f"column {keyed[0]!r} is part of the primary key of {table.name} and cannot be {option}",
                 hint="the key says which row an event is about; leave it in the trail",
             )
+    for column in table.columns:
+        hidden_parts = column.computed_from & {*rule.exclude, *(m.column for m in rule.mask)}
+        if hidden_parts and column.name in table.key:
+            raise RuleError(
+                f"column {min(hidden_parts)!r} cannot be hidden: {column.name!r}, part of the primary key of "
+                f"{table.name}, is computed from it",
+                hint="the key says which row an event is about; leave the column in the trail",
+            )
     if rule.capture is Capture.STATEMENT and table.partitioned:
         raise RuleError(
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
             hint="use --capture row for it",
         )
+    if rule.capture is Capture.STATEMENT and (table.inherits or table.heirs):
+        raise RuleError(
+            f"{table.name} is part of an inheritance tree, where a statement changes rows of several tables",
+            hint="use --capture row for it, and for each other table of the tree",
+        )
     return Target(table=table, rule=rule)
+
+
+def with_dependants(target: Target) -> Target:
+    """The target with its rule extended to generated columns that would give a hidden value away.
+
+    What is computed from an excluded column is excluded, and what is computed from a masked one is redacted.
+    """
+    table, rule = target.table, target.rule
+    masked = {mask.column for mask in rule.mask}
+    hidden = {*rule.exclude, *masked}
+    dependants = [
+        column
+        for column in table.columns
+        if column.name not in hidden and column.name not in table.key
+    ]
+    excluded = [c.name for c in dependants if c.computed_from & {*rule.exclude}]
+    redacted = [
+        Mask(column=c.name)
+        for c in dependants
+        if c.computed_from & masked
+        and c.name not in excluded
+        and (not rule.only or c.name in rule.only)
+    ]
+    if not excluded and not redacted:
+        return target
+    extended = replace(rule, exclude=(*rule.exclude, *excluded), mask=(*rule.mask, *redacted))
+    return replace(target, rule=extended)
 
 
 def _require_column(table: Table, name: str, option: str) -> None:
@@ -221,6 +276,11 @@ def capture_comment(target: Target, schema: str) -> str:
             "table": [target.table.name.schema, target.table.name.name],
             "key": list(target.table.key),
             "options": target.rule.as_dict(),
+            "numbers": {
+                column.name: column.number
+                for column in target.table.columns
+                if column.name in target.named_columns and column.number is not None
+            },
             "hash": capture_hash(target, schema),
         },
         ensure_ascii=False,
@@ -335,7 +395,7 @@ def _render_leaf_triggers(target: Target, schema: str, function: str) -> tuple[s
 
 def _render_function(target: Target, schema: str) -> tuple[str, ...]:
     rendered = render_statements(
-        f"functions/capture_{target.rule.capture}", **target.values(schema)
+        f"functions/capture_{target.rule.capture}", **with_dependants(target).values(schema)
     )
     return tuple(rendered)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from audit_toolkit.catalog import Table, parse_comment
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
 from audit_toolkit.install.drift_capture import Captured, capture_findings
+from audit_toolkit.install.drift_schema import schema_findings
 from audit_toolkit.install.drift_trail import trail_findings
 from audit_toolkit.install.findings import Finding, Severity, psql_command
 from audit_toolkit.names import QualifiedName, quote_identifier
@@ -32,10 +33,16 @@ def find_drift(
     captured = list(_captured(objects, tables))
     findings = [
         *trail_findings(objects),
+        *schema_findings(objects),
         *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
         *_foreign_findings(objects, captured),
     ]
-    return sorted(findings, key=lambda finding: finding.severity is Severity.WARNING)
+    return sorted(findings, key=_order)
+
+
+def _order(finding: Finding) -> tuple[bool, bool]:
+    """Errors first; and what one statement mends before the commands that install, which rely on it."""
+    return finding.severity is Severity.WARNING, finding.remedy.startswith("audit ")
 
 
 def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
@@ -62,6 +69,8 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
             hash=recorded["hash"],
             version=recorded["version"],
             key=tuple(recorded["key"]) if "key" in recorded else None,
+            numbers=recorded.get("numbers", {}),
+            schema=objects.schema,
             function=function,
             table=tables.get(name),
         )

@@ -30,6 +30,8 @@ class Finding:
     object: str
     detail: str
     remedy: str
+    accepted: str | None = None
+    """Why somebody decided to leave it so; such a finding is shown, and is no failure."""
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as JSON values."""
@@ -39,6 +41,7 @@ class Finding:
             "object": self.object,
             "detail": self.detail,
             "remedy": self.remedy,
+            "accepted": self.accepted,
         }
 
 
@@ -81,14 +84,6 @@ def lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iter
             remedy=psql_command(
                 f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
             ),
-        )
-    if "public" in function.granted_to:
-        yield Finding(
-            kind="executable_by_public",
-            severity=Severity.ERROR,
-            object=shown,
-            detail="everybody may execute it",
-            remedy=psql_command(f"revoke all on function {shown.removesuffix('()')} from public"),
         )
 
 

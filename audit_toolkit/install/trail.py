@@ -7,7 +7,7 @@ import json
 from functools import cache
 from typing import Any
 
-from audit_toolkit.config import OVERSIZE_BYTES, Interval, TrailSettings
+from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, Interval, TrailSettings
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -135,7 +135,12 @@ def plan_trail(settings: TrailSettings) -> Plan:
     Runs again without harm on a trail that is already there. Refuses, when it runs, a schema or a table
     that belongs to somebody else. All times are relative to the server's now, in UTC.
     """
-    steps = _steps(settings.schema, comment=_comment(), trail_comment=trail_comment(settings))
+    steps = _steps(
+        settings.schema,
+        comment=_comment(),
+        trail_comment=trail_comment(settings),
+        owner=settings.owner,
+    )
     return Plan(steps=(*steps, *_owner_steps(settings)))
 
 
@@ -186,7 +191,12 @@ def _comment() -> str:
 
 
 def _steps(
-    schema: str, *, comment: str, trail_comment: str, upgrade: bool = False
+    schema: str,
+    *,
+    comment: str,
+    trail_comment: str,
+    owner: str | None = None,
+    upgrade: bool = False,
 ) -> tuple[Step, ...]:
     """All but the owner; without `trail_comment`, the table keeps the comment that it has.
 
@@ -210,11 +220,16 @@ def _steps(
     return (
         Step(
             why=f"The schema {quoted}, unless somebody else has one of that name",
-            statements=rendered(
-                "schema/refuse_foreign",
-                "schema/refuse_pending_detach",
-                "schema/schema",
-                "schema/note_grants",
+            statements=(
+                *rendered(
+                    "schema/refuse_foreign",
+                    functions=tuple(_FUNCTIONS),
+                    owner=owner,
+                    upgrade=upgrade,
+                ),
+                *rendered("schema/refuse_pending_detach"),
+                *rendered("schema/note_grants", functions=tuple(_FUNCTIONS)),
+                *rendered("schema/schema"),
             ),
             undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
         ),
@@ -222,6 +237,7 @@ def _steps(
             why=f"The trail, {quoted}.logged_actions: one row an event, partitioned by time",
             statements=rendered(
                 "schema/logged_actions",
+                context_limit=CONTEXT_LIMIT,
                 comment=trail_comment,
                 column_comments=_COLUMN_COMMENTS,
                 upgrade=upgrade,
@@ -230,12 +246,15 @@ def _steps(
         ),
         Step(
             why="Its functions, none of which PUBLIC may execute",
-            statements=rendered(
-                "functions/revoke_all",
-                "schema/captured_tables",
-                *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
-                "schema/function_comments",
-                functions=_FUNCTIONS,
+            statements=(
+                *rendered(
+                    "functions/revoke_all",
+                    "schema/captured_tables",
+                    *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
+                    "schema/function_comments",
+                    functions=_FUNCTIONS,
+                ),
+                *rendered("schema/take_back_grants", functions=tuple(_FUNCTIONS)),
             ),
         ),
         Step(why="The key of keyed masks", statements=rendered("schema/mask_key")),

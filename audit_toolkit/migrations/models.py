@@ -92,9 +92,18 @@ def _columns(
             identity=column.identity is not None,
             key_position=key.index(column.name) if column.name in key else None,
             type_parts=types[ddl][1] if types[ddl][0] else _unborn_parts(column, dialect, reader),
+            computed_from=_computed_from(column, [other.name for other in columns]),
         )
         for column, ddl in chosen
     )
+
+
+def _computed_from(column: sa.Column[Any], names: Iterable[str]) -> frozenset[str]:
+    """The columns that its expression may name; one too many is hidden rather than one too few."""
+    if column.computed is None:
+        return frozenset()
+    text = str(column.computed.sqltext).lower()
+    return frozenset(name for name in names if name.lower() in text and name != column.name)
 
 
 def _ddl(column: sa.Column[Any], dialect: sa.Dialect) -> str:

@@ -11,6 +11,7 @@ from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.install.drift import audited_tables
+from audit_toolkit.install.drift_schema import schema_findings
 from audit_toolkit.install.drift_trail import trail_findings
 from audit_toolkit.install.findings import UPGRADE_PACKAGE
 from audit_toolkit.install.trail import plan_trail_upgrade, relabel_trail
@@ -80,7 +81,7 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     """
     schema = state.schema
     objects = read_trail_objects(connection, schema)
-    kinds = {finding.kind for finding in trail_findings(objects)}
+    kinds = {f.kind for f in (*trail_findings(objects), *schema_findings(objects))}
     if "trail_missing" in kinds:
         raise UsageError(
             f"there is no audit trail {trail_name(schema)} to upgrade",

@@ -133,6 +133,29 @@ def _gaps(partitions: Partitions) -> Iterator[Finding]:
                 remedy=RUN if ahead else "attach the leaf that somebody took off, if it is missed",
             )
 
+    yield from _lost_beginning(partitions)
+
+
+def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
+    """The first leaves, where they are gone and no run of ours has taken them away."""
+    bounded = [entry for entry in partitions.entries if entry.lower and entry.upper]
+    reached = min((entry.lower for entry in bounded if entry.lower), default=None)
+    lowest = min((leaf.lower for leaf in partitions.leaves if leaf.lower), default=None)
+    if reached is None or lowest is None or any(leaf.lower is None for leaf in partitions.leaves):
+        return
+    for entry in sorted(bounded, key=lambda one: one.lower or lowest):
+        if entry.state is not State.ATTACHED and entry.lower == reached and entry.upper:
+            reached = entry.upper
+    if reached < lowest:
+        yield Finding(
+            code="gap",
+            severity=Severity.CRITICAL,
+            object=str(partitions.trail),
+            message=f"no leaf from {reached:%Y-%m-%d} to {lowest:%Y-%m-%d}, where the trail begins:"
+            " somebody dropped or detached it",
+            remedy="attach it again, or restore it from the archive or a backup",
+        )
+
 
 def _covers(entry: Entry, lower: object, upper: object) -> bool:
     return entry.state is not State.ATTACHED and (entry.lower == lower or entry.upper == upper)

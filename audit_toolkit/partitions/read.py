@@ -49,7 +49,8 @@ def read_partitions(
         now=(now or facts["now"]).astimezone(UTC),
         interval=interval,
         leaves=tuple(
-            _leaf(connection, row) for row in fetch(connection, query("partition_leaves"), named)
+            _leaf(connection, row, schema)
+            for row in fetch(connection, query("partition_leaves"), named)
         ),
         entries=tuple(recorded),
         strays=tuple(stray for stray in strays if stray.oid not in known),
@@ -83,17 +84,21 @@ def _facts(connection: Connection, schema: str) -> dict[str, Any]:
         ) from error
 
 
-def _leaf(connection: Connection, row: dict[str, Any]) -> Leaf:
+def _leaf(connection: Connection, row: dict[str, Any], schema: str) -> Leaf:
     name = QualifiedName(row.pop("schema_name"), row.pop("name"))
     catches_all = row["plain"] and row["upper"] is None
-    return Leaf(**row, name=name, has_rows=catches_all and _is_used(connection, name, row["lower"]))
+    return Leaf(
+        **row, name=name, has_rows=catches_all and _is_used(connection, name, row["lower"], schema)
+    )
 
 
-def _is_used(connection: Connection, name: QualifiedName, lower: datetime | None) -> bool:
+def _is_used(
+    connection: Connection, name: QualifiedName, lower: datetime | None, schema: str
+) -> bool:
     """Whether the tail or a DEFAULT holds events; of the tail, whoever reads the trail may know."""
     if lower is None:
         return has_rows(connection, name)
-    values = {"schema": name.schema, "lower": lower}
+    values = {"schema": schema, "lower": lower}
     used: bool = fetch(connection, render("partitions/tail_is_used", **values))[0]["is_used"]
     return used
 

@@ -29,6 +29,7 @@ class Action(StrEnum):
     TRUNCATE = "T"
     SNAPSHOT = "S"
     GAP = "G"
+    DDL = "M"
 
     @classmethod
     def _missing_(cls, value: object) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-_OVERSIZE = "audit:oversize"
 _AS_BEFORE = "as before"
 
 
@@ -264,7 +264,11 @@ def _require_known(
 
 
 def _is_stand_in(value: Json) -> bool:
-    return isinstance(value, dict) and _OVERSIZE in value
+    """Whether the trail has size and hash alone; a user's value that merely holds the word is a value."""
+    match value:
+        case {"audit:oversize": {"sha256": str(digest), "bytes": _, **more}, **others}:
+            return not more and not others and re.fullmatch(r"[0-9a-f]{64}", digest) is not None
+    return False
 
 
 def _one(template: str, **values: Any) -> str:

@@ -22,6 +22,18 @@ with recursive part (attnum, type_oid, in_range) as (
 )
 select
     a.attname as name,
+    a.attnum::integer as number,
+    pg_catalog.col_description(a.attrelid, a.attnum) as comment,
+    array(
+        select distinct base.attname::text
+        from pg_catalog.pg_depend as d
+        join pg_catalog.pg_attribute as base on base.attrelid = a.attrelid and base.attnum = d.refobjsubid
+        left join pg_catalog.pg_attrdef as f
+            on d.classid = 'pg_catalog.pg_attrdef'::regclass and f.oid = d.objid and f.adrelid = a.attrelid
+        where a.attgenerated <> ''
+          and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid <> a.attnum
+          and (f.adnum = a.attnum or d.classid = 'pg_catalog.pg_class'::regclass and d.objid = a.attrelid and d.objsubid = a.attnum)
+    ) as computed_from,
     pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name,
     a.attnotnull as not_null,
     a.attgenerated::text as generated,

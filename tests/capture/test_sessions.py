@@ -9,7 +9,6 @@ import pytest
 
 from audit_toolkit.config import Capture
 from audit_toolkit.install.capture import pinned_settings
-from audit_toolkit.install.trail import DEFINERS
 from tests.plugins.trail import Trail
 
 BOTH = pytest.mark.parametrize("capture", Capture)
@@ -180,6 +179,10 @@ def test_the_capture_function_cannot_be_borrowed(samples: Trail) -> None:
         """)
     app.execute("insert into samples (id) values (1)")
     assert samples.story() == [("I", "1")]
+
+
+DEFINERS = {"end_capture", "note_beginning", "note_capture", "note_changes", "record_gap"}
+"""What runs as the owner of the trail besides capture; each looks by itself who asks."""
 
 
 def test_every_function_is_locked_down(samples: Trail) -> None:

@@ -51,8 +51,7 @@ class Trail:
 
     def table(self, name: str) -> Table:
         """A table as the catalogue has it."""
-        relation = select_tables(read_relations(self.connection), [name], trail_schema=SCHEMA)[0]
-        return read_table(self.connection, relation)
+        return _table(self.connection, name)
 
     def target(self, name: str, **rule: Any) -> Target:
         """A table with a rule."""
@@ -60,21 +59,11 @@ class Trail:
 
     def audit(self, name: str, **rule: Any) -> Plan:
         """Install capture on a table."""
-        target = self.target(name, **rule)
-        former = self.installed(name)
-        plan = plan_capture(
-            target,
-            SCHEMA,
-            former_triggers=former.trigger_names if former else (),
-            former_function=former.function if former else None,
-        )
-        apply(plan, self.connection)
-        return plan
+        return audit(self.connection, name, **rule)
 
     def installed(self, name: str) -> Installed | None:
         """What captures a table."""
-        table = self.table(name).name
-        return next((i for i in read_installed(self.connection, SCHEMA) if i.table == table), None)
+        return _installed(self.connection, self.table(name))
 
     def release(self, name: str) -> None:
         """Take capture off a table."""
@@ -92,6 +81,30 @@ class Trail:
     def story(self) -> list[tuple[str, str | None]]:
         """All events as (action, key)."""
         return [(event["action"], event["row_key"]) for event in self.events()]
+
+
+def audit(connection: Connection, name: str, **rule: Any) -> Plan:
+    """Install capture on a table, or change it."""
+    table = _table(connection, name)
+    former = _installed(connection, table)
+    plan = plan_capture(
+        check_rule(table, TableRule(**rule)),
+        SCHEMA,
+        former_triggers=former.trigger_names if former else (),
+        former_function=former.function if former else None,
+    )
+    apply(plan, connection)
+    return plan
+
+
+def _table(connection: Connection, name: str) -> Table:
+    relation = select_tables(read_relations(connection), [name], trail_schema=SCHEMA)[0]
+    return read_table(connection, relation)
+
+
+def _installed(connection: Connection, table: Table) -> Installed | None:
+    found = read_installed(connection, SCHEMA)
+    return next((there for there in found if there.table == table.name), None)
 
 
 def install_trail(dsn: str) -> None:

@@ -17,16 +17,15 @@ from audit_toolkit.trail.filter import Reach
 from audit_toolkit.trail.own import own_events
 from audit_toolkit.trail.subject import trail_table
 from tests.plugins.database import MakeDatabase, TemplateDatabase
-from tests.plugins.trail import Trail, install_trail
+from tests.plugins.trail import Trail, audit, install_trail
 
 UPDATES = frozenset({Action.UPDATE})
 EVENTS = 200_000
 ROWS = 50_000
 LEAVES = 3
 
+_TABLES = "create table orders (id bigint primary key, v int); create table moved (like orders including all)"
 _FILL = f"""
-    create table orders (id bigint primary key, v int);
-    create table moved (id bigint primary key, v int);
     alter table audit.logged_actions disable trigger user;
     insert into audit.logged_actions
         (schema_name, table_name, action, row_key, old_row, new_row, action_tstamp)
@@ -50,7 +49,9 @@ def filled_template(template_database: TemplateDatabase) -> str:
         import psycopg
 
         install_trail(dsn)
-        with psycopg.connect(dsn) as connection:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(_TABLES)
+            audit(connection, "orders")
             connection.execute(_FILL.encode())
 
     return template_database("filled", fill)
@@ -58,9 +59,7 @@ def filled_template(template_database: TemplateDatabase) -> str:
 
 @pytest.fixture
 def filled(make_database: MakeDatabase, filled_template: str) -> Trail:
-    trail = Trail(make_database(template=filled_template))
-    trail.audit("orders")
-    return trail
+    return Trail(make_database(template=filled_template))
 
 
 def explain(trail: Trail, query: str, parameters: Any) -> dict[str, Any]:

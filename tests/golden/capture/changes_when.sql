@@ -74,7 +74,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "new.status <> ''draft''"}, "hash": "8d6ff6ea56ae3d7406ac0a337ffef636848ee1abc39d1dfb540213c4b319cfdc"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "new.status <> ''draft''"}, "numbers": {}, "hash": "8d6ff6ea56ae3d7406ac0a337ffef636848ee1abc39d1dfb540213c4b319cfdc"}';
 
 
 -- Its triggers on public.orders.

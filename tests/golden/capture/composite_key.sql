@@ -63,7 +63,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "hash": "8efebf858cec8b987179df4ffb274c1dc4f7af606aee88f4be53608b06249e9e"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "8efebf858cec8b987179df4ffb274c1dc4f7af606aee88f4be53608b06249e9e"}';
 
 
 -- Its triggers on public.order_lines.

@@ -22,7 +22,14 @@ begin
         end if;
     end if;
 
-    if nullif(current_setting('audit.context', true), '')::jsonb ->> 'actor' is null then
+    if not jsonb_path_exists(
+        coalesce((case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end) -> 'actor', 'null'),
+        'strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]]")')
+    then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: a change of public.orders needs the key ''actor'' in its context',
@@ -75,7 +82,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "c84efa5dc4784d97102a921543c751ddd87bf77b7d75a5b59b279095b7afc829"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "dd12f4ff6ca1231ca7711f4b2822b021e82c5e2ea6e02204849820fa9b317279"}';
 
 
 -- Its triggers on public.orders.

@@ -61,7 +61,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "hash": "ffd0e87bd05937204c85411e523d0a971af1d2cc023d6b8a217ff7744ccc4335"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "ffd0e87bd05937204c85411e523d0a971af1d2cc023d6b8a217ff7744ccc4335"}';
 
 
 -- Its triggers on public.readings.

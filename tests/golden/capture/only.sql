@@ -61,7 +61,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "262645ad4a86695ec29e04635bb39fa50ccfd63899c32e1535ff8dd1a8056758"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "262645ad4a86695ec29e04635bb39fa50ccfd63899c32e1535ff8dd1a8056758"}';
 
 
 -- Its triggers on public.people.

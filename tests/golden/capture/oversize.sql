@@ -124,7 +124,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "4cef9afed353c4a07e75b75757bbf1f7a590d784377991c12a4f2a3eb7b76f8d"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "4cef9afed353c4a07e75b75757bbf1f7a590d784377991c12a4f2a3eb7b76f8d"}';
 
 
 -- Its triggers on public.files.

@@ -73,7 +73,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "92cd2276ac99801c52386c469e5d4e6ab6542cfc9cffaa9b535cf232f92b4805"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "92cd2276ac99801c52386c469e5d4e6ab6542cfc9cffaa9b535cf232f92b4805"}';
 
 
 -- Its triggers on public.visits.

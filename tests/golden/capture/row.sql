@@ -62,7 +62,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "hash": "4daba037d683eb436d7f2536681de184c99944033d494b720a252f1181ef28e4"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "4daba037d683eb436d7f2536681de184c99944033d494b720a252f1181ef28e4"}';
 
 
 -- Its triggers on public.orders.

@@ -62,7 +62,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "hash": "6856a62a25b03282c0fa9112b2b840d4307b6a4888ae6624368c11cad30c43a1"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "6856a62a25b03282c0fa9112b2b840d4307b6a4888ae6624368c11cad30c43a1"}';
 
 
 -- Its triggers on public.orders.

@@ -4,30 +4,69 @@ set local lock_timeout = '3s';
 -- The schema audit, unless somebody else has one of that name.
 do $refuse$
 declare
-    trail regclass;
+    trail oid;
+    is_superuser constant boolean := (select rolsuper from pg_catalog.pg_roles where rolname = current_user);
+    trusted oid[];
+    object text;
 begin
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('audit-toolkit install audit', 0));
+
+    select c.oid into trail
+    from pg_catalog.pg_class as c
+    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = 'audit' and c.relname = 'logged_actions';
+
+    -- A superuser is a member of every role, and so not to be asked.
+    trusted := array(
+        select oid from pg_catalog.pg_roles
+        where rolname = current_user or case when is_superuser then rolsuper else pg_catalog.pg_has_role(oid, 'usage') end
+    );
     if exists (
         select from pg_catalog.pg_namespace
-        where nspname = 'audit' and not pg_catalog.pg_has_role(nspowner, 'usage')
+        where nspname = 'audit' and nspowner <> all (trusted)
     ) then
         raise exception using
             errcode = 'insufficient_privilege',
             message = 'audit: the schema audit belongs to another role',
-            hint = 'connect as its owner, or choose another schema: audit install --audit-schema NAME';
+            hint = 'connect as its owner, name its owner (--owner), or choose another schema: audit install --audit-schema NAME';
     end if;
 
-    trail := to_regclass('audit.logged_actions');
     if trail is not null and not exists (
         select from pg_catalog.pg_class
         where oid = trail
           and relkind = 'p'
-          and pg_catalog.pg_has_role(relowner, 'usage')
+          and relowner = any (trusted)
           and pg_catalog.obj_description(oid, 'pg_class') like '%"tool": "audit-toolkit"%'
     ) then
         raise exception using
             errcode = 'duplicate_table',
             message = 'audit: audit.logged_actions exists and is not a trail of audit-toolkit',
             hint = 'rename that table, or choose another schema: audit install --audit-schema NAME';
+    end if;
+
+    select shown into object
+    from (
+        select c.oid::regclass::text, c.relowner, pg_catalog.obj_description(c.oid, 'pg_class'), c.relkind = 'S'
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'audit'
+          and c.relkind not in ('i', 'I', 't')
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables'))
+        union all
+        select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
+        from pg_catalog.pg_proc as p
+        join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname = 'audit'
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+    ) as present (shown, owner, comment, has_no_comment)
+    where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
+    order by shown
+    limit 1;
+    if found then
+        raise exception using
+            errcode = 'duplicate_object',
+            message = 'audit: ' || object || ' exists and was not created by audit-toolkit',
+            hint = 'find out who made it and drop it, or choose another schema: audit install --audit-schema NAME';
     end if;
 end
 $refuse$;
@@ -50,29 +89,37 @@ begin
 end
 $refuse$;
 
-create schema if not exists audit;
-
-revoke all on schema audit from public;
-
 -- What was granted before stays granted; on a new trail, nothing is.
 select set_config('audit.granted_before', coalesce(string_agg(format(
-    'grant %s%s on %s%s to %s%s', acl.privilege_type, of_column, kind, relation,
+    'grant %s%s on %s to %s%s', acl.privilege_type, of_column, object,
     case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end,
     case when acl.is_grantable then ' with grant option' else '' end), ';'), ''), true)
 from (
     select
-        oid::regclass as relation, case relkind when 'S' then 'sequence ' else '' end as kind, '' as of_column,
+        case relkind when 'S' then 'sequence ' else '' end || oid::regclass as object, '' as of_column,
         relacl as granted, relowner as owner
     from pg_class
-    where relnamespace = 'audit'::regnamespace and relkind in ('r', 'p', 'S')
+    where relnamespace = to_regnamespace('audit') and relkind in ('r', 'p', 'S')
     union all
-    select c.oid::regclass, '', format(' (%I)', a.attname), a.attacl, c.relowner
+    select c.oid::regclass::text, format(' (%I)', a.attname), a.attacl, c.relowner
     from pg_attribute as a
     join pg_class as c on c.oid = a.attrelid
-    where c.relnamespace = 'audit'::regnamespace and c.relkind in ('r', 'p')
+    where c.relnamespace = to_regnamespace('audit') and c.relkind in ('r', 'p')
+    union all
+    select 'function ' || oid::regprocedure, '', proacl, proowner
+    from pg_proc
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    union all
+    select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
+    from pg_namespace
+    where nspname = 'audit'
 ) as present
 cross join lateral aclexplode(granted) as acl
 where acl.grantee <> owner;
+
+create schema if not exists audit;
+
+revoke all on schema audit from public;
 
 
 -- The trail, audit.logged_actions: one row an event, partitioned by time.
@@ -92,7 +139,11 @@ create table if not exists audit.logged_actions (
     old_row_key text collate "C",
     old_row jsonb,
     new_row jsonb,
-    context jsonb default nullif(current_setting('audit.context', true), '')::jsonb,
+    context jsonb default case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end,
     session_user_name text not null default session_user,
     role_name text default nullif(current_setting('role'), 'none'),
     application_name text default nullif(current_setting('application_name'), ''),
@@ -126,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "df997b690cde39cfc601d2cfb18123cece1f4da63e9d3fba3098310dbef847f0"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e6b5f137fe1d361033f2d514f7b3a1c1e4c3928c9737bce4cb1daae8706f6f3f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -478,10 +529,11 @@ begin
             stand_in := 'sha256:' || encode(sha256(convert_to(value, 'UTF8')), 'hex');
         when 'sha256' then
             select 'hmac-sha256:' || encode(sha256(outer_pad || sha256(inner_pad || convert_to(value, 'UTF8'))), 'hex')
-            into strict stand_in
+            into stand_in
             from audit.mask_key;
     end case;
-    return image || jsonb_build_object(column_name, stand_in);
+    -- Without a key the value stays hidden, and the write goes through.
+    return image || jsonb_build_object(column_name, coalesce(stand_in, '[redacted]'));
 end
 $body$;
 
@@ -627,10 +679,19 @@ create or replace function audit.hand_over(function regprocedure)
 as $body$
 declare
     owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
+    grantee text;
 begin
     if owner <> (select proowner from pg_proc where oid = function) then
         execute format('alter function %s owner to %I', function, pg_get_userbyid(owner));
     end if;
+    for grantee in
+        select distinct case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end
+        from pg_proc as p
+        cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl
+        where p.oid = function and acl.grantee <> p.proowner
+    loop
+        execute format('revoke all on function %s from %s cascade', function, grantee);
+    end loop;
 end
 $body$;
 
@@ -1871,6 +1932,29 @@ comment on function audit.table_at(anyelement, timestamptz) is '{"tool": "audit-
 
 comment on function audit.history(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+do $grants$
+declare
+    object text;
+begin
+    for object in
+        select distinct format('%s from %s', shown, case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end)
+        from (
+            select 'function ' || oid::regprocedure, proacl, proowner
+            from pg_catalog.pg_proc
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            union all
+            select 'schema ' || quote_ident(nspname), nspacl, nspowner
+            from pg_catalog.pg_namespace
+            where nspname = 'audit'
+        ) as present (shown, granted, owner)
+        cross join lateral pg_catalog.aclexplode(granted) as acl
+        where acl.grantee <> owner
+    loop
+        execute 'revoke all on ' || object || ' cascade';
+    end loop;
+end
+$grants$;
+
 
 -- The key of keyed masks.
 create table if not exists audit.mask_key (
@@ -1878,7 +1962,11 @@ create table if not exists audit.mask_key (
     outer_pad bytea not null
 );
 
-select audit.revoke_all('audit.mask_key'::regclass);
+-- There is one key. Who may write every table (pg_write_all_data) can neither take it away nor put another beside it.
+create unique index if not exists mask_key_only_one
+    on audit.mask_key ((true));
+
+select audit.guard_relation('audit.mask_key'::regclass);
 
 comment on table audit.mask_key is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -1946,6 +2034,15 @@ select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
 -- From the leaf before the present one to well ahead of it, and the tail.
 select audit.ensure_partitions();
+
+-- Where the trail begins, so that a first leaf which is gone is missed.
+insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state)
+select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached'
+from audit.leaves() as l
+join pg_catalog.pg_class as c on c.oid = l.leaf
+where not l.is_tail and not l.is_default and not exists (select from audit.partition_lifecycle)
+order by l.lower_bound nulls first
+limit 1;
 
 do $granted$
 begin

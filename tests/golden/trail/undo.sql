@@ -28,7 +28,7 @@ begin
     lock table audit.logged_actions in access exclusive mode;
     select exists (select from audit.logged_actions) into has_events;
     if has_events or exists (
-        select from audit.partition_lifecycle where state <> 'dropped'
+        select from audit.partition_lifecycle where state in ('detaching', 'detached') or hold_reason is not null
     ) or exists (
         -- A leaf that somebody detached, or half detached, may hold events that are not seen through the trail.
         select from pg_catalog.pg_depend as d

@@ -1,0 +1,184 @@
+"""The attacks: who tries what, and what becomes of it. `docs/attacks.md` is made from this list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Actor(StrEnum):
+    """Who attacks."""
+
+    NOBODY = "any login"
+    APP = "application"
+    TABLE_OWNER = "owner of a table"
+    READER = "reader"
+    WRITES_ALL = "member of pg_write_all_data"
+    MAINTAINER = "maintainer"
+    INSTALLER = "installer"
+    OWNER = "owner of the trail"
+    SUPERUSER = "superuser"
+
+    @property
+    def role(self) -> str:
+        """The role that it logs in as."""
+        return {
+            Actor.NOBODY: "att_nobody",
+            Actor.APP: "att_app",
+            Actor.TABLE_OWNER: "att_table_owner",
+            Actor.READER: "att_reader",
+            Actor.WRITES_ALL: "att_writes_all",
+            Actor.MAINTAINER: "att_maintainer",
+            Actor.INSTALLER: "att_installer",
+            Actor.OWNER: "att_owner",
+            Actor.SUPERUSER: "postgres",
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """Something tried on the shop of `conftest.py`."""
+
+    actor: Actor
+    aim: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Attack):
+    """The server or the toolkit refuses it."""
+
+    state: str = "42501"
+    """The SQLSTATE; 42501 is a missing privilege."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Attack):
+    """It goes through, and the next `audit check` finds it."""
+
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Harmless(Attack):
+    """It goes through, and bends nothing: what `proof` selects is true."""
+
+    proof: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Possible(Attack):
+    """It goes through unseen by `audit check`."""
+
+    why: str = ""
+
+
+GUARDED = "55000"
+
+_EVENT = "(schema_name, table_name, action, row_key, new_row) values ('shop', 'orders', 'I', '9', '{\"id\": 9}')"
+_LEAF = "audit.logged_actions_tail"
+_CAPTURE = "audit.capture_shop__orders"
+
+REFUSED = [
+    Refused(actor, aim, sql)
+    for aim, sql, actors in [
+        ("read the trail", "table audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER]),
+        ("read a partition past its parent", f"table {_LEAF}", [Actor.NOBODY, Actor.READER]),
+        ("read the key of masks", "table audit.mask_key", [Actor.NOBODY, Actor.APP, Actor.READER]),
+        ("insert an event by hand", f"insert into audit.logged_actions {_EVENT}", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER]),
+        ("change an event", "update audit.logged_actions set new_row = null", [Actor.NOBODY, Actor.APP, Actor.READER]),
+        ("delete events", "delete from audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.READER]),
+        ("empty the trail", "truncate audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL]),
+        ("drop a partition", f"drop table {_LEAF}", [Actor.APP, Actor.READER, Actor.TABLE_OWNER, Actor.WRITES_ALL]),
+        ("move the sequence of event ids", "select setval('audit.logged_actions_event_id_seq', 1)", [Actor.NOBODY, Actor.APP, Actor.READER]),
+        ("make a table in the schema of the trail", "create table audit.spy (x int)", [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL]),
+        ("put a trigger on the trail", "create trigger t before insert on audit.logged_actions for each row execute function suppress_redundant_updates_trigger()", [Actor.APP, Actor.READER, Actor.WRITES_ALL]),
+        ("switch capture off", 'alter table shop.orders disable trigger "00_audit_row"', [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL]),
+        ("replace a capture function", f"create or replace function {_CAPTURE}() returns trigger language plpgsql as 'begin return null; end'", [Actor.APP, Actor.TABLE_OWNER, Actor.WRITES_ALL]),
+        ("call a capture function by hand", f"select {_CAPTURE}()", [Actor.NOBODY, Actor.APP]),
+        ("put the capture function of one table on another", f"create table own.fake (id int); create trigger t after insert on own.fake for each row execute function {_CAPTURE}()", [Actor.APP]),
+        ("claim a gap in capture", "select audit.record_gap('shop.orders', 'paused', 'forged')", [Actor.NOBODY, Actor.APP, Actor.READER]),
+        ("silence capture by session_replication_role", "set session_replication_role = replica", [Actor.NOBODY, Actor.APP]),
+    ]
+    for actor in actors
+]  # fmt: skip
+
+GUARDS = [
+    Refused(actor, aim, sql, GUARDED)
+    for aim, sql in [
+        ("change an event", "update audit.logged_actions set new_row = null"),
+        ("change an event in its partition", f"update {_LEAF} set new_row = null"),
+        ("delete events", "delete from audit.logged_actions"),
+        ("empty a partition", f"truncate {_LEAF}"),
+    ]
+    for actor in (Actor.OWNER, Actor.INSTALLER, Actor.MAINTAINER, Actor.SUPERUSER)
+] + [
+    Refused(Actor.WRITES_ALL, "change an event", "update audit.logged_actions set new_row = null", GUARDED),
+    Refused(Actor.WRITES_ALL, "delete events", "delete from audit.logged_actions", GUARDED),
+    Refused(Actor.WRITES_ALL, "delete the key of masks, so that writes fail", "delete from audit.mask_key", GUARDED),
+    Refused(Actor.WRITES_ALL, "put a second key of masks beside the first", "insert into audit.mask_key values ('', '')", "23505"),
+    Refused(Actor.SUPERUSER, "delete the key of masks, so that writes fail", "delete from audit.mask_key", GUARDED),
+]  # fmt: skip
+
+SABOTAGE = [
+    Found(actor, aim, sql, kind)
+    for aim, sql, kind, actors in [
+        ("swallow events by a BEFORE INSERT trigger", "create function {schema}.f() returns trigger language plpgsql as 'begin return null; end'; create trigger zz before insert on audit.logged_actions for each row execute function {schema}.f()", "unexpected_trigger", [Actor.OWNER, Actor.SUPERUSER]),
+        ("swallow events by a rule", "create rule r as on insert to audit.logged_actions do instead nothing", "unexpected_rule", [Actor.OWNER, Actor.MAINTAINER]),
+        ("swallow events by a rule on a partition", f"create rule r as on insert to {_LEAF} do instead nothing", "unexpected_rule", [Actor.OWNER]),
+        ("sign events with another name", "alter table audit.logged_actions alter session_user_name set default 'ceo'", "column_changed", [Actor.OWNER, Actor.INSTALLER]),
+        ("date events otherwise", "alter table audit.logged_actions alter transaction_id set default '1'", "column_changed", [Actor.OWNER]),
+        ("change a default of a partition alone", f"alter table {_LEAF} alter session_user_name set default 'ceo'", "column_changed", [Actor.OWNER]),
+        ("change events by ALTER COLUMN … TYPE … USING", "alter table audit.logged_actions alter column query type varchar(99) using 'x'", "column_changed", [Actor.OWNER]),
+        ("add a column that signs for others", "alter table audit.logged_actions add column approved_by text default 'ceo'", "unexpected_column", [Actor.OWNER]),
+        ("refuse events by a constraint", "alter table audit.logged_actions add constraint c check (table_name <> 'orders') not valid", "unexpected_constraint", [Actor.OWNER]),
+        ("refuse events by a constraint of a partition", f"alter table {_LEAF} add constraint c check (table_name <> 'orders') not valid", "unexpected_constraint", [Actor.OWNER]),
+        ("drop the primary key of the trail", "alter table audit.logged_actions drop constraint logged_actions_pkey", "constraint_missing", [Actor.OWNER]),
+        ("make writes fail by a unique index", f"create unique index u on {_LEAF} (table_name)", "unexpected_index", [Actor.OWNER]),
+        ("run code of its own in writes, by an index", "create function {schema}.g(text) returns text immutable language sql as 'select $1'; create index u on audit.logged_actions ({schema}.g(table_name))", "unexpected_index", [Actor.SUPERUSER]),
+        ("drop the index of rows", "drop index audit.logged_actions_row_idx", "index_missing", [Actor.OWNER]),
+        ("let others read the key of masks", "grant select on audit.mask_key to att_app", "readable_by_others", [Actor.OWNER]),
+        ("let others insert events", "grant insert on audit.logged_actions to att_app", "writable_by_others", [Actor.OWNER, Actor.MAINTAINER]),
+        ("let others write some columns", "grant insert (new_row), update (new_row) on audit.logged_actions to att_app", "writable_by_others", [Actor.OWNER]),
+        ("let others read some columns", "grant select (new_row) on audit.logged_actions to att_app", "readable_by_others", [Actor.OWNER]),
+        ("let others read a column of a partition", f"grant select (new_row) on {_LEAF} to att_app", "grant_on_leaf", [Actor.OWNER]),
+        ("let others execute a capture function", f"grant execute on function {_CAPTURE}() to att_app", "executable_by_others", [Actor.OWNER]),
+        ("let everybody execute a capture function", f"grant execute on function {_CAPTURE}() to public", "executable_by_public", [Actor.INSTALLER]),
+        ("let others execute a helper", "grant execute on function audit.make_leaf(text) to att_app", "executable_by_others", [Actor.OWNER]),
+        ("let others make objects in the schema", "grant create on schema audit to att_app", "writable_by_others", [Actor.OWNER]),
+        ("let others move the sequence", "grant update on sequence audit.logged_actions_event_id_seq to att_app", "writable_by_others", [Actor.OWNER]),
+        ("hand out what is made later", "alter default privileges in schema audit grant all on tables to att_app", "unexpected_default_privileges", [Actor.OWNER]),
+        ("make a partition that a crash empties", f"alter table {_LEAF} set unlogged", "leaf_changed", [Actor.OWNER]),
+        ("take the guard off the trail", 'alter table audit.logged_actions disable trigger "00_audit_append_only"', "not_append_only", [Actor.OWNER, Actor.SUPERUSER]),
+        ("take the guard off a partition", f'drop trigger "00_audit_append_only" on {_LEAF}', "not_append_only", [Actor.MAINTAINER]),
+        ("leave a guard that lets UPDATE through", f'create or replace trigger "00_audit_append_only" before truncate on {_LEAF} for each statement execute function audit.refuse_change(); alter table {_LEAF} enable always trigger "00_audit_append_only"', "not_append_only", [Actor.OWNER]),
+        ("let the guard refuse nothing", "create or replace function audit.refuse_change() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as 'begin return null; end'", "schema_outdated", [Actor.OWNER]),
+        ("make a helper run as the owner of the trail", "alter function audit.make_leaf(text) security definer", "schema_outdated", [Actor.OWNER]),
+        ("unpin the search_path of a helper", "alter function audit.record_gap(regclass, text, text) reset search_path", "schema_outdated", [Actor.OWNER]),
+        ("unpin the search_path of capture", f"alter function {_CAPTURE}() reset search_path", "search_path_open", [Actor.OWNER]),
+        ("set another setting for capture", f"alter function {_CAPTURE}() set role to att_app", "settings_changed", [Actor.OWNER]),
+        ("add a function beside ours", "create function audit.mask(x text) returns text language sql as 'select 1::text'", "unexpected_function", [Actor.OWNER]),
+        ("add a table beside ours", "create table audit.logged_actions_shadow (x int)", "unexpected_relation", [Actor.OWNER]),
+        ("add a view beside ours", "create view audit.events as table audit.logged_actions", "unexpected_relation", [Actor.OWNER]),
+        ("add a type beside ours", "create type audit.mood as enum ('fine')", "unexpected_object", [Actor.OWNER]),
+        ("hide events from readers by a policy", "alter table audit.logged_actions enable row level security; create policy p on audit.logged_actions for select using (table_name <> 'orders')", "unexpected_policy", [Actor.OWNER]),
+        ("make writes fail by forced row security", "alter table audit.logged_actions force row level security", "relation_changed", [Actor.OWNER]),
+        ("mix rows of another table into a table of the trail", "create table evil.more () inherits (audit.maintenance)", "unexpected_child", [Actor.SUPERUSER]),
+        ("pin events by a foreign key", "create table evil.pin (a bigint, b timestamptz, foreign key (a, b) references audit.logged_actions)", "unexpected_foreign_key", [Actor.SUPERUSER]),
+        ("let event ids run in a circle", "alter sequence audit.logged_actions_event_id_seq maxvalue 1000 cycle", "sequence_changed", [Actor.OWNER]),
+        ("give away a partition", f"alter table {_LEAF} owner to att_app", "wrong_owner", [Actor.SUPERUSER]),
+        ("give away the sequence's table and keep its functions", "alter function audit.make_leaf(text) owner to att_app", "wrong_owner", [Actor.SUPERUSER]),
+        ("give away the schema", "alter schema audit owner to att_nobody", "wrong_owner", [Actor.SUPERUSER]),
+        ("run its code in everybody's DDL", "create function evil.e() returns event_trigger language plpgsql as 'begin end'; alter function evil.e() owner to att_nobody; create event trigger e on ddl_command_end execute function evil.e()", "event_trigger_of_others", [Actor.SUPERUSER]),
+        ("switch capture off", 'alter table shop.orders disable trigger "00_audit_row"', "trigger_disabled", [Actor.TABLE_OWNER, Actor.SUPERUSER]),
+        ("take capture off", 'drop trigger "00_audit_row" on shop.orders', "trigger_missing", [Actor.TABLE_OWNER]),
+        ("let a replica role silence capture", 'alter table shop.orders enable trigger "00_audit_row"', "trigger_not_always", [Actor.TABLE_OWNER]),
+        ("replace a capture function", f"create or replace function {_CAPTURE}() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'", "function_changed", [Actor.OWNER, Actor.INSTALLER]),
+        ("take security definer off capture", f"alter function {_CAPTURE}() security invoker", "wrong_security", [Actor.OWNER]),
+        ("drop a past partition", "drop table audit.logged_actions_first", "gap", [Actor.OWNER, Actor.MAINTAINER]),
+        ("put a partition of its own between ours", f"alter table audit.logged_actions detach partition {_LEAF}; create table evil.leaf (like audit.logged_actions); alter table evil.leaf owner to att_owner; alter table audit.logged_actions attach partition evil.leaf for values from ('2099-01-01') to (maxvalue)", "leaf_changed", [Actor.SUPERUSER]),
+    ]
+    for actor in actors
+]  # fmt: skip
+
+ALL: list[Attack] = [*REFUSED, *GUARDS, *SABOTAGE]
