@@ -75,7 +75,11 @@ def install(
     ] = False,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", metavar="SCHEMA", help="For --all-tables. [default: public]"),
+        typer.Option(
+            "--schema",
+            metavar="SCHEMA",
+            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+        ),
     ] = None,
     leave_out: Annotated[
         Names,

@@ -8,8 +8,9 @@ way down.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -120,6 +121,8 @@ class State:
     """None while no revision makes the trail."""
     captures: Mapping[QualifiedName, Recorded | None] = field(default_factory=dict)
     """Every table that was ever captured; None for those that were released again."""
+    conflicts: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)
+    """Tables that branches capture differently, merged since: the last to run won, in each database anew."""
 
     def find(self, pattern: NamePattern) -> QualifiedName | None:
         """The one table among them that is meant; None if there is none, or more than one."""
@@ -136,7 +139,39 @@ def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | Non
     Without `schema`, of the trail that the newest record is about.
     Raises `ProjectError` when a record was edited so that it cannot be read.
     """
-    return state_of(_modules(scripts, head) if head else (), schema)
+    if head is None:
+        return state_of((), schema)
+    modules = list(_modules(scripts, head))
+    state = state_of(modules, schema)
+    return replace(state, conflicts=_conflicts(scripts, modules, state.schema))
+
+
+def _conflicts(
+    scripts: ScriptDirectory, modules: Iterable[tuple[str, ModuleType]], schema: str
+) -> dict[QualifiedName, tuple[str, ...]]:
+    """The tables whose newest records are on branches that know nothing of each other, and differ."""
+    says: dict[QualifiedName, dict[str, str]] = {}
+    for revision, module in modules:
+        record = _read(getattr(module, RECORD_NAME), revision)
+        if record.schema == schema:
+            for table in record.releases:
+                says.setdefault(table, {})[revision] = "no capture"
+            for capture in record.captures:
+                options = shlex.join(capture.rule.as_options()) or "no options"
+                says.setdefault(capture.table, {})[revision] = options
+    several = {table: said for table, said in says.items() if len(set(said.values())) > 1}
+    if not several:
+        return {}
+    below = {
+        revision: {s.revision for s in scripts.iterate_revisions(revision, "base")} - {revision}
+        for revision in set().union(*several.values())
+    }
+    found = {}
+    for table, said in several.items():
+        newest = [r for r in said if not any(r in below[other] for other in said)]
+        if len({said[revision] for revision in newest}) > 1:
+            found[table] = tuple(f"{revision}: {said[revision]}" for revision in sorted(newest))
+    return found
 
 
 def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = None) -> State:

@@ -53,7 +53,9 @@ TABLES = """
 """
 
 
-COLUMNS = "select attname::text from pg_attribute where attrelid = 'people'::regclass and attnum > 0"
+COLUMNS = (
+    "select attname::text from pg_attribute where attrelid = 'people'::regclass and attnum > 0"
+)
 VALUES = {
     "id": "2",
     "ssn": "XYZ",

@@ -18,7 +18,7 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1), "utf-8")
 
 
-def revision(name: str, parent: str | None, *more: str) -> str:
+def revision(name: str, parent: str | tuple[str, ...] | None, *more: str) -> str:
     lines = [f"revision = {name!r}", f"down_revision = {parent!r}", *more]
     return "\n".join([*lines, "def upgrade(): pass", "def downgrade(): pass", ""])
 
@@ -108,20 +108,13 @@ def test_the_version_table_of_another_project_is_not_ours(shop: Shop) -> None:
     assert shop.audit("install", "--table", "orders").code == 0
 
 
-INI = """
-[main]
-script_location = migrations
-prepend_sys_path = .
-sqlalchemy.url = {url}
-
-[reports]
-script_location = reports
-"""
+REPORTS = "\n[reports]\nscript_location = reports\n"
 
 
-def test_several_sections_in_one_ini(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = shop.config().get_main_option("sqlalchemy.url")
-    (shop.directory / "alembic.ini").write_text(INI.format(url=url))
+def test_several_sections_in_one_ini(shop: Shop) -> None:
+    edit(shop.directory / "alembic.ini", "[alembic]", "[main]")
+    with (shop.directory / "alembic.ini").open("a") as ini:
+        ini.write(REPORTS)
     answer = shop.audit("install", "--table", "orders")
     assert answer.code == 2
     assert "no script_location in [alembic]; it has one in [main], [reports]" in answer.err
@@ -209,6 +202,50 @@ def test_what_env_py_lacks_is_said_and_added(shop: Shop) -> None:
     shop.alembic("upgrade", "head")
 
 
+def test_a_schema_for_each_tenant(shop: Shop) -> None:
+    for tenant in ("tenant_1", "tenant_2"):
+        shop.database.execute(
+            f"create schema {tenant}; create table {tenant}.leads (id int primary key)"
+        )
+        shop.database.execute(f"create table {tenant}.logs (id int)")
+    every = ("install", "--all-tables", "--schema", "tenant_*", "--except", "logs")
+    assert shop.audit(*every).code == 0
+    shop.upgrade()
+    triggers = (
+        "select tgrelid::regclass::text from pg_trigger where tgname = '00_audit_row' order by 1"
+    )
+    assert shop.database.execute(triggers) == [("tenant_1.leads",), ("tenant_2.leads",)]
+
+    shop.database.execute("drop schema tenant_2 cascade")
+    shop.database.execute(
+        "create schema tenant_3; create table tenant_3.leads (id int primary key)"
+    )
+    answer = shop.audit(*every)
+    assert "Starts the audit trail of tenant_3.leads" in answer.err
+    shop.upgrade()
+    shop.downgrade("-2")
+    assert shop.database.execute(triggers) == []
+
+
+def test_many_tables_are_a_line_each(shop: Shop) -> None:
+    for number in range(6):
+        shop.database.execute(f"create table t{number} (id int primary key, note text)")
+    answer = shop.audit("install", "--all-tables", "--exclude", "note")
+    assert "Starts the audit trail of 7 tables: every insert" in answer.err
+    assert answer.err.count("Starts the audit trail of") == 2
+    text = shop.revisions()[-1].read_text("utf-8")
+    lines = [line for line in text.partition("\nCAPTURE")[0].splitlines() if '"t5"' in line]
+    (line,) = lines
+    assert line.startswith(
+        '        {"table": ["public", "t5"], "options": {"exclude": ["note"]}, "hash"'
+    )
+    assert "sha256" not in text
+    again = shop.audit("install", "--all-tables", "--dry-run")
+    assert again.out == "nothing to write\n"
+    shop.upgrade()
+    assert shop.audit("check").code == 0
+
+
 def test_an_import_below_the_call_is_noticed(tmp_path: Path) -> None:
     env = tmp_path / "env.py"
     body = "def go():\n    context.run_migrations()\n\n\nif context.is_offline_mode():\n    go()\n"
@@ -234,6 +271,35 @@ def test_a_revision_that_would_drop_the_trail_is_refused_whole(shop: Shop) -> No
     )
     answer = shop.run("alembic", "upgrade", "head")
     assert answer.code != 0
-    assert "cannot drop table audit.logged_actions" in answer.err
+    assert "cannot drop" in answer.err
     assert shop.database.execute("select count(*) from audit.logged_actions") == [(1,)]
     assert shop.audit("check").code == 0
+
+
+def test_branches_that_disagree_are_settled_by_one_revision(shop: Shop) -> None:
+    shop.audit("install", "--table", "orders", "--table", "customers", "--upgrade")
+    (head,) = shop.database.execute("select version_num from alembic_version")[0]
+    for side, option in (("left", "--exclude"), ("right", "--mask")):
+        (shop.versions / f"{side}.py").write_text(revision(side, head))
+        answer = shop.audit("install", "-t", "orders", option, "note", "--head", side)
+        assert answer.code == 0, answer.err
+    left, right = find_project().scripts.get_heads()
+    (shop.versions / "merge.py").write_text(revision("merge", (left, right)))
+    shop.upgrade()
+
+    answer = shop.audit("install", "--table", "orders")
+    assert answer.code == 2
+    assert "branches of the project disagree on the capture of public.orders" in answer.err
+    assert "--exclude note" in answer.err
+    assert "--mask note" in answer.err
+    assert shop.audit("install", "--table", "customers", "--dry-run").out == "nothing to write\n"
+    checked = shop.audit("check")
+    assert checked.code == 3
+    assert "branches of the project capture it differently" in checked.out
+    answer = shop.audit("install", "--table", "orders", "--mask", "note")
+    assert "Settles the capture of public.orders" in answer.err
+    shop.upgrade()
+    assert shop.audit("install", "-t", "orders", "--dry-run").out == "nothing to write\n"
+    assert shop.audit("check").code == 0
+    shop.downgrade("-1")
+    shop.upgrade()
