@@ -66,7 +66,7 @@ class Site:
         )
 
     def _run(self, command: str, environment: dict[str, str]) -> str:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S602 - commands of this file, as people type them
             command,
             shell=True,
             cwd=self.directory,
@@ -280,7 +280,7 @@ def django(site: Site) -> None:
         settings.write(f"\nDATABASES = {{'default': {database!r}}}\n")
     site.run("python manage.py makemigrations shop")
     site.run("python manage.py migrate")
-    site.audit("install --django shop --table shop_order --table auth_user")
+    site.audit("install --django shop --table shop_order --table auth_group")
     site.run("python manage.py migrate")
     see_events(
         site,
