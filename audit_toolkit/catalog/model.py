@@ -59,6 +59,9 @@ class Column:
     type_parts: frozenset[str]
     """The base types its values are built of; `range:date` for a date inside a range, `foreign` for
     types that are not PostgreSQL's own."""
+    plain_type: str | None
+    """The type of PostgreSQL's own that it stands for, through domains and arrays of them; None for a
+    foreign type, to whose values a cast to json may belong that somebody made."""
     computed_from: frozenset[str] = frozenset()
     """The columns that a generated one is computed from."""
     number: int | None = None

@@ -132,6 +132,7 @@ def read_table(connection: Connection, relation: Relation) -> Table:
                 computed_from=frozenset(row["computed_from"]),
                 number=row["number"],
                 comment=row["comment"],
+                plain_type=row["plain_type"],
             )
             for row in rows
         ),

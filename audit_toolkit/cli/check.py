@@ -90,10 +90,12 @@ def check_database(
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
+    from audit_toolkit.install.drift_condition import condition_findings
 
     objects = read_trail_objects(connection, schema)
     tables = _tables(connection, objects, names)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
+    found += condition_findings(connection, objects, tables)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
     if names:

@@ -113,7 +113,11 @@ def install(
     ] = Store.ROWS,
     when: Annotated[
         str | None,
-        typer.Option("--when", metavar="SQL", help="Record only where this is true of old, new."),
+        typer.Option(
+            "--when",
+            metavar="SQL",
+            help="Record only changes of rows that fulfil it, before or after.",
+        ),
     ] = None,
     truncate: Annotated[
         Truncate, typer.Option("--truncate", help="TRUNCATE leaves an event or all rows, or fails.")
@@ -288,6 +292,7 @@ def _install(
 ) -> None:
     from audit_toolkit.migrations import (
         capture_revision,
+        check_conditions,
         plan_changes,
         require_present_trail,
         survey,
@@ -299,9 +304,10 @@ def _install(
     with run.reading() as (connection, relations):
         found = survey(connection, relations, wish, state.schema)
         applied = run.is_applied(connection)
-    present = state.interval or found.interval
-    settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
-    changes = plan_changes(wish, found, state, applied=applied)
+        present = state.interval or found.interval
+        settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
+        changes = plan_changes(wish, found, state, applied=applied)
+        check_conditions(connection, changes)
     needed = [change for change in changes if change.needed]
     revisions: list[Revision] = []
     if needed:
@@ -422,6 +428,7 @@ def _print_install_sql(
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.install import plan_trail
     from audit_toolkit.migrations import (
+        check_conditions,
         plan_changes,
         require_present_trail,
         survey,
@@ -431,9 +438,12 @@ def _print_install_sql(
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         found = survey(connection, read_relations(connection), wish, state.schema)
-    require_present_trail(found.trail, state.schema)
-    settings = trail_settings(state.schema, wanted=interval, present=found.interval, owner=owner)
-    changes = plan_changes(wish, found, state)
+        require_present_trail(found.trail, state.schema)
+        settings = trail_settings(
+            state.schema, wanted=interval, present=found.interval, owner=owner
+        )
+        changes = plan_changes(wish, found, state)
+        check_conditions(connection, changes)
     print_sql(
         [*([plan_trail(settings)] if found.interval is None else []), *(c.plan() for c in changes)]
     )

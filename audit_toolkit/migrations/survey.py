@@ -11,7 +11,7 @@ from audit_toolkit.catalog import Installed, Table, read_installed, read_table, 
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
-from audit_toolkit.install import Target, check_rule, select_tables
+from audit_toolkit.install import Target, check_condition, check_rule, select_tables
 from audit_toolkit.install.drift import find_drift
 from audit_toolkit.install.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE
 from audit_toolkit.install.trail import trail_hash
@@ -168,6 +168,13 @@ def _disagreement(table: QualifiedName, settles: Sequence[str]) -> UsageError:
         hint="say which it is, with its options: "
         f"audit install --table {shlex.quote(table.plain)} --capture row …",
     )
+
+
+def check_conditions(connection: psycopg.Connection[Any], changes: Iterable[Change]) -> None:
+    """Have the server read the conditions of what is to be installed; raises `RuleError`."""
+    for change in changes:
+        if change.needed:
+            check_condition(connection, change.target.table, change.target.rule, change.schema)
 
 
 def _switched_off(table: QualifiedName) -> UsageError:

@@ -171,6 +171,7 @@ def column(name: str, type_name: str = "text") -> Column:
         identity=False,
         key_position=None,
         type_parts=frozenset(),
+        plain_type="text",
     )
 
 
