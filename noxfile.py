@@ -171,6 +171,13 @@ def spark(session: nox.Session) -> None:
     _run_tests(session, arguments=("tests/archive/spark_layout.py", *session.posargs))
 
 
+@nox.session(name="real-projects")
+def real_projects(session: nox.Session) -> None:
+    """Optuna, mlflow, Prefect, Flask-Migrate, async, multi-ini and Django projects, with their own commands."""
+    session.install("-e", ".[demo]")
+    session.run("python", "tests/real_projects.py", *session.posargs)
+
+
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel has the SQL templates in it, and the demo runs without the source tree."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,6 +60,7 @@ def check(
     """
     with open_database(dsn, config) as connection:
         findings = check_database(connection, audit_schema, tuple(table or ()))
+    findings += [] if table else _branch_findings(config, audit_schema)
     failing = [
         f
         for f in findings
@@ -107,6 +109,29 @@ def check_database(
             *_index_findings(connection, schema),
         ]
     return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
+
+
+def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
+    """Tables on which merged branches of the project disagree; its files are read, and none is run."""
+    from audit_toolkit.errors import AuditError
+    from audit_toolkit.install.findings import Finding, Severity
+    from audit_toolkit.migrations import find_project, recorded_state
+
+    try:
+        project = find_project(config, run_env=False)
+        conflicts = recorded_state(project.scripts, "heads", schema).conflicts
+    except AuditError:
+        return []  # there is no project here, or none that can be read
+    return [
+        Finding(
+            kind="branches_disagree",
+            severity=Severity.ERROR,
+            object=str(table),
+            detail=f"branches of the project capture it differently, and the last to run won: {'; '.join(said)}",
+            remedy=f"audit install --table {table.plain} --capture row …",
+        )
+        for table, said in conflicts.items()
+    ]
 
 
 def _accepted(findings: list[Finding], schema: str) -> list[Finding]:

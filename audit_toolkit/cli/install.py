@@ -14,6 +14,7 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
+    Django,
     DryRun,
     Dsn,
     EditEnv,
@@ -74,7 +75,11 @@ def install(
     ] = False,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", metavar="SCHEMA", help="For --all-tables. [default: public]"),
+        typer.Option(
+            "--schema",
+            metavar="SCHEMA",
+            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+        ),
     ] = None,
     leave_out: Annotated[
         Names,
@@ -166,6 +171,7 @@ def install(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
@@ -215,8 +221,9 @@ def install(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _install(run, wish, interval, owner, message, output)
 
 
@@ -234,6 +241,7 @@ def uninstall(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
     if not table:
@@ -249,8 +257,9 @@ def uninstall(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _uninstall(run, table, message, output)
 
 
