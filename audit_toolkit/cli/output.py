@@ -108,6 +108,7 @@ _VERBS = {
     Action.SNAPSHOT: ("recorded", "cyan"),
     Action.GAP: ("capture paused or resumed", "bold magenta"),
     Action.DDL: ("changed by DDL", "bold magenta"),
+    Action.MARK: ("marked", "bold magenta"),
 }
 
 _Part = tuple[str, str]

@@ -30,6 +30,7 @@ class Action(StrEnum):
     SNAPSHOT = "S"
     GAP = "G"
     DDL = "M"
+    MARK = "V"
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
