@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from audit_toolkit.condition import on_one_row
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import check_schema_name
 
@@ -134,6 +135,8 @@ class TableRule:
         object.__setattr__(
             self, "mask", tuple(sorted(set(self.mask), key=lambda m: (m.column, m.method)))
         )
+        if self.when:
+            object.__setattr__(self, "when", on_one_row(self.when))
         if self.force_capture_query:
             object.__setattr__(self, "capture_query", True)
         self._refuse_contradictions()

@@ -63,7 +63,8 @@ def normalise_dsn(dsn: str) -> str:
 
 
 _ESCAPE_HINT = (
-    "percent-encode what is special in user and password: @ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25"
+    "percent-encode what is special in user and password: "
+    "@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25"
 )
 
 

@@ -89,6 +89,10 @@ class Declarations:
     """Where models are that declare, too: `shop.models:Base`."""
     tables: Mapping[str, TableRule] = field(default_factory=dict)
     """By the names that somebody typed: `orders`, `sales.orders`."""
+    require: tuple[str, ...] = ()
+    """Patterns of tables that have to be audited: `public.*`; with a `!` before them, that need not."""
+    accept: Mapping[str, str] = field(default_factory=dict)
+    """Findings that somebody decided to leave, as `KIND OBJECT`, with the reason."""
 
 
 def find_declarations(directory: Path | None = None) -> Declarations | None:
@@ -121,6 +125,8 @@ _SETTINGS = (
     "version_path",
     "models",
     "tables",
+    "require",
+    "accept",
 )
 
 
@@ -156,6 +162,8 @@ def read_declarations(
         alembic_name=text("alembic_name"),
         version_path=path("version_path"),
         models=_models(values.get("models", ()), f"{source}: models"),
+        require=tuple(_texts(values.get("require", []), f"{source}: require", "tables")),
+        accept=_accepted(values.get("accept", {}), f"{source}: accept"),
         tables={
             name: read_rule(options, where=f"{source}: tables.{name}")
             for name, options in tables.items()
@@ -203,10 +211,25 @@ def _value(name: str, value: object, where: str) -> Any:
     return _text(value, where)
 
 
-def _texts(value: object, where: str) -> list[str]:
+def _texts(value: object, where: str, what: str = "columns") -> list[str]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise RuleError(f"{where} is {value!r}, not a list of columns", hint='write ["column"]')
+        raise RuleError(
+            f"{where} is {value!r}, not a list of {what}",
+            hint=f'write ["{what.removesuffix("s")}"]',
+        )
     return list(value)
+
+
+def _accepted(value: object, where: str) -> dict[str, str]:
+    hint = 'write "secret_in_clear public.users.token_hint" = "shown to its user anyway"'
+    if not isinstance(value, Mapping):
+        raise RuleError(f"{where} is {value!r}, not a table of findings and reasons", hint=hint)
+    for finding, reason in value.items():
+        if not isinstance(reason, str) or not reason.strip():
+            raise RuleError(f"{where}: {finding!r} has no reason", hint=hint)
+        if " " not in finding:
+            raise RuleError(f"{where}: {finding!r} is not a KIND and an OBJECT", hint=hint)
+    return dict(value)
 
 
 def _text(value: object, where: str) -> str:

@@ -59,6 +59,14 @@ class Column:
     type_parts: frozenset[str]
     """The base types its values are built of; `range:date` for a date inside a range, `foreign` for
     types that are not PostgreSQL's own."""
+    plain_type: str | None
+    """The type of PostgreSQL's own that it stands for, through domains and arrays of them; None for a
+    foreign type, to whose values a cast to json may belong that somebody made."""
+    computed_from: frozenset[str] = frozenset()
+    """The columns that a generated one is computed from."""
+    number: int | None = None
+    """What it keeps when it is renamed (`attnum`); None where there is no table yet."""
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +116,8 @@ class Installed:
     made_for: QualifiedName
     """What it was called when it was installed."""
     options: dict[str, Any]
+    numbers: dict[str, int]
+    """The numbers of the columns that they name; empty for an older toolkit's."""
     hash: str
     toolkit: str
     definition: str

@@ -129,6 +129,10 @@ def read_table(connection: Connection, relation: Relation) -> Table:
                 identity=bool(row["identity"]),
                 key_position=row["key_position"],
                 type_parts=frozenset(row["type_parts"] or ()),
+                computed_from=frozenset(row["computed_from"]),
+                number=row["number"],
+                comment=row["comment"],
+                plain_type=row["plain_type"],
             )
             for row in rows
         ),
@@ -172,6 +176,7 @@ def read_installed(connection: Connection, schema: str) -> list[Installed]:
                     table=table,
                     made_for=made_for,
                     options=recorded["options"],
+                    numbers=recorded.get("numbers", {}),
                     hash=recorded["hash"],
                     toolkit=recorded["version"],
                     definition=first["function_definition"],

@@ -59,7 +59,11 @@ def check(
     """
     with open_database(dsn, config) as connection:
         findings = check_database(connection, audit_schema, tuple(table or ()))
-    failing = [f for f in findings if fail_on is FailOn.WARNING or f.severity.value == "error"]
+    failing = [
+        f
+        for f in findings
+        if f.accepted is None and (fail_on is FailOn.WARNING or f.severity.value == "error")
+    ]
     if output is Format.JSON:
         print(
             json.dumps({"ok": not failing, "findings": [f.as_dict() for f in findings]}, indent=2)
@@ -84,20 +88,68 @@ def check_database(
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
+    from audit_toolkit.install.drift_condition import condition_findings
 
     objects = read_trail_objects(connection, schema)
     tables = _tables(connection, objects, names)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
+    found += condition_findings(connection, objects, tables)
     found += _declared_findings(connection, objects, models=models)
+    found += _coverage_findings(connection, objects, names)
     if names:
-        wanted = {str(name) for name in tables}
-        return [f for f in found if any(name in f.object for name in wanted)]
+        wanted = {str(name) for name in _named(connection, names)}
+        return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
     if not any(finding.kind == "trail_missing" for finding in found):
         found += [
             *_partition_findings(connection, schema, now),
             *_index_findings(connection, schema),
         ]
-    return sorted(found, key=lambda finding: finding.severity.value)
+    return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
+
+
+def _accepted(findings: list[Finding], schema: str) -> list[Finding]:
+    """The findings; those that the file of the project accepts say why."""
+    from dataclasses import replace
+
+    from audit_toolkit.declaration import find_declarations
+
+    file = find_declarations()
+    if file is None or file.audit_schema != schema:
+        return findings
+    return [
+        replace(finding, accepted=reason)
+        if (reason := file.accept.get(f"{finding.kind} {finding.object}"))
+        else finding
+        for finding in findings
+    ]
+
+
+def _named(connection: Connection, names: tuple[str, ...]) -> list[QualifiedName]:
+    from audit_toolkit.catalog import read_relations, resolve
+
+    relations = read_relations(connection)
+    return [resolve(name, relations).name for name in names]
+
+
+def _coverage_findings(
+    connection: Connection, objects: TrailObjects, names: tuple[str, ...]
+) -> list[Finding]:
+    """Tables that were asked for or are required, and are not audited; tables that a crash empties."""
+    from audit_toolkit.catalog import read_relations
+    from audit_toolkit.declaration import find_declarations
+    from audit_toolkit.install.coverage import coverage_findings
+
+    file = find_declarations()
+    required = file.require if file and file.audit_schema == objects.schema else ()
+    return list(
+        coverage_findings(
+            objects,
+            read_relations(connection),
+            asked=_named(connection, names),
+            required=required,
+            source=file.source if file else "",
+        )
+    )
 
 
 def _tables(
@@ -216,7 +268,11 @@ def _print(findings: list[Finding]) -> None:
     from audit_toolkit.cli.output import visible
 
     for finding in findings:
+        if finding.accepted is not None:
+            print(f"accepted: {visible(finding.object)}: {visible(finding.detail)}")
+            print(f"  {finding.kind}; because: {visible(finding.accepted)}")
+            continue
         print(f"{finding.severity.value}: {visible(finding.object)}: {visible(finding.detail)}")
         print(f"  {finding.kind}; remedy: {visible(finding.remedy)}")
-    if not findings:
+    if all(finding.accepted is not None for finding in findings):
         print("all is well: what was installed is there, unchanged and switched on")

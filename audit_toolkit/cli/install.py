@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,7 +108,11 @@ def install(
     ] = Store.ROWS,
     when: Annotated[
         str | None,
-        typer.Option("--when", metavar="SQL", help="Record only where this is true of old, new."),
+        typer.Option(
+            "--when",
+            metavar="SQL",
+            help="Record only changes of rows that fulfil it, before or after.",
+        ),
     ] = None,
     truncate: Annotated[
         Truncate, typer.Option("--truncate", help="TRUNCATE leaves an event or all rows, or fails.")
@@ -289,6 +293,7 @@ def _install(
 ) -> None:
     from audit_toolkit.migrations import (
         capture_revision,
+        check_conditions,
         plan_changes,
         require_present_trail,
         survey,
@@ -300,9 +305,10 @@ def _install(
     with run.reading() as (connection, relations):
         found = survey(connection, relations, wish, state.schema)
         applied = run.is_applied(connection)
-    present = state.interval or found.interval
-    settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
-    changes = plan_changes(wish, found, state, applied=applied)
+        present = state.interval or found.interval
+        settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
+        changes = plan_changes(wish, found, state, applied=applied)
+        check_conditions(connection, changes)
     needed = [change for change in changes if change.needed]
     revisions: list[Revision] = []
     if needed:
@@ -314,10 +320,31 @@ def _install(
     for change in changes:
         if not change.needed and change.former:
             say(_already(change, change.former, run, hashes.get(change.table)))
+    _say_left_out(relations, wish, changes, {*hashes, *(change.table for change in changes)}, state)
     expected = {change.table: change.hash for change in changes}
     up_to_date = not needed and expected.items() <= hashes.items()
     goal = Goal(captures=expected, then=_history_command(run, expected))
     finish(run, revisions, goal, output, up_to_date=up_to_date)
+
+
+def _say_left_out(
+    relations: Sequence[Relation],
+    wish: Wish,
+    changes: Sequence[Change],
+    audited: Collection[QualifiedName],
+    state: State,
+) -> None:
+    """Name the tables that one might take for audited, and that are not."""
+    from audit_toolkit.install.selection import left_out
+
+    if wish.all_of_schema is not None:
+        for relation, why in left_out(relations, wish.all_of_schema, state.schema):
+            say(f"{relation.name} is left out: {why}")
+    heirs = {heir.name: change.table for change in changes for heir in change.target.table.heirs}
+    for heir, parent in heirs.items():
+        if heir not in audited:
+            command = f"audit install --table {shlex.quote(heir.plain)}"
+            say(f"{heir} inherits from {parent} and is not audited; for its rows: {command}")
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:
@@ -402,6 +429,7 @@ def _print_install_sql(
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.install import plan_trail
     from audit_toolkit.migrations import (
+        check_conditions,
         plan_changes,
         require_present_trail,
         survey,
@@ -411,9 +439,12 @@ def _print_install_sql(
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         found = survey(connection, read_relations(connection), wish, state.schema)
-    require_present_trail(found.trail, state.schema)
-    settings = trail_settings(state.schema, wanted=interval, present=found.interval, owner=owner)
-    changes = plan_changes(wish, found, state)
+        require_present_trail(found.trail, state.schema)
+        settings = trail_settings(
+            state.schema, wanted=interval, present=found.interval, owner=owner
+        )
+        changes = plan_changes(wish, found, state)
+        check_conditions(connection, changes)
     print_sql(
         [*([plan_trail(settings)] if found.interval is None else []), *(c.plan() for c in changes)]
     )

@@ -8,13 +8,16 @@ again at any time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.catalog import Column
 from audit_toolkit.connection import fetch, translated_errors
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install.capture import Target
+from audit_toolkit.install.condition import check_condition
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT
 from audit_toolkit.templates import render
 
@@ -61,6 +64,7 @@ def take_baseline(
     connection must be in autocommit mode and print in our settings (`connection.connect`).
     Raises `BusyError` when a row stays locked for longer than `lock_timeout`: run it again, it goes on.
     """
+    check_condition(connection, target.table, target.rule, schema)
     if not target.table.key:
         raise RuleError(
             f"{target.table.name} has no primary key: its rows cannot be told apart",
@@ -87,9 +91,11 @@ def take_locked_baseline(
     Raises `RuleError` when the trail has events of the table already: its rows cannot be told apart, so
     nobody could say which of them a snapshot is of.
     """
+    check_condition(connection, target.table, target.rule, schema)
     with translated_errors(), connection.transaction():
         _set_lock_timeout(connection, lock_timeout)
         _run(connection, render("baseline/lock_table", table=target.table.name))
+        _require_readable(connection, target, schema)
         if _has_events(connection, target, schema):
             raise RuleError(
                 f"{target.table.name} has no primary key, and events of its rows already",
@@ -144,6 +150,8 @@ class _Batches:
         }
         with translated_errors(), self.connection.transaction():
             _set_lock_timeout(self.connection, self.lock_timeout)
+            _run(self.connection, render("baseline/keep_columns", table=self.target.table.name))
+            _require_readable(self.connection, self.target, self.schema)
             if wanted:
                 _run(self.connection, render("baseline/lock_row", **values))
             [row] = fetch(self.connection, render("baseline/batch", **values))
@@ -156,8 +164,37 @@ class _Batches:
         )
 
     def _typed(self, key: tuple[str, ...]) -> list[tuple[str, str]]:
-        types = {column.name: column.type_name for column in self.target.table.columns}
+        types = {column.name: _without_domain(column) for column in self.target.table.columns}
         return [(v, types[name]) for v, name in zip(key, self.target.table.key, strict=False)]
+
+
+def _without_domain(column: Column) -> str:
+    """A type to read a value of the column as, without the checks of a domain, which are somebody's code."""
+    bare = re.sub(r"\([\d,]*\)", "", column.type_name)
+    if column.plain_type is None or column.plain_type == bare:
+        return column.type_name
+    return {"character": "bpchar", "bit": "varbit"}.get(column.plain_type, column.plain_type)
+
+
+def _require_readable(connection: Connection, target: Target, schema: str) -> None:
+    """Raises `RuleError` where images would not be what capture makes of the rows, or not of all rows."""
+    [row] = fetch(connection, render("baseline/can_be_read", **target.values(schema)))
+    name = target.table.name
+    if not row["sees_all_rows"]:
+        raise RuleError(
+            f"row security hides rows of {name} from this role: a snapshot of the others would say that they are all",
+            hint="run it as a role that sees all rows: one with BYPASSRLS, or the owner where it is not FORCEd",
+        )
+    if not row["has_columns"]:
+        gone = [column for column in target.hidden if target.table.column(column) is None]
+        raise RuleError(
+            f"{name} has no column {gone[0]!r}, whose values are to be hidden: under another name they would be shown"
+            if gone
+            else f"the columns of {name} changed while its baseline ran",
+            hint="audit check names the command that mends it"
+            if gone
+            else "run it again, it goes on",
+        )
 
 
 def _as_list(key: Any) -> list[str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audit_toolkit.catalog import Installed, Table
+from audit_toolkit.catalog import Column, Installed, Table
+from audit_toolkit.condition import called_functions, compares_rows, names_of
 from audit_toolkit.config import (
     CONTEXT_LIMIT,
     OVERSIZE_BYTES,
     Capture,
+    Mask,
     OnOversize,
     TableRule,
     Truncate,
@@ -60,6 +62,7 @@ _TRUNCATE_FORBIDDEN = Trigger(name="00_audit_truncate", fires=Sql("before trunca
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BulkyColumn:
     name: str
+    plain_type: str | None
     cast: Sql
     is_json: bool
     is_bytea: bool
@@ -73,6 +76,7 @@ def _bulky_columns(table: Table, rule: TableRule) -> tuple[_BulkyColumn, ...]:
     return tuple(
         _BulkyColumn(
             name=column.name,
+            plain_type=column.plain_type,
             cast=Sql("::text" if column.type_name in ("json", "xml") else ""),
             is_json=column.type_name == "json",
             is_bytea=column.type_name == "bytea",
@@ -121,10 +125,21 @@ class Target:
             "function": self.function,
             "rule": rule,
             "key": table.key,
+            "key_columns": tuple(c for name in table.key if (c := table.column(name))),
             "kept": tuple(
                 c.name for c in table.columns if c.name in rule.only or c.name in table.key
             ),
             "pruned": bool(rule.exclude or rule.only),
+            "foreign": self._foreign,
+            "image_columns": tuple(
+                column for column in self._columns if column.name not in self._left_out
+            ),
+            "condition_columns": self._condition_columns,
+            "condition_functions": self._condition_functions,
+            "guarded": self._guarded,
+            "hidden": self.hidden,
+            "known": self._known,
+            "bulky_is_marked": rule.on_oversize is OnOversize.MARK,
             "partitioned": table.partitioned,
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
             "settings": pinned_settings(table),
@@ -134,6 +149,79 @@ class Target:
             "bulky_bytes": OVERSIZE_BYTES,
             "context_example": json.dumps({rule.require_context: "…"}, ensure_ascii=False),
         }
+
+    @property
+    def named_columns(self) -> frozenset[str]:
+        """The columns that its rule names."""
+        masked = (mask.column for mask in self.rule.mask)
+        return frozenset((*self.rule.exclude, *self.rule.only, *masked))
+
+    @property
+    def _columns(self) -> tuple[Column, ...]:
+        """By name: databases of one project may have them in different orders."""
+        return tuple(sorted(self.table.columns, key=lambda column: column.name))
+
+    @property
+    def _foreign(self) -> bool:
+        return any(column.plain_type is None for column in self.table.columns)
+
+    @property
+    def _masked(self) -> set[str]:
+        return {mask.column for mask in self.rule.mask}
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The columns whose values are to appear nowhere in clear."""
+        return tuple(sorted({*self.rule.exclude, *self._masked}))
+
+    @property
+    def _known(self) -> tuple[str, ...]:
+        """The columns that are surely not hidden ones under another name."""
+        if any(self.table.column(name) is None for name in self.hidden):
+            return tuple(sorted({*self.table.key, *self._masked}))
+        return tuple(column.name for column in self._columns if column.name not in self._left_out)
+
+    @property
+    def _left_out(self) -> set[str]:
+        """The columns that stay out of the trail."""
+        if self.rule.only:
+            kept = {*self.rule.only, *self.table.key}
+            return {column.name for column in self.table.columns} - kept
+        return set(self.rule.exclude)
+
+    @property
+    def _condition_columns(self) -> tuple[Column, ...]:
+        used = names_of(self.rule.when) if self.rule.when else frozenset()
+        return tuple(column for column in self._columns if column.name in used)
+
+    @property
+    def _condition_functions(self) -> tuple[QualifiedName, ...]:
+        """What the condition calls that is not PostgreSQL's own, and may go away."""
+        called = called_functions(self.rule.when) if self.rule.when else ()
+        return tuple(
+            QualifiedName(schema, name)
+            for schema, name in called
+            if schema not in (None, "pg_catalog")
+        )
+
+    @property
+    def _guarded(self) -> tuple[tuple[str, str], ...]:
+        """The columns that the function names, each with what `has_columns` is to ask of its type."""
+        asked = dict.fromkeys(self._left_out, "any") | dict.fromkeys(self._masked, "plain")
+        if self._foreign:
+            asked |= {
+                column.name: "plain" if column.plain_type else "foreign"
+                for column in self._columns
+                if column.name not in self._left_out
+            }
+        elif self.rule.only:
+            asked = {}
+        asked |= {c.name: c.plain_type or "foreign" for c in self._condition_columns}
+        asked |= {
+            column.name: f"exactly {column.plain_type}"
+            for column in _bulky_columns(self.table, self.rule)
+        }
+        return tuple(sorted(asked.items()))
 
     @property
     def leaf_triggers(self) -> tuple[Trigger, ...]:
@@ -164,6 +252,20 @@ def check_rule(table: Table, rule: TableRule) -> Target:
                 f"column {keyed[0]!r} is part of the primary key of {table.name} and cannot be {option}",
                 hint="the key says which row an event is about; leave it in the trail",
             )
+    for column in table.columns:
+        hidden_parts = column.computed_from & {*rule.exclude, *(m.column for m in rule.mask)}
+        if hidden_parts and column.name in table.key:
+            raise RuleError(
+                f"column {min(hidden_parts)!r} cannot be hidden: {column.name!r}, part of the primary key of "
+                f"{table.name}, is computed from it",
+                hint="the key says which row an event is about; leave the column in the trail",
+            )
+    if rule.when and compares_rows(rule.when):
+        raise RuleError(
+            f"--when: {rule.when!r} compares the row before with the row after",
+            hint="it is judged on one row, and a change is recorded where the row before or the row after "
+            "fulfils it: write it without new and old, such as: status <> 'draft'",
+        )
     if rule.capture is Capture.STATEMENT and table.partitioned:
         raise RuleError(
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
@@ -175,6 +277,33 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             hint="use --capture row for it, and for each other table of the tree",
         )
     return Target(table=table, rule=rule)
+
+
+def with_dependants(target: Target) -> Target:
+    """The target with its rule extended to generated columns that would give a hidden value away.
+
+    What is computed from an excluded column is excluded, and what is computed from a masked one is redacted.
+    """
+    table, rule = target.table, target.rule
+    masked = {mask.column for mask in rule.mask}
+    hidden = {*rule.exclude, *masked}
+    dependants = [
+        column
+        for column in table.columns
+        if column.name not in hidden and column.name not in table.key
+    ]
+    excluded = [c.name for c in dependants if c.computed_from & {*rule.exclude}]
+    redacted = [
+        Mask(column=c.name)
+        for c in dependants
+        if c.computed_from & masked
+        and c.name not in excluded
+        and (not rule.only or c.name in rule.only)
+    ]
+    if not excluded and not redacted:
+        return target
+    extended = replace(rule, exclude=(*rule.exclude, *excluded), mask=(*rule.mask, *redacted))
+    return replace(target, rule=extended)
 
 
 def _require_column(table: Table, name: str, option: str) -> None:
@@ -235,6 +364,11 @@ def capture_comment(target: Target, schema: str) -> str:
             "table": [target.table.name.schema, target.table.name.name],
             "key": list(target.table.key),
             "options": target.rule.as_dict(),
+            "numbers": {
+                column.name: column.number
+                for column in target.table.columns
+                if column.name in target.named_columns and column.number is not None
+            },
             "hash": capture_hash(target, schema),
         },
         ensure_ascii=False,
@@ -349,7 +483,7 @@ def _render_leaf_triggers(target: Target, schema: str, function: str) -> tuple[s
 
 def _render_function(target: Target, schema: str) -> tuple[str, ...]:
     rendered = render_statements(
-        f"functions/capture_{target.rule.capture}", **target.values(schema)
+        f"functions/capture_{target.rule.capture}", **with_dependants(target).values(schema)
     )
     return tuple(rendered)
 

@@ -37,7 +37,12 @@ def find_drift(
         *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
         *_foreign_findings(objects, captured),
     ]
-    return sorted(findings, key=lambda finding: finding.severity is Severity.WARNING)
+    return sorted(findings, key=_order)
+
+
+def _order(finding: Finding) -> tuple[bool, bool]:
+    """Errors first; and what one statement mends before the commands that install, which rely on it."""
+    return finding.severity is Severity.WARNING, finding.remedy.startswith("audit ")
 
 
 def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
@@ -64,6 +69,8 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
             hash=recorded["hash"],
             version=recorded["version"],
             key=tuple(recorded["key"]) if "key" in recorded else None,
+            numbers=recorded.get("numbers", {}),
+            schema=objects.schema,
             function=function,
             table=tables.get(name),
         )

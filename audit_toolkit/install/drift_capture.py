@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit_toolkit.catalog import Kind, Table
+from audit_toolkit.catalog import Column, Kind, Table
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
@@ -18,6 +18,7 @@ from audit_toolkit.install.capture import (
     capture_hash,
     pinned_settings,
     plan_capture,
+    with_dependants,
 )
 from audit_toolkit.install.findings import (
     UPGRADE_DATABASE,
@@ -29,6 +30,7 @@ from audit_toolkit.install.findings import (
     lock_down_findings,
     psql_command,
 )
+from audit_toolkit.install.secrets import looks_secret
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
 from audit_toolkit.version import __version__, is_newer
 
@@ -45,6 +47,10 @@ class Captured:
     version: str
     key: tuple[str, ...] | None
     """The key at the time; None where an older toolkit did not record it."""
+    numbers: Mapping[str, int]
+    """The numbers (`attnum`) of the columns that its options name; empty for an older toolkit's."""
+    schema: str
+    """That of the trail."""
     function: Function
     table: Table | None
     """None when the table is gone."""
@@ -266,44 +272,105 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
             )
 
 
-SECRET = re.compile(
-    r"passw|passwd|pwd|secret|token|api_?key|private_?key|credential|ssn|social_?sec|iban|cvv|cvc|"
-    r"card_?num|credit_?card|\bpan\b|\bpin\b|salt|otp|tax_?id",
-    re.IGNORECASE,
-)
-"""Column names that look as if their values should not stand in a trail in clear."""
+_IN_CLEAR = re.compile(r"audit: in clear, (?P<reason>.*\S)", re.DOTALL)
+"""What the comment of a column says when somebody has looked and decided."""
 
 
 def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
     rule = target.rule
-    hidden = {*rule.exclude, *(mask.column for mask in rule.mask)}
-    for column in target.table.columns:
-        kept = not rule.only or column.name in rule.only
-        if kept and column.name not in hidden and SECRET.search(column.name):
-            yield Finding(
-                kind="secret_in_clear",
-                severity=Severity.WARNING,
-                object=f"{captured.name}.{quote_identifier(column.name)}",
-                detail="the column looks secret, and its values are recorded in clear",
-                remedy=f"{_install(captured)} --mask {shlex.quote(column.name)}",
-            )
-    for name in sorted(hidden):
-        if target.table.column(name) is None:
-            yield Finding(
-                kind="hidden_column_gone",
-                severity=Severity.ERROR,
-                object=f"{captured.name}.{quote_identifier(name)}",
-                detail="a hidden column is gone; if it was renamed, its values are recorded in clear now",
-                remedy=_install(captured, without=name),
-            )
+    yield from _gone_findings(captured, target)
+    yield from _dependant_findings(captured, target)
+    hidden = {*rule.exclude, *(mask.column for mask in with_dependants(target).rule.mask)}
+    secret = [
+        column
+        for column in target.table.columns
+        if (not rule.only or column.name in rule.only)
+        and column.name not in hidden
+        and looks_secret(column)
+    ]
+    open_ones = [c for c in secret if not _IN_CLEAR.search(c.comment or "")]
+    to_mask = [c.name for c in open_ones if c.name not in target.table.key]
+    for column in secret:
+        shown = f"{captured.name}.{quote_identifier(column.name)}"
+        accepted = _IN_CLEAR.search(column.comment or "")
+        keyed = column.name in target.table.key
+        yield Finding(
+            kind="secret_in_clear",
+            severity=Severity.WARNING,
+            object=shown,
+            detail="the column looks secret, and its values are recorded in clear"
+            + (": part of the key, it cannot be hidden" if keyed else ""),
+            remedy=_accept(shown, column) if keyed else _install(captured, masking=to_mask),
+            accepted=accepted["reason"] if accepted else None,
+        )
 
 
-def _install(captured: Captured, without: str | None = None) -> str:
+def _accept(shown: str, column: Column) -> str:
+    text = f"{column.comment} " if column.comment else ""
+    literal = quote_literal(f"{text}audit: in clear, REASON")
+    return psql_command(f"comment on column {shown} is {literal}")
+
+
+def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
+    """Columns that the rule names and the table does not have any more."""
+    for name in sorted(target.named_columns):
+        if target.table.column(name) is not None:
+            continue
+        new = _new_name(captured, name)
+        yield Finding(
+            kind="hidden_column_gone",
+            severity=Severity.ERROR,
+            object=f"{captured.name}.{quote_identifier(name)}",
+            detail=f"a column that its options name was renamed to {new}"
+            if new
+            else "a column that its options name was dropped"
+            if name in captured.numbers
+            else "a column that its options name is gone: if it was renamed, give its new name",
+            remedy=_install(captured),
+        )
+
+
+def _new_name(captured: Captured, name: str) -> str | None:
+    """What a column is called now that was installed under that name; None where it is gone or unknown."""
+    number = captured.numbers.get(name)
+    if number is None or captured.table is None:
+        return None
+    return next((c.name for c in captured.table.columns if c.number == number), None)
+
+
+def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]:
+    """Generated columns that were added since, and give a hidden value away."""
+    extended = with_dependants(target)
+    if capture_hash(target, captured.schema) == captured.hash:
+        return
+    for name in sorted(extended.named_columns - target.named_columns):
+        yield Finding(
+            kind="hidden_value_computed",
+            severity=Severity.ERROR,
+            object=f"{captured.name}.{quote_identifier(name)}",
+            detail="it is computed from a hidden column, and may be recorded in clear",
+            remedy=_install(captured),
+        )
+
+
+def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
+    """The command that puts capture right, with the rule that it has: by the names that columns have now."""
     options = dict(captured.options)
-    if without is not None:
-        for name in ("exclude", "only"):
-            if without in options.get(name, ()):
-                options[name] = [column for column in options[name] if column != without]
-        if isinstance(options.get("mask"), dict):
-            options["mask"] = {c: m for c, m in options["mask"].items() if c != without}
+    present = {c.name for c in captured.table.columns} if captured.table else set()
+
+    def now(name: str) -> str | None:
+        return name if name in present else _new_name(captured, name)
+
+    for option in ("exclude", "only"):
+        if option in options:
+            options[option] = [new for name in options[option] if (new := now(name))]
+    masks = {new: method for name, method in options.get("mask", {}).items() if (new := now(name))}
+    masks |= dict.fromkeys(masking, "redact")
+    if masks or "mask" in options:
+        options["mask"] = masks
+    if masking and not options.get("force_capture_query"):
+        options.pop("capture_query", None)
+    options = {name: value for name, value in options.items() if value not in ([], {})}
+    if not options and captured.options:
+        options = {"capture": "row"}
     return install_command(captured.name, options) + " --upgrade"

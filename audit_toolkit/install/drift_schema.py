@@ -147,7 +147,9 @@ class _Comparison:
         gone = {relation for kind, relation, _ in missing if kind == "relation"}
         for kind, relation, name in sorted(missing, key=str):
             if relation not in gone or kind == "relation":
-                yield from self._missing((kind, relation, name, self.expected[kind, relation, name]))
+                yield from self._missing(
+                    (kind, relation, name, self.expected[kind, relation, name])
+                )
 
     def leaf_findings(self) -> Iterator[Finding]:
         """Where a leaf is not like the trail that it belongs to."""
@@ -164,23 +166,30 @@ class _Comparison:
 
     def _leaf(self, facts: list[Fact]) -> Iterator[Finding]:
         for fact in facts:
-            if fact.kind == "relation":
-                if fact.definition != "table":
-                    yield self._odd_leaf(fact)
-            elif fact.kind == "constraint":
-                primary = fact.definition == self.parent.get(("constraint", f"{TRAIL}_pkey"))
-                if not primary and not _LEAF_CHECK.fullmatch(fact.definition):
+            match fact.kind:
+                case "relation":
+                    if fact.definition != "table":
+                        yield self._odd_leaf(fact)
+                case "constraint":
+                    if not self._is_bound_or_key(fact):
+                        yield from self._unexpected(fact)
+                case "index":
                     yield from self._unexpected(fact)
-            elif fact.kind == "index":
-                if _is_harmful_index(fact.definition):
-                    yield from self._unexpected(fact)
-            elif fact.name == GUARD and fact.kind == "trigger":
-                if fact.definition != self.expected["trigger", TRAIL, GUARD]:
-                    yield self._unguarded(fact.object.partition(" on ")[2])
-            elif (wanted := self.parent.get((fact.kind, fact.name))) is None:
-                yield from self._unexpected(fact)
-            elif wanted != fact.definition:
-                yield from self._changed(fact, wanted)
+                case _:
+                    yield from self._like_parent(fact)
+
+    def _is_bound_or_key(self, fact: Fact) -> bool:
+        key = self.parent.get(("constraint", f"{TRAIL}_pkey"))
+        return fact.definition == key or _LEAF_CHECK.fullmatch(fact.definition) is not None
+
+    def _like_parent(self, fact: Fact) -> Iterator[Finding]:
+        if fact.kind == "trigger" and fact.name == GUARD:
+            if fact.definition != self.expected["trigger", TRAIL, GUARD]:
+                yield self._unguarded(fact.object.partition(" on ")[2])
+        elif (wanted := self.parent.get((fact.kind, fact.name))) is None:
+            yield from self._unexpected(fact)
+        elif wanted != fact.definition:
+            yield from self._changed(fact, wanted)
 
     def _odd_leaf(self, fact: Fact) -> Finding:
         unlogged = "unlogged" in fact.definition
@@ -233,7 +242,9 @@ class _Comparison:
                 return psql_command(f"alter table {on} drop constraint {name}")
             case "column":
                 column = quote_identifier(str(fact.name))
-                return psql_command(f"alter table {self._table(fact.relation)} drop column {column}")
+                return psql_command(
+                    f"alter table {self._table(fact.relation)} drop column {column}"
+                )
             case "index":
                 return psql_command(f"drop index {fact.object}")
             case "function":
@@ -257,7 +268,7 @@ class _Comparison:
         role, _, kind = (fact.name or "").rpartition(" ")
         kinds = {"r": "tables", "S": "sequences", "f": "functions", "T": "types"}
         grantees = sorted(
-            {"public" if not g else g for g in re.findall(r"[{,](\"[^\"]*\"|[^=,{]*)=", fact.definition)}
+            {g or "public" for g in re.findall(r"[{,](\"[^\"]*\"|[^=,{]*)=", fact.definition)}
         )
         statement = (
             f"alter default privileges for role {quote_identifier(role)} in schema "
@@ -276,9 +287,7 @@ class _Comparison:
         elif fact.kind == "function":
             remedy = "audit upgrade --upgrade"
         elif fact.kind == "sequence":
-            words = wanted.replace("min ", "minvalue ").replace("max ", "maxvalue ")
-            kind, _, rest = words.partition(" ")
-            remedy = psql_command(f"alter sequence {fact.object} as {kind} {rest}" + ("" if "cycle" in rest else " no cycle"))
+            remedy = _sequence_remedy(fact, wanted)
         elif fact.kind == "relation":
             remedy = self._relation_remedy(fact)
         yield Finding(
@@ -304,7 +313,9 @@ class _Comparison:
             change = f"set default {self._here(default)}" if default else "drop default"
             steps.append(f"alter column {column} {change}")
         if (" not null" in wanted) != (" not null" in fact.definition):
-            steps.append(f"alter column {column} {'set' if ' not null' in wanted else 'drop'} not null")
+            steps.append(
+                f"alter column {column} {'set' if ' not null' in wanted else 'drop'} not null"
+            )
         if not steps:
             return f"restore it by hand: {table}.{column} was {self._here(wanted)}"
         return psql_command(f"alter table {table} {', '.join(steps)}")
@@ -343,6 +354,13 @@ class _Comparison:
         )
 
 
+def _sequence_remedy(fact: Fact, wanted: str) -> str:
+    words = wanted.replace("min ", "minvalue ").replace("max ", "maxvalue ")
+    kind, _, rest = words.partition(" ")
+    cycle = "" if rest.endswith(" cycle") else " no cycle"
+    return psql_command(f"alter sequence {fact.object} as {kind} {rest}{cycle}")
+
+
 def _default_of(definition: str) -> str:
     return definition.partition(" default ")[2]
 
@@ -350,9 +368,9 @@ def _default_of(definition: str) -> str:
 def _is_harmful_index(definition: str) -> bool:
     """Whether an index could make writes fail, or run code of others in them."""
     primary = "(event_id, action_tstamp)" in definition
-    return (
-        definition.startswith("CREATE UNIQUE") and not primary
-    ) or definition.endswith(" by functions of others")
+    return (definition.startswith("CREATE UNIQUE") and not primary) or definition.endswith(
+        " by functions of others"
+    )
 
 
 def _danger(fact: Fact) -> str:

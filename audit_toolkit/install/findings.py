@@ -30,6 +30,8 @@ class Finding:
     object: str
     detail: str
     remedy: str
+    accepted: str | None = None
+    """Why somebody decided to leave it so; such a finding is shown, and is no failure."""
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as JSON values."""
@@ -39,6 +41,7 @@ class Finding:
             "object": self.object,
             "detail": self.detail,
             "remedy": self.remedy,
+            "accepted": self.accepted,
         }
 
 

@@ -58,6 +58,23 @@ def _auditable(relations: Sequence[Relation], schema: str, trail_schema: str) ->
     return candidates
 
 
+def left_out(
+    relations: Sequence[Relation], schema: str, trail_schema: str
+) -> list[tuple[Relation, str]]:
+    """The tables of a schema with rows of their own that cannot be audited, each with the reason.
+
+    Views have no rows, and the rows of a partition are captured with its table.
+    """
+    reasons = (
+        (relation, why_unsupported(relation, trail_schema=trail_schema))
+        for relation in relations
+        if relation.name.schema == schema
+        and relation.kind not in (Kind.VIEW, Kind.MATERIALIZED_VIEW)
+        and relation.root is None
+    )
+    return [(relation, reason[0]) for relation, reason in reasons if reason]
+
+
 def refuse_unsupported(relation: Relation, *, trail_schema: str) -> None:
     """Raise an error that says why `relation` cannot be audited, if it cannot."""
     if reason := why_unsupported(relation, trail_schema=trail_schema):

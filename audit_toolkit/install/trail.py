@@ -26,7 +26,10 @@ _FUNCTIONS = {
     "mask": "(jsonb, text, text)",
     "pick": "(jsonb, text[])",
     "stand_in": "(bytea)",
-    "is_foreign": "(oid)",
+    "plain_type": "(oid)",
+    "columns_now": "(regclass)",
+    "has_columns": "(regclass, text[], text[], boolean)",
+    "known_part": "(jsonb, text[], text[])",
     "image_sql": "(text[], oid[], text, boolean)",
     "image_of": "(anyelement, boolean)",
     "hand_over": "(regprocedure)",
@@ -73,6 +76,11 @@ _FOR_READERS = (
 )
 READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 """What a reader of the trail may execute, with their arguments."""
+
+DEFINERS = frozenset(
+    ("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap")
+)
+"""The functions that run as the owner of the trail; each checks by itself who asks."""
 
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),

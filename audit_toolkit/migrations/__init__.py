@@ -15,6 +15,7 @@ from audit_toolkit.migrations.source import Revision
 from audit_toolkit.migrations.survey import (
     Survey,
     Wish,
+    check_conditions,
     former_capture,
     installed_captures,
     plan_changes,
@@ -35,6 +36,7 @@ __all__ = [
     "Wish",
     "Written",
     "capture_revision",
+    "check_conditions",
     "find_project",
     "former_capture",
     "init_project",

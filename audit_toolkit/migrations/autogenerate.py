@@ -29,7 +29,7 @@ from audit_toolkit.declaration import (
     read_rule,
 )
 from audit_toolkit.errors import AuditError, RuleError, UnknownTableError, UnsupportedTableError
-from audit_toolkit.install import check_rule
+from audit_toolkit.install import check_condition, check_rule
 from audit_toolkit.install.selection import why_unsupported
 from audit_toolkit.migrations.changes import (
     Change,
@@ -249,8 +249,10 @@ class _Comparison:
         for name, rule in self.rules.items():
             there = self.installed.get(name) if name in self.relations else None
             present = self._present(name) if there else None
+            target = check_rule(self._future(name), rule)
+            check_condition(self.reader, target.table, rule, self.schema)
             yield Change(
-                target=check_rule(self._future(name), rule),
+                target=target,
                 schema=self.schema,
                 former=Former.of_database(there, present, self.schema)
                 if there and present

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -86,15 +86,26 @@ def _columns(
     return tuple(
         Column(
             name=column.name,
-            type_name=_with_length(types[ddl][0] or ddl, ddl),
+            type_name=_with_length(kind.name or ddl, ddl),
             not_null=not column.nullable,
             generated=column.computed is not None,
             identity=column.identity is not None,
             key_position=key.index(column.name) if column.name in key else None,
-            type_parts=types[ddl][1] if types[ddl][0] else _unborn_parts(column, dialect, reader),
+            type_parts=kind.parts,
+            plain_type=kind.plain,
+            computed_from=_computed_from(column, [other.name for other in columns]),
         )
         for column, ddl in chosen
+        for kind in [types[ddl] if types[ddl].name else _unborn(column, dialect, reader)]
     )
+
+
+def _computed_from(column: sa.Column[Any], names: Iterable[str]) -> frozenset[str]:
+    """The columns that its expression may name; one too many is hidden rather than one too few."""
+    if column.computed is None:
+        return frozenset()
+    text = str(column.computed.sqltext).lower()
+    return frozenset(name for name in names if name.lower() in text and name != column.name)
 
 
 def _ddl(column: sa.Column[Any], dialect: sa.Dialect) -> str:
@@ -108,29 +119,37 @@ def _with_length(type_name: str, ddl: str) -> str:
     return type_name + length[0] if length else type_name
 
 
-def _read_types(
-    reader: psycopg.Connection[Any], names: set[str]
-) -> Mapping[str, tuple[str | None, frozenset[str]]]:
+@dataclass(frozen=True, slots=True)
+class _Type:
+    name: str | None
+    """None for a type that the server does not know yet."""
+    parts: frozenset[str]
+    plain: str | None
+
+
+def _read_types(reader: psycopg.Connection[Any], names: set[str]) -> Mapping[str, _Type]:
     if not names:
         return {}
     rows = fetch(reader, query("types"), {"names": sorted(names)})
-    return {row["name"]: (row["type_name"], frozenset(row["type_parts"] or ())) for row in rows}
+    return {
+        row["name"]: _Type(row["type_name"], frozenset(row["type_parts"] or ()), row["plain_type"])
+        for row in rows
+    }
 
 
-def _unborn_parts(
-    column: sa.Column[Any], dialect: sa.Dialect, reader: psycopg.Connection[Any]
-) -> frozenset[str]:
-    """What the values of a type are built of that the same revision makes: an enum, a domain.
+def _unborn(column: sa.Column[Any], dialect: sa.Dialect, reader: psycopg.Connection[Any]) -> _Type:
+    """A type that the same revision makes: an enum, a domain.
 
     Anything else that the server does not know is of an extension still to be created.
     """
-    kind = column.type.dialect_impl(dialect)
+    kind, brackets = column.type.dialect_impl(dialect), ""
     while isinstance(kind, sa.ARRAY):
-        kind = kind.item_type.dialect_impl(dialect)
+        kind, brackets = kind.item_type.dialect_impl(dialect), "[]"
     if isinstance(kind, postgresql.ENUM):
-        return frozenset()
+        return _Type(None, frozenset(), None)
     if isinstance(kind, postgresql.DOMAIN):
         base = _ddl(sa.Column(column.name, kind.data_type), dialect)
-        type_name, parts = _read_types(reader, {base})[base]
-        return parts if type_name else FOREIGN
-    return FOREIGN
+        found = _read_types(reader, {base})[base]
+        if found.name:
+            return _Type(None, found.parts, found.plain and found.plain + brackets)
+    return _Type(None, FOREIGN, None)

@@ -14,7 +14,13 @@ from audit_toolkit.catalog import Installed, read_installed, read_relations, rea
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.declaration import Options, read_rule
 from audit_toolkit.errors import UnknownTableError
-from audit_toolkit.install import check_rule, plan_capture, plan_release, plan_trail
+from audit_toolkit.install import (
+    check_condition,
+    check_rule,
+    plan_capture,
+    plan_release,
+    plan_trail,
+)
 from audit_toolkit.migrations.reader import reader
 from audit_toolkit.migrations.source import literal
 from audit_toolkit.migrations.wording import flags
@@ -150,6 +156,7 @@ def _audit_table(operations: Operations, operation: AuditTable) -> None:
     relations = {relation.name: relation for relation in read_relations(connection)}
     table = read_table(connection, relations[operation.table])
     target = check_rule(table, operation.rule)
+    check_condition(connection, table, operation.rule, operation.audit_schema)
     former = _installed(operations, operation.table, operation.audit_schema)
     run_plan(
         operations,

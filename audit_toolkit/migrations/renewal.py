@@ -11,13 +11,14 @@ from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.install.drift import audited_tables
+from audit_toolkit.install.drift_schema import schema_findings
 from audit_toolkit.install.drift_trail import trail_findings
 from audit_toolkit.install.findings import UPGRADE_PACKAGE
 from audit_toolkit.install.trail import plan_trail_upgrade, relabel_trail
 from audit_toolkit.migrations.changes import Change, capture_revision, together
 from audit_toolkit.migrations.record import Record, State
 from audit_toolkit.migrations.source import Revision, Script
-from audit_toolkit.migrations.survey import Wish, plan_changes, survey
+from audit_toolkit.migrations.survey import Wish, check_conditions, plan_changes, survey
 from audit_toolkit.migrations.wording import trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan, Step
@@ -80,7 +81,7 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     """
     schema = state.schema
     objects = read_trail_objects(connection, schema)
-    kinds = {finding.kind for finding in trail_findings(objects)}
+    kinds = {f.kind for f in (*trail_findings(objects), *schema_findings(objects))}
     if "trail_missing" in kinds:
         raise UsageError(
             f"there is no audit trail {trail_name(schema)} to upgrade",
@@ -90,6 +91,7 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     present = {relation.name for relation in relations}
     wish = Wish(names=tuple(name.plain for name in audited_tables(objects) if name in present))
     changes = plan_changes(wish, survey(connection, relations, wish, schema), state, applied=True)
+    check_conditions(connection, changes)
     needed = tuple(change for change in changes if change.needed)
     return Renewal(
         schema=schema,

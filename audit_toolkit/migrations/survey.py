@@ -11,7 +11,7 @@ from audit_toolkit.catalog import Installed, Table, read_installed, read_table, 
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
-from audit_toolkit.install import check_rule, select_tables
+from audit_toolkit.install import Target, check_condition, check_rule, select_tables
 from audit_toolkit.install.drift import find_drift
 from audit_toolkit.install.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE
 from audit_toolkit.install.trail import trail_hash
@@ -139,14 +139,28 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
         if wish.rule and table in found.named:
             rule = wish.rule
         else:
-            rule = former.rule if former else _fitting(wish.rule or TableRule(), table)
-        target = check_rule(table, rule)
+            rule = (
+                _kept(former.rule, table, found)
+                if former
+                else _fitting(wish.rule or TableRule(), table)
+            )
+        # What was dropped under a rule, or renamed while an older release kept no numbers, is no error of
+        # whoever keeps the rule; `audit check` says so.
+        lost = former is not None and rule is not wish.rule and _lacks(table, rule)
+        target = Target(table=table, rule=rule) if lost else check_rule(table, rule)
         damaged = former is not None and applied and _is_damaged(table.name, former, found)
         change = Change(target=target, schema=state.schema, former=former, damaged=damaged)
         if change.needed and table.name in found.switched_off:
             raise _switched_off(table.name)
         changes.append(change)
     return changes
+
+
+def check_conditions(connection: psycopg.Connection[Any], changes: Iterable[Change]) -> None:
+    """Have the server read the conditions of what is to be installed; raises `RuleError`."""
+    for change in changes:
+        if change.needed:
+            check_condition(connection, change.target.table, change.target.rule, change.schema)
 
 
 def _switched_off(table: QualifiedName) -> UsageError:
@@ -211,6 +225,29 @@ def _refuse_unknown_columns(rule: TableRule, tables: Sequence[Table]) -> None:
 
 def _columns(rule: TableRule) -> Iterable[str]:
     return (*rule.exclude, *rule.only, *(mask.column for mask in rule.mask))
+
+
+def _lacks(table: Table, rule: TableRule) -> bool:
+    return any(table.column(name) is None for name in _columns(rule))
+
+
+def _kept(rule: TableRule, table: Table, found: Survey) -> TableRule:
+    """A rule by the names that its columns have now; without those that were dropped."""
+    installed = found.installed.get(table.name)
+    numbers = installed.numbers if installed else {}
+    names = {column.number: column.name for column in table.columns}
+
+    def now(name: str) -> str | None:
+        if table.column(name) or name not in numbers:
+            return name
+        return names.get(numbers[name])
+
+    return replace(
+        rule,
+        exclude=tuple(new for name in rule.exclude if (new := now(name))),
+        only=tuple(new for name in rule.only if (new := now(name))),
+        mask=tuple(replace(m, column=new) for m in rule.mask if (new := now(m.column))),
+    )
 
 
 def _fitting(rule: TableRule, table: Table) -> TableRule:

@@ -133,7 +133,6 @@ def _gaps(partitions: Partitions) -> Iterator[Finding]:
                 remedy=RUN if ahead else "attach the leaf that somebody took off, if it is missed",
             )
 
-
     yield from _lost_beginning(partitions)
 
 

@@ -49,7 +49,8 @@ def read_partitions(
         now=(now or facts["now"]).astimezone(UTC),
         interval=interval,
         leaves=tuple(
-            _leaf(connection, row, schema) for row in fetch(connection, query("partition_leaves"), named)
+            _leaf(connection, row, schema)
+            for row in fetch(connection, query("partition_leaves"), named)
         ),
         entries=tuple(recorded),
         strays=tuple(stray for stray in strays if stray.oid not in known),
@@ -86,7 +87,9 @@ def _facts(connection: Connection, schema: str) -> dict[str, Any]:
 def _leaf(connection: Connection, row: dict[str, Any], schema: str) -> Leaf:
     name = QualifiedName(row.pop("schema_name"), row.pop("name"))
     catches_all = row["plain"] and row["upper"] is None
-    return Leaf(**row, name=name, has_rows=catches_all and _is_used(connection, name, row["lower"], schema))
+    return Leaf(
+        **row, name=name, has_rows=catches_all and _is_used(connection, name, row["lower"], schema)
+    )
 
 
 def _is_used(

@@ -1,5 +1,6 @@
 -- The columns of one table; type_parts are the base types that a value of the column is built of,
--- followed through domains, arrays, composites and ranges ('range:' marks what is printed inside a range).
+-- followed through domains, arrays, composites and ranges ('range:' marks what is printed inside a range);
+-- plain_type is the type of PostgreSQL's own that it stands for, through domains and arrays of them, else NULL.
 with recursive part (attnum, type_oid, in_range) as (
     select a.attnum, a.atttypid, false
     from pg_catalog.pg_attribute a
@@ -19,9 +20,35 @@ with recursive part (attnum, type_oid, in_range) as (
         select a.atttypid, part.in_range from pg_catalog.pg_attribute a
         where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
     ) as inner_type (oid, in_range)
+),
+bare (attnum, type_oid, brackets) as (
+    select a.attnum, a.atttypid, ''
+    from pg_catalog.pg_attribute a
+    where a.attrelid = %(table)s and a.attnum > 0 and not a.attisdropped
+    union all
+    select
+        bare.attnum,
+        case t.typtype when 'd' then t.typbasetype else t.typelem end,
+        case t.typtype when 'd' then bare.brackets else bare.brackets || '[]' end
+    from bare
+    join pg_catalog.pg_type t on t.oid = bare.type_oid
+    where t.oid >= 16384
+      and (t.typtype = 'd' or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc)
 )
 select
     a.attname as name,
+    a.attnum::integer as number,
+    pg_catalog.col_description(a.attrelid, a.attnum) as comment,
+    array(
+        select distinct base.attname::text
+        from pg_catalog.pg_depend as d
+        join pg_catalog.pg_attribute as base on base.attrelid = a.attrelid and base.attnum = d.refobjsubid
+        left join pg_catalog.pg_attrdef as f
+            on d.classid = 'pg_catalog.pg_attrdef'::regclass and f.oid = d.objid and f.adrelid = a.attrelid
+        where a.attgenerated <> ''
+          and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid <> a.attnum
+          and (f.adnum = a.attnum or d.classid = 'pg_catalog.pg_class'::regclass and d.objid = a.attrelid and d.objsubid = a.attnum)
+    ) as computed_from,
     pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name,
     a.attnotnull as not_null,
     a.attgenerated::text as generated,
@@ -37,7 +64,12 @@ select
         where part.attnum = a.attnum
           and t.typtype = 'b'
           and not (t.typcategory = 'A' and t.typelem <> 0)
-    ) as type_parts
+    ) as type_parts,
+    (
+        select pg_catalog.format_type(bare.type_oid, null) || bare.brackets
+        from bare
+        where bare.attnum = a.attnum and bare.type_oid < 16384
+    ) as plain_type
 from pg_catalog.pg_attribute a
 left join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indisprimary
 left join lateral (

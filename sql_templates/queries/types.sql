@@ -1,4 +1,4 @@
--- Types by the names that DDL has for them; type_parts as in columns.sql. A type that is not there has NULLs.
+-- Types by the names that DDL has for them; type_parts and plain_type as in columns.sql. A type that is not there has NULLs.
 with recursive wanted as (
     select name, pg_catalog.to_regtype(name)::oid as type_oid
     from unnest(%(names)s::text[]) as name
@@ -21,6 +21,19 @@ part (name, type_oid, in_range) as (
         select a.atttypid, part.in_range from pg_catalog.pg_attribute a
         where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
     ) as inner_type (oid, in_range)
+),
+bare (name, type_oid, brackets) as (
+    select name, type_oid, ''
+    from wanted
+    union all
+    select
+        bare.name,
+        case t.typtype when 'd' then t.typbasetype else t.typelem end,
+        case t.typtype when 'd' then bare.brackets else bare.brackets || '[]' end
+    from bare
+    join pg_catalog.pg_type t on t.oid = bare.type_oid
+    where t.oid >= 16384
+      and (t.typtype = 'd' or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc)
 )
 select
     wanted.name,
@@ -35,5 +48,10 @@ select
         where part.name = wanted.name
           and t.typtype = 'b'
           and not (t.typcategory = 'A' and t.typelem <> 0)
-    ) as type_parts
+    ) as type_parts,
+    (
+        select pg_catalog.format_type(bare.type_oid, null) || bare.brackets
+        from bare
+        where bare.name = wanted.name and bare.type_oid < 16384
+    ) as plain_type
 from wanted

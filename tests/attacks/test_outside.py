@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -142,7 +141,9 @@ def test_the_lock_of_a_run_cannot_be_held_by_a_login(trail: Trail) -> None:
             with single_flight(trail.database.dsn, "audit"):
                 pass
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                squatter.execute("begin; lock table audit.maintenance in share update exclusive mode")
+                squatter.execute(
+                    "begin; lock table audit.maintenance in share update exclusive mode"
+                )
     finally:
         trail.execute(f"drop role {name}")
 
@@ -210,7 +211,9 @@ def test_what_somebody_prepared_is_not_taken_over(database: Database, what: str)
     try:
         database.execute(PREPARED[what].format(mallory=mallory))
         with (
-            pytest.raises(Exception, match=r"belongs to another role|was not created by|not a trail"),
+            pytest.raises(
+                Exception, match=r"belongs to another role|was not created by|not a trail"
+            ),
             connect(database.dsn) as connection,
         ):
             apply(plan_trail(TrailSettings()), connection)
@@ -283,7 +286,7 @@ def test_no_terminal_obeys_what_is_printed(
     trail.audit("orders")
     trail.audit(f'"evil{HOSTILE}"')
     trail.execute("insert into orders values (1, %s, %s)", [HOSTILE, HOSTILE])
-    trail.execute("create role \"r\x1b[31m\"; grant insert on audit.logged_actions to \"r\x1b[31m\"")
+    trail.execute('create role "r\x1b[31m"; grant insert on audit.logged_actions to "r\x1b[31m"')
     try:
         options = ("--format", "jsonl" if command[0] == "table-at" else form)
         answer = audit(*command, *options)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg
 import pytest
 
+from audit_toolkit.config import Capture, Mask, TableRule, Truncate
+from audit_toolkit.connection import connect
+from audit_toolkit.errors import RuleError
+from audit_toolkit.install import take_baseline
+from audit_toolkit.install.capture import Target
 from tests.plugins.trail import Trail
 
 HOSTILE = """
@@ -134,6 +142,194 @@ def test_image_of_marks_what_json_cannot_hold(things: Trail) -> None:
     assert set(empty.values()) == {3, None}
 
 
+def test_image_of_a_wide_table_with_names_that_we_use(trail: Trail) -> None:
+    trail.execute("create type state as enum ('new')")
+    names = ["image", "names", "record", *(f"c%{n}" for n in range(120))]
+    columns = ", ".join(f'"{name}" int default 7' for name in names)
+    trail.execute(f"create table wide ({columns}, state state default 'new')")
+    trail.execute("insert into wide default values")
+    [(image,)] = trail.execute("select audit.image_of(w) from wide as w")
+    assert image == dict.fromkeys(names, 7) | {"state": "new"}
+
+
 def test_image_of_a_table_without_columns(trail: Trail) -> None:
     trail.execute("create table nothing (); insert into nothing default values")
     assert trail.execute("select audit.image_of(n) from nothing as n") == [({},)]
+
+
+@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("truncate", [Truncate.EVENT, Truncate.ROWS])
+def test_capture_runs_nothing_that_belongs_to_a_type(
+    things: Trail, capture: Capture, truncate: Truncate
+) -> None:
+    things.audit("things", capture=capture, truncate=truncate)
+    things.execute("set timezone = 'Asia/Tokyo'")
+    things.execute(A_THING)
+    things.execute("update things set note = 'y'; update things set id = 2, state = 'paid'")
+    things.execute("insert into things (id) values (3), (4); update things set note = 'z'")
+    things.execute("delete from things where id = 4; truncate things")
+    assert things.execute("select * from ran") == []
+    first, second = things.events()[0], things.events()[2]
+    assert first["new_row"] == IMAGE
+    assert second["old_row"] == IMAGE | {"note": "y"}
+    assert second["new_row"] == IMAGE | {"note": "y", "id": 2, "state": "paid"}
+
+
+@pytest.mark.parametrize("capture", Capture)
+def test_a_type_that_comes_later_runs_nothing(trail: Trail, capture: Capture) -> None:
+    trail.execute("create table things (id int primary key, note text)")
+    trail.audit("things", capture=capture)
+    trail.execute("insert into things values (1, 'x')")
+    trail.execute(HOSTILE)
+    trail.execute(
+        "alter table things add state state default 'new', add amount amount default 1.50"
+    )
+    trail.execute("insert into things values (2, 'x'); update things set state = 'paid'")
+    trail.execute("delete from things")
+    assert trail.execute("select * from ran") == []
+    assert trail.events()[1]["new_row"] == {"id": 2, "note": "x", "state": "new", "amount": 1.5}
+    assert [action for action, _ in trail.story()] == ["I", "I", "U", "U", "D", "D"]
+
+
+@pytest.mark.parametrize("capture", Capture)
+def test_a_type_made_within_a_transaction_that_wrote(trail: Trail, capture: Capture) -> None:
+    trail.execute("create table things (id int primary key)")
+    trail.audit("things", capture=capture)
+    with trail.database.connect(autocommit=False) as session:
+        session.execute("insert into things values (1)")
+        session.execute(HOSTILE)
+        session.execute("alter table things add state state default 'new'")
+        session.execute("insert into things values (2); update things set state = 'paid'")
+        session.commit()
+    assert trail.execute("select * from ran") == []
+    assert [action for action, _ in trail.story()] == ["I", "I", "U", "U"]
+
+
+def test_a_baseline_runs_nothing_that_belongs_to_a_type(things: Trail) -> None:
+    things.execute(A_THING)
+    things.audit("things")
+    with connect(things.database.dsn) as connection:
+        take_baseline(connection, things.target("things"), "audit")
+    assert things.events()[0]["new_row"] == IMAGE
+    assert things.execute("select * from ran") == []
+
+
+def test_a_baseline_by_a_key_of_a_foreign_type(things: Trail) -> None:
+    things.execute(
+        "create table keyed (state state, label label, n int, primary key (label, state))"
+    )
+    things.execute(
+        "insert into keyed values ('new', 'new', 1), ('paid', 'new', 2), ('new', 'paid', 3)"
+    )
+    things.audit("keyed")
+    for _ in range(2):
+        with connect(things.database.dsn) as connection:
+            take_baseline(connection, things.target("keyed"), "audit", batch_rows=1)
+    things.execute("update keyed set n = 4 where n = 1")
+    assert things.story() == [
+        ("S", '["new", "new"]'),
+        ("S", '["new", "paid"]'),
+        ("S", '["paid", "new"]'),
+        ("U", '["new", "new"]'),
+    ]
+    assert things.execute("select * from ran") == []
+
+
+def test_a_baseline_obeys_the_condition_and_sees_every_row(trail: Trail) -> None:
+    trail.execute("create table t (id int primary key, n int)")
+    trail.execute("insert into t select g, g % 2 from generate_series(1, 20) g")
+    trail.audit("t", when="n = 1")
+    with connect(trail.database.dsn) as connection:
+        take_baseline(connection, trail.target("t", when="n = 1"), "audit", batch_rows=3)
+    assert [key for _, key in trail.story()] == [str(n) for n in range(1, 20, 2)]
+    trail.execute("create role images_owner login")
+    try:
+        trail.execute(
+            "grant usage on schema audit to images_owner; grant all on all tables in schema audit to images_owner"
+        )
+        trail.execute("grant execute on all functions in schema audit to images_owner")
+        trail.execute(
+            "alter table t owner to images_owner, enable row level security, force row level security"
+        )
+        with (
+            connect(trail.database.dsn, user="images_owner") as connection,
+            pytest.raises(RuleError, match="row security hides rows of public.t"),
+        ):
+            take_baseline(connection, trail.target("t"), "audit")
+    finally:
+        trail.execute("drop owned by images_owner; drop role images_owner")
+
+
+@pytest.mark.parametrize("wrong", ["row security", "no right to read", "no right to the schema"])
+def test_truncate_records_all_rows_or_is_refused(trail: Trail, wrong: str) -> None:
+    trail.execute(
+        "create role images_trail; create schema s; create table s.t (id int primary key)"
+    )
+    try:
+        trail.execute("insert into s.t values (1), (2)")
+        trail.audit("s.t", truncate=Truncate.ROWS)
+        trail.execute(
+            "grant all on schema audit to images_trail; grant all on all tables in schema audit to images_trail"
+        )
+        trail.execute("grant execute on all functions in schema audit to images_trail")
+        trail.execute("grant usage on all sequences in schema audit to images_trail")
+        trail.execute("alter function audit.capture_s__t() owner to images_trail")
+        trail.execute(
+            "grant usage on schema s to images_trail; grant select on s.t to images_trail"
+        )
+        match wrong:
+            case "row security":
+                trail.execute("alter table s.t enable row level security")
+            case "no right to read":
+                trail.execute("revoke select on s.t from images_trail")
+            case _:
+                trail.execute("revoke usage on schema s from images_trail")
+        with pytest.raises(
+            psycopg.errors.InsufficientPrivilege, match="cannot read all rows"
+        ) as caught:
+            trail.execute("truncate s.t")
+        assert "use DELETE" in str(caught.value.diag.message_hint)
+        trail.execute("insert into s.t values (3)")
+        trail.execute(
+            "alter table s.t disable row level security; grant select on s.t to images_trail"
+        )
+        trail.execute("grant usage on schema s to images_trail; truncate s.t")
+        assert [event for event in trail.story() if event[0] != "I"] == [
+            ("D", "1"), ("D", "2"), ("D", "3"), ("T", None),
+        ]  # fmt: skip
+    finally:
+        trail.execute("drop owned by images_trail; drop role images_trail")
+
+
+@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("name", ["private", "note"])
+@pytest.mark.parametrize(
+    "hidden",
+    [{"exclude": ("secret", "pin")}, {"mask": (Mask(column="secret"), Mask(column="pin"))}],
+)
+def test_a_hidden_column_that_is_renamed_stays_hidden(
+    trail: Trail, capture: Capture, name: str, hidden: dict[str, Any]
+) -> None:
+    trail.execute(
+        "create table people (id int primary key, name text, note text, secret text, pin text)"
+    )
+    trail.audit("people", capture=capture, truncate=Truncate.ROWS, **hidden)
+    trail.execute("alter table people add later text")
+    trail.execute("insert into people values (1, 'Ann', 'plain', 'hunter2', 'hunter2', 'seen')")
+    assert trail.events()[0]["new_row"]["later"] == "seen"
+    if name == "note":
+        trail.execute("alter table people rename note to remark")
+    trail.execute(f"alter table people rename secret to {name}")
+    trail.execute("insert into people values (2, 'Ann', 'plain', 'hunter2', 'hunter2', 'unseen')")
+    trail.execute(
+        "update people set name = 'Eve'; delete from people where id = 2; truncate people"
+    )
+    [(text,)] = trail.execute(
+        "select string_agg(logged_actions::text, '') from audit.logged_actions"
+    )
+    assert "hunter2" not in text
+    assert "unseen" not in text
+    assert "Eve" in text
+    with connect(trail.database.dsn) as connection, pytest.raises(RuleError, match="'secret'"):
+        rule = TableRule(**hidden)
+        take_baseline(connection, Target(table=trail.table("people"), rule=rule), "audit")

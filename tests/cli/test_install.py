@@ -645,3 +645,21 @@ def test_a_paused_table_is_not_switched_on_by_other_options(shop: Shop) -> None:
     assert shop.files() == before
     assert shop.audit("resume", "--table", "orders", "--reason", "done", *dsn).code == 0
     assert shop.audit("install", "--table", "orders", "--exclude", "note").code == 0
+
+
+def test_what_stays_unaudited_is_named(shop: Shop) -> None:
+    shop.database.execute("""
+        create extension if not exists postgres_fdw;
+        create server elsewhere foreign data wrapper postgres_fdw;
+        create foreign table far_orders (id int) server elsewhere;
+        create table heirs () inherits (customers)
+    """)
+    answer = shop.audit("install", "-t", "customers", "--dry-run")
+    assert (
+        "public.heirs inherits from public.customers and is not audited;"
+        " for its rows: audit install --table public.heirs\n"
+    ) in answer.err
+    answer = shop.audit("install", "--all-tables", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "public.far_orders is left out: it is a foreign table, " in answer.err
+    assert "inherits from" not in answer.err

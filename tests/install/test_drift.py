@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from audit_toolkit.catalog import read_relations, read_table
+from audit_toolkit.catalog import Column, read_relations, read_table
 from audit_toolkit.catalog.trail import read_trail_objects
-from audit_toolkit.config import Capture, Truncate
+from audit_toolkit.config import Capture, Mask, MaskMethod, Truncate
 from audit_toolkit.install.drift import audited_tables, find_drift
-from audit_toolkit.install.drift_capture import SECRET
 from audit_toolkit.install.findings import Finding
+from audit_toolkit.install.secrets import looks_secret
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, region text not null, total numeric)"
@@ -162,27 +162,134 @@ def test_columns_that_look_secret(trail: Trail) -> None:
     assert drift(trail) == []
 
 
+def column(name: str, type_name: str = "text") -> Column:
+    return Column(
+        name=name,
+        type_name=type_name,
+        not_null=False,
+        generated=False,
+        identity=False,
+        key_position=None,
+        type_parts=frozenset(),
+        plain_type="text",
+    )
+
+
 @pytest.mark.parametrize(
-    "name", ["password", "api_key", "apiKey", "auth_token", "SSN", "cvv2", "salt"]
-)
-def test_names_that_look_secret(name: str) -> None:
-    assert SECRET.search(name)
+    ("name", "type_name"),
+    [(name, "text") for name in [
+        "password", "api_key", "apiKey", "auth_token", "SSN", "cvv2", "salt", "user_password", "userpassword",
+        "PasswordHash", "jwt", "otp_code", "pin", "iban", "client_secret", "secrets", "tax_id", "accesstoken",
+        "refresh_tokens", "bearer", "pwd",
+    ]]
+    + [("ssn", "bigint"), ("pin", "integer"), ("card_number", "numeric(19,0)"), ("otp", "integer"),
+       ("password", "bytea"), ("token", "uuid"), ("tokens", "text[]"), ("secret", "jsonb")],
+)  # fmt: skip
+def test_names_and_types_that_look_secret(name: str, type_name: str) -> None:
+    assert looks_secret(column(name, type_name))
 
 
-@pytest.mark.parametrize("name", ["status", "total", "company", "spinning", "note", "expansion"])
-def test_names_that_do_not(name: str) -> None:
-    assert not SECRET.search(name)
+@pytest.mark.parametrize(
+    ("name", "type_name"),
+    [(name, "text") for name in [
+        "status", "total", "company", "spinning", "note", "expansion", "footprint", "secretary", "opinion",
+        "passenger", "compass", "Spanish", "pint", "token_count", "password_policy", "tokenizer",
+    ]]
+    + [("max_tokens", "integer"), ("password_changed_at", "timestamp with time zone"), ("token", "integer"),
+       ("has_password", "boolean"), ("otp_enabled", "boolean"), ("pin_attempts", "smallint"), ("secret_until", "date")],
+)  # fmt: skip
+def test_names_and_types_that_do_not(name: str, type_name: str) -> None:
+    assert not looks_secret(column(name, type_name))
 
 
-def test_a_hidden_column_that_was_renamed(trail: Trail) -> None:
+def test_a_secret_that_somebody_accepted_shows_why(trail: Trail) -> None:
+    trail.execute("create table users (id int primary key, token text, password text)")
+    trail.audit("users")
+    trail.execute(
+        "comment on column users.token is 'For the API. audit: in clear, of the test system'"
+    )
+    password, token = sorted(drift(trail), key=lambda finding: finding.object)
+    assert (token.object, token.accepted) == ("public.users.token", "of the test system")
+    assert password.accepted is None
+    assert password.remedy == "audit install --table public.users --mask password --upgrade"
+
+
+def test_one_remedy_hides_all_secrets_and_keeps_what_is_hidden(trail: Trail) -> None:
+    trail.execute("create table users (id int primary key, token text, password text, email text)")
+    trail.audit("users", mask=(Mask(column="email", method=MaskMethod.LENGTH),))
+    remedies = {finding.remedy for finding in drift(trail)}
+    assert remedies == {
+        "audit install --table public.users --mask email=length --mask password --mask token --upgrade".replace(
+            "--mask password --mask token", "--mask token --mask password"
+        )
+    }
+
+
+def test_a_secret_in_the_key_cannot_be_masked(trail: Trail) -> None:
+    trail.execute("create table sessions (token text primary key)")
+    trail.audit("sessions")
+    [finding] = drift(trail)
+    assert "cannot be hidden" in finding.detail
+    mend(trail, finding)
+    [finding] = drift(trail)
+    assert finding.accepted == "REASON"
+
+
+def test_a_hidden_column_that_was_renamed_stays_hidden_by_the_remedy(trail: Trail) -> None:
+    trail.execute("create table users (id int primary key, note text, email text, card text)")
+    trail.audit("users", exclude=("note",), mask=(Mask(column="email", method=MaskMethod.SHA256),))
+    trail.execute("alter table users rename note to remark")
+    trail.execute("alter table users rename email to mail")
+    found = [finding for finding in drift(trail) if finding.kind == "hidden_column_gone"]
+    assert [finding.detail for finding in found] == [
+        "a column that its options name was renamed to mail",
+        "a column that its options name was renamed to remark",
+    ]
+    command = "audit install --table public.users --exclude remark --mask mail=sha256 --upgrade"
+    assert {finding.remedy for finding in found} == {command}
+
+
+def test_a_hidden_column_that_was_dropped(trail: Trail) -> None:
     trail.execute("create table users (id int primary key, note text)")
     trail.audit("users", exclude=("note",))
-    trail.execute("alter table users rename note to remark")
-    [finding] = drift(trail)
-    assert finding.kind == "hidden_column_gone"
-    assert "--exclude" not in finding.remedy
+    trail.execute("alter table users drop note")
+    [finding] = [finding for finding in drift(trail) if finding.kind == "hidden_column_gone"]
+    assert finding.detail == "a column that its options name was dropped"
+    assert finding.remedy == "audit install --table public.users --capture row --upgrade"
     mend(trail, finding)
     assert drift(trail) == []
+
+
+@pytest.mark.parametrize("capture", list(Capture))
+@pytest.mark.parametrize("rule", [{"mask": (Mask(column="email"),)}, {"exclude": ("email",)}])
+def test_what_is_computed_from_a_hidden_column_is_hidden(
+    trail: Trail, rule: dict[str, Any], capture: Capture
+) -> None:
+    trail.execute("""
+        create table people (id int primary key, email text, name text,
+            folded text generated always as (lower(email)) stored,
+            words tsvector generated always as
+                (to_tsvector('simple', coalesce(name, '') || coalesce(email, ''))) stored,
+            shouted text generated always as (upper(name)) stored)
+    """)
+    trail.audit("people", capture=capture, **rule)
+    trail.execute(
+        "insert into people values (1, 'Ann@Example.org', 'Ann'); update people set name = 'Bea'"
+    )
+    assert "example" not in str(trail.events()).lower()
+    assert trail.events()[1]["new_row"]["shouted"] == "BEA"
+    assert drift(trail) == []
+
+
+def test_a_computed_column_that_is_added_later_is_found(trail: Trail) -> None:
+    trail.execute("create table people (id int primary key, email text)")
+    trail.audit("people", exclude=("email",))
+    trail.execute("alter table people add folded text generated always as (lower(email)) stored")
+    assert "hidden_value_computed" in kinds(drift(trail))
+    trail.audit("people", exclude=("email",))
+    assert drift(trail) == []
+    trail.execute("insert into people values (1, 'ann@example.org')")
+    assert "example" not in str(trail.events())
 
 
 def test_a_pause_is_no_mystery(shop: Trail) -> None:

@@ -10,7 +10,9 @@ create or replace function audit.capture_public__orders()
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $capture$
+#variable_conflict use_column
 declare
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -19,18 +21,19 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
+    elsif has_schema_privilege('public', 'usage') then
+        is_as_installed := audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
     end if;
-
-    if tg_level = 'ROW' then
-        if (
-            new.status <> 'draft'
-        ) is not true then
-            return null;
-        end if;
-    end if;
-
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            if (select (status <> 'draft'
+            ) from (select new.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
@@ -41,8 +44,19 @@ begin
         if new *= old then
             return null;
         end if;
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            if (select (status <> 'draft'
+            ) from (select new.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true
+                and (select (status <> 'draft'
+            ) from (select old.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
         values
@@ -54,7 +68,15 @@ begin
             ));
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            if (select (status <> 'draft'
+            ) from (select old.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
@@ -74,7 +96,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "new.status <> ''draft''"}, "hash": "8d6ff6ea56ae3d7406ac0a337ffef636848ee1abc39d1dfb540213c4b319cfdc"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "e5a0c431062da0a3c077fb835a1ee0fe03e10bcbe85549093074091fd48a5363"}';
 
 
 -- Its triggers on public.orders.

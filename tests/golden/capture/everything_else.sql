@@ -11,6 +11,7 @@ create or replace function audit.capture_public__orders()
     set timezone = 'UTC'
 as $capture$
 declare
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
@@ -20,8 +21,9 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
+    elsif has_schema_privilege('public', 'usage') then
+        is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if not jsonb_path_exists(
         coalesce((case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -37,15 +39,24 @@ begin
     end if;
 
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, query)
         values
             (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after, left(current_query(), 10000));
 
     elsif tg_op = 'UPDATE' then
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, query)
         values
@@ -53,7 +64,11 @@ begin
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, left(current_query(), 10000));
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, query)
         values
@@ -61,7 +76,20 @@ begin
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of the table: its rows, while they are still there.
-        for row_gone in execute $rows$select to_jsonb("00_audit_row") from only $rows$ || tg_relid::regclass || ' as "00_audit_row"' loop
+        if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
+            raise exception using
+                errcode = 'insufficient_privilege',
+                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows of it, which are to be recorded', tg_relid::regclass, current_user),
+                hint = format('use DELETE, or let %I read it: USAGE of the schema, SELECT on the table, no row security; or install with --truncate event', current_user);
+        end if;
+        for row_gone in execute (
+            select format(
+                'select %s from only %s as "00_audit_row"',
+                audit.image_sql(present.names, present.types, '"00_audit_row"', false),
+                tg_relid::regclass)
+            from audit.columns_now(tg_relid) as present
+        ) loop
+            row_gone := row_gone;
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row, query)
             values
@@ -82,7 +110,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "hash": "dd12f4ff6ca1231ca7711f4b2822b021e82c5e2ea6e02204849820fa9b317279"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "c48ef23148d590063055d5769438230d52038977a039714fa3ca92f3535a4677"}';
 
 
 -- Its triggers on public.orders.

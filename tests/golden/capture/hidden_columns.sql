@@ -10,6 +10,7 @@ create or replace function audit.capture_public__people()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -18,10 +19,15 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
+    elsif has_schema_privilege('public', 'usage') then
+        is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new) - array['note'];
+        if is_as_installed then
+            row_after := to_jsonb(new) - array['note'];
+        else
+            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+        end if;
         row_after := audit.mask(audit.mask(row_after, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
@@ -29,8 +35,13 @@ begin
             (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
-        row_before := to_jsonb(old) - array['note'];
-        row_after := to_jsonb(new) - array['note'];
+        if is_as_installed then
+            row_before := to_jsonb(old) - array['note'];
+            row_after := to_jsonb(new) - array['note'];
+        else
+            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+            row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+        end if;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
@@ -44,7 +55,11 @@ begin
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old) - array['note'];
+        if is_as_installed then
+            row_before := to_jsonb(old) - array['note'];
+        else
+            row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'];
+        end if;
         row_before := audit.mask(audit.mask(row_before, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
@@ -65,7 +80,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "hash": "bd82ac33381ddc95c123f63b5070fef496e28fa663389152a7b4c7166e305d46"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "2373f5d25e6bd7ea77a1d00c69dfdb11e3c2f56362a75852dadad73b66e05ebe"}';
 
 
 -- Its triggers on public.people.

@@ -20,16 +20,104 @@ declare
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
+    is_as_installed boolean := false;
+    names text[];
+    types oid[];
 begin
     if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
+    elsif has_schema_privilege('public', 'usage') then
+        is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'note']::text[], array['plain', 'any']::text[], true);
     end if;
-
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
-    if tg_op = 'INSERT' then
+    if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
+        execute format(
+            'select array(select json_object_keys(row_to_json(no_values)))'
+            ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
+            case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+        into names;
+        execute (
+            select format('select array[%s]::oid[] from (select) as one left join %I as columns on false',
+                string_agg(format('pg_typeof(columns.%I)', name), ', ' order by place),
+                case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+            from unnest(names) with ordinality as listed (name, place)
+        )
+        into types;
+        if tg_op = 'INSERT' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+event_schema, event_table, 'I',
+            row_after ->> 'id',
+            audit.mask(row_after, 'card', 'redact'),
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_after
+            from new_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+        elsif tg_op = 'DELETE' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+event_schema, event_table, 'D',
+            row_before ->> 'id',
+            audit.mask(row_before, 'card', 'redact'),
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_before
+            from old_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+        else
+            execute replace($changes$
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+event_schema, event_table, 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    audit.mask(row_before, 'card', 'redact') as row_before,
+                    audit.mask(row_after, 'card', 'redact') as row_after
+                from (
+                    select
+                        before.made as row_before,
+                        after.made as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from new_rows as "00_audit_row") as after
+                        using (number)
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                where row_before <> row_after or row_before::text <> row_after::text
+                offset 0
+            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+        end if;
+    elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
@@ -138,7 +226,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "hash": "37ac5a478f9e3a7f02afcc13265490dd8c59dfde16cc78adfaefc8c4129e3a3d"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "a99ea640936be592e4cb143d5f621dd0e92adc9db3e30871910389844fda1509"}';
 
 
 -- Its triggers on public.people.

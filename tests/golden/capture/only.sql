@@ -10,6 +10,7 @@ create or replace function audit.capture_public__people()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -18,18 +19,28 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
+    elsif has_schema_privilege('public', 'usage') then
+        is_as_installed := audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
-        row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        if is_as_installed then
+            row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        else
+            row_after := audit.pick(audit.image_of(new), array['id', 'name']);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
             (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
-        row_before := audit.pick(to_jsonb(old), array['id', 'name']);
-        row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        if is_as_installed then
+            row_before := audit.pick(to_jsonb(old), array['id', 'name']);
+            row_after := audit.pick(to_jsonb(new), array['id', 'name']);
+        else
+            row_before := audit.pick(audit.image_of(old), array['id', 'name']);
+            row_after := audit.pick(audit.image_of(new), array['id', 'name']);
+        end if;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
@@ -41,7 +52,11 @@ begin
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := audit.pick(to_jsonb(old), array['id', 'name']);
+        if is_as_installed then
+            row_before := audit.pick(to_jsonb(old), array['id', 'name']);
+        else
+            row_before := audit.pick(audit.image_of(old), array['id', 'name']);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
@@ -61,7 +76,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "hash": "262645ad4a86695ec29e04635bb39fa50ccfd63899c32e1535ff8dd1a8056758"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "0bc63ca14633bef12d65b6f9215f5456cb7ccb351f0fa20ade4cb756fe8cf8ee"}';
 
 
 -- Its triggers on public.people.

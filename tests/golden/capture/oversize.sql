@@ -11,6 +11,7 @@ create or replace function audit.capture_public__files()
     set bytea_output = 'hex'
 as $capture$
 declare
+    is_as_installed boolean := false;
     row_before jsonb;
     row_after jsonb;
     kept record;
@@ -21,63 +22,73 @@ begin
         if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
             return null;
         end if;
+    elsif has_schema_privilege('public', 'usage') then
+        is_as_installed := audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
-        kept := new;
-        stand_ins := '{}';
-        kept.name := null;  -- it stays out of the trail
-        if octet_length(kept.body) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
-            kept.body := null;
+        if is_as_installed then
+            kept := new;
+            stand_ins := '{}';
+            kept.name := null;  -- it stays out of the trail
+            if octet_length(kept.body) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+                kept.body := null;
+            end if;
+            if octet_length(kept.raw) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+                kept.raw := null;
+            end if;
+            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
+                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+                kept.meta := null;
+            end if;
+            row_after := to_jsonb(kept) - array['name'] || stand_ins;
+        else
+            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
         end if;
-        if octet_length(kept.raw) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
-            kept.raw := null;
-        end if;
-        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
-            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
-            kept.meta := null;
-        end if;
-        row_after := to_jsonb(kept) - array['name'] || stand_ins;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
         values
             (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
-        kept := old;
-        stand_ins := '{}';
-        kept.name := null;  -- it stays out of the trail
-        if octet_length(kept.body) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
-            kept.body := null;
+        if is_as_installed then
+            kept := old;
+            stand_ins := '{}';
+            kept.name := null;  -- it stays out of the trail
+            if octet_length(kept.body) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+                kept.body := null;
+            end if;
+            if octet_length(kept.raw) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+                kept.raw := null;
+            end if;
+            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
+                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+                kept.meta := null;
+            end if;
+            row_before := to_jsonb(kept) - array['name'] || stand_ins;
+            kept := new;
+            stand_ins := '{}';
+            kept.name := null;  -- it stays out of the trail
+            if octet_length(kept.body) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+                kept.body := null;
+            end if;
+            if octet_length(kept.raw) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+                kept.raw := null;
+            end if;
+            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
+                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+                kept.meta := null;
+            end if;
+            row_after := to_jsonb(kept) - array['name'] || stand_ins;
+        else
+            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
+            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
         end if;
-        if octet_length(kept.raw) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
-            kept.raw := null;
-        end if;
-        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
-            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
-            kept.meta := null;
-        end if;
-        row_before := to_jsonb(kept) - array['name'] || stand_ins;
-        kept := new;
-        stand_ins := '{}';
-        kept.name := null;  -- it stays out of the trail
-        if octet_length(kept.body) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
-            kept.body := null;
-        end if;
-        if octet_length(kept.raw) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
-            kept.raw := null;
-        end if;
-        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
-            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
-            kept.meta := null;
-        end if;
-        row_after := to_jsonb(kept) - array['name'] || stand_ins;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
@@ -89,22 +100,26 @@ begin
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        kept := old;
-        stand_ins := '{}';
-        kept.name := null;  -- it stays out of the trail
-        if octet_length(kept.body) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
-            kept.body := null;
+        if is_as_installed then
+            kept := old;
+            stand_ins := '{}';
+            kept.name := null;  -- it stays out of the trail
+            if octet_length(kept.body) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+                kept.body := null;
+            end if;
+            if octet_length(kept.raw) > 16777216 then
+                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+                kept.raw := null;
+            end if;
+            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
+                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+                kept.meta := null;
+            end if;
+            row_before := to_jsonb(kept) - array['name'] || stand_ins;
+        else
+            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
         end if;
-        if octet_length(kept.raw) > 16777216 then
-            stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
-            kept.raw := null;
-        end if;
-        if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ '(^|[^\\])(\\\\)*\\u0000' then
-            stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
-            kept.meta := null;
-        end if;
-        row_before := to_jsonb(kept) - array['name'] || stand_ins;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
         values
@@ -124,7 +139,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "hash": "4cef9afed353c4a07e75b75757bbf1f7a590d784377991c12a4f2a3eb7b76f8d"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "8b72d6d750ddade6a27726e385484af57e3fbaa4e336b38fa000663341d6a20f"}';
 
 
 -- Its triggers on public.files.

@@ -11,21 +11,29 @@ create or replace function audit.capture_public__visits()
     set timezone = 'UTC'
 as $capture$
 declare
+    is_as_installed boolean := false;
     captured_as text[] := array['public', 'visits'];
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
 begin
-    if pg_partition_root(tg_relid) is distinct from to_regclass('public.visits') then
+    if to_regnamespace('public') is null or not has_schema_privilege('public', 'usage')
+        or pg_partition_root(tg_relid) is distinct from to_regclass('public.visits')
+    then
         -- Not a partition of the table by this name: it was renamed, or this one was detached.
         captured_as := audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
         if captured_as is null then
             return null;
         end if;
+    else
+        is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     if tg_op = 'INSERT' then
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row)
         values
@@ -36,15 +44,24 @@ begin
         if new *= old then
             return null;
         end if;
-        row_before := to_jsonb(old);
-        row_after := to_jsonb(new);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row)
         values
             (captured_as[1], captured_as[2], 'U', row_before, row_after);
 
     elsif tg_op = 'DELETE' then
-        row_before := to_jsonb(old);
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row)
         values
@@ -52,7 +69,20 @@ begin
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of a leaf: its rows, while they are still there.
-        for row_gone in execute $rows$select to_jsonb("00_audit_row") from only $rows$ || tg_relid::regclass || ' as "00_audit_row"' loop
+        if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
+            raise exception using
+                errcode = 'insufficient_privilege',
+                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows of it, which are to be recorded', tg_relid::regclass, current_user),
+                hint = format('use DELETE, or let %I read it: USAGE of the schema, SELECT on the table, no row security', current_user);
+        end if;
+        for row_gone in execute (
+            select format(
+                'select %s from only %s as "00_audit_row"',
+                audit.image_sql(present.names, present.types, '"00_audit_row"', false),
+                tg_relid::regclass)
+            from audit.columns_now(tg_relid) as present
+        ) loop
+            row_gone := row_gone;
             insert into audit.logged_actions
                 (schema_name, table_name, action, old_row)
             values
@@ -73,7 +103,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "hash": "92cd2276ac99801c52386c469e5d4e6ab6542cfc9cffaa9b535cf232f92b4805"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "0435694f776103cd09b93ac0fff35f2619323dcf215695b09d78f9dda576359d"}';
 
 
 -- Its triggers on public.visits.

@@ -21,16 +21,104 @@ declare
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
+    is_as_installed boolean := false;
+    names text[];
+    types oid[];
 begin
     if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
+    elsif has_schema_privilege('public', 'usage') then
+        is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
-
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
-    if tg_op = 'INSERT' then
+    if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
+        execute format(
+            'select array(select json_object_keys(row_to_json(no_values)))'
+            ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
+            case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+        into names;
+        execute (
+            select format('select array[%s]::oid[] from (select) as one left join %I as columns on false',
+                string_agg(format('pg_typeof(columns.%I)', name), ', ' order by place),
+                case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+            from unnest(names) with ordinality as listed (name, place)
+        )
+        into types;
+        if tg_op = 'INSERT' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+event_schema, event_table, 'I',
+            row_after ->> 'id',
+            row_after,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select "00_audit_image" as row_after
+            from new_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+        elsif tg_op = 'DELETE' then
+            execute replace($changes$
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row,
+             context, session_user_name, role_name, application_name, client_addr)
+        select
+event_schema, event_table, 'D',
+            row_before ->> 'id',
+            row_before,
+            context, session_user_name, role_name, application_name, client_addr
+        from (
+            select "00_audit_image" as row_before
+            from old_rows as "00_audit_row"
+            offset 0  -- each image is made once
+        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+        else
+            execute replace($changes$
+            insert into audit.logged_actions
+                (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr)
+            select
+event_schema, event_table, 'U',
+                key_after,
+                nullif(key_before, key_after),
+                row_before,
+                row_after,
+                context, session_user_name, role_name, application_name, client_addr
+            from (
+                select
+                    row_before ->> 'id' as key_before,
+                    row_after ->> 'id' as key_after,
+                    row_before as row_before,
+                    row_after as row_after
+                from (
+                    select
+                        before.made as row_before,
+                        after.made as row_after
+                    from (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from new_rows as "00_audit_row") as after
+                        using (number)
+                    where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+                    order by number
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+$changes$,
+                '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
+            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+        end if;
+    elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
@@ -139,7 +227,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "hash": "a4b9b1f70171e21cfcdd559f2d94eabf6e87c73f48e9021b9ad426c64d214bbe"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "536a9d3def0c0dd25e881fb0073767d2021922a997cee91e79c6366b39e2cd61"}';
 
 
 -- Its triggers on public.orders.

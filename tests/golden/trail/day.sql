@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e6b5f137fe1d361033f2d514f7b3a1c1e4c3928c9737bce4cb1daae8706f6f3f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "dab2c772ef8b406d70035363a690578c9b90f5f6ccce30ca4890085fdc5d4453"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -564,32 +564,96 @@ $body$;
 
 revoke all on function audit.stand_in(bytea) from public;
 
-create or replace function audit.is_foreign(type_id oid)
-    returns boolean
+create or replace function audit.plain_type(type_id oid)
+    returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
+    found pg_type;
     inner_type oid := type_id;
+    brackets text := '';
 begin
     while inner_type >= 16384 loop  -- FirstNormalObjectId: below are the types that PostgreSQL comes with
-        select case
-            when typtype = 'd' then typbasetype
-            when typsubscript = 'array_subscript_handler'::regproc then typelem
-        end
-        into inner_type
-        from pg_type
-        where oid = inner_type;
-        if inner_type is null then
-            return true;
+        select * into found from pg_type where oid = inner_type;
+        if found.typtype = 'd' then
+            inner_type := found.typbasetype;
+        elsif found.typsubscript = 'array_subscript_handler'::regproc then
+            inner_type := found.typelem;
+            brackets := brackets || '[]';
+        else
+            return null;
         end if;
     end loop;
-    return false;
+    return format_type(inner_type, null) || brackets;
 end
 $body$;
 
-revoke all on function audit.is_foreign(oid) from public;
+revoke all on function audit.plain_type(oid) from public;
+
+create or replace function audit.columns_now(relation regclass, out names text[], out types oid[])
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    -- A row of nothing but NULLs, for its names: a NULL is turned into JSON without a look at its type.
+    execute format($query$
+        select array(select json_object_keys(row_to_json(no_values)))
+        from (select columns.* from (select) as one left join (select (null::%s).*) as columns on false) as no_values
+        $query$, relation)
+    into names;
+    execute (
+        select format('select array[%s]::oid[]', string_agg(format('pg_typeof((null::%s).%I)', relation, name), ', ' order by place))
+        from unnest(names) with ordinality as listed (name, place)
+    )
+    into types;
+end
+$body$;
+
+revoke all on function audit.columns_now(regclass) from public;
+
+create or replace function audit.has_columns(
+    relation regclass, column_names text[], column_types text[], may_have_others boolean
+)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    at_hand record;
+begin
+    select * into at_hand from audit.columns_now(relation);
+    return column_names <@ at_hand.names and not exists (
+        select
+        from unnest(at_hand.names, at_hand.types) as present (name, type)
+        left join unnest(column_names, column_types) as wanted (name, type) using (name)
+        cross join audit.plain_type(present.type) as plain_type
+        where case
+            when wanted.name is null then not may_have_others or plain_type is null
+            when wanted.type = 'any' then false
+            when wanted.type = 'plain' then plain_type is null
+            when wanted.type like 'exactly %' then 'exactly ' || format_type(present.type, null) <> wanted.type
+            else coalesce(plain_type, 'foreign') <> wanted.type
+        end
+    );
+end
+$body$;
+
+revoke all on function audit.has_columns(regclass, text[], text[], boolean) from public;
+
+create or replace function audit.known_part(image jsonb, hidden text[], known text[])
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select case when image ?& hidden then image else audit.pick(image, known) end
+$body$;
+
+revoke all on function audit.known_part(jsonb, text[], text[]) from public;
 
 create or replace function audit.image_sql(names text[], types oid[], record text, mark boolean)
     returns text
@@ -597,38 +661,46 @@ create or replace function audit.image_sql(names text[], types oid[], record tex
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select case
-        when coalesce(bool_and(value = plain_value), true) then format('to_jsonb(%s)', record)
-        else format('(select to_jsonb(image) from (select %s) as image)', string_agg(format('%s as %I', value, name), ', ' order by place))
-    end
+    select coalesce(
+        case
+            when bool_and(is_plain) then format('to_jsonb(%s)', record)
+            else string_agg(format('jsonb_build_object(%s)', fields), ' || ' order by part)
+        end, $text$'{}'::jsonb$text$)
     from (
         select
-            name,
-            place,
-            plain_value,
-            case
-                when audit.is_foreign(type) and mark
-                    then format(
-                        $text$case when num_nulls(%1$s) > 0 then null when octet_length(format('%%s', %1$s)) > %2$s
-                        then audit.stand_in(convert_to(format('%%s', %1$s), 'UTF8')) else to_jsonb(format('%%s', %1$s)) end$text$,
-                        plain_value, 16777216)
-                when audit.is_foreign(type)
-                    then format($text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$, plain_value)
-                when mark and type in ('text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'xml'::regtype)
-                    then format(
-                        $text$case when octet_length(%2$s) > %4$s%5$s then audit.stand_in(%3$s) else to_jsonb(%1$s) end$text$,
-                        plain_value,
-                        plain_value || case when type in ('json'::regtype, 'xml'::regtype) then '::text' else '' end,
-                        case when type = 'bytea'::regtype then plain_value else format($text$convert_to(%s::text, 'UTF8')$text$, plain_value) end,
-                        16777216,
-                        case when type = 'json'::regtype then format($text$ or %s::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$$text$, plain_value) else '' end)
-                else plain_value
-            end as value
+            (place - 1) / 50 as part,  -- a function takes 100 arguments
+            bool_and(value = plain_value) as is_plain,
+            string_agg(format('%L, %s', name, value), ', ' order by place) as fields
         from (
-            select name, type, place, format('(%s).%I', record, name) as plain_value
-            from unnest(names, types) with ordinality as listed (name, type, place)
-        ) as listed
-    ) as known
+            select
+                name,
+                place,
+                plain_value,
+                case
+                    when audit.plain_type(type) is null and mark
+                        then format(
+                            $text$case when num_nulls(%1$s) > 0 then null when octet_length(format('%%s', %1$s)) > %2$s
+                            then audit.stand_in(convert_to(format('%%s', %1$s), 'UTF8')) else to_jsonb(format('%%s', %1$s)) end$text$,
+                            plain_value, 16777216)
+                    when audit.plain_type(type) is null
+                        then format($text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$, plain_value)
+                    when mark and type in ('text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'xml'::regtype)
+                        then format(
+                            $text$case when octet_length(%2$s) > %4$s%5$s then audit.stand_in(%3$s) else to_jsonb(%1$s) end$text$,
+                            plain_value,
+                            plain_value || case when type in ('json'::regtype, 'xml'::regtype) then '::text' else '' end,
+                            case when type = 'bytea'::regtype then plain_value else format($text$convert_to(%s::text, 'UTF8')$text$, plain_value) end,
+                            16777216,
+                            case when type = 'json'::regtype then format($text$ or %s::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$$text$, plain_value) else '' end)
+                    else plain_value
+                end as value
+            from (
+                select name, type, place, format('(%s).%I', record, name) as plain_value
+                from unnest(names, types) with ordinality as listed (name, type, place)
+            ) as listed
+        ) as known
+        group by part
+    ) as parts
 $body$;
 
 revoke all on function audit.image_sql(text[], oid[], text, boolean) from public;
@@ -1876,7 +1948,13 @@ comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "ver
 
 comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.is_foreign(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.plain_type(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.known_part(jsonb, text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -1941,7 +2019,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'is_foreign', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace

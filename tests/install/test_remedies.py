@@ -1,0 +1,124 @@
+"""Running all that a check prints, in its order, leaves a clean check and loses nothing."""
+
+from __future__ import annotations
+
+import random
+import re
+import shlex
+
+import pytest
+
+from tests.plugins.project import Shop
+
+DRIFTS = {
+    "trigger off": 'alter table orders disable trigger "00_audit_row"',
+    "trigger gone": 'drop trigger "00_audit_truncate" on orders',
+    "not always": 'alter table people enable trigger "00_audit_row"',
+    "two secrets": "alter table people add token text, add api_secret text",
+    "hidden renamed": "alter table people rename note to remark",
+    "masked renamed": "alter table people rename email to mail",
+    "hidden dropped": "alter table people drop card",
+    "computed": "alter table people add folded text generated always as (lower(ssn)) stored",
+    "renamed": "alter table orders rename to purchases",
+    "definer": "alter function audit.capture_public__orders() security invoker",
+    "settings": "alter function audit.capture_public__people() reset search_path",
+    "helper": "alter function audit.make_leaf(text) security definer",
+    "default": "alter table audit.logged_actions alter session_user_name set default 'ceo'",
+    "trail trigger": """
+        create function public.f() returns trigger language plpgsql as 'begin return new; end';
+        create trigger zz before insert on audit.logged_actions for each row execute function public.f()
+    """,
+    "rule": "create rule r as on delete to audit.logged_actions_tail do instead nothing",
+    "policy": "create policy p on audit.logged_actions using (true)",
+    "constraint": "alter table audit.logged_actions add constraint c check (event_id > 0) not valid",
+    "index gone": "drop index audit.logged_actions_old_key_idx",
+    "unlogged leaf": "alter table audit.logged_actions_tail set unlogged",
+    "guard off": 'alter table audit.logged_actions disable trigger "00_audit_append_only"',
+    "grants": """
+        grant insert, select (query) on audit.logged_actions to public;
+        grant select on audit.mask_key, audit.logged_actions_tail to public;
+        grant execute on function audit.capture_public__people() to public;
+        grant create on schema audit to public
+    """,
+    "default privileges": "alter default privileges in schema audit grant select on tables to public",
+    "table beside": "create table audit.notes (x int)",
+    "function beside": "create function audit.helper() returns int language sql as 'select 1'",
+    "unlogged": "alter table lines set unlogged",
+    "key": "alter table lines drop constraint lines_pkey, add primary key (id, part)",
+    "sequence": "alter sequence audit.logged_actions_event_id_seq cycle",
+}
+TABLES = """
+    create table people (id int primary key, note text, email text, card text, ssn text);
+    create table lines (id int primary key, part int not null);
+"""
+
+
+COLUMNS = (
+    "select attname::text from pg_attribute where attrelid = 'people'::regclass and attnum > 0"
+)
+VALUES = {
+    "id": "2",
+    "ssn": "XYZ",
+    "note": "secret note",
+    "remark": "secret note",
+    "email": "bea@example.org",
+    "mail": "bea@example.org",
+}
+
+
+def made(shop: Shop) -> None:
+    shop.database.execute(TABLES)
+    people = ["--exclude", "note", "--mask", "email=sha256", "--mask", "card", "--mask", "ssn"]
+    for words in (["-t", "orders", "-t", "lines"], ["-t", "people", *people]):
+        answer = shop.audit("install", *words, "--upgrade")
+        assert answer.code == 0, answer.text
+    shop.database.execute("""
+        insert into lines values (1, 1);
+        insert into people values (1, 'secret note', 'ann@example.org', '4711', 'ABC')
+    """)
+
+
+def remedies(shop: Shop) -> list[str]:
+    found = re.findall(r"^  \w+; remedy: (.*)$", shop.audit("check").out, re.MULTILINE)
+    return [remedy.replace("\\n", "\n") for remedy in found]
+
+
+def carry_out(shop: Shop, remedy: str) -> None:
+    program, *words = shlex.split(remedy)
+    if program == "psql":
+        assert words[0] == "-c"
+        shop.database.execute(words[1])
+    else:
+        assert program == "audit", remedy
+        answer = shop.audit(*words)
+        assert answer.code == 0, (remedy, answer.text)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_all_remedies_together(shop: Shop, seed: int) -> None:
+    made(shop)
+    events = "select event_id, row_key, old_row, new_row from audit.logged_actions order by 1"
+    before = shop.database.execute(events)
+    names = sorted(DRIFTS)
+    random.Random(7).shuffle(names)
+    for name in names[seed::2]:
+        shop.database.execute(DRIFTS[name])
+    assert remedies(shop)
+    for remedy in dict.fromkeys(remedies(shop)):  # several findings have one remedy
+        carry_out(shop, remedy)
+    found = shop.audit("check")
+    assert (found.code, found.out) == (0, found.out), found.out
+    assert shop.database.execute(events)[: len(before)] == before
+    columns = {name for (name,) in shop.database.execute(COLUMNS)}
+    chosen = {name: value for name, value in VALUES.items() if name in columns}
+    if "token" in columns:
+        chosen |= {"token": "tok-en", "api_secret": "tok-en"}
+    shop.database.execute(
+        f"insert into people ({', '.join(chosen)}) values ({', '.join(['%s'] * len(chosen))})",
+        list(chosen.values()),
+    )
+    [(row,)] = shop.database.execute(
+        "select new_row::text from audit.logged_actions where row_key = '2'"
+    )
+    for secret in ("secret note", "example.org", "xyz", "tok-en"):
+        assert secret not in row.lower()
