@@ -129,10 +129,14 @@ def test_a_conflict_shows_both_sides_and_is_refused(shop: Trail, audit: Audit) -
             "  is now       total 6",
             "  would be     total 1.10",
             f"  since then: bob, event {event} (total)",
-            "error: 1 row was changed since, public.orders 10 for one (total), by bob in event "
-            f"{event}",
-            "hint: --force puts back all the same, --ours leaves such rows as they are, "
-            "--ignore total leaves that column alone",
+            (
+                "error: 1 row was changed since, public.orders 10 for one (total), by bob in event "
+                f"{event}"
+            ),
+            (
+                "hint: --force puts back all the same, --ours leaves such rows as they are, "
+                "--ignore total leaves that column alone"
+            ),
         ]
         assert refused.stdout == ""
     assert totals(shop) == ["6", "5"]

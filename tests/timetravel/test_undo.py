@@ -151,10 +151,38 @@ def test_no_cast_of_a_type_is_called(trail: Trail) -> None:
 # -- what the database refuses ----------------------------------------------------------------------
 
 
-STATES = (
-    "08006 0A000 22003 22P02 23502 23503 23505 23514 23P01 25006 28000 2BP01 40001 40P01 42501 42883 42P01 "
-    "44000 53200 54000 55000 55P03 57014 57P01 58030 F0000 P0001 P0002 XX000 ZZ999"
-).split()
+STATES = [
+    "08006",
+    "0A000",
+    "22003",
+    "22P02",
+    "23502",
+    "23503",
+    "23505",
+    "23514",
+    "23P01",
+    "25006",
+    "28000",
+    "2BP01",
+    "40001",
+    "40P01",
+    "42501",
+    "42883",
+    "42P01",
+    "44000",
+    "53200",
+    "54000",
+    "55000",
+    "55P03",
+    "57014",
+    "57P01",
+    "58030",
+    "F0000",
+    "P0001",
+    "P0002",
+    "XX000",
+    "ZZ999",
+]
 
 
 def test_every_answer_of_the_database_is_our_error(items: Trail, audit: Audit) -> None:
@@ -190,7 +218,7 @@ def test_what_was_not_done_is_an_error(items: Trail, swallow: str) -> None:
     items.execute("update items set total = 5 where id = 1")
     items.execute(swallow)
     before = items.events()
-    with pytest.raises(AuditError, match="changed 0 of 1|as it was"):
+    with pytest.raises(AuditError, match=r"changed 0 of 1|as it was"):
         verbs.apply_revert(items.connection, last(items))
     assert items.events() == before
 
@@ -365,11 +393,15 @@ def test_values_that_rows_exchanged(trail: Trail) -> None:
     )
     for changes in (
         "update items set is_default = false where id = 1; update items set is_default = true where id = 2",
-        "update items set place = 9 where id = 1; update items set place = 1 where id = 2;"
-        "update items set place = 2 where id = 1",
+        (
+            "update items set place = 9 where id = 1; update items set place = 1 where id = 2;"
+            "update items set place = 2 where id = 1"
+        ),
         "delete from items where id = 1; insert into items values (4, 1, true, 'a')",
-        "delete from items where id = 3; insert into items values (3, 3, false, 'd');"
-        "update items set name = 'c' where id = 2",
+        (
+            "delete from items where id = 3; insert into items values (3, 3, false, 'd');"
+            "update items set name = 'c' where id = 2"
+        ),
     ):
         before = rows(trail)
         trail.execute(f"begin; {changes}; commit")

@@ -146,12 +146,16 @@ def statement(chance: random.Random) -> str:
             f"update boards set id = {chance.randint(1, 4)} where id = {board}",
             f"update boards set tag = 't{chance.randint(1, 4)}' where id = {board}",
             *[
-                f"insert into cards (id, board, parent, place, label, during) values ({card}, {board}, "
-                f"{chance.choice(['null', str(other)])}, {place}, {label(chance)}, {span(chance)})"
+                (
+                    f"insert into cards (id, board, parent, place, label, during) values ({card}, {board}, "
+                    f"{chance.choice(['null', str(other)])}, {place}, {label(chance)}, {span(chance)})"
+                )
             ]
             * 4,
-            f"insert into cards (id, board, parent, place) select g, {board}, nullif(g - 1, {card}), g "
-            f"from generate_series({card}, {card + 2}) g",
+            (
+                f"insert into cards (id, board, parent, place) select g, {board}, nullif(g - 1, {card}), g "
+                f"from generate_series({card}, {card + 2}) g"
+            ),
             f"delete from cards where id = {card}",
             f"delete from cards where id in ({card}, {other})",
             f"update cards set is_default = (id = {card}) where board = {board} and is_default <> (id = {card})",
