@@ -61,6 +61,8 @@ class Step:
     cleanup: tuple[str, ...] = ()
     """Outside a transaction: the SQL that removes what a failed attempt leaves behind (an invalid
     index). A step without it is not tried again, as its second attempt would meet its first."""
+    rows: int | None = None
+    """How many rows its last statement has to change; None: however many it does."""
 
     @property
     def repeatable(self) -> bool:
@@ -212,7 +214,8 @@ def _run(plan: Plan, steps: tuple[Step, ...], connection: psycopg.Connection[Any
         wait = Wait.SHORT if plan.atomic else steps[0].wait
         with connection.transaction():
             _set(connection, plan.timeouts(wait), local=True)
-            _execute(connection, [sql for step in steps for sql in step.statements])
+            for step in steps:
+                _execute(connection, step.statements, rows=step.rows)
         return
     for step in steps:
         with _session_settings(connection, plan.timeouts(step.wait)):
@@ -234,9 +237,19 @@ def _run_outside(step: Step, connection: psycopg.Connection[Any]) -> None:
         raise
 
 
-def _execute(connection: psycopg.Connection[Any], statements: Iterable[str]) -> None:
+def _execute(
+    connection: psycopg.Connection[Any], statements: Iterable[str], *, rows: int | None = None
+) -> None:
+    done = None
     for statement in statements:
-        connection.execute(statement)
+        done = connection.execute(statement).rowcount
+    if rows is not None and done != rows:
+        raise AuditError(
+            f"a statement changed {done} of {rows} row{'' if rows == 1 else 's'}: "
+            + " ".join(statement.split())[:80]
+            + " …",
+            hint="a trigger, a rule or row security of the table prevents it; nothing was changed",
+        )
 
 
 def _set(connection: psycopg.Connection[Any], values: Mapping[str, str], *, local: bool) -> None:

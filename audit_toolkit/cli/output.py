@@ -120,6 +120,7 @@ _VERBS = {
     Action.GAP: ("capture paused or resumed", "bold magenta"),
     Action.DDL: ("changed by DDL", "bold magenta"),
     Action.BOUNDARY: ("went on in another place", "bold magenta"),
+    Action.MARK: ("marked", "bold magenta"),
 }
 
 _Part = tuple[str, str]

@@ -31,6 +31,7 @@ class Action(StrEnum):
     GAP = "G"
     DDL = "M"
     BOUNDARY = "B"
+    MARK = "V"
 
     @classmethod
     def _missing_(cls, value: object) -> Self:

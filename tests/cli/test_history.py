@@ -344,7 +344,11 @@ class TestBadInput:
             (("orders", "x"), "'x' cannot be a key of public.orders", "one value of type integer"),
             (("orders", "1", "2"), "'1' '2' cannot be a key", "one value of type integer (id)"),
             (("keyless", "1"), "public.keyless has no primary key", "leave out the key"),
-            (("orders", "--since", "soon"), "--since: 'soon' is not a valid time", "write 2026-11-01"),
+            (
+                ("orders", "--since", "soon"),
+                "--since: 'soon' is not a valid time",
+                "write 2026-11-01",
+            ),
             (("orders", "--until", ""), "--until: '' is not a valid time", "write 2026-11-01"),
             (("orders", "--since", "9999999999d"), "--since: '9999999999d' is no", "write 2026"),
             (("orders", "--since", "now", "--until", "1h"), "no time is since", "the beginning"),
