@@ -69,7 +69,7 @@ def is_archivable(entry: Entry, policy: Policy) -> bool:
     return (
         entry.state is State.DETACHED
         and entry.current_name == entry.name
-        and (entry.archive is None or policy.archive_again)
+        and (not entry.is_archived or policy.archive_again)
     )
 
 
@@ -105,7 +105,7 @@ def is_droppable(partitions: Partitions, entry: Entry, policy: Policy) -> bool:
         and entry.detached_at <= policy.quarantine.before(partitions.now)
         and entry.hold_reason is None
         and entry.current_name == entry.name
-        and (entry.archive is not None or not policy.archived_only)
+        and (entry.is_archived or not policy.archived_only)
         and entry.oid not in {leaf.oid for leaf in partitions.leaves}
     )
 
@@ -261,7 +261,7 @@ def _drop(partitions: Partitions, entry: Entry) -> Task:
         "drop",
         leaf=leaf,
         oid=entry.oid,
-        archive_digest=entry.archive_digest,
+        archive_digest=entry.archive_digest if entry.is_archived else None,
         now=partitions.now,
         lock="ACCESS EXCLUSIVE on the detached leaf alone",
     )
