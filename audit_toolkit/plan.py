@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import connect, fetch, first_line, import_psycopg, translated_errors
 from audit_toolkit.errors import AuditError, BusyError
 from audit_toolkit.names import quote_literal
+from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
     import psycopg
@@ -274,13 +275,31 @@ def single_flight(dsn: str, schema: str) -> Iterator[None]:
     with connect(dsn, purpose="lock") as connection:
         rows = fetch(connection, "select pg_try_advisory_lock(%(key)s) as held", {"key": key})
         if not rows[0]["held"]:
-            raise BusyError(
-                f"another run of the toolkit on schema {schema!r} is under way",
-                hint="let it finish; see pg_stat_activity, application_name audit-toolkit/lock",
-            )
+            raise _held_by_another(connection, schema, key)
         try:
             yield
         finally:
             # Closing frees it too, but only when the server notices, and the next run may be faster.
             with suppress(import_psycopg().OperationalError):
                 fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
+
+
+def _held_by_another(connection: psycopg.Connection[Any], schema: str, key: int) -> BusyError:
+    """Who has the lock: anybody may take an advisory lock, so what is not ours is named as such."""
+    holders = fetch(connection, query("lock_holders"), {"key": key})
+    if not holders:  # it ended meanwhile
+        return BusyError(
+            f"another run of the toolkit on schema {schema!r} is under way", hint="run it again"
+        )
+    who = holders[0]
+    session = f"pid {who['pid']}, role {who['role']}, {who['application']}, since {who['since']}"
+    if who["application"] == "audit-toolkit/lock":
+        return BusyError(
+            f"another run of the toolkit on schema {schema!r} is under way ({session})",
+            hint="let it finish",
+        )
+    return BusyError(
+        f"the lock of maintenance on schema {schema!r} is held by a session that is no run of the "
+        f"toolkit ({session})",
+        hint=f"find out who it is; select pg_terminate_backend({who['pid']}) ends it",
+    )

@@ -56,6 +56,8 @@ def read_expected(connection: Connection, schema: str) -> Expected:
             state=row["state"],
             name=split_address(row["archive"])[1],
             digest=row["archive_digest"],
+            lower=row["lower"],
+            upper=row["upper"],
         )
         for row in rows
         if row["archive"]

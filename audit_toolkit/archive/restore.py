@@ -68,9 +68,11 @@ def _copy(
     progress: Callable[[int], None],
 ) -> None:
     # What an older archive does not have stays NULL.
-    columns = [column for column in COLUMNS if column.name in manifest.columns]
+    names = [column.name for column in COLUMNS if column.name in manifest.columns]
+    missing = (None,) * (len(COLUMNS) - len(names))
+    known = [column for column in COLUMNS if column.name in names]
+    columns = [*known, *(column for column in COLUMNS if column.name not in names)]
     statement = render("archive/copy_in", leaf=leaf, columns=columns)
-    names = [column.name for column in columns]
     with store.fetched(file.path) as (copy_of_file, sha256):
         if sha256 != file.sha256:
             raise AuditError(
@@ -84,7 +86,7 @@ def _copy(
         ):
             for batch in opened.iter_batches(batch_size=BATCH, columns=names):
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    copy.write_row(row)
+                    copy.write_row(row + missing)
                 progress(batch.num_rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 
 from audit_toolkit.archive.digest import Digest, SumDigest
 from audit_toolkit.archive.extra import arrow, parquet
@@ -50,6 +51,8 @@ def read_back(
         problems.append(
             f"the events are not those of the partition: {found} instead of {manifest.digest}"
         )
+    if events != manifest.events and not problems:
+        problems.append(f"its manifest says {manifest.events} events, and its files have {events}")
     return ReadBack(leaf=manifest.leaf, digest=found, events=events, problems=tuple(problems))
 
 
@@ -84,6 +87,8 @@ class Recorded:
     name: str
     """The manifest, inside the archive."""
     digest: str
+    lower: datetime | None
+    upper: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +150,13 @@ def _missing(catalogue: Catalogue, expected: Expected) -> list[tuple[str, str]]:
             found.append(
                 (record.leaf, "its manifest has another digest than the database recorded")
             )
+        elif (_instant(manifest.lower), _instant(manifest.upper)) != (record.lower, record.upper):
+            found.append((record.leaf, "its manifest has other bounds than the database recorded"))
     return found
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _unknown(counting: list[Manifest], expected: Expected) -> list[tuple[str, str]]:

@@ -183,7 +183,7 @@ def _plain_name(leaf: Leaf | Entry) -> str:
 def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
     make = Steps(partitions)
     what = f"Complete the interrupted detach of {leaf.name.name}"
-    finalize = make.patient(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
+    finalize = make.step(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
     # What somebody else began to detach is theirs: without a record, it is never dropped.
     entry = partitions.entry(leaf.oid)
     ours = entry is not None and entry.state is State.DETACHING

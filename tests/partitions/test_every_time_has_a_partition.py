@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -14,9 +15,11 @@ import pytest
 
 from audit_toolkit.connection import connect
 from audit_toolkit.partitions import Policy, Run, Stage
-from tests.partitions.conftest import START, MakeRotating, Rotating, months
+from tests.partitions.conftest import EVENT, START, MakeRotating, Rotating, months
 from tests.plugins.trail import SCHEMA
 
+EVERY = int(os.environ.get("KILL_EVERY", "12"))
+"""Killed before every statement of that number; 1 takes minutes."""
 AHEAD = int(os.environ.get("PARTITIONS_AHEAD", "70"))
 FOR_EVER = """
     select coalesce(range_agg(tstzrange(lower_bound, upper_bound)), '{}') @> tstzrange(%s, null)
@@ -47,7 +50,7 @@ def tail_lost(rotating: Rotating) -> None:
 def run_until(rotating: Rotating, now: datetime, last: int, before: Callable[[str], None]) -> bool:
     """A run whose process dies before the statement of that number; False when it came to its end."""
     numbers = count()
-    with connect(rotating.database.dsn) as connection, closing(connection):
+    with connect(rotating.database.dsn, purpose="killed") as connection, closing(connection):
         execute = connection.execute
 
         def counting(statement: Any, *values: Any, **options: Any) -> Any:
@@ -77,30 +80,53 @@ def test_killed_before_every_statement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("audit_toolkit.partitions.creation.BATCH", 3)
-    for boundary in count():
+    statements = 0
+    rotating = make_rotating(scenario)
+    with psycopg.connect(rotating.database.dsn) as watcher:
+
+        def look(statement: str) -> None:
+            nonlocal statements
+            statements += "set_config" not in statement
+            # What is committed is what a kill leaves behind: maintenance stays dead, and the clock goes on.
+            if not holds_the_trail(watcher):
+                assert watcher.execute(FOR_EVER, [now]).fetchone() == (True,), statement
+                # The bound that proves what a tail in use holds ends with the session of the run.
+                capped = watcher.execute(
+                    "select from pg_constraint where conname = 'audit_relabel_cap'"
+                )
+                days = 20 if capped.rowcount else 20000
+                watcher.execute(EVENT, [now, now + timedelta(days=days), f"{days / 2} days"])
+            watcher.rollback()
+
+        assert not run_until(rotating, now, -1, look)
+    assert statements > 12
+    for boundary in range(EVERY // 2, statements, EVERY):
         rotating = make_rotating(scenario)
-        with psycopg.connect(rotating.database.dsn, autocommit=True) as watcher:
-
-            def look(statement: str, watcher: psycopg.Connection[Any] = watcher) -> None:
-                # What is committed can only have changed by the statement before this one.
-                if "access exclusive" in statement or not holds_the_trail(watcher):
-                    assert watcher.execute(FOR_EVER, [now]).fetchone() == (True,), statement
-
-            if not run_until(rotating, now, boundary, look):
-                break
+        assert run_until(rotating, now, boundary, lambda _: None)
+        wait_for_the_end(rotating)
         assert rotating.execute(FOR_EVER, [now]) == [(True,)]
-        # Maintenance stays dead, and the clock goes on.
         rotating.fill(now, now + timedelta(days=20000), "10000 days")
-    assert boundary > 12
-    print(f"\n{scenario.__name__}: killed before each of {boundary} statements")
+        rotating.run(now + timedelta(days=1))
+        assert rotating.execute(FOR_EVER, [now]) == [(True,)]
+    print(f"\n{scenario.__name__}: looked before each of {statements} statements")
+
+
+def wait_for_the_end(rotating: Rotating) -> None:
+    """A session that was killed ends when the server notices."""
+    while rotating.execute(
+        "select from pg_stat_activity where datname = current_database() and application_name = 'audit-toolkit/killed'"
+    ):
+        time.sleep(0.01)
 
 
 def holds_the_trail(watcher: psycopg.Connection[Any]) -> bool:
     """Whether a swap is under way: nothing of it is committed, and a look would wait for it."""
     found = watcher.execute(
-        "select count(*) from pg_locks where relation = 'audit.logged_actions'::regclass"
-        " and mode = 'AccessExclusiveLock' and granted"
+        "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted"
+        " and (relation = 'audit.logged_actions'::regclass or exists"
+        " (select from pg_inherits where inhrelid = relation and inhparent = 'audit.logged_actions'::regclass))"
     ).fetchone()
+    watcher.rollback()
     return found != (0,)
 
 
