@@ -128,16 +128,17 @@ class Manifest:
         for bound in (self.lower, self.upper):
             if bound is not None:
                 datetime.fromisoformat(bound)
-        texts = [self.leaf, self.digest, self.toolkit, *self.columns]
+        # Whatever the annotations say, these come from a file that anybody may have written.
+        texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
         texts += [text for file in self.files for text in (file.path, file.sha256)]
-        numbers = [self.oid, self.events, self.server_version]
+        numbers: list[object] = [self.oid, self.events, self.server_version]
         numbers += [number for file in self.files for number in (file.bytes, file.events)]
         if self.origin:
             texts += [self.origin.system_identifier, self.origin.database, self.origin.trail]
             numbers += [self.origin.timeline, self.origin.database_oid]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
             raise TypeError("a text is none")
-        if not all(type(number) is int and number >= 0 for number in numbers):
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise TypeError("a number is none")
         if "/" in self.leaf or self.leaf.startswith("."):
             raise ValueError(f"{self.leaf!r} is no name of a partition")

@@ -126,7 +126,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "ddd577eec99cf11ff57eef89e8c7bb5b61cc4e4dd3b5dce0dc814e82b60efaa1"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "2b36e4c08eb2ff8cfa1acd6aa1841be64bee85e51c5bc9f9a3aef6ddd25773d2"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -168,6 +168,8 @@ create or replace function audit.revoke_all(relation regclass)
     returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     grantee text;
@@ -223,6 +225,8 @@ create or replace function audit.guard_relation(relation regclass)
     returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
@@ -254,10 +258,12 @@ create or replace function audit.leaves()
     language sql
     stable
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
 as $body$
-    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT.
+    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
     select
         c.oid::regclass,
         (regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1]::timestamptz,
@@ -267,7 +273,7 @@ as $body$
         i.inhdetachpending
     from pg_inherits as i
     join pg_class as c on c.oid = i.inhrelid
-    cross join lateral pg_get_expr(c.relpartbound, c.oid) as bound
+    cross join lateral pg_get_expr(c.relpartbound, 0) as bound
     where i.inhparent = 'audit.logged_actions'::regclass
     order by 2 nulls first
 $body$;
@@ -278,6 +284,8 @@ create or replace function audit.make_leaf(name text)
     returns regclass
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     trail pg_class := (select c from pg_class as c where oid = 'audit.logged_actions'::regclass);
@@ -310,7 +318,7 @@ begin
         select c.reloptions
         from audit.leaves() as l
         join pg_class as c on c.oid = l.leaf
-        where c.relkind = 'r'
+        where c.relkind = 'r' and not l.is_tail
         order by l.lower_bound desc nulls last
         limit 1
     )) as setting;
@@ -342,30 +350,82 @@ $body$;
 
 revoke all on function audit.make_leaf(text) from public;
 
+create or replace function audit.merkle_root(hashes bytea)
+    returns bytea
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+as $body$
+declare
+    pairs integer;
+begin
+    if octet_length(hashes) = 0 then
+        return sha256(hashes);
+    end if;
+    while octet_length(hashes) > 32 loop
+        pairs := octet_length(hashes) / 64;
+        hashes := (
+            select string_agg(sha256('\x01'::bytea || substring(hashes from 64 * pair + 1 for 64)), ''::bytea order by pair)
+            from generate_series(0, pairs - 1) as pair
+        ) || substring(hashes from 64 * pairs + 1);
+    end loop;
+    return hashes;
+end
+$body$;
+
+revoke all on function audit.merkle_root(bytea) from public;
+
 create or replace function audit.leaf_digest(leaf regclass)
     returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
-    set extra_float_digits = 1
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set bytea_output = hex
 as $body$
 declare
     digest text;
 begin
+    -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        select concat_ws('/',
-            count(*),
-            coalesce(sum(('x' || left(hash, 16))::bit(64)::bigint), 0),
-            coalesce(sum(('x' || substr(hash, 17, 16))::bit(64)::bigint), 0))
-        from %s as event
-        cross join lateral (
-            select encode(sha256(convert_to(string_agg(coalesce(length(field) || ':' || field, '-'), '' order by place), 'UTF8')), 'hex')
-            from unnest(array[
-                event_id::text, (extract(epoch from action_tstamp) * 1000000)::bigint::text, transaction_id::text,
-                schema_name, table_name, action, row_key, old_row_key, old_row::text, new_row::text, context::text,
-                session_user_name, role_name, application_name, nullif(concat(client_addr), ''), query
-            ]) with ordinality as fields (field, place)
-        ) as row_hash (hash)
+        with leaves as (
+            select
+                event_id, action_tstamp,
+                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
+sha256(
+        '\x0001'::bytea
+        || int8send(event_id)
+        || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
+        || int8send(transaction_id::text::bigint)
+        || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
+        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+    ) as hash
+            from %s as event
+        ), subtrees as (
+            select
+                subtree, count(*) as events,
+                audit.merkle_root(string_agg(hash, ''::bytea order by event_id, action_tstamp)) as root
+            from leaves
+            group by subtree
+        )
+        select format(
+            '%%s/sha256:%%s', coalesce(sum(events), 0),
+            encode(audit.merkle_root(coalesce(string_agg(root, ''::bytea order by subtree), '')), 'hex'))
+        from subtrees
     $query$, leaf) into digest;
     return digest;
 end
@@ -377,6 +437,8 @@ create or replace function audit.ensure_partitions(ahead integer default null)
     returns integer
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
     set lock_timeout = '2s'
@@ -418,7 +480,7 @@ begin
     end if;
 
     -- Made while nobody waits: until they are attached, no lock on the trail is needed.
-    while bound < horizon loop
+    while bound < horizon and cardinality(leaves) < 60 loop
         leaf := 'logged_actions_' || to_char(bound, case unit when 'day' then 'YYYY_MM_DD' when 'week' then 'IYYY"w"IW' when 'month' then 'YYYY_MM' end);
         if to_regclass(format('%I.%I', 'audit', leaf)) is not null then
             leaf := 'logged_actions_from_' || to_char(bound, 'YYYY_MM_DD');
@@ -1697,6 +1759,8 @@ comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.3
 
 comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.merkle_root(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -1802,8 +1866,23 @@ create table if not exists audit.partition_lifecycle (
     archive text,
     archive_digest text,
     archived_at timestamptz,
+    -- Without it, a publication FOR ALL TABLES would refuse every update.
+    entry_id uuid not null default gen_random_uuid() primary key,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
+
+-- What an older release made has none.
+do $key$
+begin
+    if not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'entry_id' and not attisdropped
+    ) then
+        alter table audit.partition_lifecycle
+            add column entry_id uuid not null default gen_random_uuid() primary key;
+    end if;
+end
+$key$;
 
 create unique index if not exists partition_lifecycle_leaf_idx
     on audit.partition_lifecycle (leaf)
