@@ -21,6 +21,7 @@ _FUNCTIONS = {
     "guard_relation": "(regclass)",
     "leaves": "()",
     "make_leaf": "(text)",
+    "merkle_root": "(bytea)",
     "leaf_digest": "(regclass)",
     "ensure_partitions": "(integer)",
     "mask": "(jsonb, text, text)",
