@@ -215,7 +215,7 @@ def query(
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         print(json.dumps({"rows": named}, indent=1, default=str))
         return
-    print("\t".join(map(shown, columns)))
+    print("\t".join(map(_visible, columns)))
     for row in rows:
         print("\t".join("NULL" if value is None else _visible(value) for value in row))
 
