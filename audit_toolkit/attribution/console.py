@@ -54,7 +54,7 @@ def console_claims(reason: str) -> dict[str, Json]:
             hint='say why: audit psql --reason "ticket 123"',
         )
     claims: dict[str, Json] = {
-        "actor": f"os:{_user()}",
+        "actor": os_actor(),
         "reason": reason.strip(),
         "source": "psql",
         "host": socket.gethostname(),
@@ -80,8 +80,13 @@ def console_environment(
     return {**environment, "PGOPTIONS": options.strip()}
 
 
-def _user() -> str:
-    # The account that runs this, whatever the environment says.
+def os_actor() -> str:
+    """Who runs this: the account of the operating system."""
+    return f"os:{operating_system_user()}"
+
+
+def operating_system_user() -> str:
+    """The account that runs this, whatever the environment says."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run as a number without a name

@@ -9,6 +9,7 @@ import typer.core
 
 from audit_toolkit.cli import (
     access,
+    adopt,
     archive,
     capture,
     check,
@@ -89,6 +90,7 @@ for commands in (
     archive,
     indexes,
     maintain,
+    adopt,
     grants,
     demo,
 ):

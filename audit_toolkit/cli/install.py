@@ -14,6 +14,7 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
+    Django,
     DryRun,
     Dsn,
     EditEnv,
@@ -74,7 +75,11 @@ def install(
     ] = False,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", metavar="SCHEMA", help="For --all-tables. [default: public]"),
+        typer.Option(
+            "--schema",
+            metavar="SCHEMA",
+            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+        ),
     ] = None,
     leave_out: Annotated[
         Names,
@@ -139,6 +144,15 @@ def install(
     log_unchanged: Annotated[
         bool, typer.Option("--log-unchanged", help="Record updates that change nothing, too.")
     ] = False,
+    touch: Annotated[
+        Names,
+        typer.Option(
+            "--touch",
+            metavar="COLUMN",
+            help="A column such as updated_at, which audit revert neither compares nor puts back. "
+            "Repeatable.",
+        ),
+    ] = None,
     interval: Annotated[
         Interval | None,
         typer.Option(
@@ -166,11 +180,12 @@ def install(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
     The first run also writes the revision that creates the trail. The options from --capture to
-    --log-unchanged are the rule of the table: given for a table that is audited already they take the
+    --touch are the rule of the table: given for a table that is audited already they take the
     place of all it had; without any it keeps its rule.
     """
     from audit_toolkit.migrations import Wish
@@ -193,6 +208,7 @@ def install(
         capture_query=capture_query,
         force_capture_query=force_capture_query,
         log_unchanged=log_unchanged,
+        touch=tuple(touch or ()),
     )
     wish = Wish(
         names=tuple(table or ()),
@@ -215,8 +231,9 @@ def install(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _install(run, wish, interval, owner, message, output)
 
 
@@ -234,6 +251,7 @@ def uninstall(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
     if not table:
@@ -249,8 +267,9 @@ def uninstall(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _uninstall(run, table, message, output)
 
 
@@ -330,6 +349,9 @@ def _say_left_out(
     if wish.all_of_schema is not None:
         for relation, why in left_out(relations, wish.all_of_schema, state.schema):
             say(f"{relation.name} is left out: {why}")
+    unlogged = {relation.name for relation in relations if relation.unlogged}
+    for table in (change.table for change in changes if change.table in unlogged):
+        say(f"{table} is UNLOGGED: a crash of the server empties it, and its trail goes on")
     heirs = {heir.name: change.table for change in changes for heir in change.target.table.heirs}
     for heir, parent in heirs.items():
         if heir not in audited:

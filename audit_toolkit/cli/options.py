@@ -91,6 +91,16 @@ EditEnv = Annotated[
     ),
 ]
 
+Django = Annotated[
+    str | None,
+    typer.Option(
+        "--django",
+        metavar="APP",
+        help="Write a Django migration of this app instead; Alembic is not involved.",
+        show_default=False,
+    ),
+]
+
 Message = Annotated[
     str | None, typer.Option("--message", "-m", metavar="TEXT", help="Message of the revision.")
 ]

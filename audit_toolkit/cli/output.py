@@ -119,6 +119,8 @@ _VERBS = {
     Action.SNAPSHOT: ("recorded", "cyan"),
     Action.GAP: ("capture paused or resumed", "bold magenta"),
     Action.DDL: ("changed by DDL", "bold magenta"),
+    Action.BOUNDARY: ("went on in another place", "bold magenta"),
+    Action.MARK: ("marked", "bold magenta"),
 }
 
 _Part = tuple[str, str]
@@ -220,7 +222,7 @@ class _Timeline:
                 yield from self._changes(event)
             case Action.INSERT if event.old_row is not None:
                 yield from self._changes(replace(event, action=Action.UPDATE))
-            case Action.GAP:
+            case Action.GAP | Action.BOUNDARY:
                 pass
             case Action.DDL:
                 yield from ([(visible(text), style)] for text, style in ddl_lines(event))
@@ -321,6 +323,8 @@ def _verb(event: Event) -> str:
             return visible(f"capture {capture}")
         case Event(action=Action.DDL):
             return visible(ddl_verb(event))
+        case Event(action=Action.BOUNDARY, new_row={"system_identifier": system, "database": name}):
+            return visible(f"went on in database {name} of cluster {system}")
     return _VERBS[event.action][0]
 
 
@@ -329,7 +333,7 @@ def _who(event: Event) -> str:
 
 
 def _reason(event: Event) -> Json:
-    if event.action is Action.GAP:
+    if event.action in (Action.GAP, Action.BOUNDARY):
         return (event.new_row or {}).get("reason")
     return _claims(event).get("reason")
 

@@ -345,6 +345,9 @@ def _find_config(
         upgrade_command = f"{FLASK_UPGRADE}{elsewhere}"
     elif not located:
         raise _no_script_location(config, ini, toml, name)
+    elif not Path(located).exists() and (beside := ini.parent / located / "env.py").is_file():
+        # An ini within a package, whose program says where the scripts are: beside it.
+        config.set_main_option("script_location", beside.parent.as_posix().replace("%", "%%"))
     return config, upgrade_command
 
 

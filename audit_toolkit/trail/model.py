@@ -30,6 +30,8 @@ class Action(StrEnum):
     SNAPSHOT = "S"
     GAP = "G"
     DDL = "M"
+    BOUNDARY = "B"
+    MARK = "V"
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
