@@ -105,7 +105,7 @@ def optuna(site: Site) -> None:
     """Its alembic.ini lies in the package, and says neither driver nor database."""
     site.run(f"optuna create-study --study-name s --storage {site.driver('psycopg')}")
     ini = site.package("optuna/storages/_rdb/alembic.ini")
-    site.audit(f"install --config {ini} --table studies")
+    site.audit(f"install --config {ini} --no-env --table studies")
     alembic = f"alembic -c {ini}"
     storage = {"sqlalchemy.url": site.driver("psycopg")}
     site.write("run.py", RUN.format(ini=str(ini), options=storage))
@@ -140,7 +140,7 @@ def mlflow(site: Site) -> None:
     url = site.driver("psycopg2")
     site.run(f"mlflow db upgrade {url}")
     ini = site.package("mlflow/store/db_migrations/alembic.ini")
-    site.audit(f"install --config {ini} --table experiments --exclude lifecycle_stage")
+    site.audit(f"install --config {ini} --no-env --table experiments --exclude lifecycle_stage")
     site.run(f"mlflow db upgrade {url}")
     site.write("run.py", RUN.format(ini=str(ini), options={"sqlalchemy.url": url}))
     see_events(

@@ -92,8 +92,8 @@ def check_database(
     from audit_toolkit.install.drift import find_drift
     from audit_toolkit.install.drift_condition import condition_findings
 
-    objects = read_trail_objects(connection, schema)
-    tables = _tables(connection, objects, names)
+    objects = read_trail_objects(connection, schema, whole=True)
+    tables = _tables(connection, objects)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
     found += condition_findings(connection, objects, tables)
     found += _declared_findings(connection, objects, models=models)
@@ -177,15 +177,12 @@ def _coverage_findings(
     )
 
 
-def _tables(
-    connection: Connection, objects: TrailObjects, names: tuple[str, ...]
-) -> Mapping[QualifiedName, Table]:
-    from audit_toolkit.catalog import read_relations, read_table, resolve
+def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
+    from audit_toolkit.catalog import read_relations, read_table
     from audit_toolkit.install.drift import audited_tables
 
-    relations = read_relations(connection)
-    present = {relation.name: relation for relation in relations}
-    wanted = {resolve(name, relations).name for name in names} or set(audited_tables(objects))
+    present = {relation.name: relation for relation in read_relations(connection)}
+    wanted = dict.fromkeys(audited_tables(objects))
     return {n: read_table(connection, present[n]) for n in wanted if n in present}
 
 

@@ -339,6 +339,9 @@ def _say_left_out(
     if wish.all_of_schema is not None:
         for relation, why in left_out(relations, wish.all_of_schema, state.schema):
             say(f"{relation.name} is left out: {why}")
+    unlogged = {relation.name for relation in relations if relation.unlogged}
+    for table in (change.table for change in changes if change.table in unlogged):
+        say(f"{table} is UNLOGGED: a crash of the server empties it, and its trail goes on")
     heirs = {heir.name: change.table for change in changes for heir in change.target.table.heirs}
     for heir, parent in heirs.items():
         if heir not in audited:

@@ -40,7 +40,7 @@ def schema_findings(objects: TrailObjects) -> Iterator[Finding]:
     A trail of an older release is judged by what it has too much alone: what it lacks, its upgrade brings.
     """
     trail = next((table for table in objects.tables if table.name == TRAIL), None)
-    if trail is None or not (recorded := parse_comment(trail.comment)):
+    if trail is None or not objects.facts or not (recorded := parse_comment(trail.comment)):
         return
     captures = {f.name for f in objects.functions if "table" in parse_comment(f.comment)}
     facts = [fact for fact in objects.facts if not _is_capture(fact, captures)]

@@ -29,7 +29,8 @@ _FUNCTIONS = {
     "plain_type": "(oid)",
     "columns_now": "(regclass)",
     "has_columns": "(regclass, text[], text[], boolean)",
-    "known_part": "(jsonb, text[], text[])",
+    "known_part": "(jsonb, text[], text[], text[])",
+    "disguised": "(regclass, text, text[])",
     "image_sql": "(text[], oid[], text, boolean)",
     "image_of": "(anyelement, boolean)",
     "hand_over": "(regprocedure)",
@@ -60,6 +61,11 @@ _FUNCTIONS = {
 }
 
 _FOR_READERS = (
+    "plain_type",
+    "columns_now",
+    "has_columns",
+    "image_sql",
+    "image_of",
     "leaves",
     "audited_table",
     "row_key_of",

@@ -8,6 +8,7 @@ revisions are, and never with `run_env=False`.
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import io
 import os
 import shlex
@@ -345,10 +346,23 @@ def _find_config(
         upgrade_command = f"{FLASK_UPGRADE}{elsewhere}"
     elif not located:
         raise _no_script_location(config, ini, toml, name)
-    elif not Path(located).exists() and (beside := ini.parent / located / "env.py").is_file():
-        # An ini within a package, whose program says where the scripts are: beside it.
-        config.set_main_option("script_location", beside.parent.as_posix().replace("%", "%%"))
+    elif beside := _within_its_package(ini, located):
+        # An ini within a package, whose program says where the scripts are.
+        config.set_main_option("script_location", beside.as_posix().replace("%", "%%"))
     return config, upgrade_command
+
+
+def _within_its_package(ini: Path, located: str) -> Path | None:
+    """The scripts near an ini file, where nothing is at their place as seen from here."""
+    package, colon, _ = located.partition(":")
+    if (
+        importlib.util.find_spec(package)
+        if colon and package.isidentifier()
+        else Path(located).exists()
+    ):
+        return None
+    places = (directory / located.replace(":", "/") for directory in ini.absolute().parents)
+    return next((place for place in places if (place / "env.py").is_file()), None)
 
 
 def _no_script_location(config: Config, ini: Path, toml: Path, name: str | None) -> ProjectError:

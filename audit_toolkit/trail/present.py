@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Table, read_installed, read_relations, read_table
+from audit_toolkit.config import TableRule
 from audit_toolkit.connection import fetch, prepare_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
@@ -92,9 +93,19 @@ def _present_rows(table: Table, *, lock: bool) -> str:
     return render(
         "queries/present_rows",
         relation=Sql(table.name.sql.replace("%", "%%")),
+        image=Sql(_image(table).replace("%", "%%")),
         key=tuple(Sql(quote_identifier(c).replace("%", "%%")) for c in table.key),
         lock=lock,
     )
+
+
+def _image(table: Table) -> str:
+    return render(
+        "queries/image",
+        foreign=any(column.plain_type is None for column in table.columns),
+        image_columns=table.columns,
+        rule=TableRule(),
+    ).strip()
 
 
 def key_values_of(table: Table, key: str | None) -> Row:

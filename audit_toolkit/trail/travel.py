@@ -183,7 +183,13 @@ def _table_at(subject: Subject, at: datetime, *, csv: bool) -> str:
             f"{subject.table} is gone: there is no type that its rows could have",
             hint="audit row-at shows single rows of it, audit history all its events",
         )
-    return render("queries/table_at", trail_schema=subject.schema, relation=relation, csv=csv)
+    return render(
+        "queries/table_at",
+        trail_schema=subject.schema,
+        relation=relation,
+        relation_name=str(subject.table.plain.replace("%", "%%")),
+        csv=csv,
+    )
 
 
 def _relation(subject: Subject) -> Sql | None:

@@ -173,7 +173,8 @@ def images_of(
 ) -> Counter[Image]:
     """The rows of a table that exists, as images; the session's settings decide how values are printed."""
     query = sql.SQL(
-        "select (select jsonb_object_agg(key, value::text) from jsonb_each(to_jsonb(t) - %s::text[])) from {} as t"
+        "select (select jsonb_object_agg(key, value::text)"
+        " from jsonb_each(audit.image_of(t) - %s::text[])) from {} as t"
     ).format(_qualified(table))
     return Counter(_image(image) for (image,) in connection.execute(query, (list(computed),)))
 

@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "dab2c772ef8b406d70035363a690578c9b90f5f6ccce30ca4890085fdc5d4453"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "9a84ef1b93a0d2a167bdfc1699087a0c58e0dfb7754f01af9d394231703a67f6"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -244,6 +244,8 @@ create table if not exists audit.captured_tables (
     table_name text collate "C" not null,
     -- By number: {"1": {"name": "id", "type": "bigint"}}.
     columns jsonb not null,
+    -- Their names when capture was installed, by number: {"4": "secret"}.
+    installed_columns jsonb not null,
     -- By OID: {"16400": "public.visits_2026"}.
     partitions jsonb not null,
     -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
@@ -644,16 +646,54 @@ $body$;
 
 revoke all on function audit.has_columns(regclass, text[], text[], boolean) from public;
 
-create or replace function audit.known_part(image jsonb, hidden text[], known text[])
+create or replace function audit.known_part(image jsonb, hidden text[], known text[], disguised text[])
     returns jsonb
     language sql
     immutable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select case when image ?& hidden then image else audit.pick(image, known) end
+    select case when image ?& hidden then image else audit.pick(image, known) end - disguised
 $body$;
 
-revoke all on function audit.known_part(jsonb, text[], text[]) from public;
+revoke all on function audit.known_part(jsonb, text[], text[], text[]) from public;
+
+create or replace function audit.disguised(relation regclass, function_name text, hidden text[])
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    names text[];
+begin
+    if has_schema_privilege((select relnamespace from pg_class where oid = relation), 'usage') then
+        select columns.names into names from audit.columns_now(relation) as columns;
+    else
+        names := array(
+            select attname from pg_attribute
+            where attrelid = relation and attnum > 0 and not attisdropped
+            order by attnum);
+    end if;
+    return array(
+        select name_now
+        from audit.captured_tables as c
+        cross join jsonb_each_text(c.installed_columns) as installed (number, name)
+        -- The first so many names are those of the columns that are there, up to this one.
+        cross join lateral (
+            select names[count(*)] as name_now
+            from generate_series(1, number::integer) as n
+            where has_column_privilege(relation, n::smallint, 'select') is not null
+        ) as present
+        where c.function_name = disguised.function_name
+          and c.relation_id = relation
+          and installed.name = any (hidden)
+          and has_column_privilege(relation, number::smallint, 'select') is not null
+          and name_now <> installed.name
+    );
+end
+$body$;
+
+revoke all on function audit.disguised(regclass, text, text[]) from public;
 
 create or replace function audit.image_sql(names text[], types oid[], record text, mark boolean)
     returns text
@@ -957,7 +997,14 @@ begin
         update audit.captured_tables as c
         set relation_id = coalesce(on_table, known.relation_id),
             schema_name = present.schema_name, table_name = present.table_name,
-            columns = columns_now, partitions = partitions_now
+            columns = columns_now, partitions = partitions_now,
+            -- Restored, it has other numbers. A name that is not there keeps the column hidden that it stood for.
+            installed_columns = case when on_table <> c.relation_id
+                then (
+                    select coalesce(jsonb_object_agg(number, entry -> 'name'), '{}')
+                    from jsonb_each(columns_now) as column_now (number, entry))
+                else c.installed_columns
+            end
         where c.function_name = known.function_name
           and (c.relation_id, c.schema_name, c.table_name, c.columns, c.partitions) is distinct from (
               coalesce(on_table, known.relation_id), present.schema_name::text, present.table_name::text, columns_now, partitions_now);
@@ -1128,16 +1175,18 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, partitions, triggers, captured_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since)
     select
-        note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid), audit.partitions_of(t.oid),
+        note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
+        (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
+        audit.partitions_of(t.oid),
         audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp())
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
-        columns = excluded.columns, partitions = excluded.partitions, triggers = excluded.triggers,
+        columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
 
     select t.relowner into table_owner
@@ -1251,12 +1300,14 @@ as $body$
 declare
     column_names text;
     casts text[];
+    foreign_types boolean[];
     row_key text;
 begin
     select
         string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by k.place),
-        array_agg(format_type(a.atttypid, a.atttypmod) order by k.place)
-    into column_names, casts
+        array_agg(format_type(a.atttypid, a.atttypmod) order by k.place),
+        array_agg(audit.plain_type(a.atttypid) is null order by k.place)
+    into column_names, casts, foreign_types
     from pg_index as i
     cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
@@ -1268,7 +1319,10 @@ begin
             message = format('audit: %s has no primary key: its rows cannot be told apart', relation);
     end if;
     if cardinality(casts) = 1 then
-        execute format('select to_jsonb($1::%s) #>> ''{}''', casts[1]) into row_key using key;
+        execute format(
+            case when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
+            casts[1])
+        into row_key using key;
         return row_key;
     end if;
     if key !~ '^\s*\[' or jsonb_array_length(key::jsonb) <> cardinality(casts) then
@@ -1279,8 +1333,12 @@ begin
     end if;
     execute (
         select 'select jsonb_build_array('
-            || string_agg(format('to_jsonb(($1 ->> %s)::%s)', place - 1, type_name), ', ' order by place) || ')::text'
-        from unnest(casts) with ordinality as part (type_name, place)
+            || string_agg(
+                format(
+                    case when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
+                    place - 1, type_name),
+                ', ' order by place) || ')::text'
+        from unnest(casts, foreign_types) with ordinality as part (type_name, is_foreign, place)
     ) into row_key using key::jsonb;
     return row_key;
 end
@@ -1515,8 +1573,14 @@ begin
                 relation,
                 (
                     select case count(*)
-                        when 1 then format('to_jsonb(present.%I) #>> ''{}''', min(a.attname))
-                        else format('jsonb_build_array(%s)::text', string_agg(format('present.%I', a.attname), ', ' order by k.place))
+                        when 1 then format(
+                            case when bool_or(audit.plain_type(a.atttypid) is null) then 'format(''%%s'', present.%I)' else 'to_jsonb(present.%I) #>> ''{}''' end,
+                            min(a.attname))
+                        else format('jsonb_build_array(%s)::text', string_agg(
+                            format(
+                                case when audit.plain_type(a.atttypid) is null then 'format(''%%s'', present.%I)' else 'present.%I' end,
+                                a.attname),
+                            ', ' order by k.place))
                     end
                     from pg_index as i
                     cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
@@ -1853,7 +1917,7 @@ begin
                       and event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
                 ) as event
-                group by to_jsonb(jsonb_populate_record(base, image))::text
+                group by format('%s', jsonb_populate_record(base, image))
                 having sum(change) > 0
             ) as known
             cross join generate_series(1, known.copies)
@@ -1954,7 +2018,9 @@ comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "v
 
 comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.known_part(jsonb, text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.known_part(jsonb, text[], text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.disguised(regclass, text, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -2019,7 +2085,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
