@@ -17,8 +17,8 @@ import tempfile
 import tomllib
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,12 @@ class Project:
     """The directory that revisions go into, where somebody said so."""
     environment: Environment | None = None
     """What env.py made of it, where it had to run."""
+    runs_code: bool = True
+    """Whether code of the project may run, as that of revisions does when Alembic reads them."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A block in which Alembic may read revisions of the project."""
+        return nullcontext() if self.runs_code else revisions_not_run()
 
     @property
     def env(self) -> Path:
@@ -188,7 +194,8 @@ def find_project(
     if run_env and not chosen_path and changes_the_project(Path(scripts.dir, "env.py")):
         environment = run_environment(config)
     with nullcontext() if run_env else revisions_not_run():
-        return _loaded(config, scripts, upgrade_command, chosen_path, environment)
+        project = _loaded(config, scripts, upgrade_command, chosen_path, environment)
+    return replace(project, runs_code=run_env)
 
 
 def find_address(config_file: Path | None = None) -> str | None:
@@ -225,10 +232,9 @@ def _loaded(
         scripts.dir = str(environment.scripts)
         scripts = _reading_from(scripts, environment.version_locations)
     with reported("the revisions of the project", hint=_LOADS), no_bytecode():
-        scripts.get_heads()
         if version_path:
             scripts = _with_place(scripts, version_path.absolute())
-            scripts.get_heads()
+        scripts.get_heads()
     return Project(
         config=config,
         scripts=scripts,
@@ -261,12 +267,21 @@ def _reading_from(scripts: ScriptDirectory, places: Iterable[Path]) -> ScriptDir
 
 
 def _with_place(scripts: ScriptDirectory, place: Path) -> ScriptDirectory:
-    """The scripts with `place` among their directories, and those of what its revisions hang on."""
-    known = _locations(scripts)
-    wanted = [*known, *([place] if place not in known else [])]
-    scripts = _reading_from(scripts, wanted)
-    elsewhere = {file.parent for file in _unread(scripts)} - set(wanted)
-    return _reading_from(scripts, [*wanted, *sorted(elsewhere)]) if elsewhere else scripts
+    """The scripts with `place` among their directories, and those of what its revisions follow."""
+    wanted = list(dict.fromkeys([*_locations(scripts), place]))
+    files = [
+        (file.parent.absolute(), literals)
+        for file in sorted({*Path(scripts.dir).rglob("*.py"), *place.glob("*.py")})
+        if file.name != "env.py" and (literals := _revision_literals(file))
+    ]
+    while True:
+        read = [literals for directory, literals in files if directory in wanted]
+        known = {literals["revision"] for literals in read}
+        missing = {parent for literals in read for parent in _parents(literals)} - known
+        found = [directory for directory, literals in files if literals["revision"] in missing]
+        if not found:
+            return _reading_from(scripts, wanted)
+        wanted += dict.fromkeys(found)
 
 
 def _locations(scripts: ScriptDirectory) -> list[Path]:

@@ -48,8 +48,10 @@ class TestWhatItSays:
             "",
             "migrations/env.py does not import audit_toolkit.alembic; add as its first line:",
             "  import audit_toolkit.alembic  # noqa: F401",
-            "Without it `alembic revision --autogenerate` does not see what is declared, and with "
-            "include_schemas=True it",
+            (
+                "Without it `alembic revision --autogenerate` does not see what is declared, and with "
+                "include_schemas=True it"
+            ),
             "proposes to drop the trail; --edit-env adds it.",
             "",
             "next:",
