@@ -105,9 +105,10 @@ def optuna(site: Site) -> None:
     """Its alembic.ini lies in the package, and says neither driver nor database."""
     site.run(f"optuna create-study --study-name s --storage {site.driver('psycopg')}")
     ini = site.package("optuna/storages/_rdb/alembic.ini")
-    site.audit(f"install --config {ini} --table studies")
+    site.audit(f"install --config {ini} --no-env --table studies")
     alembic = f"alembic -c {ini}"
-    storage = {"sqlalchemy.url": site.driver("psycopg")}
+    scripts = site.package("optuna/storages/_rdb/alembic")
+    storage = {"sqlalchemy.url": site.driver("psycopg"), "script_location": str(scripts)}
     site.write("run.py", RUN.format(ini=str(ini), options=storage))
     for file in site.package("optuna/storages/_rdb/alembic/versions").glob("*_audit_*.py"):
         print(f"    {alembic}: wrote {file.name}")
@@ -140,9 +141,17 @@ def mlflow(site: Site) -> None:
     url = site.driver("psycopg2")
     site.run(f"mlflow db upgrade {url}")
     ini = site.package("mlflow/store/db_migrations/alembic.ini")
-    site.audit(f"install --config {ini} --table experiments --exclude lifecycle_stage")
+    # The package has no template for revisions: Alembic's own, as the message of the toolkit advises.
+    stock = site.package("alembic/templates/generic/script.py.mako").read_text(encoding="utf-8")
+    (ini.parent / "script.py.mako").write_text(stock, encoding="utf-8")
+    site.audit(f"install --config {ini} --no-env --table experiments --exclude lifecycle_stage")
     site.run(f"mlflow db upgrade {url}")
-    site.write("run.py", RUN.format(ini=str(ini), options={"sqlalchemy.url": url}))
+    site.write(
+        "run.py",
+        RUN.format(
+            ini=str(ini), options={"sqlalchemy.url": url, "script_location": str(ini.parent)}
+        ),
+    )
     see_events(
         site,
         "experiments",
