@@ -140,7 +140,9 @@ def test_a_release_becomes_what_this_version_installs(
     assert shop.audit("upgrade").err == "nothing to upgrade: all is of this version\n"
 
     shop.alembic("downgrade", "base")
-    assert set(before) <= set(catalogue(old.database))
+    # The limit of a context stays, as all that an upgrade adds to the table.
+    lost = set(before) - set(catalogue(old.database))
+    assert {(*entry[:1], entry[1].split(" ")[-1]) for entry in lost} <= {("column", "context")}
 
 
 @pytest.mark.parametrize("script", CAPTURES, ids=release_and_case)
