@@ -109,6 +109,13 @@ def rotation_proof(session: nox.Session) -> None:
     _run_tests(session, {"ROTATION_PROOF": "1"}, arguments)
 
 
+@nox.session(name="remedies-proof")
+def remedies_proof(session: nox.Session) -> None:
+    """Forty random selections of drifts: all remedies of a check together leave a clean one."""
+    arguments = ("tests/install/test_remedies.py", *session.posargs)
+    _run_tests(session, {"REMEDIES_PROOF": "40"}, arguments)
+
+
 @nox.session(name="archive-proof")
 def archive_proof(session: nox.Session) -> None:
     """A leaf of 2 million events to Parquet and back, in constant memory, exactly."""
@@ -162,6 +169,13 @@ def spark(session: nox.Session) -> None:
     """A real Spark reads the archive's folders as they are; needs Java 17."""
     session.install("pyspark>=4")
     _run_tests(session, arguments=("tests/archive/spark_layout.py", *session.posargs))
+
+
+@nox.session(name="real-projects")
+def real_projects(session: nox.Session) -> None:
+    """Optuna, mlflow, Prefect, Flask-Migrate, async, multi-ini and Django projects, with their own commands."""
+    session.install("-e", ".[demo]")
+    session.run("python", "tests/real_projects.py", *session.posargs)
 
 
 @nox.session

@@ -299,12 +299,19 @@ def _may_lock(connection: psycopg.Connection[Any], schema: str) -> bool:
 def _table_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
     errors = import_psycopg().errors
     connection.execute("set idle_in_transaction_session_timeout = 0; set lock_timeout = '1s'")
-    with connection.transaction():
-        try:
-            connection.execute(render("partitions/lock_maintenance", schema=schema).encode())
-        except errors.LockNotAvailable as error:
-            raise _busy(schema) from error
-        yield
+    try:
+        with connection.transaction():
+            try:
+                connection.execute(render("partitions/lock_maintenance", schema=schema).encode())
+            except errors.LockNotAvailable as error:
+                raise _LockHeldError from error
+            yield
+    except _LockHeldError as held:
+        raise _held_by_another(connection, schema) from held.__cause__
+
+
+class _LockHeldError(Exception):
+    """Another session has the lock."""
 
 
 @contextmanager
@@ -313,7 +320,7 @@ def _advisory_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator
     key = int.from_bytes(hashlib.sha256(text).digest()[:8], signed=True)
     rows = fetch(connection, "select pg_try_advisory_lock(%(key)s) as held", {"key": key})
     if not rows[0]["held"]:
-        raise _busy(schema)
+        raise _held_by_another(connection, schema, key)
     try:
         yield
     finally:
@@ -322,8 +329,22 @@ def _advisory_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator
             fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
 
 
-def _busy(schema: str) -> BusyError:
+def _held_by_another(connection: psycopg.Connection[Any], schema: str, key: int = 0) -> BusyError:
+    """Who has the lock: what is no run of the toolkit is named as such."""
+    holders = fetch(connection, query("lock_holders"), {"key": key, "schema": schema})
+    if not holders:  # it ended meanwhile
+        return BusyError(
+            f"another run of the toolkit on schema {schema!r} is under way", hint="run it again"
+        )
+    who = holders[0]
+    session = f"pid {who['pid']}, role {who['role']}, {who['application']}, since {who['since']}"
+    if who["application"] == "audit-toolkit/lock":
+        return BusyError(
+            f"another run of the toolkit on schema {schema!r} is under way ({session})",
+            hint="let it finish",
+        )
     return BusyError(
-        f"another run of the toolkit on schema {schema!r} is under way",
-        hint="let it finish; see pg_stat_activity, application_name audit-toolkit/lock",
+        f"the lock of maintenance on schema {schema!r} is held by a session that is no run of the "
+        f"toolkit ({session})",
+        hint=f"find out who it is; select pg_terminate_backend({who['pid']}) ends it",
     )

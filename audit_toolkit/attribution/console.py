@@ -82,11 +82,11 @@ def console_environment(
 
 def os_actor() -> str:
     """Who runs this: the account of the operating system."""
-    return f"os:{_user()}"
+    return f"os:{operating_system_user()}"
 
 
-def _user() -> str:
-    # The account that runs this, whatever the environment says.
+def operating_system_user() -> str:
+    """The account that runs this, whatever the environment says."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run as a number without a name

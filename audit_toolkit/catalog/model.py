@@ -64,6 +64,8 @@ class Column:
     foreign type, to whose values a cast to json may belong that somebody made."""
     computed_from: frozenset[str] = frozenset()
     """The columns that a generated one is computed from."""
+    virtual: bool = False
+    """Generated when it is read: triggers get no value of it."""
     number: int | None = None
     """What it keeps when it is renamed (`attnum`); None where there is no table yet."""
     comment: str | None = None

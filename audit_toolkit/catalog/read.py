@@ -133,6 +133,7 @@ def read_table(connection: Connection, relation: Relation) -> Table:
                 number=row["number"],
                 comment=row["comment"],
                 plain_type=row["plain_type"],
+                virtual=row["generated"] == "v",
             )
             for row in rows
         ),

@@ -86,7 +86,7 @@ class TrailObjects:
     functions: tuple[Function, ...]
     triggers: tuple[TriggerState, ...]
     facts: tuple[Fact, ...] = ()
-    """Everything that is in its schema."""
+    """Everything that is in its schema; empty where that was not read."""
     event_triggers: tuple[EventTrigger, ...] = ()
 
     def captured_by(self, function: Function) -> QualifiedName | None:
@@ -101,18 +101,23 @@ class TrailObjects:
         return found.pop() if len(found) == 1 else None
 
 
-def read_trail_objects(connection: Connection, schema: str) -> TrailObjects:
-    """The tables, functions and triggers of a trail; any role may read them."""
+def read_trail_objects(connection: Connection, schema: str, *, whole: bool = False) -> TrailObjects:
+    """The tables, functions and triggers of a trail; any role may read them.
+
+    With `whole`, also every fact of its schema, which takes a transaction (or savepoint) for a moment.
+    """
     parameters = {"schema": schema}
     return TrailObjects(
         schema=schema,
         tables=tuple(map(_table, fetch(connection, query("trail_tables"), parameters))),
         functions=tuple(map(_function, fetch(connection, query("functions"), parameters))),
         triggers=tuple(map(_trigger, fetch(connection, query("triggers"), parameters))),
-        facts=read_facts(connection, schema),
+        facts=read_facts(connection, schema) if whole else (),
         event_triggers=tuple(
             EventTrigger(**row) for row in fetch(connection, query("event_triggers"), parameters)
-        ),
+        )
+        if whole
+        else (),
     )
 
 

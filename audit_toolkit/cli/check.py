@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,6 +60,7 @@ def check(
     """
     with open_database(dsn, config) as connection:
         findings = check_database(connection, audit_schema, tuple(table or ()))
+    findings += [] if table else _branch_findings(config, audit_schema)
     failing = [
         f
         for f in findings
@@ -88,14 +90,16 @@ def check_database(
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
+    from audit_toolkit.install.drift_cluster import in_order
     from audit_toolkit.install.drift_condition import condition_findings
 
-    objects = read_trail_objects(connection, schema)
-    tables = _tables(connection, objects, names)
+    objects = read_trail_objects(connection, schema, whole=True)
+    tables = _tables(connection, objects)
     found = find_drift(objects, tables, paused=_pauses(connection, objects))
     found += condition_findings(connection, objects, tables)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
+    found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
@@ -105,6 +109,29 @@ def check_database(
             *_index_findings(connection, schema),
         ]
     return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
+
+
+def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
+    """Tables on which merged branches of the project disagree; its files are read, and none is run."""
+    from audit_toolkit.errors import AuditError
+    from audit_toolkit.install.findings import Finding, Severity
+    from audit_toolkit.migrations import find_project, recorded_state
+
+    try:
+        project = find_project(config, run_env=False)
+        conflicts = recorded_state(project.scripts, "heads", schema).conflicts
+    except AuditError:
+        return []  # there is no project here, or none that can be read
+    return [
+        Finding(
+            kind="branches_disagree",
+            severity=Severity.ERROR,
+            object=str(table),
+            detail=f"branches of the project capture it differently, and the last to run won: {'; '.join(said)}",
+            remedy=f"audit install --table {table.plain} --capture row …",
+        )
+        for table, said in conflicts.items()
+    ]
 
 
 def _accepted(findings: list[Finding], schema: str) -> list[Finding]:
@@ -152,15 +179,12 @@ def _coverage_findings(
     )
 
 
-def _tables(
-    connection: Connection, objects: TrailObjects, names: tuple[str, ...]
-) -> Mapping[QualifiedName, Table]:
-    from audit_toolkit.catalog import read_relations, read_table, resolve
+def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
+    from audit_toolkit.catalog import read_relations, read_table
     from audit_toolkit.install.drift import audited_tables
 
-    relations = read_relations(connection)
-    present = {relation.name: relation for relation in relations}
-    wanted = {resolve(name, relations).name for name in names} or set(audited_tables(objects))
+    present = {relation.name: relation for relation in read_relations(connection)}
+    wanted = dict.fromkeys(audited_tables(objects))
     return {n: read_table(connection, present[n]) for n in wanted if n in present}
 
 
@@ -200,6 +224,14 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
             if row["capture"] == "paused"
         }
     return {}
+
+
+def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
+    from audit_toolkit.install.drift_cluster import cluster_findings
+
+    yield from _if_permitted(
+        lambda: cluster_findings(connection, objects), "place and ids", objects.schema
+    )
 
 
 def _partition_findings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -33,6 +34,7 @@ def grants(
     config: AlembicConfig = None,
 ) -> None:
     """Print the GRANTs that a role needs. Nothing is run: read them, then pipe them into psql."""
+    from audit_toolkit.cli.output import visible
     from audit_toolkit.connection import fetch
     from audit_toolkit.install import render_grants
     from audit_toolkit.templates import query
@@ -48,6 +50,23 @@ def grants(
             f"the database has no audit trail in the schema {audit_schema}",
             hint="make one: audit install --table NAME",
         )
+    if not found[0]["owned"]:
+        owner = visible(found[0]["owner"])
+        print(
+            f"note: these statements are for {owner}, which owns the trail, or a member of it; "
+            "the role of this connection cannot run them",
+            file=sys.stderr,
+        )
+    for role, needs in (
+        (maintainer, "attach and detach partitions"),
+        (installer, "replace capture"),
+    ):
+        if role:
+            print(
+                f"note: {visible(role)} becomes a member of the owner, as only owners {needs}: it can "
+                "do whatever the owner can (docs/security.md)",
+                file=sys.stderr,
+            )
     for statement in render_grants(
         audit_schema,
         found[0]["owner"],

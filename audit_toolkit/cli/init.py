@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.cli.options import EditEnv
 from audit_toolkit.cli.revise import say
 
 
@@ -22,11 +23,19 @@ def init(
     template: Annotated[
         str, typer.Option("--template", help="Alembic's template: generic, async, pyproject, …")
     ] = "generic",
+    edit_env: EditEnv = False,
 ) -> None:
     """Create an Alembic project here, with Alembic's own template; env.py takes DATABASE_URL."""
     from audit_toolkit.migrations import init_project
+    from audit_toolkit.migrations.environment import IMPORT_LINE, add_import
 
     for path in init_project(directory, template=template):
         say(f"created {path}")
+    env = directory / "env.py"
+    if edit_env:
+        add_import(env)
+    else:
+        say(f"\nso that autogenerate knows the trail, add as the first line of {env}:")
+        say(f"  {IMPORT_LINE}")
     say("\nnext, with the address of your database in DATABASE_URL:")
     say("  audit install --table NAME --upgrade")

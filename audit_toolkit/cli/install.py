@@ -14,6 +14,7 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
+    Django,
     DryRun,
     Dsn,
     EditEnv,
@@ -74,7 +75,11 @@ def install(
     ] = False,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", metavar="SCHEMA", help="For --all-tables. [default: public]"),
+        typer.Option(
+            "--schema",
+            metavar="SCHEMA",
+            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+        ),
     ] = None,
     leave_out: Annotated[
         Names,
@@ -175,6 +180,7 @@ def install(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
@@ -225,8 +231,9 @@ def install(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _install(run, wish, interval, owner, message, output)
 
 
@@ -244,6 +251,7 @@ def uninstall(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
     if not table:
@@ -259,8 +267,9 @@ def uninstall(
         head=head,
         no_env=no_env,
         edit_env=edit_env,
+        django=django,
     )
-    run = Run.begin(dsn, where, audit_schema)
+    run = where.begin(dsn, audit_schema)
     _uninstall(run, table, message, output)
 
 
@@ -340,6 +349,9 @@ def _say_left_out(
     if wish.all_of_schema is not None:
         for relation, why in left_out(relations, wish.all_of_schema, state.schema):
             say(f"{relation.name} is left out: {why}")
+    unlogged = {relation.name for relation in relations if relation.unlogged}
+    for table in (change.table for change in changes if change.table in unlogged):
+        say(f"{table} is UNLOGGED: a crash of the server empties it, and its trail goes on")
     heirs = {heir.name: change.table for change in changes for heir in change.target.table.heirs}
     for heir, parent in heirs.items():
         if heir not in audited:

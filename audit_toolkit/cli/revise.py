@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ from audit_toolkit.errors import AuditError, ProjectError, UnknownTableError, Us
 
 if TYPE_CHECKING:
     import psycopg
+    from typing_extensions import TypeIs
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Project, Revision, State
+    from audit_toolkit.migrations import Project, Revision, State, Written
+    from audit_toolkit.migrations.django import DjangoApp
     from audit_toolkit.names import QualifiedName
     from audit_toolkit.plan import Plan
 
@@ -57,6 +59,18 @@ class Where:
     head: str | None = None
     no_env: bool = False
     edit_env: bool = False
+    django: str | None = None
+
+    def begin(self, dsn: str | None, schema: str | None) -> Run:
+        """The run there; raises `UsageError` where options of Alembic are given for Django."""
+        if self.django is None:
+            return Run.begin(dsn, self, schema)
+        if self != Where(django=self.django):
+            raise UsageError(
+                "--django takes no options of Alembic",
+                hint="leave out --config, --name, --head, --version-path, --no-env and --edit-env",
+            )
+        return Run.begin_django(dsn, self.django, schema)
 
     def find(self) -> Project:
         """The project; raises `ProjectError` where there is none."""
@@ -97,7 +111,7 @@ class Goal:
 class Run:
     """The project and the database of a run."""
 
-    project: Project
+    project: Project | DjangoApp
     head: str | None
     state: State
     dsn: str
@@ -129,6 +143,27 @@ class Run:
             dsn_is_of_project=not own and project.static_url is not None,
         )
 
+    @classmethod
+    def begin_django(cls, dsn: str | None, app: str, schema: str | None) -> Run:
+        """The same for an app of a Django project."""
+        from audit_toolkit.connection import choose_dsn, connect
+        from audit_toolkit.migrations.django import find_app, read_applied
+        from audit_toolkit.names import check_schema_name
+
+        if schema is not None:
+            check_schema_name(schema)
+        project = find_app(app)
+        address = choose_dsn(dsn) or ""
+        with connect(address, purpose="install") as connection:
+            project = replace(project, applied=read_applied(connection))
+        return cls(
+            project=project,
+            head=project.head,
+            state=project.state(schema),
+            dsn=address,
+            dsn_is_of_project=False,
+        )
+
     @contextmanager
     def reading(self) -> Iterator[tuple[Connection, list[Relation]]]:
         """A connection, and what relations there are; an unknown one may be still to come."""
@@ -140,7 +175,7 @@ class Run:
             try:
                 yield connection, relations
             except UnknownTableError as error:
-                reached = _reached(connection)
+                reached = self._reached(connection)
                 if self.head is None or reached is None or self.head in reached:
                     raise
                 raise UnknownTableError(
@@ -151,11 +186,11 @@ class Run:
 
     def is_applied(self, connection: Connection) -> bool:
         """Whether the database has reached the head that the run follows; False if nobody knows."""
-        return self.head in (_reached(connection) or ())
+        return self.head in (self._reached(connection) or ())
 
     def require_applied(self, connection: Connection) -> None:
         """Raise `UsageError` where the database is known to be elsewhere than at that head."""
-        reached = _reached(connection)
+        reached = self._reached(connection)
         if reached is not None and self.head is not None and self.head not in reached:
             where = ", ".join(sorted(reached)) or "no revision of it"
             raise UsageError(
@@ -171,27 +206,52 @@ class Run:
         schema = self.state.schema
         return () if schema == DEFAULT_SCHEMA else ("--audit-schema", shlex.quote(schema))
 
+    def _reached(self, connection: Connection) -> set[str] | None:
+        if _is_alembic(self.project):
+            return _reached(connection)
+        return self.project.reached(connection)
+
     def target(self, newest: str | None = None) -> str:
         """What `alembic upgrade` is to reach: head, or where there are several, our newest."""
+        if not _is_alembic(self.project):
+            return ""
         one = len(self.project.scripts.get_heads()) <= 1
         return "head" if one else newest or self.head or "heads"
 
     def upgrade_command(self, newest: str | None = None) -> str:
         """What the user types to apply what is written."""
-        return f"{self.project.upgrade_command} {self.target(newest)}"
+        return f"{self.project.upgrade_command} {self.target(newest)}".rstrip()
+
+    def write(self, revisions: Sequence[Revision]) -> list[Written]:
+        """Write the revisions into the project: all of them, or none."""
+        from audit_toolkit.migrations import write_revisions
+
+        if not _is_alembic(self.project):
+            return self.project.write(revisions)
+        return write_revisions(self.project, revisions, self.head)
+
+    def apply(self, newest: str | None) -> None:
+        """Apply them, as the user would."""
+        from audit_toolkit.migrations import upgrade
+        from audit_toolkit.migrations.django import migrate
+
+        if not _is_alembic(self.project):
+            migrate(self.project)
+        else:
+            dsn = None if self.dsn_is_of_project else self.dsn
+            upgrade(self.project, self.target(newest), dsn=dsn)
 
 
 def finish(
     run: Run, revisions: Sequence[Revision], goal: Goal, output: Output, *, up_to_date: bool
 ) -> None:
     """Write the revisions, or say what they would be, and go on as was asked for."""
-    from audit_toolkit.migrations import write_revisions
     from audit_toolkit.migrations.project import shown
 
     if output.dry_run:
         print(_described(run, revisions))
         return
-    written = write_revisions(run.project, revisions, run.head)
+    written = run.write(revisions)
     for file in written:
         say(f"wrote {shown(file.path)}")
     for revision in revisions:
@@ -212,6 +272,8 @@ def _advise(run: Run, revisions: Sequence[Revision]) -> None:
     from audit_toolkit.migrations.environment import import_advice
     from audit_toolkit.migrations.project import shown
 
+    if not _is_alembic(run.project):
+        return
     env = run.project.env
     first = any(revision.record.interval for revision in revisions)
     if (advice := import_advice(env)) and (first or "include_schemas" in env.read_text("utf-8")):
@@ -240,6 +302,12 @@ def state_without_project(schema: str | None) -> State:
 def say(text: str) -> None:
     """Talk goes to stderr."""
     print(text, file=sys.stderr)
+
+
+def _is_alembic(project: Project | DjangoApp) -> TypeIs[Project]:
+    from audit_toolkit.migrations import Project
+
+    return isinstance(project, Project)
 
 
 def _as_the_database_knows_it(project: Project, where: Where, dsn: str) -> Project:
@@ -333,9 +401,8 @@ def _described(run: Run, revisions: Sequence[Revision]) -> str:
 def _apply(run: Run, goal: Goal, newest: str | None) -> None:
     """Let Alembic apply the revisions, and see whether they arrived where we look."""
     from audit_toolkit.connection import connect
-    from audit_toolkit.migrations import upgrade
 
-    upgrade(run.project, run.target(newest), dsn=None if run.dsn_is_of_project else run.dsn)
+    run.apply(newest)
     with connect(run.dsn, purpose="install") as connection:
         if not goal.is_reached(connection, run.state.schema):
             raise AuditError(

@@ -8,6 +8,7 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
+    Django,
     DryRun,
     Dsn,
     EditEnv,
@@ -22,7 +23,6 @@ from audit_toolkit.cli.options import (
 from audit_toolkit.cli.revise import (
     Goal,
     Output,
-    Run,
     Where,
     finish,
     print_sql,
@@ -49,6 +49,7 @@ def upgrade_toolkit(
     version_path: VersionPath = None,
     no_env: NoEnv = False,
     edit_env: EditEnv = False,
+    django: Django = None,
 ) -> None:
     """Bring the trail and all capture to this version of the toolkit: write the revision that does it.
 
@@ -72,8 +73,9 @@ def upgrade_toolkit(
             head=head,
             no_env=no_env,
             edit_env=edit_env,
+            django=django,
         )
-        run = Run.begin(dsn, where, audit_schema)
+        run = where.begin(dsn, audit_schema)
         with run.reading() as (connection, relations):
             run.require_applied(connection)
             renewal = plan_renewal(connection, relations, run.state)

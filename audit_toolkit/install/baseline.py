@@ -185,15 +185,16 @@ def _require_readable(connection: Connection, target: Target, schema: str) -> No
             f"row security hides rows of {name} from this role: a snapshot of the others would say that they are all",
             hint="run it as a role that sees all rows: one with BYPASSRLS, or the owner where it is not FORCEd",
         )
-    if not row["has_columns"]:
-        gone = [column for column in target.hidden if target.table.column(column) is None]
+    gone = [column for column in target.hidden if target.table.column(column) is None]
+    if gone or row["disguised"]:
+        what = f"{name} has no column {gone[0]!r}" if gone else f"columns of {name} were renamed"
         raise RuleError(
-            f"{name} has no column {gone[0]!r}, whose values are to be hidden: under another name they would be shown"
-            if gone
-            else f"the columns of {name} changed while its baseline ran",
-            hint="audit check names the command that mends it"
-            if gone
-            else "run it again, it goes on",
+            f"{what}: values that are to be hidden would be shown under another name",
+            hint="audit check names the command that mends it",
+        )
+    if not row["has_columns"]:
+        raise RuleError(
+            f"the columns of {name} changed while its baseline ran", hint="run it again, it goes on"
         )
 
 

@@ -536,5 +536,7 @@ def pinned_settings(table: Table) -> tuple[tuple[str, str], ...]:
     """The settings that the function of this table pins, because its column types make them matter."""
     parts = {part for column in table.columns for part in column.type_parts}
     parts |= {part.removeprefix("range:") for part in parts}
+    if any(column.plain_type is None for column in table.columns):
+        parts.add("foreign")  # its text may be printed by any of them
     wanted = {setting for part in parts for setting in _SETTINGS_OF_TYPES.get(part, ())}
     return tuple((name, value) for name, value in _SETTINGS.items() if name in wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -116,7 +117,9 @@ def _have_it_read(connection: Connection, condition: str, table: Table) -> None:
     """PREPARE reads a statement, names and types and all, and does not even plan it."""
     statement = render("queries/condition", condition=condition, columns=table.columns)
     try:
-        with connection.transaction(force_rollback=True):
+        # Alembic's connection, which autogenerate reads by, has a transaction of its own.
+        begin = getattr(connection, "transaction", None)
+        with begin(force_rollback=True) if begin else nullcontext():
             connection.execute("set local search_path = pg_catalog, pg_temp")
             connection.execute(f"prepare audit_condition as {statement}")
             connection.execute("deallocate audit_condition")

@@ -28,6 +28,8 @@ _FOR_READERS = {
     (TRAIL, "select"),
     ("maintenance", "select"),
     ("captured_tables", "select"),
+    ("home", "select"),
+    (f"{TRAIL}_event_id_seq", "select"),
     ("partition_lifecycle", "select"),
     *((function, "execute") for function in READER_FUNCTIONS),
 }
@@ -40,7 +42,7 @@ def schema_findings(objects: TrailObjects) -> Iterator[Finding]:
     A trail of an older release is judged by what it has too much alone: what it lacks, its upgrade brings.
     """
     trail = next((table for table in objects.tables if table.name == TRAIL), None)
-    if trail is None or not (recorded := parse_comment(trail.comment)):
+    if trail is None or not objects.facts or not (recorded := parse_comment(trail.comment)):
         return
     captures = {f.name for f in objects.functions if "table" in parse_comment(f.comment)}
     facts = [fact for fact in objects.facts if not _is_capture(fact, captures)]

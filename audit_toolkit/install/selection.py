@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
 
 from audit_toolkit.catalog import Kind, Relation, resolve
-from audit_toolkit.errors import PermissionDeniedError, UnsupportedTableError, UsageError
+from audit_toolkit.errors import (
+    PermissionDeniedError,
+    UnknownTableError,
+    UnsupportedTableError,
+    UsageError,
+)
 
 
 def select_tables(
@@ -18,7 +25,8 @@ def select_tables(
 ) -> list[Relation]:
     """The relations to audit, in the order asked for and without repeats.
 
-    With `all_of_schema`, every table of that schema that can be audited, but those of `leave_out`.
+    With `all_of_schema`, every table of that schema that can be audited, but those of `leave_out`; it may be
+    a pattern of schemas, as in `tenant_*`.
     Raises `UnknownTableError`, `UnsupportedTableError` or `PermissionDeniedError` for a table that was named
     and cannot be audited.
     """
@@ -26,21 +34,39 @@ def select_tables(
     for relation in chosen:
         refuse_unsupported(relation, trail_schema=trail_schema)
     if all_of_schema is not None:
-        left_out = {
-            resolve(name, [r for r in relations if r.name.schema == all_of_schema])
-            for name in leave_out
-        }
+        swept = [r for r in relations if is_of_schema(r, all_of_schema, relations)]
+        left_out = {each for name in leave_out for each in _each_named(name, swept)}
         chosen += [
             r for r in _auditable(relations, all_of_schema, trail_schema) if r not in left_out
         ]
     return list(dict.fromkeys(chosen))
 
 
+def is_of_schema(relation: Relation, schema: str, relations: Sequence[Relation]) -> bool:
+    """Whether a relation is of the schema, or of one that the pattern matches where none is called so."""
+    if any(each.name.schema == schema for each in relations):
+        return relation.name.schema == schema
+    return not relation.is_system and fnmatchcase(relation.name.schema, schema)
+
+
+def _each_named(name: str, swept: Sequence[Relation]) -> list[Relation]:
+    """What a name means in each of several schemas, of which one has to have it."""
+    schemas = dict.fromkeys(relation.name.schema for relation in swept)
+    found = []
+    for schema in schemas:
+        here = [relation for relation in swept if relation.name.schema == schema]
+        if len(schemas) == 1:
+            return [resolve(name, here)]
+        with suppress(UnknownTableError):
+            found.append(resolve(name, here))
+    return found or [resolve(name, swept)]
+
+
 def _auditable(relations: Sequence[Relation], schema: str, trail_schema: str) -> list[Relation]:
     candidates = [
         relation
         for relation in relations
-        if relation.name.schema == schema
+        if is_of_schema(relation, schema, relations)
         and relation.name.name != "alembic_version"
         and why_unsupported(relation, trail_schema=trail_schema) is None
     ]
@@ -68,7 +94,7 @@ def left_out(
     reasons = (
         (relation, why_unsupported(relation, trail_schema=trail_schema))
         for relation in relations
-        if relation.name.schema == schema
+        if is_of_schema(relation, schema, relations)
         and relation.kind not in (Kind.VIEW, Kind.MATERIALIZED_VIEW)
         and relation.root is None
     )

@@ -21,6 +21,7 @@ _FUNCTIONS = {
     "guard_relation": "(regclass)",
     "leaves": "()",
     "make_leaf": "(text)",
+    "merkle_root": "(bytea)",
     "leaf_digest": "(regclass)",
     "ensure_partitions": "(integer)",
     "mask": "(jsonb, text, text)",
@@ -29,7 +30,8 @@ _FUNCTIONS = {
     "plain_type": "(oid)",
     "columns_now": "(regclass)",
     "has_columns": "(regclass, text[], text[], boolean)",
-    "known_part": "(jsonb, text[], text[])",
+    "known_part": "(jsonb, text[], text[], text[])",
+    "disguised": "(regclass, text, text[])",
     "image_sql": "(text[], oid[], text, boolean)",
     "image_of": "(anyelement, boolean)",
     "hand_over": "(regprocedure)",
@@ -45,6 +47,7 @@ _FUNCTIONS = {
     "note_capture": "(regclass, text)",
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
+    "present_home": "()",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
     "row_known_since": "(text, text, text)",
@@ -60,7 +63,13 @@ _FUNCTIONS = {
 }
 
 _FOR_READERS = (
+    "plain_type",
+    "columns_now",
+    "has_columns",
+    "image_sql",
+    "image_of",
     "leaves",
+    "present_home",
     "audited_table",
     "row_key_of",
     "row_known_since",
@@ -264,6 +273,10 @@ def _steps(
         Step(
             why="What maintenance records: leaves on their way out, its last success",
             statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
+        ),
+        Step(
+            why="Where the trail is, so that it notices when it was moved",
+            statements=rendered("schema/home"),
         ),
         Step(
             why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",

@@ -24,6 +24,7 @@ from audit_toolkit.config import Interval, TableRule
 from audit_toolkit.declaration import (
     INFO_KEY,
     Declarations,
+    Managed,
     Style,
     find_declarations,
     read_rule,
@@ -47,6 +48,7 @@ from audit_toolkit.migrations.operations import (
     UnauditTable,
 )
 from audit_toolkit.migrations.reader import reader
+from audit_toolkit.migrations.record import declared_tables
 from audit_toolkit.migrations.survey import (
     has_drifted,
     installed_captures,
@@ -170,6 +172,8 @@ class _Comparison:
         self.upgrade_ops, self.file, self.schema = upgrade_ops, file, schema
         self.dialect = context.dialect
         self.database = _database(context)
+        environment = context.migration_context.environment_context
+        self.scripts = environment.script if environment else None
         self.default_schema = self.dialect.default_schema_name or "public"
         self.compared = {each or self.default_schema for each in schemas}
         self.reader: psycopg.Connection[Any] = reader(connection)
@@ -241,8 +245,20 @@ class _Comparison:
     def _releases(self) -> Iterator[tuple[QualifiedName, Former]]:
         for name, there in self.installed.items():
             wanted = name in self.rules and name not in self.fates.dropped
-            if not wanted and name in self.relations and name.schema in self.compared:
+            ended = not wanted and name in self.relations and name.schema in self.compared
+            if ended and (name in self.fates.dropped or self._may_end(there.made_for)):
                 yield name, Former.of_database(there, self._present(name), self.schema)
+
+    def _may_end(self, name: QualifiedName) -> bool:
+        """Whether a table that is not declared is to lose its capture: what a command installed stays."""
+        if self.file and self.file.managed is Managed.DECLARED:
+            return True
+        return any(pattern.matches(name, fold=False) for pattern in self.declared_once)
+
+    @cached_property
+    def declared_once(self) -> set[NamePattern]:
+        """What revisions of the project captured because it was declared."""
+        return declared_tables(self.scripts, self.schema) if self.scripts else set()
 
     def _changes(self) -> Iterator[Change]:
         objects = read_trail_objects(self.reader, self.schema)
@@ -300,7 +316,7 @@ class _Comparison:
         interval: Interval | None,
     ) -> None:
         before = [release_revision(releases, self.schema)] if releases else []
-        after = [capture_revision(changes, self.schema)] if changes else []
+        after = [capture_revision(changes, self.schema, declared=True)] if changes else []
         if interval:
             settings = trail_settings(self.schema, wanted=interval, present=None)
             after.insert(0, trail_revision(settings))

@@ -70,6 +70,8 @@ class Change:
     former: Former | None = None
     damaged: bool = False
     """Whether the database has lost something of what captures it."""
+    settles: tuple[str, ...] = ()
+    """The revisions of two branches that disagree on it, each with its options; empty where none do."""
 
     @property
     def table(self) -> QualifiedName:
@@ -85,7 +87,7 @@ class Change:
     def needed(self) -> bool:
         """Whether anything would differ afterwards."""
         former = self.former
-        if former is None or self.damaged:
+        if former is None or self.damaged or self.settles:
             return True
         return former.rule != self.target.rule or former.hash != self.hash
 
@@ -99,6 +101,11 @@ class Change:
         """What it does, as a sentence or two."""
         rule = self.target.rule
         means = meaning(rule, self.schema)
+        if self.settles:
+            return (
+                f"Settles the capture of {self.table}, on which branches disagree "
+                f"({'; '.join(self.settles)}): {means}"
+            )
         if self.former is None:
             return f"Starts the audit trail of {self.table}: {means}"
         if self.former.rule == rule and self.damaged and self.former.hash == self.hash:
@@ -168,16 +175,20 @@ def trail_revision(settings: TrailSettings) -> Revision:
 
 
 def capture_revision(
-    changes: Sequence[Change], schema: str, message: str | None = None
+    changes: Sequence[Change], schema: str, message: str | None = None, *, declared: bool = False
 ) -> Revision:
-    """The revision that puts capture on tables, or changes it; its downgrade takes that back."""
+    """The revision that puts capture on tables, or changes it; its downgrade takes that back.
+
+    `declared` says that it follows from what the project declares.
+    """
     tables = [change.table for change in changes]
     verb = "capture" if all(change.former is None for change in changes) else "change capture of"
     return Revision(
         message=message or f"audit: {verb} {listed(tables)}",
-        summary=tuple(change.words for change in changes),
+        summary=_summary(changes),
         record=Record(
             schema=schema,
+            declared=declared,
             captures=tuple(
                 CaptureRecord(
                     table=change.table,
@@ -201,6 +212,30 @@ def capture_revision(
     )
 
 
+def _summary(changes: Sequence[Change]) -> tuple[str, ...]:
+    """What they do, in words: tables that begin alike, and are many, in one sentence."""
+    alike: dict[TableRule, list[Change]] = {}
+    for change in changes:
+        if change.former is None and not change.settles:
+            alike.setdefault(change.target.rule, []).append(change)
+    together = {rule: group for rule, group in alike.items() if len(group) > FEW}
+    return (
+        *(
+            f"Starts the audit trail of {len(group)} tables: {meaning(rule, group[0].schema)}"
+            for rule, group in together.items()
+        ),
+        *(
+            change.words
+            for change in changes
+            if change.former is not None or change.settles or change.target.rule not in together
+        ),
+    )
+
+
+FEW = 3
+"""How many tables of one rule each get a sentence of their own."""
+
+
 def release_revision(
     captured: Mapping[QualifiedName, Former], schema: str, message: str | None = None
 ) -> Revision:
@@ -211,6 +246,10 @@ def release_revision(
         summary=tuple(
             f"Ends the audit trail of {table}: changes are no longer recorded. Its events stay."
             for table in tables
+        )
+        if len(tables) <= FEW
+        else (
+            f"Ends the audit trail of {len(tables)} tables: nothing more is recorded. Their events stay.",
         ),
         record=Record(
             schema=schema,
@@ -243,6 +282,7 @@ def together(parts: Iterable[Revision], message: str = "") -> Revision:
             interval=next((r.interval for r in records if r.interval), None),
             captures=tuple(chain.from_iterable(r.captures for r in records)),
             releases=tuple(chain.from_iterable(r.releases for r in records)),
+            declared=any(r.declared for r in records),
         ),
         upgrade=tuple(chain.from_iterable(part.upgrade for part in parts)),
         downgrade=tuple(chain.from_iterable(part.downgrade for part in reversed(parts))),

@@ -8,6 +8,7 @@ revisions are, and never with `run_env=False`.
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import io
 import os
 import shlex
@@ -16,8 +17,8 @@ import tempfile
 import tomllib
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ class Project:
     """The directory that revisions go into, where somebody said so."""
     environment: Environment | None = None
     """What env.py made of it, where it had to run."""
+    runs_code: bool = True
+    """Whether code of the project may run, as that of revisions does when Alembic reads them."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A block in which Alembic may read revisions of the project."""
+        return nullcontext() if self.runs_code else revisions_not_run()
 
     @property
     def env(self) -> Path:
@@ -187,7 +194,8 @@ def find_project(
     if run_env and not chosen_path and changes_the_project(Path(scripts.dir, "env.py")):
         environment = run_environment(config)
     with nullcontext() if run_env else revisions_not_run():
-        return _loaded(config, scripts, upgrade_command, chosen_path, environment)
+        project = _loaded(config, scripts, upgrade_command, chosen_path, environment)
+    return replace(project, runs_code=run_env)
 
 
 def find_address(config_file: Path | None = None) -> str | None:
@@ -224,10 +232,9 @@ def _loaded(
         scripts.dir = str(environment.scripts)
         scripts = _reading_from(scripts, environment.version_locations)
     with reported("the revisions of the project", hint=_LOADS), no_bytecode():
-        scripts.get_heads()
         if version_path:
             scripts = _with_place(scripts, version_path.absolute())
-            scripts.get_heads()
+        scripts.get_heads()
     return Project(
         config=config,
         scripts=scripts,
@@ -260,12 +267,21 @@ def _reading_from(scripts: ScriptDirectory, places: Iterable[Path]) -> ScriptDir
 
 
 def _with_place(scripts: ScriptDirectory, place: Path) -> ScriptDirectory:
-    """The scripts with `place` among their directories, and those of what its revisions hang on."""
-    known = _locations(scripts)
-    wanted = [*known, *([place] if place not in known else [])]
-    scripts = _reading_from(scripts, wanted)
-    elsewhere = {file.parent for file in _unread(scripts)} - set(wanted)
-    return _reading_from(scripts, [*wanted, *sorted(elsewhere)]) if elsewhere else scripts
+    """The scripts with `place` among their directories, and those of what its revisions follow."""
+    wanted = list(dict.fromkeys([*_locations(scripts), place]))
+    files = [
+        (file.parent.absolute(), literals)
+        for file in sorted({*Path(scripts.dir).rglob("*.py"), *place.glob("*.py")})
+        if file.name != "env.py" and (literals := _revision_literals(file))
+    ]
+    while True:
+        read = [literals for directory, literals in files if directory in wanted]
+        known = {literals["revision"] for literals in read}
+        missing = {parent for literals in read for parent in _parents(literals)} - known
+        found = [directory for directory, literals in files if literals["revision"] in missing]
+        if not found:
+            return _reading_from(scripts, wanted)
+        wanted += dict.fromkeys(found)
 
 
 def _locations(scripts: ScriptDirectory) -> list[Path]:
@@ -345,7 +361,23 @@ def _find_config(
         upgrade_command = f"{FLASK_UPGRADE}{elsewhere}"
     elif not located:
         raise _no_script_location(config, ini, toml, name)
+    elif beside := _within_its_package(ini, located):
+        # An ini within a package, whose program says where the scripts are.
+        config.set_main_option("script_location", beside.as_posix().replace("%", "%%"))
     return config, upgrade_command
+
+
+def _within_its_package(ini: Path, located: str) -> Path | None:
+    """The scripts near an ini file, where nothing is at their place as seen from here."""
+    package, colon, _ = located.partition(":")
+    if (
+        importlib.util.find_spec(package)
+        if colon and package.isidentifier()
+        else Path(located).exists()
+    ):
+        return None
+    places = (directory / located.replace(":", "/") for directory in ini.absolute().parents)
+    return next((place for place in places if (place / "env.py").is_file()), None)
 
 
 def _no_script_location(config: Config, ini: Path, toml: Path, name: str | None) -> ProjectError:

@@ -7,8 +7,11 @@ way down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
@@ -68,6 +71,8 @@ class Record:
     """How long a leaf is, in the revision that makes the trail."""
     captures: tuple[CaptureRecord, ...] = ()
     releases: tuple[QualifiedName, ...] = ()
+    declared: bool = False
+    """Whether autogenerate wrote it, from what the project declares."""
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
@@ -78,6 +83,8 @@ class Record:
             values["captures"] = [capture.as_dict() for capture in self.captures]
         if self.releases:
             values["releases"] = [[table.schema, table.name] for table in self.releases]
+        if self.declared:
+            values["declared"] = True
         return values
 
     @classmethod
@@ -92,6 +99,7 @@ class Record:
                 CaptureRecord.from_dict(capture) for capture in values.get("captures", ())
             ),
             releases=tuple(QualifiedName(*table) for table in values.get("releases", ())),
+            declared=bool(values.get("declared", False)),
         )
 
 
@@ -113,6 +121,8 @@ class State:
     """None while no revision makes the trail."""
     captures: Mapping[QualifiedName, Recorded | None] = field(default_factory=dict)
     """Every table that was ever captured; None for those that were released again."""
+    conflicts: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)
+    """Tables that branches capture differently, merged since: the last to run won, in each database anew."""
 
     def find(self, pattern: NamePattern) -> QualifiedName | None:
         """The one table among them that is meant; None if there is none, or more than one."""
@@ -129,7 +139,51 @@ def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | Non
     Without `schema`, of the trail that the newest record is about.
     Raises `ProjectError` when a record was edited so that it cannot be read.
     """
-    records = list(_records(scripts, head)) if head else []
+    if head is None:
+        return state_of((), schema)
+    modules = list(_modules(scripts, head))
+    state = state_of(modules, schema)
+    return replace(state, conflicts=_conflicts(scripts, modules, state.schema))
+
+
+def _conflicts(
+    scripts: ScriptDirectory, modules: Iterable[tuple[str, ModuleType]], schema: str
+) -> dict[QualifiedName, tuple[str, ...]]:
+    """The tables whose newest records are on branches that know nothing of each other, and differ."""
+    says: dict[QualifiedName, dict[str, str]] = {}
+    for revision, module in modules:
+        record = _read(getattr(module, RECORD_NAME), revision)
+        if record.schema == schema:
+            for table in record.releases:
+                says.setdefault(table, {})[revision] = "no capture"
+            for capture in record.captures:
+                options = shlex.join(capture.rule.as_options()) or "no options"
+                says.setdefault(capture.table, {})[revision] = options
+    several = {table: said for table, said in says.items() if len(set(said.values())) > 1}
+    if not several:
+        return {}
+    below = {
+        revision: {s.revision for s in scripts.iterate_revisions(revision, "base")} - {revision}
+        for revision in set().union(*several.values())
+    }
+    found = {}
+    for table, said in several.items():
+        newest = [r for r in said if not any(r in below[other] for other in said)]
+        if len({said[revision] for revision in newest}) > 1:
+            found[table] = tuple(f"{revision}: {said[revision]}" for revision in sorted(newest))
+    return found
+
+
+def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = None) -> State:
+    """What files with records, the newest first, each with its name, say of the trail in `schema`.
+
+    Without `schema`, of the trail that the newest record is about.
+    Raises `ProjectError` when a record was edited so that it cannot be read.
+    """
+    records = [
+        (revision, _read(getattr(module, RECORD_NAME), revision), module)
+        for revision, module in modules
+    ]
     chosen = schema or (records[0][1].schema if records else DEFAULT_SCHEMA)
     ours = [
         (revision, record, module)
@@ -138,13 +192,17 @@ def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | Non
     ]
     latest: dict[QualifiedName, Recorded | None] = {}
     for revision, record, module in ours:
-        latest |= {table: None for table in record.releases if table not in latest}
-        for capture in record.captures:
-            if capture.table not in latest:
-                statements = _statements(module, constant_name("CAPTURE", capture.table), revision)
-                latest[capture.table] = Recorded(
-                    capture=capture, revision=revision, statements=statements
-                )
+        captured = {
+            capture.table: Recorded(
+                capture=capture,
+                revision=revision,
+                statements=_statements(module, constant_name("CAPTURE", capture.table), revision),
+            )
+            for capture in record.captures
+            if capture.table not in latest
+        }
+        released = {table: None for table in record.releases if table not in latest}
+        latest |= {**released, **captured}
     return State(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
@@ -152,13 +210,45 @@ def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | Non
     )
 
 
-def _records(scripts: ScriptDirectory, head: str) -> Iterator[tuple[str, Record, ModuleType]]:
+_DIRECTIVE = re.compile(r"""\b(un)?audit_table\(\s*(["'])(.+?)\2""")
+
+
+def declared_tables(scripts: ScriptDirectory, schema: str) -> set[NamePattern]:
+    """The tables whose capture autogenerate has written, and that were not released since.
+
+    Directives (`op.audit_table`) count, too: only a declaration makes them.
+    Raises `ProjectError` when a record was edited so that it cannot be read.
+    """
+    declared: set[NamePattern] = set()
+    for script in reversed(list(scripts.walk_revisions())):
+        values = getattr(script.module, RECORD_NAME, None)
+        if values is not None:
+            record = _read(values, script.revision)
+            if record.schema == schema:
+                declared -= {_pattern(table) for table in record.releases}
+                if record.declared:
+                    declared |= {_pattern(capture.table) for capture in record.captures}
+        for ended, _, name in _DIRECTIVE.findall(_upgrade_text(Path(script.path))):
+            named = {NamePattern.parse(name)}
+            declared = declared - named if ended else declared | named
+    return declared
+
+
+def _pattern(table: QualifiedName) -> NamePattern:
+    return NamePattern(table.schema, table.name)
+
+
+def _upgrade_text(path: Path) -> str:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.suffix == ".py" else ""
+    return text.partition("\ndef downgrade")[0]
+
+
+def _modules(scripts: ScriptDirectory, head: str) -> Iterator[tuple[str, ModuleType]]:
     with reported("the revisions of the project"), no_bytecode():
         walked = list(scripts.walk_revisions("base", head))
     for script in walked:
-        values = getattr(script.module, RECORD_NAME, None)
-        if values is not None:
-            yield script.revision, _read(values, script.revision), script.module
+        if hasattr(script.module, RECORD_NAME):
+            yield script.revision, script.module
 
 
 def _read(values: Any, revision: str) -> Record:

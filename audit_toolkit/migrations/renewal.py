@@ -80,7 +80,7 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     Raises `UsageError` where there is no trail.
     """
     schema = state.schema
-    objects = read_trail_objects(connection, schema)
+    objects = read_trail_objects(connection, schema, whole=True)
     kinds = {f.kind for f in (*trail_findings(objects), *schema_findings(objects))}
     if "trail_missing" in kinds:
         raise UsageError(

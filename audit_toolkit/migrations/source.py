@@ -80,12 +80,11 @@ def render(revision: Revision) -> Body:
     record = revision.record
     keeps_events = record.interval is not None
     constants = [
-        f"# For the next `audit install`.\n{RECORD_NAME} = {literal(record.as_dict())}",
-        *(_constant(s) for s in (*revision.upgrade, *revision.downgrade, *_lock_timeout())),
+        render_constants(revision),
         *([_trail_is_there(record.schema)] if keeps_events else []),
     ]
     functions = [_RUN_SQL, *([_SAY_IF_KEPT] if keeps_events else [])]
-    module = "\n\n\n".join(["\n\n".join([_header(revision), *constants]), *functions])
+    module = "\n\n\n".join(["\n\n".join(constants), *functions])
     return Body(
         imports=("import logging\n" if keeps_events else "") + f"\n{module}\n",
         upgrades=_call(revision.upgrade),
@@ -93,15 +92,47 @@ def render(revision: Revision) -> Body:
     )
 
 
+def render_constants(revision: Revision) -> str:
+    """The header of a revision, its record, and its SQL: what is the same for Alembic and Django."""
+    scripts = (*revision.upgrade, *revision.downgrade, *_lock_timeout())
+    record = _record_literal(revision.record)
+    return "\n\n".join(
+        [
+            _header(revision),
+            f"# For the next `audit install`.\n{RECORD_NAME} = {record}",
+            *map(_constant, scripts),
+        ]
+    )
+
+
 def _header(revision: Revision) -> str:
     record = revision.record
-    facts = [(f"{c.table}", flags(c.rule) or "none", c.hash) for c in record.captures]
+    # Of many tables the record has a line each, and says the same.
+    listed = record.captures if len(record.captures) <= LISTED_TWICE else ()
+    facts = [(f"{c.table}", flags(c.rule) or "none", c.hash) for c in listed]
     paragraphs = [
         f"Written by audit-toolkit {record.toolkit}, which is not needed to run it.",
         *revision.summary,
         "The SQL is frozen: what changes later is written as a revision of its own.",
     ]
     return "\n#\n".join([*map(_comment, paragraphs), *(_facts(*fact) for fact in facts)])
+
+
+LISTED_TWICE = 3
+"""Up to how many tables the header lists them, beside the record."""
+
+
+def _record_literal(record: Record) -> str:
+    """The record, as Black would have it; of many tables, with one line for each."""
+    values = record.as_dict()
+    if len(record.captures) <= LISTED_TWICE:
+        return literal(values)
+    captures = values.pop("captures")
+    lines = "".join(f"        {literal(each, room=10_000)},\n" for each in captures)
+    head = "".join(
+        f"    {literal(key)}: {literal(item, indent=4)},\n" for key, item in values.items()
+    )
+    return f'{{\n{head}    "captures": [\n{lines}    ],\n}}'
 
 
 def _facts(table: str, options: str, digest: str) -> str:

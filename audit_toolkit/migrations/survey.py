@@ -149,11 +149,25 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
         lost = former is not None and rule is not wish.rule and _lacks(table, rule)
         target = Target(table=table, rule=rule) if lost else check_rule(table, rule)
         damaged = former is not None and applied and _is_damaged(table.name, former, found)
-        change = Change(target=target, schema=state.schema, former=former, damaged=damaged)
+        settles = state.conflicts.get(table.name, ())
+        if settles and not (wish.rule and table in found.named):
+            raise _disagreement(table.name, settles)
+        change = Change(
+            target=target, schema=state.schema, former=former, damaged=damaged, settles=settles
+        )
         if change.needed and table.name in found.switched_off:
             raise _switched_off(table.name)
         changes.append(change)
     return changes
+
+
+def _disagreement(table: QualifiedName, settles: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"branches of the project disagree on the capture of {table} ({'; '.join(settles)}): "
+        "in each database the last to run won",
+        hint="say which it is, with its options: "
+        f"audit install --table {shlex.quote(table.plain)} --capture row …",
+    )
 
 
 def check_conditions(connection: psycopg.Connection[Any], changes: Iterable[Change]) -> None:

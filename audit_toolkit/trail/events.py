@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,7 @@ def select_events(
     }
     events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     _require_all(events, selection.event_ids)
-    return in_order_by_table(_of_tables(events, selection))
+    return in_order(_of_tables(events, selection))
 
 
 def _of_tables(events: list[Event], selection: Selection) -> list[Event]:
@@ -110,15 +110,6 @@ def _of_tables(events: list[Event], selection: Selection) -> list[Event]:
     kept = set().union(*map(meant, only)) if only else names
     kept -= set().union(*map(meant, without)) if without else set()
     return [event for event in events if table_of(event) in kept]
-
-
-def in_order_by_table(events: Collection[Event]) -> list[Event]:
-    """Events of several tables in the order of their ids, each table's as they really followed."""
-    ordered: dict[QualifiedName, list[Event]] = {}
-    for event in events:
-        ordered.setdefault(table_of(event), []).append(event)
-    waiting = {table: iter(in_order(own)) for table, own in ordered.items()}
-    return [next(waiting[table_of(event)]) for event in events]
 
 
 def table_of(event: Event) -> QualifiedName:

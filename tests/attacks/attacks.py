@@ -60,13 +60,6 @@ class Found(Attack):
 
 
 @dataclass(frozen=True, slots=True)
-class Harmless(Attack):
-    """It goes through, and bends nothing: what `proof` selects is true."""
-
-    proof: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Possible(Attack):
     """It goes through unseen by `audit check`."""
 
@@ -182,3 +175,40 @@ SABOTAGE = [
 ]  # fmt: skip
 
 ALL: list[Attack] = [*REFUSED, *GUARDS, *SABOTAGE]
+
+POSSIBLE = [
+    Possible(Actor.WRITES_ALL, "insert an event by hand", f"insert into audit.logged_actions {_EVENT}", "PostgreSQL lets the role write every table; `audit access` names its members"),
+    Possible(Actor.OWNER, "insert an event by hand", f"insert into audit.logged_actions {_EVENT}", "capture itself writes as the owner: let nobody log in as it"),
+    Possible(Actor.SUPERUSER, "insert an event by hand", f"insert into audit.logged_actions {_EVENT}", "a superuser may do everything"),
+    Possible(Actor.SUPERUSER, "change an event with the guard off, and put it back on", 'alter table audit.logged_actions_tail disable trigger "00_audit_append_only"; update audit.logged_actions_tail set query = null; alter table audit.logged_actions_tail enable always trigger "00_audit_append_only"', "between two checks; keep copies outside (archive, stream)"),
+    Possible(Actor.OWNER, "change events by ALTER COLUMN … TYPE … USING, to the same type", "alter table audit.logged_actions alter column query type text using 'x'", "an owner rewrites its tables; let nobody log in as it"),
+    Possible(Actor.APP, "claim to be somebody else", "select set_config('audit.context', '{\"actor\": \"ceo\"}', true); update shop.orders set status = 'x'", "the context is a claim; `session_user_name` beside it is not"),
+    Possible(Actor.APP, "hide its role within a statement", "update shop.orders set status = 'y' where set_config('role', 'none', true) is not null", "`role_name` is the role at that moment; `session_user_name` cannot be changed"),
+]  # fmt: skip
+
+ALL += POSSIBLE
+
+
+def outcome_of(attack: Attack) -> str:
+    """What becomes of an attack, in words."""
+    match attack:
+        case Refused(state="42501"):
+            return "refused: no privilege"
+        case Refused(state="55000"):
+            return "refused: append-only"
+        case Refused(state=state):
+            return f"refused: SQLSTATE {state}"
+        case Found(kind=kind):
+            return f"found by `audit check`: `{kind}`"
+        case Possible(why=why):
+            return f"possible: {why}"
+    return "without effect"
+
+
+def as_table() -> str:
+    """The attacks as a table in Markdown: attack, actors, outcome."""
+    actors: dict[tuple[str, str], list[str]] = {}
+    for attack in ALL:
+        actors.setdefault((attack.aim, outcome_of(attack)), []).append(attack.actor.value)
+    rows = [f"| {aim} | {', '.join(by)} | {outcome} |" for (aim, outcome), by in actors.items()]
+    return "\n".join(["| attack | by | outcome |", "|---|---|---|", *rows]) + "\n"

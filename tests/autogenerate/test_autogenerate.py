@@ -274,3 +274,27 @@ def test_it_only_reads_beside_writers_and_ddl(declared: Declared) -> None:
     )
     assert "Starts the audit trail of public.orders" in declared.check().text
     holder.rollback()
+
+
+def test_one_declaration_ends_no_capture_that_a_command_installed(declared: Declared) -> None:
+    assert declared.shop.audit("install", "--table", "customers").code == 0
+    declared.shop.alembic("upgrade", "head")
+    declared.apply()
+    assert declared.captured() == ["customers", "orders"]
+
+    # Once it was declared, the declaration is what keeps it.
+    declared.models(
+        CUSTOMERS.replace("\n)", '\n    info={"audit": Audit(mask=["email"])},\n)') + ORDERS
+    )
+    declared.apply()
+    declared.models(MODELS)
+    declared.apply()
+    assert declared.captured() == ["orders"]
+
+
+def test_with_managed_declared_declarations_are_all(declared: Declared) -> None:
+    assert declared.shop.audit("install", "--table", "customers").code == 0
+    declared.shop.alembic("upgrade", "head")
+    declared.file('managed = "declared"')
+    declared.apply()
+    assert declared.captured() == ["orders"]

@@ -46,6 +46,14 @@ class TestWhatItSays:
             "",
             f"Starts the audit trail of public.orders: {EVERY}",
             "",
+            "migrations/env.py does not import audit_toolkit.alembic; add as its first line:",
+            "  import audit_toolkit.alembic  # noqa: F401",
+            (
+                "Without it `alembic revision --autogenerate` does not see what is declared, and with "
+                "include_schemas=True it"
+            ),
+            "proposes to drop the trail; --edit-env adds it.",
+            "",
             "next:",
             "  alembic upgrade head",
             "  audit history orders",

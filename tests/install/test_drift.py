@@ -12,14 +12,16 @@ from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture, Mask, MaskMethod, Truncate
 from audit_toolkit.install.drift import audited_tables, find_drift
 from audit_toolkit.install.findings import Finding
+from audit_toolkit.install.pause import plan_resume
 from audit_toolkit.install.secrets import looks_secret
+from audit_toolkit.plan import apply
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, region text not null, total numeric)"
 
 
 def drift(trail: Trail, **options: Any) -> list[Finding]:
-    objects = read_trail_objects(trail.connection, SCHEMA)
+    objects = read_trail_objects(trail.connection, SCHEMA, whole=True)
     relations = {relation.name: relation for relation in read_relations(trail.connection)}
     tables = {
         name: read_table(trail.connection, relations[name])
@@ -38,6 +40,10 @@ def mend(trail: Trail, finding: Finding, **rule: Any) -> None:
     words = shlex.split(finding.remedy)
     if words[:2] == ["psql", "-c"]:
         trail.execute(words[2])
+    elif words[:2] == ["audit", "resume"]:
+        there = trail.installed(words[3])
+        assert there is not None
+        apply(plan_resume(there, SCHEMA, "mended"), trail.connection)
     else:
         assert words[:3] == ["audit", "install", "--table"]
         trail.audit(words[3], **rule)
@@ -157,7 +163,7 @@ def test_columns_that_look_secret(trail: Trail) -> None:
     [finding] = drift(trail)
     assert finding.kind == "secret_in_clear"
     assert finding.object == "public.users.password_hash"
-    assert finding.remedy.endswith("--mask password_hash")
+    assert finding.remedy.endswith("--mask password_hash --upgrade")
     trail.audit("users", only=("name",))
     assert drift(trail) == []
 
@@ -306,7 +312,7 @@ def test_a_pause_is_no_mystery(shop: Trail) -> None:
         {"capture": Capture.STATEMENT},
         {"truncate": Truncate.FORBID},
         {"truncate": Truncate.ROWS},
-        {"require_context": "it's", "when": "new.total > 0"},
+        {"require_context": "it's", "when": "total > 0"},
     ],
 )
 def test_no_rule_is_drift_by_itself(trail: Trail, rule: dict[str, Any]) -> None:
@@ -323,7 +329,7 @@ def test_any_role_can_look(shop: Trail) -> None:
     shop.execute("create role drift_looker login")
     try:
         looker = shop.database.connect(user="drift_looker")
-        objects = read_trail_objects(looker, SCHEMA)
+        objects = read_trail_objects(looker, SCHEMA, whole=True)
         relations = {relation.name: relation for relation in read_relations(looker)}
         tables = {n: read_table(looker, relations[n]) for n in audited_tables(objects)}
         assert find_drift(objects, tables) == []

@@ -152,6 +152,8 @@ def _image(columns: dict[str, str] | None) -> Image:
 def require_keys(events: Iterable[Event], key: Sequence[str]) -> None:
     """Check that the events name their rows by the key within their images."""
     for event in events:
+        if event.action not in "IUDS":
+            continue  # about the table, not about a row
         before, after = _key_of(event.old, key), _key_of(event.after, key)
         named = before if event.action == "D" else after
         changed = before if event.action == "U" and before != after else None
@@ -173,7 +175,8 @@ def images_of(
 ) -> Counter[Image]:
     """The rows of a table that exists, as images; the session's settings decide how values are printed."""
     query = sql.SQL(
-        "select (select jsonb_object_agg(key, value::text) from jsonb_each(to_jsonb(t) - %s::text[])) from {} as t"
+        "select (select jsonb_object_agg(key, value::text)"
+        " from jsonb_each(audit.image_of(t) - %s::text[])) from {} as t"
     ).format(_qualified(table))
     return Counter(_image(image) for (image,) in connection.execute(query, (list(computed),)))
 

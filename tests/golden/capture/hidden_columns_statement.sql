@@ -31,6 +31,7 @@ begin
         end if;
     elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'note']::text[], array['plain', 'any']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'note']) = '{}';
     end if;
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
@@ -57,13 +58,13 @@ event_schema, event_table, 'I',
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
-            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_after
+            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
@@ -75,13 +76,13 @@ event_schema, event_table, 'D',
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
-            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as row_before
+            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
-        ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+        ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -104,18 +105,18 @@ event_schema, event_table, 'U',
                     select
                         before.made as row_before,
                         after.made as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[]) - array['note'] as made from new_rows as "00_audit_row") as after
+                    from (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as made from old_rows as "00_audit_row") as before
+                    full join (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as made from new_rows as "00_audit_row") as after
                         using (number)
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
                 where row_before <> row_after or row_before::text <> row_after::text
                 offset 0
-            ) as captured cross join (select $1, $2, $3, $4, $5, $6, $7) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
+            ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
@@ -226,7 +227,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "a99ea640936be592e4cb143d5f621dd0e92adc9db3e30871910389844fda1509"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "12f03e55a3b6aa58e4574a3237ed95985c00d04e2aee28017dbd3d3e623d7d05"}';
 
 
 -- Its triggers on public.people.

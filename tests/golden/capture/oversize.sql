@@ -24,6 +24,7 @@ begin
         end if;
     elsif has_schema_privilege('public', 'usage') then
         is_as_installed := audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -44,7 +45,7 @@ begin
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
+            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row)
@@ -86,8 +87,8 @@ begin
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
-            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
+            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
+            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
         -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
@@ -118,7 +119,7 @@ begin
             end if;
             row_before := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[]) - array['name'];
+            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row)
@@ -139,7 +140,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "8b72d6d750ddade6a27726e385484af57e3fbaa4e336b38fa000663341d6a20f"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "3c64f2958351df4fde2696a0945b6f4f905d97718d0c55fe49db270f0c1fed6b"}';
 
 
 -- Its triggers on public.files.

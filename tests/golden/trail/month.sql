@@ -51,13 +51,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "dab2c772ef8b406d70035363a690578c9b90f5f6ccce30ca4890085fdc5d4453"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "fc30f3180f51d787179ca47c08d109bc7b194cbf5851c77cc226215ba2a4d28e"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -219,6 +219,8 @@ create or replace function audit.revoke_all(relation regclass)
     returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     grantee text;
@@ -244,6 +246,8 @@ create table if not exists audit.captured_tables (
     table_name text collate "C" not null,
     -- By number: {"1": {"name": "id", "type": "bigint"}}.
     columns jsonb not null,
+    -- Their names when capture was installed, by number: {"4": "secret"}.
+    installed_columns jsonb not null,
     -- By OID: {"16400": "public.visits_2026"}.
     partitions jsonb not null,
     -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
@@ -274,6 +278,8 @@ create or replace function audit.guard_relation(relation regclass)
     returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
@@ -305,10 +311,12 @@ create or replace function audit.leaves()
     language sql
     stable
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
 as $body$
-    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT.
+    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
     select
         c.oid::regclass,
         (regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1]::timestamptz,
@@ -318,7 +326,7 @@ as $body$
         i.inhdetachpending
     from pg_inherits as i
     join pg_class as c on c.oid = i.inhrelid
-    cross join lateral pg_get_expr(c.relpartbound, c.oid) as bound
+    cross join lateral pg_get_expr(c.relpartbound, 0) as bound
     where i.inhparent = 'audit.logged_actions'::regclass
     order by 2 nulls first
 $body$;
@@ -329,6 +337,8 @@ create or replace function audit.make_leaf(name text)
     returns regclass
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     trail pg_class := (select c from pg_class as c where oid = 'audit.logged_actions'::regclass);
@@ -361,7 +371,7 @@ begin
         select c.reloptions
         from audit.leaves() as l
         join pg_class as c on c.oid = l.leaf
-        where c.relkind = 'r'
+        where c.relkind = 'r' and not l.is_tail
         order by l.lower_bound desc nulls last
         limit 1
     )) as setting;
@@ -393,30 +403,82 @@ $body$;
 
 revoke all on function audit.make_leaf(text) from public;
 
+create or replace function audit.merkle_root(hashes bytea)
+    returns bytea
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+as $body$
+declare
+    pairs integer;
+begin
+    if octet_length(hashes) = 0 then
+        return sha256(hashes);
+    end if;
+    while octet_length(hashes) > 32 loop
+        pairs := octet_length(hashes) / 64;
+        hashes := (
+            select string_agg(sha256('\x01'::bytea || substring(hashes from 64 * pair + 1 for 64)), ''::bytea order by pair)
+            from generate_series(0, pairs - 1) as pair
+        ) || substring(hashes from 64 * pairs + 1);
+    end loop;
+    return hashes;
+end
+$body$;
+
+revoke all on function audit.merkle_root(bytea) from public;
+
 create or replace function audit.leaf_digest(leaf regclass)
     returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
-    set extra_float_digits = 1
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set bytea_output = hex
 as $body$
 declare
     digest text;
 begin
+    -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        select concat_ws('/',
-            count(*),
-            coalesce(sum(('x' || left(hash, 16))::bit(64)::bigint), 0),
-            coalesce(sum(('x' || substr(hash, 17, 16))::bit(64)::bigint), 0))
-        from %s as event
-        cross join lateral (
-            select encode(sha256(convert_to(string_agg(coalesce(length(field) || ':' || field, '-'), '' order by place), 'UTF8')), 'hex')
-            from unnest(array[
-                event_id::text, (extract(epoch from action_tstamp) * 1000000)::bigint::text, transaction_id::text,
-                schema_name, table_name, action, row_key, old_row_key, old_row::text, new_row::text, context::text,
-                session_user_name, role_name, application_name, nullif(concat(client_addr), ''), query
-            ]) with ordinality as fields (field, place)
-        ) as row_hash (hash)
+        with leaves as (
+            select
+                event_id, action_tstamp,
+                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
+sha256(
+        '\x0001'::bytea
+        || int8send(event_id)
+        || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
+        || int8send(transaction_id::text::bigint)
+        || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
+        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+    ) as hash
+            from %s as event
+        ), subtrees as (
+            select
+                subtree, count(*) as events,
+                audit.merkle_root(string_agg(hash, ''::bytea order by event_id, action_tstamp)) as root
+            from leaves
+            group by subtree
+        )
+        select format(
+            '%%s/sha256:%%s', coalesce(sum(events), 0),
+            encode(audit.merkle_root(coalesce(string_agg(root, ''::bytea order by subtree), '')), 'hex'))
+        from subtrees
     $query$, leaf) into digest;
     return digest;
 end
@@ -428,6 +490,8 @@ create or replace function audit.ensure_partitions(ahead integer default null)
     returns integer
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
     set lock_timeout = '2s'
@@ -469,7 +533,7 @@ begin
     end if;
 
     -- Made while nobody waits: until they are attached, no lock on the trail is needed.
-    while bound < horizon loop
+    while bound < horizon and cardinality(leaves) < 60 loop
         leaf := 'logged_actions_' || to_char(bound, case unit when 'day' then 'YYYY_MM_DD' when 'week' then 'IYYY"w"IW' when 'month' then 'YYYY_MM' end);
         if to_regclass(format('%I.%I', 'audit', leaf)) is not null then
             leaf := 'logged_actions_from_' || to_char(bound, 'YYYY_MM_DD');
@@ -644,16 +708,54 @@ $body$;
 
 revoke all on function audit.has_columns(regclass, text[], text[], boolean) from public;
 
-create or replace function audit.known_part(image jsonb, hidden text[], known text[])
+create or replace function audit.known_part(image jsonb, hidden text[], known text[], disguised text[])
     returns jsonb
     language sql
     immutable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select case when image ?& hidden then image else audit.pick(image, known) end
+    select case when image ?& hidden then image else audit.pick(image, known) end - disguised
 $body$;
 
-revoke all on function audit.known_part(jsonb, text[], text[]) from public;
+revoke all on function audit.known_part(jsonb, text[], text[], text[]) from public;
+
+create or replace function audit.disguised(relation regclass, function_name text, hidden text[])
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    names text[];
+begin
+    if has_schema_privilege((select relnamespace from pg_class where oid = relation), 'usage') then
+        select columns.names into names from audit.columns_now(relation) as columns;
+    else
+        names := array(
+            select attname from pg_attribute
+            where attrelid = relation and attnum > 0 and not attisdropped
+            order by attnum);
+    end if;
+    return array(
+        select name_now
+        from audit.captured_tables as c
+        cross join jsonb_each_text(c.installed_columns) as installed (number, name)
+        -- The first so many names are those of the columns that are there, up to this one.
+        cross join lateral (
+            select names[count(*)] as name_now
+            from generate_series(1, number::integer) as n
+            where has_column_privilege(relation, n::smallint, 'select') is not null
+        ) as present
+        where c.function_name = disguised.function_name
+          and c.relation_id = relation
+          and installed.name = any (hidden)
+          and has_column_privilege(relation, number::smallint, 'select') is not null
+          and name_now <> installed.name
+    );
+end
+$body$;
+
+revoke all on function audit.disguised(regclass, text, text[]) from public;
 
 create or replace function audit.image_sql(names text[], types oid[], record text, mark boolean)
     returns text
@@ -957,7 +1059,14 @@ begin
         update audit.captured_tables as c
         set relation_id = coalesce(on_table, known.relation_id),
             schema_name = present.schema_name, table_name = present.table_name,
-            columns = columns_now, partitions = partitions_now
+            columns = columns_now, partitions = partitions_now,
+            -- Restored, it has other numbers. A name that is not there keeps the column hidden that it stood for.
+            installed_columns = case when on_table <> c.relation_id
+                then (
+                    select coalesce(jsonb_object_agg(number, entry -> 'name'), '{}')
+                    from jsonb_each(columns_now) as column_now (number, entry))
+                else c.installed_columns
+            end
         where c.function_name = known.function_name
           and (c.relation_id, c.schema_name, c.table_name, c.columns, c.partitions) is distinct from (
               coalesce(on_table, known.relation_id), present.schema_name::text, present.table_name::text, columns_now, partitions_now);
@@ -1128,16 +1237,18 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, partitions, triggers, captured_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since)
     select
-        note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid), audit.partitions_of(t.oid),
+        note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
+        (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
+        audit.partitions_of(t.oid),
         audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp())
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
-        columns = excluded.columns, partitions = excluded.partitions, triggers = excluded.triggers,
+        columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
 
     select t.relowner into table_owner
@@ -1195,7 +1306,8 @@ begin
             message = 'audit: a gap is either paused or resumed, and has a reason';
     end if;
     perform audit.require_owner(relation);
-    perform audit.note_changes(c.function_name) from audit.captured_tables as c where c.relation_id = relation;
+    -- Of all: a table that was restored has an OID that is not known yet.
+    perform audit.note_changes();
     update audit.captured_tables as c
     set triggers = audit.triggers_of(relation, c.function_name)
     where c.relation_id = relation;
@@ -1211,6 +1323,28 @@ end
 $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
+
+create or replace function audit.present_home()
+    returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    select d.oid, d.datname into strict database_oid, database_name from pg_database as d where d.datname = current_database();
+    trail_oid := 'audit.logged_actions'::regclass;
+    if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+        system_identifier := (select c.system_identifier from pg_control_system() as c);
+    end if;
+    if not pg_is_in_recovery() then
+        -- Right after a promotion pg_control_checkpoint() still has the former one.
+        timeline := ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;
+    end if;
+    return next;
+end
+$body$;
+
+revoke all on function audit.present_home() from public;
 
 create or replace function audit.audited_table(row_type regtype)
     returns regclass
@@ -1251,12 +1385,14 @@ as $body$
 declare
     column_names text;
     casts text[];
+    foreign_types boolean[];
     row_key text;
 begin
     select
         string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by k.place),
-        array_agg(format_type(a.atttypid, a.atttypmod) order by k.place)
-    into column_names, casts
+        array_agg(format_type(a.atttypid, a.atttypmod) order by k.place),
+        array_agg(audit.plain_type(a.atttypid) is null order by k.place)
+    into column_names, casts, foreign_types
     from pg_index as i
     cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
@@ -1268,7 +1404,10 @@ begin
             message = format('audit: %s has no primary key: its rows cannot be told apart', relation);
     end if;
     if cardinality(casts) = 1 then
-        execute format('select to_jsonb($1::%s) #>> ''{}''', casts[1]) into row_key using key;
+        execute format(
+            case when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
+            casts[1])
+        into row_key using key;
         return row_key;
     end if;
     if key !~ '^\s*\[' or jsonb_array_length(key::jsonb) <> cardinality(casts) then
@@ -1279,8 +1418,12 @@ begin
     end if;
     execute (
         select 'select jsonb_build_array('
-            || string_agg(format('to_jsonb(($1 ->> %s)::%s)', place - 1, type_name), ', ' order by place) || ')::text'
-        from unnest(casts) with ordinality as part (type_name, place)
+            || string_agg(
+                format(
+                    case when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
+                    place - 1, type_name),
+                ', ' order by place) || ')::text'
+        from unnest(casts, foreign_types) with ordinality as part (type_name, is_foreign, place)
     ) into row_key using key::jsonb;
     return row_key;
 end
@@ -1515,8 +1658,14 @@ begin
                 relation,
                 (
                     select case count(*)
-                        when 1 then format('to_jsonb(present.%I) #>> ''{}''', min(a.attname))
-                        else format('jsonb_build_array(%s)::text', string_agg(format('present.%I', a.attname), ', ' order by k.place))
+                        when 1 then format(
+                            case when bool_or(audit.plain_type(a.atttypid) is null) then 'format(''%%s'', present.%I)' else 'to_jsonb(present.%I) #>> ''{}''' end,
+                            min(a.attname))
+                        else format('jsonb_build_array(%s)::text', string_agg(
+                            format(
+                                case when audit.plain_type(a.atttypid) is null then 'format(''%%s'', present.%I)' else 'present.%I' end,
+                                a.attname),
+                            ', ' order by k.place))
                     end
                     from pg_index as i
                     cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
@@ -1853,7 +2002,7 @@ begin
                       and event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
                 ) as event
-                group by to_jsonb(jsonb_populate_record(base, image))::text
+                group by format('%s', jsonb_populate_record(base, image))
                 having sum(change) > 0
             ) as known
             cross join generate_series(1, known.copies)
@@ -1938,6 +2087,8 @@ comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.3
 
 comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.merkle_root(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -1954,7 +2105,9 @@ comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "v
 
 comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.known_part(jsonb, text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.known_part(jsonb, text[], text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.disguised(regclass, text, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -1985,6 +2138,8 @@ comment on function audit.note_capture(regclass, text) is '{"tool": "audit-toolk
 comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -2019,7 +2174,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -2036,9 +2191,22 @@ $grants$;
 
 -- The key of keyed masks.
 create table if not exists audit.mask_key (
-    inner_pad bytea not null,
+    -- Of no use but this: a publication FOR ALL TABLES wants to know rows apart.
+    inner_pad bytea not null primary key,
     outer_pad bytea not null
 );
+
+-- What an older release made has none.
+do $key$
+begin
+    if not exists (
+        select from pg_catalog.pg_index
+        where indrelid = 'audit.mask_key'::regclass and indisprimary
+    ) then
+        alter table audit.mask_key add primary key (inner_pad);
+    end if;
+end
+$key$;
 
 -- There is one key. Who may write every table (pg_write_all_data) can neither take it away nor put another beside it.
 create unique index if not exists mask_key_only_one
@@ -2082,8 +2250,23 @@ create table if not exists audit.partition_lifecycle (
     archive text,
     archive_digest text,
     archived_at timestamptz,
+    -- Without it, a publication FOR ALL TABLES would refuse every update.
+    entry_id uuid not null default gen_random_uuid() primary key,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
+
+-- What an older release made has none.
+do $key$
+begin
+    if not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'entry_id' and not attisdropped
+    ) then
+        alter table audit.partition_lifecycle
+            add column entry_id uuid not null default gen_random_uuid() primary key;
+    end if;
+end
+$key$;
 
 create unique index if not exists partition_lifecycle_leaf_idx
     on audit.partition_lifecycle (leaf)
@@ -2103,6 +2286,29 @@ create table if not exists audit.maintenance (
 select audit.revoke_all('audit.maintenance'::regclass);
 
 comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+
+-- Where the trail is, so that it notices when it was moved.
+create table if not exists audit.home (
+    system_identifier text collate "C",
+    database_oid oid not null,
+    database_name text collate "C" not null,
+    trail_oid oid not null,
+    timeline integer,
+    since timestamptz not null default clock_timestamp()
+);
+
+-- For a publication of all tables.
+alter table audit.home replica identity full;
+
+select audit.revoke_all('audit.home'::regclass);
+
+comment on table audit.home is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+insert into audit.home (system_identifier, database_oid, database_name, trail_oid, timeline)
+select system_identifier, database_oid, database_name, trail_oid, timeline
+from audit.present_home()
+where not exists (select from audit.home);
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.

@@ -1,0 +1,161 @@
+"""A Django project: the same frozen SQL as a migration of an app, written without loading the project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.database import Database
+from tests.plugins.project import Shop
+
+SETTINGS = """\
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+dsn = conninfo_to_dict({dsn!r})
+SECRET_KEY = "made up"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "shop"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {{
+    "default": {{
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": dsn["dbname"],
+        "USER": dsn["user"],
+        "PASSWORD": dsn.get("password", ""),
+        "HOST": dsn["host"],
+        "PORT": dsn["port"],
+    }}
+}}
+"""
+MANAGE = """\
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+execute_from_command_line(sys.argv)
+"""
+MODELS = """\
+from django.db import models
+
+
+class Order(models.Model):
+    status = models.TextField()
+    note = models.TextField(null=True)
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A Django project with one app, migrated."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database.dsn)
+    (tmp_path / "settings.py").write_text(SETTINGS.format(dsn=database.dsn))
+    (tmp_path / "manage.py").write_text(MANAGE)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "models.py").write_text(MODELS)
+    shop = Shop(tmp_path, database)
+    manage("makemigrations", "shop")
+    manage("migrate")
+    return shop
+
+
+def manage(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-B", "manage.py", *arguments, "--no-color"],
+        env=os.environ | {"PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def events(database: Database) -> list[tuple[object, ...]]:
+    query = (
+        "select table_name, action from audit.logged_actions where action <> 'G' order by event_id"
+    )
+    return list(database.execute(query))
+
+
+INSERT = "insert into shop_order (status) values ('new')"
+
+
+def test_install_up_down_and_up_again(site: Shop) -> None:
+    answer = site.audit("install", "--django", "shop", "--table", "shop_order", "--exclude", "note")
+    assert answer.code == 0, answer.err
+    assert answer.err.endswith(
+        "\nnext:\n  python manage.py migrate shop\n  audit history shop_order\n"
+    )
+    names = sorted(path.name for path in Path("shop/migrations").glob("0*.py"))
+    assert names == [
+        "0001_initial.py",
+        "0002_audit_create_the_trail.py",
+        "0003_audit_capture_shop_order.py",
+    ]
+    manage("migrate", "shop")
+    assert manage("makemigrations", "--check", "--dry-run").startswith("No changes detected")
+    assert "create or replace trigger" in manage("sqlmigrate", "shop", "0003")
+    site.database.execute(INSERT)
+    assert events(site.database) == [("shop_order", "I")]
+
+    again = site.audit("install", "--django", "shop", "--table", "shop_order")
+    assert "shop_order is audited already, with --exclude note" in again.err
+    change = site.audit("install", "--django", "shop", "--table", "shop_order", "--mask", "note")
+    assert "from --exclude note to --mask note" in change.err
+    release = site.audit("uninstall", "--django", "shop", "--table", "shop_order")
+    assert release.code == 0, release.err
+    manage("migrate", "shop")
+    site.database.execute(INSERT)
+    assert len(events(site.database)) == 1
+    manage("migrate", "shop", "0003")
+    site.database.execute(INSERT)
+    assert len(events(site.database)) == 2
+    manage("migrate", "shop", "0001")
+    manage("migrate", "shop")
+    assert site.audit("upgrade", "--django", "shop").code == 0
+
+
+def test_a_table_of_another_app_is_depended_on(site: Shop) -> None:
+    answer = site.audit("install", "--django", "shop", "-t", "auth_user", "--upgrade")
+    assert answer.code == 0, answer.text
+    text = Path("shop/migrations/0003_audit_capture_auth_user.py").read_text("utf-8")
+    assert '("shop", "0002_audit_create_the_trail"),\n        ("auth", "0012_' in text
+    assert "tgname" not in manage("makemigrations", "--check", "--dry-run")
+    triggers = (
+        "select tgname from pg_trigger where tgrelid = 'auth_user'::regclass and not tgisinternal"
+    )
+    assert ("00_audit_row",) in site.database.execute(triggers)
+
+
+def test_what_is_no_app(site: Shop, tmp_path: Path) -> None:
+    def refused(*arguments: str) -> str:
+        answer = site.audit("install", "-t", "shop_order", *arguments)
+        assert answer.code == 2
+        return answer.err
+
+    assert "no one Django app store is here: there is none" in refused("--django", "store")
+    assert "--django takes no options of Alembic" in refused("--django", "shop", "--head", "x")
+    (tmp_path / "shop" / "migrations" / "0002_left.py").write_text(BRANCH)
+    (tmp_path / "shop" / "migrations" / "0002_right.py").write_text(BRANCH)
+    several = refused("--django", "shop")
+    assert "has 2 migrations that nothing follows: 0002_left, 0002_right" in several
+    assert "makemigrations --merge" in several
+
+
+BRANCH = """\
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "0001_initial")]
+    operations = []
+"""
