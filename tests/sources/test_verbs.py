@@ -125,7 +125,7 @@ def test_errors_of_the_server_are_told_apart(orders: Trail, source: Source) -> N
     with pytest.raises(AuditError, match="cannot be read as the present type"):
         source.first(None, verbs.table_at, "orders", moment)
     assert source.execute("select 1") == [(1,)]
-    with pytest.raises(AuditError, match="refused to have it back: invalid input"):
+    with pytest.raises(AuditError, match="could not apply the revert: invalid input"):
         source.ask(verbs.apply_revert, Selection(event_ids=(event_id(orders, 4),)))
     assert source.execute("select 1") == [(1,)]
 

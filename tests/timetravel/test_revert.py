@@ -128,7 +128,7 @@ def test_a_conflict_shows_both_sides_and_is_refused(shop: Trail, audit: Audit) -
             "  was left as  total 5",
             "  is now       total 6",
             "  would be     total 1.10",
-            f"  since then: bob, event {event} (total)",
+            f"  since then: bob, event {event} (gross, total)",
             (
                 "error: 1 row was changed since, public.orders 10 for one (total), by bob in event "
                 f"{event}"
