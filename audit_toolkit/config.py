@@ -125,10 +125,13 @@ class TableRule:
     force_capture_query: bool = False
     """Keep the text of statements although it shows values of hidden columns; implies `capture_query`."""
     log_unchanged: bool = False
+    touch: tuple[str, ...] = ()
+    """Columns such as `updated_at`: recorded like any other, but no conflict of an undo and not put back."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
         object.__setattr__(self, "only", tuple(sorted(set(self.only))))
+        object.__setattr__(self, "touch", tuple(sorted(set(self.touch))))
         object.__setattr__(
             self, "mask", tuple(sorted(set(self.mask), key=lambda m: (m.column, m.method)))
         )
@@ -206,6 +209,7 @@ class TableRule:
             "on_oversize": OnOversize,
             "exclude": tuple,
             "only": tuple,
+            "touch": tuple,
             "mask": lambda masks: tuple(
                 Mask(column=c, method=MaskMethod(m)) for c, m in masks.items()
             ),

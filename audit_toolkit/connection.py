@@ -36,7 +36,23 @@ _SESSION_SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "client_encoding": "utf8",
+    # What decides how our own statements are read, and whether they may come to their end.
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "default_tablespace": "",
+    "default_table_access_method": "heap",
+    "check_function_bodies": "on",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
 }
+_SINCE_17 = {"transaction_timeout": "0"}
 
 
 def normalise_dsn(dsn: str) -> str:
@@ -175,9 +191,12 @@ _CONNECT_HINT = (
 
 
 def prepare_session(connection: psycopg.Connection[Any]) -> None:
-    """Pin what decides how the server prints values; one round trip."""
-    calls = ", ".join(["set_config(%s, %s, false)"] * len(_SESSION_SETTINGS))
-    values = [part for setting in _SESSION_SETTINGS.items() for part in setting]
+    """Pin what decides how the server reads our statements and prints values; one round trip."""
+    settings = dict(_SESSION_SETTINGS)
+    if connection.info.server_version >= 170000:
+        settings |= _SINCE_17
+    calls = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(settings))
+    values = [part for setting in settings.items() for part in setting]
     connection.execute("select " + calls, values)
 
 

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     capture_query: bool
     force_capture_query: bool
     log_unchanged: bool
+    touch: list[str] | tuple[str, ...]
 
 
 def Audit(**options: Unpack[Options]) -> TableRule:  # noqa: N802 - it reads like the rule that it makes
@@ -192,7 +193,7 @@ def read_rule(options: object, *, where: str) -> TableRule:
         raise RuleError(f"{where}: {error}", hint="see: audit install --help") from error
 
 
-_LISTS = ("exclude", "only")
+_LISTS = ("exclude", "only", "touch")
 _FLAGS = ("capture_query", "force_capture_query", "log_unchanged")
 
 

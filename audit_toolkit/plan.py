@@ -61,6 +61,8 @@ class Step:
     cleanup: tuple[str, ...] = ()
     """Outside a transaction: the SQL that removes what a failed attempt leaves behind (an invalid
     index). A step without it is not tried again, as its second attempt would meet its first."""
+    rows: int | None = None
+    """How many rows its last statement has to change; None: however many it does."""
 
     @property
     def repeatable(self) -> bool:
@@ -212,7 +214,8 @@ def _run(plan: Plan, steps: tuple[Step, ...], connection: psycopg.Connection[Any
         wait = Wait.SHORT if plan.atomic else steps[0].wait
         with connection.transaction():
             _set(connection, plan.timeouts(wait), local=True)
-            _execute(connection, [sql for step in steps for sql in step.statements])
+            for step in steps:
+                _execute(connection, step.statements, rows=step.rows)
         return
     for step in steps:
         with _session_settings(connection, plan.timeouts(step.wait)):
@@ -234,9 +237,19 @@ def _run_outside(step: Step, connection: psycopg.Connection[Any]) -> None:
         raise
 
 
-def _execute(connection: psycopg.Connection[Any], statements: Iterable[str]) -> None:
+def _execute(
+    connection: psycopg.Connection[Any], statements: Iterable[str], *, rows: int | None = None
+) -> None:
+    done = None
     for statement in statements:
-        connection.execute(statement)
+        done = connection.execute(statement).rowcount
+    if rows is not None and done != rows:
+        raise AuditError(
+            f"a statement changed {done} of {rows} row{'' if rows == 1 else 's'}: "
+            + " ".join(statement.split())[:80]
+            + " …",
+            hint="a trigger, a rule or row security of the table prevents it; nothing was changed",
+        )
 
 
 def _set(connection: psycopg.Connection[Any], values: Mapping[str, str], *, local: bool) -> None:
@@ -286,12 +299,19 @@ def _may_lock(connection: psycopg.Connection[Any], schema: str) -> bool:
 def _table_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
     errors = import_psycopg().errors
     connection.execute("set idle_in_transaction_session_timeout = 0; set lock_timeout = '1s'")
-    with connection.transaction():
-        try:
-            connection.execute(render("partitions/lock_maintenance", schema=schema).encode())
-        except errors.LockNotAvailable as error:
-            raise _busy(schema) from error
-        yield
+    try:
+        with connection.transaction():
+            try:
+                connection.execute(render("partitions/lock_maintenance", schema=schema).encode())
+            except errors.LockNotAvailable as error:
+                raise _LockHeldError from error
+            yield
+    except _LockHeldError as held:
+        raise _held_by_another(connection, schema) from held.__cause__
+
+
+class _LockHeldError(Exception):
+    """Another session has the lock."""
 
 
 @contextmanager
@@ -300,7 +320,7 @@ def _advisory_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator
     key = int.from_bytes(hashlib.sha256(text).digest()[:8], signed=True)
     rows = fetch(connection, "select pg_try_advisory_lock(%(key)s) as held", {"key": key})
     if not rows[0]["held"]:
-        raise _busy(schema)
+        raise _held_by_another(connection, schema, key)
     try:
         yield
     finally:
@@ -309,8 +329,22 @@ def _advisory_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator
             fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
 
 
-def _busy(schema: str) -> BusyError:
+def _held_by_another(connection: psycopg.Connection[Any], schema: str, key: int = 0) -> BusyError:
+    """Who has the lock: what is no run of the toolkit is named as such."""
+    holders = fetch(connection, query("lock_holders"), {"key": key, "schema": schema})
+    if not holders:  # it ended meanwhile
+        return BusyError(
+            f"another run of the toolkit on schema {schema!r} is under way", hint="run it again"
+        )
+    who = holders[0]
+    session = f"pid {who['pid']}, role {who['role']}, {who['application']}, since {who['since']}"
+    if who["application"] == "audit-toolkit/lock":
+        return BusyError(
+            f"another run of the toolkit on schema {schema!r} is under way ({session})",
+            hint="let it finish",
+        )
     return BusyError(
-        f"another run of the toolkit on schema {schema!r} is under way",
-        hint="let it finish; see pg_stat_activity, application_name audit-toolkit/lock",
+        f"the lock of maintenance on schema {schema!r} is held by a session that is no run of the "
+        f"toolkit ({session})",
+        hint=f"find out who it is; select pg_terminate_backend({who['pid']}) ends it",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -42,3 +43,5 @@ def pytest_sessionstart() -> None:
     for name in list(os.environ):
         if name in NAMES or (name.startswith(PREFIXES) and name not in KEPT):
             del os.environ[name]
+    os.environ["TZ"] = "UTC"  # golden files show times, which are local
+    time.tzset()

@@ -2,30 +2,41 @@
 
 from audit_toolkit.archive.export import archive_leaf
 from audit_toolkit.archive.manifest import (
+    Catalogue,
     Manifest,
+    Origin,
     chain_breaks,
     find_manifest,
     newest,
+    read_catalogue,
     read_manifests,
 )
+from audit_toolkit.archive.origin import adopt, read_expected, read_origin
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.restore import restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
 from audit_toolkit.archive.store import Store
-from audit_toolkit.archive.verify import ReadBack, read_back
+from audit_toolkit.archive.verify import ReadBack, check_catalogue, read_back
 
 __all__ = [
+    "Catalogue",
     "Manifest",
+    "Origin",
     "ReadBack",
     "Store",
+    "adopt",
     "archive_gate",
     "archive_leaf",
     "archiver",
     "chain_breaks",
+    "check_catalogue",
     "find_manifest",
     "newest",
     "query_archive",
     "read_back",
+    "read_catalogue",
+    "read_expected",
     "read_manifests",
+    "read_origin",
     "restore_leaf",
 ]

@@ -1,13 +1,12 @@
-"""The columns of an event in the archive, and the digest over them."""
+"""The columns of an event in the archive."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from audit_toolkit.archive.extra import arrow, compute
+from audit_toolkit.archive.extra import arrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,15 @@ COLUMNS = (
     # By way of the output function, as the cast to text would add the length of the mask.
     Column("client_addr", "nullif(concat(client_addr), '')"),
     _text("query"),
+    Column(
+        "transaction_tstamp",
+        "(extract(epoch from transaction_tstamp) * 1000000)::bigint",
+        "int8",
+        "timestamp",
+    ),
 )
 NAMES = tuple(column.name for column in COLUMNS)
+TEXTS = tuple(column.name for column in COLUMNS if column.arrow == "string")
 SCHEMA_NAME, TABLE_NAME = NAMES.index("schema_name"), NAMES.index("table_name")
 
 
@@ -63,38 +69,3 @@ def as_table(rows: Sequence[Sequence[Any]]) -> Any:
         for values, wanted in zip(zip(*rows, strict=True), schema, strict=False)
     ]
     return pa.table([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
-
-
-@dataclass(slots=True)
-class Digest:
-    """Computes what the database's `leaf_digest()` computes, from Arrow data; the order does not matter."""
-
-    events: int = 0
-    _first: int = 0
-    _second: int = 0
-    _columns: tuple[str, ...] = field(default=NAMES)
-
-    def add(self, batch: Any) -> None:
-        """Count in the events of a table or record batch with our columns."""
-        for row in self._texts(batch).to_pylist():
-            hashed = hashlib.sha256(row.encode()).digest()
-            self._first += int.from_bytes(hashed[:8], signed=True)
-            self._second += int.from_bytes(hashed[8:16], signed=True)
-        self.events += batch.num_rows
-
-    def _texts(self, batch: Any) -> Any:
-        """Each event as its fields, `length:text` or `-` for NULL, one after the other."""
-        pa, pc = arrow(), compute()
-        fields = []
-        for name in self._columns:
-            values = batch.column(name)
-            if pa.types.is_timestamp(values.type):
-                values = values.cast(pa.int64())
-            text = values.cast(pa.large_string())
-            length = pc.utf8_length(text).cast(pa.large_string())
-            marked = pc.binary_join_element_wise(length, text, pa.scalar(":", pa.large_string()))
-            fields.append(pc.fill_null(marked, "-"))
-        return pc.binary_join_element_wise(*fields, pa.scalar("", pa.large_string()))
-
-    def __str__(self) -> str:
-        return f"{self.events}/{self._first}/{self._second}"

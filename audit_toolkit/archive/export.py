@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
-from itertools import groupby
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, count, groupby
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from audit_toolkit.archive.columns import (
     COLUMNS,
@@ -18,8 +18,17 @@ from audit_toolkit.archive.columns import (
     as_table,
 )
 from audit_toolkit.archive.extra import parquet
-from audit_toolkit.archive.manifest import ArchivedFile, Manifest, fingerprint, read_manifests
-from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.manifest import (
+    ArchivedFile,
+    Manifest,
+    Origin,
+    fingerprint,
+    hive_name,
+    newest,
+    read_manifests,
+)
+from audit_toolkit.archive.origin import after, read_origin, require_own
+from audit_toolkit.archive.store import EVENTS, Store
 from audit_toolkit.archive.verify import read_back
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
@@ -53,16 +62,21 @@ def archive_leaf(
     """Write a detached leaf to the store, read it back, compare, and note it in the database.
 
     Its digest is computed by the server and again from the bytes that come back from the store; only when both
-    agree the manifest is written. Raises `AuditError` when they do not, or the store fails: the leaf then counts as
-    not archived. Lock: SHARE on the detached leaf while it is read.
+    agree the manifest is written. Raises `AuditError` when they do not, the store fails, or the archive is written by
+    another database too: the leaf then counts as not archived. Nothing that a manifest names is overwritten.
+    Lock: SHARE on the detached leaf while it is read.
     """
     leaf = QualifiedName(schema, entry.current_name or entry.name)
+    origin = read_origin(connection, schema)
+    earlier = read_manifests(store, origin.place)
+    require_own(connection, store, origin, earlier)
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
         connection.execute(render("archive/freeze", leaf=leaf))
         digest = _digest(connection, schema, leaf)
-        files = _write(connection, store, leaf, entry, progress)
-    manifest = _manifest(connection, store, entry, digest, files, now)
+        names = _Names(store, origin, entry, digest, earlier)
+        files = _write(connection, store, leaf, names, progress)
+    manifest = _manifest(connection, entry, origin, digest, files, earlier, now)
     found = read_back(store, manifest, progress)
     if found.problems:
         raise AuditError(
@@ -73,7 +87,41 @@ def archive_leaf(
         file.write(manifest.as_bytes())
     values = {"schema": schema, "oid": entry.oid, "digest": digest, "now": now}
     connection.execute(render("archive/archived", archive=store.address(manifest.name), **values))
+    _remove_former(store, manifest, earlier)
     return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The paths of an archived partition's files: new ones, whatever is in the archive."""
+
+    store: Store
+    origin: Origin
+    entry: Entry
+    digest: str
+    earlier: list[Manifest]
+
+    def path(self, schema_name: str, table_name: str, month: str) -> str:
+        """A path that no manifest names; what an interrupted run left there is removed."""
+        relation = hive_name(f"{schema_name}.{table_name}")
+        folder = f"{EVENTS}/{self.origin.place}/relation={relation}/month={month}"
+        token = self.digest.rpartition(":")[2][:12]
+        name = f"{folder}/{self.entry.name}-{self.entry.oid}-{token}"
+        named = {file.path for manifest in self.earlier for file in manifest.files}
+        endings = chain([""], (f"-{number}" for number in count(2)))
+        path = next(p for p in (f"{name}{ending}.parquet" for ending in endings) if p not in named)
+        self.store.remove(self.store.path(path))
+        return path
+
+
+def _remove_former(store: Store, manifest: Manifest, earlier: list[Manifest]) -> None:
+    """Remove what was archived of a partition before: who reads the folder would count its events twice."""
+    kept = {file.path for one in newest([*earlier, manifest]) for file in one.files}
+    for former in earlier:
+        if (former.leaf, former.oid) == (manifest.leaf, manifest.oid):
+            for file in former.files:
+                if file.path not in kept:
+                    store.remove(store.path(file.path))
 
 
 def _digest(connection: Connection, schema: str, leaf: QualifiedName) -> str:
@@ -88,7 +136,7 @@ def _digest(connection: Connection, schema: str, leaf: QualifiedName) -> str:
 
 
 def _write(
-    connection: Connection, store: Store, leaf: QualifiedName, entry: Entry, progress: Progress
+    connection: Connection, store: Store, leaf: QualifiedName, names: _Names, progress: Progress
 ) -> list[ArchivedFile]:
     statement = render("archive/copy_out", leaf=leaf, columns=COLUMNS)
     written = []
@@ -96,15 +144,9 @@ def _write(
         copy.set_types([*(column.postgres for column in COLUMNS), "text"])
         by_file = groupby(copy.rows(), key=lambda row: (row[SCHEMA_NAME], row[TABLE_NAME], row[-1]))
         for (schema_name, table_name, month), rows in by_file:
-            relation = _hive_name(f"{schema_name}.{table_name}")
-            path = f"relation={relation}/month={month}/{entry.name}-{entry.oid}.parquet"
+            path = names.path(schema_name, table_name, month)
             written.append(_write_file(store, path, rows, progress))
     return written
-
-
-def _hive_name(text: str) -> str:
-    """A value in a folder's name, escaped as Hive does: all else than ASCII stays, or Spark reads it as Latin-1."""
-    return "".join(c if ord(c) > 127 else quote(c, safe="") for c in text)
 
 
 class _Hashing:
@@ -152,7 +194,7 @@ def _groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     characters = 0
     for row in rows:
         group.append(row[:-1])
-        characters += sum(len(value) for value in row[3:-1] if value)
+        characters += sum(len(value) for value in row if isinstance(value, str))
         if len(group) >= ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
             yield group
             group, characters = [], 0
@@ -162,16 +204,13 @@ def _groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
 
 def _manifest(
     connection: Connection,
-    store: Store,
     entry: Entry,
+    origin: Origin,
     digest: str,
     files: list[ArchivedFile],
+    earlier: list[Manifest],
     now: datetime,
 ) -> Manifest:
-    earlier = read_manifests(store)
-    if earlier:  # so that they sort as they follow each other, whatever clocks do
-        last = datetime.fromisoformat(earlier[-1].created_at)
-        now = max(now, last + timedelta(microseconds=1))
     return Manifest(
         leaf=entry.name,
         oid=entry.oid,
@@ -180,9 +219,10 @@ def _manifest(
         digest=digest,
         events=sum(file.events for file in files),
         files=tuple(files),
-        created_at=now.isoformat(),
+        created_at=after(earlier, now).isoformat(),
         toolkit=__version__,
         server_version=connection.info.server_version,
         previous=fingerprint(earlier[-1]) if earlier else None,
         columns=NAMES,
+        origin=origin,
     )

@@ -1,18 +1,45 @@
-"""The manifest of an archived leaf: without one, nothing counts as archived."""
+"""The manifest of an archived partition: without one, nothing counts as archived."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
-from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.store import FOLDER, OLD_FOLDER, Store, is_inside
 from audit_toolkit.errors import AuditError, UsageError
 
-FOLDER = "_manifests"
-VERSION = 1
+VERSION = 2
+MOST_BYTES = 32 * 2**20
+"""What is larger is no manifest of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which database wrote it: a copy of a database has another one of these, or is on another timeline."""
+
+    system_identifier: str
+    timeline: int
+    database: str
+    database_oid: int
+    trail: str
+    """The schema."""
+
+    @property
+    def place(self) -> str:
+        """The folder of its files and manifests, in Hive's layout."""
+        parts = {"system": self.system_identifier, "database": self.database, "trail": self.trail}
+        return "/".join(f"{name}={hive_name(value)}" for name, value in parts.items())
+
+    def __str__(self) -> str:
+        return (
+            f"database {self.database} (OID {self.database_oid}) of system "
+            f"{self.system_identifier}, timeline {self.timeline}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +55,10 @@ class ArchivedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What an archived leaf consists of, and how to prove it."""
+    """What an archived partition consists of, and how to prove it.
+
+    One without a partition (`leaf` is empty) says that a database took over the archive of another.
+    """
 
     leaf: str
     oid: int
@@ -44,69 +74,166 @@ class Manifest:
     previous: str | None
     """The SHA-256 of the manifest that was written before, so that none can vanish unseen."""
     columns: tuple[str, ...]
+    origin: Origin | None = None
+    """None before 0.3."""
     version: int = VERSION
+
+    @property
+    def folder(self) -> str:
+        """Where it is."""
+        return f"{FOLDER}/{self.origin.place}" if self.origin else OLD_FOLDER
 
     @property
     def name(self) -> str:
         """Its file, which sorts by time."""
         stamp = datetime.fromisoformat(self.created_at)
-        return f"{FOLDER}/{stamp:%Y%m%dT%H%M%S%f}-{self.leaf}.json"
+        return f"{self.folder}/{stamp:%Y%m%dT%H%M%S%f}-{self.leaf or '_adopted'}.json"
+
+    @property
+    def place(self) -> str:
+        """Whose it is: the folder of a database, or none before 0.3."""
+        return self.origin.place if self.origin else ""
 
     def as_bytes(self) -> bytes:
         """The content of its file."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
+        values = asdict(self)
+        if self.version == 1:
+            del values["origin"]
+        return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> Manifest:
-        """Read one; raises `AuditError` when it is none."""
+        """Read one; raises `AuditError` when it is none, or names a file outside of the archive."""
         try:
             values: dict[str, Any] = json.loads(content)
             values["files"] = tuple(ArchivedFile(**file) for file in values["files"])
             values["columns"] = tuple(values["columns"])
-            return cls(**values)
-        except (ValueError, TypeError, KeyError) as error:
+            values["origin"] = Origin(**values["origin"]) if values.get("origin") else None
+            manifest = cls(**values)
+            manifest.require_sound()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            reason = "too deep" if isinstance(error, RecursionError) else error
             raise AuditError(
-                f"the manifest {where} cannot be read: {error}",
-                hint="it was damaged, or written by a newer audit-toolkit",
-            ) from error
+                f"the manifest {where} cannot be read: {reason}",
+                hint="it was damaged or forged, or written by a newer audit-toolkit: "
+                "bring the file back from a backup of the archive",
+            ) from None
+        return manifest
+
+    def require_sound(self) -> None:
+        """Raise `ValueError` or `TypeError` unless every value is of its kind and every path stays inside."""
+        if self.version not in (1, VERSION):
+            raise ValueError(f"its version is {self.version!r}")
+        datetime.fromisoformat(self.created_at)
+        for bound in (self.lower, self.upper):
+            if bound is not None:
+                datetime.fromisoformat(bound)
+        # Whatever the annotations say, these come from a file that anybody may have written.
+        texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
+        texts += [text for file in self.files for text in (file.path, file.sha256)]
+        numbers: list[object] = [self.oid, self.events, self.server_version]
+        numbers += [number for file in self.files for number in (file.bytes, file.events)]
+        if self.origin:
+            texts += [self.origin.system_identifier, self.origin.database, self.origin.trail]
+            numbers += [self.origin.timeline, self.origin.database_oid]
+        if not all(isinstance(text, str) and text.isprintable() for text in texts):
+            raise TypeError("a text is none")
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise TypeError("a number is none")
+        if "/" in self.leaf or self.leaf.startswith("."):
+            raise ValueError(f"{self.leaf!r} is no name of a partition")
+        outside = [file.path for file in self.files if not is_inside(file.path)]
+        if outside:
+            raise ValueError(f"{outside[0]!r} is not a path inside the archive")
 
 
-def read_manifests(store: Store) -> list[Manifest]:
-    """All manifests, the oldest first; the newest of a leaf is the one that counts."""
-    names = [name for name in store.names(FOLDER) if name.endswith(".json")]
-    return [
-        Manifest.from_bytes(store.read_bytes(f"{FOLDER}/{name}"), f"{FOLDER}/{name}")
-        for name in names
-    ]
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All manifests of an archive, the oldest first, and what is wrong with those that are none."""
+
+    manifests: tuple[Manifest, ...]
+    damaged: tuple[tuple[str, str], ...] = ()
+    """(file, what is the matter)."""
+
+    def of(self, place: str) -> tuple[Manifest, ...]:
+        """Those of one database."""
+        return tuple(m for m in self.manifests if m.place == place)
 
 
-def newest(manifests: list[Manifest]) -> list[Manifest]:
-    """Of each leaf the manifest that counts, by time of its events."""
-    found = {(manifest.leaf, manifest.oid): manifest for manifest in manifests}
-    return sorted(found.values(), key=lambda manifest: (manifest.lower or "", manifest.leaf))
+def read_catalogue(store: Store, place: str | None = None) -> Catalogue:
+    """What the archive says it has; with `place`, of one database. One damaged manifest hides none of the others."""
+    found, damaged = [], []
+    folders = [f"{FOLDER}/{place}"] if place is not None else [OLD_FOLDER, FOLDER]
+    for name in (name for folder in folders for name in store.files(folder, ".json")):
+        try:
+            manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
+            if manifest.name != name:
+                raise AuditError(f"the manifest {name} belongs into {manifest.name}")
+            found.append(manifest)
+        except AuditError as error:
+            damaged.append((name, error.message))
+    found.sort(key=lambda manifest: (manifest.place, manifest.name))
+    return Catalogue(tuple(found), tuple(damaged))
 
 
-def find_manifest(store: Store, leaf: str) -> Manifest:
-    """The newest manifest of a leaf; raises `UsageError`."""
-    found = [manifest for manifest in read_manifests(store) if manifest.leaf == leaf]
+def read_manifests(store: Store, place: str | None = None) -> list[Manifest]:
+    """All manifests, the oldest first; the newest of a partition counts. Raises `AuditError` when one is damaged."""
+    catalogue = read_catalogue(store, place)
+    for _, message in catalogue.damaged:
+        raise AuditError(message, hint="audit archive verify looks at all of them")
+    return list(catalogue.manifests)
+
+
+def newest(manifests: list[Manifest] | tuple[Manifest, ...]) -> list[Manifest]:
+    """Of each partition the manifest that counts, by time of its events."""
+    found = {(m.place, m.leaf, m.oid): m for m in manifests if m.leaf}
+    renewed = {(m.leaf, m.oid) for m in found.values() if m.place}
+    kept = [m for m in found.values() if m.place or (m.leaf, m.oid) not in renewed]
+    return sorted(kept, key=lambda manifest: (manifest.lower or "", manifest.leaf))
+
+
+def find_manifest(
+    store: Store, leaf: str, place: str | None = None, names: Collection[str] = ()
+) -> Manifest:
+    """The manifest of a partition that counts: of `names`, those that the database recorded, if there is one.
+
+    Raises `UsageError` when there is none, or several databases have one.
+    """
+    found = [m for m in read_manifests(store) if m.leaf == leaf and place in (None, m.place)]
+    recorded = [manifest for manifest in found if manifest.name in names]
+    if recorded and place is None:
+        return recorded[-1]
     if not found:
         raise UsageError(
-            f"the archive {store.url} has no leaf {leaf!r}",
-            hint="audit archive list shows what it has",
+            f"the archive {store.url} has no partition {leaf!r}"
+            + (f" of {place}" if place else ""),
+            hint="audit archive list shows what it has, and of which database",
+        )
+    places = sorted({manifest.place for manifest in found})
+    if len(places) > 1:
+        raise UsageError(
+            f"the archive has {leaf!r} of several databases, and this one has no record of any",
+            hint="say which: " + ", or ".join(f"--from {name}" for name in places if name),
         )
     return found[-1]
 
 
-def chain_breaks(manifests: list[Manifest]) -> list[str]:
-    """The leaves whose manifest does not follow the one before it: one was removed or changed."""
-    expected, broken = None, []
+def chain_breaks(manifests: list[Manifest] | tuple[Manifest, ...]) -> list[str]:
+    """The partitions whose manifest does not follow the one before it: one was removed or changed."""
+    expected: dict[str, str] = {}
+    broken = []
     for manifest in manifests:
-        if manifest.previous != expected:
+        if manifest.previous != expected.get(manifest.place):
             broken.append(manifest.leaf)
-        expected = fingerprint(manifest)
+        expected[manifest.place] = fingerprint(manifest)
     return broken
 
 
 def fingerprint(manifest: Manifest) -> str:
     """The SHA-256 of a manifest."""
     return hashlib.sha256(manifest.as_bytes()).hexdigest()
+
+
+def hive_name(text: str) -> str:
+    """A value in a folder's name, escaped as Hive does: all else than ASCII stays, or Spark reads it as Latin-1."""
+    return "".join(c if ord(c) > 127 else quote(c, safe="") for c in text)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.archive.columns import COLUMNS, NAMES
+from audit_toolkit.archive.columns import COLUMNS
 from audit_toolkit.archive.extra import parquet
 from audit_toolkit.archive.manifest import ArchivedFile, Manifest
 from audit_toolkit.archive.store import Store
-from audit_toolkit.archive.verify import BATCH
+from audit_toolkit.archive.verify import BATCH, read_back
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
@@ -30,21 +30,28 @@ def restore_leaf(
     *,
     now: datetime,
     name: str | None = None,
+    foreign: bool = False,
     progress: Callable[[int], None] = lambda events: None,  # noqa: ARG005 - by default nobody looks
 ) -> QualifiedName:
     """Copy an archived leaf into a new table like the leaves of the trail, detached and on hold.
 
-    All in one transaction, which is taken back when the table's digest is not that of the manifest (`AuditError`).
+    The digest that counts is the one that the database recorded when it archived the leaf; with `foreign`, of an
+    archive that this database did not write, that of the manifest. All in one transaction, which is taken back when
+    the new table has another one (`AuditError`).
     Raises `UsageError` when the name is taken. Lock: none, the table is new.
     """
     leaf = QualifiedName(schema, name or manifest.leaf)
+    if not foreign:
+        _require_recorded(connection, schema, manifest)
+    if manifest.version == 1:
+        _require_sound(store, manifest)
     try:
         with connection.transaction():
             connection.execute(render("archive/new_table", schema=schema, leaf=leaf))
             for file in manifest.files:
-                _copy(connection, store, leaf, file, progress)
-            _compare(connection, schema, leaf, manifest)
-            connection.execute(_record(store, schema, leaf, manifest, now))
+                _copy(connection, store, leaf, manifest, file, progress)
+            digest = _compare(connection, schema, leaf, manifest)
+            connection.execute(_record(store, schema, leaf, manifest, digest, now))
     except import_psycopg().errors.DuplicateTable as error:
         raise UsageError(
             f"there is a table {leaf} already", hint="restore it under another name: --as NAME"
@@ -56,10 +63,16 @@ def _copy(
     connection: Connection,
     store: Store,
     leaf: QualifiedName,
+    manifest: Manifest,
     file: ArchivedFile,
     progress: Callable[[int], None],
 ) -> None:
-    statement = render("archive/copy_in", leaf=leaf, columns=COLUMNS)
+    # What an older archive does not have stays NULL.
+    names = [column.name for column in COLUMNS if column.name in manifest.columns]
+    missing = (None,) * (len(COLUMNS) - len(names))
+    known = [column for column in COLUMNS if column.name in names]
+    columns = [*known, *(column for column in COLUMNS if column.name not in names)]
+    statement = render("archive/copy_in", leaf=leaf, columns=columns)
     with store.fetched(file.path) as (copy_of_file, sha256):
         if sha256 != file.sha256:
             raise AuditError(
@@ -71,23 +84,49 @@ def _copy(
             connection.cursor() as cursor,
             cursor.copy(statement) as copy,
         ):
-            for batch in opened.iter_batches(batch_size=BATCH, columns=list(NAMES)):
+            for batch in opened.iter_batches(batch_size=BATCH, columns=names):
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    copy.write_row(row)
+                    copy.write_row(row + missing)
                 progress(batch.num_rows)
 
 
-def _compare(connection: Connection, schema: str, leaf: QualifiedName, manifest: Manifest) -> None:
-    found = fetch(connection, render("archive/digest", schema=schema, leaf=leaf))[0]["digest"]
-    if found != manifest.digest:
+def _require_recorded(connection: Connection, schema: str, manifest: Manifest) -> None:
+    entries = fetch(connection, render("partitions/entries", schema=schema))
+    digests = {row["archive_digest"] for row in entries if row["name"] == manifest.leaf}
+    if manifest.digest not in digests:
+        known = digests - {None}
+        raise AuditError(
+            f"{manifest.leaf}: the archive has another digest than the one that this database recorded"
+            if known
+            else f"this database has no record that it archived {manifest.leaf}",
+            hint="nothing was restored; see audit archive verify"
+            + (
+                f". To take what another database archived: --from {manifest.place}"
+                if manifest.place
+                else ""
+            ),
+        )
+
+
+def _require_sound(store: Store, manifest: Manifest) -> None:
+    """Of an archive from before 0.3 the digest is another one than the database computes now."""
+    for problem in read_back(store, manifest).problems:
+        raise AuditError(problem, hint="nothing was restored; see audit archive verify")
+
+
+def _compare(connection: Connection, schema: str, leaf: QualifiedName, manifest: Manifest) -> str:
+    found: str = fetch(connection, render("archive/digest", schema=schema, leaf=leaf))[0]["digest"]
+    same = found.partition("/")[0] == str(manifest.events)
+    if not same or (manifest.version > 1 and found != manifest.digest):
         raise AuditError(
             f"what was restored is not what was archived: {found} instead of {manifest.digest}",
             hint="nothing was restored; see audit archive verify",
         )
+    return manifest.digest
 
 
 def _record(
-    store: Store, schema: str, leaf: QualifiedName, manifest: Manifest, now: datetime
+    store: Store, schema: str, leaf: QualifiedName, manifest: Manifest, digest: str, now: datetime
 ) -> str:
     return render(
         "archive/restored",
@@ -96,6 +135,6 @@ def _record(
         lower=manifest.lower,
         upper=manifest.upper,
         archive=store.address(manifest.name),
-        digest=manifest.digest,
+        digest=digest,
         now=now,
     )

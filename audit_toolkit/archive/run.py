@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from audit_toolkit.archive.export import Progress, archive_leaf
-from audit_toolkit.archive.manifest import FOLDER, Manifest
-from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.manifest import MOST_BYTES, Manifest
+from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import read_back
 from audit_toolkit.partitions import Entry, Run, Task
 
@@ -31,7 +31,7 @@ def archive_gate(run: Run) -> Callable[[Task], str]:
 
     def refusal(task: Task) -> str:
         entry = run.read().entry(task.oid or 0)
-        if entry is None or entry.archive is None:
+        if entry is None or not entry.is_archived:
             return ""
         problems = read_again(entry)
         return f"its archive is not what was written: {problems[0]}" if problems else ""
@@ -41,9 +41,9 @@ def archive_gate(run: Run) -> Callable[[Task], str]:
 
 def read_again(entry: Entry) -> tuple[str, ...]:
     """What is wrong with the archive that the record of a leaf names; reads all of it."""
-    url, _, name = (entry.archive or "").rpartition(f"/{FOLDER}/")
+    url, name = split_address(entry.archive or "")
     store = Store.open(url)
-    manifest = Manifest.from_bytes(store.read_bytes(f"{FOLDER}/{name}"), name)
+    manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
     if manifest.digest != entry.archive_digest:
         return ("its manifest has another digest than the one recorded",)
     return read_back(store, manifest).problems

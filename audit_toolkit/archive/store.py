@@ -1,15 +1,19 @@
 """Where an archive is: a folder or a bucket, reached through fsspec.
 
-    <root>/relation=public.orders/month=2026-03/<leaf>-<oid>.parquet   the events, in Hive's layout
-    <root>/_manifests/<time>-<leaf>.json                               what of it counts as archived
+    <root>/events/<whose>/relation=public.orders/month=2026-03/<leaf>-<oid>-<digest>.parquet   the events
+    <root>/manifests/<whose>/<time>-<leaf>.json                            what of it counts as archived
 
-DuckDB, Spark and Trino read the data as it stands; they pass over names that begin with an underscore.
+where <whose> is system=…/database=…/trail=…, so that no two databases share a file. DuckDB, Spark, Trino, Polars and
+pandas read the folder `events` as it stands, in Hive's layout. Archives from before 0.3 have `relation=…` and
+`_manifests` in their root. A path inside is relative; nothing outside of the root is read or written, by links neither.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +27,18 @@ from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 
 CHUNK = 4 * 2**20
 """Bytes that are held at once while a file is fetched."""
+EVENTS, FOLDER, OLD_FOLDER = "events", "manifests", "_manifests"
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path is relative and stays below where it begins, on every kind of store."""
+    return (
+        bool(path)
+        and not path.startswith(("/", "~"))
+        and "\\" not in path
+        and "://" not in path
+        and all(part not in ("", ".", "..") for part in path.split("/"))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +67,27 @@ class Store:
                 ) from error
         return cls(url, filesystem, root.rstrip("/"))
 
-    def path(self, *parts: str) -> str:
-        """A path inside, as the file system wants it."""
-        return posixpath.join(self.root, *parts)
+    def path(self, path: str) -> str:
+        """A path inside, as the file system wants it; raises `AuditError` for one that leads outside."""
+        if not is_inside(path):
+            raise AuditError(
+                f"{path!r} is not a path inside the archive {self.url}",
+                hint="its manifest was forged: bring the archive back from a backup",
+            )
+        if self.is_local:
+            self._refuse_links(path)
+        return posixpath.join(self.root, path)
+
+    def _refuse_links(self, path: str) -> None:
+        place = Path(self.root)
+        for part in path.split("/"):
+            place /= part
+            kind = place.lstat().st_mode if os.path.lexists(place) else stat.S_IFREG
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+                raise AuditError(
+                    f"{place} is not a file or folder, but a link or a device",
+                    hint="the archive has only files of its own: find out who put it there, and remove it",
+                )
 
     def address(self, path: str) -> str:
         """A path inside as a URL, for other programs."""
@@ -69,22 +103,30 @@ class Store:
     def create(self, path: str) -> Iterator[IO[bytes]]:
         """A new file, whole or not at all: an error on the way leaves none behind."""
         target = self.path(path)
-        folder, name = posixpath.split(target)
-        # Object stores show a file when it is complete; in a folder the last step is a rename.
-        place = posixpath.join(folder, f"._{name}") if self.is_local else target
+        folder, name = posixpath.split(path)
+        # Object stores show a file when it is complete; in a folder the last step is a link.
+        place = self.path(posixpath.join(folder, f"._{name}")) if self.is_local else target
         with storage_errors(self.url):
+            if self.filesystem.exists(target):
+                raise FileExistsError(f"{path} is there already, and nothing is overwritten")
             if (
                 self.is_local
             ):  # elsewhere there are no folders, and s3fs would even make a missing bucket
-                self.filesystem.makedirs(folder, exist_ok=True)
+                self.filesystem.makedirs(posixpath.dirname(target), exist_ok=True)
+                self.remove(place)
             try:
-                with self.filesystem.open(place, "wb") as file:
+                with self._opened(place) as file:
                     yield file
             except BaseException:
                 self.remove(place)
                 raise
             if place != target:
-                self.filesystem.mv(place, target)
+                os.link(place, target)  # fails where a rename would overwrite
+                self.remove(place)
+
+    def _opened(self, place: str) -> Any:
+        # Exclusively: a link that somebody put there meanwhile would lead elsewhere.
+        return Path(place).open("xb") if self.is_local else self.filesystem.open(place, "wb")
 
     def remove(self, place: str) -> None:
         """Remove a file that is not to stay, if it is there."""
@@ -92,30 +134,64 @@ class Store:
             if self.filesystem.exists(place):
                 self.filesystem.rm_file(place)
 
-    def read_bytes(self, path: str) -> bytes:
-        """A small file as a whole."""
+    def read_bytes(self, path: str, *, most: int) -> bytes:
+        """A small file as a whole; raises `AuditError` for one of more than `most` bytes."""
         with storage_errors(self.url):
-            content: bytes = self.filesystem.cat_file(self.path(path))
-            return content
+            content: bytes = self.filesystem.cat_file(self.path(path), start=0, end=most + 1)
+        if len(content) > most:
+            raise AuditError(f"{path} has more than {most} bytes")
+        return content
 
-    def names(self, folder: str) -> list[str]:
-        """The names in a folder, in order; none where there is no such folder."""
+    def files(self, folder: str, suffix: str = "") -> list[str]:
+        """All paths below a folder, in order, links and the like too; none where there is no such folder."""
         with storage_errors(self.url):
             self.filesystem.invalidate_cache()
-            if not self.filesystem.exists(self.path(folder)):
-                return []
-            found = self.filesystem.ls(self.path(folder), detail=False)
-            return sorted(posixpath.basename(path.rstrip("/")) for path in found)
+            place = self.path(folder) if folder else self.root
+            if self.is_local:
+                found = [
+                    posixpath.join(parent, name)
+                    for parent, folders, names in os.walk(place)
+                    for name in [*names, *(f for f in folders if Path(parent, f).is_symlink())]
+                ]
+            else:
+                found = self.filesystem.find(place)
+            start = len(self.root) + 1
+            return sorted(name[start:] for name in found if name.endswith(suffix))
+
+    def files_of_old_layout(self) -> list[str]:
+        """The paths of Parquet files beside the folders of ours."""
+        found = self.files("", ".parquet")
+        return [name for name in found if not name.startswith((f"{EVENTS}/", f"{FOLDER}/"))]
+
+    def require_reachable(self) -> None:
+        """Raise `AuditError` unless the place can be listed, or is a folder that is yet to be made."""
+        with storage_errors(self.url):
+            self.filesystem.invalidate_cache()
+            try:
+                self.filesystem.ls(self.root)
+            except FileNotFoundError:
+                # A folder, or what a bucket calls one, comes with its first file; a bucket does not.
+                bucket = self.root.split("/")[0]
+                if not self.is_local and (bucket == self.root or not self._has_bucket(bucket)):
+                    raise
+
+    def _has_bucket(self, bucket: str) -> bool:
+        try:
+            self.filesystem.ls(bucket)
+        except FileNotFoundError:
+            return False
+        return True
 
     @contextmanager
     def fetched(self, path: str) -> Iterator[tuple[Path, str]]:
         """A file brought here, piece by piece, with the SHA-256 of the bytes that came."""
         digest = hashlib.sha256()
+        place = self.path(path)
         with tempfile.TemporaryDirectory(prefix="audit-archive-") as folder:
             copy = Path(folder, "file")
             with (
                 storage_errors(self.url),
-                self.filesystem.open(self.path(path), "rb") as source,
+                self.filesystem.open(place, "rb") as source,
                 copy.open("wb") as target,
             ):
                 while chunk := source.read(CHUNK):
@@ -140,3 +216,10 @@ def storage_errors(url: str) -> Iterator[None]:
             f"the archive {url} failed: {reason}",
             hint="nothing was dropped; see that the place exists, is reachable and has room, then run it again",
         ) from error
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """The address of a manifest as that of its archive, and the path inside."""
+    folder = OLD_FOLDER if f"/{OLD_FOLDER}/" in address else FOLDER
+    url, _, name = address.rpartition(f"/{folder}/")
+    return url, f"{folder}/{name}"

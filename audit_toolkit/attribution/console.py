@@ -54,7 +54,7 @@ def console_claims(reason: str) -> dict[str, Json]:
             hint='say why: audit psql --reason "ticket 123"',
         )
     claims: dict[str, Json] = {
-        "actor": f"os:{operating_system_user()}",
+        "actor": os_actor(),
         "reason": reason.strip(),
         "source": "psql",
         "host": socket.gethostname(),
@@ -78,6 +78,11 @@ def console_environment(
     escaped = text.replace("\\", "\\\\").replace(" ", "\\ ")
     options = f"{environment.get('PGOPTIONS', '')} -c audit.context={escaped}"
     return {**environment, "PGOPTIONS": options.strip()}
+
+
+def os_actor() -> str:
+    """Who runs this: the account of the operating system."""
+    return f"os:{operating_system_user()}"
 
 
 def operating_system_user() -> str:

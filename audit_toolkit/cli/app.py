@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import typer
@@ -10,6 +9,7 @@ import typer.core
 
 from audit_toolkit.cli import (
     access,
+    adopt,
     archive,
     capture,
     check,
@@ -28,22 +28,22 @@ from audit_toolkit.cli import (
     trail,
     upgrade,
 )
-from audit_toolkit.errors import AuditError
+from audit_toolkit.cli.ending import ending
 from audit_toolkit.version import __version__
 
 
 class AuditGroup(typer.core.TyperGroup):
     """Runs a command; what it raises ends as two lines on stderr and an exit code."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the command line as far as the name of the command."""
+        with ending():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` names."""
-        try:
+        with ending():
             return super().invoke(ctx)
-        except AuditError as error:
-            print(f"error: {error.message}", file=sys.stderr)
-            if error.hint:
-                print(f"hint: {error.hint}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
 
 
 app = typer.Typer(
@@ -90,6 +90,7 @@ for commands in (
     archive,
     indexes,
     maintain,
+    adopt,
     grants,
     demo,
 ):

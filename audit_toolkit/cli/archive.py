@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from audit_toolkit.cli.rotation import Rotation, print_outcomes, with_archive
 
 if TYPE_CHECKING:
     from audit_toolkit.archive import Manifest
+    from audit_toolkit.archive.verify import Expected
 
 FINDINGS = 3
 
@@ -37,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Old leaves as Parquet files: written, read back, listed, queried, restored.",
     )
-    for command in (run, verify, query, restore):
+    for command in (run, verify, query, restore, adopt):
         group.command()(command)
     group.command("list")(list_archive)
     app.add_typer(group)
@@ -71,54 +74,131 @@ def run(
 def verify(
     archive: Url,
     leaf: Annotated[
-        str | None, typer.Argument(metavar="[LEAF]", help="Only this leaf.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[PARTITION]", help="Only this partition.", show_default=False),
     ] = None,
     output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Read the archive back, every byte, and compare it with its manifests. Exit code 3 when something is wrong."""
-    from audit_toolkit.archive import Store, chain_breaks, newest, read_back, read_manifests
-    from audit_toolkit.cli.output import visible
+    """Read the archive back, every byte, and compare it with its manifests and with what the database archived.
+
+    Exit code 3 when something is wrong. Without a database (--dsn, AUDIT_DATABASE_URL) it cannot know what should be
+    there, and says so.
+    """
+    from audit_toolkit.archive import (
+        Store,
+        check_catalogue,
+        newest,
+        read_back,
+        read_catalogue,
+    )
 
     store = Store.open(archive)
-    manifests = read_manifests(store)
-    chosen = [m for m in newest(manifests) if leaf in (None, m.leaf)]
-    broken = chain_breaks(manifests)
+    store.require_reachable()
+    expected = _expected(dsn, config, audit_schema)
+    catalogue = read_catalogue(store)
+    chosen = [m for m in newest(catalogue.manifests) if leaf in (None, m.leaf)]
+    of_all = [
+        {"object": name, "problem": problem}
+        for name, problem in check_catalogue(store, catalogue, expected)
+        if leaf in (None, name)
+    ]
     rows: list[dict[str, Any]] = []
     with progress_bar(sum(m.events for m in chosen)) as advance:
         for manifest in chosen:
             found = read_back(store, manifest, advance)
-            problems = list(found.problems)
-            if manifest.leaf in broken:
-                problems.append("a manifest before this one was removed or changed")
-            rows.append({"leaf": manifest.leaf, "events": found.events, "problems": problems})
-    if output is Format.JSON:
-        print(json.dumps({"leaves": rows}, indent=2))
-    else:
-        for row in rows:
-            print(
-                f"{'broken' if row['problems'] else 'good':<7} {visible(row['leaf'])}  {row['events']:,} events"
+            rows.append(
+                {"leaf": manifest.leaf, "events": found.events, "problems": list(found.problems)}
             )
-            for problem in row["problems"]:
-                print(f"        {visible(problem)}")
-        if not rows:
-            print("the archive is empty" if leaf is None else f"the archive has no leaf {leaf}")
-    if any(row["problems"] for row in rows) or (leaf and not rows):
+    if output is Format.JSON:
+        compared = {"compared_with_database": expected is not None}
+        print(json.dumps({"leaves": rows, "problems": of_all, **compared}, indent=2))
+    else:
+        _print_verified(rows, of_all, leaf)
+    if expected is None:
+        print(
+            "verified without the database: whether something is missing cannot be known; give --dsn",
+            file=sys.stderr,
+        )
+    if of_all or any(row["problems"] for row in rows) or (leaf and not rows):
         raise typer.Exit(FINDINGS)
+
+
+def _expected(dsn: str | None, config: Path | None, schema: str) -> Expected | None:
+    from audit_toolkit.archive import read_expected
+    from audit_toolkit.cli.database import find_address, open_database
+
+    if not find_address(dsn, config) and not any(os.environ.get(n) for n in _LIBPQ):
+        return None
+    with open_database(dsn, config) as connection:
+        return read_expected(connection, schema)
+
+
+_LIBPQ = ("PGHOST", "PGSERVICE", "PGDATABASE")
+
+
+def _print_verified(
+    rows: list[dict[str, Any]], of_all: list[dict[str, str]], leaf: str | None
+) -> None:
+    for row in rows:
+        state = "broken" if row["problems"] else "good"
+        print(f"{state:<7} {_visible(row['leaf'])}  {row['events']:,} events")
+        for problem in row["problems"]:
+            print(f"        {_visible(problem)}")
+    for problem in of_all:
+        print(f"broken  {_visible(problem['object'])}: {_visible(problem['problem'])}")
+    if not rows and not of_all:
+        print(
+            "the archive is empty"
+            if leaf is None
+            else f"the archive has no partition {_visible(leaf)}"
+        )
+
+
+def adopt(
+    archive: Url,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Say that this database, after a failover or a restore, goes on with the archive that another one wrote.
+
+    From then on the other one is refused there. Nothing is moved or removed.
+    """
+    from audit_toolkit.archive import Store
+    from audit_toolkit.archive import adopt as adopt_archive
+
+    options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
+    with options.open_alone() as opened:
+        origin = adopt_archive(
+            opened.connection, Store.open(archive), audit_schema, now=datetime.now(UTC)
+        )
+    print(f"the archive goes on as that of {origin}")
+
+
+def _visible(value: object) -> str:
+    """A value of the archive for a terminal, which must not take it for orders."""
+    from audit_toolkit.cli.output import visible
+
+    return visible(str(value))
 
 
 def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
     """List the archived leaves: their ranges, events and sizes."""
     from audit_toolkit.archive import Store, newest, read_manifests
-    from audit_toolkit.cli.output import visible
 
     found = newest(read_manifests(Store.open(archive)))
     if output is Format.JSON:
         print(json.dumps({"leaves": [_row(manifest) for manifest in found]}, indent=2))
         return
+    several = len({manifest.place for manifest in found}) > 1
     for row in map(_row, found):
         bounds = f"{row['lower'] or 'MINVALUE'} to {row['upper']}"
         print(
-            f"{visible(row['leaf']):<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB"
+            f"{_visible(row['leaf']):<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB"
+            + (f"  {_visible(row['from'])}" if several else "")
         )
 
 
@@ -129,16 +209,15 @@ def query(
 ) -> None:
     """Ask the archive in SQL (DuckDB's): the events are the view logged_actions; relation and month prune files."""
     from audit_toolkit.archive import Store, query_archive
-    from audit_toolkit.cli.output import visible
 
     columns, rows = query_archive(Store.open(archive), sql)
     if output is Format.JSON:
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         print(json.dumps({"rows": named}, indent=1, default=str))
         return
-    print("\t".join(map(visible, columns)))
+    print("\t".join(map(_visible, columns)))
     for row in rows:
-        print("\t".join("NULL" if value is None else visible(str(value)) for value in row))
+        print("\t".join("NULL" if value is None else _visible(value) for value in row))
 
 
 def restore(
@@ -150,6 +229,16 @@ def restore(
         str | None,
         typer.Option("--as", metavar="NAME", help="Under another name.", show_default=False),
     ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DATABASE",
+            help="Take what another database archived, as `audit archive list --format json` names it, "
+            "or what this one has no record of.",
+            show_default=False,
+        ),
+    ] = None,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -158,21 +247,25 @@ def restore(
 
     `audit partitions attach LEAF` then makes it part of the trail.
     """
-    from audit_toolkit.archive import Store, find_manifest, restore_leaf
+    from audit_toolkit.archive import Store, find_manifest, read_expected, restore_leaf
 
     store = Store.open(archive)
-    manifest = find_manifest(store, leaf)
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
-    with options.open_alone() as opened, progress_bar(manifest.events) as advance:
-        table = restore_leaf(
-            opened.connection,
-            store,
-            audit_schema,
-            manifest,
-            now=datetime.now(UTC),
-            name=name,
-            progress=advance,
-        )
+    with options.open_alone() as opened:
+        expected = read_expected(opened.connection, audit_schema)
+        names = {record.name for record in expected.recorded if record.leaf == leaf}
+        manifest = find_manifest(store, leaf, place, names)
+        with progress_bar(manifest.events) as advance:
+            table = restore_leaf(
+                opened.connection,
+                store,
+                audit_schema,
+                manifest,
+                now=datetime.now(UTC),
+                name=name,
+                foreign=place is not None,
+                progress=advance,
+            )
     print(f"{table}: {manifest.events:,} events, as they were archived")
 
 
@@ -190,6 +283,7 @@ def progress_bar(total: int) -> Iterator[Any]:
 def _row(manifest: Manifest) -> dict[str, Any]:
     return {
         "leaf": manifest.leaf,
+        "from": manifest.place,
         "lower": manifest.lower,
         "upper": manifest.upper,
         "events": manifest.events,

@@ -102,13 +102,19 @@ def resume(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Switch capture of a table on again; the trail records the end of the gap."""
+    """Switch capture of a table on again; the trail records the end of the gap.
+
+    Also after somebody switched it off and on by hand: then the gap alone is recorded.
+    """
     from audit_toolkit.install import plan_resume
+    from audit_toolkit.install.registry import read_interrupted
     from audit_toolkit.plan import apply
 
     with open_database(dsn, config) as connection:
         installed = _installed(connection, table, audit_schema)
-        apply(plan_resume(installed, audit_schema, reason), connection)
+        interrupted = installed.table in read_interrupted(connection, audit_schema)
+        plan = plan_resume(installed, audit_schema, reason, interrupted=interrupted)
+        apply(plan, connection)
     print(f"{installed.table}: changes are recorded again")
     print(
         "what changed meanwhile is unknown to the trail; record how the rows are now:\n"

@@ -90,6 +90,7 @@ def check_database(
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
+    from audit_toolkit.install.drift_cluster import in_order
     from audit_toolkit.install.drift_condition import condition_findings
 
     objects = read_trail_objects(connection, schema, whole=True)
@@ -98,6 +99,7 @@ def check_database(
     found += condition_findings(connection, objects, tables)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
+    found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
@@ -222,6 +224,14 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
             if row["capture"] == "paused"
         }
     return {}
+
+
+def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
+    from audit_toolkit.install.drift_cluster import cluster_findings
+
+    yield from _if_permitted(
+        lambda: cluster_findings(connection, objects), "place and ids", objects.schema
+    )
 
 
 def _partition_findings(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.options import (
+    AlembicConfig,
+    Dsn,
+    Format,
+    Hide,
+    OutputFormat,
+    TrailSchema,
+    Utc,
+)
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,14 +33,16 @@ def add_to(app: typer.Typer) -> None:
 def show(
     event: Annotated[int, typer.Argument(metavar="EVENT", help="The number of the event.")],
     output: OutputFormat = Format.TEXT,
+    hide: Hide = None,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show one event: who, when, from what to what. All times are UTC."""
+    """Show one event: who, when, from what to what."""
     from audit_toolkit.trail import Selection
 
-    _print(Selection(event_ids=(event,)), output, dsn, config, audit_schema)
+    _print(Selection(event_ids=(event,)), output, dsn, config, audit_schema, hide or (), utc=utc)
 
 
 def transaction(
@@ -50,19 +61,21 @@ def transaction(
         str | None, typer.Option(metavar="TIME", help="Look only before then.", show_default=False)
     ] = None,
     output: OutputFormat = Format.TEXT,
+    hide: Hide = None,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show everything that one transaction changed, in all audited tables. All times are UTC."""
+    """Show everything that one transaction changed, in all audited tables."""
     from audit_toolkit.trail import Selection
 
     selection = Selection(
         transaction=transaction,
-        since=moments.parse_moment(since, "--since") if since else None,
-        until=moments.parse_moment(until, "--until") if until else None,
+        since=moments.parse_moment(since, "--since", utc=utc) if since else None,
+        until=moments.parse_moment(until, "--until", utc=utc) if until else None,
     )
-    if not _print(selection, output, dsn, config, audit_schema):
+    if not _print(selection, output, dsn, config, audit_schema, hide or (), utc=utc):
         raise UsageError(
             f"the trail has no events of transaction {transaction}",
             hint="audit history TABLE shows the transactions of its events",
@@ -75,20 +88,27 @@ def _print(
     dsn: Dsn,
     config: AlembicConfig,
     schema: str,
+    hide: Collection[str],
+    *,
+    utc: bool,
 ) -> int:
     from audit_toolkit.cli.database import open_database
     from audit_toolkit.cli.output import print_events_as_json
+    from audit_toolkit.cli.pager import paged
     from audit_toolkit.trail import select_events, subjects_of
 
     with open_database(dsn, config) as connection:
-        events = select_events(connection, selection, schema=schema)
+        found = select_events(connection, selection, schema=schema)
+        events = [event.without(hide) for event in found]
         if output is Format.JSON:
             return print_events_as_json(events)
-        _print_by_table(events, list(subjects_of(connection, events, schema=schema).values()))
+        subjects = list(subjects_of(connection, events, schema=schema).values())
+    with paged():
+        _print_by_table(events, subjects, utc=utc)
     return len(events)
 
 
-def _print_by_table(events: list[Event], subjects: list[Subject]) -> None:
+def _print_by_table(events: list[Event], subjects: list[Subject], *, utc: bool) -> None:
     from audit_toolkit.cli.output import print_timeline
     from audit_toolkit.trail import table_of
 
@@ -96,4 +116,4 @@ def _print_by_table(events: list[Event], subjects: list[Subject]) -> None:
     for number, (table, group) in enumerate(groupby(events, key=table_of)):
         if number:
             print()
-        print_timeline(by_table[table], group)
+        print_timeline(by_table[table], group, utc=utc)

@@ -144,6 +144,15 @@ def install(
     log_unchanged: Annotated[
         bool, typer.Option("--log-unchanged", help="Record updates that change nothing, too.")
     ] = False,
+    touch: Annotated[
+        Names,
+        typer.Option(
+            "--touch",
+            metavar="COLUMN",
+            help="A column such as updated_at, which audit revert neither compares nor puts back. "
+            "Repeatable.",
+        ),
+    ] = None,
     interval: Annotated[
         Interval | None,
         typer.Option(
@@ -176,7 +185,7 @@ def install(
     """Audit a table: write the revision that puts capture on it into your Alembic project.
 
     The first run also writes the revision that creates the trail. The options from --capture to
-    --log-unchanged are the rule of the table: given for a table that is audited already they take the
+    --touch are the rule of the table: given for a table that is audited already they take the
     place of all it had; without any it keeps its rule.
     """
     from audit_toolkit.migrations import Wish
@@ -199,6 +208,7 @@ def install(
         capture_query=capture_query,
         force_capture_query=force_capture_query,
         log_unchanged=log_unchanged,
+        touch=tuple(touch or ()),
     )
     wish = Wish(
         names=tuple(table or ()),

@@ -98,6 +98,7 @@ def maintain(
 
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
     from audit_toolkit.cli.check import check_database
+    from audit_toolkit.install.home import note_timeline
     from audit_toolkit.install.registry import note_changes
     from audit_toolkit.partitions import is_standby
 
@@ -105,6 +106,7 @@ def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
         return Summary(standby=True)
     outcomes = tuple(rotate(rotation, run))
     note_changes(run.connection, run.schema)
+    note_timeline(run.connection, run.schema)
     findings = tuple(check_database(run.connection, run.schema, now=run.now(), models=False))
     run.finished("maintain", outcomes)
     if textfile:

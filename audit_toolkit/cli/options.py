@@ -29,6 +29,24 @@ Dsn = Annotated[
 TrailSchema = Annotated[
     str, typer.Option("--audit-schema", metavar="SCHEMA", help="The schema of the audit trail.")
 ]
+Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
+Hide = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hide",
+        metavar="COLUMN",
+        help="Leave this column out of what is shown. Repeatable.",
+        show_default=False,
+    ),
+]
+GuardCells = Annotated[
+    bool,
+    typer.Option(
+        "--guard-cells",
+        help="In CSV, put ' before cells that begin with =, +, - or @, which a spreadsheet would "
+        "run as a formula.",
+    ),
+]
 OutputFormat = Annotated[Format, typer.Option("--format", help="How to print.")]
 AlembicConfig = Annotated[
     Path | None,

@@ -12,18 +12,20 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TextIO
 
 from audit_toolkit.cli.ddl_words import ddl_lines, ddl_verb
+from audit_toolkit.cli.moments import show_moment
 from audit_toolkit.cli.values import Change, describe_change
 from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
-from audit_toolkit.trail import Action, Event, Subject, exact
+from audit_toolkit.trail import Action, Event, exact, table_of
 from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail.subject import Scope, Tables
 
 PIPE_WIDTH = 100
 """Columns of text that goes to a file or to another program."""
@@ -58,17 +60,22 @@ def print_events_as_lines(events: Iterable[Event], file: TextIO | None = None) -
     return number
 
 
-def print_events_as_csv(events: Iterable[Event], file: TextIO | None = None) -> int:
+def print_events_as_csv(
+    events: Iterable[Event], file: TextIO | None = None, *, guarded: bool = False
+) -> int:
     """Print a line for each event under a line of names, rows and context as JSON; how many events.
 
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
-    would obey is escaped.
+    would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
+    from audit_toolkit.cli.spreadsheet import guard_cell
+
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
     number = 0
     for event in events:
-        writer.writerow(map(_as_field, event.as_dict().values()))
+        fields = map(_as_field, event.as_dict().values())
+        writer.writerow(map(guard_cell, fields) if guarded else fields)
         number += 1
     return number
 
@@ -79,12 +86,16 @@ def _as_field(value: Json) -> str:
     return visible(value if isinstance(value, str) else exact.dumps(value))
 
 
-def print_timeline(subject: Subject, events: Iterable[Event], file: TextIO | None = None) -> int:
+def print_timeline(
+    subject: Scope, events: Iterable[Event], file: TextIO | None = None, *, utc: bool = False
+) -> int:
     """Print events for people, as they come; how many there were. None: nothing is printed."""
-    timeline = _Timeline(subject, file or sys.stdout)
+    timeline = _Timeline(subject, file or sys.stdout, utc=utc)
     number = 0
+    former: Event | None = None
     for number, event in enumerate(events, 1):
-        timeline.print(event, first=number == 1)
+        timeline.print(event, first=number == 1, former=former)
+        former = event
     return number
 
 
@@ -108,6 +119,8 @@ _VERBS = {
     Action.SNAPSHOT: ("recorded", "cyan"),
     Action.GAP: ("capture paused or resumed", "bold magenta"),
     Action.DDL: ("changed by DDL", "bold magenta"),
+    Action.BOUNDARY: ("went on in another place", "bold magenta"),
+    Action.MARK: ("marked", "bold magenta"),
 }
 
 _Part = tuple[str, str]
@@ -116,10 +129,11 @@ _Line = list[_Part]
 
 
 class _Timeline:
-    def __init__(self, subject: Subject, file: TextIO) -> None:
+    def __init__(self, subject: Scope, file: TextIO, *, utc: bool) -> None:
         from rich.console import Console
 
         self.subject = subject
+        self.utc = utc
         self.places = {column: place for place, column in enumerate(subject.columns)}
         # Without a colour system, Rich prints no escape sequence at all.
         self.console = Console(
@@ -134,7 +148,9 @@ class _Timeline:
         sized = self.console.is_terminal or "COLUMNS" in os.environ
         self.width = max(self.console.width, _MIN_WIDTH) if sized else PIPE_WIDTH
 
-    def print(self, event: Event, *, first: bool) -> None:
+    def print(self, event: Event, *, first: bool, former: Event | None) -> None:
+        if former is not None and event.puts_back(former):
+            event = replace(event, old_row=former.old_row)
         if first:
             self._print([(self._title(), "bold")])
             self._print([])
@@ -163,15 +179,17 @@ class _Timeline:
 
     def _title(self) -> str:
         key = self.subject.key
-        return str(self.subject.table) if key is None else f"{self.subject.table} {visible(key)}"
+        return visible(str(self.subject.table) + ("" if key is None else f" {key}"))
 
     def _headline(self, event: Event) -> Iterator[_Line]:
         style = _VERBS[event.action][1]
         line = [
             (f"{self.signs.event} ", style),
-            (f"{event.action_tstamp:%Y-%m-%d %H:%M:%S} UTC  ", ""),
+            (f"{show_moment(event.action_tstamp, utc=self.utc)}  ", ""),
             (_verb(event), style),
         ]
+        if isinstance(self.subject, Tables):
+            line.append((f" {visible(str(table_of(event)))}", "bold"))
         if event.row_key not in (None, self.subject.key):
             line.append((f" {self._cut(visible(str(event.row_key)), _MAX_NAME_WIDTH)}", ""))
         who = [(" by ", ""), (self._cut(visible(_who(event)), 2 * _MAX_NAME_WIDTH), "bold")]
@@ -202,7 +220,9 @@ class _Timeline:
                 yield [("every row of the table is gone", "red")]
             case Action.UPDATE:
                 yield from self._changes(event)
-            case Action.GAP:
+            case Action.INSERT if event.old_row is not None:
+                yield from self._changes(replace(event, action=Action.UPDATE))
+            case Action.GAP | Action.BOUNDARY:
                 pass
             case Action.DDL:
                 yield from ([(visible(text), style)] for text, style in ddl_lines(event))
@@ -297,10 +317,14 @@ def _verb(event: Event) -> str:
     match event:
         case Event(action=Action.SNAPSHOT, new_row=None):
             return "found gone"
+        case Event(action=Action.INSERT, old_row=dict()):
+            return "inserted again"
         case Event(action=Action.GAP, new_row={"capture": str(capture)}):
             return visible(f"capture {capture}")
         case Event(action=Action.DDL):
             return visible(ddl_verb(event))
+        case Event(action=Action.BOUNDARY, new_row={"system_identifier": system, "database": name}):
+            return visible(f"went on in database {name} of cluster {system}")
     return _VERBS[event.action][0]
 
 
@@ -309,7 +333,7 @@ def _who(event: Event) -> str:
 
 
 def _reason(event: Event) -> Json:
-    if event.action is Action.GAP:
+    if event.action in (Action.GAP, Action.BOUNDARY):
         return (event.new_row or {}).get("reason")
     return _claims(event).get("reason")
 

@@ -12,13 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.cli.trail import EventFormat, note, nothing_found, print_as
+from audit_toolkit.cli import moments
+from audit_toolkit.cli.trail import EventFormat, Shown, note, nothing_found, print_as
 from audit_toolkit.errors import ConnectError
 
 if TYPE_CHECKING:
     import psycopg
 
-    from audit_toolkit.trail import Batch, Blocker, Event, Filter, Position, Subject
+    from audit_toolkit.trail import Batch, Blocker, Event, Filter, Position
+    from audit_toolkit.trail.subject import Scope
 
     Connection = psycopg.Connection[Any]
 
@@ -30,7 +32,7 @@ class Tail:
     """Prints batches; each is flushed before the cursor's file says that it was printed."""
 
     def __init__(
-        self, connection: Connection, subject: Subject, wanted: Filter, cursor: Path | None
+        self, connection: Connection, subject: Scope, wanted: Filter, cursor: Path | None
     ) -> None:
         self._connection = connection
         self._subject = subject
@@ -40,13 +42,13 @@ class Tail:
         self._last: int | None = None
         self._waits: dict[object, float] = {}
 
-    def print(self, output: EventFormat) -> None:
+    def print(self, output: EventFormat, shown: Shown) -> None:
         """Print until Ctrl-C, or until nobody reads any more. Raises what `follow` raises."""
         import psycopg
 
         with closing(self._batches()) as batches:
             try:
-                print_as(output, self._subject, self._events(batches))
+                print_as(output, self._subject, self._events(batches), shown)
             except (KeyboardInterrupt, _ReaderLeftError):
                 pass
             except BrokenPipeError:
@@ -136,7 +138,7 @@ def describe_blocker(blocker: Blocker) -> str:
     """Whom the tail waits for, and how that ends."""
     from audit_toolkit.cli.output import visible
 
-    since = f" since {blocker.since:%Y-%m-%d %H:%M:%S} UTC" if blocker.since else ""
+    since = f" since {moments.show_moment(blocker.since)}" if blocker.since else ""
     role = f" of {blocker.role_name}" if blocker.role_name else ""
     where = f" in the database {blocker.database_name}" if blocker.database_name else ""
     if blocker.prepared_name is not None:

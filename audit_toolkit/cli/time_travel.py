@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.options import (
+    AlembicConfig,
+    Dsn,
+    Format,
+    GuardCells,
+    OutputFormat,
+    TrailSchema,
+    Utc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import psycopg
 
-    from audit_toolkit.trail import Difference
+    from audit_toolkit.trail import Difference, Event
     from audit_toolkit.trail.exact import Json
     from audit_toolkit.trail.model import Row
 
@@ -56,6 +64,7 @@ def row_at(
     key: Key,
     at: At,
     output: OutputFormat = Format.TEXT,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -64,14 +73,17 @@ def row_at(
     from audit_toolkit import trail
     from audit_toolkit.trail import exact
 
-    moment = moments.parse_moment(at, "--at")
+    moment = moments.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
         row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
         columns = trail.find_subject(connection, table, schema=audit_schema).columns
     if output is Format.JSON:
         print(exact.dumps({"row": row}, ascii_only=True))
     elif row is None:
-        print(f"note: there was no such row at {moment.isoformat()}", file=sys.stderr)
+        print(
+            f"note: there was no such row at {moments.show_moment(moment, utc=utc)}",
+            file=sys.stderr,
+        )
     else:
         _print_row({column: row[column] for column in columns} if columns else row)
 
@@ -80,21 +92,27 @@ def table_at(
     table: Table,
     at: At,
     output: Annotated[RowFormat, typer.Option("--format", help="How to print.")] = RowFormat.CSV,
+    guard_cells: GuardCells = False,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
+    from audit_toolkit.cli.spreadsheet import guard_lines
     from audit_toolkit.trail import copy_table_at, find_subject, stream_table_at
 
-    moment = moments.parse_moment(at, "--at")
+    moment = moments.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
         subject = find_subject(connection, table, schema=audit_schema)
         if output is RowFormat.CSV:
             # To a file or program the values go as they are; a terminal would obey some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
-            for part in copy_table_at(connection, subject, moment):
-                sys.stdout.write(shown(bytes(part).decode()))
+            # Closed here: a COPY still running when the connection ends would be waited for.
+            with closing(copy_table_at(connection, subject, moment)) as copied:
+                parts = (part.decode() for part in copied)
+                for text in guard_lines(parts) if guard_cells else parts:
+                    sys.stdout.write(shown(text))
             return
         with closing(stream_table_at(connection, subject, moment)) as images:
             _print_json("rows", images, lines=output is RowFormat.JSONL)
@@ -111,6 +129,7 @@ def diff(
     since: Annotated[str, typer.Option("--from", metavar="TIME", help=f"From: {moments.HELP}.")],
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="Up to then.")] = "now",
     output: OutputFormat = Format.TEXT,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -120,9 +139,11 @@ def diff(
     What changed and changed back is no difference; `audit history` shows it.
     """
     from audit_toolkit import trail
+    from audit_toolkit.cli.pager import paged
     from audit_toolkit.trail import exact
 
-    begin, end = moments.parse_moment(since, "--from"), moments.parse_moment(until, "--to")
+    begin = moments.parse_past(since, "--from", utc=utc)
+    end = moments.parse_past(until, "--to", utc=utc)
     with (
         _opened(dsn, config) as connection,
         closing(trail.diff(connection, table, begin, end, schema=audit_schema)) as differences,
@@ -130,38 +151,57 @@ def diff(
         if output is Format.JSON:
             _print_json("rows", (exact.dumps(d.as_dict()) for d in differences), lines=False)
         else:
-            _print_differences(differences)
+            with paged():
+                _print_differences(differences)
 
 
 def blame(
     table: Table,
     key: Key,
     output: OutputFormat = Format.TEXT,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Show for each column of a row its present value, and who gave it that and when."""
-    from audit_toolkit import trail
     from audit_toolkit.trail import exact
+    from audit_toolkit.trail.blame import find_blame
 
     with _opened(dsn, config) as connection:
-        origins = trail.blame(connection, table, tuple(key), schema=audit_schema)
+        found = find_blame(connection, table, tuple(key), schema=audit_schema)
+    origins = found.origins
+    for gap in found.gaps:
+        _say_gap(gap, utc=utc)
+    if found.gone is not None:
+        verb = "truncated away" if found.gone.row_key is None else "deleted"
+        said = f"the row was {verb} ({_said(found.gone, utc=utc)}); these are its last values"
+        print(f"note: {said}", file=sys.stderr)
     if output is Format.JSON:
-        print(exact.dumps({"columns": [o.as_dict() for o in origins]}, ascii_only=True))
+        gone = found.gone and found.gone.event_id
+        columns: list[Json] = [o.as_dict() for o in origins]
+        print(exact.dumps({"columns": columns, "gone_event_id": gone}, ascii_only=True))
         return
     from audit_toolkit.cli.output import show_value, visible
 
     width = max((len(visible(o.column)) for o in origins), default=0)
     for origin in origins:
-        said = "not known" if origin.event is None else _said(origin.event)
+        said = "not known" if origin.event is None else _said(origin.event, utc=utc)
         print(f"{visible(origin.column):<{width}}  {show_value(origin.value)}  ({said})")
 
 
-def _said(event: Any) -> str:
+def _say_gap(gap: Event, *, utc: bool) -> None:
     from audit_toolkit.cli.output import visible
 
-    when = f"{event.action_tstamp:%Y-%m-%d %H:%M:%S} UTC"
+    capture = visible(str((gap.new_row or {}).get("capture", "off")))
+    when = moments.show_moment(gap.action_tstamp, utc=utc)
+    print(f"warning: capture was {capture} at {when} (event {gap.event_id})", file=sys.stderr)
+
+
+def _said(event: Any, *, utc: bool) -> str:
+    from audit_toolkit.cli.output import visible
+
+    when = moments.show_moment(event.action_tstamp, utc=utc)
     return f"{visible(event.actor)}, {when}, event {event.event_id}"
 
 

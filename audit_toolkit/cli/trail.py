@@ -1,9 +1,10 @@
-"""`audit history`: what the trail knows of a table or of one of its rows."""
+"""`audit history`: what the trail knows of all tables, of some, of one, or of one of its rows."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.options import AlembicConfig, Dsn, GuardCells, Hide, TrailSchema, Utc
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from audit_toolkit.trail import Action, Event, Filter, Subject
+    from audit_toolkit.trail import Action, Event, Filter
+    from audit_toolkit.trail.subject import Scope
 
     Connection = psycopg.Connection[Any]
 
@@ -44,14 +46,29 @@ def add_to(app: typer.Typer) -> None:
 def history(
     ctx: typer.Context,
     table: Annotated[
-        str, typer.Argument(metavar="TABLE", help="The table, also one that was dropped.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="TABLE",
+            help="The table, also one that was dropped. Without it: all tables.",
+            show_default=False,
+        ),
+    ] = None,
     key: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="KEY",
             help="The primary key of one row: a value for each column, or one JSON array; behind "
             "-- if it begins with a dash. Without it: the whole table.",
+            show_default=False,
+        ),
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            "-t",
+            metavar="TABLE",
+            help="A table whose events to show. Repeatable: the events of all of them.",
             show_default=False,
         ),
     ] = None,
@@ -130,7 +147,7 @@ def history(
             min=0,
             metavar="N",
             help="Only the newest N events, or the oldest N with --after alone; 0 for all. Without "
-            f"it: all, but no more than {TABLE_LIMIT} of a whole table as text.",
+            f"it: all, but no more than {TABLE_LIMIT} as text unless of one row.",
             show_default=False,
         ),
     ] = None,
@@ -172,27 +189,39 @@ def history(
     output: Annotated[EventFormat, typer.Option("--format", help="How to print.")] = (
         EventFormat.TEXT
     ),
+    hide: Hide = None,
+    guard_cells: GuardCells = False,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show who changed a table or a row, when, and from what to what; the oldest event first.
+    """Show who changed what, when, and from what to what; the oldest event first.
 
-    A row's history goes on where an update changed its key. All times are UTC.
+    Of one row, of a table, of several, or of all tables. A row's history goes on where an update
+    changed its key. Times are local, in JSON and CSV UTC.
     """
     from audit_toolkit.cli.database import open_database
-    from audit_toolkit.trail import Filter, find_subject
-    from audit_toolkit.trail.history import with_range
+    from audit_toolkit.trail import Filter
+    from audit_toolkit.trail.history import find_scope, with_range
     from audit_toolkit.trail.pages import require_event_of
 
+    if guard_cells and output is not EventFormat.CSV:
+        raise UsageError("--guard-cells is for --format csv", hint="add --format csv")
+    shown = Shown(hidden=frozenset(hide or ()), utc=utc, guarded=guard_cells)
     if follow:
         _require_followable(until, before, newest_first=newest_first, output=output)
     elif cursor is not None:
         raise UsageError("--cursor is for a tail", hint="add --follow")
+    if table is not None and tables:
+        raise UsageError(
+            f"{table} and --table name tables in two ways", hint="name all of them with --table"
+        )
+    names = tables or ([] if table is None else [table])
     cut = limit is None and not key and output is EventFormat.TEXT and cursor is None
     wanted = Filter(
-        since=moments.parse_moment(since, "--since") if since is not None else None,
-        until=moments.parse_moment(until, "--until") if until is not None else None,
+        since=moments.parse_moment(since, "--since", utc=utc) if since is not None else None,
+        until=moments.parse_moment(until, "--until", utc=utc) if until is not None else None,
         actions=frozenset(_parse_action(text) for text in action or ()),
         limit=TABLE_LIMIT if cut else limit or None,
         actor=actor,
@@ -205,7 +234,7 @@ def history(
         after=after,
     )
     with open_database(dsn, config) as connection:
-        subject = find_subject(connection, table, tuple(key) if key else None, schema=audit_schema)
+        subject = find_scope(connection, names, tuple(key) if key else None, schema=audit_schema)
         wanted = with_range(connection, subject, wanted, _whole(from_key), _whole(to_key))
         for event_id in (before, after):
             require_event_of(connection, subject, event_id)
@@ -213,9 +242,9 @@ def history(
         if follow:
             from audit_toolkit.cli.tail import Tail
 
-            Tail(connection, subject, wanted, cursor).print(output)
+            Tail(connection, subject, wanted, cursor).print(output, shown)
             return
-        _print_history(ctx, connection, subject, wanted, cut=cut)
+        _print_history(ctx, connection, subject, wanted, shown, cut=cut)
 
 
 def _require_followable(
@@ -246,8 +275,9 @@ def _whole(key: list[str] | None) -> tuple[str, ...] | None:
 def _print_history(
     ctx: typer.Context,
     connection: Connection,
-    subject: Subject,
+    subject: Scope,
     wanted: Filter,
+    shown: Shown,
     *,
     cut: bool,
 ) -> None:
@@ -257,14 +287,16 @@ def _print_history(
     output = ctx.params["output"]
 
     page, stream = stream_page(connection, subject, wanted)
-    with closing(stream) as events:
-        number = print_as(output, subject, events)
+    from audit_toolkit.cli.pager import paged
+
+    with closing(stream) as events, paged(wanted=output is EventFormat.TEXT):
+        number = print_as(output, subject, events, shown)
     if not number:
         note(nothing_found(subject))
         return
     if cut and page.border is not None:
         which = "oldest" if wanted.oldest_of else "newest"
-        note(f"these are the {which} {TABLE_LIMIT} events of the table; --limit 0 shows all")
+        note(f"these are the {which} {TABLE_LIMIT} events of {subject.table}; --limit 0 shows all")
     if output is EventFormat.TEXT and page.border is not None:
         age, option = ("newer", "--after") if wanted.oldest_of else ("older", "--before")
         note(f"{age} events: {next_page(ctx, option, page.border, wanted.limit)}")
@@ -289,7 +321,7 @@ def _parse_claim(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _warn_of_column(subject: Subject, column: str | None) -> None:
+def _warn_of_column(subject: Scope, column: str | None) -> None:
     """Say where a column may be misspelt; one that the table had once is still in its events."""
     import difflib
 
@@ -300,31 +332,51 @@ def _warn_of_column(subject: Subject, column: str | None) -> None:
     note(f"{subject.table} has no column {column!a} now{asked}")
 
 
-def print_as(output: EventFormat, subject: Subject, events: Iterator[Event]) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """How events are shown."""
+
+    hidden: frozenset[str] = frozenset()
+    """Columns of rows that are left out."""
+    utc: bool = False
+    guarded: bool = False
+    """Whether no cell of CSV is a formula."""
+
+
+def print_as(output: EventFormat, subject: Scope, events: Iterator[Event], shown: Shown) -> int:
     """Print events in this format, as they come; how many there were."""
     from audit_toolkit.cli import output as printers
 
+    if shown.hidden:
+        events = (event.without(shown.hidden) for event in events)
     match output:
         case EventFormat.JSON:
             return printers.print_events_as_json(events)
         case EventFormat.JSONL:
             return printers.print_events_as_lines(events)
         case EventFormat.CSV:
-            return printers.print_events_as_csv(events)
+            return printers.print_events_as_csv(events, guarded=shown.guarded)
         case EventFormat.TEXT:
-            return printers.print_timeline(subject, events)
+            return printers.print_timeline(subject, events, utc=shown.utc)
 
 
-def nothing_found(subject: Subject) -> str:
+def nothing_found(subject: Scope) -> str:
     """Why there may be no events of a subject."""
     from audit_toolkit.cli.output import visible
+    from audit_toolkit.trail.subject import Tables
 
     row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
     if subject.known:
-        return f"{row} has events, but none that was asked for"
+        return f"no events of {row} match these filters"
+    if isinstance(subject, Tables):
+        return f"the trail has no events of {row}: nothing has changed since capture began"
+    if subject.key is not None:
+        return f"no such row in the trail: {row}; it has not changed since capture began"
     return f"the trail has no events of {row}: it has not changed since capture began"
 
 
 def note(text: str) -> None:
     """Say something beside the data."""
-    print(f"note: {text}", file=sys.stderr)
+    from audit_toolkit.cli.values import visible
+
+    print(f"note: {visible(text)}", file=sys.stderr)

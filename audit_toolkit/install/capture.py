@@ -238,6 +238,7 @@ def check_rule(table: Table, rule: TableRule) -> Target:
     for option, columns in (
         ("exclude", rule.exclude),
         ("only", rule.only),
+        ("touch", rule.touch),
         ("mask", tuple(mask.column for mask in rule.mask)),
     ):
         for name in columns:

@@ -191,6 +191,7 @@ def _trigger_findings(
             detail=f"capture is paused: {paused}",
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
+    off: list[TriggerState] = []
     for table, trigger in wanted:
         found = present.get((table, trigger.name))
         name = f"{quote_identifier(trigger.name)} on {table}"
@@ -215,6 +216,8 @@ def _trigger_findings(
                 detail="it is not what was installed",
                 remedy=_install(captured),
             )
+        elif found.state != "A" and paused is None and table == captured.name:
+            off.append(found)
         elif found.state != "A" and paused is None:
             kind, detail = _STATES[found.state]
             yield Finding(
@@ -226,6 +229,17 @@ def _trigger_findings(
                     f"alter table {table} enable always trigger {quote_identifier(trigger.name)}"
                 ),
             )
+    if off:
+        # One remedy switches all of them on, and lets the trail say that there is a gap.
+        kind, detail = _STATES["D" if any(one.state == "D" for one in off) else off[0].state]
+        names = ", ".join(quote_identifier(one.name) for one in off)
+        yield Finding(
+            kind=kind,
+            severity=Severity.ERROR,
+            object=f"{names} on {captured.name}",
+            detail=detail,
+            remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
+        )
 
 
 def _is_as_rendered(found: TriggerState, trigger: Trigger, function: QualifiedName) -> bool:

@@ -28,6 +28,8 @@ _FOR_READERS = {
     (TRAIL, "select"),
     ("maintenance", "select"),
     ("captured_tables", "select"),
+    ("home", "select"),
+    (f"{TRAIL}_event_id_seq", "select"),
     ("partition_lifecycle", "select"),
     *((function, "execute") for function in READER_FUNCTIONS),
 }

@@ -22,14 +22,18 @@ def plan_pause(installed: Installed, schema: str, reason: str) -> Plan:
     return _plan(installed, installed.active_triggers, schema, reason, paused=True)
 
 
-def plan_resume(installed: Installed, schema: str, reason: str) -> Plan:
+def plan_resume(
+    installed: Installed, schema: str, reason: str, *, interrupted: bool = False
+) -> Plan:
     """Switch the triggers of a table on again, and write a G event, in one transaction.
+
+    With `interrupted`, somebody switched them on already: the event is what is missing.
 
     Raises `UsageError` when none of them is off, or the reason is empty.
     """
     _require_reason(reason)
     off = tuple(trigger.name for trigger in installed.triggers if trigger.state != "A")
-    if not off:
+    if not off and not interrupted:
         raise UsageError(
             f"capture of {installed.table} is not paused", hint="nothing has to be done"
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import fetch, translated_errors
+from audit_toolkit.connection import fetch, import_psycopg, translated_errors
+from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -25,3 +27,15 @@ def note_changes(connection: Connection, schema: str) -> int:
             return 0
         [noted] = fetch(connection, render("registry/note_changes", schema=schema))
     return int(noted["events"])
+
+
+def read_interrupted(connection: Connection, schema: str) -> frozenset[QualifiedName]:
+    """The tables whose triggers are on, but were switched off or made anew since that was noted.
+
+    None where this role may not read the registry, or the trail is of a release that has none.
+    """
+    errors = import_psycopg().errors
+    with suppress(errors.InsufficientPrivilege, errors.UndefinedTable), connection.transaction():
+        rows = fetch(connection, render("home/interrupted", schema=schema))
+        return frozenset(QualifiedName(row["schema_name"], row["table_name"]) for row in rows)
+    return frozenset()

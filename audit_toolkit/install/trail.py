@@ -21,6 +21,7 @@ _FUNCTIONS = {
     "guard_relation": "(regclass)",
     "leaves": "()",
     "make_leaf": "(text)",
+    "merkle_root": "(bytea)",
     "leaf_digest": "(regclass)",
     "ensure_partitions": "(integer)",
     "mask": "(jsonb, text, text)",
@@ -46,6 +47,7 @@ _FUNCTIONS = {
     "note_capture": "(regclass, text)",
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
+    "present_home": "()",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
     "row_known_since": "(text, text, text)",
@@ -67,6 +69,7 @@ _FOR_READERS = (
     "image_sql",
     "image_of",
     "leaves",
+    "present_home",
     "audited_table",
     "row_key_of",
     "row_known_since",
@@ -270,6 +273,10 @@ def _steps(
         Step(
             why="What maintenance records: leaves on their way out, its last success",
             statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
+        ),
+        Step(
+            why="Where the trail is, so that it notices when it was moved",
+            statements=rendered("schema/home"),
         ),
         Step(
             why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",

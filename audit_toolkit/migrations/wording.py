@@ -45,6 +45,7 @@ def _sentences(rule: TableRule) -> Iterator[tuple[object, str]]:
         f"Without {rule.require_context!r} in its context a change is refused.",
     )
     yield rule.capture_query, "The text of each statement is kept."
+    yield rule.touch, f"Not put back by an undo: {_columns(rule.touch)}."
 
 
 def hidden_columns(rule: TableRule, columns: Sequence[str]) -> set[str]:

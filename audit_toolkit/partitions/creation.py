@@ -1,9 +1,10 @@
 """What is to be created: leaves ahead, in gaps, and the tail behind them.
 
-With a tail there are two ways, neither of which moves a row. While the tail is empty and begins well ahead of
-now, it is taken off (DETACH CONCURRENTLY), the leaves are attached, and it is put back behind them: no lock that
-anybody waits for. A tail that has taken events, or soon may, becomes itself a leaf with bounds: a CHECK is added
-and validated, after which the swap is a matter of milliseconds under ACCESS EXCLUSIVE.
+With a tail there are two ways, neither of which moves a row, and both end in one transaction that takes the tail off,
+attaches leaves and puts a tail behind them: no committed state lacks a partition for any future time. While the tail
+is empty and begins well ahead of now, that is all. A tail that has taken events, or soon may, becomes itself a leaf
+with bounds: before, a CHECK is added and validated. The swap is a matter of milliseconds under ACCESS EXCLUSIVE; a
+great many leaves come in batches, each with a swap of its own, so that the server's lock table holds them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from audit_toolkit.partitions.model import (
 from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
 from audit_toolkit.plan import Step
 
+BATCH = 50
+"""Leaves that one transaction makes at most: each takes about ten places in the server's lock table."""
 _SHARE_UPDATE = "SHARE UPDATE EXCLUSIVE on the trail: nobody waits"
+_SWAP = "ACCESS EXCLUSIVE on the trail, for milliseconds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +96,12 @@ def _create(partitions: Partitions, leaves: tuple[NewLeaf, ...], why: str) -> Ta
         if default
         else _SHARE_UPDATE
     )
-    step = Steps(partitions).step(what, "create", leaves=leaves, has_default=default, lock=lock)
-    return Task(stage=Stage.CREATE, what=what, plan=one_by_one(step))
+    make = Steps(partitions)
+    steps = [
+        make.step(f"{why}: {_named(some)}", "create", leaves=some, has_default=default, lock=lock)
+        for some in _batches(leaves)
+    ]
+    return Task(stage=Stage.CREATE, what=what, plan=one_by_one(*steps))
 
 
 def _beside_default(partitions: Partitions, policy: Policy) -> Iterator[Task]:
@@ -114,45 +122,53 @@ def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
         end = start  # it took events of a far future meanwhile: back to where it was
     leaves = new_leaves(partitions, interval, start, end)
     what = f"The tail from {grid.literal(end)}" + (f", and {_named(leaves)}" if leaves else "")
-    yield Task(
-        stage=Stage.CREATE,
-        what=what,
-        plan=one_by_one(_put_tail_back(partitions, what, leaves, end)),
-    )
-
-
-def _put_tail_back(
-    partitions: Partitions, why: str, leaves: tuple[NewLeaf, ...], end: datetime
-) -> Step:
-    tail = partitions.spare_tail or partitions.tail
-    return Steps(partitions).step(
-        why,
+    tail = spare.name if spare else _tail_name(partitions)
+    # First of all the tail, as it is what every future time needs.
+    back = Steps(partitions).step(
+        f"The tail from {grid.literal(start)}",
         "put_tail_back",
-        leaves=leaves,
-        tail=tail.name if tail else _tail_name(partitions),
-        make_tail=tail is None,
-        tail_lower=end,
+        tail=tail,
+        make_tail=spare is None,
+        tail_lower=start,
         lock=_SHARE_UPDATE,
     )
+    plan = one_by_one(back, *_extend(partitions, tail, leaves))
+    yield Task(stage=Stage.CREATE, what=what, plan=plan)
 
 
 def _swap(partitions: Partitions, policy: Policy, tail: Leaf, start: datetime) -> Task:
     end = policy.wanted_end(partitions)
     leaves = new_leaves(partitions, policy.new_interval(partitions), start, end)
-    what = f"Leaves ahead, and the tail behind them: {_named(leaves)}"
-    # With months ahead there is no need to sit out somebody's long transaction.
+    # With months ahead there is no need to queue behind somebody's long transaction.
     patient = partitions.horizon > HEADROOM
-    off = Steps(partitions).concurrently(
-        "Take the tail off", "take_tail_off", tail=tail.name, lock=_SHARE_UPDATE
-    )
-    back = _put_tail_back(partitions, what, leaves, end)
     return Task(
         stage=Stage.CREATE,
-        what=what,
+        what=f"Leaves ahead, and the tail behind them: {_named(leaves)}",
         leaf=tail.name,
-        plan=one_by_one(off, back),
+        plan=one_by_one(*_extend(partitions, tail.name, leaves)),
         deferred=partitions.blocked if patient else "",
     )
+
+
+def _extend(
+    partitions: Partitions, tail: QualifiedName, leaves: tuple[NewLeaf, ...]
+) -> Iterator[Step]:
+    """An empty tail moves back behind new leaves, batch by batch, each in one transaction."""
+    for some in _batches(leaves):
+        yield Steps(partitions).step(
+            f"The tail moves behind {_named(some)}",
+            "extend",
+            leaves=some,
+            tail=tail,
+            make_tail=False,
+            tail_lower=some[-1].upper,
+            lock=_SWAP,
+        )
+
+
+def _batches(leaves: tuple[NewLeaf, ...]) -> Iterator[tuple[NewLeaf, ...]]:
+    for first in range(0, len(leaves), BATCH):
+        yield leaves[first : first + BATCH]
 
 
 def _tail_name(partitions: Partitions) -> QualifiedName:
@@ -190,6 +206,8 @@ def relabelling(
     leaves = new_leaves(after, interval, start, end) if new_tail else ()
     if old.is_default:
         leaves += tuple(_left_open(after, interval, lower or upper, upper))
+    # What does not fit into the transaction of the swap follows, in the same way, behind the new tail.
+    at_once, later = (leaves[:BATCH], leaves[BATCH:]) if new_tail else (leaves, ())
     new_name = QualifiedName(partitions.schema, name)
     bounds = f"{grid.literal(lower) if lower else 'MINVALUE'} to {grid.literal(upper)}"
     what = f"{old.name.name} becomes the leaf {name}, {bounds}"
@@ -222,12 +240,13 @@ def relabelling(
                 guard=not old.guarded,
                 lower=lower,
                 upper=upper,
-                leaves=leaves,
+                leaves=at_once,
                 tail=_tail_name(after) if new_tail else None,
                 make_tail=True,
-                tail_lower=end,
-                lock="ACCESS EXCLUSIVE on the trail, for milliseconds",
+                tail_lower=at_once[-1].upper if later else end,
+                lock=_SWAP,
             ),
+            *_extend(after, _tail_name(after), later),
         ),
     )
 

@@ -217,7 +217,7 @@ def _archive(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
     unarchived = Policy(quarantine=policy.quarantine)
     for entry in partitions.entries:
         due = is_droppable(partitions, entry, unarchived)
-        if policy.archived_only and due and entry.archive is None:
+        if policy.archived_only and due and not entry.is_archived:
             yield Finding(
                 code="not_archived",
                 severity=Severity.WARNING,

@@ -89,6 +89,11 @@ class Entry:
         return _range(self.lower, self.upper)
 
     @property
+    def is_archived(self) -> bool:
+        """Whether a verified archive counts; one from before 0.3, whose digest could be forged, does not."""
+        return self.archive_digest is not None and "/sha256:" in self.archive_digest
+
+    @property
     def renamed(self) -> bool:
         """Whether somebody gave it another name."""
         return self.current_name not in (None, self.name)

@@ -69,7 +69,7 @@ def is_archivable(entry: Entry, policy: Policy) -> bool:
     return (
         entry.state is State.DETACHED
         and entry.current_name == entry.name
-        and (entry.archive is None or policy.archive_again)
+        and (not entry.is_archived or policy.archive_again)
     )
 
 
@@ -105,7 +105,7 @@ def is_droppable(partitions: Partitions, entry: Entry, policy: Policy) -> bool:
         and entry.detached_at <= policy.quarantine.before(partitions.now)
         and entry.hold_reason is None
         and entry.current_name == entry.name
-        and (entry.archive is not None or not policy.archived_only)
+        and (entry.is_archived or not policy.archived_only)
         and entry.oid not in {leaf.oid for leaf in partitions.leaves}
     )
 
@@ -183,7 +183,7 @@ def _plain_name(leaf: Leaf | Entry) -> str:
 def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
     make = Steps(partitions)
     what = f"Complete the interrupted detach of {leaf.name.name}"
-    finalize = make.patient(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
+    finalize = make.step(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
     # What somebody else began to detach is theirs: without a record, it is never dropped.
     entry = partitions.entry(leaf.oid)
     ours = entry is not None and entry.state is State.DETACHING
@@ -263,7 +263,7 @@ def _drop(partitions: Partitions, entry: Entry) -> Task:
         "drop",
         leaf=leaf,
         oid=entry.oid,
-        archive_digest=entry.archive_digest,
+        archive_digest=entry.archive_digest if entry.is_archived else None,
         now=partitions.now,
         lock="ACCESS EXCLUSIVE on the detached leaf alone",
     )

@@ -41,8 +41,11 @@ def read_partitions(
         _entry(row) for row in fetch(connection, render("partitions/entries", schema=schema))
     ]
     known = {e.oid for e in recorded if e.state in (State.DETACHING, State.DETACHED)}
+    # Of what is known to be detached nothing is asked: a drop may have locked it.
     strays = [
-        _stray(connection, row) for row in fetch(connection, query("partition_strays"), named)
+        _stray(connection, row)
+        for row in fetch(connection, query("partition_strays"), named)
+        if row["oid"] not in known
     ]
     return Partitions(
         schema=schema,
@@ -53,7 +56,7 @@ def read_partitions(
             for row in fetch(connection, query("partition_leaves"), named)
         ),
         entries=tuple(recorded),
-        strays=tuple(stray for stray in strays if stray.oid not in known),
+        strays=tuple(strays),
         blockers=tuple(
             Blocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
         ),

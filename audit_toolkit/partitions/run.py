@@ -100,6 +100,8 @@ class Run:
         except (AuditError, import_psycopg().Error) as error:
             if self.connection.closed:
                 raise
+            if task.stage is Stage.FINALIZE and _is_busy(error):
+                return _outcome(task, Result.DEFERRED, _WAITS)
             return self._failed(task, error)
         return _outcome(task, Result.DONE)
 
@@ -152,6 +154,16 @@ def is_standby(connection: Connection) -> bool:
 def succeeded(outcomes: Sequence[Outcome]) -> bool:
     """Whether nothing failed; what was deferred comes with a later run."""
     return all(outcome.result is not Result.FAILED for outcome in outcomes)
+
+
+_WAITS = (
+    "a transaction is open that began before: see pg_stat_activity, order by xact_start; "
+    "the next run tries again"
+)
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, (BusyError, import_psycopg().errors.QueryCanceled))
 
 
 def _outcome(task: Task, result: Result, message: str = "", hint: str | None = None) -> Outcome:

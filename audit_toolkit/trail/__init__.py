@@ -5,6 +5,7 @@ from audit_toolkit.trail.events import Selection, table_of
 from audit_toolkit.trail.filter import Filter, history_query
 from audit_toolkit.trail.follow import Batch, Blocker
 from audit_toolkit.trail.key_range import KeyRange
+from audit_toolkit.trail.marks import Mark
 from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.pages import Page
 from audit_toolkit.trail.position import Position
@@ -13,7 +14,7 @@ from audit_toolkit.trail.session import psycopg_connection
 from audit_toolkit.trail.subject import Subject
 from audit_toolkit.trail.travel import Difference
 from audit_toolkit.trail.undo import Conflict, Reversal, reverse
-from audit_toolkit.trail.undo_plan import OnConflict, Undo
+from audit_toolkit.trail.undo_plan import OnConflict, RowChange, Undo
 from audit_toolkit.trail.verbs import (
     apply_restore,
     apply_revert,
@@ -21,6 +22,7 @@ from audit_toolkit.trail.verbs import (
     copy_table_at,
     cut_page,
     diff,
+    find_mark,
     find_range,
     find_subject,
     follow,
@@ -30,10 +32,12 @@ from audit_toolkit.trail.verbs import (
     plan_revert,
     row_at,
     select_events,
+    set_mark,
     stream_events,
     stream_table_at,
     subjects_of,
     table_at,
+    transaction_starts,
 )
 
 __all__ = [
@@ -46,11 +50,13 @@ __all__ = [
     "Event",
     "Filter",
     "KeyRange",
+    "Mark",
     "OnConflict",
     "Origin",
     "Page",
     "Position",
     "Reversal",
+    "RowChange",
     "Selection",
     "Subject",
     "Undo",
@@ -60,6 +66,7 @@ __all__ = [
     "copy_table_at",
     "cut_page",
     "diff",
+    "find_mark",
     "find_range",
     "find_subject",
     "follow",
@@ -72,9 +79,11 @@ __all__ = [
     "reverse",
     "row_at",
     "select_events",
+    "set_mark",
     "stream_events",
     "stream_table_at",
     "subjects_of",
     "table_at",
     "table_of",
+    "transaction_starts",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import UsageError
@@ -41,6 +41,17 @@ class Origin:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blame:
+    """Where the values of a row come from, and what else has to be said about them."""
+
+    origins: tuple[Origin, ...]
+    gone: Event | None
+    """What took the row away, if it is gone: the values are its last."""
+    gaps: tuple[Event, ...]
+    """When capture was off since the first event of the row: who changed it then is not known."""
+
+
 def blame(
     connection: Connection, table: str, key: object, *, schema: str = "audit"
 ) -> list[Origin]:
@@ -49,27 +60,42 @@ def blame(
     A snapshot only saw the value: whoever set it came before. Reads the history of the row once.
     Raises `UsageError` where the trail has no event of the row, and what `find_subject` raises.
     """
+    return list(find_blame(connection, table, key, schema=schema).origins)
+
+
+def find_blame(connection: Connection, table: str, key: object, *, schema: str = "audit") -> Blame:
+    """Like `blame`, with what has to be said about the values."""
     subject = find_subject(connection, table, key, schema=schema)
-    origins = _trace(stream_events(connection, subject))
-    if not origins:
+    found = _trace(stream_events(connection, subject))
+    if not found.origins:
         raise UsageError(
-            f"the trail has no events of {subject.table} {subject.key}",
-            hint="it has not changed since capture began",
+            f"no such row in the trail: {subject.table} {subject.key}",
+            hint="if the table has it, it has not changed since capture began; "
+            "audit baseline records such rows",
         )
     order = {column: place for place, column in enumerate(subject.columns)}
-    return sorted(origins, key=lambda origin: order.get(origin.column, len(order)))
+    ordered = sorted(found.origins, key=lambda origin: order.get(origin.column, len(order)))
+    return replace(found, origins=tuple(ordered))
 
 
-def _trace(events: Iterable[Event]) -> list[Origin]:
+def _trace(events: Iterable[Event]) -> Blame:
     row: Row = {}
     setters: dict[str, Event | None] = {}
+    gone: Event | None = None
+    gaps: list[Event] = []
     for event in events:
+        if event.action is Action.GAP:
+            gaps.append(event)
         after = event.row_after
         if after is None:
+            gone = event if event.action in (Action.DELETE, Action.TRUNCATE) else gone
             continue
         before = event.old_row or {}
-        if event.action is Action.INSERT:
+        if event.puts_back(gone):
+            row = (gone and gone.old_row) or row
+        elif event.action is Action.INSERT:
             row, setters = {}, {}
+        gone = None
         for column, value in after.items():
             known = before if event.action is Action.UPDATE else row
             is_same = column in known and exact.same(known[column], value)
@@ -77,4 +103,5 @@ def _trace(events: Iterable[Event]) -> list[Origin]:
                 seen = event.action is Action.UPDATE and is_same
                 setters[column] = None if seen else event
         row = after
-    return [Origin(column=c, value=value, event=setters.get(c)) for c, value in row.items()]
+    origins = (Origin(column=c, value=value, event=setters.get(c)) for c, value in row.items())
+    return Blame(origins=tuple(origins), gone=gone, gaps=tuple(gaps))

@@ -20,8 +20,8 @@ State = tuple[str | None, str | None]
 """A key and how its row looked, None where there was no such row."""
 Step = tuple[State, State]
 """From where to where an event led."""
-Around = Callable[[Sequence[str], int, int, int], Iterable[Event]]
-"""Finds what a part of a history does not hold: for keys, a transaction and its first and last event
+Around = Callable[[Sequence[str], Event, Event], Iterable[Event]]
+"""Finds what a part of a history does not hold: for keys and the first and last event of a transaction
 that are held, the other events of these keys in the transaction and the last before it, by rising id."""
 
 WINDOW = 1000
@@ -32,9 +32,18 @@ def in_order(events: Iterable[Event], around: Around | None = None) -> list[Even
 
     Only events of one row and one transaction ever change places, and only with each other. Where
     they seem to have, `around` is asked what else belongs to it, so that a part of a history has
-    the order of the whole.
+    the order of the whole. Events of several tables stay where they are among each other.
     """
     ordered = list(events)
+    by_table: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    for event in ordered:
+        by_table[event.schema_name, event.table_name].append(event)
+    parts = {table: iter(_in_order(own, around)) for table, own in by_table.items()}
+    return [next(parts[event.schema_name, event.table_name]) for event in ordered]
+
+
+def _in_order(ordered: list[Event], around: Around | None) -> list[Event]:
+    """The events of one table, in that list, as they really followed each other."""
     past, passed = _Past(), 0
     for places in _same_row_and_transaction(ordered):
         for event in ordered[passed : places[0]]:
@@ -61,7 +70,7 @@ def _order_of_whole(group: Sequence[Event], around: Around) -> list[Event] | Non
         return None
     first, last = group[0], group[-1]
     named = sorted(str(key) for key in keys)
-    found = around(named, first.transaction_id, first.event_id, last.event_id)
+    found = around(named, first, last)
     whole = {event.event_id: event for event in (*found, *group)}
     held = {event.event_id for event in group}
     ordered = in_order(whole[event_id] for event_id in sorted(whole))

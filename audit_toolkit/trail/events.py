@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.catalog import read_column_names, read_relations
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-from audit_toolkit.names import QualifiedName
+from audit_toolkit.names import NamePattern, QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail.chain import in_order
 from audit_toolkit.trail.model import Event
@@ -26,7 +26,10 @@ _BIGGEST = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Events of any table that belong together; at least one of the first three says which."""
+    """Events of any table that belong together.
+
+    At least one of `event_ids`, `transaction`, `actor`, `since` and `after_event` says which.
+    """
 
     event_ids: tuple[int, ...] = ()
     transaction: int | None = None
@@ -35,14 +38,23 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
     """The first moment that is too late."""
+    after_event: int | None = None
+    """Only events with a higher number: that of a mark."""
+    transaction_start: datetime | None = None
+    """When the transaction began: where a trail went on in another cluster, numbers repeat."""
+    tables: tuple[str, ...] = ()
+    """Only these tables, as somebody named them: `orders`, `sales.orders`."""
+    leave_out: tuple[str, ...] = ()
+    """No events of these tables."""
 
     def __post_init__(self) -> None:
-        if not self.event_ids and self.transaction is None and self.actor is None:
+        which = (self.transaction, self.actor, self.since, self.after_event)
+        if not self.event_ids and all(value is None for value in which):
             raise UsageError(
                 "nothing says which events are meant",
-                hint="name an event, a transaction or an actor",
+                hint="name an event, a transaction, an actor, a time or a mark",
             )
-        for number in (*self.event_ids, self.transaction or 0):
+        for number in (*self.event_ids, self.transaction or 0, self.after_event or 0):
             if not 0 <= number <= _BIGGEST:
                 raise UsageError(f"{number} is no number of an event or a transaction")
 
@@ -65,6 +77,8 @@ def select_events(
         actor=selection.actor is not None,
         since=selection.since is not None,
         until=selection.until is not None,
+        after_event=selection.after_event is not None,
+        transaction_start=selection.transaction_start is not None,
     )
     parameters = {
         "event_ids": list(selection.event_ids),
@@ -72,19 +86,30 @@ def select_events(
         "actor": selection.actor,
         "since": selection.since,
         "until": selection.until,
+        "after_event": selection.after_event,
+        "transaction_start": selection.transaction_start,
     }
     events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     _require_all(events, selection.event_ids)
-    return in_order_by_table(events)
+    return in_order(_of_tables(events, selection))
 
 
-def in_order_by_table(events: Collection[Event]) -> list[Event]:
-    """Events of several tables in the order of their ids, each table's as they really followed."""
-    ordered: dict[QualifiedName, list[Event]] = {}
-    for event in events:
-        ordered.setdefault(table_of(event), []).append(event)
-    waiting = {table: iter(in_order(own)) for table, own in ordered.items()}
-    return [next(waiting[table_of(event)]) for event in events]
+def _of_tables(events: list[Event], selection: Selection) -> list[Event]:
+    if not selection.tables and not selection.leave_out:
+        return events
+    only, without = (
+        [NamePattern.parse(name) for name in names]
+        for names in (selection.tables, selection.leave_out)
+    )
+    names = {table_of(event) for event in events}
+
+    def meant(pattern: NamePattern) -> set[QualifiedName]:
+        exact_names = {name for name in names if pattern.matches(name, fold=False)}
+        return exact_names or {name for name in names if pattern.matches(name, fold=True)}
+
+    kept = set().union(*map(meant, only)) if only else names
+    kept -= set().union(*map(meant, without)) if without else set()
+    return [event for event in events if table_of(event) in kept]
 
 
 def table_of(event: Event) -> QualifiedName:

@@ -10,7 +10,7 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.templates import render
 from audit_toolkit.trail.key_range import KeyRange
 from audit_toolkit.trail.model import Action, Event
-from audit_toolkit.trail.subject import Subject, trail_table
+from audit_toolkit.trail.subject import Scope, Tables, trail_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Reach:
 
 
 def history_query(
-    subject: Subject,
+    subject: Scope,
     wanted: Filter,
     own_events: Iterable[Event] | None = None,
     *,
@@ -93,7 +93,7 @@ def history_query(
     """The SQL of a history and its parameters; the rows are for `Event.from_record`.
 
     `own_events` are those of the row, where its key alone does not tell them. `brief` rows are only
-    the numbers and keys of the events. `forward` says whether a limit keeps the oldest, where that
+    the numbers, tables and keys of the events. `forward` says whether a limit keeps the oldest, where that
     is not what `before` and `after` say.
     """
     own = list(own_events) if own_events is not None else None
@@ -101,6 +101,7 @@ def history_query(
     sql = render(
         "queries/history",
         trail=trail_table(subject.schema),
+        tables=_which_tables(subject),
         by_key=subject.key is not None and own is None,
         by_ids=own is not None,
         by_range=keys,
@@ -140,6 +141,12 @@ def history_query(
         **(keys.parameters if keys else {}),
     }
     return sql, subject.parameters | parameters
+
+
+def _which_tables(subject: Scope) -> str:
+    if isinstance(subject, Tables):
+        return "several" if subject.names else "all"
+    return "one"
 
 
 def reach_parameters(reach: Reach | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ nothing happens.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -29,13 +29,13 @@ from audit_toolkit.names import quote_plainly
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.chain import WINDOW, in_runs
 from audit_toolkit.trail.filter import Filter, Reach, reach_parameters
-from audit_toolkit.trail.history import read_events, with_range
+from audit_toolkit.trail.history import find_scope, read_events, with_range
 from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.own import events_around, keys_of, own_events, with_moves
 from audit_toolkit.trail.pages import cut_page, require_event_of
 from audit_toolkit.trail.position import Position, find_position
 from audit_toolkit.trail.session import pause
-from audit_toolkit.trail.subject import Subject, find_subject, trail_table
+from audit_toolkit.trail.subject import Scope, trail_table
 
 if TYPE_CHECKING:
     import psycopg
@@ -86,7 +86,7 @@ class Batch:
 
 def follow(
     connection: Connection,
-    table: str,
+    table: str | Sequence[str] = (),
     key: object = None,
     *,
     after: Position | int | None = None,
@@ -102,7 +102,7 @@ def follow(
     to_key: object = None,
     schema: str = "audit",
 ) -> Generator[Batch, None, None]:
-    """The events of a table or of a row, then each new one as soon as it is certain; without end.
+    """The events of `history`, then each new one as soon as it is certain; without end.
 
     Batches come in the order of ids, and inside a transaction as in `history`. Where nothing
     happened they are empty, about once a second, so that the caller can stop; while a transaction
@@ -120,7 +120,7 @@ def follow(
         UsageError: what `find_subject` and `find_range` raise, a standby, a connection in a
             transaction, or a position of another server, timeline, table or row.
     """
-    subject = find_subject(connection, table, key, schema=schema)
+    subject = find_scope(connection, table, key, schema=schema)
     wanted = Filter(
         since=since,
         actions=frozenset(actions),
@@ -138,7 +138,7 @@ def follow(
 
 def follow_subject(
     connection: Connection,
-    subject: Subject,
+    subject: Scope,
     wanted: Filter,
     after: Position | int | None = None,
 ) -> Generator[Batch, None, None]:
@@ -162,7 +162,7 @@ def follow_subject(
 
 
 def _tail(
-    connection: Connection, subject: Subject, wanted: Filter, position: Position
+    connection: Connection, subject: Scope, wanted: Filter, position: Position
 ) -> Generator[Batch, None, None]:
     watch, reader = _Watch(connection, subject), _Reader(connection, subject, wanted)
     seconds = SHORTEST_PAUSE
@@ -183,7 +183,7 @@ def _tail(
 class _Watch:
     """Looks for something new, in the leaves of the last day, now and then in all of them."""
 
-    def __init__(self, connection: Connection, subject: Subject) -> None:
+    def __init__(self, connection: Connection, subject: Scope) -> None:
         self._connection = connection
         self._trail = trail_table(subject.schema)
         self._recent: datetime | None = None
@@ -201,7 +201,7 @@ class _Watch:
 
 
 def _settle(
-    connection: Connection, subject: Subject, position: Position, newest: int
+    connection: Connection, subject: Scope, position: Position, newest: int
 ) -> Generator[Batch, None, Reach]:
     """Wait until nothing can appear up to the newest event, and nothing of it can be lost."""
     sequence = f"{quote_plainly(subject.schema)}.logged_actions_event_id_seq"
@@ -251,7 +251,7 @@ def _waits(connection: Connection) -> Iterator[None]:
 class _Reader:
     """Reads what is within reach, a part at a time."""
 
-    def __init__(self, connection: Connection, subject: Subject, wanted: Filter) -> None:
+    def __init__(self, connection: Connection, subject: Scope, wanted: Filter) -> None:
         self._connection = connection
         self._subject = subject
         self._wanted = wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +15,7 @@ from audit_toolkit.trail.key_range import find_range, unreadable_keys
 from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.own import events_around, own_events
 from audit_toolkit.trail.pages import Page, cut_page, require_event_of, small_page
-from audit_toolkit.trail.subject import Subject, find_subject
+from audit_toolkit.trail.subject import Scope, Tables, find_subject, find_tables
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,7 +28,7 @@ FETCH_SIZE = 500
 
 def history(
     connection: Connection,
-    table: str,
+    table: str | Sequence[str] = (),
     key: object = None,
     *,
     since: datetime | None = None,
@@ -49,6 +49,8 @@ def history(
 ) -> list[Event]:
     """The events of a table, or of the row with this key, oldest first.
 
+    Without a table: those of all tables that the trail knows; with several, those of them.
+
     A row's history is all that happened under its key, to whatever rows had the key in turn. Where
     an update changed a row's key, it goes on under the other key, before and after; what happened
     there to other rows is left out. TRUNCATE is part of it while the row was there, and so is every
@@ -66,7 +68,7 @@ def history(
     Takes no lock beyond that of a SELECT. Raises what `find_subject` and `find_range` raise, and
     `UsageError` where `before` or `after` is an event of another table.
     """
-    subject = find_subject(connection, table, key, schema=schema)
+    subject = find_scope(connection, table, key, schema=schema)
     wanted = Filter(
         since=since,
         until=until,
@@ -87,12 +89,31 @@ def history(
     return list(stream_events(connection, subject, wanted))
 
 
+def find_scope(
+    connection: Connection, table: str | Sequence[str], key: object = None, *, schema: str
+) -> Scope:
+    """The table or row as from `find_subject`; several tables or all as from `find_tables`."""
+    if isinstance(table, str):
+        return find_subject(connection, table, key, schema=schema)
+    if len(table) == 1:
+        return find_subject(connection, table[0], key, schema=schema)
+    if key is not None:
+        raise UsageError(
+            "a key is that of a row of one table", hint="name the table that has the key"
+        )
+    return find_tables(connection, table, schema=schema)
+
+
 def with_range(
-    connection: Connection, subject: Subject, wanted: Filter, from_key: object, to_key: object
+    connection: Connection, subject: Scope, wanted: Filter, from_key: object, to_key: object
 ) -> Filter:
     """The filter, with the range of keys if there is one. Raises what `find_range` raises."""
     if from_key is None and to_key is None:
         return wanted
+    if isinstance(subject, Tables):
+        raise UsageError(
+            "a range of keys is that of one table", hint="name the table that has the keys"
+        )
     if subject.key is not None:
         raise UsageError(
             f"one key ({subject.key!a}) and a range of keys are two questions",
@@ -102,7 +123,7 @@ def with_range(
 
 
 def stream_events(
-    connection: Connection, subject: Subject, wanted: Filter | None = None
+    connection: Connection, subject: Scope, wanted: Filter | None = None
 ) -> Generator[Event, None, None]:
     """The events of a subject as `history` orders them, with flat memory however many they are.
 
@@ -113,7 +134,7 @@ def stream_events(
 
 
 def stream_page(
-    connection: Connection, subject: Subject, wanted: Filter
+    connection: Connection, subject: Scope, wanted: Filter
 ) -> tuple[Page, Generator[Event, None, None]]:
     """The page that `wanted` asks for, and its events as from `stream_events`."""
     own = own_events(connection, subject)
@@ -131,14 +152,14 @@ def stream_page(
 
 
 def _stream(
-    connection: Connection, subject: Subject, wanted: Filter, own: list[Event] | None
+    connection: Connection, subject: Scope, wanted: Filter, own: list[Event] | None
 ) -> Generator[Event, None, None]:
     with closing(read_events(connection, subject, wanted, own)) as events:
         yield from _ordered(connection, subject, wanted, events)
 
 
 def _ordered(
-    connection: Connection, subject: Subject, wanted: Filter, events: Iterator[Event]
+    connection: Connection, subject: Scope, wanted: Filter, events: Iterator[Event]
 ) -> Generator[Event, None, None]:
     around = events_around(connection, subject)
     yield from in_order_streamed(events, newest_first=wanted.newest_first, around=around)
@@ -146,7 +167,7 @@ def _ordered(
 
 def read_events(
     connection: Connection,
-    subject: Subject,
+    subject: Scope,
     wanted: Filter,
     own: list[Event] | None,
     reach: Reach | None = None,

@@ -8,7 +8,7 @@ asked.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ class KeyColumn:
     unlimited_type_name: Sql
     collation: Sql | None = None
     """What its text is sorted by, None for types that have none."""
+    is_exact: bool = True
+    """Whether two values are equal only if their texts are the same: not so of 1.5 and 1.50."""
 
 
 def read_key_columns(connection: psycopg.Connection[Any], table_oid: int) -> tuple[KeyColumn, ...]:
@@ -45,6 +47,7 @@ def read_key_columns(connection: psycopg.Connection[Any], table_oid: int) -> tup
             type_name=Sql(row["type_name"]),
             unlimited_type_name=Sql(row["unlimited_type_name"]),
             collation=Sql(row["collation"]) if row["collation"] else None,
+            is_exact=row["is_exact"],
         )
         for row in fetch(connection, query("key_columns"), {"table": table_oid})
     )
@@ -79,6 +82,32 @@ def normalise_key(
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError):
         return None
     return rows[0]["row_key"] if rows else None
+
+
+def equal_keys(
+    connection: psycopg.Connection[Any],
+    columns: Sequence[KeyColumn],
+    parts: Sequence[str],
+    trail: Sql,
+    parameters: Mapping[str, object],
+) -> tuple[str, ...]:
+    """The keys that the trail has of a table and that are equal to this one, the newest last.
+
+    Reads all events of the table, if its key can be equal without being the same text. Where the
+    trail has keys of a former type, nothing is.
+    """
+    values = key_values(columns, parts)
+    if values is None or all(column.is_exact for column in columns):
+        return ()
+    psycopg = import_psycopg()
+    sql = render("queries/equal_keys", trail=trail, columns=[escaped(c) for c in columns])
+    asked = {**parameters, **{f"part_{i}": value for i, value in enumerate(values)}}
+    try:
+        with connection.transaction(force_rollback=True):
+            prepare_session(connection)
+            return tuple(row["key"] for row in fetch(connection, sql, asked))
+    except psycopg.DataError:
+        return ()
 
 
 def key_values(columns: Sequence[KeyColumn], parts: Sequence[str]) -> tuple[str, ...] | None:
@@ -147,6 +176,7 @@ def escaped(column: KeyColumn) -> KeyColumn:
         type_name=_doubled(column.type_name),
         unlimited_type_name=_doubled(column.unlimited_type_name),
         collation=column.collation and _doubled(column.collation),
+        is_exact=column.is_exact,
     )
 
 

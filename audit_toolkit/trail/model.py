@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -30,6 +30,8 @@ class Action(StrEnum):
     SNAPSHOT = "S"
     GAP = "G"
     DDL = "M"
+    BOUNDARY = "B"
+    MARK = "V"
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
@@ -122,6 +124,30 @@ class Event:
         if self.action is Action.UPDATE:
             return (self.old_row or {}) | (self.new_row or {})
         return self.new_row if self.action in (Action.INSERT, Action.SNAPSHOT) else None
+
+    def without(self, columns: Collection[str]) -> Self:
+        """The event as if its rows had not these columns; its key stays."""
+        old, new = (
+            row and {column: value for column, value in row.items() if column not in columns}
+            for row in (self.old_row, self.new_row)
+        )
+        if self.action in (Action.GAP, Action.DDL):
+            return self
+        return replace(self, old_row=old, new_row=new)
+
+    def puts_back(self, former: Event | None) -> bool:
+        """Whether it inserts what that event deleted in the same transaction: one life of one row.
+
+        That is how a row gets into another partition, and how some programs change one.
+        """
+        return (
+            self.action is Action.INSERT
+            and former is not None
+            and former.action is Action.DELETE
+            and self.row_key is not None
+            and (self.transaction_id, self.schema_name, self.table_name, self.row_key)
+            == (former.transaction_id, former.schema_name, former.table_name, former.row_key)
+        )
 
     def as_dict(self) -> dict[str, Json]:
         """The event as JSON values, with `changed`; `exact.dumps` writes them."""

@@ -1,11 +1,25 @@
-"""In which order rows of several tables are written, so that foreign keys hold: pure, no connection."""
+"""In which order rows are put back, so that constraints hold all the way: pure, no connection.
+
+Operations come newest event first. Each state that they pass through backwards was there once, so
+what is unique stays so. Foreign keys are another matter: they are checked at the end of a statement,
+and a trail does not know statements; so a parent is there before its children refer to it, and
+goes after them. Operations between which there is no such reason are grouped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from heapq import heapify, heappop, heappush
 
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.trail import exact
+from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail.model import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,79 +27,411 @@ class Reference:
     """A foreign key."""
 
     child: QualifiedName
+    columns: tuple[str, ...]
     parent: QualifiedName
+    parent_columns: tuple[str, ...]
     deferrable: bool
     """Whether it is checked at the end of the transaction that puts back."""
-    nullable: tuple[str, ...]
+    acts_on_delete: bool = False
+    """Whether rows change or go with the parent's, at once even if it is deferrable."""
+    acts_on_update: bool = False
+    nullable: tuple[str, ...] = ()
     """Its columns that take NULL, with which it refers to nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """Tables, parents first; and where they refer to each other in a circle, what can wait."""
+class Kind(StrEnum):
+    """What is done to a row."""
 
-    tables: tuple[QualifiedName, ...]
-    open: dict[QualifiedName, tuple[str, ...]]
-    """Columns that refer to a table further behind: NULL until the rows there are written."""
-
-
-def parents_first(tables: Iterable[QualifiedName], references: Sequence[Reference]) -> Order:
-    """The tables so that each comes behind those that it refers to.
-
-    In a circle, the foreign keys that are deferrable do not count; if that is not enough, those neither
-    that can be NULL at first. What is still a circle then could not have been filled either.
-    """
-    order = tuple(_ordered(list(tables), references, _DEGREES))
-    places = {table: place for place, table in enumerate(order)}
-    forward: dict[QualifiedName, tuple[str, ...]] = {}
-    for r in references:
-        inside = r.child in places and r.parent in places
-        if inside and not r.deferrable and places[r.child] < places[r.parent]:
-            forward[r.child] = tuple(dict.fromkeys((*forward.get(r.child, ()), *r.nullable)))
-    return Order(tables=order, open=forward)
+    DELETE = "delete"
+    UPDATE = "update"
+    INSERT = "insert"
 
 
-_Degree = Callable[[Reference], bool]
-_DEGREES: tuple[_Degree, ...] = (
-    lambda _: True,
-    lambda r: not r.deferrable,
-    lambda r: not r.deferrable and not r.nullable,
-)
+@dataclass(slots=True, kw_only=True, eq=False)
+class Operation:
+    """One change of one row."""
+
+    table: QualifiedName
+    kind: Kind
+    life: int
+    """Which row of the plan it is about."""
+    place: int
+    """Where it stands in reverse order of time."""
+    key: Row
+    """By which the row is found; of an insert, the key that it gets."""
+    now: Row
+    """The row before, as far as it is known; empty for an insert."""
+    then: Row
+    """The row afterwards; empty for a delete."""
+    set: Row = field(default_factory=dict)
+    """What a statement writes."""
+    ordered: bool = False
+    """Whether it has to keep its place among those of its table."""
+    together: bool = False
+    """Whether it gives the row another key at the same time as others of its table."""
 
 
-def _ordered(
-    tables: list[QualifiedName], references: Sequence[Reference], degrees: Sequence[_Degree]
-) -> Iterator[QualifiedName]:
-    counted = [r for r in references if degrees[0](r)]
-    for circle in _circles(tables, counted):
-        if len(circle) == 1 or len(degrees) == 1:
-            yield from circle
-        else:
-            yield from _ordered(circle, references, degrees[1:])
+@dataclass(slots=True)
+class Batch:
+    """Operations that one statement does: of one table, of one kind, with the same columns."""
+
+    operations: list[Operation]
+
+    @property
+    def table(self) -> QualifiedName:
+        """The table of all of them."""
+        return self.operations[0].table
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of all of them."""
+        return self.operations[0].kind
 
 
-def _circles(
-    tables: list[QualifiedName], references: Sequence[Reference]
-) -> Iterator[list[QualifiedName]]:
-    """The tables that refer to each other, each alone if there are none; parents first."""
-    parents = {t: {r.parent for r in references if r.child == t} & set(tables) for t in tables}
-    above = {table: _reached(table, parents) for table in tables}
-    waiting = list(tables)
-    while waiting:
-        ready = next(
-            t for t in waiting if all(t in above[p] for p in above[t] - {t} if p in waiting)
-        )
-        circle = [t for t in waiting if t == ready or t in above[ready]]
-        yield circle
-        waiting = [table for table in waiting if table not in circle]
+def in_batches(
+    operations: Iterable[Operation],
+    references: Sequence[Reference],
+    keys: dict[QualifiedName, tuple[str, ...]],
+) -> list[Batch]:
+    """The operations in an order in which they can be done, in as few statements as that allows."""
+    ordered = sorted(operations, key=lambda o: o.place)
+    graph = _Graph(ordered)
+    _chain_keys(graph, keys)
+    _chain_ordered(graph)
+    _chain_moves(graph)
+    for reference in references:
+        _chain_reference(graph, reference)
+    return graph.emit(keys)
 
 
-def _reached(
-    table: QualifiedName, parents: dict[QualifiedName, set[QualifiedName]]
-) -> set[QualifiedName]:
-    reached: set[QualifiedName] = set()
-    asked = set(parents[table])
-    while asked:
-        reached |= asked
-        asked = {p for t in asked for p in parents[t]} - reached
-    return reached
+@dataclass(slots=True)
+class _Link:
+    """Why one operation waits for another; with `loosen`, what could be NULL meanwhile."""
+
+    loosen: tuple[str, ...] = ()
+    hard: bool = True
+    of_child: bool = False
+    """Whether the columns are those of the operation that is waited for."""
+
+
+class _Graph:
+    def __init__(self, operations: list[Operation]) -> None:
+        self.nodes: list[Operation | None] = list(operations)  # None: a barrier
+        self.waits: list[dict[int, _Link]] = [{} for _ in operations]
+        self.waited: list[list[int]] = [[] for _ in operations]
+
+    def add(self, node: Operation | None) -> int:
+        self.nodes.append(node)
+        self.waits.append({})
+        self.waited.append([])
+        return len(self.nodes) - 1
+
+    def wait(self, later: int, earlier: int, link: _Link | None = None) -> None:
+        if later == earlier:
+            return
+        link = link or _Link()
+        there = self.waits[later].get(earlier)
+        if there is None:
+            self.waited[earlier].append(later)
+        if there is None or link.hard:
+            self.waits[later][earlier] = link
+
+    def of(self, table: QualifiedName) -> list[tuple[int, Operation]]:
+        return [(i, o) for i, o in enumerate(self.nodes) if o is not None and o.table == table]
+
+    def tables(self) -> list[QualifiedName]:
+        return list(dict.fromkeys(o.table for o in self.nodes if o is not None))
+
+    def emit(self, keys: dict[QualifiedName, tuple[str, ...]]) -> list[Batch]:
+        """All batches; where operations wait for each other in a circle, with what opens it."""
+        return _Emission(self, keys).run()
+
+
+class _Emission:
+    def __init__(self, graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> None:
+        self.graph = graph
+        self.keys = keys
+        self.done: set[int] = set()
+        self.left = {i: len(waits) for i, waits in enumerate(graph.waits)}
+        self.ready = [i for i, count in self.left.items() if not count]
+        heapify(self.ready)
+        self.batches: list[Batch] = []
+
+    def run(self) -> list[Batch]:
+        while len(self.done) < len(self.graph.nodes):
+            if self.ready:
+                self._next()
+            else:
+                self._open_circle()
+        return self.batches
+
+    def _next(self) -> None:
+        first = heappop(self.ready)
+        if first in self.done:
+            return
+        operation = self.graph.nodes[first]
+        if operation is None:
+            self._finish([first])
+            return
+        group, signature = [first], _signature(operation)
+        if signature is not None:
+            rest: list[int] = []
+            for index in self.ready:
+                other = self.graph.nodes[index]
+                alike = other is not None and _signature(other) == signature
+                (group if alike else rest).append(index)
+            heapify(rest)
+            self.ready = rest
+        self._write(sorted(group))
+
+    def _write(self, group: list[int]) -> None:
+        found = [o for o in (self.graph.nodes[i] for i in group) if o is not None]
+        self.batches.append(Batch(found))
+        self._finish(group)
+
+    def _finish(self, group: list[int]) -> None:
+        self.done.update(group)
+        for index in group:
+            for later in self.graph.waited[index]:
+                self.left[later] -= 1
+                if not self.left[later] and later not in self.done:
+                    heappush(self.ready, later)
+
+    # -- circles ----------------------------------------------------------------------------------
+
+    def _open_circle(self) -> None:
+        stuck = [i for i in range(len(self.graph.nodes)) if i not in self.done]
+        if not (self._as_one_statement(stuck) or self._without_reference(stuck)):
+            free = self._loosened(stuck)
+            if not free:
+                self._write([i for i in stuck if self.graph.nodes[i] is not None][:1])
+
+    def _unmet(self, index: int) -> dict[int, _Link]:
+        return {i: k for i, k in self.graph.waits[index].items() if i not in self.done}
+
+    def _as_one_statement(self, stuck: Sequence[int]) -> bool:
+        """Rows of one table that refer to each other only come, or go, together."""
+        groups: dict[object, set[int]] = defaultdict(set)
+        for index in stuck:
+            operation = self.graph.nodes[index]
+            if operation is not None and operation.kind is not Kind.UPDATE:
+                groups[_signature(operation)].add(index)
+        for candidates in groups.values():
+            group = set(candidates)
+            while outside := {
+                i for i in group if any(j not in group or k.hard for j, k in self._unmet(i).items())
+            }:
+                group -= outside
+            if group:
+                self._write(sorted(group))
+                return True
+        return False
+
+    def _without_reference(self, stuck: Sequence[int]) -> bool:
+        """A row comes without what it refers to, which is set once that is there."""
+        for index in stuck:
+            operation = self.graph.nodes[index]
+            unmet = self._unmet(index)
+            if operation is None or operation.kind is Kind.DELETE or not unmet:
+                continue
+            if any(link.hard or link.of_child or not link.loosen for link in unmet.values()):
+                continue
+            columns = {c for link in unmet.values() for c in link.loosen}
+            later = {c: operation.set[c] for c in operation.set if c in columns}
+            operation.set = operation.set | dict.fromkeys(later)
+            key = {c: operation.then[c] for c in self.keys[operation.table]}
+            completion = Operation(
+                table=operation.table,
+                kind=Kind.UPDATE,
+                life=operation.life,
+                place=operation.place,
+                key=key,
+                now=operation.then,
+                then=operation.then,
+                set=later,
+            )
+            added = self.graph.add(completion)
+            for earlier in (*unmet, index):
+                self.graph.wait(added, earlier)
+            self.left[added] = len(self.graph.waits[added])
+            self._write([index])
+            return True
+        return False
+
+    def _loosened(self, stuck: Sequence[int]) -> bool:
+        """A row that is to go refers to nothing before what it refers to goes."""
+        for index in stuck:
+            unmet = self._unmet(index)
+            if not unmet or not all(k.of_child and k.loosen and not k.hard for k in unmet.values()):
+                continue
+            for child, link in unmet.items():
+                operation = self.graph.nodes[child]
+                if operation is None:
+                    continue
+                unset = Operation(
+                    table=operation.table,
+                    kind=Kind.UPDATE,
+                    life=operation.life,
+                    place=operation.place,
+                    key=operation.key,
+                    now=operation.now,
+                    then=operation.now,
+                    set=dict.fromkeys(link.loosen),
+                )
+                self.batches.append(Batch([unset]))
+            self._write([index])
+            return True
+        return False
+
+
+def _signature(operation: Operation) -> object:
+    if operation.together:
+        return operation.table, "together"
+    if operation.kind is Kind.UPDATE and operation.ordered:
+        return None
+    columns = () if operation.kind is Kind.DELETE else tuple(operation.set)
+    return operation.table, operation.kind, columns
+
+
+def _chain_keys(graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> None:
+    """What is done under one key is done in order, whichever row has it."""
+    last: dict[tuple[QualifiedName, str], int] = {}
+    for index, operation in enumerate(graph.nodes):
+        if operation is None or operation.together or not keys[operation.table]:
+            continue
+        for row in (operation.now, operation.then):
+            if not row:
+                continue
+            at = (operation.table, value_of(row, keys[operation.table]) or "")
+            if at in last:
+                graph.wait(index, last[at])
+            last[at] = index
+
+
+def _chain_ordered(graph: _Graph) -> None:
+    """Where something is unique, changes of a table keep their order; deletes among themselves do not."""
+    for table in graph.tables():
+        run: list[int] = []
+        former: list[int] = []
+        kind: Kind | None = None
+        for index, operation in graph.of(table):
+            if not operation.ordered:
+                continue
+            if kind is not operation.kind or operation.kind is Kind.UPDATE:
+                former, run, kind = [_barrier(graph, run)] if run else [], [], operation.kind
+            for earlier in former:
+                graph.wait(index, earlier)
+            run.append(index)
+
+
+def _chain_moves(graph: _Graph) -> None:
+    """Keys that rows exchange: first go the rows that leave, then all change, then rows come."""
+    for table in graph.tables():
+        own = graph.of(table)
+        moves = [i for i, o in own if o.together]
+        if not moves:
+            continue
+        before = _barrier(graph, [i for i, o in own if o.kind is Kind.DELETE])
+        after = _barrier(graph, moves)
+        for index in moves:
+            graph.wait(index, before)
+        for index, operation in own:
+            if operation.kind is Kind.INSERT:
+                graph.wait(index, after)
+
+
+def _barrier(graph: _Graph, earlier: Iterable[int]) -> int:
+    barrier = graph.add(None)
+    for index in earlier:
+        graph.wait(barrier, index)
+    return barrier
+
+
+# -- foreign keys ---------------------------------------------------------------------------------
+
+
+def _chain_reference(graph: _Graph, reference: Reference) -> None:
+    parents = _moments(graph, reference.parent, reference.parent_columns)
+    if not parents:
+        return
+    children = _moments(graph, reference.child, reference.columns)
+    for value, refers in children.items():
+        if value in parents:
+            _chain_value(graph, reference, parents[value], refers)
+
+
+_Moment = tuple[int, bool]
+"""An operation, and whether it brings the value (or takes it away)."""
+
+
+def _moments(
+    graph: _Graph, table: QualifiedName, columns: Sequence[str]
+) -> dict[str, list[_Moment]]:
+    found: dict[str, list[_Moment]] = defaultdict(list)
+    for index, operation in graph.of(table):
+        before, after = value_of(operation.now, columns), value_of(operation.then, columns)
+        if before == after:
+            continue
+        if before is not None:
+            found[before].append((index, False))
+        if after is not None:
+            found[after].append((index, True))
+    return found
+
+
+def _chain_value(
+    graph: _Graph, reference: Reference, parents: list[_Moment], children: list[_Moment]
+) -> None:
+    places = [index for index, _ in parents]
+    needs = _Link(loosen=reference.nullable, hard=False)
+    for index, comes in children:
+        at = bisect_left(places, index)
+        if not comes or reference.deferrable:
+            continue
+        if at and parents[at - 1][1]:
+            graph.wait(index, parents[at - 1][0], needs)
+        elif at < len(parents) and parents[at][1]:
+            graph.wait(index, parents[at][0], needs)
+    for number, (index, comes) in enumerate(parents):
+        if not comes and _must_be_left(graph, index, reference):
+            since = places[number - 1] if number else -1
+            until = places[number + 1] if number + 1 < len(places) else len(graph.nodes)
+            _wait_for_children(
+                graph, reference, index, [c for c in children if since < c[0] < until]
+            )
+
+
+def _must_be_left(graph: _Graph, index: int, reference: Reference) -> bool:
+    """Whether no row may refer to a parent when it goes, or gets another key."""
+    operation = graph.nodes[index]
+    if operation is not None and operation.kind is Kind.UPDATE:
+        return not (reference.acts_on_update or reference.deferrable)
+    return reference.acts_on_delete or not reference.deferrable
+
+
+def _wait_for_children(
+    graph: _Graph, reference: Reference, index: int, children: list[_Moment]
+) -> None:
+    came: set[int] = set()
+    for child, arrives in children:
+        operation = graph.nodes[child]
+        if operation is None or child == index:
+            continue
+        if arrives and child > index:
+            came.add(operation.life)
+        elif not arrives and operation.life not in came:
+            graph.wait(index, child, _Link(loosen=reference.nullable, hard=False, of_child=True))
+
+
+def value_of(row: Row, columns: Sequence[str]) -> str | None:
+    """Columns of a row as text that is the same for the same values; None where one is NULL."""
+    values = [row.get(column) for column in columns]
+    if not row or any(value is None for value in values):
+        return None
+    return exact.dumps([_plain(value) for value in values])
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -11,7 +11,7 @@ from audit_toolkit.templates import render
 from audit_toolkit.trail.chain import WINDOW, Around, lives
 from audit_toolkit.trail.filter import Reach, reach_parameters
 from audit_toolkit.trail.model import Event
-from audit_toolkit.trail.subject import Subject, trail_table
+from audit_toolkit.trail.subject import Scope, Subject, Tables, trail_table
 
 if TYPE_CHECKING:
     import psycopg
@@ -23,28 +23,29 @@ _FEW = 20
 
 
 def own_events(
-    connection: Connection, subject: Subject, reach: Reach | None = None
+    connection: Connection, subject: Scope, reach: Reach | None = None
 ) -> list[Event] | None:
     """All events of the rows that ever had the key, under whatever key; None if no key changed."""
-    if not subject.key_changed:
+    if isinstance(subject, Tables) or not subject.key_changed:
         return None
     known: dict[int, Event] = {}
     own: list[Event] = []
     asked: set[str | None] = set()
-    keys: set[str | None] = {subject.key}
+    named: set[str | None] = {subject.key, *subject.equal_keys}
+    keys = named
     while keys - asked:
         found = _events_of_keys(connection, subject, keys - asked, reach)
         known |= {event.event_id: event for event in found}
         asked |= keys
         rows = lives(known[event_id] for event_id in sorted(known))
-        own = [event for row in rows if subject.key in keys_of(row) for event in row]
+        own = [event for row in rows if named & keys_of(row) for event in row]
         keys = keys_of(own)
     return own
 
 
-def with_moves(connection: Connection, subject: Subject) -> Subject:
+def with_moves(connection: Connection, subject: Scope) -> Scope:
     """The subject as the trail knows it by now: its key may have been changed since."""
-    if subject.key is None or subject.key_changed:
+    if isinstance(subject, Tables) or subject.key is None or subject.key_changed:
         return subject
     sql = render("queries/known_keys", trail=trail_table(subject.schema))
     rows = fetch(connection, sql, subject.parameters | {"row_keys": [subject.key]})
@@ -52,20 +53,22 @@ def with_moves(connection: Connection, subject: Subject) -> Subject:
     return replace(subject, known=bool(rows), key_changed=moved)
 
 
-def events_around(connection: Connection, subject: Subject) -> Around:
-    """What looks up the other events of rows of the subject's table."""
+def events_around(connection: Connection, subject: Scope) -> Around:
+    """What looks up the other events of rows of the subject's tables."""
     sql = render("queries/events_around", trail=trail_table(subject.schema))
 
-    def find(keys: Sequence[str], transaction_id: int, first: int, last: int) -> Iterator[Event]:
+    def find(keys: Sequence[str], first: Event, last: Event) -> Iterator[Event]:
         wanted = {
+            "schema_name": first.schema_name,
+            "table_name": first.table_name,
             "row_keys": list(keys),
-            "transaction_id": str(transaction_id),
-            "first": first,
-            "last": last,
+            "transaction_id": str(first.transaction_id),
+            "first": first.event_id,
+            "last": last.event_id,
             "few": _FEW,
             "many": WINDOW,
         }
-        return map(Event.from_record, fetch(connection, sql, subject.parameters | wanted))
+        return map(Event.from_record, fetch(connection, sql, wanted))
 
     return find
 

@@ -21,7 +21,7 @@ from audit_toolkit.trail.filter import Filter, Reach, history_query
 from audit_toolkit.trail.key_range import unreadable_keys
 from audit_toolkit.trail.model import Event
 from audit_toolkit.trail.own import events_around
-from audit_toolkit.trail.subject import Subject, trail_table
+from audit_toolkit.trail.subject import Scope, Tables, trail_table
 
 if TYPE_CHECKING:
     import psycopg
@@ -48,13 +48,13 @@ class Page:
 
 class _Entry(NamedTuple):
     event_id: int
-    marks: frozenset[tuple[int, str | None]]
-    """Its transaction with each of its keys: events that have one in common can change places."""
+    marks: frozenset[tuple[int, str, str, str | None]]
+    """Its transaction and table with each of its keys: events that have one in common can change places."""
 
 
 def cut_page(
     connection: Connection,
-    subject: Subject,
+    subject: Scope,
     wanted: Filter,
     own: Own = None,
     reach: Reach | None = None,
@@ -87,7 +87,7 @@ def cut_page(
 
 
 def small_page(
-    connection: Connection, subject: Subject, wanted: Filter, events: list[Event], own: Own
+    connection: Connection, subject: Scope, wanted: Filter, events: list[Event], own: Own
 ) -> Page | None:
     """The page of these events: as many as were asked for and, if there is one, the next behind it.
 
@@ -98,7 +98,8 @@ def small_page(
         return Page(wanted=replace(wanted, limit=None), border=None)
     forward = wanted.oldest_of
     inside = [
-        _entry(e.event_id, e.transaction_id, e.row_key, e.old_row_key) for e in events[:limit]
+        _entry(e.event_id, e.transaction_id, e.schema_name, e.table_name, e.row_key, e.old_row_key)
+        for e in events[:limit]
     ]
     asked = replace(wanted, newest_first=not forward)
     if _partners(connection, subject, asked, own, None, inside):
@@ -107,20 +108,21 @@ def small_page(
     return Page(wanted=_between(wanted, inside[0].event_id, border, forward=forward), border=border)
 
 
-def require_event_of(connection: Connection, subject: Subject, event_id: int | None) -> None:
+def require_event_of(connection: Connection, subject: Scope, event_id: int | None) -> None:
     """Raise `UsageError` where this is the number of an event of another table.
 
     A number that no event has is a place in the trail like any other: its event may be archived.
     """
-    if event_id is None:
+    if event_id is None or (isinstance(subject, Tables) and not subject.names):
         return
+    tables = subject.names if isinstance(subject, Tables) else (subject.table,)
     sql = render("queries/table_of_event", trail=trail_table(subject.schema))
     for row in fetch(connection, sql, {"event_id": event_id}):
         table = QualifiedName(row["schema_name"], row["table_name"])
-        if table != subject.table:
+        if table not in tables:
             raise UsageError(
                 f"event {event_id} is of {table}, not of {subject.table}",
-                hint=f"audit history {subject.table} shows the numbers of its events",
+                hint=f"audit history {tables[0]} shows the numbers of its events",
             )
 
 
@@ -135,7 +137,7 @@ def _from(wanted: Filter, first: int, *, forward: bool) -> Filter:
 
 def _read_entries(
     connection: Connection,
-    subject: Subject,
+    subject: Scope,
     wanted: Filter,
     own: Own,
     reach: Reach | None,
@@ -157,15 +159,20 @@ def _read_entries(
 
 
 def _entry(
-    event_id: int, transaction_id: int, row_key: str | None, old_row_key: str | None
+    event_id: int,
+    transaction_id: int,
+    schema: str,
+    table: str,
+    row_key: str | None,
+    old_row_key: str | None,
 ) -> _Entry:
     keys = {row_key, row_key if old_row_key is None else old_row_key}
-    return _Entry(event_id, frozenset((transaction_id, key) for key in keys))
+    return _Entry(event_id, frozenset((transaction_id, schema, table, key) for key in keys))
 
 
 def _partners(
     connection: Connection,
-    subject: Subject,
+    subject: Scope,
     wanted: Filter,
     own: Own,
     reach: Reach | None,
@@ -188,7 +195,7 @@ def _partners(
         beyond = replace(wanted, limit=WINDOW, after=max(lowest, default=None), before=border)
     entries = _read_entries(connection, subject, beyond, own, reach, forward=forward)
     known = {mark for entry in inside for mark in entry.marks}
-    between: set[tuple[int, str | None]] = set()
+    between: set[tuple[int, str, str, str | None]] = set()
     partners = 0
     for number, entry in enumerate(entries, 1):
         between |= entry.marks
@@ -201,7 +208,7 @@ def _partners(
 
 def _end_of_run(
     connection: Connection,
-    subject: Subject,
+    subject: Scope,
     query: tuple[str, Any],
     least: int,
     *,

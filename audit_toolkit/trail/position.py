@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.templates import query
-from audit_toolkit.trail.subject import Subject
+from audit_toolkit.trail.subject import Scope
 
 if TYPE_CHECKING:
     import psycopg
@@ -104,7 +104,7 @@ class Position:
         return what if self.trail == "audit" else f"{what} in the trail {self.trail}"
 
 
-def find_position(connection: Connection, subject: Subject, event_id: int = 0) -> Position:
+def find_position(connection: Connection, subject: Scope, event_id: int = 0) -> Position:
     """The position behind an event of this server.
 
     Raises `UsageError` on a standby: what it shows of the trail may still have holes.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Table, read_installed, read_relations, read_table
-from audit_toolkit.config import TableRule
 from audit_toolkit.connection import fetch, prepare_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
@@ -30,6 +29,26 @@ class Home:
     table: Table
     hidden: tuple[str, ...]
     excluded: tuple[str, ...]
+    touch: tuple[str, ...]
+    """Columns that say only when or how often a row was written: never put back, and no conflict."""
+    types: dict[str, str]
+    """The type of each column, as SQL."""
+    foreign: tuple[str, ...]
+    """Columns whose values are in the trail as their text."""
+    always: tuple[str, ...]
+    """Columns GENERATED ALWAYS AS IDENTITY, which no UPDATE can set."""
+    ordered: tuple[str, ...]
+    """Columns that are unique, or exclude other rows, at once."""
+    key_deferrable: bool
+    row_security: bool
+    """Whether rows may be hidden from this role."""
+    has_triggers: bool
+    """Whether triggers of others may change a row again."""
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns whose values say nothing about who changed a row."""
+        return (*self.touch, *(c.name for c in self.table.columns if c.generated))
 
     @property
     def writable(self) -> tuple[str, ...]:
@@ -38,11 +57,15 @@ class Home:
 
 
 def read_homes(
-    connection: Connection, tables: Iterable[QualifiedName], schema: str
+    connection: Connection,
+    tables: Iterable[QualifiedName],
+    schema: str,
+    *,
+    ignore: Sequence[str] = (),
 ) -> dict[QualifiedName, Home]:
-    """The tables that rows are put back into.
+    """The tables that rows are put back into; `ignore` are columns of any of them to leave alone.
 
-    Raises `UsageError` for one that is gone or has no primary key.
+    Raises `UsageError` for one that is gone.
     """
     tables = list(tables)
     names = {table.name for table in tables}
@@ -56,13 +79,13 @@ def read_homes(
                 hint="make the table again first; audit history shows its rows",
             )
         table = read_table(connection, relations[name])
-        if not table.key:
-            raise UsageError(f"{name} has no primary key: its rows cannot be told apart")
-        homes[name] = _describe(table, options.get(name, {}))
+        homes[name] = _describe(connection, table, options.get(name, {}), ignore)
     return homes
 
 
-def _describe(table: Table, options: dict[str, Any]) -> Home:
+def _describe(
+    connection: Connection, table: Table, options: dict[str, Any], ignore: Sequence[str]
+) -> Home:
     masked = tuple(options.get("mask", ()))
     only = options.get("only") or ()
     left_out = tuple(
@@ -71,41 +94,57 @@ def _describe(table: Table, options: dict[str, Any]) -> Home:
         if only and c.name not in only and c.name not in table.key and not c.generated
     )
     excluded = (*(c for c in options.get("exclude", ()) if table.column(c)), *left_out)
-    return Home(table=table, hidden=masked, excluded=excluded)
+    with connection.transaction(force_rollback=True):
+        connection.execute("set local search_path = pg_catalog")
+        [facts] = fetch(connection, query("undo_table"), {"table": table.oid})
+    touch = (*options.get("touch", ()), *ignore)
+    return Home(
+        table=table,
+        hidden=masked,
+        excluded=excluded,
+        touch=tuple(dict.fromkeys(c for c in touch if c not in table.key)),
+        types=facts["types"],
+        foreign=tuple(facts["foreign_columns"]),
+        always=tuple(facts["always"]),
+        ordered=tuple(facts["ordered"]),
+        key_deferrable=facts["key_deferrable"],
+        row_security=facts["row_security"],
+        has_triggers=facts["has_triggers"],
+    )
 
 
 def read_present(
-    connection: Connection, table: Table, rows: Sequence[Row], *, lock: bool = False
+    connection: Connection, home: Home, rows: Sequence[Row], *, lock: bool = False
 ) -> list[Row | None]:
     """The row that has each of these keys now, printed as capture prints it."""
+    table = home.table
+    if not rows or not table.key:
+        return [None] * len(rows)
     keys = {"keys": exact.dumps([{c: row.get(c) for c in table.key} for row in rows])}
     with answered():
         if lock:  # what it waits for is seen by the statement after it only
-            connection.execute(_present_rows(table, lock=True), keys)
+            connection.execute(_present_rows(home, lock=True), keys)
         with connection.transaction(force_rollback=True):
             prepare_session(connection)
-            answers = fetch(connection, _present_rows(table, lock=False), keys)
+            answers = fetch(connection, _present_rows(home, lock=False), keys)
     found = {row["place"]: exact.loads(row["image"]) for row in answers}
     return [found.get(place) for place in range(1, len(rows) + 1)]
 
 
-def _present_rows(table: Table, *, lock: bool) -> str:
+def _present_rows(home: Home, *, lock: bool) -> str:
+    def with_parameters(text: str) -> Sql:
+        return Sql(text.replace("%", "%%"))
+
+    def column(name: str) -> Sql:
+        return with_parameters(quote_identifier(name))
+
     return render(
         "queries/present_rows",
-        relation=Sql(table.name.sql.replace("%", "%%")),
-        image=Sql(_image(table).replace("%", "%%")),
-        key=tuple(Sql(quote_identifier(c).replace("%", "%%")) for c in table.key),
+        relation=with_parameters(home.table.name.sql),
+        key=tuple((column(c), with_parameters(home.types[c])) for c in home.table.key),
+        columns=tuple((column(c.name), c.name in home.foreign) for c in home.table.columns),
         lock=lock,
     )
-
-
-def _image(table: Table) -> str:
-    return render(
-        "queries/image",
-        foreign=any(column.plain_type is None for column in table.columns),
-        image_columns=table.columns,
-        rule=TableRule(),
-    ).strip()
 
 
 def key_values_of(table: Table, key: str | None) -> Row:
@@ -120,8 +159,12 @@ def read_references(connection: Connection) -> tuple[Reference, ...]:
     return tuple(
         Reference(
             child=QualifiedName(row["schema_name"], row["table_name"]),
+            columns=tuple(row["columns"]),
             parent=QualifiedName(row["parent_schema"], row["parent_name"]),
+            parent_columns=tuple(row["parent_columns"]),
             deferrable=row["deferrable"],
+            acts_on_delete=row["acts_on_delete"],
+            acts_on_update=row["acts_on_update"],
             nullable=tuple(row["nullable"]),
         )
         for row in fetch(connection, query("references"))

@@ -12,24 +12,34 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from audit_toolkit.attribution.current import context, current_context
-from audit_toolkit.connection import fetch, first_line, import_psycopg
+from audit_toolkit.catalog import read_installed
+from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.names import QualifiedName
+from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.plan import apply
 from audit_toolkit.templates import render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.events import Selection, select_events, table_of
 from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.model import Action, Event, Row
-from audit_toolkit.trail.present import key_values_of, read_homes, read_present
-from audit_toolkit.trail.subject import find_subject, trail_table
+from audit_toolkit.trail.operations import different
+from audit_toolkit.trail.present import (
+    Home,
+    key_values_of,
+    read_homes,
+    read_present,
+    read_references,
+)
+from audit_toolkit.trail.renames import as_called_now
+from audit_toolkit.trail.subject import find_subject, require_readable_trail, trail_table
 from audit_toolkit.trail.travel import answered, require_zone
+from audit_toolkit.trail.troubles import database_errors
 from audit_toolkit.trail.undo import Conflict, Reversal, reverse
 from audit_toolkit.trail.undo_plan import (
     OnConflict,
     Undo,
-    different,
     plan_reversals,
+    verify,
 )
 
 if TYPE_CHECKING:
@@ -38,15 +48,25 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
+MOST_EXPLAINED = 100
+"""Of so many conflicts, and other rows, it is looked up who changed them since."""
+
+
 class ConflictError(AuditError):
     """Rows are not as the events left them; `conflicts` has both sides."""
 
     def __init__(self, conflicts: Sequence[Conflict]) -> None:
         first = conflicts[0]
         number = "1 row was" if len(conflicts) == 1 else f"{len(conflicts)} rows were"
+        what = f" ({', '.join(map(quote_identifier, first.columns))})" if first.columns else ""
+        who = ""
+        if first.since:
+            event = first.since[-1]
+            who = f", by {event.actor} in event {event.event_id}"
         super().__init__(
-            f"{number} changed since, {first.table} {first.key} for one",
-            hint="--force puts back all the same, --ours leaves such rows as they are",
+            f"{number} changed since, {first.table} {first.key} for one{what}{who}",
+            hint="--force puts back all the same, --ours leaves such rows as they are"
+            + (f", --ignore {first.columns[0]} leaves that column alone" if first.columns else ""),
         )
         self.conflicts = tuple(conflicts)
 
@@ -56,34 +76,64 @@ def plan_revert(
     selection: Selection,
     *,
     on_conflict: OnConflict = OnConflict.REFUSE,
+    ignore: Sequence[str] = (),
     reason: str | None = None,
     schema: str = "audit",
 ) -> Undo:
     """The SQL that takes back what these events did, and the rows that were changed since.
 
-    Only columns that the events changed are put back. With `REFUSE` the plan leaves out conflicting
-    rows, as with `OURS`; `apply_revert` then raises instead.
-    Raises `UsageError` for tables that are gone or have no primary key, and where a value is needed
-    that was masked, excluded or too large for the trail; the message names the columns.
+    Only columns that the events changed are put back, and none of those that `ignore` or the rule of
+    a table calls touch columns. Events are taken back newest first, parents before children. With
+    `REFUSE` the plan leaves out conflicting rows, as with `OURS`; `apply_revert` then raises instead.
+    Raises `UsageError` for tables that are gone, rows to change in tables without a primary key, a
+    transaction number that stands for several, and where a value is needed that was masked, excluded
+    or too large for the trail, or a column that is gone; the message names the columns.
     """
-    return _plan_revert(connection, selection, on_conflict, reason, schema, lock=False)
+    with database_errors("plan the revert"):
+        return _plan_revert(connection, selection, on_conflict, ignore, reason, schema, lock=False)
 
 
 def _plan_revert(
     connection: Connection,
     selection: Selection,
     on_conflict: OnConflict,
+    ignore: Sequence[str],
     reason: str | None,
     schema: str,
     *,
     lock: bool,
 ) -> Undo:
+    if selection.transaction is not None and selection.transaction_start is None:
+        _require_one_transaction(connection, selection.transaction, schema)
     events = select_events(connection, selection, schema=schema)
     if not events:
         raise UsageError("the trail has no such events", hint="audit history TABLE shows events")
-    reversals = reverse(_without_truncates(connection, events, schema))
+    rows = _without_truncates(connection, events, schema)
+    reversals = reverse(as_called_now(connection, rows, schema))
     claims = _claims({"reverts": _described(selection)}, reason)
-    return plan_reversals(connection, reversals, on_conflict, claims, schema, lock=lock)
+    undo = plan_reversals(
+        connection, reversals, on_conflict, claims, schema, lock=lock, ignore=ignore
+    )
+    selected = {event.event_id for event in events}
+    lives = {(r.table, r.key): r.life for r in reversals}
+    conflicts = tuple(
+        replace(c, since=_made_by(c, _since(connection, lives[c.table, c.key], selected, schema)))
+        for c in undo.conflicts[:MOST_EXPLAINED]
+    )
+    changes = tuple(
+        replace(c, since=_since(connection, lives[c.table, c.key], selected, schema))
+        for c in undo.changes[:MOST_EXPLAINED]
+    )
+    gaps = {table_of(event) for event in events if event.action is Action.GAP}
+    return replace(
+        undo,
+        conflicts=(*conflicts, *undo.conflicts[MOST_EXPLAINED:]),
+        changes=(*changes, *undo.changes[MOST_EXPLAINED:]),
+        notes=tuple(
+            f"capture of {table} was paused or resumed in between: what was changed then is not undone"
+            for table in sorted(gaps)
+        ),
+    )
 
 
 def apply_revert(
@@ -91,6 +141,7 @@ def apply_revert(
     selection: Selection,
     *,
     on_conflict: OnConflict = OnConflict.REFUSE,
+    ignore: Sequence[str] = (),
     reason: str | None = None,
     schema: str = "audit",
 ) -> Undo:
@@ -100,9 +151,9 @@ def apply_revert(
     """
 
     def make() -> Undo:
-        return _plan_revert(connection, selection, on_conflict, reason, schema, lock=True)
+        return _plan_revert(connection, selection, on_conflict, ignore, reason, schema, lock=True)
 
-    return _apply(connection, make, on_conflict)
+    return _apply(connection, make, on_conflict, "apply the revert", ignore, schema)
 
 
 def plan_restore(
@@ -112,15 +163,22 @@ def plan_restore(
     *,
     at: datetime | None = None,
     event: int | None = None,
+    with_children: bool = False,
+    ignore: Sequence[str] = (),
     reason: str | None = None,
     schema: str = "audit",
 ) -> Undo:
     """The SQL that makes a row what it was at a moment, or as an event left it.
 
-    Of an event that deleted the row: as it was before. A row that was not there then is deleted.
+    Of an event that deleted the row: as it was before. A row that was not there then is deleted. With
+    `with_children`, so are the rows that referred to it then by foreign keys, and those that referred
+    to them; what came to it since stays.
     Raises what `plan_revert` and `row_at` raise.
     """
-    return _plan_restore(connection, table, key, at, event, reason, schema, lock=False)
+    with database_errors("plan the restore"):
+        return _plan_restore(
+            connection, table, key, at, event, with_children, ignore, reason, schema, lock=False
+        )
 
 
 def _plan_restore(
@@ -129,30 +187,104 @@ def _plan_restore(
     key: object,
     at: datetime | None,
     event: int | None,
+    with_children: bool,
+    ignore: Sequence[str],
     reason: str | None,
     schema: str,
     *,
     lock: bool,
 ) -> Undo:
     subject = find_subject(connection, table, key, schema=schema)
-    wanted, moment = _wanted(connection, subject.table, subject.key, at, event, schema)
+    wanted, moment, as_of = _wanted(connection, subject.table, subject.key, at, event, schema)
     home = read_homes(connection, [subject.table], schema)[subject.table]
+    if not home.table.key:
+        raise UsageError(f"{subject.table} has no primary key: its rows cannot be told apart")
     key_values = key_values_of(home.table, subject.key) if wanted is None else wanted
-    [present] = read_present(connection, home.table, [key_values], lock=lock)
+    reversals = [
+        _restored(connection, home, subject.key, key_values, wanted, schema, lock=lock),
+    ]
+    if with_children:
+        if wanted is None:
+            raise UsageError(
+                f"{subject.table} {subject.key} was not there then, and so had no children",
+                hint="name another moment with --at; audit history shows them",
+            )
+        reversals += _restored_children(
+            connection, subject.table, wanted, as_of, schema, lock=lock, seen={}
+        )
+    restores: Json = {"table": str(subject.table), "row_key": subject.key, "as_of": moment}
+    claims = _claims({"restores": restores}, reason)
+    return plan_reversals(
+        connection, reversals, OnConflict.FORCE, claims, schema, lock=lock, ignore=ignore
+    )
+
+
+def _restored(
+    connection: Connection,
+    home: Home,
+    key: str | None,
+    key_values: Row,
+    wanted: Row | None,
+    schema: str,
+    *,
+    lock: bool,
+) -> Reversal:
+    [present] = read_present(connection, home, [key_values], lock=lock)
     if wanted is not None and present is not None:
         wanted = different(wanted, present, home)
         latest = datetime.now(UTC) + timedelta(days=1)
-        known = _image_at(connection, subject.table, subject.key, latest, schema) or {}
+        known = _image_at(connection, home.table.name, key, latest, schema) or {}
         # What is masked cannot be compared with the row, but with what was captured of it last.
         for column in (*home.hidden, *home.excluded):
             if column in wanted and exact.same(known.get(column), wanted[column]):
                 del wanted[column]
-    reversal = Reversal(
-        table=subject.table, key=subject.key, key_values=key_values, left=present, wanted=wanted
+    return Reversal(
+        table=home.table.name, key=key, key_values=key_values, left=present, wanted=wanted
     )
-    restores: Json = {"table": str(subject.table), "row_key": subject.key, "as_of": moment}
-    claims = _claims({"restores": restores}, reason)
-    return plan_reversals(connection, [reversal], OnConflict.FORCE, claims, schema, lock=lock)
+
+
+def _restored_children(
+    connection: Connection,
+    parent: QualifiedName,
+    row: Row,
+    at: datetime,
+    schema: str,
+    *,
+    lock: bool,
+    seen: dict[tuple[QualifiedName, str], None],
+) -> list[Reversal]:
+    """The rows that referred to a row then, and the rows that referred to these."""
+    found: list[Reversal] = []
+    audited = {installed.table for installed in read_installed(connection, schema)}
+    sql = render("queries/children_at", trail_schema=schema)
+    for reference in read_references(connection):
+        if reference.parent != parent or reference.child not in audited:
+            continue
+        home = read_homes(connection, [reference.child], schema)[reference.child]
+        pairs = zip(reference.columns, reference.parent_columns, strict=True)
+        columns = {column: row.get(of_parent) for column, of_parent in pairs}
+        if not home.table.key or any(value is None for value in columns.values()):
+            continue
+        parameters = {
+            "schema_name": reference.child.schema,
+            "table_name": reference.child.name,
+            "at": at,
+            "columns": exact.dumps(columns),
+        }
+        with answered():
+            children = fetch(connection, sql, parameters)
+        for child in children:
+            if (reference.child, child["row_key"]) in seen:
+                continue
+            seen[(reference.child, child["row_key"])] = None
+            image = exact.loads(child["image"])
+            found.append(
+                _restored(connection, home, child["row_key"], image, image, schema, lock=lock)
+            )
+            found += _restored_children(
+                connection, reference.child, image, at, schema, lock=lock, seen=seen
+            )
+    return found
 
 
 def apply_restore(
@@ -162,15 +294,19 @@ def apply_restore(
     *,
     at: datetime | None = None,
     event: int | None = None,
+    with_children: bool = False,
+    ignore: Sequence[str] = (),
     reason: str | None = None,
     schema: str = "audit",
 ) -> Undo:
     """Make a row what it was, in one transaction; what was done. Raises what `plan_restore` does."""
 
     def make() -> Undo:
-        return _plan_restore(connection, table, key, at, event, reason, schema, lock=True)
+        return _plan_restore(
+            connection, table, key, at, event, with_children, ignore, reason, schema, lock=True
+        )
 
-    return _apply(connection, make, OnConflict.FORCE)
+    return _apply(connection, make, OnConflict.FORCE, "apply the restore", ignore, schema)
 
 
 # -- what is wanted -----------------------------------------------------------------------------------
@@ -183,20 +319,23 @@ def _wanted(
     at: datetime | None,
     event: int | None,
     schema: str,
-) -> tuple[Row | None, str]:
+) -> tuple[Row | None, str, datetime]:
+    """The row, what it is as of in words, and the moment at which its children are looked for."""
     if (at is None) == (event is None):
         raise UsageError("a row is restored as of a moment or of an event: name one of them")
     if at is not None:
         require_zone(at)
-        return _image_at(connection, table, key, at, schema), at.isoformat()
+        return _image_at(connection, table, key, at, schema), at.isoformat(), at
     [found] = select_events(connection, Selection(event_ids=(event or 0,)), schema=schema)
     if table_of(found) != table or key not in (found.row_key, found.old_row_key):
         raise UsageError(
             f"event {event} is about {table_of(found)} {found.row_key}, not about {table} {key}",
             hint="audit history TABLE KEY shows the events of a row",
         )
-    row = found.old_row if found.action is Action.DELETE else found.row_after
-    return row, f"event {event}"
+    gone = found.action is Action.DELETE
+    row = found.old_row if gone else found.row_after
+    moment = found.action_tstamp - timedelta(microseconds=1) if gone else found.action_tstamp
+    return row, f"event {event}", moment
 
 
 def _image_at(
@@ -212,6 +351,66 @@ def _image_at(
     with answered():
         image = fetch(connection, sql, parameters)[0]["image"]
     return None if image is None else exact.loads(image)
+
+
+def transaction_starts(
+    connection: Connection, number: int, *, schema: str = "audit"
+) -> list[datetime | None]:
+    """When the transactions of this number began; None for those of which the trail does not know it.
+
+    It is one, unless the trail went on in another cluster, whose numbers begin anew.
+    """
+    return [row["transaction_tstamp"] for row in _read_starts(connection, number, schema)]
+
+
+def _read_starts(connection: Connection, number: int, schema: str) -> list[dict[str, Any]]:
+    require_readable_trail(connection, schema)
+    sql = render("queries/transaction_starts", trail=trail_table(schema))
+    return fetch(connection, sql, {"transaction_id": str(number)})
+
+
+def _require_one_transaction(connection: Connection, number: int, schema: str) -> None:
+    """Refuse a number that two clusters have given: their transactions have nothing in common."""
+    found = _read_starts(connection, number, schema)
+    if len(found) < 2:
+        return
+    listed = "; ".join(
+        f"events {row['first_event']} to {row['last_event']}, begun "
+        + (
+            row["transaction_tstamp"].astimezone(UTC).isoformat(timespec="microseconds")
+            if row["transaction_tstamp"]
+            else "before the trail recorded it"
+        )
+        for row in found
+    )
+    raise UsageError(
+        f"{len(found)} transactions have the number {number}, in clusters of their own: {listed}",
+        hint=f"name one by its beginning: --transaction {number}@TIME; or single events with --event",
+    )
+
+
+def _since(
+    connection: Connection, life: Sequence[Event], selected: set[int], schema: str
+) -> tuple[Event, ...]:
+    """The events of others about a row that are between its events and now."""
+    keys = list({key for event in life for key in (event.row_key, event.key_before) if key})
+    if not keys:
+        return ()
+    parameters = {
+        "schema_name": life[-1].schema_name,
+        "table_name": life[-1].table_name,
+        "row_keys": keys,
+        "since": life[0].event_id,
+    }
+    sql = render("queries/events_since", trail=trail_table(schema))
+    events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
+    return tuple(event for event in events if event.event_id not in selected)
+
+
+def _made_by(conflict: Conflict, since: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Of these events, those that are to do with the conflict."""
+    made = tuple(e for e in since if not {*e.changed}.isdisjoint(conflict.columns))
+    return made or since
 
 
 def _without_truncates(connection: Connection, events: Sequence[Event], schema: str) -> list[Event]:
@@ -250,6 +449,9 @@ def _described(selection: Selection) -> Json:
         "actor": selection.actor,
         "since": selection.since and selection.since.isoformat(),
         "until": selection.until and selection.until.isoformat(),
+        "after_event": selection.after_event,
+        "tables": list(selection.tables) or None,
+        "except": list(selection.leave_out) or None,
     }
     return {name: value for name, value in described.items() if value is not None}
 
@@ -259,19 +461,22 @@ def _claims(what: dict[str, Json], reason: str | None) -> dict[str, Json]:
     return current_context() | what | ({"reason": reason} if reason else {})
 
 
-def _apply(connection: Connection, make: Callable[[], Undo], on_conflict: OnConflict) -> Undo:
-    errors = import_psycopg().errors
-    try:
-        with connection.transaction():
-            undo = make()
-            if undo.conflicts and on_conflict is OnConflict.REFUSE:
-                raise ConflictError(undo.conflicts)
-            with context(**cast("Any", undo.claims)):  # what `attach` sends with each write
-                apply(undo.plan, connection, attempts=1)
+def _apply(
+    connection: Connection,
+    make: Callable[[], Undo],
+    on_conflict: OnConflict,
+    what: str,
+    ignore: Sequence[str],
+    schema: str,
+) -> Undo:
+    with database_errors(what), connection.transaction():
+        undo = make()
+        if undo.conflicts and on_conflict is OnConflict.REFUSE:
+            raise ConflictError(undo.conflicts)
+        if not undo.plan:
             return undo
-    except (errors.IntegrityError, errors.DataError) as error:
-        raise AuditError(
-            f"the database refused to have it back: {first_line(error)}",
-            hint=error.diag.message_detail
-            or "other rows, or other types of columns, stand in the way",
-        ) from error
+        with context(**cast("Any", undo.claims)):  # what `attach` sends with each write
+            apply(undo.plan, connection, attempts=1)
+        undo = verify(connection, undo, schema, ignore=ignore)
+        [row] = fetch(connection, "select pg_current_xact_id()::text::bigint as number")
+        return replace(undo, transaction=row["number"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from audit_toolkit.catalog import (
     Kind,
@@ -27,6 +27,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.key import (
     KeyColumn,
+    equal_keys,
     key_parts,
     key_shape,
     literal_keys,
@@ -56,6 +57,8 @@ class Subject:
     """Whether the trail has any event of it."""
     key_changed: bool = False
     """Whether an update ever gave this key to a row, or took it away."""
+    equal_keys: tuple[str, ...] = ()
+    """The key as the trail has it otherwise: 1.5 and 1.50 are one key of type numeric."""
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -65,6 +68,57 @@ class Subject:
             "table_name": self.table.name,
             "row_key": self.key,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """Several tables, or all that the trail has events of."""
+
+    schema: str
+    """The schema of the trail."""
+    names: tuple[QualifiedName, ...] = ()
+    """The tables as the trail names them; empty for all."""
+    known: bool = False
+    """Whether the trail has any event of them."""
+    columns: tuple[str, ...] = ()
+    """The columns of all of them."""
+
+    @property
+    def key(self) -> None:
+        """No row of its own."""
+        return None
+
+    @property
+    def table(self) -> str:
+        """What it is called."""
+        return ", ".join(map(str, self.names)) or "all tables"
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What every query about it is sent with."""
+        return {
+            "schema_names": [name.schema for name in self.names],
+            "table_names": [name.name for name in self.names],
+        }
+
+
+Scope: TypeAlias = Subject | Tables
+"""What a history is of."""
+
+
+def find_tables(connection: Connection, tables: Iterable[str], *, schema: str = "audit") -> Tables:
+    """The tables that are meant, each as by `find_subject`; all of the trail if none is named."""
+    subjects = [find_subject(connection, table, schema=schema) for table in tables]
+    if subjects:
+        return Tables(
+            schema=schema,
+            names=tuple(dict.fromkeys(subject.table for subject in subjects)),
+            known=any(subject.known for subject in subjects),
+            columns=tuple(dict.fromkeys(c for subject in subjects for c in subject.columns)),
+        )
+    require_readable_trail(connection, schema)
+    sql = render("queries/has_any_events", trail=trail_table(schema))
+    return Tables(schema=schema, known=bool(fetch(connection, sql)[0]["has_events"]))
 
 
 def find_subject(
@@ -173,6 +227,12 @@ def _find_row(
     else:
         candidates = [key, *parts] if len(columns) == 1 else [key]
     sql = render("queries/known_keys", trail=trail_table(subject.schema))
+    trail = trail_table(subject.schema)
+    equal: tuple[str, ...] = ()
+    if key is not None:
+        equal = equal_keys(connection, columns, parts, trail, subject.parameters)
+    if equal and equal != (key,):
+        return replace(subject, key=equal[-1], known=True, key_changed=True, equal_keys=equal[:-1])
     known = fetch(connection, sql, subject.parameters | {"row_keys": candidates})
     if known:
         return replace(subject, key=known[0]["row_key"], known=True, key_changed=known[0]["moved"])

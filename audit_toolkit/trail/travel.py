@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 FETCH_SIZE = 500
 """Rows that the server is asked for at a time."""
+_EVENTS_PER_ROW = 100
+"""So many events are read in the time in which one row is looked up at two moments."""
+_MOST_LOOKED_UP = 100_000
+"""With so many events of a time there is no need to count on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +78,12 @@ def row_at(
     sql = render("queries/row_at", trail_schema=schema, relation=_relation(subject))
     with answered(), connection.transaction(force_rollback=True):
         prepare_session(connection)
-        rows = fetch(connection, sql, subject.parameters | {"at": at})
-    image = rows[0]["image"] if rows else None
-    return None if image is None else exact.loads(image)
+        for key in (subject.key, *subject.equal_keys):
+            asked = subject.parameters | {"row_key": key, "at": at}
+            for row in fetch(connection, sql, asked):
+                if row["image"] is not None:
+                    return _row(row["image"])
+    return None
 
 
 def table_at(
@@ -136,7 +143,14 @@ def diff(
     trail = trail_table(schema)
     parameters = subject.parameters | {"since": since, "until": until}
     answer = fetch(connection, render("queries/truncated_between", trail=trail), parameters)
-    sql = render("queries/diff", trail=trail, trail_schema=schema, truncated=answer[0]["truncated"])
+    size = parameters | {"most": _MOST_LOOKED_UP, "events_per_row": _EVENTS_PER_ROW}
+    large = fetch(connection, render("queries/diff_size", trail=trail), size)[0]["is_large"]
+    sql = render(
+        "queries/diff_by_table" if large else "queries/diff_by_rows",
+        trail=trail,
+        trail_schema=schema,
+        truncated=answer[0]["truncated"],
+    )
     with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
         cursor.itersize = FETCH_SIZE
         cursor.execute(sql, parameters)

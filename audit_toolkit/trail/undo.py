@@ -30,8 +30,10 @@ class Reversal:
     """None: the events deleted it."""
     wanted: Row | None
     """None: the events inserted it."""
-    torn: bool = False
-    """Whether somebody else changed the same columns between the events."""
+    torn: tuple[str, ...] = ()
+    """The columns that somebody else changed between the events."""
+    life: tuple[Event, ...] = ()
+    """The events themselves, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,10 @@ class Conflict:
     """What is there now."""
     wanted: Row | None
     """What would be put back."""
+    columns: tuple[str, ...] = ()
+    """The columns that differ; none where a row is gone or there."""
+    since: tuple[Event, ...] = ()
+    """The events of others that made it so, newest last."""
 
     def as_dict(self) -> dict[str, Json]:
         """The conflict as JSON values."""
@@ -55,16 +61,30 @@ class Conflict:
             "left": self.left,
             "present": self.present,
             "wanted": self.wanted,
+            "columns": list(self.columns),
+            "since": [told(event) for event in self.since],
         }
 
 
+def told(event: Event) -> Json:
+    """Who made an event, and when, as JSON values."""
+    return {
+        "event_id": event.event_id,
+        "actor": event.actor,
+        "action_tstamp": event.action_tstamp.isoformat(timespec="microseconds"),
+    }
+
+
 def reverse(events: Iterable[Event]) -> list[Reversal]:
-    """How each row that the events (by rising id, of any table) are about is put back."""
+    """How each row that the events (by rising id, of any table) are about is put back.
+
+    A row that ended as it had been has nothing `wanted`, though something was done to it.
+    """
     by_table: dict[QualifiedName, list[Event]] = {}
     for event in events:
         if event.action in (Action.INSERT, Action.UPDATE, Action.DELETE):
             by_table.setdefault(table_of(event), []).append(event)
-    found = [_reverse_row(table, life) for table, own in by_table.items() for life in lives(own)]
+    found = [_reverse_row(table, life) for table, own in by_table.items() for life in _lives(own)]
     return [reversal for reversal in found if reversal]
 
 
@@ -74,12 +94,15 @@ def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) 
     `present` is the row that has its key now.
     """
     left = _without(reversal.left, hidden)
+    torn = tuple(column for column in reversal.torn if column not in hidden)
     if left is None or present is None:
-        now = present
+        now, columns = present, torn
+        same = left is None and now is None
     else:
         now = {column: present[column] for column in left if column in present}
-    known = left if left is None else {c: v for c, v in left.items() if not now or c in now}
-    if _same(known, now) and not reversal.torn:
+        columns = tuple(c for c in now if c in torn or not exact.same(left[c], now[c]))
+        same = not columns
+    if same and not torn:
         return None
     return Conflict(
         table=reversal.table,
@@ -87,7 +110,13 @@ def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) 
         left=left,
         present=now,
         wanted=_without(reversal.wanted, hidden),
+        columns=columns or torn,
     )
+
+
+def _lives(events: Sequence[Event]) -> list[list[Event]]:
+    keyed = [event for event in events if event.row_key is not None]
+    return lives(keyed) + [[event] for event in events if event.row_key is None]
 
 
 def _reverse_row(table: QualifiedName, life: Sequence[Event]) -> Reversal | None:
@@ -99,31 +128,41 @@ def _reverse_row(table: QualifiedName, life: Sequence[Event]) -> Reversal | None
     if before is None or after is None:
         found = before if after is None else after
         return Reversal(
-            table=table, key=last.row_key, key_values=found or {}, left=after, wanted=before
+            table=table,
+            key=last.row_key,
+            key_values=found or {},
+            left=after,
+            wanted=before,
+            life=tuple(life),
         )
     wanted, left, torn = _changes(life)
-    if not wanted:
-        return None
     return Reversal(
-        table=table, key=last.row_key, key_values=after, left=left, wanted=wanted, torn=torn
+        table=table,
+        key=last.row_key,
+        key_values=after,
+        left=left,
+        wanted=wanted,
+        torn=torn,
+        life=tuple(life),
     )
 
 
-def _changes(life: Sequence[Event]) -> tuple[Row, Row, bool]:
+def _changes(life: Sequence[Event]) -> tuple[Row, Row, tuple[str, ...]]:
     """The columns that ended as others than they were: their first values, their last, torn."""
     first: Row = {}
     last: Row = {}
-    torn = False
+    torn: dict[str, None] = {}
     for before, after in _steps(life):
         for column in after:
             if column in before and exact.same(before[column], after[column]):
                 continue
             value = before.get(column)
-            torn = torn or (column in last and not exact.same(last[column], value))
+            if column in last and not exact.same(last[column], value):
+                torn[column] = None
             first.setdefault(column, value)
             last[column] = after[column]
     kept = [c for c in first if not exact.same(first[c], last[c])]
-    return {c: first[c] for c in kept}, {c: last[c] for c in kept}, torn
+    return {c: first[c] for c in kept}, {c: last[c] for c in kept}, tuple(torn)
 
 
 def _steps(life: Sequence[Event]) -> list[tuple[Row, Row]]:
@@ -142,9 +181,3 @@ def _steps(life: Sequence[Event]) -> list[tuple[Row, Row]]:
 
 def _without(row: Row | None, columns: Sequence[str]) -> Row | None:
     return None if row is None else {c: v for c, v in row.items() if c not in columns}
-
-
-def _same(one: Row | None, other: Row | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.keys() == other.keys() and all(exact.same(one[c], other[c]) for c in one)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import UsageError
-from audit_toolkit.names import QualifiedName, quote_identifier
+from audit_toolkit.errors import AuditError, PermissionDeniedError
+from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.model import Row
-from audit_toolkit.trail.order import Reference, parents_first
+from audit_toolkit.trail.model import Event, Row
+from audit_toolkit.trail.operations import Choice, different, operations_of
+from audit_toolkit.trail.order import Batch, Kind, Operation, Reference, in_batches, value_of
 from audit_toolkit.trail.present import Home, read_homes, read_present, read_references
-from audit_toolkit.trail.undo import Conflict, Reversal, conflict_of
+from audit_toolkit.trail.undo import Conflict, Reversal, conflict_of, told
 
 if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
-
-_AS_BEFORE = "as before"
 
 
 class OnConflict(StrEnum):
@@ -38,6 +37,30 @@ class OnConflict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowChange:
+    """What becomes of one row."""
+
+    table: QualifiedName
+    key: str | None
+    before: Row | None
+    """Of the columns that change, their values now; all of a row that goes; None: it is not there."""
+    after: Row | None
+    """Of the columns that change, what they become; all of a row that comes; None: it goes."""
+    since: tuple[Event, ...] = ()
+    """What others did to the row since, newest last."""
+
+    def as_dict(self) -> dict[str, Json]:
+        """The change as JSON values."""
+        return {
+            "table": [self.table.schema, self.table.name],
+            "row_key": self.key,
+            "before": self.before,
+            "after": self.after,
+            "since": [told(event) for event in self.since],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
     """What would be done, and where rows are in the way."""
 
@@ -47,6 +70,12 @@ class Undo:
     """How many rows the plan changes."""
     claims: dict[str, Json]
     """What the context of its transaction says about it."""
+    changes: tuple[RowChange, ...] = ()
+    """The rows that the plan changes."""
+    notes: tuple[str, ...] = ()
+    """What somebody should know who applies it, or has."""
+    transaction: int | None = None
+    """The transaction that did it; None until it is applied."""
 
     def as_dict(self) -> dict[str, Json]:
         """The undo as JSON values."""
@@ -54,6 +83,9 @@ class Undo:
             "rows": self.rows,
             "conflicts": [conflict.as_dict() for conflict in self.conflicts],
             "plan": self.plan.as_dict(),
+            "changes": [change.as_dict() for change in self.changes],
+            "notes": list(self.notes),
+            "transaction": self.transaction,
         }
 
 
@@ -65,34 +97,112 @@ def plan_reversals(
     schema: str,
     *,
     lock: bool,
+    ignore: Sequence[str] = (),
 ) -> Undo:
-    """The plan for these rows as they are now; with `lock`, no other can change them until commit."""
-    homes = read_homes(connection, dict.fromkeys(r.table for r in reversals), schema)
+    """The plan for these rows as they are now; with `lock`, no other can change them until commit.
+
+    Columns that `ignore` or the rule of a table calls touch columns are no conflict, and not put back.
+    """
+    tables = dict.fromkeys(r.table for r in reversals)
+    homes = read_homes(connection, tables, schema, ignore=ignore)
     conflicts: list[Conflict] = []
-    chosen: list[tuple[Reversal, Row | None]] = []
+    choices: list[Choice] = []
     for table, home in homes.items():
         own = [reversal for reversal in reversals if reversal.table == table]
-        rows = read_present(connection, home.table, [r.key_values for r in own], lock=lock)
-        vacated = {_key(home, r) for r in own if _vacates(home, r)}
-        for reversal, there in zip(own, rows, strict=True):
-            taken = reversal.left is None and _key(home, reversal) in vacated
-            present, conflict = None if taken else there, None
-            if on_conflict is not OnConflict.FORCE:
-                conflict = conflict_of(reversal, present, (*home.hidden, *_computed(home)))
-            if conflict:
+        for choice, conflict in _compare(connection, home, own, lock=lock):
+            if conflict and on_conflict is not OnConflict.FORCE:
                 conflicts.append(conflict)
             else:
-                chosen.append((reversal, present))
-    steps = _steps(chosen, homes, read_references(connection))
+                choices.append(choice)
+    references = read_references(connection)
+    operations = operations_of(choices, homes, references)
+    batches = in_batches(operations, references, {t: h.table.key for t, h in homes.items()})
+    steps = [_step(homes[batch.table], batch) for batch in _followed(batches, references)]
+    changes = _changes(choices, homes)
     if steps:
         statements = render_statements("undo/context", claims=exact.dumps(claims))
-        steps = [Step(why="What is put back, for the trail", statements=tuple(statements)), *steps]
+        first = Step(why="What is put back, for the trail", statements=tuple(statements))
+        steps = [first, *steps, *_settled(changes, homes)]
     return Undo(
         plan=Plan(steps=tuple(steps)),
         conflicts=tuple(conflicts),
-        rows=sum(r.wanted is None or bool(r.wanted) for r, _ in chosen) if steps else 0,
+        rows=len(changes) if steps else 0,
         claims=claims,
+        changes=changes if steps else (),
     )
+
+
+def verify(connection: Connection, undo: Undo, schema: str, *, ignore: Sequence[str] = ()) -> Undo:
+    """The undo after it was applied, with notes where a trigger had the last word.
+
+    Raises `AuditError` where a row is not what it was to become: a trigger or rule had its way.
+    """
+    by_table: dict[QualifiedName, list[RowChange]] = defaultdict(list)
+    for change in undo.changes:
+        by_table[change.table].append(change)
+    homes = read_homes(connection, by_table, schema, ignore=ignore)
+    notes: dict[str, None] = {}
+    for table, changes in by_table.items():
+        home = homes[table]
+        if not home.table.key:
+            continue
+        keys = [_key_afterwards(home, change) for change in changes]
+        held = {value_of(k, home.table.key) for k, c in zip(keys, changes, strict=True) if c.after}
+        rows = read_present(connection, home, keys)
+        for change, key, row in zip(changes, keys, rows, strict=True):
+            if change.after is None:
+                if row is not None and value_of(key, home.table.key) not in held:
+                    raise _not_done(change, "it is still there")
+                continue
+            if row is None:
+                raise _not_done(change, "it is not there")
+            for column in _others(change, row, home):
+                if change.before and exact.same(change.before.get(column), row[column]):
+                    raise _not_done(change, f"{quote_identifier(column)} is as it was")
+                notes[f"a trigger set {quote_identifier(column)} of {table}"] = None
+    return replace(undo, notes=(*undo.notes, *notes))
+
+
+def _others(change: RowChange, row: Row, home: Home) -> list[str]:
+    left_out = (*home.hidden, *home.ignored)
+    return [
+        column
+        for column, value in (change.after or {}).items()
+        if column in row and column not in left_out and not exact.same(row[column], value)
+    ]
+
+
+def _not_done(change: RowChange, what: str) -> AuditError:
+    return AuditError(
+        f"could not put back {change.table} {change.key}: {what} although the statement succeeded",
+        hint="a trigger, a rule or row security of the table prevents it; nothing was changed",
+    )
+
+
+def _key_afterwards(home: Home, change: RowChange) -> Row:
+    row = (change.before or {}) | (change.after or {})
+    return {column: row.get(column) for column in home.table.key}
+
+
+def _compare(
+    connection: Connection, home: Home, own: Sequence[Reversal], *, lock: bool
+) -> Iterable[tuple[Choice, Conflict | None]]:
+    rows = read_present(connection, home, [r.key_values for r in own], lock=lock)
+    vacated = {value_of(r.key_values, home.table.key) for r in own if _vacates(home, r)}
+    for reversal, there in zip(own, rows, strict=True):
+        taken = reversal.left is None and value_of(reversal.key_values, home.table.key) in vacated
+        present = None if taken else there
+        if reversal.left is not None and present is None and home.row_security:
+            raise PermissionDeniedError(
+                f"{home.table.name} {reversal.key} is gone, or row security hides it from this role",
+                hint="connect as a role that sees all rows: the owner, or one with BYPASSRLS",
+            )
+        conflict = None
+        nothing = reversal.wanted is not None and not reversal.wanted
+        if home.table.key and not nothing:
+            conflict = conflict_of(reversal, present, (*home.hidden, *home.ignored))
+        as_left = not conflict and not (nothing and (present is None or reversal.torn))
+        yield Choice(reversal=reversal, present=present, as_left=as_left), conflict
 
 
 def _vacates(home: Home, reversal: Reversal) -> bool:
@@ -102,173 +212,162 @@ def _vacates(home: Home, reversal: Reversal) -> bool:
     return reversal.wanted is None or any(c in reversal.wanted for c in home.table.key)
 
 
-def _key(home: Home, reversal: Reversal) -> str:
-    return exact.dumps([reversal.key_values.get(column) for column in home.table.key])
+def _changes(choices: Sequence[Choice], homes: dict[QualifiedName, Home]) -> tuple[RowChange, ...]:
+    found: list[RowChange] = []
+    for choice in choices:
+        reversal, home = choice.reversal, homes[choice.reversal.table]
+        before, after = choice.present, reversal.wanted
+        if before is None and (after is None or (reversal.left is not None and not after)):
+            continue
+        if before is None:
+            row = reversal.key_values | (after or {})
+            after = {column: row[column] for column in home.writable if column in row}
+        elif after is not None:
+            after = different(after, before, home)
+            if not after:
+                continue
+            key = {c: before[c] for c in home.table.key}
+            before = key | {column: before.get(column) for column in after}
+        found.append(RowChange(table=reversal.table, key=reversal.key, before=before, after=after))
+    return tuple(found)
 
 
-def _key_of(home: Home, reversal: Reversal) -> Row:
-    return {column: reversal.key_values[column] for column in home.table.key}
+# -- statements ---------------------------------------------------------------------------------------
 
 
-def _computed(home: Home) -> tuple[str, ...]:
-    return tuple(c.name for c in home.table.columns if c.generated)
+def _followed(batches: Sequence[Batch], references: Sequence[Reference]) -> list[Batch]:
+    """The batches, without what foreign keys do by themselves when the parent's key changes."""
+    moved: set[tuple[QualifiedName, tuple[str, ...], str | None]] = set()
+    found: list[Batch] = []
+    for batch in batches:
+        acting = [r for r in references if r.acts_on_update]
+        for operation in batch.operations:
+            for reference in acting:
+                if reference.child == operation.table and operation.kind is Kind.UPDATE:
+                    _follow(operation, reference, moved)
+            for reference in acting:
+                if reference.parent == operation.table and operation.kind is Kind.UPDATE:
+                    columns = reference.parent_columns
+                    before, after = (
+                        value_of(operation.now, columns),
+                        value_of(operation.then, columns),
+                    )
+                    if before != after:
+                        moved.add((reference.child, reference.columns, after))
+        by_columns: dict[tuple[str, ...], list[Operation]] = defaultdict(list)
+        for operation in batch.operations:
+            if operation.kind is not Kind.UPDATE or operation.set:
+                together = () if operation.together else tuple(operation.set)
+                by_columns[together if operation.kind is not Kind.DELETE else ()].append(operation)
+        found += [Batch(operations) for operations in by_columns.values()]
+    return found
 
 
-def _steps(
-    chosen: Sequence[tuple[Reversal, Row | None]],
-    homes: dict[QualifiedName, Home],
-    references: Sequence[Reference],
-) -> list[Step]:
-    """Deletes with children first, inserts with parents first, then updates.
-
-    Rows of a table that updated rows may still refer to are deleted last. Rows that get another key
-    do so before an insert takes their present one. Where tables refer to each other in a circle, rows
-    come without what is not there yet, and go without what refers to them.
-    """
-    inserts, moves, updates = list[Step](), list[Step](), list[Step]()
-    loose, early, late = list[Step](), list[Step](), list[Step]()
-    changing = {r.table for r, present in chosen if r.wanted and present is not None}
-    order = parents_first(homes, references)
-    for name in order.tables:
-        home, own = homes[name], [(r, present) for r, present in chosen if r.table == name]
-        to_set = tuple(c for c in order.open.get(name, ()) if c in home.writable)
-        returning = [r for r, present in own if r.wanted and present is None]
-        inserts += _inserts(home, returning, to_set)
-        updates += _completions(home, returning, to_set)
-        back = {_key(home, r) for r in returning}
-        own_moves, own_updates = _updates(home, [(r, now) for r, now in own if r.wanted and now])
-        moves += own_moves
-        updates += own_updates
-        gone = [r for r, present in own if r.wanted is None and present is not None]
-        in_the_way = own_moves or any(_key(home, r) in back for r in gone)
-        is_late = not in_the_way and any(
-            r.parent == name and r.child in changing for r in references
-        )
-        loose += _loosened(home, gone, to_set)
-        (late if is_late else early)[:0] = [_delete(home, gone)] if gone else []
-    return [*loose, *early, *moves, *inserts, *updates, *late]
+def _follow(
+    operation: Operation,
+    reference: Reference,
+    moved: set[tuple[QualifiedName, tuple[str, ...], str | None]],
+) -> None:
+    after = value_of(operation.then, reference.columns)
+    if (reference.child, reference.columns, after) in moved:
+        for column in reference.columns:
+            if column in operation.set:
+                value = operation.set.pop(column)
+                if column in operation.key:
+                    operation.key = operation.key | {column: value}
 
 
-def _inserts(home: Home, reversals: Sequence[Reversal], to_set: Sequence[str]) -> list[Step]:
-    by_columns: dict[tuple[str, ...], list[Row]] = {}
-    for reversal in reversals:
-        row = reversal.key_values | (reversal.wanted or {})
-        _require_known(home, reversal, row, missing=home.excluded)
-        columns = tuple(column for column in home.writable if column in row)
-        values = {c: None if c in to_set else row[c] for c in columns}
-        by_columns.setdefault(columns, []).append(values)
-    return [
-        Step(
-            why=f"{_rows(len(rows))} of {home.table.name} that had been deleted",
-            statements=(
-                _one("undo/insert", table=home.table.name, columns=columns, rows=exact.dumps(rows)),
+def _step(home: Home, batch: Batch) -> Step:
+    match batch.kind:
+        case Kind.DELETE:
+            return _delete(home, batch.operations)
+        case Kind.INSERT:
+            return _insert(home, batch.operations)
+    columns = tuple(dict.fromkeys(c for o in batch.operations for c in o.set))
+    rows: list[Json] = [
+        {"row": o.key, "set": {c: (o.now | o.set).get(c) for c in columns}}
+        for o in batch.operations
+    ]
+    return _update(home, columns, rows, "as before")
+
+
+def _delete(home: Home, operations: Sequence[Operation]) -> Step:
+    return Step(
+        why=f"{_rows(len(operations))} of {home.table.name} that had not been there",
+        statements=(
+            _one(
+                "undo/delete",
+                table=home.table.name,
+                key=home.table.key,
+                columns=_typed(home, home.table.key),
+                rows=exact.dumps([o.key for o in operations]),
             ),
-            lock="ROW EXCLUSIVE",
-        )
-        for columns, rows in by_columns.items()
-    ]
-
-
-def _completions(home: Home, reversals: Sequence[Reversal], to_set: Sequence[str]) -> list[Step]:
-    """The step that sets what rows were inserted without, once that is there which it refers to."""
-    rows = [
-        {"row": _key_of(home, r), "set": {c: (r.wanted or {}).get(c) for c in to_set}}
-        for r in reversals
-        if any((r.wanted or {}).get(c) is not None for c in to_set)
-    ]
-    return [_update(home, to_set, rows, "which had to wait")] if rows else []
-
-
-def _loosened(home: Home, reversals: Sequence[Reversal], to_set: Sequence[str]) -> list[Step]:
-    """The step after which rows that go do not refer to what goes before them."""
-    rows = [
-        {"row": _key_of(home, r), "set": dict.fromkeys(to_set)}
-        for r in reversals
-        if any(r.key_values.get(c) is not None for c in to_set)
-    ]
-    return [_update(home, to_set, rows, "which is in the way")] if rows else []
-
-
-def _updates(
-    home: Home, reversals: Sequence[tuple[Reversal, Row]]
-) -> tuple[list[Step], list[Step]]:
-    """The steps for rows that get another key, which come first, and for those that keep theirs."""
-    by_columns: dict[tuple[str, ...], list[Json]] = {}
-    moved: list[tuple[Row, Row, Row]] = []
-    for reversal, present in reversals:
-        wanted = different(reversal.wanted or {}, present, home)
-        _require_known(home, reversal, wanted)
-        key = _key_of(home, reversal)
-        if any(column in wanted for column in key):
-            moved.append((key, wanted, present))
-        elif wanted:
-            by_columns.setdefault(tuple(wanted), []).append({"row": key, "set": wanted})
-    union = tuple(dict.fromkeys(column for _, wanted, _ in moved for column in wanted))
-    together: list[Json] = [
-        {"row": key, "set": {c: (present | wanted).get(c) for c in union}}
-        for key, wanted, present in moved
-    ]
-    moves = [_update(home, union, together, _AS_BEFORE)] if together else []
-    return moves, [_update(home, cs, rows, _AS_BEFORE) for cs, rows in by_columns.items()]
-
-
-def _update(home: Home, columns: Sequence[str], rows: list[Json], why: str) -> Step:
-    statement = _one(
-        "undo/update",
-        table=home.table.name,
-        key=home.table.key,
-        columns=columns,
-        rows=exact.dumps(rows),
+        ),
+        lock="ROW EXCLUSIVE",
+        rows=len(operations),
     )
+
+
+def _insert(home: Home, operations: Sequence[Operation]) -> Step:
+    return Step(
+        why=f"{_rows(len(operations))} of {home.table.name} that had been deleted",
+        statements=(
+            _one(
+                "undo/insert",
+                table=home.table.name,
+                columns=_typed(home, operations[0].set),
+                rows=exact.dumps([o.set for o in operations]),
+            ),
+        ),
+        lock="ROW EXCLUSIVE",
+        rows=len(operations),
+    )
+
+
+def _update(
+    home: Home, columns: Sequence[str], rows: list[Json], why: str, *, settle: bool = False
+) -> Step:
     names = ", ".join(quote_identifier(column) for column in columns)
     return Step(
         why=f"{names} of {_rows(len(rows))} of {home.table.name}, {why}",
-        statements=(statement,),
+        statements=(
+            _one(
+                "undo/update",
+                table=home.table.name,
+                key_columns=_typed(home, home.table.key),
+                set_columns=_typed(home, columns),
+                rows=exact.dumps(rows),
+                settle=settle,
+            ),
+        ),
         lock="ROW EXCLUSIVE",
+        rows=None if settle else len(rows),
     )
 
 
-def different(wanted: Row, present: Row, home: Home) -> Row:
-    """What of a row has to be written for it to be as wanted."""
-    return {
-        column: value
-        for column, value in wanted.items()
-        if column in home.writable and not exact.same(present.get(column), value)
-    }
+def _settled(changes: Sequence[RowChange], homes: dict[QualifiedName, Home]) -> list[Step]:
+    """The steps that set again what triggers of the tables made of the rows meanwhile."""
+    if not any(home.has_triggers for home in homes.values()):
+        return []
+    by_columns: dict[tuple[QualifiedName, tuple[str, ...]], list[Json]] = defaultdict(list)
+    for change in changes:
+        home = homes[change.table]
+        row = {
+            c: v
+            for c, v in (change.after or {}).items()
+            if c not in (*home.always, *home.touch, *home.table.key)
+        }
+        if row and home.table.key:
+            line = {"row": _key_afterwards(home, change), "set": row}
+            by_columns[(change.table, tuple(row))].append(line)
+    return [
+        _update(homes[table], columns, rows, "where a trigger has set it since", settle=True)
+        for (table, columns), rows in by_columns.items()
+    ]
 
 
-def _delete(home: Home, reversals: Sequence[Reversal]) -> Step:
-    keys = [_key_of(home, r) for r in reversals]
-    statement = _one(
-        "undo/delete", table=home.table.name, key=home.table.key, keys=exact.dumps(keys)
-    )
-    return Step(
-        why=f"{_rows(len(keys))} of {home.table.name} that had not been there",
-        statements=(statement,),
-        lock="ROW EXCLUSIVE",
-    )
-
-
-def _require_known(
-    home: Home, reversal: Reversal, row: Row, *, missing: Sequence[str] = ()
-) -> None:
-    """Refuse to write what stands in the trail for a value that is not there."""
-    unknown = [c for c in row if c in home.hidden or _is_stand_in(row[c])] + list(missing)
-    if unknown:
-        raise UsageError(
-            f"{home.table.name} {reversal.key} cannot be put back: the trail has no values of "
-            + ", ".join(quote_identifier(column) for column in unknown),
-            hint="they were masked, excluded or too large when they were captured; "
-            "audit show EVENT has what is known",
-        )
-
-
-def _is_stand_in(value: Json) -> bool:
-    """Whether the trail has size and hash alone; a user's value that merely holds the word is a value."""
-    match value:
-        case {"audit:oversize": {"sha256": str(digest), "bytes": _, **more}, **others}:
-            return not more and not others and re.fullmatch(r"[0-9a-f]{64}", digest) is not None
-    return False
+def _typed(home: Home, columns: Iterable[str]) -> tuple[tuple[str, Sql], ...]:
+    return tuple((column, Sql(home.types[column])) for column in columns)
 
 
 def _one(template: str, **values: Any) -> str:

@@ -1,5 +1,5 @@
--- Whether there is a trail in a schema whose table `maintenance` this role may lock.
-select exists (
+-- Whether there is a trail in a schema whose table `maintenance` this role may lock; on a standby nobody can.
+select not pg_catalog.pg_is_in_recovery() and exists (
     select from pg_catalog.pg_class as c
     join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
     where n.nspname = %(schema)s

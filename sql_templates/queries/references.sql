@@ -5,6 +5,20 @@ select
     parent_n.nspname as parent_schema,
     parent.relname as parent_name,
     f.condeferrable as deferrable,
+    f.confdeltype::text in ('c', 'n', 'd') as acts_on_delete,
+    f.confupdtype::text in ('c', 'n', 'd') as acts_on_update,
+    array(
+        select a.attname
+        from unnest(f.conkey) with ordinality as k (attnum, place)
+        join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum
+        order by k.place
+    ) as columns,
+    array(
+        select a.attname
+        from unnest(f.confkey) with ordinality as k (attnum, place)
+        join pg_catalog.pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum
+        order by k.place
+    ) as parent_columns,
     array(
         select a.attname
         from pg_catalog.pg_attribute a

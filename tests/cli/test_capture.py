@@ -54,7 +54,7 @@ def test_a_pause_from_end_to_end(shop: Trail, audit: Audit) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("pause", "--table", "orders"), 2, "Missing option '--reason'"),
+        (("pause", "--table", "orders"), 2, "missing option '--reason'"),
         (("pause", "--table", "orders", "--reason", " "), 2, "needs a reason"),
         (("resume", "--table", "orders", "--reason", "x"), 2, "is not paused"),
         (("pause", "--table", "plain", "--reason", "x"), 2, "public.plain is not audited"),

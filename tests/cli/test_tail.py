@@ -185,7 +185,7 @@ def test_where_nothing_is_to_be_seen_yet(orders: Trail) -> None:
     with tail(orders, "7") as process:
         assert process.stderr is not None
         assert process.stderr.readline() == (
-            "note: the trail has no events of public.orders 7: it has not changed since capture "
+            "note: no such row in the trail: public.orders 7; it has not changed since capture "
             "began; waiting for some\n"
         )
         orders.execute("insert into orders values (7)")
@@ -215,7 +215,11 @@ def test_where_nothing_is_to_be_seen_yet(orders: Trail) -> None:
         (("--from-key", "1", "--from-key", "2"), "'1' '2' cannot be a key", "one value of type"),
         (("--from-key", "2", "--to-key", "1"), "no key lies from '2' to '1'", "comes first"),
         (("1", "--to-key", "2"), "one key ('1') and a range of keys", "leave out one"),
-        (("--follow", "--since", "soon"), "--since: 'soon' is no time", "write 2026-11-01"),
+        (
+            ("--follow", "--since", "soon"),
+            "--since: 'soon' is not a valid time",
+            "write 2026-11-01",
+        ),
     ],
 )
 def test_bad_input(

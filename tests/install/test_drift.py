@@ -12,7 +12,9 @@ from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture, Mask, MaskMethod, Truncate
 from audit_toolkit.install.drift import audited_tables, find_drift
 from audit_toolkit.install.findings import Finding
+from audit_toolkit.install.pause import plan_resume
 from audit_toolkit.install.secrets import looks_secret
+from audit_toolkit.plan import apply
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, region text not null, total numeric)"
@@ -38,6 +40,10 @@ def mend(trail: Trail, finding: Finding, **rule: Any) -> None:
     words = shlex.split(finding.remedy)
     if words[:2] == ["psql", "-c"]:
         trail.execute(words[2])
+    elif words[:2] == ["audit", "resume"]:
+        there = trail.installed(words[3])
+        assert there is not None
+        apply(plan_resume(there, SCHEMA, "mended"), trail.connection)
     else:
         assert words[:3] == ["audit", "install", "--table"]
         trail.audit(words[3], **rule)

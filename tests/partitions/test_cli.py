@@ -63,7 +63,7 @@ def test_json(audit: Audit) -> None:
     plan = json.loads(audit("partitions", "plan", "--format", "json", now=later).stdout)
     [task] = plan["tasks"]
     assert task["stage"] == "create"
-    assert [step["transactional"] for step in task["steps"]] == [False, True]
+    assert [step["transactional"] for step in task["steps"]] == [True]
     run = json.loads(audit("partitions", "run", "--format", "json", now=later).stdout)
     assert [outcome["result"] for outcome in run["outcomes"]] == ["done"]
     listed = json.loads(audit("partitions", "list", "--format", "json").stdout)
@@ -127,7 +127,7 @@ def test_a_failed_step_is_exit_code_1_and_the_rest_is_done(
 ) -> None:
     rotating.execute(
         "create function refuse() returns event_trigger language plpgsql as $$ begin"
-        " if current_query() like '%%concurrently%%' and current_query() like '%%tail%%'"
+        " if current_query() like '%%detach%%' and current_query() like '%%tail%%'"
         " then raise 'disk full'; end if; end $$;"
         "create event trigger refuse on ddl_command_start execute function refuse()"
     )

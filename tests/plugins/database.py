@@ -31,6 +31,16 @@ from audit_toolkit.demo.binaries import psql_path
 from tests.plugins.cluster import Server
 
 EMPTY = "empty"
+AT_HOME = """
+    do $$
+    begin
+        if to_regclass('audit.home') is not null then
+            update audit.home set database_oid = d.oid, database_name = d.datname
+            from pg_database as d where d.datname = current_database();
+        end if;
+    end $$
+"""
+"""A copy of a trail is in another place than its template, which `audit check` would say."""
 CLOSING_STEPS = 50
 
 Connection = psycopg.Connection[TupleRow]
@@ -165,6 +175,7 @@ def make_database(cluster: Server, databases: Databases) -> Iterator[MakeDatabas
             dsn = cluster.dsn(name)
             connection = psycopg.connect(dsn, autocommit=True)
             closing.callback(connection.close)
+            connection.execute(AT_HOME)
             return Database(name, dsn, connection, cluster.bin_dir, closing)
 
         yield make

@@ -152,6 +152,8 @@ def _image(columns: dict[str, str] | None) -> Image:
 def require_keys(events: Iterable[Event], key: Sequence[str]) -> None:
     """Check that the events name their rows by the key within their images."""
     for event in events:
+        if event.action not in "IUDS":
+            continue  # about the table, not about a row
         before, after = _key_of(event.old, key), _key_of(event.after, key)
         named = before if event.action == "D" else after
         changed = before if event.action == "U" and before != after else None

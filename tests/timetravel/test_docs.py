@@ -67,7 +67,7 @@ def test_the_commands_of_time_travel(shop: Trail, audit: Audit) -> None:
     answers = {line: run(audit, line) for line in commands.splitlines()}
     assert len(answers) == 9
     assert answers["audit show 1"].startswith("public.customers")
-    assert "update public.orders" in answers["audit revert --event 4"]
+    assert "public.orders 42: put back" in answers["audit revert --event 4"]
     assert shop.execute("select total::text from orders where id = 42") == [("1.10",)]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from audit_toolkit import trail as verbs
 from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.install import take_baseline
+from audit_toolkit.trail import travel
 from tests.plugins.trail import Trail
 from tests.timetravel.histories import ITEMS, KEYED, happen
 from tests.timetravel.words import Audit, now, say
@@ -100,6 +102,13 @@ def test_values_that_do_not_fit_the_present_type(orders: Trail) -> None:
         verbs.row_at(orders.connection, "orders", 1, at)
 
 
+@pytest.fixture(params=["by rows", "by table"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compare, which are chosen by the number of events."""
+    monkeypatch.setattr(travel, "_EVENTS_PER_ROW", 0 if request.param == "by rows" else 10**6)
+
+
+@pytest.mark.usefixtures("each_way")
 def test_diff_is_the_net_effect(orders: Trail, audit: Audit) -> None:
     begin = now(orders).isoformat()
     orders.execute("""
@@ -118,20 +127,37 @@ def test_diff_is_the_net_effect(orders: Trail, audit: Audit) -> None:
     audit("diff", "orders", "--from", "now", "--to", "1h", code=2)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_diff_needs_no_baseline(trail: Trail) -> None:
     trail.execute(
-        "create table old (id int primary key, v int); insert into old values (1, 1), (2, 2)"
+        "create table old (id int primary key, v int);"
+        "insert into old values (1, 1), (2, 2), (3, 3), (4, 4)"
     )
     trail.audit("old")
     begin = now(trail)
     trail.execute("update old set v = 5 where id = 1; delete from old where id = 2")
+    trail.execute("update old set v = 6 where id = 3; update old set v = 3 where id = 3")
+    trail.execute("update old set id = 9 where id = 4")
     found = list(verbs.diff(trail.connection, "old", begin, now(trail)))
     assert [(d.key, d.before and d.before["v"], d.after and d.after["v"]) for d in found] == [
         ("1", 1, 5),
         ("2", 2, None),
+        ("4", 4, None),
+        ("9", None, 4),
     ]
 
 
+@pytest.mark.usefixtures("each_way")
+def test_diff_does_not_take_a_baseline_for_inserts(trail: Trail) -> None:
+    trail.execute("create table old (id int primary key, v int); insert into old values (1, 1)")
+    trail.audit("old")
+    begin = now(trail)
+    take_baseline(trail.connection, trail.target("old"), "audit")
+    assert trail.story() == [("S", "1")]
+    assert list(verbs.diff(trail.connection, "old", begin, now(trail))) == []
+
+
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("seed", [11, 12])
 def test_diff_tells_two_tables_apart(trail: Trail, seed: int) -> None:
     trail.execute(ITEMS.replace("{key}", KEYED))
@@ -169,7 +195,7 @@ def test_blame(orders: Trail, audit: Audit) -> None:
 def test_blame_of_what_is_older_than_the_trail(trail: Trail, audit: Audit) -> None:
     trail.execute("create table old (id int primary key, v int); insert into old values (1, 1)")
     trail.audit("old")
-    assert "has no events of public.old 1" in audit("blame", "old", "1", code=2).stderr
+    assert "no such row in the trail: public.old 1" in audit("blame", "old", "1", code=2).stderr
     trail.execute("update old set v = 2")
     origins = verbs.blame(trail.connection, "old", 1)
     assert [(o.column, o.value, o.event is not None) for o in origins] == [

@@ -38,6 +38,7 @@ def test_the_commands(shop: Trail, audit: Audit) -> None:
         found[line] = [int(number) for number in re.findall(r"event (\d+) ·", result.stdout)]
     assert list(found.values()) == [
         *([1, 4], [1, 2, 3, 4, 5], [5], []),
+        *([1, 2, 3, 4, 5, 6, 7], [5], [7, 6, 5]),
         *([1, 2, 4, 5], [6], [2, 3, 5]),
         *([4, 5], [2, 3], [2, 3]),
     ]

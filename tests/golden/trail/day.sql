@@ -51,13 +51,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "9a84ef1b93a0d2a167bdfc1699087a0c58e0dfb7754f01af9d394231703a67f6"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "fc30f3180f51d787179ca47c08d109bc7b194cbf5851c77cc226215ba2a4d28e"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -219,6 +219,8 @@ create or replace function audit.revoke_all(relation regclass)
     returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     grantee text;
@@ -276,6 +278,8 @@ create or replace function audit.guard_relation(relation regclass)
     returns void
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
@@ -307,10 +311,12 @@ create or replace function audit.leaves()
     language sql
     stable
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
 as $body$
-    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT.
+    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
     select
         c.oid::regclass,
         (regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1]::timestamptz,
@@ -320,7 +326,7 @@ as $body$
         i.inhdetachpending
     from pg_inherits as i
     join pg_class as c on c.oid = i.inhrelid
-    cross join lateral pg_get_expr(c.relpartbound, c.oid) as bound
+    cross join lateral pg_get_expr(c.relpartbound, 0) as bound
     where i.inhparent = 'audit.logged_actions'::regclass
     order by 2 nulls first
 $body$;
@@ -331,6 +337,8 @@ create or replace function audit.make_leaf(name text)
     returns regclass
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
 as $body$
 declare
     trail pg_class := (select c from pg_class as c where oid = 'audit.logged_actions'::regclass);
@@ -363,7 +371,7 @@ begin
         select c.reloptions
         from audit.leaves() as l
         join pg_class as c on c.oid = l.leaf
-        where c.relkind = 'r'
+        where c.relkind = 'r' and not l.is_tail
         order by l.lower_bound desc nulls last
         limit 1
     )) as setting;
@@ -395,30 +403,82 @@ $body$;
 
 revoke all on function audit.make_leaf(text) from public;
 
+create or replace function audit.merkle_root(hashes bytea)
+    returns bytea
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+as $body$
+declare
+    pairs integer;
+begin
+    if octet_length(hashes) = 0 then
+        return sha256(hashes);
+    end if;
+    while octet_length(hashes) > 32 loop
+        pairs := octet_length(hashes) / 64;
+        hashes := (
+            select string_agg(sha256('\x01'::bytea || substring(hashes from 64 * pair + 1 for 64)), ''::bytea order by pair)
+            from generate_series(0, pairs - 1) as pair
+        ) || substring(hashes from 64 * pairs + 1);
+    end loop;
+    return hashes;
+end
+$body$;
+
+revoke all on function audit.merkle_root(bytea) from public;
+
 create or replace function audit.leaf_digest(leaf regclass)
     returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
-    set extra_float_digits = 1
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set bytea_output = hex
 as $body$
 declare
     digest text;
 begin
+    -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        select concat_ws('/',
-            count(*),
-            coalesce(sum(('x' || left(hash, 16))::bit(64)::bigint), 0),
-            coalesce(sum(('x' || substr(hash, 17, 16))::bit(64)::bigint), 0))
-        from %s as event
-        cross join lateral (
-            select encode(sha256(convert_to(string_agg(coalesce(length(field) || ':' || field, '-'), '' order by place), 'UTF8')), 'hex')
-            from unnest(array[
-                event_id::text, (extract(epoch from action_tstamp) * 1000000)::bigint::text, transaction_id::text,
-                schema_name, table_name, action, row_key, old_row_key, old_row::text, new_row::text, context::text,
-                session_user_name, role_name, application_name, nullif(concat(client_addr), ''), query
-            ]) with ordinality as fields (field, place)
-        ) as row_hash (hash)
+        with leaves as (
+            select
+                event_id, action_tstamp,
+                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
+sha256(
+        '\x0001'::bytea
+        || int8send(event_id)
+        || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
+        || int8send(transaction_id::text::bigint)
+        || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
+        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+    ) as hash
+            from %s as event
+        ), subtrees as (
+            select
+                subtree, count(*) as events,
+                audit.merkle_root(string_agg(hash, ''::bytea order by event_id, action_tstamp)) as root
+            from leaves
+            group by subtree
+        )
+        select format(
+            '%%s/sha256:%%s', coalesce(sum(events), 0),
+            encode(audit.merkle_root(coalesce(string_agg(root, ''::bytea order by subtree), '')), 'hex'))
+        from subtrees
     $query$, leaf) into digest;
     return digest;
 end
@@ -430,6 +490,8 @@ create or replace function audit.ensure_partitions(ahead integer default null)
     returns integer
     language plpgsql
     set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
     set lock_timeout = '2s'
@@ -471,7 +533,7 @@ begin
     end if;
 
     -- Made while nobody waits: until they are attached, no lock on the trail is needed.
-    while bound < horizon loop
+    while bound < horizon and cardinality(leaves) < 60 loop
         leaf := 'logged_actions_' || to_char(bound, case unit when 'day' then 'YYYY_MM_DD' when 'week' then 'IYYY"w"IW' when 'month' then 'YYYY_MM' end);
         if to_regclass(format('%I.%I', 'audit', leaf)) is not null then
             leaf := 'logged_actions_from_' || to_char(bound, 'YYYY_MM_DD');
@@ -1244,7 +1306,8 @@ begin
             message = 'audit: a gap is either paused or resumed, and has a reason';
     end if;
     perform audit.require_owner(relation);
-    perform audit.note_changes(c.function_name) from audit.captured_tables as c where c.relation_id = relation;
+    -- Of all: a table that was restored has an OID that is not known yet.
+    perform audit.note_changes();
     update audit.captured_tables as c
     set triggers = audit.triggers_of(relation, c.function_name)
     where c.relation_id = relation;
@@ -1260,6 +1323,28 @@ end
 $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
+
+create or replace function audit.present_home()
+    returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    select d.oid, d.datname into strict database_oid, database_name from pg_database as d where d.datname = current_database();
+    trail_oid := 'audit.logged_actions'::regclass;
+    if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
+        system_identifier := (select c.system_identifier from pg_control_system() as c);
+    end if;
+    if not pg_is_in_recovery() then
+        -- Right after a promotion pg_control_checkpoint() still has the former one.
+        timeline := ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;
+    end if;
+    return next;
+end
+$body$;
+
+revoke all on function audit.present_home() from public;
 
 create or replace function audit.audited_table(row_type regtype)
     returns regclass
@@ -2002,6 +2087,8 @@ comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.3
 
 comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.merkle_root(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2052,6 +2139,8 @@ comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "versi
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2085,7 +2174,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -2102,9 +2191,22 @@ $grants$;
 
 -- The key of keyed masks.
 create table if not exists audit.mask_key (
-    inner_pad bytea not null,
+    -- Of no use but this: a publication FOR ALL TABLES wants to know rows apart.
+    inner_pad bytea not null primary key,
     outer_pad bytea not null
 );
+
+-- What an older release made has none.
+do $key$
+begin
+    if not exists (
+        select from pg_catalog.pg_index
+        where indrelid = 'audit.mask_key'::regclass and indisprimary
+    ) then
+        alter table audit.mask_key add primary key (inner_pad);
+    end if;
+end
+$key$;
 
 -- There is one key. Who may write every table (pg_write_all_data) can neither take it away nor put another beside it.
 create unique index if not exists mask_key_only_one
@@ -2148,8 +2250,23 @@ create table if not exists audit.partition_lifecycle (
     archive text,
     archive_digest text,
     archived_at timestamptz,
+    -- Without it, a publication FOR ALL TABLES would refuse every update.
+    entry_id uuid not null default gen_random_uuid() primary key,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
+
+-- What an older release made has none.
+do $key$
+begin
+    if not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'entry_id' and not attisdropped
+    ) then
+        alter table audit.partition_lifecycle
+            add column entry_id uuid not null default gen_random_uuid() primary key;
+    end if;
+end
+$key$;
 
 create unique index if not exists partition_lifecycle_leaf_idx
     on audit.partition_lifecycle (leaf)
@@ -2169,6 +2286,29 @@ create table if not exists audit.maintenance (
 select audit.revoke_all('audit.maintenance'::regclass);
 
 comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+
+-- Where the trail is, so that it notices when it was moved.
+create table if not exists audit.home (
+    system_identifier text collate "C",
+    database_oid oid not null,
+    database_name text collate "C" not null,
+    trail_oid oid not null,
+    timeline integer,
+    since timestamptz not null default clock_timestamp()
+);
+
+-- For a publication of all tables.
+alter table audit.home replica identity full;
+
+select audit.revoke_all('audit.home'::regclass);
+
+comment on table audit.home is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+insert into audit.home (system_identifier, database_oid, database_name, trail_oid, timeline)
+select system_identifier, database_oid, database_name, trail_oid, timeline
+from audit.present_home()
+where not exists (select from audit.home);
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.

@@ -49,6 +49,7 @@ begin
 
     drop table audit.logged_actions;
     drop table audit.captured_tables;
+    drop table audit.home;
     drop table audit.mask_key;
     drop table audit.partition_lifecycle;
     drop table audit.maintenance;

@@ -1,0 +1,162 @@
+"""Whose an archive is: a copy of a database must not write into the archive of the one that it was copied from.
+
+Files and manifests lie in a folder that names the system identifier, the database and the trail. A physical copy has
+the same three. So, before anything is written, the newest manifest must come from this timeline and this database,
+and the database must know every manifest that counts. After a failover or a restore, `audit archive adopt` says that
+it is meant: it writes a manifest of its own, from which on this database, and no other, is the one that writes.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.archive.manifest import Manifest, Origin, fingerprint, newest, read_manifests
+from audit_toolkit.archive.store import Store, split_address
+from audit_toolkit.archive.verify import Expected, Recorded
+from audit_toolkit.connection import fetch
+from audit_toolkit.errors import AuditError
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.templates import query, render
+from audit_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+ADOPTED = "archive adopt"
+"""The row of `maintenance` that names the last adoption by this database."""
+
+
+def read_origin(connection: Connection, schema: str) -> Origin:
+    """The database of a connection, as its manifests name it."""
+    (server,) = fetch(connection, query("server_identity"))
+    (database,) = fetch(
+        connection,
+        "select current_database() as database, oid::bigint as oid from pg_catalog.pg_database"
+        " where datname = current_database()",
+    )
+    return Origin(
+        system_identifier=server["system_identifier"],
+        timeline=server["timeline"],
+        database=database["database"],
+        database_oid=database["oid"],
+        trail=schema,
+    )
+
+
+def read_expected(connection: Connection, schema: str) -> Expected:
+    """What the database recorded of all that it ever archived."""
+    rows = fetch(connection, render("partitions/entries", schema=schema))
+    recorded = {
+        Recorded(
+            leaf=row["name"],
+            state=row["state"],
+            name=split_address(row["archive"])[1],
+            digest=row["archive_digest"],
+            lower=row["lower"],
+            upper=row["upper"],
+        )
+        for row in rows
+        if row["archive"]
+    }
+    ordered = sorted(recorded, key=lambda record: (record.name, record.leaf, record.state))
+    return Expected(place=read_origin(connection, schema).place, recorded=tuple(ordered))
+
+
+def require_own(
+    connection: Connection, store: Store, origin: Origin, manifests: list[Manifest]
+) -> None:
+    """Raise `AuditError` unless what the archive has of this database was written by it, and by no copy of it."""
+    reason = _why_foreign(connection, origin, manifests)
+    if reason:
+        raise AuditError(
+            f"the archive {store.url} is not this database's alone: {reason}",
+            hint="nothing was written. Give a copy of the database an archive of its own; after a failover or a "
+            "restore, when no other database goes on writing there: audit archive adopt",
+        )
+
+
+def _why_foreign(connection: Connection, origin: Origin, manifests: list[Manifest]) -> str:
+    if not manifests:
+        return ""
+    last = manifests[-1]
+    if last.origin != origin:
+        return f"{last.origin} wrote there last, and this is {origin}"
+    adoptions = [number for number, m in enumerate(manifests) if not m.leaf]
+    if adoptions:
+        adoption = manifests[adoptions[-1]]
+        if fingerprint(adoption) != _adopted(connection, origin.trail):
+            return f"a copy of this database adopted it at {adoption.created_at}"
+        manifests = manifests[adoptions[-1] :]
+    entries = fetch(connection, render("partitions/entries", schema=origin.trail))
+    recorded = {(row["name"], row["archive_digest"]) for row in entries}
+    for manifest in newest(manifests):
+        known = (manifest.leaf, manifest.digest) in recorded
+        if not known and not _is_our_leaf(connection, origin.trail, entries, manifest):
+            return f"it has {manifest.leaf}, which this database did not archive"
+    return ""
+
+
+def _is_our_leaf(
+    connection: Connection, schema: str, entries: list[dict[str, Any]], manifest: Manifest
+) -> bool:
+    """Whether it is the archive of a detached partition whose record was lost: the run was killed just before."""
+    known = any(
+        row["oid"] == manifest.oid and row["current_name"] == manifest.leaf for row in entries
+    )
+    if not known:
+        return False
+    leaf = QualifiedName(schema, manifest.leaf)
+    found = fetch(connection, render("archive/digest", schema=schema, leaf=leaf))
+    return bool(found[0]["digest"] == manifest.digest)
+
+
+def _adopted(connection: Connection, schema: str) -> str | None:
+    rows = fetch(connection, render("archive/adopted", schema=schema), {"command": ADOPTED})
+    return rows[0]["manifest"] if rows else None
+
+
+def adopt(connection: Connection, store: Store, schema: str, *, now: datetime) -> Origin:
+    """Make this database the one that writes what the archive has under its name; see the module."""
+    origin = read_origin(connection, schema)
+    earlier = read_manifests(store, origin.place)
+    manifest = Manifest(
+        leaf="",
+        oid=0,
+        lower=None,
+        upper=None,
+        digest="",
+        events=0,
+        files=(),
+        created_at=after(earlier, now).isoformat(),
+        toolkit=__version__,
+        server_version=connection.info.server_version,
+        previous=fingerprint(earlier[-1]) if earlier else None,
+        columns=(),
+        origin=origin,
+    )
+    with connection.transaction():
+        connection.execute(
+            render(
+                "partitions/finished",
+                schema=schema,
+                command=ADOPTED,
+                now=now,
+                succeeded=True,
+                summary=json.dumps({"manifest": fingerprint(manifest)}),
+            )
+        )
+        with store.create(manifest.name) as file:
+            file.write(manifest.as_bytes())
+    return origin
+
+
+def after(earlier: list[Manifest], now: datetime) -> datetime:
+    """A time for the next manifest, so that they sort as they follow each other, whatever clocks do."""
+    if not earlier:
+        return now
+    last = datetime.fromisoformat(earlier[-1].created_at)
+    return max(now, last + timedelta(microseconds=1))

@@ -1,0 +1,74 @@
+"""How a command ends that cannot go on: what it says on stderr, and its exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from audit_toolkit.errors import AuditError
+
+USAGE = 2
+NOBODY_READS = 128 + 13
+"""As if SIGPIPE had ended the command, which is how git and others end when a pipe is closed."""
+
+_TyperUsageError: Any = typer.BadParameter.__mro__[1]
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_INVALID = re.compile(r"Invalid value(?: for '?(?P<name>[^:']+)'?)?: (?P<why>.*)", re.DOTALL)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Turn what a command raises into text and an exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except AuditError as error:
+        _say(error.message, error.hint)
+        raise typer.Exit(error.exit_code) from error
+    except _TyperUsageError as error:
+        where = error.ctx.command_path if error.ctx else "audit"
+        _say(_in_our_words(error.format_message()), f"{where} --help")
+        raise typer.Exit(USAGE) from error
+    except BrokenPipeError as error:
+        _silence_stdout()
+        raise typer.Exit(NOBODY_READS) from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _silence_stdout()
+        _say(f"the output could not be written: {os.strerror(error.errno)}", None)
+        raise typer.Exit(1) from error
+
+
+def _say(message: str, hint: str | None) -> None:
+    from audit_toolkit.cli.values import visible
+
+    for name, text in (("error", message), ("hint", hint)):
+        if text:
+            # Text of the server may hold what a terminal would obey.
+            print(f"{name}: " + "\n".join(map(visible, text.split("\n"))), file=sys.stderr)
+
+
+def _in_our_words(message: str) -> str:
+    """What Typer says, as the rest of our errors: `--limit: should be a valid integer`."""
+    if found := _INVALID.fullmatch(message):
+        why = found["why"].removeprefix("Input ").partition(", unable to parse")[0]
+        message = f"{found['name']}: {why}" if found["name"] else why
+    message = message.rstrip(".")
+    return message[:1].lower() + message[1:] if message[1:2].islower() else message
+
+
+def _silence_stdout() -> None:
+    # What is left in the buffer would raise again when Python ends.
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file at all
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)

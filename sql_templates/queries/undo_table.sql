@@ -1,0 +1,69 @@
+-- What decides how rows are put back into a table: the types of its columns, as they are written under any search_path
+-- (the session's is pg_catalog here), what is unique in it, its row security and its triggers.
+select
+    (
+        select jsonb_object_agg(a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod))
+        from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    ) as types,
+    -- Values of these types are in the trail as their text: neither they nor what they are built on is PostgreSQL's own.
+    array(
+        with recursive part (attname, type_oid) as (
+            select a.attname, a.atttypid from pg_catalog.pg_attribute a
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            union all
+            select part.attname, case t.typtype when 'd' then t.typbasetype else t.typelem end
+            from part
+            join pg_catalog.pg_type t on t.oid = part.type_oid
+            where part.type_oid >= 16384
+              and (t.typtype = 'd' or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc)
+        )
+        select part.attname
+        from part
+        join pg_catalog.pg_type t on t.oid = part.type_oid
+        where part.type_oid >= 16384
+          and t.typtype <> 'd'
+          and t.typsubscript <> 'pg_catalog.array_subscript_handler'::regproc
+    ) as foreign_columns,
+    array(
+        select a.attname
+        from pg_catalog.pg_attribute a
+        where a.attrelid = c.oid and a.attidentity = 'a' and not a.attisdropped
+    ) as always,
+    -- Where the order of changes decides whether each is allowed: columns of unique and of exclusion constraints that are
+    -- checked at once, in expressions and predicates, too.
+    array(
+        select distinct a.attname
+        from pg_catalog.pg_index i
+        join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0
+        where i.indrelid = c.oid
+          and (i.indisunique or i.indisexclusion)
+          and i.indimmediate
+          and not i.indisprimary
+          and (
+              a.attnum = any (i.indkey::smallint[])
+              or exists (
+                  select from pg_catalog.pg_depend d
+                  where d.classid = 'pg_catalog.pg_class'::regclass
+                    and d.objid = i.indexrelid
+                    and d.refclassid = 'pg_catalog.pg_class'::regclass
+                    and d.refobjid = i.indrelid
+                    and d.refobjsubid = a.attnum
+              )
+          )
+    ) as ordered,
+    exists (
+        select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary and not i.indimmediate
+    ) as key_deferrable,
+    pg_catalog.row_security_active(c.oid) as row_security,
+    -- Triggers of others that may change a row again after a statement has (AFTER), or as it is inserted (BEFORE).
+    exists (
+        select from pg_catalog.pg_trigger t
+        where t.tgrelid = c.oid
+          and not t.tgisinternal
+          and t.tgenabled <> 'D'
+          and t.tgname not like '00\_audit\_%%'
+          and (t.tgtype & 2 = 0 or t.tgtype & 4 <> 0)
+    ) as has_triggers
+from pg_catalog.pg_class c
+where c.oid = %(table)s

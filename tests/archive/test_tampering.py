@@ -1,0 +1,366 @@
+"""What was done to an archive behind our back is found by `audit archive verify`, and nothing outside is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from audit_toolkit.archive import (
+    Store,
+    adopt,
+    check_catalogue,
+    find_manifest,
+    newest,
+    query_archive,
+    read_back,
+    read_catalogue,
+    read_expected,
+    read_manifests,
+    restore_leaf,
+)
+from audit_toolkit.archive.columns import NAMES
+from audit_toolkit.archive.digest import Digest, SumDigest
+from audit_toolkit.cli.app import app
+from audit_toolkit.connection import prepare_session
+from audit_toolkit.errors import AuditError, UsageError
+from tests.archive.conftest import archive, detached, unarchived
+from tests.partitions.conftest import MakeRotating, Rotating
+from tests.plugins.trail import SCHEMA
+
+
+@dataclass
+class Folder:
+    """A copy of an archive, to be tampered with."""
+
+    root: Path
+
+    @property
+    def manifests(self) -> list[Path]:
+        return sorted(self.root.glob("manifests/**/*.json"))
+
+    @property
+    def data(self) -> list[Path]:
+        return sorted(self.root.glob("events/**/*.parquet"))
+
+    def rewrite(self, **changes: Any) -> None:
+        """Other values in the newest manifest."""
+        newest_one = self.manifests[-1]
+        newest_one.write_text(json.dumps(json.loads(newest_one.read_text()) | changes))
+
+    def first_file(self, **changes: Any) -> None:
+        """Other values for the first file of the newest manifest."""
+        files = json.loads(self.manifests[-1].read_text())["files"]
+        self.rewrite(files=[files[0] | changes, *files[1:]])
+
+
+def forge(folder: Folder) -> None:
+    """Another event, and a manifest that agrees with it: file, hash, digest and all."""
+    values = json.loads(folder.manifests[-1].read_text())
+    path = folder.root / values["files"][0]["path"]
+    table = pq.read_table(path, partitioning=None)
+    index = table.schema.get_field_index("application_name")
+    names = ["forged", *table.column("application_name").to_pylist()[1:]]
+    pq.write_table(table.set_column(index, table.schema.field(index), [names]), path)
+    values["files"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = Digest()
+    for file in values["files"]:
+        digest.add(pq.read_table(folder.root / file["path"], partitioning=None))
+    values["digest"] = str(digest)
+    digest.close()
+    folder.manifests[-1].write_text(json.dumps(values))
+
+
+def edit_data(folder: Folder) -> None:
+    content = bytearray(folder.data[0].read_bytes())
+    content[len(content) // 2] ^= 1
+    folder.data[0].write_bytes(content)
+
+
+def link_data(folder: Folder) -> None:
+    elsewhere, path = folder.root.parent / "elsewhere.parquet", folder.data[0]
+    shutil.move(path, elsewhere)
+    path.symlink_to(elsewhere)
+
+
+def fifo(folder: Folder) -> None:
+    os.mkfifo(folder.manifests[0].with_name("20990101T000000000000-x.json"))
+
+
+def link_manifests(folder: Folder) -> None:
+    moved = folder.root.parent / "manifests"
+    shutil.move(folder.root / "manifests", moved)
+    (folder.root / "manifests").symlink_to(moved)
+
+
+def deep(folder: Folder) -> None:
+    folder.manifests[0].write_text("[" * 100_000)
+
+
+def emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+TAMPERED: dict[str, Callable[[Folder], Any]] = {
+    "the last manifest removed": lambda f: f.manifests[-1].unlink(),
+    "the first manifest removed": lambda f: f.manifests[0].unlink(),
+    "all manifests removed": lambda f: shutil.rmtree(f.root / "manifests"),
+    "the folder emptied": lambda f: emptied(f.root),
+    "the folder gone": lambda f: shutil.rmtree(f.root),
+    "the wrong folder": lambda f: f.root.rename(f.root.with_name("other")),
+    "a Parquet more": lambda f: shutil.copy(f.data[0], f.data[0].with_name("more.parquet")),
+    "a Parquet more of another table": lambda f: shutil.copy(
+        f.data[0], made(f.root / "events/relation=x") / "x.parquet"
+    ),
+    "a Parquet in the root": lambda f: shutil.copy(f.data[0], f.root / "x.parquet"),
+    "a Parquet removed": lambda f: f.data[-1].unlink(),
+    "a byte of a Parquet": edit_data,
+    "two Parquets exchanged": lambda f: [
+        f.data[0].rename(f.root / "t"), f.data[1].rename(f.data[0]), (f.root / "t").rename(f.data[0].with_name("t"))
+    ],
+    "a Parquet cut off": lambda f: os.truncate(f.data[0], 100),
+    "a Parquet emptied": lambda f: os.truncate(f.data[0], 0),
+    "a Parquet by way of a link": link_data,
+    "a FIFO for a manifest": fifo,
+    "the manifests by way of a link": link_manifests,
+    "event and manifest forged alike": forge,
+    "another digest": lambda f: f.rewrite(digest="1/sha256:00"),
+    "other bounds": lambda f: f.rewrite(lower=None),
+    "no files": lambda f: f.rewrite(files=[]),
+    "fewer events": lambda f: f.rewrite(events=1),
+    "another name": lambda f: f.rewrite(leaf="logged_actions_1999_01"),
+    "a name with terminal escapes": lambda f: f.rewrite(leaf="\x1b[2J"),
+    "another database": lambda f: f.rewrite(origin=None),
+    "another predecessor": lambda f: f.rewrite(previous="0" * 64),
+    "an absolute path": lambda f: f.first_file(path="/etc/passwd"),
+    "a path upwards": lambda f: f.first_file(path="events/../../secret"),
+    "a path of another kind": lambda f: f.first_file(path="events\\..\\x"),
+    "a URL for a path": lambda f: f.first_file(path="s3://other/x"),
+    "a number for a path": lambda f: f.first_file(path=1),
+    "a manifest that is no JSON": lambda f: f.manifests[0].write_bytes(b"\x00"),
+    "a manifest without end": deep,
+    "a manifest of another version": lambda f: f.rewrite(version=99),
+    "a manifest too large": lambda f: os.truncate(f.manifests[0], 40 * 2**20),
+    "a manifest copied": lambda f: shutil.copy(
+        f.manifests[0], f.manifests[0].with_name("20990101T000000000000-again.json")
+    ),
+}  # fmt: skip
+
+
+def problems(rotating: Rotating, root: Path) -> list[str]:
+    """What verify finds, or why it cannot look."""
+    store = Store.open(str(root))
+    catalogue = read_catalogue(store)
+    expected = read_expected(rotating.connection, SCHEMA)
+    found = [f"{name}: {problem}" for name, problem in check_catalogue(store, catalogue, expected)]
+    for manifest in newest(catalogue.manifests):
+        found += read_back(store, manifest).problems
+    return found
+
+
+def test_every_tampering_is_found(rotating: Rotating, local: Store, tmp_path: Path) -> None:
+    for entry in detached(rotating):
+        archive(rotating, local, entry)
+    assert problems(rotating, Path(local.root)) == []
+    unseen = []
+    for number, (name, tamper) in enumerate(TAMPERED.items()):
+        copy = tmp_path / str(number) / "copy"
+        shutil.copytree(local.root, copy)
+        tamper(Folder(copy))
+        try:
+            if not problems(rotating, copy):
+                unseen.append(name)
+        except AuditError:
+            continue  # that it cannot be read at all is an answer, too
+    assert unseen == []
+    assert len(TAMPERED) >= 25
+
+
+def test_one_damaged_manifest_hides_nothing_of_the_others(rotating: Rotating, local: Store) -> None:
+    entries = detached(rotating)
+    for entry in entries:
+        archive(rotating, local, entry)
+    folder = Folder(Path(local.root))
+    folder.manifests[0].write_text("{}")
+    catalogue = read_catalogue(local)
+    assert len(catalogue.damaged) == 1
+    assert len(newest(catalogue.manifests)) == len(entries) - 1
+
+
+def test_a_forged_archive_does_not_come_back(rotating: Rotating, local: Store) -> None:
+    entry = detached(rotating)[-1]
+    archive(rotating, local, entry)
+    forge(Folder(Path(local.root)))
+    manifest = find_manifest(local, entry.name)
+    assert read_back(local, manifest).problems == ()
+    with pytest.raises(AuditError, match="another digest than the one that this database recorded"):
+        restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="back")
+
+
+def test_a_planted_link_is_not_followed(rotating: Rotating, local: Store, tmp_path: Path) -> None:
+    entry = detached(rotating)[0]
+    archive(rotating, local, entry)
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    folder = Folder(Path(local.root))
+    target = folder.data[0]
+    for path in folder.data:
+        path.unlink()
+        path.symlink_to(outside)
+    with pytest.raises(AuditError, match="link"):
+        archive(rotating, local, entry)
+    target.unlink()
+    target.with_name(f"._{target.name}").symlink_to(outside)
+    with pytest.raises(AuditError, match="link"):
+        archive(rotating, local, entry)
+    assert outside.read_text() == "precious"
+
+
+def test_a_copy_of_the_database_never_writes_over_the_archive(
+    make_rotating: MakeRotating, local: Store
+) -> None:
+    """`createdb -T` keeps names and OIDs of the partitions: production and its copy archive to the same place."""
+    production = make_rotating()
+    entries = detached(production)
+    production.connection.close()
+    production.database.connection.close()
+    copy = copied(make_rotating, production)
+    production = reopened(production)
+    for entry in entries:
+        archive(production, local, entry)
+    before = {path: path.read_bytes() for path in Path(local.root).rglob("*") if path.is_file()}
+    copy.execute(f"alter table audit.{entries[0].name} disable trigger all")
+    copy.execute(f"update audit.{entries[0].name} set application_name = 'of the copy'")
+    for entry in unarchived(copy):
+        archive(copy, local, entry)
+    assert {path: path.read_bytes() for path in before} == before
+    assert problems(production, Path(local.root)) == []
+    # Each gets its own back.
+    for one in (production, copy):
+        names = {record.name for record in read_expected(one.connection, SCHEMA).recorded}
+        manifest = find_manifest(local, entries[0].name, names=names)
+        restore_leaf(one.connection, local, SCHEMA, manifest, now=one.now, name="back")
+        assert one.execute(
+            f"select count(*) from (table audit.back except all table audit.{entries[0].name}) as lost"
+        ) == [(0,)]
+    with pytest.raises(UsageError, match="of several databases"):
+        find_manifest(local, entries[0].name)
+
+
+def copied(make_rotating: MakeRotating, production: Rotating) -> Rotating:
+    copy = make_rotating()
+    copy.connection.close()
+    copy.database.connection.close()
+    with production.database.connect(dbname="postgres") as server:
+        server.execute(f"drop database {copy.database.name} with (force)")
+        server.execute(f"create database {copy.database.name} template {production.database.name}")
+    return reopened(copy)
+
+
+def reopened(rotating: Rotating) -> Rotating:
+    database = rotating.database
+    object.__setattr__(database, "connection", database.connect())
+    connection = database.connect()
+    prepare_session(connection)
+    return Rotating(database, connection, rotating.now)
+
+
+def test_a_physical_copy_is_refused_until_it_adopts(rotating: Rotating, local: Store) -> None:
+    """A copy with the same identity: the archive has what this database did not write."""
+    first, second, *_ = detached(rotating)
+    archive(rotating, local, first)
+    # What a restore to a time before knows of the archive: nothing.
+    rotating.execute(
+        "create table former as table audit.partition_lifecycle; delete from audit.partition_lifecycle"
+        f" where leaf_name = '{first.name}'"
+    )
+    with pytest.raises(AuditError, match="which this database did not archive") as refused:
+        archive(rotating, local, second)
+    assert "audit archive adopt" in (refused.value.hint or "")
+    adopt(rotating.connection, local, SCHEMA, now=rotating.now)
+    archive(rotating, local, second)
+    # The one that it was copied from is refused now.
+    rotating.execute("delete from audit.maintenance")
+    with pytest.raises(AuditError, match="adopted it"):
+        archive(rotating, local, second)
+
+
+def test_an_archive_of_0_2_is_read(rotating: Rotating, local: Store) -> None:
+    """Its files, columns, sums and manifests lie elsewhere; its partitions are archived anew before a drop."""
+    entry = detached(rotating)[0]
+    manifest = archive(rotating, local, entry)
+    old = as_of_0_2(Path(local.root), manifest.files)
+    rotating.execute(
+        "update audit.partition_lifecycle set archive = %s, archive_digest = %s where archive is not null",
+        [local.address(old[0]), old[1]],
+    )
+    assert problems(rotating, Path(local.root)) == []
+    assert query_archive(local, "select count(*) from logged_actions")[1] == [(manifest.events,)]
+    [found] = newest(read_manifests(local))
+    restore_leaf(rotating.connection, local, SCHEMA, found, now=rotating.now, name="back")
+    assert rotating.execute("select count(*), count(transaction_tstamp) from audit.back") == [
+        (manifest.events, 0)
+    ]
+    assert unarchived(rotating)[0].name == entry.name
+
+
+def as_of_0_2(root: Path, files: Any) -> tuple[str, str]:
+    columns = NAMES[:-1]
+    digest, written = SumDigest(columns), []
+    for file in files:
+        table = pq.read_table(root / file.path, partitioning=None).select(list(columns))
+        digest.add(table)
+        path = root / "/".join(file.path.split("/")[4:])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        written.append(
+            {"path": str(path.relative_to(root)), "bytes": path.stat().st_size, "sha256": sha256,
+             "events": table.num_rows}
+        )  # fmt: skip
+    (former,) = root.glob("manifests/**/*.json")
+    values = json.loads(former.read_text()) | {
+        "files": written,
+        "digest": str(digest),
+        "version": 1,
+    }
+    values |= {"columns": list(columns), "previous": None}
+    del values["origin"]
+    shutil.rmtree(root / "manifests")
+    shutil.rmtree(root / "events")
+    (root / "_manifests").mkdir()
+    name = f"_manifests/{former.name}"
+    (root / name).write_text(json.dumps(values, indent=1, ensure_ascii=False))
+    return name, str(digest)
+
+
+def test_verify_says_when_it_runs_without_the_database(
+    rotating: Rotating, local: Store, tmp_path: Path
+) -> None:
+    archive(rotating, local, detached(rotating)[0])
+    command = ["archive", "verify", "--archive", local.root]
+    alone = CliRunner().invoke(app, command)
+    assert alone.exit_code == 0
+    assert "without the database" in alone.stderr
+    compared = CliRunner().invoke(app, [*command, "--dsn", rotating.database.dsn])
+    assert compared.exit_code == 0, compared.output
+    assert "without" not in compared.stderr
+    shutil.rmtree(Path(local.root) / "manifests")
+    found = CliRunner().invoke(app, [*command, "--dsn", rotating.database.dsn])
+    assert found.exit_code == 3
+    assert "the archive lacks its manifest" in found.stdout

@@ -1,0 +1,94 @@
+"""How commands end that cannot go on: one voice, no traceback, the right exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.command import Audit
+from tests.plugins.trail import Trail
+
+AUDIT = [sys.executable, "-c", "from audit_toolkit.cli.app import main; main()"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "hint"),
+    [
+        (["--bogus"], "no such option: --bogus", "audit --help"),
+        (["bogus"], "no such command 'bogus'", "audit --help"),
+        (["history", "--bogus"], "no such option: --bogus", "audit history --help"),
+        (["history", "--limit", "x"], "--limit: should be a valid integer", "audit history --help"),
+        (["row-at", "orders"], "missing argument 'KEY'", "audit row-at --help"),
+        (["diff", "orders"], "missing option '--from'", "audit diff --help"),
+        (["partitions", "bogus"], "no such command 'bogus'", "audit partitions --help"),
+    ],
+)
+def test_what_typer_refuses(audit: Audit, arguments: list[str], said: str, hint: str) -> None:
+    done = audit(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"error: {said}")
+    assert second == f"hint: {hint}".replace("audit", second.split()[1], 1)
+
+
+@pytest.fixture
+def long_trail(trail: Trail) -> Trail:
+    trail.execute("create table t (id int primary key, v text)")
+    trail.audit("t")
+    trail.execute("insert into t select i, repeat('x', 500) from generate_series(1, 2000) i")
+    return trail
+
+
+FULL = Path("/dev/full")
+COMMANDS = [
+    ["history", "--format", "jsonl"],
+    ["history", "t", "--limit", "0"],
+    ["history", "--format", "csv"],
+    ["table-at", "t", "--at", "now"],
+    ["table-at", "t", "--at", "now", "--guard-cells"],
+    ["table-at", "t", "--at", "now", "--format", "json"],
+    ["diff", "t", "--from", "1 hour ago"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_closed_pipe_ends_quietly(long_trail: Trail, command: list[str]) -> None:
+    with subprocess.Popen(
+        [*AUDIT, *command, "--dsn", long_trail.database.dsn],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
+@pytest.mark.parametrize("command", [COMMANDS[0], ["history", "t", "1"]], ids=" ".join)
+def test_a_full_disk_is_one_line(long_trail: Trail, command: list[str]) -> None:
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [*AUDIT, *command, "--dsn", long_trail.database.dsn],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"error: the output could not be written: No space left on device\n"
+
+
+def test_errors_of_the_server_are_harmless(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table t (id int primary key, v text)")
+    trail.audit("t")
+    trail.execute("insert into t values (1, E'\\x1b[31mred')")
+    trail.execute("alter table t alter v type int using null")
+    done = audit("row-at", "t", "1", "--at", "now")
+    assert done.exit_code == 1
+    assert "\x1b" not in done.stderr
+    assert '"\\u001b[31mred"' in done.stderr

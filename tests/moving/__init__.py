@@ -1,0 +1,1 @@
+"""A trail that is dumped, restored, copied, failed over or replicated."""

@@ -1,0 +1,125 @@
+"""A trail that was moved says so, is adopted, and goes on with ids and transactions that are told apart."""
+
+from __future__ import annotations
+
+from typer.testing import CliRunner
+
+from audit_toolkit.cli.app import app
+from tests.moving.conftest import Move
+from tests.moving.words import ADOPT, boundaries, findings, kinds, mend, run
+from tests.plugins.cluster import Server
+from tests.plugins.database import Databases
+from tests.plugins.trail import Trail
+
+
+def test_a_restored_trail_is_adopted(shop: Trail, empty: Trail, move: Move) -> None:
+    move(shop, empty)
+    empty.execute("update orders set status = 'paid' where id = 1")
+    assert kinds(empty) == ["trail_moved"]
+    assert "moved here from another database" in findings(empty)[0]["detail"]
+    mend(empty)
+    assert findings(empty) == []
+    [boundary] = boundaries(empty)
+    assert boundary["database"] == empty.database.name
+    assert boundary["former"]["database"] == shop.database.name
+    assert boundary["reason"] == "REASON"
+    # Capture went on, so that installing it again finds no gap.
+    empty.audit("orders")
+    assert [event["action"] for event in empty.events()] == [*"IIIUB"]
+    again = run(empty, *ADOPT)
+    assert (again.exit_code, again.stdout[:16]) == (0, "nothing to adopt")
+
+
+def test_a_trail_from_another_cluster_says_that_transactions_may_repeat(shop: Trail) -> None:
+    shop.execute("update audit.home set system_identifier = '7'")
+    [finding] = findings(shop)
+    assert (finding["kind"], "transactions may repeat" in finding["detail"]) == (
+        "trail_moved",
+        True,
+    )
+    assert run(shop, *ADOPT, "--dry-run").exit_code == 0
+    assert boundaries(shop) == []
+    mend(shop)
+    assert boundaries(shop)[0]["former"]["system_identifier"] == "7"
+    assert findings(shop) == []
+
+
+def test_a_copy_by_template_is_another_place(
+    shop: Trail, databases: Databases, cluster: Server
+) -> None:
+    shop.connection.close()
+    name = f"{shop.database.name}_copy"
+    databases.connection.execute(f"create database {name} template {shop.database.name}")
+    try:
+        copy = ("--dsn", cluster.dsn(name))
+        assert "trail_moved" in CliRunner().invoke(app, ["check", *copy]).stdout
+        assert CliRunner().invoke(app, [*ADOPT, *copy]).exit_code == 0
+        assert "all is well" in CliRunner().invoke(app, ["check", *copy]).stdout
+    finally:
+        databases.drop(name)
+
+
+def test_a_restore_over_the_trail_that_was_there(shop: Trail, move: Move) -> None:
+    move(shop, shop, restore=["--clean", "--if-exists"], errors="cannot drop inherited constraint")
+    assert len(shop.events()) == 3
+    assert kinds(shop) == ["trail_moved"]
+    assert "restored over" in findings(shop)[0]["detail"]
+    mend(shop)
+    assert findings(shop) == []
+
+
+def test_tables_whose_oids_changed_places_stay_themselves(shop: Trail) -> None:
+    shop.execute("""
+        update audit.captured_tables set relation_id = 1 where table_name = 'orders';
+        update audit.captured_tables set relation_id = 'orders'::regclass where table_name = 'notes';
+        update audit.captured_tables set relation_id = 'notes'::regclass where table_name = 'orders';
+        update audit.home set trail_oid = 1
+    """)
+    mend(shop)
+    assert findings(shop) == []
+    shop.execute("alter table orders rename to purchases; update purchases set status = 'paid'")
+    noted = shop.execute(
+        "select table_name, relation_id = table_name::regclass from audit.captured_tables order by 1"
+    )
+    assert noted == [("notes", True), ("purchases", True)]
+
+
+def test_a_schema_without_its_events_is_at_home_nowhere(
+    shop: Trail, empty: Trail, move: Move
+) -> None:
+    move(shop, empty, "--schema-only")
+    assert "trail_moved" in kinds(empty)
+    mend(empty)
+    assert findings(empty) == []
+
+
+def test_a_reader_is_told_what_it_may_not_read(shop: Trail) -> None:
+    role = f"{shop.database.name}_reader"
+    shop.execute(f"create role {role} login")
+    try:
+        dsn = shop.database.dsn.replace("postgres@", f"{role}@")
+        shop.execute(f"grant usage on schema audit to {role}")
+        found = CliRunner().invoke(app, ["check", "--dsn", dsn]).stdout
+        assert "place and ids of audit.logged_actions" in found
+        shop.execute(run(shop, "grants", "--reader", role).stdout)
+        assert "all is well" in CliRunner().invoke(app, ["check", "--dsn", dsn]).stdout
+        shop.execute("update audit.home set system_identifier = '7'")
+        assert "trail_moved" in CliRunner().invoke(app, ["check", "--dsn", dsn]).stdout
+    finally:
+        shop.execute(f"drop owned by {role}; drop role {role}")
+
+
+def test_a_trail_of_an_older_release_is_upgraded_first(shop: Trail) -> None:
+    shop.execute("drop table audit.home")
+    assert kinds(shop) == ["relation_missing"]
+    refused = run(shop, *ADOPT)
+    assert (refused.exit_code, "audit upgrade --upgrade" in refused.stderr) == (2, True)
+    shop.execute("drop table audit.captured_tables; drop function audit.present_home()")
+    assert {"relation_missing", "schema_outdated"} <= set(kinds(shop))
+    assert "trail_moved" not in kinds(shop)
+
+
+def test_adopting_needs_a_trail_and_a_reason(shop: Trail, empty: Trail) -> None:
+    assert "has no audit trail" in str(run(empty, *ADOPT).stderr)
+    assert run(empty, *ADOPT).exit_code == 2
+    assert run(shop, "adopt", "--reason", " ").exit_code == 2

@@ -1,0 +1,182 @@
+"""The last transactions taken back give the tables as they were, whatever is unique and refers to what."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import psycopg
+import pytest
+
+from audit_toolkit import trail as verbs
+from audit_toolkit.config import Capture, Store
+from audit_toolkit.trail import Selection
+from tests.plugins.trail import Trail
+
+SEEDS = int(os.environ.get("UNDO_SEEDS", "4"))
+
+TABLES = """
+    create table boards (id int primary key, tag text not null unique);
+    create table cards (
+        id int primary key,
+        board int {null} references boards on delete {gone} on update cascade {checked},
+        parent int references cards on delete {orphan} {checked},
+        place int not null,
+        is_default boolean not null default false,
+        label text,
+        during int4range,
+        seen int not null default 0,
+        updated_at timestamptz not null default clock_timestamp(),
+        unique (board, place) {unique},
+        exclude using gist (during with &&) {excludes}
+    );
+    create unique index one_default on cards (board) where is_default;
+    create unique index one_label on cards (lower(label));
+    create function touch() returns trigger language plpgsql as $$
+    begin
+        new.updated_at := clock_timestamp();
+        return new;
+    end $$;
+    create trigger touch before update on cards for each row execute function touch();
+    create table counts (board int primary key, cards int not null);
+    create function count_cards() returns trigger language plpgsql as $$
+    begin
+        if tg_op = 'INSERT' then
+            insert into counts values (coalesce(new.board, 0), 1)
+            on conflict (board) do update set cards = counts.cards + 1;
+        else
+            update counts set cards = cards - 1 where board = coalesce(old.board, 0);
+        end if;
+        return null;
+    end $$;
+    create trigger counted after insert or delete on cards for each row execute function count_cards();
+"""
+FILL = """
+    insert into boards values (1, 't1'), (2, 't2'), (3, 't3');
+    insert into cards (id, board, parent, place, is_default, label, during)
+    values (1, 1, null, 1, true, 'a', '[1,3)'), (2, 1, 1, 2, false, 'b', '[5,6)'),
+        (3, 2, 1, 1, true, null, null), (4, 2, null, 2, false, 'c', null);
+"""
+ROWS = """
+    select 'boards', to_jsonb(b)::text from boards b
+    union all select 'cards', (to_jsonb(c) - 'updated_at')::text from cards c
+    union all select 'counts', to_jsonb(n)::text from counts n
+"""
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_the_last_transactions_taken_back_and_back_again(trail: Trail, seed: int) -> None:
+    chance = random.Random(seed)
+    deferrable = ["", "", "deferrable", "deferrable initially deferred"]
+    trail.execute(
+        TABLES.replace("{null}", chance.choice(["", "not null"]))
+        .replace("{gone}", chance.choice(["cascade", "no action"]))
+        .replace("{orphan}", chance.choice(["cascade", "set null"]))
+        .replace("{checked}", chance.choice(["", "deferrable initially deferred"]))
+        .replace("{unique}", chance.choice(deferrable))
+        .replace("{excludes}", chance.choice(deferrable))
+    )
+    for table in ("boards", "cards", "counts"):
+        trail.audit(
+            table,
+            store=chance.choice(list(Store)),
+            capture=chance.choice(list(Capture)),
+        )
+    trail.execute(FILL)
+    states = [everything(trail)]
+    transactions: list[int] = []
+    for _ in range(12):
+        transaction = change(trail, chance)
+        if transaction is not None:
+            transactions.append(transaction)
+            states.append(everything(trail))
+    undone = []
+    for transaction, state in zip(reversed(transactions), reversed(states[:-1]), strict=True):
+        undone.append(take_back(trail, transaction))
+        assert everything(trail) == state
+    for transaction, state in zip(reversed(undone), states[1:], strict=True):
+        if transaction is not None:
+            take_back(trail, transaction)
+        assert everything(trail) == state
+
+
+def take_back(trail: Trail, transaction: int) -> int | None:
+    undo = verbs.apply_revert(
+        trail.connection, Selection(transaction=transaction), ignore=("updated_at",)
+    )
+    assert not undo.conflicts
+    return undo.transaction
+
+
+def everything(trail: Trail) -> list[Any]:
+    return sorted(trail.execute(ROWS))
+
+
+def change(trail: Trail, chance: random.Random) -> int | None:
+    """A transaction of a few changes, those left out that a constraint refuses; its number."""
+    before = len(trail.execute("select from audit.logged_actions"))
+    try:
+        with trail.connection.transaction():
+            for _ in range(chance.choice([1, 2, 3, 5, 8])):
+                try:
+                    with trail.connection.transaction():
+                        trail.execute(statement(chance))
+                        if chance.random() < 0.9:  # or a deferred constraint ends it all
+                            trail.execute("set constraints all immediate")
+                            trail.execute("set constraints all deferred")
+                except psycopg.errors.IntegrityError:
+                    pass
+    except psycopg.errors.IntegrityError:  # of a deferred constraint
+        return None
+    events = trail.execute(
+        "select transaction_id::text::bigint from audit.logged_actions order by event_id desc limit 1"
+    )
+    after = len(trail.execute("select from audit.logged_actions"))
+    return int(events[0][0]) if after > before else None
+
+
+def statement(chance: random.Random) -> str:
+    card, other, board = chance.randint(1, 8), chance.randint(1, 8), chance.randint(1, 4)
+    place = chance.randint(1, 5)
+    return chance.choice(
+        [
+            f"insert into boards values ({board}, 't{chance.randint(1, 4)}')",
+            f"delete from boards where id = {board}",
+            f"update boards set id = {chance.randint(1, 4)} where id = {board}",
+            f"update boards set tag = 't{chance.randint(1, 4)}' where id = {board}",
+            *[
+                (
+                    f"insert into cards (id, board, parent, place, label, during) values ({card}, {board}, "
+                    f"{chance.choice(['null', str(other)])}, {place}, {label(chance)}, {span(chance)})"
+                )
+            ]
+            * 4,
+            (
+                f"insert into cards (id, board, parent, place) select g, {board}, nullif(g - 1, {card}), g "
+                f"from generate_series({card}, {card + 2}) g"
+            ),
+            f"delete from cards where id = {card}",
+            f"delete from cards where id in ({card}, {other})",
+            f"update cards set is_default = (id = {card}) where board = {board} and is_default <> (id = {card})",
+            f"update cards set is_default = false where board = {board}",
+            f"update cards set is_default = true where id = {card}",
+            f"update cards set place = place + 1 where board = {board}",
+            f"update cards set place = -place where board = {board}",
+            f"update cards set place = {place} where id = {card}",
+            f"update cards set id = {other} where id = {card}",
+            f"update cards set label = {label(chance)} where id = {card}",
+            f"update cards set during = {span(chance)} where id = {card}",
+            f"update cards set parent = {other}, seen = seen + 1 where id = {card}",
+            f"update cards set seen = seen + 1 where id % 2 = {card % 2}",
+        ]
+    )
+
+
+def label(chance: random.Random) -> str:
+    return chance.choice(["null", "'a'", "'B'", "'b'", "'c'"])
+
+
+def span(chance: random.Random) -> str:
+    low = chance.randint(1, 9)
+    return chance.choice(["null", f"int4range({low}, {low + chance.randint(1, 3)})"])
