@@ -33,7 +33,12 @@ def cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[
     yield from subscriber_findings(objects, _read_subscribed(connection))
     errors = import_psycopg().errors
     # What a trail of an older release has not yet, or somebody dropped, is a finding of its own.
-    with suppress(errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn):
+    with suppress(
+        errors.InvalidSchemaName,
+        errors.UndefinedTable,
+        errors.UndefinedFunction,
+        errors.UndefinedColumn,
+    ):
         yield from _own_findings(connection, objects)
 
 

@@ -94,6 +94,7 @@ def _columns(
             type_parts=kind.parts,
             plain_type=kind.plain,
             computed_from=_computed_from(column, [other.name for other in columns]),
+            virtual=_is_virtual(column, dialect),
         )
         for column, ddl in chosen
         for kind in [types[ddl] if types[ddl].name else _unborn(column, dialect, reader)]
@@ -106,6 +107,14 @@ def _computed_from(column: sa.Column[Any], names: Iterable[str]) -> frozenset[st
         return frozenset()
     text = str(column.computed.sqltext).lower()
     return frozenset(name for name in names if name.lower() in text and name != column.name)
+
+
+def _is_virtual(column: sa.Column[Any], dialect: sa.Dialect) -> bool:
+    """Whether it is computed when it is read: from PostgreSQL 18 on, whatever does not say STORED."""
+    if column.computed is None:
+        return False
+    text = str(sa.schema.CreateColumn(column).compile(dialect=dialect))
+    return re.search(r"\)\s*STORED\b", text, re.IGNORECASE) is None
 
 
 def _ddl(column: sa.Column[Any], dialect: sa.Dialect) -> str:

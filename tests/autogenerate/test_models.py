@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_keys_and_what_else_the_catalogue_knows(database: Database) -> None:
         partition_by='list ("Region")',
     )
     assert (foretold.key, foretold.partitioned) == (made.key, made.partitioned)
-    assert foretold.columns == made.columns
+    assert foretold.columns == tuple(replace(column, number=None) for column in made.columns)
     assert same_capture(foretold, made, Audit(only=["total"]))
 
 

@@ -88,6 +88,7 @@ def test_what_is_pinned_follows_from_the_types(samples: Trail) -> None:
         "bytea_output": "hex",
         "extra_float_digits": "1",
         "lc_monetary": "C",
+        "quote_all_identifiers": "off",
     }
     samples.execute("create table plain (id int primary key, name text, born date, at timestamp)")
     assert pinned_settings(samples.table("plain")) == ()

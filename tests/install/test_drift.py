@@ -146,8 +146,7 @@ def test_a_trail_function_that_is_not_this_version_s(shop: Trail) -> None:
         "create or replace function audit.revoke_all(relation regclass) returns void"
         " language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
     )
-    [finding] = drift(shop)
-    assert (finding.kind, finding.remedy) == ("schema_outdated", "audit upgrade --upgrade")
+    assert {finding.remedy for finding in drift(shop)} == {"audit upgrade --upgrade"}
 
 
 def test_no_trail_at_all(trail: Trail) -> None:
