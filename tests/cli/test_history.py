@@ -433,9 +433,11 @@ class TestProject:
         assert result.exit_code == 2
         assert "missing.ini" in result.stderr
 
-    def test_a_broken_project_is_not_passed_over(self, audit: Audit, shop: Trail) -> None:
+    def test_a_broken_revision_keeps_nobody_from_reading(self, audit: Audit, shop: Trail) -> None:
         self.make_project(shop.database.dsn)
         Path("migrations/versions/1_bad.py").write_text("raise RuntimeError('broken')")
+        assert audit("history", "orders").exit_code == 0
+        Path("alembic.ini").write_text("broken")
         assert audit("history", "orders").exit_code == 2
         assert audit("history", "orders", "--dsn", shop.database.dsn).exit_code == 0
 
