@@ -5,17 +5,17 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from audit_toolkit.catalog import Column, Table
 from audit_toolkit.condition import called_functions, qualified_names, tokens_of
 from audit_toolkit.config import TableRule
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import RuleError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
+    import psycopg
+
     Connection = psycopg.Connection[Any]
 
 _EXAMPLE = "write a condition on the columns of one row, such as: status <> 'draft'"
@@ -116,6 +116,7 @@ def _refuse_functions(connection: Connection, condition: str, schema: str) -> No
 def _have_it_read(connection: Connection, condition: str, table: Table) -> None:
     """PREPARE reads a statement, names and types and all, and does not even plan it."""
     statement = render("queries/condition", condition=condition, columns=table.columns)
+    errors = import_psycopg().errors
     try:
         # Alembic's connection, which autogenerate reads by, has a transaction of its own.
         begin = getattr(connection, "transaction", None)
@@ -123,7 +124,7 @@ def _have_it_read(connection: Connection, condition: str, table: Table) -> None:
             connection.execute("set local search_path = pg_catalog, pg_temp")
             connection.execute(f"prepare audit_condition as {statement}")
             connection.execute("deallocate audit_condition")
-    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
+    except (errors.ProgrammingError, errors.DataError, errors.NotSupportedError) as error:
         said = error.diag.message_primary or "the server cannot read it"
         raise RuleError(
             f"--when: {condition!r} is no condition on a row of {table.name}: {said}",

@@ -99,6 +99,8 @@ class LoggedAction(_Base):
     application_name: Mapped[str | None] = mapped_column(Text)
     client_addr: Mapped[Any] = mapped_column(INET)
     query: Mapped[str | None] = mapped_column(Text)
+    transaction_tstamp: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
+    """When the transaction began; unknown for events older than release 0.3."""
 
     @hybrid_property
     def actor(self) -> str | None:
