@@ -409,3 +409,22 @@ def test_values_of_foreign_types_come_back_exactly(trail: Trail, capture: Captur
 def row_of(trail: Trail, key: int) -> dict[str, Any]:
     [(image,)] = trail.execute("select audit.image_of(k) from kept as k where id = %s", [key])
     return dict(image)
+
+
+@pytest.mark.pg(">= 18")
+@pytest.mark.parametrize("capture", Capture)
+def test_a_virtual_column_and_a_foreign_type_that_came_later(
+    trail: Trail, capture: Capture
+) -> None:
+    trail.execute("""
+        create type mood as enum ('fine');
+        create table orders (id int primary key, n int, twice int generated always as (n * 2) virtual)
+    """)
+    trail.audit("orders", capture=capture)
+    trail.execute("alter table orders add m mood default 'fine'")
+    trail.execute("insert into orders (id, n) values (1, 1), (2, 2)")
+    trail.execute("update orders set n = 3; delete from orders where id = 1")
+    assert trail.story() == [("I", "1"), ("I", "2"), ("U", "1"), ("U", "2"), ("D", "1")]
+    for event in trail.events():
+        row = event["new_row"] or event["old_row"]
+        assert row["m"] == "fine"

@@ -36,11 +36,19 @@ begin
     end if;
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
-        execute format(
-            'select array(select json_object_keys(row_to_json(no_values)))'
-            ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
-            case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
-        into names;
+        if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
+            -- PostgreSQL 18 cannot name a virtual column of a transition table; nothing is stored of it.
+            names := array(
+                select attname from pg_attribute
+                where attrelid = tg_relid and attnum > 0 and not attisdropped and attgenerated <> 'v'
+                order by attnum);
+        else
+            execute format(
+                'select array(select json_object_keys(row_to_json(no_values)))'
+                ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
+                case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+            into names;
+        end if;
         execute (
             select format('select array[%s]::oid[] from (select) as one left join %I as columns on false',
                 string_agg(format('pg_typeof(columns.%I)', name), ', ' order by place),
@@ -228,7 +236,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "b468321398320392f851d5ffcddcb32b0b07a3e26bde5763d7f6378a108b1e1d"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "593731e18a5043cc04792a7a810e0f52e4f88469ab04253bd4c40054cf91a104"}';
 
 
 -- Its triggers on public.order_lines.

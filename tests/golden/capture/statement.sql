@@ -35,11 +35,19 @@ begin
     end if;
     -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
-        execute format(
-            'select array(select json_object_keys(row_to_json(no_values)))'
-            ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
-            case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
-        into names;
+        if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
+            -- PostgreSQL 18 cannot name a virtual column of a transition table; nothing is stored of it.
+            names := array(
+                select attname from pg_attribute
+                where attrelid = tg_relid and attnum > 0 and not attisdropped and attgenerated <> 'v'
+                order by attnum);
+        else
+            execute format(
+                'select array(select json_object_keys(row_to_json(no_values)))'
+                ' from (select columns.* from (select) as one left join %I as columns on false) as no_values',
+                case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end)
+            into names;
+        end if;
         execute (
             select format('select array[%s]::oid[] from (select) as one left join %I as columns on false',
                 string_agg(format('pg_typeof(columns.%I)', name), ', ' order by place),
@@ -227,7 +235,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "8bb6b71e5f9785937821bfe32167f1beded4a32023652999530e9ff3ccdebd93"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "82ce0e038a1f1ffbe7e8046d11faf7791c2350d037289da4e175615188490732"}';
 
 
 -- Its triggers on public.orders.
