@@ -457,3 +457,19 @@ def test_nothing_heavy_is_imported_for_help() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     heavy = {"psycopg", "jinja2", "sqlalchemy", "alembic", "rich.console"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_renamed_table_leads_to_what_was_before(audit: Audit, shop: Trail) -> None:
+    shop.execute("alter table orders rename to purchases; insert into purchases (id) values (7)")
+    result = audit("history", "purchases", "--dsn", shop.database.dsn)
+    assert result.exit_code == 0
+    assert "renamed from public.orders" in result.stdout
+    [command] = [
+        line.split("what was before: audit ")[1].strip()
+        for line in result.stdout.splitlines()
+        if "what was before" in line
+    ]
+    former = audit(*command.split(), "--dsn", shop.database.dsn)
+    assert former.exit_code == 0, former.stderr
+    assert "event 9 " in former.stdout
+    assert "event 1 " in former.stdout
