@@ -112,11 +112,11 @@ class Declared:
             table
             for (table,) in self.database.execute(
                 "select tgrelid::regclass::text from pg_trigger"
-                " where tgname in ('00_audit_row', '00_audit_insert') order by 1"
+                " where tgparentid = 0 and tgname in ('00_audit_row', '00_audit_rows', '00_audit_insert') order by 1"
             )
         ]
 
-    def events(self) -> list[tuple[str, str, str]]:
+    def events(self) -> list[tuple[str, str, str | None]]:
         """What the trail has."""
         rows = self.database.execute(
             "select table_name, action, row_key from audit.logged_actions order by event_id"

@@ -132,7 +132,11 @@ def test_what_is_not_declared_any_more_is_released_and_its_events_stay(declared:
     declared.models(MODELS)
     declared.apply()
     assert declared.captured() == ["orders"]
-    assert declared.events() == [("customers", "I", "1"), ("orders", "I", "1")]
+    assert declared.events() == [
+        ("customers", "I", "1"),
+        ("orders", "I", "1"),
+        ("customers", "G", None),
+    ]
 
 
 def test_without_declarations_what_audit_install_made_is_left_alone(declared: Declared) -> None:
