@@ -175,6 +175,10 @@ class ReplayMachine(Session):
 
     @rule(mode=st.sampled_from(("replica", "origin", "origin")))
     def change_replication_role(self, mode: str) -> None:
+        if self.schema.deferrable:
+            # A deferred key is checked by a trigger, which replica mode silences: then no migration is
+            # possible on the duplicates.
+            mode = "origin"
         self.run(f"reset role; set session_replication_role = {mode}")
 
     # Migrations. The trail does not hold them: the replayed table is migrated like the live one.
