@@ -48,6 +48,8 @@ _FUNCTIONS = {
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "present_home": "()",
+    "name_begins": "(text, text)",
+    "require_name": "(text, text, timestamptz)",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
     "row_known_since": "(text, text, text)",
@@ -63,6 +65,8 @@ _FUNCTIONS = {
 }
 
 _FOR_READERS = (
+    "name_begins",
+    "require_name",
     "plain_type",
     "columns_now",
     "has_columns",

@@ -152,6 +152,7 @@ def diff(
         truncated=answer[0]["truncated"],
     )
     with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
+        connection.execute(render("queries/require_name", trail_schema=schema), parameters)
         cursor.itersize = FETCH_SIZE
         cursor.execute(sql, parameters)
         for key, before, after in cursor:

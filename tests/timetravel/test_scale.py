@@ -72,6 +72,7 @@ def reading(connection: psycopg.Connection[Any]) -> Iterator[Reads]:
             counters = connection.execute(
                 "select relname, seq_tup_read, coalesce(idx_tup_fetch, 0)"
                 " from pg_stat_xact_user_tables where schemaname = 'audit'"
+                " and relname like 'logged_actions%'"
             )
             for leaf, one_by_one, by_index in counters:
                 reads.one_by_one[leaf] += sign * one_by_one

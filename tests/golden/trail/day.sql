@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "fc30f3180f51d787179ca47c08d109bc7b194cbf5851c77cc226215ba2a4d28e"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "0cf0b934a409bfb9cacc1a898f21ed2db91501e524d79e91313741d30f06091a"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1015,7 +1015,12 @@ begin
             known.partitions := partitions_now;
         end if;
 
-        if has_events and (present.schema_name, present.table_name) <> (known.schema_name, known.table_name) then
+        if (present.schema_name, present.table_name) <> (known.schema_name, known.table_name)
+            -- Without events there is nothing to follow; but the new name may have those of another table.
+            and (has_events or exists (
+                select from audit.logged_actions
+                where schema_name = present.schema_name and table_name = present.table_name))
+        then
             insert into audit.logged_actions (schema_name, table_name, action, new_row)
             values (present.schema_name, present.table_name, 'M', jsonb_build_object(
                 'change', 'renamed',
@@ -1346,6 +1351,73 @@ $body$;
 
 revoke all on function audit.present_home() from public;
 
+create or replace function audit.name_begins(wanted_schema text, wanted_table text)
+    returns bigint
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if has_table_privilege('audit.captured_tables', 'select') then
+        if exists (
+            select from audit.captured_tables as known
+            join pg_class as c on c.oid = known.relation_id
+            join pg_namespace as n on n.oid = c.relnamespace
+            where n.nspname = wanted_schema and c.relname = wanted_table
+              and (known.schema_name, known.table_name) <> (wanted_schema, wanted_table)
+        ) then
+            return 9223372036854775807;
+        end if;
+    end if;
+    return (
+        select coalesce(max(event_id), 0)
+        from audit.logged_actions
+        where schema_name = wanted_schema
+          and table_name = wanted_table
+          and row_key is null
+          and action = 'M'
+          and new_row ->> 'change' in ('renamed', 'created')
+    );
+end
+$body$;
+
+revoke all on function audit.name_begins(text, text) from public;
+
+create or replace function audit.require_name(wanted_schema text, wanted_table text, moment timestamptz)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    began record;
+begin
+    select action_tstamp, new_row -> 'from' as former into began
+    from audit.logged_actions
+    where event_id = nullif(audit.name_begins(wanted_schema, wanted_table), 0)
+      and action_tstamp > moment;
+    if found then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = case
+                when began.former is null
+                    then format('audit: %I.%I is another table since %s than the one before', wanted_schema, wanted_table, began.action_tstamp)
+                else format('audit: %I.%I is called so since %s, and was %I.%I before',
+                    wanted_schema, wanted_table, began.action_tstamp, began.former ->> 0, began.former ->> 1)
+            end,
+            hint = case
+                when began.former is null then 'the one before was renamed; ask for it by the name that it has now'
+                else format('what was before: audit history %I.%I --until %s',
+                    began.former ->> 0, began.former ->> 1, replace(began.action_tstamp::text, ' ', 'T'))
+            end;
+    end if;
+end
+$body$;
+
+revoke all on function audit.require_name(text, text, timestamptz) from public;
+
 create or replace function audit.audited_table(row_type regtype)
     returns regclass
     language plpgsql
@@ -1532,17 +1604,22 @@ as $body$
 declare
     condition text;
     is_there boolean;
+    begins bigint;
 begin
+    select audit.name_begins(n.nspname, c.relname) into begins
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = relation;
     if exists (
         select from audit.logged_actions as event
         join pg_class as c on c.relname = event.table_name
         join pg_namespace as n on n.oid = c.relnamespace and n.nspname = event.schema_name
-        where c.oid = relation and (row_key = wanted_key or row_key is null and action = 'T')
+        where c.oid = relation and event_id > begins and (row_key = wanted_key or row_key is null and action = 'T')
     ) or exists (
         select from audit.logged_actions as event
         join pg_class as c on c.relname = event.table_name
         join pg_namespace as n on n.oid = c.relnamespace and n.nspname = event.schema_name
-        where c.oid = relation and old_row_key = wanted_key
+        where c.oid = relation and event_id > begins and old_row_key = wanted_key
     ) or not has_table_privilege(relation, 'select') then
         return;
     end if;
@@ -1561,8 +1638,8 @@ begin
     if is_there then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began',
-                wanted_key, relation),
+            message = format('audit: the trail has no event of row %s of %s: it has not changed since %s',
+                wanted_key, relation, case when begins = 0 then 'capture began' else 'the table is called so' end),
             hint = 'audit baseline records the rows that were there before capture began';
     end if;
 end
@@ -1595,6 +1672,7 @@ declare
           and p.proname like 'capture\_%'
           and obj_description(p.oid, 'pg_proc')::jsonb -> 'options' ->> 'when' is not null
     );
+    begins constant bigint := audit.name_begins(wanted_schema, wanted_table);
     example text;
 begin
     if not has_key then
@@ -1605,6 +1683,7 @@ begin
                 select coalesce(sum((new_row is not null)::integer - (old_row is not null)::integer), 0)
                 from audit.logged_actions
                 where schema_name = wanted_schema and table_name = wanted_table
+                  and event_id > begins and action in ('I', 'U', 'D', 'S')
             );
             example := case example when 'true' then '(without a key)' end;
         end if;
@@ -1651,7 +1730,7 @@ begin
                 select %2$s from %1$s as present
                 except
                 select row_key from audit.logged_actions
-                where schema_name = $1 and table_name = $2
+                where schema_name = $1 and table_name = $2 and event_id > $3
                 order by 1
                 limit 1
                 $query$,
@@ -1672,14 +1751,15 @@ begin
                     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
                     where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts
                 )
-            ) into example using wanted_schema, wanted_table;
+            ) into example using wanted_schema, wanted_table, begins;
         end if;
     end if;
 
     if example is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', example, relation),
+            message = format('audit: the trail has no event of row %s of %s: it has not changed since %s',
+                example, relation, case when begins = 0 then 'capture began' else 'the table is called so' end),
             hint = 'audit baseline records the rows that were there before capture began';
     end if;
 end
@@ -1741,14 +1821,14 @@ create or replace function audit.row_image_at(
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
-    truncated bigint;  -- the last TRUNCATE until then: what was before is gone
+    truncated bigint;  -- the last TRUNCATE until then, or when it got its name: what was before is gone
     latest record;
     previous bigint := 9223372036854775807;
     outcome record;
     by_id jsonb;  -- how the last event of the last transaction left it
     is_known boolean := false;
 begin
-    select coalesce(max(event_id), 0) into truncated
+    select greatest(coalesce(max(event_id), 0), audit.name_begins(wanted_schema, wanted_table)) into truncated
     from audit.logged_actions
     where schema_name = wanted_schema
       and table_name = wanted_table
@@ -1864,9 +1944,9 @@ create or replace function audit.row_images_at(wanted_schema text, wanted_table 
 as $body$
 #variable_conflict use_column
 declare
-    truncated bigint;  -- the last TRUNCATE until then: what was before is gone
+    truncated bigint;  -- the last TRUNCATE until then, or when it got its name: what was before is gone
 begin
-    select coalesce(max(event_id), 0) into truncated
+    select greatest(coalesce(max(event_id), 0), audit.name_begins(wanted_schema, wanted_table)) into truncated
     from audit.logged_actions
     where schema_name = wanted_schema
       and table_name = wanted_table
@@ -1936,6 +2016,7 @@ begin
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
+    perform audit.require_name(home.schema_name, home.table_name, moment);
     image := audit.row_image_at(home.schema_name, home.table_name, wanted_key, moment);
     if image is null then
         perform audit.require_known(relation, wanted_key);
@@ -1965,6 +2046,7 @@ declare
     relation constant regclass := audit.audited_table(pg_typeof(base));
     home record;
     truncated bigint;
+    begins bigint;
 begin
     select n.nspname as schema_name, c.relname as table_name, i.indexrelid is not null as has_key into home
     from pg_class as c
@@ -1979,8 +2061,11 @@ begin
       and action = 'T'
       and action_tstamp <= moment;
 
+    begins := audit.name_begins(home.schema_name, home.table_name);
+    perform audit.require_name(home.schema_name, home.table_name, moment);
     perform audit.warn_of_gap(home.schema_name, home.table_name, null, moment);
-    if truncated = 0 then
+    if truncated <= begins then
+        truncated := begins;
         perform audit.require_whole(relation, home.schema_name, home.table_name, home.has_key, moment);
     end if;
     if not home.has_key then
@@ -2037,11 +2122,13 @@ declare
     audited constant regclass := coalesce(pg_partition_root(relation), relation);
     wanted_key constant text := audit.row_key_of(audited, key);
     home record;
+    begins bigint;
 begin
     select n.nspname as schema_name, c.relname as table_name into home
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = audited;
+    begins := audit.name_begins(home.schema_name, home.table_name);
     perform audit.warn_of_gap(home.schema_name, home.table_name, wanted_key, 'infinity');
     return query
         select version.began, version.ended, version.event_id, version.transaction_id, version.actor, version.context, version.image
@@ -2067,6 +2154,7 @@ begin
                     where e.schema_name = home.schema_name and e.table_name = home.table_name
                       and e.row_key is null and e.action = 'T'
                 ) as event
+                where event.event_id > begins
                 order by event.transaction_id, event.event_id desc
             ) as last_of
         ) as version
@@ -2141,6 +2229,10 @@ comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-t
 
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.name_begins(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.require_name(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2174,7 +2266,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
