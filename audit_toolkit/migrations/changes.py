@@ -168,7 +168,7 @@ def trail_revision(settings: TrailSettings) -> Revision:
             ),
             "The downgrade removes a trail without events. One that has events is kept.",
         ),
-        record=Record(schema=settings.schema, interval=settings.interval),
+        record=Record(schema=settings.schema, interval=settings.interval, owner=settings.owner),
         upgrade=(Script(name="CREATE_TRAIL", steps=plan.steps),),
         downgrade=(Script(name="DROP_TRAIL", steps=(Step(why=why, statements=plan.undo),)),),
     )
@@ -280,6 +280,7 @@ def together(parts: Iterable[Revision], message: str = "") -> Revision:
         record=replace(
             records[0],
             interval=next((r.interval for r in records if r.interval), None),
+            owner=next((r.owner for r in records if r.owner), None),
             captures=tuple(chain.from_iterable(r.captures for r in records)),
             releases=tuple(chain.from_iterable(r.releases for r in records)),
             declared=any(r.declared for r in records),
