@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Project, Revision, State, Written
+    from audit_toolkit.migrations import Change, Project, Revision, State, Written
     from audit_toolkit.migrations.django import DjangoApp
     from audit_toolkit.names import QualifiedName
     from audit_toolkit.plan import Plan
@@ -201,6 +201,22 @@ class Run:
                 f"the project is at {self.head}, and the database at {where}",
                 hint=f"bring it there first: {self.upgrade_command()}",
             )
+
+    def rename_revisions(self, changes: Iterable[Change]) -> list[Revision]:
+        """What has to come first, where tables were renamed by hand since the project captured them."""
+        from audit_toolkit.migrations.changes import rename_revision
+        from audit_toolkit.migrations.renames import renamed_by_hand
+
+        if not _is_alembic(self.project):
+            return []
+        recorded = [
+            change
+            for change in changes
+            if change.former and self.state.captures.get(change.former.made_for)
+        ]
+        with self.project.reading():
+            renames = renamed_by_hand(self.project.scripts, recorded)
+        return [rename_revision(renames, self.state.schema)] if renames else []
 
     @property
     def schema_option(self) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
 
+from audit_toolkit.errors import ProjectError
+from audit_toolkit.migrations.changes import Change, Rename
 from audit_toolkit.migrations.record import RECORD_NAME
 from audit_toolkit.names import NamePattern, QualifiedName
 
@@ -33,12 +35,34 @@ def name_after(scripts: ScriptDirectory, table: QualifiedName, revision: str) ->
     return table
 
 
-def names_table(scripts: ScriptDirectory, table: QualifiedName, former: QualifiedName) -> bool:
-    """Whether a revision of the project itself says what `former` is called now."""
+def renamed_by_hand(scripts: ScriptDirectory, changes: Iterable[Change]) -> list[Rename]:
+    """The tables that were renamed since they were captured, though no revision of the project does so.
+
+    A database that its revisions make has such a table under its old name, and a revision for the new one would
+    stop there for ever after.
+    """
+    renames = [
+        Rename(table=change.former.made_for, to=change.table)
+        for change in changes
+        if change.former and change.former.made_for != change.table
+    ]
+    return [rename for rename in renames if not _is_told(scripts, rename)]
+
+
+def require_no_rename_by_hand(scripts: ScriptDirectory, changes: Iterable[Change]) -> None:
+    """Raise `ProjectError` for the first of them."""
+    for rename in renamed_by_hand(scripts, changes):
+        raise ProjectError(
+            f"{rename.to} was {rename.table} when it was captured, and no revision of the project renames it",
+            hint=f"write the revision that does, with its capture: audit install --table {rename.to.plain}",
+        )
+
+
+def _is_told(scripts: ScriptDirectory, rename: Rename) -> bool:
+    """Whether a revision of the project itself has the words that the table is called by now."""
+    table, to = rename.table, rename.to
     words = [
-        now
-        for now, before in ((table.schema, former.schema), (table.name, former.name))
-        if now != before
+        now for now, before in ((to.schema, table.schema), (to.name, table.name)) if now != before
     ]
     texts = list(_own_texts(scripts.walk_revisions()))
     return any(all(_has_word(text, word) for word in words) for text in texts)
