@@ -474,7 +474,7 @@ def _print_uninstall_sql(
         captured = _captured(connection, read_relations(connection), names, state)
     print_sql(
         [
-            plan_release(table, state.schema, former.triggers, function=former.function)
+            plan_release(table, state.schema, function=former.function)
             for table, former in captured.items()
         ]
     )

@@ -71,7 +71,11 @@ def capture_findings(
         )
         return
     try:
-        target = Target(table=captured.table, rule=TableRule.from_dict(captured.options))
+        target = Target(
+            table=captured.table,
+            rule=TableRule.from_dict(captured.options),
+            function_name=captured.function.name,
+        )
     except RuleError as error:
         yield _outdated(captured, f"its options cannot be read: {error.message}")
         return

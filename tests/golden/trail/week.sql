@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "caa9e89f6a65e36180dfc76341429d36254326de91675b28db011dd245496975"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "177879c8b60f83e2feeba9f5a3da3f29d023164d4c072cb54f9b8166ec8b098f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1178,9 +1178,18 @@ as $body$
 declare
     known audit.captured_tables;
     name_of record;
+    captures oid;
     last_event record;
 begin
     perform audit.require_owner(relation);
+    captures := audit.table_with_capture(function_name, relation);
+    if captures <> relation then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: %I.%s() captures %s in this database, and not %s',
+                'audit', function_name, captures::regclass, relation),
+            hint = 'tables were renamed by hand, here or where this was written: rename them as they are there';
+    end if;
     perform audit.note_changes();
     select n.nspname as schema_name, c.relname as table_name into strict name_of
     from pg_class as c
