@@ -263,19 +263,22 @@ def lacks_columns(table: Table, rule: TableRule) -> bool:
 def _kept(rule: TableRule, table: Table, found: Survey) -> TableRule:
     """A rule by the names that its columns have now; without those that were dropped."""
     installed = found.installed.get(table.name)
-    numbers = installed.numbers if installed else {}
-    names = {column.number: column.name for column in table.columns}
+    if installed is None:
+        return rule
 
-    def now(name: str) -> str | None:
-        if table.column(name) or name not in numbers:
-            return name
-        return names.get(numbers[name])
+    def now(name: str) -> tuple[str, ...]:
+        numbering = installed.numbering
+        known = name in numbering.numbers or table.column(name)
+        # What an older release kept no number of may have been renamed: `check_rule` says so.
+        return numbering.now(name, table.columns) if known else (name,)
 
     return replace(
         rule,
-        exclude=tuple(new for name in rule.exclude if (new := now(name))),
-        only=tuple(new for name in rule.only if (new := now(name))),
-        mask=tuple(replace(m, column=new) for m in rule.mask if (new := now(m.column))),
+        exclude=tuple(dict.fromkeys(new for name in rule.exclude for new in now(name))),
+        only=tuple(dict.fromkeys(new for name in rule.only for new in now(name)[:1])),
+        mask=tuple(
+            {new: replace(m, column=new) for m in rule.mask for new in now(m.column)}.values()
+        ),
     )
 
 
