@@ -213,6 +213,9 @@ def _commit(table: Any, found: Differences) -> None:
     lacks = any(column.name not in known for column in arrow_schema())
     if not (found.missing or found.left or lacks):
         return
+    # pyiceberg would send the same additions again on top of what came between, and so twice what was added meanwhile.
+    own = {**table.metadata.properties, "commit.retry.num-retries": "0"}
+    table.metadata = table.metadata.model_copy(update={"properties": own})
     left = [task.file for task in table.scan().plan_files() if task.file.file_path in found.left]
     with table.transaction() as transaction:
         if lacks:

@@ -89,7 +89,8 @@ def export_live(
     store.require_reachable()
     work = _Work(connection, store, read_origin(connection, schema), now)
     done = [*work.finish_interrupted()]
-    require_own(connection, store, work.origin, work.manifests())
+    earlier = work.manifests()
+    require_own(connection, store, work.origin, earlier)
     reach = find_reach(
         connection,
         schema,
@@ -106,7 +107,9 @@ def export_live(
             until=until.isoformat() if until else None,
         )
         for entry in _chosen(partitions, since, until):
-            done += work.export(entry, wanted, progress(entry.name))
+            for manifest in work.export(entry, wanted, earlier, progress(entry.name)):
+                done.append(manifest)
+                earlier.append(manifest)
     return LiveExport(
         manifests=tuple(done),
         reach=reach.event_id,
@@ -199,8 +202,10 @@ class _Work:
             self._remove_files(pending, earlier)
             self.note(pending=None)
 
-    def export(self, entry: Entry, wanted: Range, progress: Progress) -> Iterator[Manifest]:
-        earlier = self.manifests()
+    def export(
+        self, entry: Entry, wanted: Range, earlier: list[Manifest], progress: Progress
+    ) -> Iterator[Manifest]:
+        """Export what is new of a partition, if anything is."""
         counting = newest(earlier)
         if any(not m.exported and m.oid == entry.oid and m.origin == self.origin for m in counting):
             return

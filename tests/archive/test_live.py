@@ -83,13 +83,15 @@ def in_trail(rotating: Rotating) -> list[int]:
     ]
 
 
-def archive_all(rotating: Rotating, store: Store, *, again: bool = False) -> list[str]:
+def archive_all(
+    rotating: Rotating, store: Store, *, again: bool = False, iceberg: str | None = None
+) -> list[str]:
     """`audit archive run`."""
     policy = Policy(archived_only=True, archive_again=again)
     run = Run(
         connection=rotating.connection, schema=SCHEMA, policy=policy, now=lambda: rotating.now
     )
-    run.archive = archiver(run, store.url, lambda _: lambda _: None)
+    run.archive = archiver(run, store.url, lambda _: lambda _: None, iceberg)
     return [outcome.result.value for outcome in run.stage(Stage.ARCHIVE)]
 
 
@@ -145,6 +147,7 @@ def test_export_then_archive_each_event_once_at_every_moment(
         assert second.events == 1
         assert in_folder(store) == in_trail(rotating)
         oldest = rotating.read().bounded[0]
+        assert oldest.lower
         # Late, with a time of the past: it is new all the same.
         rotating.execute(ONE, [oldest.lower + timedelta(hours=1)])
         rotating.run(START + timedelta(days=120), retention=months(2), drop=False)
