@@ -1,7 +1,7 @@
 """Detached leaves as Parquet files, read back and compared before anything is dropped."""
 
 from audit_toolkit.archive.export import archive_leaf
-from audit_toolkit.archive.iceberg import Differences, Target, differences, register
+from audit_toolkit.archive.iceberg import Differences, Registered, Target, differences, register
 from audit_toolkit.archive.live import LiveExport, export_live
 from audit_toolkit.archive.manifest import (
     Catalogue,
@@ -27,6 +27,7 @@ __all__ = [
     "Manifest",
     "Origin",
     "ReadBack",
+    "Registered",
     "Store",
     "Target",
     "adopt",

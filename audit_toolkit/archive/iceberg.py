@@ -95,9 +95,18 @@ class Differences:
         return bool(self.missing or self.left or self.foreign)
 
 
-def register(
-    store: Store, place: str, manifests: Sequence[Manifest], target: Target
-) -> Differences:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """What a registration changed."""
+
+    added: int
+    """Files."""
+    removed: int
+    metadata: str
+    """The address of the table's metadata, for engines that take a file instead of a catalogue."""
+
+
+def register(store: Store, place: str, manifests: Sequence[Manifest], target: Target) -> Registered:
     """Make the table have exactly the files of that database's archive; returns what was changed.
 
     Makes the table where there is none, and adds columns that it lacks. One commit: whoever reads it has each event
@@ -116,10 +125,14 @@ def register(
                     raise
                 continue
             break
-    return found
+        return Registered(
+            added=len(found.missing),
+            removed=len(found.left),
+            metadata=catalog.load_table(target.table).metadata_location,
+        )
 
 
-def register_own(connection: Connection, store: Store, schema: str, iceberg: str) -> Differences:
+def register_own(connection: Connection, store: Store, schema: str, iceberg: str) -> Registered:
     """`register` what the archive has of the database of a connection."""
     place = read_origin(connection, schema).place
     return register(store, place, read_manifests(store), Target.parse(iceberg, schema))

@@ -203,7 +203,8 @@ def register(
     store.require_reachable()
     manifests = read_manifests(store)
     found = register_files(store, _whose(manifests, place), manifests, target)
-    print(f"{target.table}: {len(found.missing)} files added, {len(found.left)} removed")
+    print(f"{target.table}: {found.added} files added, {found.removed} removed")
+    print(f"metadata: {found.metadata}")
 
 
 def _whose(manifests: list[Manifest], place: str | None) -> str:
