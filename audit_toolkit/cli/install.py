@@ -324,6 +324,7 @@ def _install(
         require_present_trail(found.trail, state.schema)
         lost = applied and found.interval is None
         revisions += [trail_revision(settings)] if lost or state.interval is None else []
+        revisions += run.rename_revisions(needed)
         revisions.append(capture_revision(needed, state.schema, message))
     hashes = {name: installed.hash for name, installed in found.installed.items()}
     for change in changes:
@@ -473,7 +474,7 @@ def _print_uninstall_sql(
         captured = _captured(connection, read_relations(connection), names, state)
     print_sql(
         [
-            plan_release(table, state.schema, former.triggers, function=former.function)
+            plan_release(table, state.schema, function=former.function)
             for table, former in captured.items()
         ]
     )

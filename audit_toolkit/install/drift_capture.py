@@ -71,7 +71,11 @@ def capture_findings(
         )
         return
     try:
-        target = Target(table=captured.table, rule=TableRule.from_dict(captured.options))
+        target = Target(
+            table=captured.table,
+            rule=TableRule.from_dict(captured.options),
+            function_name=captured.function.name,
+        )
     except RuleError as error:
         yield _outdated(captured, f"its options cannot be read: {error.message}")
         return
@@ -167,6 +171,14 @@ def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> It
             object=shown,
             detail=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
             remedy=psql_command(f"alter function {shown} owner to {quote_identifier(owner)}"),
+        )
+    for role in captured.function.refused_to:
+        yield Finding(
+            kind="owner_may_not_execute",
+            severity=Severity.ERROR,
+            object=shown,
+            detail=f"{role} owns {captured.name}, and could not make a partition of it",
+            remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
         )
 
 

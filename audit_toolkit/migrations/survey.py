@@ -11,7 +11,13 @@ from audit_toolkit.catalog import Installed, Table, read_installed, read_table, 
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
-from audit_toolkit.install import Target, check_condition, check_rule, select_tables
+from audit_toolkit.install import (
+    Target,
+    check_condition,
+    check_rule,
+    free_function,
+    select_tables,
+)
 from audit_toolkit.install.drift import find_drift
 from audit_toolkit.install.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE
 from audit_toolkit.install.trail import trail_hash
@@ -146,8 +152,12 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
             )
         # What was dropped under a rule, or renamed while an older release kept no numbers, is no error of
         # whoever keeps the rule; `audit check` says so.
-        lost = former is not None and rule is not wish.rule and _lacks(table, rule)
+        lost = former is not None and rule is not wish.rule and lacks_columns(table, rule)
         target = Target(table=table, rule=rule) if lost else check_rule(table, rule)
+        function = (
+            former.function if former else free_function(table.name, found.installed.values())
+        )
+        target = replace(target, function_name=function)
         damaged = former is not None and applied and _is_damaged(table.name, former, found)
         settles = state.conflicts.get(table.name, ())
         if settles and not (wish.rule and table in found.named):
@@ -193,11 +203,15 @@ def _is_damaged(table: QualifiedName, former: Former, found: Survey) -> bool:
 def former_capture(
     table: Table, installed: Mapping[QualifiedName, Installed], state: State
 ) -> Former | None:
-    """What captures the table at the head of the project; or, unknown to it, in the database."""
-    if table.name in state.captures:
-        recorded = state.captures[table.name]
-        return Former.of(recorded) if recorded else None
+    """What captures the table at the head of the project; or, unknown to it, in the database.
+
+    The table may have had another name when the project captured it, and another one this name.
+    """
     there = installed.get(table.name)
+    if table.name in state.captures and (there is None or there.made_for == table.name):
+        recorded = state.captures[table.name]
+        others = {one.function for one in installed.values() if one.table != table.name}
+        return Former.of(recorded) if recorded and recorded.capture.function not in others else None
     return Former.of_database(there, table, state.schema) if there else None
 
 
@@ -241,7 +255,8 @@ def _columns(rule: TableRule) -> Iterable[str]:
     return (*rule.exclude, *rule.only, *(mask.column for mask in rule.mask))
 
 
-def _lacks(table: Table, rule: TableRule) -> bool:
+def lacks_columns(table: Table, rule: TableRule) -> bool:
+    """Whether the rule names a column that the table does not have (any more)."""
     return any(table.column(name) is None for name in _columns(rule))
 
 
