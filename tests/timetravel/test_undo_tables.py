@@ -191,3 +191,57 @@ def test_generated_identities_and_columns(trail: Trail) -> None:
         trail.execute(change)
         verbs.apply_revert(trail.connection, last(trail))
         assert (rows(trail), rows(trail, "parts"), rows(trail, "numbers")) == before, change
+
+
+RENUMBERED = [
+    "update items set place = -place; update items set place = 1 - place",
+    """do $$ begin
+        for i in reverse 60..1 loop update items set place = place + 1 where place = i; end loop;
+    end $$""",
+    """do $$ begin
+        for i in 1..30 loop
+            delete from items where id = i;
+            insert into items values (i + 100, 'n', i);
+        end loop;
+    end $$""",
+    "update items set place = -place; update items set place = case id when 1 then 60 else -place - 1 end",
+    "update items set id = id + 1000; update items set id = id - 990",
+]
+
+
+@pytest.mark.parametrize("change", RENUMBERED)
+def test_many_rows_in_few_statements(trail: Trail, change: str) -> None:
+    trail.execute("""
+        create table items (id int primary key, "Na%me" text, place int unique);
+        insert into items select i, 'it''s $undo$ \\ ' || i, i from generate_series(1, 60) i
+    """)
+    trail.audit("items")
+    before = rows(trail)
+    trail.execute(f"begin; {change}; commit")
+    undo = verbs.plan_revert(trail.connection, last(trail))
+    assert len(undo.plan.steps) <= 4
+    verbs.apply_revert(trail.connection, last(trail))
+    assert rows(trail) == before
+    verbs.apply_revert(trail.connection, last(trail))
+    verbs.apply_revert(trail.connection, last(trail))
+    assert rows(trail) == before
+
+
+def test_a_trigger_that_swallows_one_of_many(trail: Trail) -> None:
+    trail.execute("""
+        create table items (id int primary key, place int unique);
+        insert into items select i, i from generate_series(1, 9) i
+    """)
+    trail.audit("items")
+    trail.execute(
+        "begin; update items set place = -place; update items set place = 1 - place; commit"
+    )
+    trail.execute("""
+        create function swallow() returns trigger language plpgsql as
+            $$ begin if new.id = 5 then return null; end if; return new; end $$;
+        create trigger swallow before update on items for each row execute function swallow()
+    """)
+    events = trail.events()
+    with pytest.raises(AuditError, match=r"changed 0 of 1 row of public\.items"):
+        verbs.apply_revert(trail.connection, last(trail))
+    assert trail.events() == events
