@@ -29,6 +29,8 @@ class Function:
     owner: str
     comment: str | None
     granted_to: tuple[str, ...]
+    refused_to: tuple[str, ...]
+    """Owners of partitioned tables that it captures, who could not make a partition."""
     """Who may execute it, besides its owner."""
 
 
@@ -143,6 +145,7 @@ def _function(row: dict[str, Any]) -> Function:
         owner=row["owner"],
         comment=row["comment"],
         granted_to=tuple(row["granted_to"]),
+        refused_to=tuple(row["refused_to"]),
     )
 
 

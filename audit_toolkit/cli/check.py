@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -60,6 +61,8 @@ def check(
     """
     with open_database(dsn, config) as connection:
         findings = check_database(connection, audit_schema, tuple(table or ()))
+        recorded = _recorded_findings(connection, config, audit_schema, tuple(table or ()))
+    findings = _with_recorded(findings, recorded)
     findings += [] if table else _branch_findings(config, audit_schema)
     failing = [
         f
@@ -109,6 +112,50 @@ def check_database(
             *_index_findings(connection, schema),
         ]
     return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
+
+
+def _recorded_findings(
+    connection: Connection, config: Path | None, schema: str, names: tuple[str, ...]
+) -> list[Finding]:
+    """What the project's revisions record, and the database lacks; files of the project are read, none is run."""
+    from audit_toolkit.catalog import read_relations
+    from audit_toolkit.cli.sync import project_wants
+    from audit_toolkit.errors import AuditError
+    from audit_toolkit.migrations import find_project, plan_sync
+
+    option = "" if schema == "audit" else f" --audit-schema {shlex.quote(schema)}"
+    try:
+        project = find_project(config, run_env=False)
+        relations = read_relations(connection)
+        wants = project_wants(connection, project, schema)
+        found = plan_sync(connection, relations, wants) if wants else None
+    except AuditError:
+        return []  # there is no project here, or none that can be read; or another finding says what is wrong
+    findings = list(found.findings(f"audit sync --apply{option}")) if found else []
+    if names:
+        asked = {str(name) for name in _named(connection, names)}
+        findings = [finding for finding in findings if finding.object in asked]
+    return _accepted(findings, schema)
+
+
+_SAID_BETTER = {
+    "declared_not_audited",
+    "declared_otherwise",
+    "not_audited",
+    "trail_missing",
+    "trigger_missing",
+}
+"""Kinds of findings that say less than what a revision records of the same table."""
+
+
+def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Finding]:
+    """The findings with those about what is recorded, in place of what else was said of the same tables."""
+    named = {finding.object for finding in recorded}
+
+    def is_said_better(finding: Finding) -> bool:
+        return finding.kind in _SAID_BETTER and finding.object.rpartition(" on ")[2] in named
+
+    return [*recorded, *(finding for finding in findings if not is_said_better(finding))]
 
 
 def _branch_findings(config: Path | None, schema: str) -> list[Finding]:

@@ -324,6 +324,7 @@ def _install(
         require_present_trail(found.trail, state.schema)
         lost = applied and found.interval is None
         revisions += [trail_revision(settings)] if lost or state.interval is None else []
+        revisions += run.rename_revisions(needed)
         revisions.append(capture_revision(needed, state.schema, message))
     hashes = {name: installed.hash for name, installed in found.installed.items()}
     for change in changes:

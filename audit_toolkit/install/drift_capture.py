@@ -168,6 +168,14 @@ def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> It
             detail=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
             remedy=psql_command(f"alter function {shown} owner to {quote_identifier(owner)}"),
         )
+    for role in captured.function.refused_to:
+        yield Finding(
+            kind="owner_may_not_execute",
+            severity=Severity.ERROR,
+            object=shown,
+            detail=f"{role} owns {captured.name}, and could not make a partition of it",
+            remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
+        )
 
 
 _STATES = {

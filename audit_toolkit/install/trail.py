@@ -40,6 +40,7 @@ _FUNCTIONS = {
     "triggers_of": "(oid, text)",
     "table_with_capture": "(text, oid)",
     "require_owner": "(oid)",
+    "let_owner_partition": "(regclass, text)",
     "note_changes": "(text)",
     "captured_as": "(oid, text, text)",
     "note_beginning": "(regclass, text)",

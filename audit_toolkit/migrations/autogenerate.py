@@ -49,6 +49,7 @@ from audit_toolkit.migrations.operations import (
 )
 from audit_toolkit.migrations.reader import reader
 from audit_toolkit.migrations.record import declared_tables
+from audit_toolkit.migrations.renames import require_no_rename_by_hand
 from audit_toolkit.migrations.survey import (
     has_drifted,
     installed_captures,
@@ -234,6 +235,8 @@ class _Comparison:
         changes = [change for change in self._changes() if change.needed]
         if not (releases or changes):
             return
+        if self.scripts:
+            require_no_rename_by_hand(self.scripts, changes)
         for name in releases:
             _log.info("Detected the end of audit of %s", name)
         for change in changes:

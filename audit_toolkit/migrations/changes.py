@@ -168,9 +168,40 @@ def trail_revision(settings: TrailSettings) -> Revision:
             ),
             "The downgrade removes a trail without events. One that has events is kept.",
         ),
-        record=Record(schema=settings.schema, interval=settings.interval),
+        record=Record(schema=settings.schema, interval=settings.interval, owner=settings.owner),
         upgrade=(Script(name="CREATE_TRAIL", steps=plan.steps),),
         downgrade=(Script(name="DROP_TRAIL", steps=(Step(why=why, statements=plan.undo),)),),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rename:
+    """A table, and what somebody called it by hand."""
+
+    table: QualifiedName
+    to: QualifiedName
+
+
+def rename_revision(renames: Sequence[Rename], schema: str) -> Revision:
+    """The revision that renames tables where nobody has: so that the project goes on from any database."""
+
+    def script(table: QualifiedName, to: QualifiedName) -> Script:
+        done = render_statements("migrations/rename_unless_done", table=table, to=to)
+        why = f"Where {table} is there, and no {to}"
+        return Script(
+            name=constant_name("RENAME", table), steps=(Step(why=why, statements=tuple(done)),)
+        )
+
+    return Revision(
+        message=f"audit: follow the rename of {listed([rename.table for rename in renames])}",
+        summary=tuple(
+            f"Renames {rename.table} to {rename.to} where nobody has: it was done by hand, and no other "
+            "revision does it. Without it a database that the revisions make would not have the table."
+            for rename in renames
+        ),
+        record=Record(schema=schema),
+        upgrade=tuple(script(rename.table, rename.to) for rename in renames),
+        downgrade=tuple(script(rename.to, rename.table) for rename in reversed(renames)),
     )
 
 
@@ -280,6 +311,7 @@ def together(parts: Iterable[Revision], message: str = "") -> Revision:
         record=replace(
             records[0],
             interval=next((r.interval for r in records if r.interval), None),
+            owner=next((r.owner for r in records if r.owner), None),
             captures=tuple(chain.from_iterable(r.captures for r in records)),
             releases=tuple(chain.from_iterable(r.releases for r in records)),
             declared=any(r.declared for r in records),

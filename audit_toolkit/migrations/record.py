@@ -69,6 +69,8 @@ class Record:
     toolkit: str = __version__
     interval: Interval | None = None
     """How long a leaf is, in the revision that makes the trail."""
+    owner: str | None = None
+    """Who is to own the trail that the revision makes, where somebody said so."""
     captures: tuple[CaptureRecord, ...] = ()
     releases: tuple[QualifiedName, ...] = ()
     declared: bool = False
@@ -79,6 +81,8 @@ class Record:
         values: dict[str, Any] = {"toolkit": self.toolkit, "schema": self.schema}
         if self.interval:
             values["trail"] = {"interval": self.interval.value}
+            if self.owner:
+                values["trail"]["owner"] = self.owner
         if self.captures:
             values["captures"] = [capture.as_dict() for capture in self.captures]
         if self.releases:
@@ -95,6 +99,7 @@ class Record:
             schema=values["schema"],
             toolkit=values["toolkit"],
             interval=Interval(trail["interval"]) if trail else None,
+            owner=trail.get("owner") if trail else None,
             captures=tuple(
                 CaptureRecord.from_dict(capture) for capture in values.get("captures", ())
             ),
@@ -119,6 +124,8 @@ class State:
     schema: str = DEFAULT_SCHEMA
     interval: Interval | None = None
     """None while no revision makes the trail."""
+    owner: str | None = None
+    """Who owns the trail that they make, where somebody said so."""
     captures: Mapping[QualifiedName, Recorded | None] = field(default_factory=dict)
     """Every table that was ever captured; None for those that were released again."""
     conflicts: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)
@@ -133,8 +140,10 @@ class State:
         return None
 
 
-def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | None = None) -> State:
-    """What the revisions from `head` down say of the trail in `schema`.
+def recorded_state(
+    scripts: ScriptDirectory, head: str | tuple[str, ...] | None, schema: str | None = None
+) -> State:
+    """What the revisions from `head` (or several) down say of the trail in `schema`.
 
     Without `schema`, of the trail that the newest record is about.
     Raises `ProjectError` when a record was edited so that it cannot be read.
@@ -206,6 +215,7 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
     return State(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
+        owner=next((record.owner for _, record, _ in ours if record.owner), None),
         captures=latest,
     )
 
@@ -243,9 +253,12 @@ def _upgrade_text(path: Path) -> str:
     return text.partition("\ndef downgrade")[0]
 
 
-def _modules(scripts: ScriptDirectory, head: str) -> Iterator[tuple[str, ModuleType]]:
+def _modules(
+    scripts: ScriptDirectory, head: str | tuple[str, ...]
+) -> Iterator[tuple[str, ModuleType]]:
     with reported("the revisions of the project"), no_bytecode():
-        walked = list(scripts.walk_revisions("base", head))
+        down = scripts.iterate_revisions(head, "base", inclusive=True, assert_relative_length=False)
+        walked = list(down)
     for script in walked:
         if hasattr(script.module, RECORD_NAME):
             yield script.revision, script.module

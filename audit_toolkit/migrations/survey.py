@@ -146,7 +146,7 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
             )
         # What was dropped under a rule, or renamed while an older release kept no numbers, is no error of
         # whoever keeps the rule; `audit check` says so.
-        lost = former is not None and rule is not wish.rule and _lacks(table, rule)
+        lost = former is not None and rule is not wish.rule and lacks_columns(table, rule)
         target = Target(table=table, rule=rule) if lost else check_rule(table, rule)
         damaged = former is not None and applied and _is_damaged(table.name, former, found)
         settles = state.conflicts.get(table.name, ())
@@ -241,7 +241,8 @@ def _columns(rule: TableRule) -> Iterable[str]:
     return (*rule.exclude, *rule.only, *(mask.column for mask in rule.mask))
 
 
-def _lacks(table: Table, rule: TableRule) -> bool:
+def lacks_columns(table: Table, rule: TableRule) -> bool:
+    """Whether the rule names a column that the table does not have (any more)."""
     return any(table.column(name) is None for name in _columns(rule))
 
 

@@ -183,16 +183,28 @@ def answered() -> Iterator[None]:
         raise AuditError(
             first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
         ) from error
-    except errors.UndefinedFunction as error:
-        raise AuditError(
-            f"the trail lacks a function of this version: {first_line(error)}",
-            hint="audit upgrade brings it, or grant its execution: audit grants",
-        ) from error
-    except errors.DataError as error:
+    except errors.Error as error:
+        if error.sqlstate == "42883" and error.diag.statement_position:
+            raise AuditError(
+                f"the trail lacks a function of this version: {first_line(error)}",
+                hint="audit upgrade brings it, or grant its execution: audit grants",
+            ) from error
+        if not _is_of_a_value(error):
+            raise
         raise AuditError(
             f"what was recorded cannot be read as the present type: {first_line(error)}",
             hint="audit history shows the rows as they were recorded",
         ) from error
+
+
+def _is_of_a_value(error: psycopg.Error) -> bool:
+    """Whether the input of a type refused a value: a domain's check may raise anything, `regclass` finds no table."""
+    state = error.sqlstate or ""
+    return (
+        state[:2] in ("22", "23", "3F", "42", "P0")
+        and state != "42501"
+        and not error.diag.statement_position
+    )
 
 
 def _table_at(subject: Subject, at: datetime, *, csv: bool, hide: Collection[str] = ()) -> str:

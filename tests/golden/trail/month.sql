@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "0cf0b934a409bfb9cacc1a898f21ed2db91501e524d79e91313741d30f06091a"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "caa9e89f6a65e36180dfc76341429d36254326de91675b28db011dd245496975"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -643,13 +643,17 @@ begin
         select * into found from pg_type where oid = inner_type;
         if found.typtype = 'd' then
             inner_type := found.typbasetype;
-        elsif found.typsubscript = 'array_subscript_handler'::regproc then
+        elsif found.typsubscript = 'array_subscript_handler'::regproc and brackets = '' then
             inner_type := found.typelem;
             brackets := brackets || '[]';
         else
             return null;
         end if;
     end loop;
+    select * into found from pg_type where oid = inner_type;
+    if brackets <> '' and found.typsubscript = 'array_subscript_handler'::regproc then
+        return null;  -- of a domain over an array: JSON would show it as an array of more dimensions
+    end if;
     return format_type(inner_type, null) || brackets;
 end
 $body$;
@@ -960,6 +964,28 @@ $body$;
 
 revoke all on function audit.require_owner(oid) from public;
 
+create or replace function audit.let_owner_partition(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    table_owner oid;
+begin
+    select t.relowner into table_owner
+    from pg_class as t
+    join pg_proc as p on p.proname = function_name and p.pronamespace = 'audit'::regnamespace
+    where t.oid = relation
+      and t.relkind = 'p'
+      and not has_function_privilege(t.relowner, p.oid, 'execute');
+    if found then
+        execute format('grant execute on function %I.%I() to %I', 'audit', function_name, pg_get_userbyid(table_owner));
+    end if;
+end
+$body$;
+
+revoke all on function audit.let_owner_partition(regclass, text) from public;
+
 create or replace function audit.note_changes(of_function text default null)
     returns integer
     language plpgsql
@@ -1007,6 +1033,9 @@ begin
             select from audit.captured_tables as other
             where other.relation_id = on_table and other.function_name <> known.function_name);
 
+        if on_table is not null then
+            perform audit.let_owner_partition(on_table, known.function_name);
+        end if;
         columns_now := audit.columns_of(coalesce(on_table, known.relation_id));
         partitions_now := audit.partitions_of(coalesce(on_table, known.relation_id));
         if on_table <> known.relation_id then
@@ -1233,7 +1262,6 @@ create or replace function audit.note_capture(relation regclass, function_name t
 as $body$
 declare
     since timestamptz := clock_timestamp();
-    table_owner oid;
 begin
     perform audit.require_owner(relation);
     -- Installed again under another name, it has another function.
@@ -1256,13 +1284,7 @@ begin
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
 
-    select t.relowner into table_owner
-    from pg_class as t
-    join pg_proc as p on p.proname = note_capture.function_name and p.pronamespace = 'audit'::regnamespace
-    where t.oid = relation and t.relkind = 'p' and t.relowner <> p.proowner;
-    if found then
-        execute format('grant execute on function %I.%I() to %I', 'audit', function_name, pg_get_userbyid(table_owner));
-    end if;
+    perform audit.let_owner_partition(relation, function_name);
 end
 $body$;
 
@@ -2213,6 +2235,8 @@ comment on function audit.table_with_capture(text, oid) is '{"tool": "audit-tool
 
 comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.let_owner_partition(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2266,7 +2290,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
