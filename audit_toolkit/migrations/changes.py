@@ -32,6 +32,8 @@ class Former:
     """What the table was called when it was installed."""
     source: str
     """Where it is from, in words: `revision 3f2a9c`, `the database`."""
+    optional: bool = False
+    """Whether databases of the project need not have the table."""
 
     @classmethod
     def of(cls, recorded: Recorded) -> Former:
@@ -44,6 +46,7 @@ class Former:
             function=capture_function(recorded.capture.table),
             made_for=recorded.capture.table,
             source=f"revision {recorded.revision}",
+            optional=recorded.capture.optional,
         )
 
     @classmethod
@@ -72,6 +75,8 @@ class Change:
     """Whether the database has lost something of what captures it."""
     settles: tuple[str, ...] = ()
     """The revisions of two branches that disagree on it, each with its options; empty where none do."""
+    optional: bool = False
+    """Whether the revision is to go on where the table is not there: of tenants each database has its own."""
 
     @property
     def table(self) -> QualifiedName:
@@ -129,12 +134,19 @@ class Change:
     def plan(self) -> Plan:
         """The steps of the change."""
         former = self.former
-        return plan_capture(
+        plan = plan_capture(
             self.target,
             self.schema,
             former_triggers=former.triggers if former else (),
             former_function=former.function if former else None,
         )
+        if not self.optional:
+            return plan
+        steps = (
+            replace(step, statements=_guarded(self.table, step.statements, done="made"))
+            for step in plan.steps
+        )
+        return replace(plan, steps=tuple(steps))
 
     def undo(self) -> Script:
         """What takes the change back: the end of capture, or what captured the table before."""
@@ -226,6 +238,7 @@ def capture_revision(
                     rule=change.target.rule,
                     hash=change.hash,
                     triggers=change.triggers,
+                    optional=change.optional,
                 )
                 for change in changes
             ),
@@ -350,7 +363,10 @@ def _where_the_table_is(table: QualifiedName, statements: Iterable[str]) -> tupl
         if of_function:
             guarded += group
         else:
-            guarded += render_statements(
-                "migrations/where_the_table_is", table=table, statements=list(group)
-            )
+            guarded += _guarded(table, group, done="put back")
     return tuple(guarded)
+
+
+def _guarded(table: QualifiedName, statements: Iterable[str], *, done: str) -> tuple[str, ...]:
+    values = {"table": table, "statements": list(statements), "done": done}
+    return tuple(render_statements("migrations/where_the_table_is", **values))

@@ -40,6 +40,8 @@ class CaptureRecord:
     rule: TableRule
     hash: str
     triggers: tuple[str, ...]
+    optional: bool = False
+    """Whether a database need not have the table, as one of a tenant."""
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
@@ -48,7 +50,7 @@ class CaptureRecord:
             "options": self.rule.as_dict(),
             "hash": self.hash,
             "triggers": list(self.triggers),
-        }
+        } | ({"optional": True} if self.optional else {})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -58,6 +60,7 @@ class CaptureRecord:
             rule=TableRule.from_dict(values["options"]),
             hash=values["hash"],
             triggers=tuple(values["triggers"]),
+            optional=bool(values.get("optional", False)),
         )
 
 
