@@ -407,7 +407,7 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     captured: dict[QualifiedName, Former] = {}
     elsewhere = []
     for name in names:
-        table = run.state.find(NamePattern.parse(name))
+        table = run.state.find(NamePattern.parse(name)) or run.recorded_as(NamePattern.parse(name))
         if table is None:
             elsewhere.append(name)
         elif recorded := run.state.captures[table]:

@@ -10,7 +10,7 @@ from itertools import chain, groupby
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.install import Target, plan_capture, plan_release, plan_trail
-from audit_toolkit.install.capture import capture_hash, former_statements
+from audit_toolkit.install.capture import capture_hash, former_statements, own_values
 from audit_toolkit.migrations.record import CaptureRecord, Record, Recorded, constant_name
 from audit_toolkit.migrations.source import Revision, Script
 from audit_toolkit.migrations.wording import flags, hidden_columns, listed, meaning, trail_name
@@ -249,7 +249,11 @@ def capture_revision(
             ),
         ),
         upgrade=tuple(
-            Script(name=constant_name("CAPTURE", change.table), steps=change.plan().steps)
+            Script(
+                name=constant_name("CAPTURE", change.table),
+                steps=change.plan().steps,
+                own=own_values(change.target),
+            )
             for change in changes
         ),
         downgrade=tuple(change.undo() for change in reversed(changes)),
