@@ -163,12 +163,24 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
         if settles and not (wish.rule and table in found.named):
             raise _disagreement(table.name, settles)
         change = Change(
-            target=target, schema=state.schema, former=former, damaged=damaged, settles=settles
+            target=target,
+            schema=state.schema,
+            former=former,
+            damaged=damaged,
+            settles=settles,
+            optional=_is_optional(table, former, wish, found),
         )
         if change.needed and table.name in found.switched_off:
             raise _switched_off(table.name)
         changes.append(change)
     return changes
+
+
+def _is_optional(table: Table, former: Former | None, wish: Wish, found: Survey) -> bool:
+    """Whether other databases of the project need not have the table: it came with a pattern of schemas."""
+    if table in found.swept and wish.all_of_schema != table.name.schema:
+        return True
+    return former is not None and former.optional
 
 
 def _disagreement(table: QualifiedName, settles: Sequence[str]) -> UsageError:
