@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "0cf0b934a409bfb9cacc1a898f21ed2db91501e524d79e91313741d30f06091a"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "bb772b6a28a84102cbfc25efa98951ffa15ae722687cf0c81b676d21f42ab19f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -486,6 +486,50 @@ $body$;
 
 revoke all on function audit.leaf_digest(regclass) from public;
 
+create or replace function audit.ensure_past()
+    returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+    past regclass;
+    reached timestamptz;
+    first_bound timestamptz;
+    name text := 'logged_actions_past';
+begin
+    -- A DEFAULT partition takes the past too.
+    select min(lower_bound) into first_bound from audit.leaves() having not bool_or(is_default);
+    select leaf, upper_bound into past, reached from audit.leaves() where lower_bound is null and not is_default;
+    if first_bound is null or past is not null and (
+        reached >= first_bound or reached is null
+        or not exists (select from pg_class where oid = past and relkind = 'r' and relname like 'logged\_actions\_past%')
+    ) then
+        return false;
+    end if;
+
+    if past is null then
+        while to_regclass(format('%I.%I', 'audit', name)) is not null loop
+            name := name || '_';
+        end loop;
+        past := audit.make_leaf(name);
+    else
+        execute format('lock table only %s in access exclusive mode', trail);
+        -- From here on everybody waits for this transaction, so it waits for nobody.
+        execute format('lock table %s in access exclusive mode nowait', past);
+        execute format('alter table %s detach partition %s', trail, past);
+    end if;
+    execute format('alter table only %s attach partition %s for values from (minvalue) to (%L)', trail, past, first_bound);
+    return true;
+end
+$body$;
+
+revoke all on function audit.ensure_past() from public;
+
 create or replace function audit.ensure_partitions(ahead integer default null)
     returns integer
     language plpgsql
@@ -522,6 +566,7 @@ begin
         (select max(upper_bound) from audit.leaves()),
         leaf_of_now - step);
     if bound >= horizon or ahead is null and bound > leaf_of_now + step * (usual / 2) then
+        perform audit.ensure_past();
         return 0;
     end if;
 
@@ -564,6 +609,7 @@ begin
             trail, leaves[number], bounds[number], bounds[number + 1]);
     end loop;
     execute format('alter table %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bound);
+    perform audit.ensure_past();
     return cardinality(leaves);
 end
 $body$;
@@ -2179,6 +2225,8 @@ comment on function audit.merkle_root(bytea) is '{"tool": "audit-toolkit", "vers
 
 comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.ensure_past() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2266,7 +2314,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -2408,7 +2456,7 @@ select audit.guard_relation('audit.logged_actions'::regclass);
 
 select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
--- From the leaf before the present one to well ahead of it, and the tail.
+-- From the leaf before the present one to well ahead of it, the tail, and a partition for the past.
 select audit.ensure_partitions();
 
 -- Where the trail begins, so that a first leaf which is gone is missed.
@@ -2416,7 +2464,7 @@ insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound
 select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached'
 from audit.leaves() as l
 join pg_catalog.pg_class as c on c.oid = l.leaf
-where not l.is_tail and not l.is_default and not exists (select from audit.partition_lifecycle)
+where l.lower_bound is not null and not l.is_tail and not exists (select from audit.partition_lifecycle)
 order by l.lower_bound nulls first
 limit 1;
 
