@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from audit_toolkit.catalog.trail import TrailObjects
     from audit_toolkit.install.findings import Finding
     from audit_toolkit.names import QualifiedName
+    from audit_toolkit.partitions import Policy
 
     Connection = psycopg.Connection[Any]
 
@@ -86,6 +87,7 @@ def check_database(
     *,
     now: datetime | None = None,
     models: bool = True,
+    policy: Policy | None = None,
 ) -> list[Finding]:
     """Everything that is off: capture, partitions, indexes; or capture of some tables alone.
 
@@ -108,7 +110,7 @@ def check_database(
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
     if not any(finding.kind == "trail_missing" for finding in found):
         found += [
-            *_partition_findings(connection, schema, now),
+            *_partition_findings(connection, schema, now, policy),
             *_index_findings(connection, schema),
         ]
     return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
@@ -282,14 +284,14 @@ def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator
 
 
 def _partition_findings(
-    connection: Connection, schema: str, now: datetime | None
+    connection: Connection, schema: str, now: datetime | None, policy: Policy | None
 ) -> Iterator[Finding]:
     from audit_toolkit.install.findings import Finding, Severity
     from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 
     def read() -> Iterable[Finding]:
         partitions = read_partitions(connection, schema, now=now)
-        for found in check_partitions(partitions, Policy(), Thresholds()):
+        for found in check_partitions(partitions, policy or Policy(), Thresholds()):
             # That no maintenance ran yet is for `audit partitions check`: it is no drift.
             if found.code != "last_success":
                 critical = found.severity.value == "critical"

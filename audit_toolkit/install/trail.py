@@ -23,6 +23,7 @@ _FUNCTIONS = {
     "make_leaf": "(text)",
     "merkle_root": "(bytea)",
     "leaf_digest": "(regclass)",
+    "ensure_past": "()",
     "ensure_partitions": "(integer)",
     "mask": "(jsonb, text, text)",
     "pick": "(jsonb, text[])",
