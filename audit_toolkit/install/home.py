@@ -166,4 +166,6 @@ def note_timeline(connection: Connection, schema: str) -> int:
     with translated_errors():
         if not has_home(connection, schema):
             return 0
-        return len(fetch(connection, render("home/note_timeline", schema=schema)))
+        (rights,) = fetch(connection, query("rights"), {"schema": schema})
+        folder = "maintainer" if rights["by_function"] else "home"
+        return len(fetch(connection, render(f"{folder}/note_timeline", schema=schema)))
