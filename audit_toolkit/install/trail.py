@@ -18,6 +18,7 @@ _LEAF_NAMES = {Interval.DAY: "YYYY_MM_DD", Interval.WEEK: 'IYYY"w"IW', Interval.
 _FUNCTIONS = {
     "revoke_all": "(regclass)",
     "refuse_change": "()",
+    "refuse_others": "()",
     "guard_relation": "(regclass)",
     "leaves": "()",
     "make_leaf": "(text)",
@@ -48,6 +49,7 @@ _FUNCTIONS = {
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "present_home": "()",
+    "doubtful_events": "(bigint)",
     "maintain_limits": "()",
     "maintain_lock": "()",
     "maintain_interval": "(text)",
@@ -91,6 +93,7 @@ _FOR_READERS = (
     "image_of",
     "leaves",
     "present_home",
+    "doubtful_events",
     "audited_table",
     "row_key_of",
     "row_known_since",
@@ -110,6 +113,7 @@ READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 _FOR_MAINTAINERS = (
     "leaves",
     "present_home",
+    "doubtful_events",
     "note_changes",
     *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
 )
@@ -138,10 +142,13 @@ DEFINERS = frozenset(
     (
         *("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
-        *("archive_begin", "archive_end", "archive_note"),
+        *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
     )
 )
 """The functions that run as the owner of the trail; each checks by itself who asks."""
+
+_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle")
+"""The tables of what is noted of the trail, which its owner alone writes."""
 
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
@@ -328,7 +335,7 @@ def _steps(
         ),
         Step(
             why="Where the trail is, so that it notices when it was moved",
-            statements=rendered("schema/home"),
+            statements=rendered("schema/home", "schema/owner_only", tables=_NOTED),
         ),
         Step(
             why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",

@@ -1,4 +1,4 @@
-"""Cron, developers and the archive without the rights of the owner: what `audit grants` gives is enough, and no more."""
+"""Cron, developers and the archive without the rights of the owner: what `audit grants` gives is enough."""
 
 from __future__ import annotations
 
