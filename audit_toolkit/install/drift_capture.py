@@ -202,6 +202,7 @@ def _trigger_findings(
             detail=f"capture is paused: {paused}",
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
+    yield from _second_triggers(captured, objects, {trigger.name for trigger in target.triggers})
     off: list[TriggerState] = []
     for table, trigger in wanted:
         found = present.get((table, trigger.name))
@@ -251,6 +252,24 @@ def _trigger_findings(
             detail=detail,
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
+
+
+def _second_triggers(
+    captured: Captured, objects: TrailObjects, wanted: set[str]
+) -> Iterator[Finding]:
+    """Triggers that run the capture function, too: each change would have two events."""
+    function = QualifiedName(objects.schema, captured.function.name)
+    for trigger in objects.triggers:
+        on_it = trigger.table == captured.name and trigger.function == function
+        if on_it and trigger.name not in wanted:
+            name = f"{quote_identifier(trigger.name)} on {captured.name}"
+            yield Finding(
+                kind="unexpected_trigger",
+                severity=Severity.ERROR,
+                object=name,
+                detail="it runs the capture function a second time, and forges events",
+                remedy=psql_command(f"drop trigger {name}"),
+            )
 
 
 def _is_as_rendered(found: TriggerState, trigger: Trigger, function: QualifiedName) -> bool:
