@@ -106,12 +106,12 @@ def check_database(
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
     from audit_toolkit.install.drift_cluster import in_order
-    from audit_toolkit.install.drift_condition import condition_findings
+    from audit_toolkit.install.drift_condition import unusable_conditions
 
     objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
-    found = find_drift(objects, tables, paused=_pauses(connection, objects))
-    found += condition_findings(connection, objects, tables)
+    conditions = unusable_conditions(connection, objects, tables)
+    found = find_drift(objects, tables, paused=_pauses(connection, objects), conditions=conditions)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
     found = in_order([*found, *_cluster_findings(connection, objects)])
