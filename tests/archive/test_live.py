@@ -44,7 +44,7 @@ from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.partitions import Policy, Run, Stage, plan_attach
 from audit_toolkit.plan import apply
 from tests.archive.conftest import HARD_EVENTS
-from tests.partitions.conftest import START, Rotating, install, months
+from tests.partitions.conftest import EVENT, START, Rotating, install, months
 from tests.plugins.trail import SCHEMA
 
 ONE = """
@@ -57,6 +57,13 @@ def fill(rotating: Rotating, days: int = 40) -> None:
     """Events of several tables and months, up to the present."""
     oldest = rotating.read().bounded[0].lower
     rotating.execute(HARD_EVENTS, [oldest, START + timedelta(days=days - 40)])
+
+
+def few(rotating: Rotating) -> None:
+    """A few events of two tables and two months."""
+    oldest = rotating.read().bounded[0].lower
+    for table in ("orders", "items"):
+        rotating.execute(EVENT.replace("orders", table), [oldest, START, "9 days"])
 
 
 def export(rotating: Rotating, store: Store, **options: Any) -> LiveExport:
@@ -182,7 +189,7 @@ def test_export_then_archive_each_event_once_at_every_moment(
 def test_an_open_transaction_holds_back_what_it_could_still_add_to(
     rotating: Rotating, local: Store
 ) -> None:
-    fill(rotating)
+    few(rotating)
     certain = in_trail(rotating)
     export(rotating, local)
     with rotating.database.connect(autocommit=False) as early:
@@ -300,7 +307,7 @@ def killed(at: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_killed_the_next_run_goes_on(
     rotating: Rotating, local: Store, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(rotating)
+    few(rotating)
     with watched(local, monkeypatch), killed(at, monkeypatch):
         export(rotating, local)
     # More of the same partition: the range that was begun stays as it was.
@@ -315,7 +322,7 @@ def test_killed_the_next_run_goes_on(
 
 
 def test_killed_while_a_manifest_is_written_hides_nothing(rotating: Rotating, local: Store) -> None:
-    fill(rotating)
+    few(rotating)
     last = export(rotating, local).manifests[-1]
     half = Path(local.path(last.name.replace("/20", "/._20")))
     half.write_bytes(last.as_bytes()[:100])
@@ -329,7 +336,7 @@ def test_killed_while_a_manifest_is_written_hides_nothing(rotating: Rotating, lo
 def test_killed_and_then_archived(
     rotating: Rotating, local: Store, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(rotating)
+    few(rotating)
     before = in_trail(rotating)
     with killed(at, monkeypatch):
         export(rotating, local)
@@ -344,7 +351,7 @@ def test_killed_and_then_archived(
 def test_what_was_begun_of_a_partition_that_is_gone_is_removed(
     rotating: Rotating, local: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(rotating)
+    few(rotating)
     with killed("files", monkeypatch):
         export(rotating, local)
     assert in_folder(local)
@@ -357,7 +364,7 @@ def test_what_was_begun_of_a_partition_that_is_gone_is_removed(
 def test_a_file_that_was_damaged_meanwhile_is_written_again(
     rotating: Rotating, local: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(rotating)
+    few(rotating)
     with killed("files", monkeypatch):
         export(rotating, local)
     damaged = Path(local.path(local.files("events", ".parquet")[0]))
@@ -393,7 +400,7 @@ def test_two_tables_with_one_folder_have_a_file_each(rotating: Rotating, local: 
 
 
 def test_what_came_back_from_the_archive_is_not_exported(rotating: Rotating, local: Store) -> None:
-    fill(rotating)
+    few(rotating)
     rotating.run(START + timedelta(days=120), retention=months(2), drop=False)
     archive_all(rotating, local)
     leaf = read_manifests(local)[0].leaf
@@ -406,7 +413,7 @@ def test_what_came_back_from_the_archive_is_not_exported(rotating: Rotating, loc
 
 
 def test_again_writes_anew_what_was_exported(rotating: Rotating, local: Store) -> None:
-    fill(rotating)
+    few(rotating)
     export(rotating, local)
     oldest = rotating.read().bounded[0].name.name
     for path in local.files("events", ".parquet"):
@@ -428,7 +435,7 @@ class TestTampering:
     """What was done to the ranges behind our back."""
 
     def test_the_last_manifest_is_removed(self, rotating: Rotating, local: Store) -> None:
-        fill(rotating)
+        few(rotating)
         last = export(rotating, local).manifests[-1]
         local.remove(local.path(last.name))
         for file in last.files:
@@ -440,7 +447,7 @@ class TestTampering:
         ) in found
 
     def test_a_range_is_forged(self, rotating: Rotating, local: Store) -> None:
-        fill(rotating)
+        few(rotating)
         last = export(rotating, local).manifests[-1]
         forged = Path(local.path(last.name))
         values = json.loads(forged.read_bytes())
@@ -452,7 +459,7 @@ class TestTampering:
             export(rotating, local)
 
     def test_a_path_outside(self, rotating: Rotating, local: Store) -> None:
-        fill(rotating)
+        few(rotating)
         last = export(rotating, local).manifests[-1]
         values = json.loads(last.as_bytes())
         for changes in ({"reach": "1"}, {"reach": -1}, {"reach": 1, "since": "soon"}, {"x": 1}):
@@ -460,7 +467,7 @@ class TestTampering:
                 Manifest.from_bytes(json.dumps(values | {"exported": changes}).encode(), last.name)
 
     def test_a_copy_of_the_database_is_refused(self, rotating: Rotating, local: Store) -> None:
-        fill(rotating)
+        few(rotating)
         export(rotating, local)
         rotating.execute("delete from audit.maintenance where command = 'archive export'")
         rotating.execute(ONE, [START])
@@ -481,7 +488,14 @@ class TestCommand:
         fill(rotating)
         return CliRunner()
 
-    def test_export_list_verify_restore(self, typed: CliRunner, rotating: Rotating) -> None:
+    def test_export_list_verify_restore(
+        self, typed: CliRunner, rotating: Rotating, local: Store
+    ) -> None:
+        month = f"{START:%Y-%m}"
+        assert typed.invoke(app, ["archive", "export", "--until", month]).exit_code == 0
+        months_there = {path.split("month=")[1].split("/")[0] for path in local.files("events")}
+        assert months_there
+        assert max(months_there) < month
         found = typed.invoke(app, ["archive", "export"])
         assert found.exit_code == 0
         assert re.search(
@@ -500,13 +514,6 @@ class TestCommand:
         assert refused.exit_code == 2
         assert "its events are still in the trail" in refused.stderr
 
-    def test_a_month(self, typed: CliRunner, local: Store) -> None:
-        month = f"{START:%Y-%m}"
-        assert typed.invoke(app, ["archive", "export", "--until", month]).exit_code == 0
-        months_there = {path.split("month=")[1].split("/")[0] for path in local.files("events")}
-        assert months_there
-        assert max(months_there) < month
-
     def test_an_open_transaction_is_named(self, typed: CliRunner, rotating: Rotating) -> None:
         with rotating.database.connect(autocommit=False) as session:
             session.execute(ONE, [START])
@@ -518,13 +525,11 @@ class TestCommand:
     def test_usage(self, typed: CliRunner) -> None:
         found = typed.invoke(app, ["archive", "export", "--since", "2026-03", "--until", "2026-02"])
         assert (found.exit_code, "--since is not before --until" in found.stderr) == (2, True)
-        found = typed.invoke(app, ["archive", "export", "--since", "soon"])
-        assert (found.exit_code, "--since: 'soon' is not a valid time" in found.stderr) == (2, True)
 
 
 def test_restored_from_a_dump_nothing_is_exported_twice(rotating: Rotating, local: Store) -> None:
     """A partition has another OID then, and the same name."""
-    fill(rotating)
+    few(rotating)
     export(rotating, local)
     origin = read_manifests(local)[-1].origin
     assert origin
