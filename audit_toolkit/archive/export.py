@@ -36,7 +36,7 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Entry
-from audit_toolkit.templates import render
+from audit_toolkit.templates import query, render
 from audit_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -77,15 +77,20 @@ def archive_leaf(
     earlier = read_manifests(store, origin.place)
     require_own(connection, store, origin, earlier)
     exported = () if whole else ranges_of(newest(earlier), origin, entry.name, entry.oid)
+    (rights,) = fetch(connection, query("rights"), {"schema": schema})
+    by_function = rights["archives_by_function"]
+    folder = "archiver" if by_function else "archive"
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
-        connection.execute(render("archive/freeze", leaf=leaf))
+        connection.execute(render(f"{folder}/freeze", schema=schema, leaf=leaf, oid=entry.oid))
         digest = _digest(connection, schema, leaf)
         token = digest.rpartition(":")[2][:12]
         names = Names(store, origin, f"{entry.name}-{entry.oid}-{token}", earlier)
         files = [file for manifest in exported for file in manifest.files]
         rest = Selection(without=widest(exported))
         files += write_files(connection, store, leaf, names, rest, progress)
+        if by_function:
+            connection.execute(render("archiver/thaw", schema=schema, oid=entry.oid))
     manifest = make_manifest(connection, entry, origin, digest, files, earlier, now)
     found = read_back(store, manifest, progress)
     if found.problems:
@@ -97,7 +102,7 @@ def archive_leaf(
     with store.create(manifest.name) as file:
         file.write(manifest.as_bytes())
     values = {"schema": schema, "oid": entry.oid, "digest": digest, "now": now}
-    connection.execute(render("archive/archived", archive=store.address(manifest.name), **values))
+    connection.execute(render(f"{folder}/archived", archive=store.address(manifest.name), **values))
     _remove_former(store, manifest, earlier, before_removal)
     return manifest
 

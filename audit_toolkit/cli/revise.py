@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from audit_toolkit.catalog import Relation
     from audit_toolkit.migrations import Change, Project, Revision, State, Written
     from audit_toolkit.migrations.django import DjangoApp
-    from audit_toolkit.names import QualifiedName
+    from audit_toolkit.names import NamePattern, QualifiedName
     from audit_toolkit.plan import Plan
 
     Connection = psycopg.Connection[Any]
@@ -201,6 +201,20 @@ class Run:
                 f"the project is at {self.head}, and the database at {where}",
                 hint=f"bring it there first: {self.upgrade_command()}",
             )
+
+    def recorded_as(self, pattern: NamePattern) -> QualifiedName | None:
+        """The table that the project captures under another name, and that its later revisions call so."""
+        from audit_toolkit.migrations.renames import name_after
+
+        if not _is_alembic(self.project):
+            return None
+        for table, recorded in self.state.captures.items():
+            if recorded is not None:
+                with self.project.reading():
+                    now = name_after(self.project.scripts, table, recorded.revision)
+                if now != table and pattern.matches(now, fold=True):
+                    return table
+        return None
 
     def rename_revisions(self, changes: Iterable[Change]) -> list[Revision]:
         """What has to come first, where tables were renamed by hand since the project captured them."""

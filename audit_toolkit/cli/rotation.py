@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from audit_toolkit.partitions import Outcome, Policy, Run, Task
 
 
+FAILED = 1
+FINDINGS = 3
+
 Iceberg = Annotated[
     str | None,
     typer.Option(
@@ -99,6 +102,13 @@ class Rotation:
             metavar="TIME", hidden=True, help="Another clock than the server's, to rehearse."
         ),
     ] = None
+    trust_clock: Annotated[
+        bool,
+        typer.Option(
+            "--trust-clock",
+            help="Go by the clock although the newest event, the last run or this machine's clock speak against it.",
+        ),
+    ] = False
     dsn: Dsn = None
     config: AlembicConfig = None
     audit_schema: TrailSchema = "audit"
@@ -122,6 +132,7 @@ class Rotation:
             drop=not self.no_drop,
             archived_only=self.archive is not None,
             blocking_detach=self.blocking_detach,
+            trust_clock=self.trust_clock,
         )
 
     @contextmanager
@@ -252,10 +263,19 @@ def print_tasks(tasks: tuple[Task, ...]) -> None:
     """A line for each task, for people."""
     for task in tasks:
         print(f"{task.stage:<9} {task.what}")
-        if task.deferred:
-            print(f"{'':<9} not now: {task.deferred}")
+        if task.deferred or task.refused:
+            print(f"{'':<9} not now: {task.deferred or task.refused}")
     if not tasks:
         print("nothing to do")
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """1 when a step failed, 3 when somebody has to look first, else 0."""
+    from audit_toolkit.partitions import Result, succeeded
+
+    if not succeeded(outcomes):
+        return FAILED
+    return FINDINGS if any(o.result is Result.REFUSED for o in outcomes) else 0
 
 
 def _say(text: str) -> None:

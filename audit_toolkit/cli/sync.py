@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.cli.database import find_address
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
@@ -47,6 +49,22 @@ def sync(
     apply: Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print SQL for psql instead.")] = False,
     dry_run: DryRun = False,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            metavar="SCHEMA",
+            help="With --like: the schema to capture, or a pattern as in 'tenant_*'.",
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="SCHEMA",
+            help="Capture the tables of --schema as those of this one are, whatever the project records.",
+        ),
+    ] = None,
     audit_schema: ProjectSchema = None,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -64,15 +82,30 @@ def sync(
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.connection import connect, translated_errors
     from audit_toolkit.migrations import plan_sync
+    from audit_toolkit.migrations.tenants import wants_like
     from audit_toolkit.plan import apply as carry_out
 
     if apply + sql + dry_run > 1:
         raise UsageError("--apply, --sql and --dry-run contradict each other", hint="use one")
+    if (schema is None) != (like is None):
+        raise UsageError(
+            "--schema and --like belong together",
+            hint="say which tenants, and as which one: --schema 'tenant_*' --like tenant_1",
+        )
     where = Where(config=config, name=name, version_path=version_path, no_env=no_env, django=django)
-    project, address = _project(where, dsn)
+    if schema and like:
+        project, address = None, find_address(dsn, config)
+    else:
+        project, address = _project(where, dsn)
     with connect(address, purpose="sync") as connection, translated_errors():
         relations = read_relations(connection)
-        wants = _wants(connection, relations, project, where, audit_schema)
+        wants = (
+            wants_like(
+                connection, relations, schema, like=like, audit_schema=audit_schema or "audit"
+            )
+            if schema and like
+            else _wants(connection, relations, project, where, audit_schema)
+        )
         found = plan_sync(connection, relations, wants)
         if apply and found:
             carry_out(found.plan, connection)
@@ -81,9 +114,12 @@ def sync(
     if sql:
         print_sql([found.plan] if found else [])
     elif not found:
-        print("nothing to do: the database has the capture that the project records")
+        print(
+            "nothing to do: the database has "
+            + (f"the capture of {like}" if like else "the capture that the project records")
+        )
     else:
-        _describe(found, done=apply)
+        _describe(found, done=apply, command=_command(schema, like))
 
 
 def project_wants(connection: Connection, project: Project, schema: str | None) -> Wants | None:
@@ -150,7 +186,12 @@ def _wants(
         return with_declared(wants, declared, relations, project.scripts if project else None)
 
 
-def _describe(found: Sync, *, done: bool) -> None:
+def _command(schema: str | None, like: str | None) -> str:
+    tenants = ["--schema", schema, "--like", like] if schema and like else []
+    return shlex.join(["audit", "sync", *tenants])
+
+
+def _describe(found: Sync, *, done: bool, command: str) -> None:
     from audit_toolkit.migrations.wording import trail_name
 
     if found.trail:
@@ -160,4 +201,4 @@ def _describe(found: Sync, *, done: bool) -> None:
     if done:
         say("\napplied; next:\n  audit check")
     else:
-        say("\nto apply it: audit sync --apply; as SQL: audit sync --sql")
+        say(f"\nto apply it: {command} --apply; as SQL: {command} --sql")

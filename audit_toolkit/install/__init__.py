@@ -9,12 +9,13 @@ from audit_toolkit.install.capture import (
     plan_release,
 )
 from audit_toolkit.install.condition import check_condition
-from audit_toolkit.install.grants import render_grants
+from audit_toolkit.install.grants import Limits, render_grants
 from audit_toolkit.install.pause import plan_pause, plan_resume
 from audit_toolkit.install.selection import select_tables
 from audit_toolkit.install.trail import plan_trail
 
 __all__ = [
+    "Limits",
     "Progress",
     "Target",
     "check_condition",

@@ -22,7 +22,7 @@ from audit_toolkit.config import (
     Truncate,
 )
 from audit_toolkit.errors import RuleError
-from audit_toolkit.names import QualifiedName, Sql, capture_function
+from audit_toolkit.names import QualifiedName, Sql, capture_function, quote_literal
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 from audit_toolkit.version import __version__
@@ -362,6 +362,30 @@ def capture_hash(target: Target, schema: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def own_values(target: Target) -> dict[str, str]:
+    """What tables of one rule may have each for itself, beside their names, as it stands in the SQL."""
+    table, values = target.table, with_dependants(target).values("audit")
+    numbers = json.dumps(_numbers(target), ensure_ascii=False)
+    own = {"columns": _literals(values["known"]), "numbers": f'"numbers": {numbers}'}
+    if len(table.key) == 1:
+        own["key"] = table.key[0]
+    if not target.hidden:
+        del own["columns"], own["numbers"]
+    return own
+
+
+def _literals(names: Iterable[str]) -> str:
+    return ", ".join(quote_literal(name) for name in names)
+
+
+def _numbers(target: Target) -> dict[str, int]:
+    return {
+        column.name: column.number
+        for column in target.table.columns
+        if column.name in target.named_columns and column.number is not None
+    }
+
+
 def capture_comment(target: Target, schema: str) -> str:
     """The comment of the function: JSON that says which table and options it was made for, and its hash."""
     return json.dumps(
@@ -371,11 +395,7 @@ def capture_comment(target: Target, schema: str) -> str:
             "table": [target.table.name.schema, target.table.name.name],
             "key": list(target.table.key),
             "options": target.rule.as_dict(),
-            "numbers": {
-                column.name: column.number
-                for column in target.table.columns
-                if column.name in target.named_columns and column.number is not None
-            },
+            "numbers": _numbers(target),
             "hash": capture_hash(target, schema),
         },
         ensure_ascii=False,

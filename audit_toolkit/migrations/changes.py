@@ -10,7 +10,7 @@ from itertools import chain, groupby
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.install import Target, plan_capture, plan_release, plan_trail
-from audit_toolkit.install.capture import capture_hash, former_statements
+from audit_toolkit.install.capture import capture_hash, former_statements, own_values
 from audit_toolkit.migrations.record import CaptureRecord, Record, Recorded, constant_name
 from audit_toolkit.migrations.source import Revision, Script
 from audit_toolkit.migrations.wording import flags, hidden_columns, listed, meaning, trail_name
@@ -32,6 +32,8 @@ class Former:
     """What the table was called when it was installed."""
     source: str
     """Where it is from, in words: `revision 3f2a9c`, `the database`."""
+    optional: bool = False
+    """Whether databases of the project need not have the table."""
 
     @classmethod
     def of(cls, recorded: Recorded) -> Former:
@@ -44,6 +46,7 @@ class Former:
             function=recorded.capture.function,
             made_for=recorded.capture.table,
             source=f"revision {recorded.revision}",
+            optional=recorded.capture.optional,
         )
 
     @classmethod
@@ -76,6 +79,8 @@ class Change:
     """Whether the database has lost something of what captures it."""
     settles: tuple[str, ...] = ()
     """The revisions of two branches that disagree on it, each with its options; empty where none do."""
+    optional: bool = False
+    """Whether the revision is to go on where the table is not there: of tenants each database has its own."""
 
     @property
     def table(self) -> QualifiedName:
@@ -133,11 +138,18 @@ class Change:
     def plan(self) -> Plan:
         """The steps of the change."""
         former = self.former
-        return plan_capture(
+        plan = plan_capture(
             self.target,
             self.schema,
             former_triggers=former.triggers if former else (),
         )
+        if not self.optional:
+            return plan
+        steps = (
+            replace(step, statements=_guarded(self.table, step.statements, done="made"))
+            for step in plan.steps
+        )
+        return replace(plan, steps=tuple(steps))
 
     def undo(self) -> Script:
         """What takes the change back: the end of capture, or what captured the table before."""
@@ -223,12 +235,17 @@ def capture_revision(
                     hash=change.hash,
                     triggers=change.triggers,
                     function=change.target.function,
+                    optional=change.optional,
                 )
                 for change in changes
             ),
         ),
         upgrade=tuple(
-            Script(name=constant_name("CAPTURE", change.table), steps=change.plan().steps)
+            Script(
+                name=constant_name("CAPTURE", change.table),
+                steps=change.plan().steps,
+                own=own_values(change.target),
+            )
             for change in changes
         ),
         downgrade=tuple(change.undo() for change in reversed(changes)),
@@ -344,7 +361,10 @@ def _where_the_table_is(table: QualifiedName, statements: Iterable[str]) -> tupl
         if of_function:
             guarded += group
         else:
-            guarded += render_statements(
-                "migrations/where_the_table_is", table=table, statements=list(group)
-            )
+            guarded += _guarded(table, group, done="put back")
     return tuple(guarded)
+
+
+def _guarded(table: QualifiedName, statements: Iterable[str], *, done: str) -> tuple[str, ...]:
+    values = {"table": table, "statements": list(statements), "done": done}
+    return tuple(render_statements("migrations/where_the_table_is", **values))

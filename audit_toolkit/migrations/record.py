@@ -42,6 +42,12 @@ class CaptureRecord:
     triggers: tuple[str, ...]
     function: str
     """Named for what the table was called when it was first captured."""
+    optional: bool = False
+    """Whether a database need not have the table, as one of a tenant."""
+    text: int | None = None
+    """Which text of the revision captures it, where several tables share one."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """What stands in its places, beside what follows from its name: `key`."""
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
@@ -50,6 +56,9 @@ class CaptureRecord:
             "options": self.rule.as_dict(),
             "hash": self.hash,
             "triggers": list(self.triggers),
+            **({"optional": True} if self.optional else {}),
+            **({"text": self.text} if self.text else {}),
+            **({"own": dict(self.own)} if self.text and self.own else {}),
         }
         if self.function != capture_function(self.table):
             values["function"] = self.function
@@ -65,6 +74,9 @@ class CaptureRecord:
             hash=values["hash"],
             triggers=tuple(values["triggers"]),
             function=values.get("function", capture_function(table)),
+            optional=bool(values.get("optional", False)),
+            text=values.get("text"),
+            own=values.get("own", {}),
         )
 
 
@@ -307,8 +319,36 @@ def _statements(module: ModuleType, name: str, revision: str) -> tuple[str, ...]
 
 
 def read_statements(module: ModuleType, name: str) -> tuple[str, ...]:
-    """The SQL that the constant `name` of a revision holds; empty without one."""
-    return tuple(statement.strip("\n") for statement in getattr(module, name, ()))
+    """The SQL of a table that the constant `name` holds, or a text that the table shares; empty without one."""
+    found = getattr(module, name, None)
+    if found is None:
+        for values in getattr(module, RECORD_NAME, {}).get("captures", ()):
+            row = CaptureRecord.from_dict(values)
+            verb = name.partition("_")[0]
+            if row.text and constant_name(verb, row.table) == name:
+                found = fill(getattr(module, f"{verb}_{row.text}", ()), row)
+    return tuple(statement.strip("\n") for statement in found or ())
+
+
+def places(row: CaptureRecord) -> dict[str, str]:
+    """What stands in the places of a text for a table, in the order in which it is put in."""
+    schema, name = row.table.schema, row.table.name
+    return {
+        "hash": row.hash,
+        "function": f"capture_{schema}__{name}",
+        "table": f"{schema}.{name}",
+        **row.own,
+        "schema": schema,
+        "name": name,
+    }
+
+
+def fill(text: Iterable[str], row: CaptureRecord) -> tuple[str, ...]:
+    """The statements of a shared text for one table."""
+    filled = tuple(text)
+    for place, value in places(row).items():
+        filled = tuple(sql.replace(f"@{place}@", value) for sql in filled)
+    return filled
 
 
 def _edited(revision: str, name: str) -> ProjectError:

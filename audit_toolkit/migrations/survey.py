@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Installed, Table, read_installed, read_table, read_trail
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
+from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.install import (
@@ -163,12 +164,24 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
         if settles and not (wish.rule and table in found.named):
             raise _disagreement(table.name, settles)
         change = Change(
-            target=target, schema=state.schema, former=former, damaged=damaged, settles=settles
+            target=target,
+            schema=state.schema,
+            former=former,
+            damaged=damaged,
+            settles=settles,
+            optional=_is_optional(table, former, wish, found),
         )
         if change.needed and table.name in found.switched_off:
             raise _switched_off(table.name)
         changes.append(change)
     return changes
+
+
+def _is_optional(table: Table, former: Former | None, wish: Wish, found: Survey) -> bool:
+    """Whether other databases of the project need not have the table: it came with a pattern of schemas."""
+    if table in found.swept and wish.all_of_schema != table.name.schema:
+        return True
+    return former is not None and former.optional
 
 
 def _disagreement(table: QualifiedName, settles: Sequence[str]) -> UsageError:
@@ -263,19 +276,26 @@ def lacks_columns(table: Table, rule: TableRule) -> bool:
 def _kept(rule: TableRule, table: Table, found: Survey) -> TableRule:
     """A rule by the names that its columns have now; without those that were dropped."""
     installed = found.installed.get(table.name)
-    numbers = installed.numbers if installed else {}
-    names = {column.number: column.name for column in table.columns}
+    if installed is None:
+        return rule
 
-    def now(name: str) -> str | None:
-        if table.column(name) or name not in numbers:
-            return name
-        return names.get(numbers[name])
+    def now(name: str) -> tuple[str, ...]:
+        numbering = installed.numbering
+        known = name in numbering.numbers or table.column(name)
+        # What an older release kept no number of may have been renamed: `check_rule` says so.
+        return numbering.now(name, table.columns) if known else (name,)
 
+    when = rule.when
+    if when:
+        when = with_names(when, installed.numbering.renamed(names_of(when), table.columns))
     return replace(
         rule,
-        exclude=tuple(new for name in rule.exclude if (new := now(name))),
-        only=tuple(new for name in rule.only if (new := now(name))),
-        mask=tuple(replace(m, column=new) for m in rule.mask if (new := now(m.column))),
+        when=when,
+        exclude=tuple(dict.fromkeys(new for name in rule.exclude for new in now(name))),
+        only=tuple(dict.fromkeys(new for name in rule.only for new in now(name)[:1])),
+        mask=tuple(
+            {new: replace(m, column=new) for m in rule.mask for new in now(m.column)}.values()
+        ),
     )
 
 

@@ -122,6 +122,15 @@ def test_the_table_became_a_view(history: History) -> None:
     history.walk()
 
 
+def test_uninstall_after_a_rename_and_a_drop(history: History) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.migrate("alter table parts rename to pieces", "alter table pieces rename to parts")
+    history.migrate("drop table pieces", CREATE.format("pieces"))
+    history.audit("uninstall", "--table", "pieces")
+    history.walk()
+
+
 @pytest.mark.parametrize("named", ["parts", "pieces"])
 def test_uninstall_after_a_rename_comes_back_on_the_table_as_it_was_called(
     named: str, history: History
