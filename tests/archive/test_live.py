@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ from audit_toolkit.archive import (
 )
 from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect
-from audit_toolkit.demo.cluster import throwaway_cluster
+from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.partitions import Policy, Run, Stage, plan_attach
 from audit_toolkit.plan import apply
@@ -212,7 +213,7 @@ def test_an_open_transaction_holds_back_what_it_could_still_add_to(
     assert problems(rotating, local) == ()
 
 
-def test_a_prepared_transaction_holds_back_and_is_named(tmp_path: Path) -> None:
+def test_a_prepared_transaction_holds_back_and_a_failover_goes_on(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     with throwaway_cluster(settings={"max_prepared_transactions": "2"}) as cluster:
         install(cluster.dsn())
@@ -227,8 +228,31 @@ def test_a_prepared_transaction_holds_back_and_is_named(tmp_path: Path) -> None:
                 assert in_folder(store) == []
                 writer.execute("commit prepared 'late'")
                 found = export_live(connection, store, SCHEMA, now=START)
-    assert (sum(m.events for m in found.manifests), found.held_by) == (2, ())
-    assert in_folder(store) == [1, 2]
+        assert (sum(m.events for m in found.manifests), found.held_by) == (2, ())
+        assert in_folder(store) == [1, 2]
+        become_standby(cluster)
+        with connect(cluster.dsn()) as connection:
+            command = ["archive", "export", "--archive", store.url, "--dsn", cluster.dsn()]
+            refused = CliRunner().invoke(app, command)
+            assert (refused.exit_code, "is a standby" in refused.stderr) == (2, True)
+            connection.execute("select pg_promote()")
+            connection.execute(ONE.encode(), [START])
+            with pytest.raises(AuditError, match="wrote there last"):
+                export_live(connection, store, SCHEMA, now=START)
+            adopt(connection, store, SCHEMA, now=START)
+            export_live(connection, store, SCHEMA, now=START)
+            assert len(in_folder(store)) == 3
+            expected = read_expected(connection, SCHEMA)
+        assert check_catalogue(store, read_catalogue(store), expected) == ()
+
+
+def become_standby(cluster: Cluster) -> None:
+    """Start it again as one that is to be promoted."""
+    cluster.stop()
+    signal = cluster.data_dir / "standby.signal"
+    shutil.copy(cluster.data_dir / "PG_VERSION", signal, follow_symlinks=False)
+    shutil.chown(signal, cluster.data_dir.owner(), cluster.data_dir.group())
+    cluster.start()
 
 
 def test_writers_meanwhile(rotating: Rotating, local: Store) -> None:
