@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -180,6 +182,17 @@ _COLUMN_COMMENTS = (
         "when the transaction began: with transaction_id, tells it from those of another cluster",
     ),
 )
+
+
+def leaf_interval(names: Iterable[str]) -> Interval:
+    """How long the partitions of a trail are, by the names of most of them."""
+    forms = {
+        Interval.DAY: r"_\d{4}_\d{2}_\d{2}$",
+        Interval.WEEK: r"_\d{4}w\d{2}$",
+        Interval.MONTH: r"_\d{4}_\d{2}$",
+    }
+    known = tuple(names)
+    return max(forms, key=lambda unit: sum(bool(re.search(forms[unit], name)) for name in known))
 
 
 def trail_comment(settings: TrailSettings) -> str:
