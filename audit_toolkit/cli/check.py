@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from audit_toolkit.catalog.trail import TrailObjects
     from audit_toolkit.install.findings import Finding
     from audit_toolkit.names import QualifiedName
+    from audit_toolkit.partitions import Policy
 
     Connection = psycopg.Connection[Any]
 
@@ -50,6 +51,12 @@ def check(
     fail_on: Annotated[
         FailOn, typer.Option("--fail-on", help="From which severity on to end with code 3.")
     ] = FailOn.WARNING,
+    all_events: Annotated[
+        bool,
+        typer.Option(
+            "--all-events", help="Look at all events for forged ones, not at the newest 10,000."
+        ),
+    ] = False,
     output: OutputFormat = Format.TEXT,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
@@ -57,10 +64,13 @@ def check(
 ) -> None:
     """Compare what the database has with what was installed; exit code 3 when something is off.
 
-    Reads catalogues only: it takes no locks, and a role that may not write can run it, in production too.
+    Reads catalogues and the newest events: it takes no locks, and a role that may not write can run it, in
+    production too.
     """
     with open_database(dsn, config) as connection:
-        findings = check_database(connection, audit_schema, tuple(table or ()))
+        findings = check_database(
+            connection, audit_schema, tuple(table or ()), all_events=all_events
+        )
         recorded = _recorded_findings(connection, config, audit_schema, tuple(table or ()))
     findings = _with_recorded(findings, recorded)
     findings += [] if table else _branch_findings(config, audit_schema)
@@ -86,8 +96,10 @@ def check_database(
     *,
     now: datetime | None = None,
     models: bool = True,
+    policy: Policy | None = None,
+    all_events: bool = False,
 ) -> list[Finding]:
-    """Everything that is off: capture, partitions, indexes; or capture of some tables alone.
+    """Everything that is off: capture, partitions, indexes, events; or capture of some tables alone.
 
     Without `models` no code of the project is imported, and what only they declare is not known.
     """
@@ -108,8 +120,9 @@ def check_database(
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
     if not any(finding.kind == "trail_missing" for finding in found):
         found += [
-            *_partition_findings(connection, schema, now),
+            *_partition_findings(connection, schema, now, policy),
             *_index_findings(connection, schema),
+            *_event_findings(connection, schema, all_events=all_events),
         ]
     return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
 
@@ -282,14 +295,14 @@ def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator
 
 
 def _partition_findings(
-    connection: Connection, schema: str, now: datetime | None
+    connection: Connection, schema: str, now: datetime | None, policy: Policy | None
 ) -> Iterator[Finding]:
     from audit_toolkit.install.findings import Finding, Severity
     from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 
     def read() -> Iterable[Finding]:
         partitions = read_partitions(connection, schema, now=now)
-        for found in check_partitions(partitions, Policy(), Thresholds()):
+        for found in check_partitions(partitions, policy or Policy(), Thresholds()):
             # That no maintenance ran yet is for `audit partitions check`: it is no drift.
             if found.code != "last_success":
                 critical = found.severity.value == "critical"
@@ -322,6 +335,15 @@ def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
                 )
 
     yield from _if_permitted(read, "indexes", schema)
+
+
+def _event_findings(connection: Connection, schema: str, *, all_events: bool) -> Iterator[Finding]:
+    from audit_toolkit.install.drift_events import NEWEST, event_findings
+
+    newest = None if all_events else NEWEST
+    yield from _if_permitted(
+        lambda: list(event_findings(connection, schema, newest=newest)), "events", schema
+    )
 
 
 def _if_permitted(

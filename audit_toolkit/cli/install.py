@@ -406,9 +406,11 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
 
     captured: dict[QualifiedName, Former] = {}
     elsewhere = []
+    renamed = _names_taken_over(run)
     for name in names:
-        table = run.state.find(NamePattern.parse(name)) or run.recorded_as(NamePattern.parse(name))
-        if table is None:
+        pattern = NamePattern.parse(name)
+        table = run.state.find(pattern) or run.recorded_as(pattern)
+        if table is None or any(pattern.matches(other, fold=False) for other in renamed):
             elsewhere.append(name)
         elif recorded := run.state.captures[table]:
             present, former = _as_it_is_called_now(run, Former.of(recorded))
@@ -421,6 +423,19 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     revisions = [release_revision(captured, run.state.schema, message)] if captured else []
     goal = Goal(captures=dict.fromkeys(captured), then=_history_command(run, captured))
     finish(run, revisions, goal, output, up_to_date=not captured)
+
+
+def _names_taken_over(run: Run) -> list[QualifiedName]:
+    """The tables of the database that have the name which another one had when the project captured it."""
+    from audit_toolkit.migrations import installed_captures
+
+    try:
+        with run.reading() as (connection, relations):
+            installed = installed_captures(connection, run.state.schema).values()
+            moved = {one.made_for for one in installed if one.table != one.made_for}
+            return [relation.name for relation in relations if relation.name in moved]
+    except AuditError:
+        return []  # to write what the project itself records needs no database
 
 
 def _as_it_is_called_now(run: Run, former: Former) -> tuple[QualifiedName, Former]:
@@ -514,7 +529,7 @@ def _print_uninstall_sql(
         captured = _captured(connection, read_relations(connection), names, state)
     print_sql(
         [
-            plan_release(table, state.schema, former.triggers, function=former.function)
+            plan_release(table, state.schema, function=former.function)
             for table, former in captured.items()
         ]
     )

@@ -18,11 +18,13 @@ _LEAF_NAMES = {Interval.DAY: "YYYY_MM_DD", Interval.WEEK: 'IYYY"w"IW', Interval.
 _FUNCTIONS = {
     "revoke_all": "(regclass)",
     "refuse_change": "()",
+    "refuse_others": "()",
     "guard_relation": "(regclass)",
     "leaves": "()",
     "make_leaf": "(text)",
     "merkle_root": "(bytea)",
     "leaf_digest": "(regclass)",
+    "ensure_past": "()",
     "ensure_partitions": "(integer)",
     "mask": "(jsonb, text, text)",
     "pick": "(jsonb, text[])",
@@ -40,6 +42,7 @@ _FUNCTIONS = {
     "triggers_of": "(oid, text)",
     "table_with_capture": "(text, oid)",
     "require_owner": "(oid)",
+    "let_owner_partition": "(regclass, text)",
     "note_changes": "(text)",
     "captured_as": "(oid, text, text)",
     "note_beginning": "(regclass, text)",
@@ -48,6 +51,24 @@ _FUNCTIONS = {
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "present_home": "()",
+    "doubtful_events": "(bigint)",
+    "maintain_limits": "()",
+    "maintain_lock": "()",
+    "maintain_interval": "(text)",
+    "maintain_create": "(text[], timestamptz[], boolean)",
+    "maintain_cap": "(timestamptz)",
+    "maintain_validate": "()",
+    "maintain_relabel": "(text, text[], timestamptz[])",
+    "maintain_detach": "(regclass)",
+    "maintain_finish": "()",
+    "maintain_drop": "(oid)",
+    "maintain_hold": "(oid, text)",
+    "maintain_note": "(text, boolean, jsonb)",
+    "maintain_timeline": "()",
+    "maintain_has_rows": "(regclass)",
+    "archive_begin": "(oid)",
+    "archive_end": "(oid)",
+    "archive_note": "(oid, text, text)",
     "name_begins": "(text, text)",
     "require_name": "(text, text, timestamptz)",
     "audited_table": "(regtype)",
@@ -74,6 +95,7 @@ _FOR_READERS = (
     "image_of",
     "leaves",
     "present_home",
+    "doubtful_events",
     "audited_table",
     "row_key_of",
     "row_known_since",
@@ -90,10 +112,45 @@ _FOR_READERS = (
 READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 """What a reader of the trail may execute, with their arguments."""
 
+_FOR_MAINTAINERS = (
+    "leaves",
+    "present_home",
+    "doubtful_events",
+    "note_changes",
+    *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
+)
+MAINTAINER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_MAINTAINERS}
+"""What a maintainer may execute, with their arguments."""
+
+_FOR_ARCHIVERS = (
+    *("leaves", "present_home", "maintain_lock", "maintain_has_rows"),
+    *("leaf_digest", "merkle_root", "archive_begin", "archive_end", "archive_note"),
+)
+ARCHIVER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_ARCHIVERS}
+"""What an archiver may execute, with their arguments."""
+
+_FOR_INSTALLERS = (
+    "begin_capture",
+    "note_beginning",
+    "note_capture",
+    "note_changes",
+    "end_capture",
+    "record_gap",
+)
+INSTALLER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_INSTALLERS}
+"""What an installer may execute, with their arguments; each asks whether the table belongs to the caller."""
+
 DEFINERS = frozenset(
-    ("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap")
+    (
+        *("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap"),
+        *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
+        *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
+    )
 )
 """The functions that run as the owner of the trail; each checks by itself who asks."""
+
+_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle")
+"""The tables of what is noted of the trail, which its owner alone writes."""
 
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
@@ -280,7 +337,7 @@ def _steps(
         ),
         Step(
             why="Where the trail is, so that it notices when it was moved",
-            statements=rendered("schema/home"),
+            statements=rendered("schema/home", "schema/owner_only", tables=_NOTED),
         ),
         Step(
             why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",

@@ -43,7 +43,7 @@ class Former:
             hash=recorded.capture.hash,
             triggers=recorded.capture.triggers,
             statements=recorded.statements,
-            function=capture_function(recorded.capture.table),
+            function=recorded.capture.function,
             made_for=recorded.capture.table,
             source=f"revision {recorded.revision}",
             optional=recorded.capture.optional,
@@ -52,7 +52,11 @@ class Former:
     @classmethod
     def of_database(cls, installed: Installed, table: Table, schema: str) -> Former:
         """What the database has, put there by something else than the project."""
-        target = Target(table=table, rule=TableRule.from_dict(installed.options))
+        target = Target(
+            table=table,
+            rule=TableRule.from_dict(installed.options),
+            function_name=installed.function,
+        )
         return cls(
             rule=target.rule,
             hash=installed.hash,
@@ -138,7 +142,6 @@ class Change:
             self.target,
             self.schema,
             former_triggers=former.triggers if former else (),
-            former_function=former.function if former else None,
         )
         if not self.optional:
             return plan
@@ -157,14 +160,7 @@ class Change:
                 steps=(Step(why=why, statements=self.plan().undo),),
             )
         unknown_before = tuple(name for name in self.triggers if name not in self.former.triggers)
-        script = _restore(self.table, self.former, unknown_before)
-        if self.former.function == self.target.function:
-            return script
-        drop = render_statements(
-            "triggers/drop_function", schema=self.schema, function=self.target.function
-        )
-        why = "The function that came with this revision"
-        return replace(script, steps=(*script.steps, Step(why=why, statements=tuple(drop))))
+        return _restore(self.table, self.former, unknown_before)
 
 
 def trail_revision(settings: TrailSettings) -> Revision:
@@ -238,14 +234,10 @@ def capture_revision(
                     rule=change.target.rule,
                     hash=change.hash,
                     triggers=change.triggers,
+                    function=change.target.function,
                     optional=change.optional,
                 )
                 for change in changes
-            ),
-            releases=tuple(
-                change.former.made_for
-                for change in changes
-                if change.former and change.former.made_for != change.table
             ),
         ),
         upgrade=tuple(
@@ -301,16 +293,17 @@ def release_revision(
         ),
         record=Record(
             schema=schema,
-            releases=tuple(
-                dict.fromkeys(
-                    name for table in tables for name in (table, captured[table].made_for)
-                )
+            releases=tuple(tables),
+            released_functions=tuple(
+                former.function
+                for table, former in captured.items()
+                if former.function != capture_function(table)
             ),
         ),
         upgrade=tuple(
             Script(
                 name=constant_name("RELEASE", table),
-                steps=plan_release(table, schema, former.triggers, function=former.function).steps,
+                steps=plan_release(table, schema, function=former.function).steps,
             )
             for table, former in captured.items()
         ),
@@ -331,6 +324,7 @@ def together(parts: Iterable[Revision], message: str = "") -> Revision:
             owner=next((r.owner for r in records if r.owner), None),
             captures=tuple(chain.from_iterable(r.captures for r in records)),
             releases=tuple(chain.from_iterable(r.releases for r in records)),
+            released_functions=tuple(chain.from_iterable(r.released_functions for r in records)),
             declared=any(r.declared for r in records),
         ),
         upgrade=tuple(chain.from_iterable(part.upgrade for part in parts)),

@@ -40,6 +40,8 @@ class CaptureRecord:
     rule: TableRule
     hash: str
     triggers: tuple[str, ...]
+    function: str
+    """Named for what the table was called when it was first captured."""
     optional: bool = False
     """Whether a database need not have the table, as one of a tenant."""
     text: int | None = None
@@ -49,7 +51,7 @@ class CaptureRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
-        return {
+        values = {
             "table": [self.table.schema, self.table.name],
             "options": self.rule.as_dict(),
             "hash": self.hash,
@@ -58,15 +60,20 @@ class CaptureRecord:
             **({"text": self.text} if self.text else {}),
             **({"own": dict(self.own)} if self.text and self.own else {}),
         }
+        if self.function != capture_function(self.table):
+            values["function"] = self.function
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The reverse of `as_dict`."""
+        table = QualifiedName(*values["table"])
         return cls(
-            table=QualifiedName(*values["table"]),
+            table=table,
             rule=TableRule.from_dict(values["options"]),
             hash=values["hash"],
             triggers=tuple(values["triggers"]),
+            function=values.get("function", capture_function(table)),
             optional=bool(values.get("optional", False)),
             text=values.get("text"),
             own=values.get("own", {}),
@@ -85,6 +92,8 @@ class Record:
     """Who is to own the trail that the revision makes, where somebody said so."""
     captures: tuple[CaptureRecord, ...] = ()
     releases: tuple[QualifiedName, ...] = ()
+    released_functions: tuple[str, ...] = ()
+    """What captured them, where it was named for what a table was called before."""
     declared: bool = False
     """Whether autogenerate wrote it, from what the project declares."""
 
@@ -99,6 +108,8 @@ class Record:
             values["captures"] = [capture.as_dict() for capture in self.captures]
         if self.releases:
             values["releases"] = [[table.schema, table.name] for table in self.releases]
+        if self.released_functions:
+            values["released_functions"] = list(self.released_functions)
         if self.declared:
             values["declared"] = True
         return values
@@ -116,6 +127,7 @@ class Record:
                 CaptureRecord.from_dict(capture) for capture in values.get("captures", ())
             ),
             releases=tuple(QualifiedName(*table) for table in values.get("releases", ())),
+            released_functions=tuple(values.get("released_functions", ())),
             declared=bool(values.get("declared", False)),
         )
 
@@ -212,6 +224,7 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
         if record.schema == chosen
     ]
     latest: dict[QualifiedName, Recorded | None] = {}
+    functions: set[str] = set()
     for revision, record, module in ours:
         captured = {
             capture.table: Recorded(
@@ -223,7 +236,11 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
             if capture.table not in latest
         }
         released = {table: None for table in record.releases if table not in latest}
-        latest |= {**released, **captured}
+        # A function that later revisions name captures its table under another name since.
+        renamed = {t: None for t, one in captured.items() if one.capture.function in functions}
+        latest |= {**released, **captured, **renamed}
+        functions |= {capture.function for capture in record.captures}
+        functions |= {*record.released_functions}
     return State(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
@@ -242,14 +259,23 @@ def declared_tables(scripts: ScriptDirectory, schema: str) -> set[NamePattern]:
     Raises `ProjectError` when a record was edited so that it cannot be read.
     """
     declared: set[NamePattern] = set()
+    by_function: dict[str, NamePattern] = {}
     for script in reversed(list(scripts.walk_revisions())):
         values = getattr(script.module, RECORD_NAME, None)
         if values is not None:
             record = _read(values, script.revision)
             if record.schema == schema:
                 declared -= {_pattern(table) for table in record.releases}
+                renamed = {
+                    by_function[c.function]: _pattern(c.table)
+                    for c in record.captures
+                    if c.function in by_function
+                }
+                declared = {renamed.get(pattern, pattern) for pattern in declared}
+                declared -= {by_function.get(name) for name in record.released_functions}
                 if record.declared:
                     declared |= {_pattern(capture.table) for capture in record.captures}
+                by_function |= {c.function: _pattern(c.table) for c in record.captures}
         for ended, _, name in _DIRECTIVE.findall(_upgrade_text(Path(script.path))):
             named = {NamePattern.parse(name)}
             declared = declared - named if ended else declared | named

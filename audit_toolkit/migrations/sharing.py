@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from audit_toolkit.migrations.record import CaptureRecord, constant_name, fill, places
 from audit_toolkit.migrations.source import LISTED_TWICE, Revision, Script, Text
-from audit_toolkit.names import capture_function
 
 
 def share(revision: Revision) -> Revision:
@@ -80,7 +79,7 @@ def _member(
     up = ups.get(constant_name("CAPTURE", capture.table))
     down = downs.get(constant_name("RELEASE", capture.table))
     table = capture.table
-    plain = capture_function(table) == f"capture_{table.schema}__{table.name}"
+    plain = capture.function == f"capture_{table.schema}__{table.name}"
     if up is None or down is None or not plain or str(table) != f"{table.schema}.{table.name}":
         return None
     row = replace(capture, own=up.own)
