@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "80d680b0a756f6308c45e183fd747e5325fb5199fcdb5e30202335a515473873"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "5095ce718ae76ea3e9eaecb02b58e8877c01b111f5a2cdef90a24b816b482535"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1243,11 +1243,15 @@ begin
                 'audit', function_name, captures::regclass, relation),
             hint = 'tables were renamed by hand, here or where this was written: rename them as they are there';
     end if;
-    perform audit.note_changes();
     select n.nspname as schema_name, c.relname as table_name into strict name_of
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
+    -- What the trail knows by its OID or its name, and no other table: a migration may install hundreds.
+    perform audit.note_changes(c.function_name)
+    from audit.captured_tables as c
+    where c.relation_id = relation or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
+        or c.function_name = note_beginning.function_name;
 
     select * into known from audit.captured_tables as c where c.relation_id = relation;
     if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
