@@ -62,7 +62,8 @@ def check(
 ) -> None:
     """Compare what the database has with what was installed; exit code 3 when something is off.
 
-    Reads catalogues and the newest events: it takes no locks, and a role that may not write can run it, in production too.
+    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
+    production too.
     """
     with open_database(dsn, config) as connection:
         findings = check_database(
