@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from audit_toolkit.catalog import Table, parse_comment
+from audit_toolkit.catalog.read import numbering
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
 from audit_toolkit.install.drift_capture import Captured, capture_findings
 from audit_toolkit.install.drift_schema import schema_findings
@@ -69,7 +70,7 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
             hash=recorded["hash"],
             version=recorded["version"],
             key=tuple(recorded["key"]) if "key" in recorded else None,
-            numbers=recorded.get("numbers", {}),
+            numbering=numbering(function.name, recorded, objects.installed_columns),
             schema=objects.schema,
             function=function,
             table=tables.get(name),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit_toolkit.catalog import Column, Kind, Table
+from audit_toolkit.catalog import Column, Kind, Numbering, Table
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
@@ -47,8 +47,7 @@ class Captured:
     version: str
     key: tuple[str, ...] | None
     """The key at the time; None where an older toolkit did not record it."""
-    numbers: Mapping[str, int]
-    """The numbers (`attnum`) of the columns that its options name; empty for an older toolkit's."""
+    numbering: Numbering
     schema: str
     """That of the trail."""
     function: Function
@@ -71,7 +70,11 @@ def capture_findings(
         )
         return
     try:
-        target = Target(table=captured.table, rule=TableRule.from_dict(captured.options))
+        target = Target(
+            table=captured.table,
+            rule=TableRule.from_dict(captured.options),
+            function_name=captured.function.name,
+        )
     except RuleError as error:
         yield _outdated(captured, f"its options cannot be read: {error.message}")
         return
@@ -167,6 +170,14 @@ def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> It
             object=shown,
             detail=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
             remedy=psql_command(f"alter function {shown} owner to {quote_identifier(owner)}"),
+        )
+    for role in captured.function.refused_to:
+        yield Finding(
+            kind="owner_may_not_execute",
+            severity=Severity.ERROR,
+            object=shown,
+            detail=f"{role} owns {captured.name}, and could not make a partition of it",
+            remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
         )
 
 
@@ -347,9 +358,10 @@ def _accept(shown: str, column: Column) -> str:
 def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
     """Columns that the rule names and the table does not have any more."""
     for name in sorted(target.named_columns):
-        if target.table.column(name) is not None:
+        names = captured.numbering.now(name, target.table.columns)
+        new = next((each for each in names if each != name), None)
+        if new is None and name in names:
             continue
-        new = _new_name(captured, name)
         yield Finding(
             kind="hidden_column_gone",
             severity=Severity.ERROR,
@@ -357,18 +369,10 @@ def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
             detail=f"a column that its options name was renamed to {new}"
             if new
             else "a column that its options name was dropped"
-            if name in captured.numbers
+            if name in captured.numbering.numbers
             else "a column that its options name is gone: if it was renamed, give its new name",
             remedy=_install(captured),
         )
-
-
-def _new_name(captured: Captured, name: str) -> str | None:
-    """What a column is called now that was installed under that name; None where it is gone or unknown."""
-    number = captured.numbers.get(name)
-    if number is None or captured.table is None:
-        return None
-    return next((c.name for c in captured.table.columns if c.number == number), None)
 
 
 def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]:
@@ -389,15 +393,17 @@ def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]
 def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
     """The command that puts capture right, with the rule that it has: by the names that columns have now."""
     options = dict(captured.options)
-    present = {c.name for c in captured.table.columns} if captured.table else set()
+    columns = captured.table.columns if captured.table else ()
 
-    def now(name: str) -> str | None:
-        return name if name in present else _new_name(captured, name)
+    def now(name: str) -> tuple[str, ...]:
+        return captured.numbering.now(name, columns)
 
-    for option in ("exclude", "only"):
-        if option in options:
-            options[option] = [new for name in options[option] if (new := now(name))]
-    masks = {new: method for name, method in options.get("mask", {}).items() if (new := now(name))}
+    if "exclude" in options:
+        options["exclude"] = list(dict.fromkeys(new for o in options["exclude"] for new in now(o)))
+    if "only" in options:
+        # Whatever took the name of a column since was never to be recorded.
+        options["only"] = list(dict.fromkeys(new for o in options["only"] for new in now(o)[:1]))
+    masks = {new: method for name, method in options.get("mask", {}).items() for new in now(name)}
     masks |= dict.fromkeys(masking, "redact")
     if masks or "mask" in options:
         options["mask"] = masks

@@ -35,8 +35,8 @@ class Stage(StrEnum):
 
     FINALIZE = "finalize"
     CREATE = "create"
-    ARCHIVE = "archive"
     DETACH = "detach"
+    ARCHIVE = "archive"
     DROP = "drop"
 
 
@@ -53,6 +53,8 @@ class Task:
     oid: int | None = None
     deferred: str = ""
     """Why it is not done now; empty when it is."""
+    refused: str = ""
+    """Why it is not done before somebody has looked: a finding, with its remedy."""
     undo_on_failure: tuple[Step, ...] = ()
     """What must not stay when the task fails for a reason that another run would meet again."""
 
@@ -63,6 +65,7 @@ class Task:
             "what": self.what,
             "leaf": str(self.leaf) if self.leaf else None,
             "deferred": self.deferred or None,
+            "refused": self.refused or None,
             **self.plan.as_dict(),
         }
 

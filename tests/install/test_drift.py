@@ -113,6 +113,38 @@ def test_leaves_without_their_truncate_trigger(trail: Trail) -> None:
     assert drift(trail) == []
 
 
+@pytest.mark.parametrize("mend_by", ["remedy", "noting"])
+def test_another_owner_of_a_partitioned_table(trail: Trail, mend_by: str) -> None:
+    trail.execute("create role old_owner; create role new_owner")
+    try:
+        trail.execute("""
+            grant create, usage on schema public to old_owner, new_owner;
+            create table visits (id int) partition by range (id);
+            alter table visits owner to old_owner
+        """)
+        trail.audit("visits")
+        trail.execute("alter table visits owner to new_owner")
+        former, missing = sorted(
+            drift(trail), key=lambda finding: finding.kind != "executable_by_others"
+        )
+        assert (former.kind, missing.kind) == ("executable_by_others", "owner_may_not_execute")
+        mend(trail, former)
+        if mend_by == "remedy":
+            mend(trail, missing)
+        else:
+            trail.execute("select audit.note_changes()")
+        assert drift(trail) == []
+        trail.execute("""
+            set role new_owner;
+            create table visits_1 partition of visits for values from (0) to (9);
+            insert into visits values (1);
+            reset role
+        """)
+        assert [event["action"] for event in trail.events()][-1] == "I"
+    finally:
+        trail.execute("drop owned by old_owner, new_owner cascade; drop role old_owner, new_owner")
+
+
 def test_writable_by_others(shop: Trail) -> None:
     shop.execute("grant insert on audit.logged_actions to public")
     [finding] = drift(shop)

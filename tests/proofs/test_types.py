@@ -35,6 +35,7 @@ FORMS = {
     "plain": ("{type}", "v"),
     "list": ("{type}[]", "array[v, null, v]"),
     "wrapped": ("matrix.d{number}", "v"),
+    "list_of_wrapped": ("matrix.d{number}[]", "array_fill(v::matrix.d{number}, array[2])"),
     "inside": ("matrix.c{number}", "row(v, 'x')::matrix.c{number}"),
     "inside_list": ("matrix.c{number}[]", "array[row(v, null)::matrix.c{number}, null]"),
     "span": ("matrix.r{number}", "matrix.r{number}(v, v, '[]')"),
@@ -73,7 +74,8 @@ class Case:
         label = f"null::{name}" if value is None else f"'{value}'::{name}"
         if "plain" in forms:
             return label
-        return f"array[{label}]" if forms == {"list"} else f"{label} in {sorted(forms)}"
+        only_lists = forms <= {"list", "list_of_wrapped"}
+        return f"array[{label}]" if only_lists else f"{label} in {sorted(forms)}"
 
 
 def make_case(connection: Connection, number: int, kind: str, values: tuple[str, ...]) -> Case:
@@ -91,7 +93,7 @@ def make_case(connection: Connection, number: int, kind: str, values: tuple[str,
     if (
         not sendable
     ):  # aclitem: the server itself cannot check a domain over it in jsonb_populate_record
-        forms = tuple(form for form in forms if form != "wrapped")
+        forms = tuple(form for form in forms if "wrapped" not in form)
     if kind.endswith("]"):  # there are no arrays of arrays
         forms = tuple(form for form in forms if form != "list")
     columns = ", ".join(f"{f} {FORMS[f][0].format(type=kind, number=number)}" for f in forms)
