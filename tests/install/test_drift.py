@@ -153,9 +153,18 @@ def test_writable_by_others(shop: Trail) -> None:
     assert drift(shop) == []
 
 
-def test_reading_may_be_granted(shop: Trail) -> None:
-    shop.execute("grant select on audit.logged_actions to public")
-    assert drift(shop) == []
+def test_reading_may_be_granted_to_somebody(shop: Trail) -> None:
+    shop.execute("create role drift_reader")
+    try:
+        shop.execute("grant select on audit.logged_actions to drift_reader")
+        assert drift(shop) == []
+        shop.execute("grant select on audit.logged_actions to public")
+        [finding] = drift(shop)
+        assert (finding.kind, finding.object) == ("readable_by_others", "audit.logged_actions")
+        mend(shop, finding)
+        assert drift(shop) == []
+    finally:
+        shop.execute("drop owned by drift_reader; drop role drift_reader")
 
 
 def test_an_owner_of_its_own_for_a_capture_function(shop: Trail) -> None:

@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "224f5ccf9e9d9dc078ada8f9ff367373dc34842d8065077c27bad883041feb86"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "80d680b0a756f6308c45e183fd747e5325fb5199fcdb5e30202335a515473873"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -492,6 +492,50 @@ end
 $body$;
 
 revoke all on function audit.leaf_digest(regclass) from public;
+
+create or replace function audit.ensure_past()
+    returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+    past regclass;
+    reached timestamptz;
+    first_bound timestamptz;
+    name text := 'logged_actions_past';
+begin
+    -- A DEFAULT partition takes the past too.
+    select min(lower_bound) into first_bound from audit.leaves() having not bool_or(is_default);
+    select leaf, upper_bound into past, reached from audit.leaves() where lower_bound is null and not is_default;
+    if first_bound is null or past is not null and (
+        reached >= first_bound or reached is null
+        or not exists (select from pg_class where oid = past and relkind = 'r' and relname like 'logged\_actions\_past%')
+    ) then
+        return false;
+    end if;
+
+    if past is null then
+        while to_regclass(format('%I.%I', 'audit', name)) is not null loop
+            name := name || '_';
+        end loop;
+        past := audit.make_leaf(name);
+    else
+        execute format('lock table only %s in access exclusive mode', trail);
+        -- From here on everybody waits for this transaction, so it waits for nobody.
+        execute format('lock table %s in access exclusive mode nowait', past);
+        execute format('alter table %s detach partition %s', trail, past);
+    end if;
+    execute format('alter table only %s attach partition %s for values from (minvalue) to (%L)', trail, past, first_bound);
+    return true;
+end
+$body$;
+
+revoke all on function audit.ensure_past() from public;
 
 create or replace function audit.ensure_partitions(ahead integer default null)
     returns integer
@@ -972,6 +1016,28 @@ end
 $body$;
 
 revoke all on function audit.require_owner(oid) from public;
+
+create or replace function audit.let_owner_partition(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    table_owner oid;
+begin
+    select t.relowner into table_owner
+    from pg_class as t
+    join pg_proc as p on p.proname = function_name and p.pronamespace = 'audit'::regnamespace
+    where t.oid = relation
+      and t.relkind = 'p'
+      and not has_function_privilege(t.relowner, p.oid, 'execute');
+    if found then
+        execute format('grant execute on function %I.%I() to %I', 'audit', function_name, pg_get_userbyid(table_owner));
+    end if;
+end
+$body$;
+
+revoke all on function audit.let_owner_partition(regclass, text) from public;
 
 create or replace function audit.note_changes(of_function text default null)
     returns integer
@@ -1536,6 +1602,7 @@ declare
     tail regclass;
     end_of_all timestamptz;
     free text := 'logged_actions_tail';
+    is_used boolean;
     obsolete name;
 begin
     if names is null or bounds is null or move_tail is null
@@ -1582,6 +1649,13 @@ begin
             -- From here on everybody waits for this transaction, so it waits for nobody.
             execute format('lock table %s in access exclusive mode nowait', tail);
             execute format('alter table %s detach partition %s', trail, tail);
+            execute format('select exists (select from %s)', tail) into is_used;
+            if is_used then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format('audit: events have reached the catch-all partition %s', tail),
+                    hint = 'nothing is lost and nothing was changed: run audit partitions run again';
+            end if;
         end if;
     elsif exists (select from audit.leaves() where is_default) then
         lock table only audit.logged_actions in share row exclusive mode;
@@ -1617,8 +1691,6 @@ begin
         end loop;
         tail := audit.make_leaf(free);
     end if;
-    execute format(
-        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
     -- What a detach or a relabelling left is about other bounds, and would refuse events.
     for obsolete in
         select k.conname
@@ -1628,12 +1700,14 @@ begin
     loop
         execute format('alter table %s drop constraint %I', tail, obsolete);
     end loop;
+    execute format(
+        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
 end
 $body$;
 
 revoke all on function audit.maintain_create(text[], timestamptz[], boolean) from public;
 
-create or replace function audit.maintain_cap(first timestamptz, upper timestamptz)
+create or replace function audit.maintain_cap(upper_bound timestamptz)
     returns void
     language plpgsql
     security definer  -- the trail belongs to its owner
@@ -1644,30 +1718,25 @@ create or replace function audit.maintain_cap(first timestamptz, upper timestamp
     set datestyle = 'ISO, YMD'
 as $body$
 declare
-    tail regclass;
-    tail_begins timestamptz;
+    tail constant regclass := (select l.leaf from audit.leaves() as l where l.is_tail and not l.detach_pending);
 begin
-    select l.leaf, l.lower_bound into tail, tail_begins from audit.leaves() as l where l.is_tail and not l.detach_pending;
-    if upper < clock_timestamp() + interval '30 days' or not isfinite(upper)
-        or first > tail_begins and tail_begins < clock_timestamp() + interval '1 day' or not isfinite(first)
-    then
+    if upper_bound < clock_timestamp() + interval '30 days' or not isfinite(upper_bound) then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: the catch-all partition cannot end within 30 days, nor begin later than now: writes would fail';
+            message = 'audit: the catch-all partition cannot end within 30 days: writes would fail';
     end if;
     execute format('alter table %s drop constraint if exists audit_relabel_cap', tail);
-    if first is not null or upper is not null then
+    if upper_bound is not null then
         create or replace function pg_temp.audit_relabel_cap() returns boolean language sql immutable as 'select true';
         grant execute on function pg_temp.audit_relabel_cap() to public;
         execute format(
             'alter table %s add constraint audit_relabel_cap'
-            ' check (action_tstamp >= %L::timestamptz and action_tstamp < %L::timestamptz and pg_temp.audit_relabel_cap()) not valid',
-            tail, coalesce(first, '-infinity'), coalesce(upper, 'infinity'));
+            ' check (action_tstamp < %L::timestamptz and pg_temp.audit_relabel_cap()) not valid', tail, upper_bound);
     end if;
 end
 $body$;
 
-revoke all on function audit.maintain_cap(timestamptz, timestamptz) from public;
+revoke all on function audit.maintain_cap(timestamptz) from public;
 
 create or replace function audit.maintain_validate()
     returns void
@@ -1742,7 +1811,6 @@ begin
     join pg_class as c on c.oid = l.leaf
     where l.leaf = relation
       and c.relkind = 'r'
-      and l.lower_bound is not null  -- what takes the past stays
       and l.upper_bound <= limits.kept_until
       and l.upper_bound <= clock_timestamp()
       and not l.detach_pending
@@ -2869,6 +2937,8 @@ comment on function audit.merkle_root(bytea) is '{"tool": "audit-toolkit", "vers
 
 comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.ensure_past() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2902,6 +2972,8 @@ comment on function audit.triggers_of(oid, text) is '{"tool": "audit-toolkit", "
 comment on function audit.table_with_capture(text, oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.let_owner_partition(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -2992,7 +3064,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
