@@ -19,6 +19,7 @@ from audit_toolkit.names import Sql
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail.table_names import TableName
 
 if TYPE_CHECKING:
     import psycopg
@@ -89,6 +90,7 @@ def equal_keys(
     columns: Sequence[KeyColumn],
     parts: Sequence[str],
     trail: Sql,
+    names: Sequence[TableName],
     parameters: Mapping[str, object],
 ) -> tuple[str, ...]:
     """The keys that the trail has of a table and that are equal to this one, the newest last.
@@ -100,7 +102,9 @@ def equal_keys(
     if values is None or all(column.is_exact for column in columns):
         return ()
     psycopg = import_psycopg()
-    sql = render("queries/equal_keys", trail=trail, columns=[escaped(c) for c in columns])
+    sql = render(
+        "queries/equal_keys", trail=trail, names=names, columns=[escaped(c) for c in columns]
+    )
     asked = {**parameters, **{f"part_{i}": value for i, value in enumerate(values)}}
     try:
         with connection.transaction(force_rollback=True):
