@@ -11,7 +11,7 @@ from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.history import stream_events
 from audit_toolkit.trail.model import Action, Event, Row
-from audit_toolkit.trail.subject import find_subject
+from audit_toolkit.trail.subject import find_subject, warn_of_absence
 
 if TYPE_CHECKING:
     import psycopg
@@ -66,6 +66,7 @@ def blame(
 def find_blame(connection: Connection, table: str, key: object, *, schema: str = "audit") -> Blame:
     """Like `blame`, with what has to be said about the values."""
     subject = find_subject(connection, table, key, schema=schema)
+    warn_of_absence(connection, subject)
     found = _trace(stream_events(connection, subject))
     if not found.origins:
         raise UsageError(

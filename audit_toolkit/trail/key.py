@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch, import_psycopg, prepare_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import Sql
-from audit_toolkit.templates import query, render
+from audit_toolkit.templates import render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.table_names import TableName
@@ -50,7 +50,7 @@ def read_key_columns(connection: psycopg.Connection[Any], table_oid: int) -> tup
             collation=Sql(row["collation"]) if row["collation"] else None,
             is_exact=row["is_exact"],
         )
-        for row in fetch(connection, query("key_columns"), {"table": table_oid})
+        for row in fetch(connection, render("queries/key_columns"), {"table": table_oid})
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +16,7 @@ from audit_toolkit.catalog import (
     read_relations,
     resolve,
 )
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import (
     PermissionDeniedError,
     UnknownTableError,
@@ -197,6 +198,17 @@ def require_readable_trail(connection: Connection, schema: str) -> None:
             hint=f"let its owner run: grant usage on schema {home} to {role}; "
             f"grant select on {home}.logged_actions to {role};",
         )
+
+
+def warn_of_absence(connection: Connection, subject: Subject) -> None:
+    """Have the server warn where capture of the table is off, and no event says so.
+
+    A role that may only read the events learns nothing of it.
+    """
+    errors = import_psycopg().errors
+    sql = render("queries/warn_of_absence", trail_schema=subject.schema)
+    with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
+        fetch(connection, sql, subject.parameters)
 
 
 def _find_relation(connection: Connection, table: str, schema: str) -> Relation:

@@ -159,7 +159,8 @@ def diff(
         truncated=answer[0]["truncated"],
     )
     with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
-        connection.execute(render("queries/require_life", trail_schema=schema), parameters)
+        for check in ("queries/require_life", "queries/warn_of_gap"):
+            connection.execute(render(check, trail_schema=schema), parameters)
         cursor.itersize = FETCH_SIZE
         cursor.execute(sql, parameters)
         for key, before, after in cursor:

@@ -402,6 +402,20 @@ def test_a_table_installed_again_under_its_new_name(orders: Trail) -> None:
     assert rows(orders, "a", before) == [(1, "old"), (2, "old")]
 
 
+def test_a_table_that_was_renamed_while_capture_was_off(orders: Trail) -> None:
+    orders.release("orders")
+    orders.execute("alter table orders rename to a; update a set status = 'unseen'")
+    orders.audit("a")
+    orders.execute("update a set status = 'seen' where id = 1")
+    assert [e.action.value for e in history(orders.connection, "a", 1)] == [*"IGMGU"]
+    assert rows(orders, "a") == [(1, "seen"), (2, "old")]
+    # Another table of the name is another one.
+    orders.execute(ORDERS)
+    orders.audit("orders")
+    orders.execute("insert into orders values (1, 'new')")
+    assert told(history(orders.connection, "orders", 1)) == [("I", "orders", "1")]
+
+
 def test_pages_and_filters_go_over_the_names(orders: Trail) -> None:
     orders.execute("alter table orders rename to a; insert into a values (3, 'x')")
     by(orders, "ben", "update a set status = 'y'")
