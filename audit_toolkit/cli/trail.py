@@ -313,7 +313,7 @@ def _print_history(
     with closing(stream) as events, paged(wanted=output is EventFormat.TEXT):
         number = print_as(output, subject, events, shown)
     if not number:
-        note(nothing_found(subject))
+        note(nothing_found(connection, subject))
         return
     if cut and page.border is not None:
         which = "oldest" if wanted.oldest_of else "newest"
@@ -381,19 +381,21 @@ def print_as(output: EventFormat, subject: Scope, events: Iterator[Event], shown
             return printers.print_timeline(subject, events, utc=shown.utc)
 
 
-def nothing_found(subject: Scope) -> str:
+def nothing_found(connection: Connection, subject: Scope) -> str:
     """Why there may be no events of a subject."""
     from audit_toolkit.cli.output import visible
-    from audit_toolkit.trail.subject import Tables
+    from audit_toolkit.trail.subject import Tables, unchanged_since
 
     row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
     if subject.known:
         return f"no events of {row} match these filters"
+    unchanged = unchanged_since(connection, subject.schema)
     if isinstance(subject, Tables):
-        return f"the trail has no events of {row}: nothing has changed since capture began"
+        unchanged = unchanged.replace("it has not", "nothing has", 1)
+        return f"the trail has no events of {row}: {unchanged}"
     if subject.key is not None:
-        return f"no such row in the trail: {row}; it has not changed since capture began"
-    return f"the trail has no events of {row}: it has not changed since capture began"
+        return f"no such row in the trail: {row}; {unchanged}"
+    return f"the trail has no events of {row}: {unchanged}"
 
 
 def note_name(subject: Scope) -> None:

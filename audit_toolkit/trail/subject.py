@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from audit_toolkit.catalog import (
@@ -209,6 +210,21 @@ def warn_of_absence(connection: Connection, subject: Subject) -> None:
     sql = render("queries/warn_of_absence", trail_schema=subject.schema)
     with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
         fetch(connection, sql, subject.parameters)
+
+
+def unchanged_since(connection: Connection, schema: str) -> str:
+    """Why the trail may have no events of a row or table: "it has not changed since …", in words."""
+    errors = import_psycopg().errors
+    left = None
+    sql = render("queries/left_until", trail_schema=schema)
+    with suppress(errors.UndefinedTable, errors.InsufficientPrivilege), connection.transaction():
+        left = fetch(connection, sql)[0]["moment"]
+    if left is None:
+        return "it has not changed since capture began"
+    return (
+        f"it has not changed since {left.astimezone(UTC):%Y-%m-%d}: "
+        "events of before have left the database (audit partitions list, audit archive query)"
+    )
 
 
 def _find_relation(connection: Connection, table: str, schema: str) -> Relation:
