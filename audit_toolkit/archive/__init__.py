@@ -1,6 +1,8 @@
 """Detached leaves as Parquet files, read back and compared before anything is dropped."""
 
 from audit_toolkit.archive.export import archive_leaf
+from audit_toolkit.archive.iceberg import Differences, Registered, Target, differences, register
+from audit_toolkit.archive.live import LiveExport, export_live
 from audit_toolkit.archive.manifest import (
     Catalogue,
     Manifest,
@@ -20,16 +22,22 @@ from audit_toolkit.archive.verify import ReadBack, check_catalogue, read_back
 
 __all__ = [
     "Catalogue",
+    "Differences",
+    "LiveExport",
     "Manifest",
     "Origin",
     "ReadBack",
+    "Registered",
     "Store",
+    "Target",
     "adopt",
     "archive_gate",
     "archive_leaf",
     "archiver",
     "chain_breaks",
     "check_catalogue",
+    "differences",
+    "export_live",
     "find_manifest",
     "newest",
     "query_archive",
@@ -38,5 +46,6 @@ __all__ = [
     "read_expected",
     "read_manifests",
     "read_origin",
+    "register",
     "restore_leaf",
 ]

@@ -11,7 +11,10 @@ import typer
 
 from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.cli.rotation import (
+    FAILED,
+    FINDINGS,
     Rotation,
+    exit_code,
     plan_tasks,
     print_outcomes,
     print_tasks,
@@ -22,9 +25,6 @@ from audit_toolkit.cli.rotation import (
 if TYPE_CHECKING:
     from audit_toolkit.install.findings import Finding
     from audit_toolkit.partitions import Outcome, Run
-
-FAILED = 1
-FINDINGS = 3
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,11 +43,7 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """1 when a step failed, else 3 when there are findings."""
-        from audit_toolkit.partitions import succeeded
-
-        if not succeeded(self.outcomes):
-            return FAILED
-        return FINDINGS if self.findings else 0
+        return exit_code(self.outcomes) or (FINDINGS if self.findings else 0)
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
@@ -100,14 +96,17 @@ def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
     from audit_toolkit.cli.check import check_database
     from audit_toolkit.install.home import note_timeline
     from audit_toolkit.install.registry import note_changes
-    from audit_toolkit.partitions import is_standby
+    from audit_toolkit.partitions import Policy, is_standby
 
     if is_standby(run.connection):
         return Summary(standby=True)
     outcomes = tuple(rotate(rotation, run))
     note_changes(run.connection, run.schema)
     note_timeline(run.connection, run.schema)
-    findings = tuple(check_database(run.connection, run.schema, now=run.now(), models=False))
+    policy = Policy(trust_clock=run.policy.trust_clock)
+    findings = tuple(
+        check_database(run.connection, run.schema, now=run.now(), models=False, policy=policy)
+    )
     run.finished("maintain", outcomes)
     if textfile:
         _write_metrics(run, textfile)

@@ -15,6 +15,7 @@ from audit_toolkit.cli import partition_view as view
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.rotation import (
     Rotation,
+    exit_code,
     plan_tasks,
     print_outcomes,
     print_tasks,
@@ -80,8 +81,6 @@ def run(
     Every step commits by itself and none keeps a write waiting for longer than --lock-timeout. One that fails does
     not stop the others: the exit code is then 1.
     """
-    from audit_toolkit.partitions import succeeded
-
     if dry_run:
         with rotation.open() as run:
             _show_plan(plan_tasks(run), sql=False, output=output)
@@ -92,8 +91,8 @@ def run(
         print(json.dumps({"outcomes": [outcome.as_dict() for outcome in outcomes]}, indent=2))
     else:
         print_outcomes(outcomes)
-    if not succeeded(outcomes):
-        raise typer.Exit(1)
+    if code := exit_code(outcomes):
+        raise typer.Exit(code)
 
 
 @takes_rotation

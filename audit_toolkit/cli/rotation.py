@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from audit_toolkit.partitions import Outcome, Policy, Run, Task
 
 
+FAILED = 1
+FINDINGS = 3
+
+Iceberg = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CATALOG",
+        envvar="AUDIT_ICEBERG",
+        help="Register the archive's files in this Apache Iceberg catalogue: sqlite:///…, postgresql://…, https://… "
+        "(REST), or a name in pyiceberg's configuration; docs/lake.md has more.",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
     """The options of a run, as typed; `takes_rotation` gives them to a command."""
@@ -48,6 +63,7 @@ class Rotation:
             show_default=False,
         ),
     ] = None
+    iceberg: Iceberg = None
     interval: Annotated[
         Interval | None,
         typer.Option(
@@ -86,6 +102,13 @@ class Rotation:
             metavar="TIME", hidden=True, help="Another clock than the server's, to rehearse."
         ),
     ] = None
+    trust_clock: Annotated[
+        bool,
+        typer.Option(
+            "--trust-clock",
+            help="Go by the clock although the newest event, the last run or this machine's clock speak against it.",
+        ),
+    ] = False
     dsn: Dsn = None
     config: AlembicConfig = None
     audit_schema: TrailSchema = "audit"
@@ -109,6 +132,7 @@ class Rotation:
             drop=not self.no_drop,
             archived_only=self.archive is not None,
             blocking_detach=self.blocking_detach,
+            trust_clock=self.trust_clock,
         )
 
     @contextmanager
@@ -177,6 +201,7 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
     with with_archive(rotation, run):
         for stage in Stage:
             run.stage(stage)
+        run.outcomes += register_archive(rotation, run)
     run.finished("partitions", run.outcomes)
     return run.outcomes
 
@@ -202,8 +227,19 @@ def with_archive(rotation: Rotation, run: Run) -> Iterator[None]:
             return lambda events: bars.advance(task, events)
 
         if rotation.archive:
-            run.archive = archiver(run, rotation.archive, counter)
+            run.archive = archiver(run, rotation.archive, counter, rotation.iceberg)
         yield
+
+
+def register_archive(rotation: Rotation, run: Run) -> list[Outcome]:
+    """Bring the Iceberg table of --iceberg in line with the archive, if there is one."""
+    from audit_toolkit.partitions import Stage, Task
+    from audit_toolkit.plan import Plan
+
+    if not rotation.iceberg or not rotation.archive:
+        return []
+    what = "Register the archive's files in the Iceberg table"
+    return [run.attempt(Task(stage=Stage.ARCHIVE, what=what, plan=Plan(steps=(), atomic=False)))]
 
 
 def plan_tasks(run: Run) -> tuple[Task, ...]:
@@ -227,10 +263,19 @@ def print_tasks(tasks: tuple[Task, ...]) -> None:
     """A line for each task, for people."""
     for task in tasks:
         print(f"{task.stage:<9} {task.what}")
-        if task.deferred:
-            print(f"{'':<9} not now: {task.deferred}")
+        if task.deferred or task.refused:
+            print(f"{'':<9} not now: {task.deferred or task.refused}")
     if not tasks:
         print("nothing to do")
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """1 when a step failed, 3 when somebody has to look first, else 0."""
+    from audit_toolkit.partitions import Result, succeeded
+
+    if not succeeded(outcomes):
+        return FAILED
+    return FINDINGS if any(o.result is Result.REFUSED for o in outcomes) else 0
 
 
 def _say(text: str) -> None:

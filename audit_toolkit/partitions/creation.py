@@ -53,12 +53,40 @@ def plan_create(partitions: Partitions, policy: Policy) -> Iterator[Task]:
         yield from _beside_default(partitions, policy)
     elif tail is None:
         yield from _without_tail(partitions, policy)
-    elif tail.has_rows or _too_near(partitions, tail):
+    elif _is_needed(partitions, policy, tail):
         yield from _relabel(partitions, policy, tail)
     elif tail.lower and tail.lower < policy.refill_below(partitions):
         yield _swap(partitions, policy, tail, tail.lower)
     elif tail.capped:
         yield _uncap(partitions, tail)
+    if _lacks_past(partitions):
+        yield plan_past(partitions, "A partition for what is before the first one")
+
+
+def plan_past(partitions: Partitions, what: str) -> Task:
+    """A partition for events of a clock that was behind; see the function of the trail."""
+    lock = "SHARE UPDATE EXCLUSIVE on the trail, or ACCESS EXCLUSIVE for milliseconds"
+    step = Steps(partitions).step(what, "ensure_past", lock=lock)
+    return Task(stage=Stage.CREATE, what=what, plan=one_by_one(step))
+
+
+def _lacks_past(partitions: Partitions) -> bool:
+    """Whether events from before the first partition with bounds find none.
+
+    What somebody took off by hand may come back, and its range is left free.
+    """
+    lowest = min((leaf.lower for leaf in partitions.leaves if leaf.lower), default=None)
+    past = partitions.past
+    if past is None or past.upper is None:
+        return not partitions.default and all(leaf.lower for leaf in partitions.leaves)
+    behind = lowest is not None and past.upper < lowest <= partitions.now
+    return behind and not partitions.strays
+
+
+def _is_needed(partitions: Partitions, policy: Policy, tail: Leaf) -> bool:
+    """Whether the tail has taken events of now, or soon may; those of a clock that was far ahead may stay in it."""
+    far = tail.first_event is not None and tail.first_event >= policy.wanted_end(partitions)
+    return _too_near(partitions, tail) or (tail.has_rows and not far)
 
 
 def new_leaves(
@@ -75,7 +103,7 @@ def new_leaves(
 
 
 def _set_interval(partitions: Partitions, interval: Interval) -> Task:
-    why = f"Leaves made from now on hold a {interval} instead of a {partitions.interval}"
+    why = f"Partitions made from now on hold a {interval} instead of a {partitions.interval}"
     step = Steps(partitions).step(why, "set_interval", interval=interval, lock=_SHARE_UPDATE)
     return Task(stage=Stage.CREATE, what=why, plan=one_by_one(step))
 
@@ -111,7 +139,7 @@ def _beside_default(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     start = end if end and end > now else grid.following(interval, now)
     if start < policy.refill_below(partitions) and not partitions.tail:
         leaves = new_leaves(partitions, interval, start, policy.wanted_end(partitions))
-        yield _create(partitions, leaves, "Leaves ahead, beside a DEFAULT")
+        yield _create(partitions, leaves, "Partitions ahead, beside a DEFAULT")
 
 
 def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
@@ -143,10 +171,16 @@ def _swap(partitions: Partitions, policy: Policy, tail: Leaf, start: datetime) -
     patient = partitions.horizon > HEADROOM
     return Task(
         stage=Stage.CREATE,
-        what=f"Leaves ahead, and the tail behind them: {_named(leaves)}",
+        what=f"Partitions ahead, and the catch-all behind them: {_named(leaves)}",
         leaf=tail.name,
-        plan=one_by_one(*_extend(partitions, tail.name, leaves)),
+        plan=one_by_one(
+            *(_cap(partitions, tail, lower=end) if tail.has_rows else ()),
+            *_extend(partitions, tail.name, leaves),
+        ),
         deferred=partitions.blocked if patient else "",
+        undo_on_failure=(
+            (_uncap_step(partitions, tail, "Take the cap off again"),) if tail.has_rows else ()
+        ),
     )
 
 
@@ -209,29 +243,15 @@ def relabelling(
     # What does not fit into the transaction of the swap follows, in the same way, behind the new tail.
     at_once, later = (leaves[:BATCH], leaves[BATCH:]) if new_tail else (leaves, ())
     new_name = QualifiedName(partitions.schema, name)
-    bounds = f"{grid.literal(lower) if lower else 'MINVALUE'} to {grid.literal(upper)}"
-    what = f"{old.name.name} becomes the leaf {name}, {bounds}"
-    uncap = make.step("Take the cap off again", "uncap", leaf=old.name, lock=_ON_TAIL)
+    what = f"{old.name.name} becomes the partition {name}, {_bounds(lower, upper)}"
+    uncap = _uncap_step(partitions, old, "Take the cap off again")
     return Task(
         stage=Stage.CREATE,
         what=what,
         leaf=old.name,
         undo_on_failure=(uncap,),
         plan=one_by_one(
-            make.step(
-                f"A cap for what {old.name.name} holds: events from {bounds}",
-                "cap",
-                leaf=old.name,
-                lower=lower,
-                upper=upper,
-                lock=_ON_TAIL,
-            ),
-            make.patient(
-                "Check that every event keeps to it",
-                "validate_cap",
-                leaf=old.name,
-                lock="SHARE UPDATE EXCLUSIVE on one leaf: nobody waits",
-            ),
+            *_cap(partitions, old, lower=lower, upper=upper),
             make.step(
                 what,
                 "relabel",
@@ -260,17 +280,52 @@ def _left_open(
             yield from new_leaves(partitions, interval, start, end)
 
 
+def _cap(
+    partitions: Partitions, leaf: Leaf, *, lower: datetime | None, upper: datetime | None = None
+) -> Iterator[Step]:
+    """A CHECK on what a partition holds, validated while nobody waits: it spares the swap a scan."""
+    make, bounds = Steps(partitions), _bounds(lower, upper)
+    yield make.step(
+        f"A cap for what {leaf.name.name} holds: events from {bounds}",
+        "cap",
+        leaf=leaf.name,
+        lower=lower,
+        upper=upper,
+        lock=_ON_TAIL,
+    )
+    yield make.patient(
+        "Check that every event keeps to it",
+        "validate_cap",
+        leaf=leaf.name,
+        lock="SHARE UPDATE EXCLUSIVE on one partition: nobody waits",
+    )
+
+
+def _bounds(lower: datetime | None, upper: datetime | None) -> str:
+    ends = (
+        grid.literal(lower) if lower else "MINVALUE",
+        grid.literal(upper) if upper else "MAXVALUE",
+    )
+    return " to ".join(ends)
+
+
 def _uncap(partitions: Partitions, tail: Leaf) -> Task:
     what = "Take off the cap that an interrupted relabelling left on the tail"
-    step = Steps(partitions).step(what, "uncap", leaf=tail.name, lock=_ON_TAIL)
+    step = _uncap_step(partitions, tail, what)
     return Task(stage=Stage.CREATE, what=what, leaf=tail.name, plan=one_by_one(step))
 
 
-_ON_TAIL = "ACCESS EXCLUSIVE on one leaf, for milliseconds"
+def _uncap_step(partitions: Partitions, leaf: Leaf, why: str) -> Step:
+    return Steps(partitions).step(why, "uncap", leaf=leaf.name, lock=_ON_TAIL)
+
+
+_ON_TAIL = "ACCESS EXCLUSIVE on one partition, for milliseconds"
 
 
 def _named(leaves: tuple[NewLeaf, ...]) -> str:
     names = [leaf.name.name for leaf in leaves]
     return (
-        ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]} ({len(names)} leaves)"
+        ", ".join(names)
+        if len(names) < 4
+        else f"{names[0]} to {names[-1]} ({len(names)} partitions)"
     )

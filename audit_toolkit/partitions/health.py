@@ -8,10 +8,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from audit_toolkit.partitions.model import Entry, Partitions, Policy, State
+from audit_toolkit.partitions.clock import TRUST
+from audit_toolkit.partitions.grid import literal
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
 from audit_toolkit.partitions.planning import is_droppable
 
 RUN = "audit partitions run"
+FAR = timedelta(days=366)
+"""So far ahead of now no partition is made: an event of then is of a clock that was wrong."""
 
 
 class Severity(StrEnum):
@@ -52,8 +56,10 @@ def check_partitions(
 ) -> tuple[Finding, ...]:
     """All findings, the critical ones first; none when all is well."""
     found = [
+        *_clock(partitions, policy),
         *_horizon(partitions, thresholds),
         *_catch_all(partitions),
+        *_past(partitions),
         *_gaps(partitions),
         *_leaves(partitions),
         *_outside(partitions),
@@ -68,12 +74,26 @@ def worst(findings: tuple[Finding, ...]) -> Severity | None:
     return min((f.severity for f in findings), default=None, key=list(Severity)[::-1].index)
 
 
+def _clock(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
+    doubt = policy.doubt(partitions)
+    if doubt:
+        yield Finding(
+            code=doubt.code,
+            severity=Severity.CRITICAL,
+            object=str(partitions.trail),
+            message=f"{doubt.message}; nothing is created, detached or dropped by it",
+            remedy=TRUST,
+        )
+
+
 def _horizon(partitions: Partitions, thresholds: Thresholds) -> Iterator[Finding]:
     days = partitions.horizon / timedelta(days=1)
     if partitions.horizon >= thresholds.horizon_warning:
         return
     critical = partitions.horizon < thresholds.horizon_critical
-    reached = f"{days:.1f} days of leaves are left" if days > 0 else "now has no leaf of its own"
+    reached = (
+        f"{days:.1f} days of partitions are left" if days > 0 else "now has no partition of its own"
+    )
     yield Finding(
         code="horizon",
         severity=Severity.CRITICAL if critical else Severity.WARNING,
@@ -90,23 +110,17 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             code="no_tail",
             severity=Severity.CRITICAL,
             object=str(partitions.trail),
-            message="no partition takes what comes after the last leaf: those writes would fail",
+            message="no partition takes what comes after the last one: those writes would fail",
             remedy=RUN,
         )
     if tail is not None and tail.has_rows:
-        yield Finding(
-            code="tail_has_rows",
-            severity=Severity.CRITICAL,
-            object=str(tail.name),
-            message="the tail has taken events: no leaf was made in time, or a clock was wrong",
-            remedy=RUN,
-        )
+        yield _tail_has_rows(partitions, tail)
     if tail is not None and tail.capped:
         yield Finding(
             code="tail_capped",
             severity=Severity.CRITICAL,
             object=str(tail.name),
-            message="an interrupted run left a CHECK on the tail that will refuse later events",
+            message="an interrupted run left a CHECK on the catch-all that will refuse later events",
             remedy=RUN,
         )
     if default is not None:
@@ -114,8 +128,48 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             code="default_has_rows" if default.has_rows else "default_present",
             severity=Severity.CRITICAL if default.has_rows else Severity.WARNING,
             object=str(default.name),
-            message="a DEFAULT partition forbids DETACH CONCURRENTLY and makes each new leaf lock it",
+            message="a DEFAULT partition forbids DETACH CONCURRENTLY and makes each new partition lock it",
             remedy="audit partitions convert-default",
+        )
+
+
+def _tail_has_rows(partitions: Partitions, tail: Leaf) -> Finding:
+    first = tail.first_event
+    if first and first - partitions.now > FAR:
+        return Finding(
+            code="far_future",
+            severity=Severity.WARNING,
+            object=str(tail.name),
+            message=f"it has events from {literal(first)} on: a clock was far ahead when they were captured",
+            remedy="they may stay; docs/partitions.md says how to move or accept them",
+        )
+    return Finding(
+        code="tail_has_rows",
+        severity=Severity.CRITICAL,
+        object=str(tail.name),
+        message="the catch-all has taken events: no partition was made in time, or a clock was wrong",
+        remedy=RUN,
+    )
+
+
+def _past(partitions: Partitions) -> Iterator[Finding]:
+    past, default = partitions.past, partitions.default
+    if past is None and default is None and all(leaf.lower for leaf in partitions.leaves):
+        yield Finding(
+            code="no_past",
+            severity=Severity.WARNING,
+            object=str(partitions.trail),
+            message="no partition takes what is before the first one: writes of a clock that is far behind "
+            "would fail",
+            remedy=RUN,
+        )
+    if past is not None and past.has_rows:
+        yield Finding(
+            code="past_has_rows",
+            severity=Severity.WARNING,
+            object=str(past.name),
+            message="it has events from before the first partition: a clock was behind when they were captured",
+            remedy="they stay, whatever the retention; docs/partitions.md says how to move or accept them",
         )
 
 
@@ -128,9 +182,11 @@ def _gaps(partitions: Partitions) -> Iterator[Finding]:
                 code="gap",
                 severity=Severity.CRITICAL if ahead else Severity.WARNING,
                 object=str(partitions.trail),
-                message=f"no leaf from {lower:%Y-%m-%d} to {upper:%Y-%m-%d}"
+                message=f"no partition from {lower:%Y-%m-%d} to {upper:%Y-%m-%d}"
                 + (": writes of that time fail" if ahead else ""),
-                remedy=RUN if ahead else "attach the leaf that somebody took off, if it is missed",
+                remedy=RUN
+                if ahead
+                else "attach the partition that somebody took off, if it is missed",
             )
 
     yield from _lost_beginning(partitions)
@@ -141,7 +197,8 @@ def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
     bounded = [entry for entry in partitions.entries if entry.lower and entry.upper]
     reached = min((entry.lower for entry in bounded if entry.lower), default=None)
     lowest = min((leaf.lower for leaf in partitions.leaves if leaf.lower), default=None)
-    if reached is None or lowest is None or any(leaf.lower is None for leaf in partitions.leaves):
+    ours = [leaf for leaf in partitions.leaves if not leaf.is_past]
+    if reached is None or lowest is None or any(leaf.lower is None for leaf in ours):
         return
     for entry in sorted(bounded, key=lambda one: one.lower or lowest):
         if entry.state is not State.ATTACHED and entry.lower == reached and entry.upper:
@@ -151,7 +208,7 @@ def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
             code="gap",
             severity=Severity.CRITICAL,
             object=str(partitions.trail),
-            message=f"no leaf from {reached:%Y-%m-%d} to {lowest:%Y-%m-%d}, where the trail begins:"
+            message=f"no partition from {reached:%Y-%m-%d} to {lowest:%Y-%m-%d}, where the trail begins:"
             " somebody dropped or detached it",
             remedy="attach it again, or restore it from the archive or a backup",
         )
@@ -177,7 +234,7 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 code="not_guarded",
                 severity=Severity.CRITICAL,
                 object=str(leaf.name),
-                message="the leaf is not append-only: its guard is missing or disabled",
+                message="the partition is not append-only: its guard is missing or disabled",
                 remedy=f"select {partitions.schema}.guard_relation('{leaf.name}')",
             )
         if not leaf.plain:
@@ -186,7 +243,7 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 severity=Severity.WARNING,
                 object=str(leaf.name),
                 message="not an ordinary table: retention and archive leave it alone",
-                remedy="replace it by an ordinary leaf, or look after it yourself",
+                remedy="replace it by an ordinary table, or look after it yourself",
             )
 
 
@@ -198,7 +255,7 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
             code="unattached",
             severity=Severity.WARNING,
             object=str(stray.name),
-            message="a leaf that somebody detached by hand"
+            message="a partition that somebody detached by hand"
             + (": its events are hidden" if stray.has_rows else ", without events"),
             remedy=f"alter table {partitions.trail} attach partition {stray.name} for values …, or drop it",
         )
@@ -208,7 +265,7 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
                 code="renamed",
                 severity=Severity.WARNING,
                 object=str(partitions.trail_sibling(entry.current_name or entry.name)),
-                message=f"the detached leaf was {entry.name} when it was recorded: it is kept, not dropped",
+                message=f"the detached partition was {entry.name} when it was recorded: it is kept, not dropped",
                 remedy=f"rename it back to {entry.name}, or hold it: audit partitions hold",
             )
 

@@ -10,9 +10,11 @@ from itertools import pairwise
 from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.partitions.clock import Clock, Doubt
 from audit_toolkit.partitions.grid import Span, floor, following, literal
 
 TAIL_NAME = "logged_actions_tail"
+PAST_NAME = "logged_actions_past"
 TAIL_MARGIN = timedelta(days=1)
 """Nearer than this to now, the tail is never taken off, not for a moment: it may be needed."""
 HEADROOM = timedelta(days=31)
@@ -52,13 +54,28 @@ class Leaf:
     capped: bool = False
     """Whether an interrupted relabelling left a CHECK on it, which refuses events beyond."""
     has_rows: bool = False
-    """Known of the tail and of a DEFAULT only."""
+    """Known of the tail, of the past and of a DEFAULT only."""
+    first_event: datetime | None = None
+    """Known of a tail that has rows."""
     bytes: int = 0
+    filled: bool = False
+    """Whether its file holds anything: of one that is not, nothing need be asked."""
 
     @property
     def is_tail(self) -> bool:
         """Whether it takes everything from its lower bound on."""
         return self.upper is None and not self.is_default
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it is what takes events from before the first partition: a clock was behind."""
+        bounded = self.lower is None and self.upper is not None
+        return bounded and self.plain and self.name.name.startswith(PAST_NAME)
+
+    def covers(self, moment: datetime) -> bool:
+        """Whether an event of that moment belongs here."""
+        after = self.lower is None or self.lower <= moment
+        return after and (self.upper is None or moment < self.upper)
 
     @property
     def range(self) -> str:
@@ -130,8 +147,11 @@ class Partitions:
     strays: tuple[Stray, ...] = ()
     blockers: tuple[Blocker, ...] = ()
     taken_names: frozenset[str] = frozenset()
+    by_function: bool = False
+    """Whether this role changes the trail by functions, as a maintainer, and not as its owner."""
     last_success: datetime | None = None
     """When a run of the partitions last succeeded."""
+    clock: Clock
 
     @property
     def trail(self) -> QualifiedName:
@@ -144,8 +164,12 @@ class Partitions:
 
     @property
     def bounded(self) -> tuple[Leaf, ...]:
-        """The leaves with an upper bound that take rows, by time."""
-        kept = [leaf for leaf in self.leaves if leaf.upper and not leaf.detach_pending]
+        """The leaves with an upper bound that take rows, by time; without the past."""
+        kept = [
+            leaf
+            for leaf in self.leaves
+            if leaf.upper and not leaf.detach_pending and not leaf.is_past
+        ]
         return tuple(
             sorted(kept, key=lambda leaf: (leaf.lower is not None, leaf.lower, leaf.upper))
         )
@@ -154,6 +178,11 @@ class Partitions:
     def tail(self) -> Leaf | None:
         """The partition up to MAXVALUE that takes rows."""
         return next((p for p in self.leaves if p.is_tail and not p.detach_pending), None)
+
+    @property
+    def past(self) -> Leaf | None:
+        """The partition from MINVALUE on that takes what is before all others."""
+        return next((p for p in self.leaves if p.is_past and not p.detach_pending), None)
 
     @property
     def default(self) -> Leaf | None:
@@ -189,7 +218,7 @@ class Partitions:
     @property
     def gaps(self) -> tuple[tuple[datetime, datetime], ...]:
         """Ranges that no leaf takes: between leaves, before the tail, and from now to the first leaf."""
-        leaves = [*self.bounded, *([self.tail] if self.tail else [])]
+        leaves = [leaf for leaf in (self.past, *self.bounded, self.tail) if leaf]
         found = [
             (before.upper, after.lower)
             for before, after in pairwise(leaves)
@@ -230,6 +259,8 @@ class Policy:
     """Whether leaves are dropped after the quarantine."""
     archived_only: bool = False
     """Whether detached leaves are archived, and only those with a verified archive dropped."""
+    trust_clock: bool = False
+    """Whether the clock is believed, whatever speaks against it."""
     archive_again: bool = False
     """Whether leaves are archived that were before."""
     blocking_detach: bool = False
@@ -240,7 +271,7 @@ class Policy:
     def __post_init__(self) -> None:
         if self.ahead is not None and self.ahead < 1:
             raise UsageError(
-                f"at least one leaf is kept ahead, not {self.ahead}",
+                f"at least one partition is kept ahead, not {self.ahead}",
                 hint="leave out --ahead for a number that suits the interval",
             )
 
@@ -249,13 +280,21 @@ class Policy:
         interval = self.new_interval(partitions)
         if self.retention and self.retention.shorter_than(interval):
             raise UsageError(
-                f"the retention of {self.retention} is shorter than a leaf, which holds a {interval}",
-                hint="leaves leave as a whole: choose a longer --retention or a shorter --interval",
+                f"the retention of {self.retention} is shorter than a partition, which holds a {interval}",
+                hint="partitions expire as a whole: choose a longer --retention or a shorter --interval",
             )
 
     def new_interval(self, partitions: Partitions) -> Interval:
         """The interval of leaves yet to be made."""
         return self.interval or partitions.interval
+
+    def doubt(self, partitions: Partitions) -> Doubt | None:
+        """Why nothing is done that depends on the time."""
+        return None if self.trust_clock else partitions.clock.doubt
+
+    def present(self, partitions: Partitions) -> datetime:
+        """The moment from which retention is reckoned."""
+        return partitions.now if self.trust_clock else partitions.clock.earliest
 
     def leaves_ahead(self, partitions: Partitions) -> int:
         """The number of leaves to keep ahead."""

@@ -1,7 +1,8 @@
 """From the partitions as they are and a policy to what is to be done: pure, printable, in five stages.
 
-The order is that of a run: finish what was interrupted, create ahead, archive, detach, drop. Each stage is
-planned from what the database is after the stages before it.
+The order is that of a run: finish what was interrupted, create ahead, detach, archive, drop. Each stage is
+planned from what the database is after the stages before it. Where the clock is not believed, nothing is planned that
+depends on the time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from audit_toolkit.errors import UsageError
-from audit_toolkit.partitions.creation import plan_create
+from audit_toolkit.partitions.clock import TRUST, Doubt
+from audit_toolkit.partitions.creation import plan_create, plan_past
+from audit_toolkit.partitions.grid import literal
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
 from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
 from audit_toolkit.plan import Step
@@ -28,6 +31,11 @@ def plan_partitions(partitions: Partitions, policy: Policy) -> tuple[Task, ...]:
 def plan_stage(stage: Stage, partitions: Partitions, policy: Policy) -> Iterator[Task]:
     """The tasks of one stage."""
     policy.check(partitions)
+    doubt = policy.doubt(partitions)
+    if doubt and stage is Stage.CREATE:
+        return iter((_refused(partitions, doubt),))
+    if doubt and stage in (Stage.DETACH, Stage.DROP):
+        return iter(())
     match stage:
         case Stage.FINALIZE:
             return plan_finalize(partitions)
@@ -39,6 +47,16 @@ def plan_stage(stage: Stage, partitions: Partitions, policy: Policy) -> Iterator
             return plan_detach(partitions, policy)
         case Stage.DROP:
             return plan_drop(partitions, policy)
+
+
+def _refused(partitions: Partitions, doubt: Doubt) -> Task:
+    """What stands in the place of all that depends on the time."""
+    return Task(
+        stage=Stage.CREATE,
+        what=f"Create, detach and drop by the clock, which says {literal(partitions.now)}",
+        plan=one_by_one(),
+        refused=f"{doubt.message}; {TRUST}",
+    )
 
 
 def plan_finalize(partitions: Partitions) -> Iterator[Task]:
@@ -74,19 +92,24 @@ def is_archivable(entry: Entry, policy: Policy) -> bool:
 
 
 def plan_detach(partitions: Partitions, policy: Policy) -> Iterator[Task]:
-    """Take off the leaves that are older than the retention, the oldest first, a few at once."""
+    """Take off the partitions that are older than the retention, the oldest first, a few at once."""
     due = [leaf for leaf in partitions.bounded if is_due(partitions, leaf, policy)]
-    for leaf in due[: policy.most_at_once]:
-        yield _detach(partitions, leaf, policy)
+    tasks = [_detach(partitions, leaf, policy) for leaf in due[: policy.most_at_once]]
+    yield from tasks
+    if not partitions.default and not partitions.strays and any(not t.deferred for t in tasks):
+        yield plan_past(partitions, "The past reaches up to the first partition that is left")
 
 
 def is_due(partitions: Partitions, leaf: Leaf, policy: Policy) -> bool:
-    """Whether retention asks for a leaf to be detached, and nobody holds it."""
+    """Whether retention asks for a partition to be detached, nobody holds it, and it holds no present."""
     if not policy.retention or not leaf.plain or not leaf.upper:
         return False
     entry = partitions.entry(leaf.oid)
     held = entry is not None and entry.hold_reason is not None
-    return leaf.upper <= policy.retention.before(partitions.now) and not held
+    present = any(leaf.covers(moment) for moment in partitions.clock.moments)
+    return leaf.upper <= policy.retention.before(policy.present(partitions)) and not (
+        held or present
+    )
 
 
 def plan_drop(partitions: Partitions, policy: Policy) -> Iterator[Task]:
@@ -102,7 +125,7 @@ def is_droppable(partitions: Partitions, entry: Entry, policy: Policy) -> bool:
         policy.drop
         and entry.state is State.DETACHED
         and entry.detached_at is not None
-        and entry.detached_at <= policy.quarantine.before(partitions.now)
+        and entry.detached_at <= policy.quarantine.before(policy.present(partitions))
         and entry.hold_reason is None
         and entry.current_name == entry.name
         and (entry.is_archived or not policy.archived_only)
@@ -111,7 +134,7 @@ def is_droppable(partitions: Partitions, entry: Entry, policy: Policy) -> bool:
 
 
 def plan_hold(partitions: Partitions, name: str, reason: str) -> Task:
-    """Keep a leaf, attached or detached, from retention."""
+    """Keep a partition, attached or detached, from retention."""
     if not reason.strip():
         raise UsageError("a hold needs a reason", hint="add --reason 'why, and until when'")
     leaf = find_leaf(partitions, name)
@@ -134,28 +157,34 @@ def plan_release(partitions: Partitions, name: str) -> Task:
     entry = partitions.entry(leaf.oid)
     if entry is None or entry.hold_reason is None:
         raise UsageError(
-            f"nobody holds {name}", hint="audit partitions list shows the leaves and their holds"
+            f"nobody holds {name}", hint="audit partitions list shows partitions and their holds"
         )
     step = Steps(partitions).step(f"End the hold of {name}", "release", oid=leaf.oid)
     return Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
 
 
 def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
-    """Bring a detached leaf back, and hold it, or the next run would take it off again."""
+    """Bring a detached partition back, and hold it, or the next run would take it off again."""
     entry = find_leaf(partitions, name)
     if not isinstance(entry, Entry) or entry.state is not State.DETACHED:
         raise UsageError(
-            f"{name} is not a detached leaf of the trail",
-            hint="audit partitions list shows the leaves and their states",
+            f"{name} is not a detached partition of the trail",
+            hint="audit partitions list shows partitions and their states",
         )
-    make = Steps(partitions)
+    make, past = Steps(partitions), partitions.past
+    if past and past.upper and (entry.lower is None or entry.lower >= past.upper):
+        past = None  # not in the way
     attach = make.step(
         f"Attach {name} again",
         "attach_again",
         leaf=partitions.trail_sibling(entry.current_name or entry.name),
         lower=entry.lower,
         upper=entry.upper,
-        lock="SHARE UPDATE EXCLUSIVE on the trail: nobody waits",
+        past=past.name if past else None,
+        past_upper=entry.lower,
+        lock="ACCESS EXCLUSIVE on the trail, for milliseconds"
+        if past
+        else "SHARE UPDATE EXCLUSIVE on the trail: nobody waits",
     )
     hold = plan_hold(partitions, name, reason).plan.steps
     record = make.record(entry, State.ATTACHED)
@@ -172,7 +201,7 @@ def find_leaf(partitions: Partitions, name: str) -> Leaf | Entry:
         if plain in (entry.current_name, entry.name) and entry.state is not State.DROPPED:
             return entry
     raise UsageError(
-        f"the trail has no leaf {name!r}", hint="audit partitions list shows the leaves"
+        f"the trail has no partition {name!r}", hint="audit partitions list shows them"
     )
 
 
@@ -224,7 +253,14 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
     deferred = partitions.blocked
     if partitions.pending:
         deferred = f"the detach of {partitions.pending.name.name} is not finished"
-    if partitions.default is None:
+    if partitions.by_function:
+        detach = make.step(
+            f"Detach {leaf.name.name}, which ends {leaf.range.split(' to ')[1]}, under a lock, as a maintainer",
+            "detach_blocking",
+            lock="ACCESS EXCLUSIVE on the trail, for milliseconds",
+            **values,
+        )
+    elif partitions.default is None:
         detach = make.concurrently(
             f"Detach {leaf.name.name}, which ends {leaf.range.split(' to ')[1]}",
             "detach",
@@ -239,7 +275,9 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
             **values,
         )
         deferred = deferred if policy.blocking_detach else _DEFAULT_IN_THE_WAY
-    steps = (make.record(leaf, State.DETACHING), detach, make.record(leaf, State.DETACHED))
+    steps = [make.record(leaf, State.DETACHING), detach, make.record(leaf, State.DETACHED)]
+    if partitions.by_function:
+        steps = [detach]  # the function records it, too
     return Task(
         stage=Stage.DETACH,
         what=detach.why,

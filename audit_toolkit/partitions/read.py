@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from audit_toolkit.config import Interval
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.partitions.clock import LEAP, Clock
 from audit_toolkit.partitions.model import Blocker, Entry, Leaf, Partitions, State, Stray
 from audit_toolkit.templates import query, render
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+MOST = 100
+"""Partitions beyond now that are asked for their newest event."""
 PATIENCE = 300
 """Seconds after which an open transaction that used the trail counts as long."""
 
@@ -37,24 +41,27 @@ def read_partitions(
     facts = _facts(connection, schema)
     trail = {"trail": facts["trail"], "patience": patience}
     named = {"schema": schema}
+    leaves = tuple(
+        _leaf(connection, row, schema)
+        for row in fetch(connection, query("partition_leaves"), named)
+    )
+    clock = _clock(connection, schema, facts, leaves, now)
     recorded = [
         _entry(row) for row in fetch(connection, render("partitions/entries", schema=schema))
     ]
     known = {e.oid for e in recorded if e.state in (State.DETACHING, State.DETACHED)}
     # Of what is known to be detached nothing is asked: a drop may have locked it.
     strays = [
-        _stray(connection, row)
+        _stray(connection, row, schema if facts["by_function"] else None)
         for row in fetch(connection, query("partition_strays"), named)
         if row["oid"] not in known
     ]
     return Partitions(
         schema=schema,
-        now=(now or facts["now"]).astimezone(UTC),
+        now=clock.now,
+        clock=clock,
         interval=interval,
-        leaves=tuple(
-            _leaf(connection, row, schema)
-            for row in fetch(connection, query("partition_leaves"), named)
-        ),
+        leaves=leaves,
         entries=tuple(recorded),
         strays=tuple(strays),
         blockers=tuple(
@@ -63,6 +70,7 @@ def read_partitions(
         taken_names=frozenset(
             row["name"] for row in fetch(connection, query("partition_names"), named)
         ),
+        by_function=facts["by_function"],
         last_success=facts["last_success"],
     )
 
@@ -87,23 +95,77 @@ def _facts(connection: Connection, schema: str) -> dict[str, Any]:
         ) from error
 
 
+def _clock(
+    connection: Connection,
+    schema: str,
+    facts: dict[str, Any],
+    leaves: tuple[Leaf, ...],
+    now: datetime | None,
+) -> Clock:
+    server, statement, here = clocks(facts, now)
+    now = (now or server).astimezone(UTC)
+    clock = Clock(
+        now=now,
+        server=server.astimezone(UTC),
+        statement=statement.astimezone(UTC),
+        here=here,
+        newest_event=_newest_event(connection, schema, leaves, now),
+        last_run=facts["last_run"],
+    )
+    return replace(clock, silent_since=_without_trace(connection, schema, clock))
+
+
+def _newest_event(
+    connection: Connection, schema: str, leaves: tuple[Leaf, ...], now: datetime
+) -> datetime | None:
+    """The time of the event that was captured last.
+
+    It is in the last partition up to now that holds something, or, where a clock is or was wrong, in one beyond.
+    """
+    filled = [leaf for leaf in leaves if leaf.filled]
+    beyond = [leaf for leaf in filled if leaf.lower and leaf.lower > now]
+    candidates = [*[leaf for leaf in filled if leaf not in beyond][-1:], *beyond[-MOST:]]
+    found = [
+        row
+        for leaf in candidates
+        for row in fetch(
+            connection,
+            render("partitions/newest_event", schema=schema, lower=leaf.lower, upper=leaf.upper),
+        )
+    ]
+    newest = max(found, key=lambda row: row["event_id"], default=None)
+    return newest["action_tstamp"] if newest else None
+
+
+def clocks(facts: dict[str, Any], now: datetime | None) -> tuple[datetime, datetime, datetime]:
+    """The server's clock, when the statement began that asked for it, and the clock of this machine."""
+    del now  # tests that simulate the server's clock put it in its place
+    return facts["now"], facts["statement"], datetime.now(UTC)
+
+
+def _without_trace(connection: Connection, schema: str, clock: Clock) -> datetime | None:
+    last = clock.last_run
+    if last is None or clock.now - last <= LEAP:
+        return None
+    values = {"schema": schema, "since": last, "until": clock.now, "leap": LEAP.days}
+    found = fetch(connection, render("partitions/without_trace", **values))
+    return found[0]["begun"] if found else None
+
+
 def _leaf(connection: Connection, row: dict[str, Any], schema: str) -> Leaf:
     name = QualifiedName(row.pop("schema_name"), row.pop("name"))
-    catches_all = row["plain"] and row["upper"] is None
-    return Leaf(
-        **row, name=name, has_rows=catches_all and _is_used(connection, name, row["lower"], schema)
-    )
-
-
-def _is_used(
-    connection: Connection, name: QualifiedName, lower: datetime | None, schema: str
-) -> bool:
-    """Whether the tail or a DEFAULT holds events; of the tail, whoever reads the trail may know."""
-    if lower is None:
-        return has_rows(connection, name)
-    values = {"schema": schema, "lower": lower}
-    used: bool = fetch(connection, render("partitions/tail_is_used", **values))[0]["is_used"]
-    return used
+    leaf = Leaf(**row, name=name)
+    if not leaf.plain or leaf.detach_pending or not (leaf.is_past or leaf.upper is None):
+        return leaf
+    if leaf.is_default or (leaf.lower is None and leaf.upper is None):
+        return replace(leaf, has_rows=has_rows(connection, name))
+    values = {"schema": schema, "lower": leaf.lower, "upper": leaf.upper}
+    if not fetch(connection, render("partitions/is_used", **values))[0]["is_used"]:
+        return leaf
+    if leaf.is_past:
+        return replace(leaf, has_rows=True)
+    found = fetch(connection, render("partitions/first_event", schema=schema, lower=leaf.lower))
+    return replace(leaf, has_rows=True, first_event=found[0]["first"])
 
 
 def has_rows(connection: Connection, leaf: QualifiedName) -> bool:
@@ -116,6 +178,10 @@ def _entry(row: dict[str, Any]) -> Entry:
     return Entry(**(row | {"state": State(row["state"])}))
 
 
-def _stray(connection: Connection, row: dict[str, Any]) -> Stray:
+def _stray(connection: Connection, row: dict[str, Any], function_in: str | None) -> Stray:
+    """A maintainer asks a function of the trail, in the schema `function_in`, what a table holds."""
     name = QualifiedName(row["schema_name"], row["name"])
-    return Stray(oid=row["oid"], name=name, has_rows=has_rows(connection, name))
+    if function_in is None:
+        return Stray(oid=row["oid"], name=name, has_rows=has_rows(connection, name))
+    asked = fetch(connection, render("maintainer/has_rows", schema=function_in, leaf=name))
+    return Stray(oid=row["oid"], name=name, has_rows=asked[0]["has_rows"])

@@ -29,6 +29,8 @@ class Result(StrEnum):
     DONE = "done"
     FAILED = "failed"
     DEFERRED = "deferred"
+    REFUSED = "refused"
+    """Not done before somebody has looked: a finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ class Run:
 
     def attempt(self, task: Task) -> Outcome:
         """Do one task; what goes wrong becomes its outcome."""
+        if task.refused:
+            return _outcome(task, Result.REFUSED, task.refused)
         if task.deferred:
             return _outcome(task, Result.DEFERRED, task.deferred)
         try:
@@ -132,8 +136,13 @@ class Run:
         return _outcome(task, Result.FAILED, message, hint)
 
     def finished(self, command: str, outcomes: Sequence[Outcome]) -> None:
-        """Note in the database that a command ran, and whether all of it succeeded."""
+        """Note in the database that a command ran, and whether all of it succeeded.
+
+        A clock that is not believed leaves no note, or the next run would take it for a witness.
+        """
         partitions = self.read()
+        if self.policy.doubt(partitions):
+            return
         step = Steps(partitions).step(
             f"Note that {command} ran",
             "finished",

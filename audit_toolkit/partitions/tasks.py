@@ -6,10 +6,33 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from audit_toolkit.errors import PermissionDeniedError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, State
 from audit_toolkit.plan import Plan, Step, Wait
 from audit_toolkit.templates import render_statements
+
+_FOR_MAINTAINERS = frozenset(
+    [
+        "cap",
+        "create",
+        "detach_blocking",
+        "drop",
+        "ensure_past",
+        "extend",
+        "finalize",
+        "finished",
+        "hold",
+        "mark_gone",
+        "put_tail_back",
+        "record",
+        "relabel",
+        "set_interval",
+        "uncap",
+        "validate_cap",
+    ]
+)
+"""The templates that have a counterpart in `sql_templates/maintainer/`, which calls a function of the trail."""
 
 
 class Stage(StrEnum):
@@ -17,8 +40,8 @@ class Stage(StrEnum):
 
     FINALIZE = "finalize"
     CREATE = "create"
-    ARCHIVE = "archive"
     DETACH = "detach"
+    ARCHIVE = "archive"
     DROP = "drop"
 
 
@@ -35,6 +58,8 @@ class Task:
     oid: int | None = None
     deferred: str = ""
     """Why it is not done now; empty when it is."""
+    refused: str = ""
+    """Why it is not done before somebody has looked: a finding, with its remedy."""
     undo_on_failure: tuple[Step, ...] = ()
     """What must not stay when the task fails for a reason that another run would meet again."""
 
@@ -45,22 +70,32 @@ class Task:
             "what": self.what,
             "leaf": str(self.leaf) if self.leaf else None,
             "deferred": self.deferred or None,
+            "refused": self.refused or None,
             **self.plan.as_dict(),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Makes the steps of one trail from the templates in `sql_templates/partitions/`."""
+    """Makes the steps of one trail from the templates in `sql_templates/partitions/`.
+
+    For a maintainer who does not own the trail from `sql_templates/maintainer/`, which call functions of it.
+    """
 
     partitions: Partitions
 
     def render(self, template: str, **values: Any) -> tuple[str, ...]:
-        """The statements of a template."""
+        """The statements of a template; raises where only the owner of the trail can do it."""
         partitions = self.partitions
+        if partitions.by_function and template not in _FOR_MAINTAINERS:
+            raise PermissionDeniedError(
+                "only the owner of the trail can do this, and this role is a maintainer",
+                hint="connect as the owner of the trail, or as a member of it",
+            )
+        folder = "maintainer" if partitions.by_function else "partitions"
         return tuple(
             render_statements(
-                f"partitions/{template}",
+                f"{folder}/{template}",
                 **{"schema": partitions.schema, "trail": partitions.trail} | values,
             )
         )

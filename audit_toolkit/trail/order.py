@@ -8,9 +8,10 @@ goes after them. Operations between which there is no such reason are grouped.
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -76,6 +77,8 @@ class Batch:
     """Operations that one statement does: of one table, of one kind, with the same columns."""
 
     operations: list[Operation]
+    in_order: bool = False
+    """Whether it does them one after the other, not all at once."""
 
     @property
     def table(self) -> QualifiedName:
@@ -92,10 +95,14 @@ def in_batches(
     operations: Iterable[Operation],
     references: Sequence[Reference],
     keys: dict[QualifiedName, tuple[str, ...]],
+    loose: dict[QualifiedName, tuple[str, ...]] | None = None,
 ) -> list[Batch]:
-    """The operations in an order in which they can be done, in as few statements as that allows."""
+    """The operations in an order in which they can be done, in as few statements as that allows.
+
+    Of `loose` columns different texts can be equal values, as of citext.
+    """
     ordered = sorted(operations, key=lambda o: o.place)
-    graph = _Graph(ordered)
+    graph = _Graph(ordered, loose or {})
     _chain_keys(graph, keys)
     _chain_ordered(graph)
     _chain_moves(graph)
@@ -115,7 +122,10 @@ class _Link:
 
 
 class _Graph:
-    def __init__(self, operations: list[Operation]) -> None:
+    def __init__(
+        self, operations: list[Operation], loose: dict[QualifiedName, tuple[str, ...]]
+    ) -> None:
+        self.loose = loose
         self.nodes: list[Operation | None] = list(operations)  # None: a barrier
         self.waits: list[dict[int, _Link]] = [{} for _ in operations]
         self.waited: list[list[int]] = [[] for _ in operations]
@@ -172,30 +182,60 @@ class _Emission:
         operation = self.graph.nodes[first]
         if operation is None:
             self._finish([first])
-            return
-        group, signature = [first], _signature(operation)
-        if signature is not None:
-            rest: list[int] = []
+        elif _is_in_order(operation):
+            self._write_in_order(first)
+        else:
+            signature = _signature(operation)
+            group, rest = [first], list[int]()
             for index in self.ready:
                 other = self.graph.nodes[index]
                 alike = other is not None and _signature(other) == signature
                 (group if alike else rest).append(index)
             heapify(rest)
             self.ready = rest
-        self._write(sorted(group))
+            self._write(sorted(set(group) - self.done))
+
+    def _write_in_order(self, first: int) -> None:
+        """One statement for this update and those of its kind that can follow it at once."""
+        run, following = [first], first
+        signature = self._signature_of(first)
+        while True:
+            ready = self._finish([following])
+            alike = [i for i in ready if self._signature_of(i) == signature]
+            if not alike:
+                break
+            following = min(alike)
+            run.append(following)
+        self.batches.append(Batch(self._operations(run), in_order=len(run) > 1))
 
     def _write(self, group: list[int]) -> None:
-        found = [o for o in (self.graph.nodes[i] for i in group) if o is not None]
-        self.batches.append(Batch(found))
+        self.batches.append(Batch(self._operations(group)))
         self._finish(group)
 
-    def _finish(self, group: list[int]) -> None:
-        self.done.update(group)
-        for index in group:
-            for later in self.graph.waited[index]:
+    def _operations(self, group: Iterable[int]) -> list[Operation]:
+        return [o for o in (self.graph.nodes[i] for i in group) if o is not None]
+
+    def _signature_of(self, index: int) -> object:
+        operation = self.graph.nodes[index]
+        return None if operation is None else _signature(operation)
+
+    def _finish(self, group: Iterable[int]) -> list[int]:
+        """Note what is done; what became ready by that, barriers stepped over."""
+        found: list[int] = []
+        finished = deque(group)
+        self.done.update(finished)
+        while finished:
+            for later in self.graph.waited[finished.popleft()]:
                 self.left[later] -= 1
-                if not self.left[later] and later not in self.done:
+                if self.left[later] or later in self.done:
+                    continue
+                if self.graph.nodes[later] is None:
+                    self.done.add(later)
+                    finished.append(later)
+                else:
                     heappush(self.ready, later)
+                    found.append(later)
+        return found
 
     # -- circles ----------------------------------------------------------------------------------
 
@@ -287,10 +327,12 @@ class _Emission:
 def _signature(operation: Operation) -> object:
     if operation.together:
         return operation.table, "together"
-    if operation.kind is Kind.UPDATE and operation.ordered:
-        return None
     columns = () if operation.kind is Kind.DELETE else tuple(operation.set)
-    return operation.table, operation.kind, columns
+    return operation.table, operation.kind, columns, _is_in_order(operation)
+
+
+def _is_in_order(operation: Operation) -> bool:
+    return operation.ordered and operation.kind is Kind.UPDATE
 
 
 def _chain_keys(graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> None:
@@ -302,26 +344,35 @@ def _chain_keys(graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> No
         for row in (operation.now, operation.then):
             if not row:
                 continue
-            at = (operation.table, value_of(row, keys[operation.table]) or "")
+            loose = graph.loose.get(operation.table, ())
+            at = (operation.table, value_of(row, keys[operation.table], loose) or "")
             if at in last:
                 graph.wait(index, last[at])
             last[at] = index
 
 
 def _chain_ordered(graph: _Graph) -> None:
-    """Where something is unique, changes of a table keep their order; deletes among themselves do not."""
+    """Where something is unique, updates keep their order, after deletes and before inserts of their time.
+
+    A row that goes earlier, or comes later, than it did leaves fewer rows meanwhile, among which no
+    value is there twice: so deletes wait for nothing, and nothing waits for inserts.
+    """
     for table in graph.tables():
-        run: list[int] = []
-        former: list[int] = []
-        kind: Kind | None = None
+        gate: int | None = None
+        deletes: list[int] = []
         for index, operation in graph.of(table):
             if not operation.ordered:
                 continue
-            if kind is not operation.kind or operation.kind is Kind.UPDATE:
-                former, run, kind = [_barrier(graph, run)] if run else [], [], operation.kind
-            for earlier in former:
-                graph.wait(index, earlier)
-            run.append(index)
+            if operation.kind is Kind.DELETE:
+                deletes.append(index)
+                continue
+            if deletes:
+                gate = _barrier(graph, deletes if gate is None else [*deletes, gate])
+                deletes = []
+            if gate is not None:
+                graph.wait(index, gate)
+            if operation.kind is Kind.UPDATE:
+                gate = index
 
 
 def _chain_moves(graph: _Graph) -> None:
@@ -351,10 +402,17 @@ def _barrier(graph: _Graph, earlier: Iterable[int]) -> int:
 
 
 def _chain_reference(graph: _Graph, reference: Reference) -> None:
-    parents = _moments(graph, reference.parent, reference.parent_columns)
+    of_parent, of_child = (graph.loose.get(t, ()) for t in (reference.parent, reference.child))
+    loose = {
+        name
+        for pair in zip(reference.parent_columns, reference.columns, strict=True)
+        for name in pair
+        if pair[0] in of_parent or pair[1] in of_child
+    }
+    parents = _moments(graph, reference.parent, reference.parent_columns, loose)
     if not parents:
         return
-    children = _moments(graph, reference.child, reference.columns)
+    children = _moments(graph, reference.child, reference.columns, loose)
     for value, refers in children.items():
         if value in parents:
             _chain_value(graph, reference, parents[value], refers)
@@ -365,11 +423,11 @@ _Moment = tuple[int, bool]
 
 
 def _moments(
-    graph: _Graph, table: QualifiedName, columns: Sequence[str]
+    graph: _Graph, table: QualifiedName, columns: Sequence[str], loose: Collection[str]
 ) -> dict[str, list[_Moment]]:
     found: dict[str, list[_Moment]] = defaultdict(list)
     for index, operation in graph.of(table):
-        before, after = value_of(operation.now, columns), value_of(operation.then, columns)
+        before, after = (value_of(row, columns, loose) for row in (operation.now, operation.then))
         if before == after:
             continue
         if before is not None:
@@ -423,12 +481,22 @@ def _wait_for_children(
             graph.wait(index, child, _Link(loosen=reference.nullable, hard=False, of_child=True))
 
 
-def value_of(row: Row, columns: Sequence[str]) -> str | None:
-    """Columns of a row as text that is the same for the same values; None where one is NULL."""
+def value_of(row: Row, columns: Sequence[str], loose: Collection[str] = ()) -> str | None:
+    """Columns of a row as text that is the same for the same values; None where one is NULL.
+
+    Of `loose` columns it is the same also for values that differ in case and accents only.
+    """
     values = [row.get(column) for column in columns]
     if not row or any(value is None for value in values):
         return None
-    return exact.dumps([_plain(value) for value in values])
+    pairs = zip(columns, values, strict=True)
+    return exact.dumps([_folded(value) if c in loose else _plain(value) for c, value in pairs])
+
+
+def _folded(value: Json) -> Json:
+    text = value if isinstance(value, str) else exact.dumps(value)
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in parts if not unicodedata.combining(c)).casefold()
 
 
 def _plain(value: Json) -> Json:

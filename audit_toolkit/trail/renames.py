@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import read_installed
-from audit_toolkit.trail.events import table_of
 from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.model import Event, Row
+from audit_toolkit.trail.model import Event, Row, table_of
 from audit_toolkit.trail.table_names import TableName, read_names
 
 if TYPE_CHECKING:

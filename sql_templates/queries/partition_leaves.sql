@@ -19,7 +19,8 @@ select
         where k.conrelid = c.oid and k.conname = 'audit_relabel_cap'
     ) as capped,
     -- While a detach is completed, a look at the size would wait for its end.
-    case when c.relkind = 'r' and not i.inhdetachpending then pg_catalog.pg_total_relation_size(c.oid) else 0 end as bytes
+    case when c.relkind = 'r' and not i.inhdetachpending then pg_catalog.pg_total_relation_size(c.oid) else 0 end as bytes,
+    case when c.relkind = 'r' and not i.inhdetachpending then pg_catalog.pg_relation_size(c.oid) > 0 else false end as filled
 from pg_catalog.pg_inherits i
 join pg_catalog.pg_class c on c.oid = i.inhrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace

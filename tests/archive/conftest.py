@@ -19,6 +19,7 @@ from tests.partitions.conftest import (  # noqa: F401 - fixtures
     months,
     rotating,
     rotating_template,
+    simulated_clock,
 )
 from tests.plugins.trail import SCHEMA
 

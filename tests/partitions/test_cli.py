@@ -21,7 +21,9 @@ def audit(rotating: Rotating) -> Audit:
     """Call the command line on the database of the test."""
 
     def call(*arguments: str, now: timedelta | None = None) -> Result:
-        clock = ["--now", (START + now).isoformat()] if now is not None else []
+        clock: list[str] = []
+        if now is not None:
+            clock = ["--now", (START + now).isoformat(), "--trust-clock"]
         return CliRunner().invoke(app, [*arguments, *clock, "--dsn", rotating.database.dsn])
 
     return call
@@ -36,11 +38,17 @@ def test_plan_run_and_run_again(audit: Audit) -> None:
     later = timedelta(days=150)
     arguments = ("--retention", "2 months")
     plan = lines(audit("partitions", "plan", *arguments, now=later))
-    assert [line.split()[0] for line in plan] == ["create", "detach", "detach", "detach"]
+    assert [line.split()[0] for line in plan] == [
+        "create",
+        "detach",
+        "detach",
+        "detach",
+        "create",
+    ]
     assert lines(audit("partitions", "run", "--dry-run", *arguments, now=later)) == plan
     done = lines(audit("partitions", "run", *arguments, now=later))
     assert [line.split()[:2] for line in done] == [
-        ["done", stage] for stage in ("create", "detach", "detach", "detach")
+        ["done", stage] for stage in ("create", "detach", "detach", "detach", "create")
     ]
     lines(audit("partitions", "run", *arguments, now=later))
     assert lines(audit("partitions", "run", *arguments, now=later)) == ["nothing to do"]
@@ -135,6 +143,7 @@ def test_a_failed_step_is_exit_code_1_and_the_rest_is_done(
     assert [line.split()[:2] for line in lines(result, 1) if not line.startswith(" ")] == [
         ["failed", "create"],
         *[["done", "detach"]] * 3,
+        ["done", "create"],
     ]
     assert "disk full" in result.stdout
 
@@ -142,8 +151,8 @@ def test_a_failed_step_is_exit_code_1_and_the_rest_is_done(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ahead", "0"), "at least one leaf"),
-        (("--retention", "20 days"), "shorter than a leaf"),
+        (("--ahead", "0"), "at least one partition"),
+        (("--retention", "20 days"), "shorter than a partition"),
         (("--retention", "soon"), "not a span of time"),
         (("--now", "whenever"), "--now"),
     ],

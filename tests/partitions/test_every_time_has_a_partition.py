@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -60,7 +61,7 @@ def run_until(rotating: Rotating, now: datetime, last: int, before: Callable[[st
             return execute(statement, *values, **options)
 
         setattr(connection, "execute", counting)  # noqa: B010
-        policy = rotating.policy
+        policy = replace(rotating.policy, trust_clock=True)
         run = Run(connection=connection, schema=SCHEMA, policy=policy, now=lambda: now)
         try:
             run.stage(Stage.CREATE)

@@ -184,6 +184,7 @@ def test_one_failing_task_does_not_stop_the_others(rotating: Rotating) -> None:
         ("detach", "failed"),
         ("detach", "done"),
         ("detach", "done"),
+        ("create", "done"),
     ]
     assert outcomes[1].message == "disk full"
     assert rotating.findings()["last_success"] == "warning"

@@ -32,4 +32,4 @@ def test_the_same_bounds_in_every_zone(
     found = {zone: bounds_in(zone, make_rotating(), monkeypatch) for zone in ZONES}
     assert len(found["UTC"]) > 30
     assert all(bounds == found["UTC"] for bounds in found.values())
-    assert all(" 00:00:00+00 to " in bounds for bounds in found["UTC"])
+    assert all(" 00:00:00+00 to " in bounds for bounds in found["UTC"][1:])
