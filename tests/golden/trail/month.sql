@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "ed1d04cd70224b435454e860b587d5ee4bd70c0905785a14ff76c56823b79faa"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "ea15daae0c14f2c3e3c8ebd4c7ad64f54b9d229cb28df3711740aa35f9e8018f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2349,10 +2349,14 @@ declare
     parts jsonb := '[]';
 begin
     if may_look then
-        select k.schema_name, k.table_name, k.columns, k.function_name into known
+        select k.schema_name, k.table_name, k.columns, k.function_name, exists (
+            select from pg_attribute as a
+            where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+              and k.columns -> a.attnum::text ->> 'name' <> a.attname
+        ) as has_other_columns into known
         from audit.captured_tables as k
         where k.relation_id = relation;
-        if (known.schema_name, known.table_name, known.columns) <> (wanted_schema, wanted_table, audit.columns_of(relation)) and not exists (
+        if (known.has_other_columns or (known.schema_name, known.table_name) <> (wanted_schema, wanted_table)) and not exists (
             select from pg_trigger as t
             join pg_proc as p on p.oid = t.tgfoid
             where t.tgrelid = relation and p.pronamespace = 'audit'::regnamespace and p.proname = known.function_name
@@ -2370,7 +2374,7 @@ begin
             return;
         end if;
     else
-        if known.columns <> audit.columns_of(relation) then
+        if known.has_other_columns then
             called := audit.former_columns(audit.changed_columns(known.columns, audit.columns_of(relation)), null);
         end if;
         if (known.schema_name, known.table_name) <> (wanted_schema, wanted_table) and not coalesce((
@@ -2501,20 +2505,23 @@ create or replace function audit.require_life(wanted_schema text, wanted_table t
     set datestyle = 'ISO, YMD'
 as $body$
 declare
+    first record;
     oldest record;
     former record;
 begin
-    select name.schema_name, name.table_name, e.event_id, e.action_tstamp into oldest
-    from (
-        select name.* from audit.names_of(wanted_schema, wanted_table) as name
-        order by name.until_id
-        limit 1
-    ) as name
-    join audit.logged_actions as e
-      on e.schema_name = name.schema_name and e.table_name = name.table_name and e.row_key is null
-     and e.event_id = name.after_id + 1
-     and e.new_row ->> 'change' = 'created'
-    where e.action_tstamp > moment;
+    select name.* into first
+    from audit.names_of(wanted_schema, wanted_table) as name
+    order by name.until_id
+    limit 1;
+    if first.after_id is null or first.after_id = 0 then
+        return;
+    end if;
+    select e.schema_name, e.table_name, e.event_id, e.action_tstamp into oldest
+    from audit.logged_actions as e
+    where e.schema_name = first.schema_name and e.table_name = first.table_name and e.row_key is null
+      and e.event_id = first.after_id + 1
+      and e.new_row ->> 'change' = 'created'
+      and e.action_tstamp > moment;
     if found then
         select went.* into former
         from audit.moved_to(oldest.schema_name, oldest.table_name, oldest.event_id) as went;
@@ -3061,7 +3068,7 @@ $body$;
 
 revoke all on function audit.require_whole(regclass, text, text, boolean, timestamptz) from public;
 
-create or replace function audit.warn_of_absence(wanted_schema text, wanted_table text)
+create or replace function audit.warn_of_triggers(wanted_schema text, wanted_table text)
     returns void
     language plpgsql
     stable
@@ -3071,20 +3078,7 @@ declare
     relation oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
     known record;
 begin
-    if relation is null or exists (
-        -- Then the gap is in the trail.
-        select
-        from (
-            select e.new_row ->> 'capture' as capture
-            from audit.names_of(wanted_schema, wanted_table) as name
-            join audit.logged_actions as e
-              on e.schema_name = name.schema_name and e.table_name = name.table_name
-             and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
-            order by e.event_id desc
-            limit 1
-        ) as gap
-        where gap.capture in ('paused', 'ended')
-    ) then
+    if relation is null then
         return;
     end if;
     if not exists (
@@ -3113,6 +3107,34 @@ begin
 end
 $body$;
 
+revoke all on function audit.warn_of_triggers(text, text) from public;
+
+create or replace function audit.warn_of_absence(wanted_schema text, wanted_table text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if not exists (
+        -- Otherwise the gap is in the trail.
+        select
+        from (
+            select e.new_row ->> 'capture' as capture
+            from audit.names_of(wanted_schema, wanted_table) as name
+            join audit.logged_actions as e
+              on e.schema_name = name.schema_name and e.table_name = name.table_name
+             and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
+            order by e.event_id desc
+            limit 1
+        ) as gap
+        where gap.capture in ('paused', 'ended')
+    ) then
+        perform audit.warn_of_triggers(wanted_schema, wanted_table);
+    end if;
+end
+$body$;
+
 revoke all on function audit.warn_of_absence(text, text) from public;
 
 create or replace function audit.warn_of_gap(
@@ -3126,18 +3148,26 @@ create or replace function audit.warn_of_gap(
     set datestyle = 'ISO, YMD'
 as $body$
 declare
+    called record;
     gap record;
 begin
-    select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture into gap
-    from audit.names_of(wanted_schema, wanted_table) as name
-join audit.logged_actions as e
-  on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null
-      and e.action = 'G'
-      and e.action_tstamp <= moment
-    order by e.event_id desc
-    limit 1;
-    if not found or exists (
+    for called in select * from audit.names_of(wanted_schema, wanted_table) loop
+        select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture into gap
+        from audit.logged_actions as e
+        where e.schema_name = called.schema_name and e.table_name = called.table_name
+          and e.row_key is null
+          and e.action = 'G'
+          and e.event_id > called.after_id and e.event_id <= called.until_id
+          and e.action_tstamp <= moment
+        order by e.event_id desc
+        limit 1;
+        exit when found;
+    end loop;
+    if gap.event_id is null then
+        perform audit.warn_of_triggers(wanted_schema, wanted_table);
+        return;
+    end if;
+    if exists (
         select
         from audit.names_of(wanted_schema, wanted_table) as name
         join audit.logged_actions as e
@@ -3146,7 +3176,9 @@ join audit.logged_actions as e
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
-        perform audit.warn_of_absence(wanted_schema, wanted_table);
+        if gap.capture not in ('paused', 'ended') then
+            perform audit.warn_of_triggers(wanted_schema, wanted_table);
+        end if;
         return;
     end if;
     raise warning using
@@ -3181,16 +3213,13 @@ declare
     by_id jsonb;  -- how the last event of the last transaction left it
     is_known boolean := false;
 begin
-    select coalesce(max(e.event_id), 0) into truncated
-    from audit.names_of(wanted_schema, wanted_table) as name
-join audit.logged_actions as e
-  on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
-
     for called in select * from audit.names_of(wanted_schema, wanted_table) loop
-        exit when called.until_id <= truncated;
         previous := called.until_id + (called.until_id < 9223372036854775807)::integer;
-        called.after_id := greatest(called.after_id, truncated);
+        select max(e.event_id) into truncated
+        from audit.logged_actions as e
+        where e.schema_name = called.schema_name and e.table_name = called.table_name
+          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
+        called.after_id := coalesce(truncated, called.after_id);
 
         loop
             select event_id, transaction_id, action, old_row, new_row, row_key = wanted_key and new_row is not null as is_there
@@ -3283,9 +3312,10 @@ join audit.logged_actions as e
             end if;
             previous := previous + 1;
         end loop;
+        exit when truncated is not null;
     end loop;
 
-    if not is_known and truncated = 0 then
+    if not is_known and truncated is null then
         perform audit.require_reach(wanted_schema, wanted_table, wanted_key, moment);
     end if;
     return by_id;
@@ -3558,6 +3588,9 @@ begin
     where c.oid = audited;
     perform audit.warn_of_gap(wanted_schema, wanted_table, keys[1], 'infinity');
     return query
+        with name as materialized (
+            select * from audit.names_of(wanted_schema, wanted_table)
+        )
         select version.began, version.ended, version.event_id, version.transaction_id, version.actor, version.context, version.image
         from (
             select
@@ -3578,22 +3611,25 @@ begin
                 select distinct on (event.transaction_id) event.*
                 from (
                     select e.*
-                    from audit.names_of(wanted_schema, wanted_table) as name
+                    from name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id                    where e.row_key = any(keys)
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where e.row_key = any(keys)
                     union all
                     select e.*
-                    from audit.names_of(wanted_schema, wanted_table) as name
+                    from name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id                    where e.old_row_key = any(keys)
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where e.old_row_key = any(keys)
                     union all
                     select e.*
-                    from audit.names_of(wanted_schema, wanted_table) as name
+                    from name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')                ) as event
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')                ) as event
                 order by event.transaction_id, event.event_id desc
             ) as last_of
         ) as version
@@ -3742,6 +3778,8 @@ comment on function audit.require_known(regclass, text) is '{"tool": "audit-tool
 
 comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.warn_of_triggers(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.warn_of_absence(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -3765,7 +3803,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
