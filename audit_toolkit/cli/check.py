@@ -118,7 +118,7 @@ def check_database(
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
-    if not any(finding.kind == "trail_missing" for finding in found):
+    if not {finding.kind for finding in found} & {"trail_missing", "comment_changed"}:
         found += [
             *_partition_findings(connection, schema, now, policy),
             *_index_findings(connection, schema),

@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "272d536ea184d6d9b831d55a23521566bc6266fbbfb8188def3133442cc6473e"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "5095ce718ae76ea3e9eaecb02b58e8877c01b111f5a2cdef90a24b816b482535"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1243,11 +1243,15 @@ begin
                 'audit', function_name, captures::regclass, relation),
             hint = 'tables were renamed by hand, here or where this was written: rename them as they are there';
     end if;
-    perform audit.note_changes();
     select n.nspname as schema_name, c.relname as table_name into strict name_of
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
+    -- What the trail knows by its OID or its name, and no other table: a migration may install hundreds.
+    perform audit.note_changes(c.function_name)
+    from audit.captured_tables as c
+    where c.relation_id = relation or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
+        or c.function_name = note_beginning.function_name;
 
     select * into known from audit.captured_tables as c where c.relation_id = relation;
     if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
@@ -1602,6 +1606,7 @@ declare
     tail regclass;
     end_of_all timestamptz;
     free text := 'logged_actions_tail';
+    is_used boolean;
     obsolete name;
 begin
     if names is null or bounds is null or move_tail is null
@@ -1648,6 +1653,13 @@ begin
             -- From here on everybody waits for this transaction, so it waits for nobody.
             execute format('lock table %s in access exclusive mode nowait', tail);
             execute format('alter table %s detach partition %s', trail, tail);
+            execute format('select exists (select from %s)', tail) into is_used;
+            if is_used then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format('audit: events have reached the catch-all partition %s', tail),
+                    hint = 'nothing is lost and nothing was changed: run audit partitions run again';
+            end if;
         end if;
     elsif exists (select from audit.leaves() where is_default) then
         lock table only audit.logged_actions in share row exclusive mode;
@@ -1683,8 +1695,6 @@ begin
         end loop;
         tail := audit.make_leaf(free);
     end if;
-    execute format(
-        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
     -- What a detach or a relabelling left is about other bounds, and would refuse events.
     for obsolete in
         select k.conname
@@ -1694,12 +1704,14 @@ begin
     loop
         execute format('alter table %s drop constraint %I', tail, obsolete);
     end loop;
+    execute format(
+        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
 end
 $body$;
 
 revoke all on function audit.maintain_create(text[], timestamptz[], boolean) from public;
 
-create or replace function audit.maintain_cap(first timestamptz, upper timestamptz)
+create or replace function audit.maintain_cap(upper_bound timestamptz)
     returns void
     language plpgsql
     security definer  -- the trail belongs to its owner
@@ -1710,44 +1722,25 @@ create or replace function audit.maintain_cap(first timestamptz, upper timestamp
     set datestyle = 'ISO, YMD'
 as $body$
 declare
-    tail regclass;
-    tail_begins timestamptz;
+    tail constant regclass := (select l.leaf from audit.leaves() as l where l.is_tail and not l.detach_pending);
 begin
-    select l.leaf, l.lower_bound into tail, tail_begins from audit.leaves() as l where l.is_tail and not l.detach_pending;
-    if upper < clock_timestamp() + interval '30 days' or not isfinite(upper)
-        or first > tail_begins and tail_begins < clock_timestamp() + interval '1 day' or not isfinite(first)
-    then
+    if upper_bound < clock_timestamp() + interval '30 days' or not isfinite(upper_bound) then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: the catch-all partition cannot end within 30 days, nor begin later than now: writes would fail';
+            message = 'audit: the catch-all partition cannot end within 30 days: writes would fail';
     end if;
     execute format('alter table %s drop constraint if exists audit_relabel_cap', tail);
-    if first is not null or upper is not null then
+    if upper_bound is not null then
         create or replace function pg_temp.audit_relabel_cap() returns boolean language sql immutable as 'select true';
         grant execute on function pg_temp.audit_relabel_cap() to public;
         execute format(
-            'alter table %s add constraint audit_relabel_cap check (%s) not valid', tail,
-            concat_ws(
-                ' and ', 'action_tstamp >= ' || quote_literal(first) || '::timestamptz',
-                'action_tstamp < ' || quote_literal(upper) || '::timestamptz', 'pg_temp.audit_relabel_cap()'));
+            'alter table %s add constraint audit_relabel_cap'
+            ' check (action_tstamp < %L::timestamptz and pg_temp.audit_relabel_cap()) not valid', tail, upper_bound);
     end if;
 end
 $body$;
 
-revoke all on function audit.maintain_cap(timestamptz, timestamptz) from public;
-
-create or replace function audit.maintain_past()
-    returns boolean
-    language plpgsql
-    security definer  -- the trail belongs to its owner
-    set search_path = pg_catalog, pg_temp
-as $body$
-begin
-    return audit.ensure_past();
-end
-$body$;
-
-revoke all on function audit.maintain_past() from public;
+revoke all on function audit.maintain_cap(timestamptz) from public;
 
 create or replace function audit.maintain_validate()
     returns void
@@ -1822,7 +1815,6 @@ begin
     join pg_class as c on c.oid = l.leaf
     where l.leaf = relation
       and c.relkind = 'r'
-      and l.lower_bound is not null  -- what takes the past stays
       and l.upper_bound <= limits.kept_until
       and l.upper_bound <= clock_timestamp()
       and not l.detach_pending
@@ -3013,9 +3005,7 @@ comment on function audit.maintain_interval(text) is '{"tool": "audit-toolkit", 
 
 comment on function audit.maintain_create(text[], timestamptz[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_cap(timestamptz, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
-comment on function audit.maintain_past() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_cap(timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.maintain_validate() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -3078,7 +3068,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
