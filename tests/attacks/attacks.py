@@ -123,6 +123,7 @@ BY_FUNCTION = [
     Refused(Actor.MAINTAINER, aim, sql, state)
     for aim, sql, state in [
         ("detach the partition that holds now", f"select audit.maintain_detach({_NOW})", "42501"),
+        ("detach the partition for what is before the first", "select audit.maintain_detach('audit.logged_actions_past')", "42501"),
         ("detach the catch-all partition", f"select audit.maintain_detach('{_LEAF}')", "42501"),
         ("detach a partition that is not past the retention", "select audit.maintain_detach('audit.logged_actions_first')", "42501"),
         ("detach a partition of another table", "select audit.maintain_detach('shop.visits_2026')", "42501"),
@@ -259,6 +260,7 @@ SABOTAGE = [
         ("insert an event in the name of another transaction", "insert into audit.logged_actions (transaction_id, transaction_tstamp, schema_name, table_name, action) select min(transaction_id), now(), 'shop', 'orders', 'D' from audit.logged_actions", "event_forged", [Actor.OWNER, Actor.SUPERUSER]),
         ("insert an event in the name of a transaction to come", "insert into audit.logged_actions (transaction_id, schema_name, table_name, action) values ('4000000000', 'shop', 'orders', 'D')", "event_forged", [Actor.WRITES_ALL, Actor.OWNER, Actor.SUPERUSER]),
         ("hide a forged event behind a boundary", "insert into audit.logged_actions (transaction_id, schema_name, table_name, action) values ('4000000000', 'shop', 'orders', 'D'); insert into audit.logged_actions (schema_name, table_name, action, new_row) values ('audit', 'logged_actions', 'B', '{}')", "event_forged", [Actor.WRITES_ALL]),
+        ("drop the partition for what is before the first", "drop table audit.logged_actions_past", "no_past", [Actor.OWNER]),
         ("drop a past partition", "drop table audit.logged_actions_first", "gap", [Actor.OWNER]),
         ("put a partition of its own between ours", f"alter table audit.logged_actions detach partition {_LEAF}; create table evil.leaf (like audit.logged_actions); alter table evil.leaf owner to att_owner; alter table audit.logged_actions attach partition evil.leaf for values from ('2099-01-01') to (maxvalue)", "leaf_changed", [Actor.SUPERUSER]),
     ]
