@@ -12,6 +12,7 @@ from audit_toolkit.archive.manifest import (
     read_manifests,
 )
 from audit_toolkit.archive.origin import adopt, read_expected, read_origin
+from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.restore import restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
@@ -25,6 +26,7 @@ __all__ = [
     "ReadBack",
     "Store",
     "adopt",
+    "archive_findings",
     "archive_gate",
     "archive_leaf",
     "archiver",

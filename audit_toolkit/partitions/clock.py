@@ -46,14 +46,8 @@ class Clock:
     """The first moment after the last run that is followed by `LEAP` without an event."""
 
     @property
-    def moments(self) -> tuple[datetime, ...]:
-        """All that may be the present: no partition that holds one of them is ever detached."""
-        known = (self.now, self.server, self.statement, self.here, self.newest_event)
-        return tuple(moment for moment in known if moment)
-
-    @property
     def earliest(self) -> datetime:
-        """The present, as the clock has it that is furthest behind."""
+        """The present, as the clock has it that is furthest behind: what reaches beyond it is never detached."""
         return min(self.now, self.server, self.statement, self.here)
 
     @property

@@ -28,7 +28,7 @@ def taken_back(connection: Connection) -> Iterator[None]:
 
 def attempt(connection: Connection, attack: Attack) -> None:
     first = connection.execute(
-        "select leaf::text from audit.leaves() order by lower_bound nulls first limit 1"
+        "select leaf::text from audit.leaves() order by lower_bound limit 1"
     ).fetchone()
     assert first is not None
     statement = attack.sql.replace("audit.logged_actions_first", str(first[0]))
