@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from audit_toolkit.attribution.current import context, current_context, set_actor
     from audit_toolkit.attribution.wsgi import WsgiContextMiddleware
     from audit_toolkit.declaration import Audit
+    from audit_toolkit.migrations.tenants import capture_schema
     from audit_toolkit.trail.mapped import LoggedAction, row_history
 else:
     # Imported when first asked for: `import audit_toolkit` needs no driver, and takes no time.
@@ -20,6 +21,7 @@ else:
         "WsgiContextMiddleware": "attribution.wsgi",
         "apply_context": "attribution.attach",
         "attach": "attribution.attach",
+        "capture_schema": "migrations.tenants",
         "context": "attribution.current",
         "current_context": "attribution.current",
         "row_history": "trail.mapped",
@@ -43,6 +45,7 @@ __all__ = [
     "__version__",
     "apply_context",
     "attach",
+    "capture_schema",
     "context",
     "current_context",
     "row_history",

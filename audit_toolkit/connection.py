@@ -232,7 +232,8 @@ def translated_errors() -> Iterator[None]:
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
         raise PermissionDeniedError(
             f"the server refused: {first_line(error)}",
-            hint="connect as the owner of the table, or as a role that was granted what is missing",
+            hint=error.diag.message_hint
+            or "connect as the owner of the table, or as a role that was granted what is missing",
         ) from error
 
 

@@ -178,9 +178,10 @@ def _unquote(part: str) -> str:
 _NAME_PART = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 
 
-def capture_function(table: QualifiedName) -> str:
+def capture_function(table: QualifiedName, number: int = 1) -> str:
     """The name of the function that captures `table`: `capture_public__orders`.
 
+    The second table of a name has another `number`: a function keeps its name when its table is renamed.
     Two tables never share one. Where schema and table are plain words the name is made of both, parted by
     the only double underscore; all else gets the form `capture__<readable part>__<hash>`.
     """
@@ -189,10 +190,14 @@ def capture_function(table: QualifiedName) -> str:
         _NAME_PART.fullmatch(table.schema)
         and _NAME_PART.fullmatch(table.name)
         and len(plain) <= MAX_NAME_BYTES
+        and number == 1
     ):
         return plain
     readable = "_".join(re.findall(r"[a-z0-9]+", table.name.lower()))[:40].strip("_") or "table"
-    digest = hashlib.sha256(f"{len(table.schema)}.{table.schema}.{table.name}".encode()).hexdigest()
+    named = f"{len(table.schema)}.{table.schema}.{table.name}"
+    if number > 1:
+        named += f".{number}"
+    digest = hashlib.sha256(named.encode()).hexdigest()
     return f"capture__{readable}__{digest[:10]}"
 
 

@@ -285,24 +285,23 @@ def single_flight(dsn: str, schema: str) -> Iterator[None]:
     CONCURRENTLY waits for it. Raises `BusyError` when another run has the lock.
     """
     with connect(dsn, purpose="lock") as connection:
-        lock = _table_lock if _may_lock(connection, schema) else _advisory_lock
+        (rights,) = fetch(connection, query("rights"), {"schema": schema})
+        by_table = rights["may_lock"] or rights["by_function"]
+        lock = _table_lock if by_table else _advisory_lock
         with lock(connection, schema):
             yield
-
-
-def _may_lock(connection: psycopg.Connection[Any], schema: str) -> bool:
-    (row,) = fetch(connection, query("may_lock_maintenance"), {"schema": schema})
-    return bool(row["may_lock"])
 
 
 @contextmanager
 def _table_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
     errors = import_psycopg().errors
+    (rights,) = fetch(connection, query("rights"), {"schema": schema})
+    folder = "partitions" if rights["may_lock"] else "maintainer"
     connection.execute("set idle_in_transaction_session_timeout = 0; set lock_timeout = '1s'")
     try:
         with connection.transaction():
             try:
-                connection.execute(render("partitions/lock_maintenance", schema=schema).encode())
+                connection.execute(render(f"{folder}/lock_maintenance", schema=schema).encode())
             except errors.LockNotAvailable as error:
                 raise _LockHeldError from error
             yield

@@ -1,6 +1,8 @@
 """Detached leaves as Parquet files, read back and compared before anything is dropped."""
 
 from audit_toolkit.archive.export import archive_leaf
+from audit_toolkit.archive.iceberg import Differences, Registered, Target, differences, register
+from audit_toolkit.archive.live import LiveExport, export_live
 from audit_toolkit.archive.manifest import (
     Catalogue,
     Manifest,
@@ -21,10 +23,14 @@ from audit_toolkit.archive.verify import ReadBack, check_catalogue, read_back
 
 __all__ = [
     "Catalogue",
+    "Differences",
+    "LiveExport",
     "Manifest",
     "Origin",
     "ReadBack",
+    "Registered",
     "Store",
+    "Target",
     "adopt",
     "archive_findings",
     "archive_gate",
@@ -32,6 +38,8 @@ __all__ = [
     "archiver",
     "chain_breaks",
     "check_catalogue",
+    "differences",
+    "export_live",
     "find_manifest",
     "newest",
     "query_archive",
@@ -40,5 +48,6 @@ __all__ = [
     "read_expected",
     "read_manifests",
     "read_origin",
+    "register",
     "restore_leaf",
 ]

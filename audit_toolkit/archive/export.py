@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count, groupby
 from typing import IO, TYPE_CHECKING, Any
@@ -17,11 +17,13 @@ from audit_toolkit.archive.columns import (
     arrow_schema,
     as_table,
 )
-from audit_toolkit.archive.extra import parquet
+from audit_toolkit.archive.exported import ranges_of, widest
+from audit_toolkit.archive.extra import arrow, parquet
 from audit_toolkit.archive.manifest import (
     ArchivedFile,
     Manifest,
     Origin,
+    Range,
     fingerprint,
     hive_name,
     newest,
@@ -34,7 +36,7 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Entry
-from audit_toolkit.templates import render
+from audit_toolkit.templates import query, render
 from audit_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ def archive_leaf(
     entry: Entry,
     *,
     now: datetime,
+    whole: bool = False,
+    before_removal: Callable[[], None] = lambda: None,
     progress: Progress = lambda events: None,  # noqa: ARG005 - by default nobody looks
 ) -> Manifest:
     """Write a detached leaf to the store, read it back, compare, and note it in the database.
@@ -64,64 +68,93 @@ def archive_leaf(
     Its digest is computed by the server and again from the bytes that come back from the store; only when both
     agree the manifest is written. Raises `AuditError` when they do not, the store fails, or the archive is written by
     another database too: the leaf then counts as not archived. Nothing that a manifest names is overwritten.
+    What was exported of it before stays where it is and becomes a part of its archive; with `whole` it is written anew.
+    `before_removal` is called before what was archived of it before is removed.
     Lock: SHARE on the detached leaf while it is read.
     """
     leaf = QualifiedName(schema, entry.current_name or entry.name)
     origin = read_origin(connection, schema)
     earlier = read_manifests(store, origin.place)
     require_own(connection, store, origin, earlier)
+    exported = () if whole else ranges_of(newest(earlier), origin, entry.name, entry.oid)
+    (rights,) = fetch(connection, query("rights"), {"schema": schema})
+    by_function = rights["archives_by_function"]
+    folder = "archiver" if by_function else "archive"
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
-        connection.execute(render("archive/freeze", leaf=leaf))
+        connection.execute(render(f"{folder}/freeze", schema=schema, leaf=leaf, oid=entry.oid))
         digest = _digest(connection, schema, leaf)
-        names = _Names(store, origin, entry, digest, earlier)
-        files = _write(connection, store, leaf, names, progress)
-    manifest = _manifest(connection, entry, origin, digest, files, earlier, now)
+        token = digest.rpartition(":")[2][:12]
+        names = Names(store, origin, f"{entry.name}-{entry.oid}-{token}", earlier)
+        files = [file for manifest in exported for file in manifest.files]
+        rest = Selection(without=widest(exported))
+        files += write_files(connection, store, leaf, names, rest, progress)
+        if by_function:
+            connection.execute(render("archiver/thaw", schema=schema, oid=entry.oid))
+    manifest = make_manifest(connection, entry, origin, digest, files, earlier, now)
     found = read_back(store, manifest, progress)
     if found.problems:
         raise AuditError(
             f"the archive of {leaf} does not hold what the leaf holds: {found.problems[0]}",
-            hint="nothing was dropped; find out why the store returns other bytes, then run it again",
+            hint="nothing was dropped; find out why the store returns other bytes, then run it again"
+            + ("; audit archive run --again writes anew what was exported" if exported else ""),
         )
     with store.create(manifest.name) as file:
         file.write(manifest.as_bytes())
     values = {"schema": schema, "oid": entry.oid, "digest": digest, "now": now}
-    connection.execute(render("archive/archived", archive=store.address(manifest.name), **values))
-    _remove_former(store, manifest, earlier)
+    connection.execute(render(f"{folder}/archived", archive=store.address(manifest.name), **values))
+    _remove_former(store, manifest, earlier, before_removal)
     return manifest
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
-    """The paths of an archived partition's files: new ones, whatever is in the archive."""
+class Selection:
+    """Which events of a partition."""
+
+    range: Range | None = None
+    """All without one."""
+    without: tuple[Range, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The paths of a partition's files: new ones, whatever is in the archive."""
 
     store: Store
     origin: Origin
-    entry: Entry
-    digest: str
+    name: str
     earlier: list[Manifest]
+    keep: bool = False
+    """Whether a file that an interrupted run left there is the same that would be written."""
+    _given: set[str] = field(default_factory=set)
+    """As two tables can have one folder: "a"."b.c" and "a.b"."c"."""
 
     def path(self, schema_name: str, table_name: str, month: str) -> str:
-        """A path that no manifest names; what an interrupted run left there is removed."""
+        """A path that no manifest names; what an interrupted run left there is removed, or kept."""
         relation = hive_name(f"{schema_name}.{table_name}")
         folder = f"{EVENTS}/{self.origin.place}/relation={relation}/month={month}"
-        token = self.digest.rpartition(":")[2][:12]
-        name = f"{folder}/{self.entry.name}-{self.entry.oid}-{token}"
-        named = {file.path for manifest in self.earlier for file in manifest.files}
+        name = f"{folder}/{self.name}"
+        named = {file.path for manifest in self.earlier for file in manifest.files} | self._given
         endings = chain([""], (f"-{number}" for number in count(2)))
         path = next(p for p in (f"{name}{ending}.parquet" for ending in endings) if p not in named)
-        self.store.remove(self.store.path(path))
+        self._given.add(path)
+        if not self.keep:
+            self.store.remove(self.store.path(path))
         return path
 
 
-def _remove_former(store: Store, manifest: Manifest, earlier: list[Manifest]) -> None:
+def _remove_former(
+    store: Store, manifest: Manifest, earlier: list[Manifest], before: Callable[[], None]
+) -> None:
     """Remove what was archived of a partition before: who reads the folder would count its events twice."""
     kept = {file.path for one in newest([*earlier, manifest]) for file in one.files}
-    for former in earlier:
-        if (former.leaf, former.oid) == (manifest.leaf, manifest.oid):
-            for file in former.files:
-                if file.path not in kept:
-                    store.remove(store.path(file.path))
+    key = (manifest.leaf, manifest.oid)
+    former = [m for m in earlier if (m.leaf, m.oid) == key or m.is_part_of(manifest.origin, *key)]
+    paths = {file.path for one in former for file in one.files} - kept
+    if paths:
+        before()
+    for path in sorted(paths):
+        store.remove(store.path(path))
 
 
 def _digest(connection: Connection, schema: str, leaf: QualifiedName) -> str:
@@ -135,17 +168,27 @@ def _digest(connection: Connection, schema: str, leaf: QualifiedName) -> str:
     return digest
 
 
-def _write(
-    connection: Connection, store: Store, leaf: QualifiedName, names: _Names, progress: Progress
+def write_files(
+    connection: Connection,
+    store: Store,
+    leaf: QualifiedName,
+    names: Names,
+    selection: Selection,
+    progress: Progress,
 ) -> list[ArchivedFile]:
-    statement = render("archive/copy_out", leaf=leaf, columns=COLUMNS)
+    """Write those events of a partition, a file for each table and month."""
+    which = {"range": selection.range, "without": selection.without}
+    statement = render("archive/copy_out", leaf=leaf, columns=COLUMNS, **which)
     written = []
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types([*(column.postgres for column in COLUMNS), "text"])
         by_file = groupby(copy.rows(), key=lambda row: (row[SCHEMA_NAME], row[TABLE_NAME], row[-1]))
         for (schema_name, table_name, month), rows in by_file:
             path = names.path(schema_name, table_name, month)
-            written.append(_write_file(store, path, rows, progress))
+            if store.has(path):
+                written.append(_describe_file(store, path))
+            else:
+                written.append(_write_file(store, path, rows, progress))
     return written
 
 
@@ -189,6 +232,17 @@ def _write_file(
     return ArchivedFile(path=path, bytes=target.size, sha256=target.hexdigest(), events=events)
 
 
+def _describe_file(store: Store, path: str) -> ArchivedFile:
+    """A file that is there already; what is in it shows when it is read back."""
+    with store.fetched(path) as (copy, sha256):
+        try:
+            with parquet().ParquetFile(copy) as opened:
+                events = opened.metadata.num_rows
+        except (arrow().ArrowException, OSError):
+            events = 0
+        return ArchivedFile(path=path, bytes=copy.stat().st_size, sha256=sha256, events=events)
+
+
 def _groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     group: list[tuple[Any, ...]] = []
     characters = 0
@@ -202,7 +256,7 @@ def _groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
         yield group
 
 
-def _manifest(
+def make_manifest(
     connection: Connection,
     entry: Entry,
     origin: Origin,
@@ -211,6 +265,7 @@ def _manifest(
     earlier: list[Manifest],
     now: datetime,
 ) -> Manifest:
+    """The manifest of an archived partition, behind the earlier ones."""
     return Manifest(
         leaf=entry.name,
         oid=entry.oid,

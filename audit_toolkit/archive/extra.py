@@ -35,8 +35,14 @@ def duckdb() -> Any:
     return _optional("duckdb")
 
 
-def _optional(module: str) -> Any:
+def iceberg(module: str) -> Any:
+    """A module of pyiceberg, such as `catalog`."""
+    hint = "pip install 'audit-toolkit[iceberg]'"
+    return _optional(f"pyiceberg.{module}", "an Iceberg table needs", hint)
+
+
+def _optional(module: str, what: str = "the archive needs", hint: str = _HINT) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingExtraError(f"the archive needs {module.split('.')[0]}", hint=_HINT) from error
+        raise MissingExtraError(f"{what} {module.split('.')[0]}", hint=hint) from error

@@ -54,10 +54,43 @@ class ArchivedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Events of a partition that is still part of the trail: those up to an id, and of a span of time where it has one.
+
+    No event up to that id can appear any more, so they are the same events whenever they are asked for.
+    """
+
+    reach: int
+    """The last `event_id`."""
+    since: str | None = None
+    until: str | None = None
+    """Not included."""
+
+    def covers(self, other: Range) -> bool:
+        """Whether it has all that the other one has."""
+        return (
+            self.reach >= other.reach
+            and (
+                self.since is None
+                or (other.since is not None and _time(self.since) <= _time(other.since))
+            )
+            and (
+                self.until is None
+                or (other.until is not None and _time(self.until) >= _time(other.until))
+            )
+        )
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What an archived partition consists of, and how to prove it.
 
-    One without a partition (`leaf` is empty) says that a database took over the archive of another.
+    One without a partition (`leaf` is empty) says that a database took over the archive of another. One with a range
+    has events of a partition that was not archived yet; the manifest of the whole partition names its files, too.
     """
 
     leaf: str
@@ -77,6 +110,21 @@ class Manifest:
     origin: Origin | None = None
     """None before 0.3."""
     version: int = VERSION
+    exported: Range | None = None
+    """Without what ranges before it have."""
+
+    @property
+    def label(self) -> str:
+        """The partition, and which part of it, for people."""
+        return f"{self.leaf} up to event {self.exported.reach}" if self.exported else self.leaf
+
+    def is_part_of(self, origin: Origin | None, leaf: str, oid: int) -> bool:
+        """Whether it is a range of that partition of that database."""
+        if not self.exported or not self.origin or not origin or self.place != origin.place:
+            return False
+        # Restored from a dump, a partition has another OID.
+        same_database = self.origin.database_oid == origin.database_oid
+        return self.oid == oid if same_database else self.leaf == leaf
 
     @property
     def folder(self) -> str:
@@ -99,6 +147,8 @@ class Manifest:
         values = asdict(self)
         if self.version == 1:
             del values["origin"]
+        if self.exported is None:
+            del values["exported"]
         return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
     @classmethod
@@ -109,6 +159,7 @@ class Manifest:
             values["files"] = tuple(ArchivedFile(**file) for file in values["files"])
             values["columns"] = tuple(values["columns"])
             values["origin"] = Origin(**values["origin"]) if values.get("origin") else None
+            values["exported"] = Range(**values["exported"]) if values.get("exported") else None
             manifest = cls(**values)
             manifest.require_sound()
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -124,14 +175,14 @@ class Manifest:
         """Raise `ValueError` or `TypeError` unless every value is of its kind and every path stays inside."""
         if self.version not in (1, VERSION):
             raise ValueError(f"its version is {self.version!r}")
-        datetime.fromisoformat(self.created_at)
-        for bound in (self.lower, self.upper):
-            if bound is not None:
-                datetime.fromisoformat(bound)
+        part = self.exported or Range(reach=0)
+        for moment in (self.created_at, self.lower, self.upper, part.since, part.until):
+            if moment is not None:
+                datetime.fromisoformat(moment)
         # Whatever the annotations say, these come from a file that anybody may have written.
         texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
         texts += [text for file in self.files for text in (file.path, file.sha256)]
-        numbers: list[object] = [self.oid, self.events, self.server_version]
+        numbers: list[object] = [self.oid, self.events, self.server_version, part.reach]
         numbers += [number for file in self.files for number in (file.bytes, file.events)]
         if self.origin:
             texts += [self.origin.system_identifier, self.origin.database, self.origin.trail]
@@ -185,10 +236,16 @@ def read_manifests(store: Store, place: str | None = None) -> list[Manifest]:
 
 
 def newest(manifests: list[Manifest] | tuple[Manifest, ...]) -> list[Manifest]:
-    """Of each partition the manifest that counts, by time of its events."""
-    found = {(m.place, m.leaf, m.oid): m for m in manifests if m.leaf}
+    """Of each partition the manifest that counts, by time of its events; before it is archived, those of its ranges."""
+    found = {(m.place, m.leaf, m.oid): m for m in manifests if m.leaf and not m.exported}
     renewed = {(m.leaf, m.oid) for m in found.values() if m.place}
     kept = [m for m in found.values() if m.place or (m.leaf, m.oid) not in renewed]
+    whole = tuple(kept)
+    kept += [
+        m
+        for m in manifests
+        if m.exported and not any(m.is_part_of(one.origin, one.leaf, one.oid) for one in whole)
+    ]
     return sorted(kept, key=lambda manifest: (manifest.lower or "", manifest.leaf))
 
 
@@ -199,7 +256,13 @@ def find_manifest(
 
     Raises `UsageError` when there is none, or several databases have one.
     """
-    found = [m for m in read_manifests(store) if m.leaf == leaf and place in (None, m.place)]
+    of_leaf = [m for m in read_manifests(store) if m.leaf == leaf and place in (None, m.place)]
+    found = [m for m in of_leaf if not m.exported]
+    if of_leaf and not found:
+        raise UsageError(
+            f"{leaf} is not archived: parts of it were exported, and its events are still in the trail",
+            hint="query the trail, or audit archive query",
+        )
     recorded = [manifest for manifest in found if manifest.name in names]
     if recorded and place is None:
         return recorded[-1]

@@ -12,6 +12,7 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.archive.exported import read_exports, unknown_exports
 from audit_toolkit.archive.manifest import Manifest, Origin, fingerprint, newest, read_manifests
 from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import Expected, Recorded
@@ -63,7 +64,9 @@ def read_expected(connection: Connection, schema: str) -> Expected:
         if row["archive"]
     }
     ordered = sorted(recorded, key=lambda record: (record.name, record.leaf, record.state))
-    return Expected(place=read_origin(connection, schema).place, recorded=tuple(ordered))
+    place = read_origin(connection, schema).place
+    exports = read_exports(connection, schema)
+    return Expected(place=place, recorded=tuple(ordered), exports=exports)
 
 
 def require_own(
@@ -93,7 +96,12 @@ def _why_foreign(connection: Connection, origin: Origin, manifests: list[Manifes
         manifests = manifests[adoptions[-1] :]
     entries = fetch(connection, render("partitions/entries", schema=origin.trail))
     recorded = {(row["name"], row["archive_digest"]) for row in entries}
+    exports = read_exports(connection, origin.trail)
+    for manifest in unknown_exports(manifests, exports):
+        return f"it has {manifest.label}, which this database did not export"
     for manifest in newest(manifests):
+        if manifest.exported:
+            continue
         known = (manifest.leaf, manifest.digest) in recorded
         if not known and not _is_our_leaf(connection, origin.trail, entries, manifest):
             return f"it has {manifest.leaf}, which this database did not archive"

@@ -5,22 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from audit_toolkit.archive.export import Progress, archive_leaf
+from audit_toolkit.archive.iceberg import register_own
+from audit_toolkit.archive.live import finish_interrupted
 from audit_toolkit.archive.manifest import MOST_BYTES, Manifest
 from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import read_back
 from audit_toolkit.partitions import Entry, Run, Task
 
 
-def archiver(run: Run, url: str, progress: Callable[[str], Progress]) -> Callable[[Task], None]:
-    """For `Run.archive`: archives the leaf of a task; `progress` gives the counter of a leaf's events."""
+def archiver(
+    run: Run,
+    url: str,
+    progress: Callable[[str], Progress],
+    iceberg: str | None = None,
+) -> Callable[[Task], None]:
+    """For `Run.archive`: archives the leaf of a task; `progress` gives the counter of a leaf's events.
+
+    Files of a former archive of it are removed from the Iceberg table first. A task without a leaf brings that table in
+    line with the archive.
+    """
+
+    def register_files() -> None:
+        if iceberg:
+            register_own(run.connection, Store.open(url), run.schema, iceberg)
 
     def archive(task: Task) -> None:
+        if task.oid is None:
+            register_files()
+            return
         partitions = run.read()
-        entry = partitions.entry(task.oid or 0)
+        entry = partitions.entry(task.oid)
         if entry is not None:
-            store, count = Store.open(url), progress(entry.name)
+            store = Store.open(url)
+            finish_interrupted(run.connection, store, run.schema, now=partitions.now)
             archive_leaf(
-                run.connection, store, run.schema, entry, now=partitions.now, progress=count
+                run.connection,
+                store,
+                run.schema,
+                entry,
+                now=partitions.now,
+                whole=run.policy.archive_again,
+                before_removal=register_files,
+                progress=progress(entry.name),
             )
 
     return archive

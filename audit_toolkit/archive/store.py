@@ -128,6 +128,11 @@ class Store:
         # Exclusively: a link that somebody put there meanwhile would lead elsewhere.
         return Path(place).open("xb") if self.is_local else self.filesystem.open(place, "wb")
 
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+        with storage_errors(self.url):
+            return bool(self.filesystem.exists(self.path(path)))
+
     def remove(self, place: str) -> None:
         """Remove a file that is not to stay, if it is there."""
         with storage_errors(self.url):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from audit_toolkit.archive.digest import Digest, SumDigest
+from audit_toolkit.archive.exported import Exports, check_exports
 from audit_toolkit.archive.extra import arrow, parquet
 from audit_toolkit.archive.manifest import (
     ArchivedFile,
@@ -97,6 +98,7 @@ class Expected:
 
     place: str
     recorded: tuple[Recorded, ...]
+    exports: Exports = field(default_factory=Exports)
 
 
 def check_catalogue(
@@ -117,6 +119,8 @@ def check_catalogue(
     if expected:
         found += _missing(catalogue, expected)
         found += _unknown(counting, expected)
+        mine = catalogue.of(expected.place)
+        found += check_exports(mine, expected.exports, store.address(FOLDER))
     return tuple(found)
 
 
@@ -167,7 +171,9 @@ def _unknown(counting: list[Manifest], expected: Expected) -> list[tuple[str, st
             "the database did not archive this: its manifest was forged, or a copy of the database wrote it",
         )
         for manifest in counting
-        if manifest.place in ("", expected.place) and (manifest.leaf, manifest.digest) not in known
+        if manifest.place in ("", expected.place)
+        and not manifest.exported
+        and (manifest.leaf, manifest.digest) not in known
     ]
 
 

@@ -1,6 +1,14 @@
 """PostgreSQL's catalogues, read into frozen values: one query for each kind of thing."""
 
-from audit_toolkit.catalog.model import Column, Installed, InstalledTrigger, Kind, Relation, Table
+from audit_toolkit.catalog.model import (
+    Column,
+    Installed,
+    InstalledTrigger,
+    Kind,
+    Numbering,
+    Relation,
+    Table,
+)
 from audit_toolkit.catalog.read import (
     find_relation,
     parse_comment,
@@ -17,6 +25,7 @@ __all__ = [
     "Installed",
     "InstalledTrigger",
     "Kind",
+    "Numbering",
     "Relation",
     "Table",
     "find_relation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -109,6 +110,31 @@ class InstalledTrigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Numbering:
+    """The numbers (`attnum`) that columns had under their names when capture was installed: a rename leaves them."""
+
+    numbers: Mapping[str, int]
+    is_complete: bool
+    """Whether all columns are in it, and it is of this very table: numbers change when a table is restored."""
+
+    def now(self, name: str, columns: Iterable[Column]) -> tuple[str, ...]:
+        """What a column is called now; with a column that took its name since. Nothing where it is gone."""
+        present = {column.name: column.number for column in columns}
+        number = self.numbers.get(name)
+        if number is None or (name in present and not self.is_complete):
+            return (name,) if name in present else ()
+        followed = tuple(each for each, other in present.items() if other == number)
+        is_new = name in present and present[name] not in self.numbers.values()
+        return (*followed, name) if is_new and name not in followed else followed
+
+    def renamed(self, names: Iterable[str], columns: Iterable[Column]) -> dict[str, str]:
+        """Those of these columns that are called otherwise now, with their new names."""
+        columns = tuple(columns)
+        followed = {name: self.now(name, columns)[:1] for name in names if name in self.numbers}
+        return {name: new for name, found in followed.items() for new in found if new != name}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
     """Capture of one table as the database has it."""
 
@@ -118,8 +144,7 @@ class Installed:
     made_for: QualifiedName
     """What it was called when it was installed."""
     options: dict[str, Any]
-    numbers: dict[str, int]
-    """The numbers of the columns that they name; empty for an older toolkit's."""
+    numbering: Numbering
     hash: str
     toolkit: str
     definition: str

@@ -13,13 +13,14 @@ from audit_toolkit.catalog.model import (
     Installed,
     InstalledTrigger,
     Kind,
+    Numbering,
     Relation,
     Table,
 )
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UnknownTableError
 from audit_toolkit.names import NamePattern, QualifiedName
-from audit_toolkit.templates import query
+from audit_toolkit.templates import query, render
 
 if TYPE_CHECKING:
     import psycopg
@@ -164,6 +165,7 @@ def read_trail(connection: Connection, schema: str) -> dict[str, Any] | None:
 def read_installed(connection: Connection, schema: str) -> list[Installed]:
     """Capture of every audited table, as the database has it."""
     rows = fetch(connection, query("installed"), {"schema": schema})
+    noted = read_installed_columns(connection, schema)
     found = []
     for _, group in groupby(rows, key=lambda row: row["function_oid"]):
         entries = list(group)
@@ -177,7 +179,7 @@ def read_installed(connection: Connection, schema: str) -> list[Installed]:
                     table=table,
                     made_for=made_for,
                     options=recorded["options"],
-                    numbers=recorded.get("numbers", {}),
+                    numbering=numbering(first["function_name"], recorded, noted),
                     hash=recorded["hash"],
                     toolkit=recorded["version"],
                     definition=first["function_definition"],
@@ -194,6 +196,33 @@ def read_installed(connection: Connection, schema: str) -> list[Installed]:
                 )
             )
     return found
+
+
+def read_installed_columns(connection: Connection, schema: str) -> dict[str, dict[str, int]]:
+    """By capture function, the numbers of the columns that its table had when it was installed, by their names.
+
+    Nothing of a table that is another one than the trail knows, as after a restore; nothing at all where the
+    trail is of an older release, or keeps it from the role that asks.
+    """
+    (found,) = fetch(connection, render("queries/may_read_columns", schema=schema))
+    if not found["may_read"]:
+        return {}
+    rows = fetch(connection, render("queries/installed_columns", schema=schema), {"schema": schema})
+    return {
+        row["function_name"]: {
+            name: int(number) for number, name in row["installed_columns"].items()
+        }
+        for row in rows
+    }
+
+
+def numbering(
+    function: str, recorded: Mapping[str, Any], noted: Mapping[str, Mapping[str, int]]
+) -> Numbering:
+    """What is known of the columns of a table: from the registry, else from the comment of its function."""
+    if function in noted:
+        return Numbering(numbers=noted[function], is_complete=True)
+    return Numbering(numbers=recorded.get("numbers", {}), is_complete=False)
 
 
 def _captured_table(entries: Sequence[Mapping[str, Any]]) -> QualifiedName | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.catalog.read import read_installed_columns
 from audit_toolkit.catalog.schema import Fact, read_facts
 from audit_toolkit.connection import fetch
 from audit_toolkit.names import QualifiedName
@@ -29,6 +31,8 @@ class Function:
     owner: str
     comment: str | None
     granted_to: tuple[str, ...]
+    refused_to: tuple[str, ...]
+    """Owners of partitioned tables that it captures, who could not make a partition."""
     """Who may execute it, besides its owner."""
 
 
@@ -88,6 +92,8 @@ class TrailObjects:
     facts: tuple[Fact, ...] = ()
     """Everything that is in its schema; empty where that was not read."""
     event_triggers: tuple[EventTrigger, ...] = ()
+    installed_columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By capture function, the numbers of the columns that its table had when it was installed."""
 
     def captured_by(self, function: Function) -> QualifiedName | None:
         """The table that a function captures, as it is called now; None if none, or several by hand."""
@@ -113,6 +119,7 @@ def read_trail_objects(connection: Connection, schema: str, *, whole: bool = Fal
         functions=tuple(map(_function, fetch(connection, query("functions"), parameters))),
         triggers=tuple(map(_trigger, fetch(connection, query("triggers"), parameters))),
         facts=read_facts(connection, schema) if whole else (),
+        installed_columns=read_installed_columns(connection, schema),
         event_triggers=tuple(
             EventTrigger(**row) for row in fetch(connection, query("event_triggers"), parameters)
         )
@@ -143,6 +150,7 @@ def _function(row: dict[str, Any]) -> Function:
         owner=row["owner"],
         comment=row["comment"],
         granted_to=tuple(row["granted_to"]),
+        refused_to=tuple(row["refused_to"]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import typer
@@ -16,6 +17,7 @@ from audit_toolkit.cli import (
     context,
     demo,
     events,
+    examples,
     grants,
     indexes,
     init,
@@ -24,6 +26,7 @@ from audit_toolkit.cli import (
     partitions,
     revert,
     status,
+    sync,
     time_travel,
     trail,
     upgrade,
@@ -47,8 +50,21 @@ class AuditGroup(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` names."""
-        with ending(ctx.meta.get(_TYPED, ())):
+        with ending(
+            ctx.meta.get(_TYPED, ()),
+            lambda: " ".join(filter(None, (ctx.command_path, ctx.invoked_subcommand))),
+        ):
             return super().invoke(ctx)
+
+    def _main_shell_completion(
+        self, ctx_args: Any, prog_name: str, complete_var: Any = None
+    ) -> None:
+        # Typer ends here at once where the shell asks nothing.
+        if any(name.endswith("_COMPLETE") and name.startswith("_") for name in os.environ):
+            from audit_toolkit.cli.completion import complete_values
+
+            complete_values(self)
+        super()._main_shell_completion(ctx_args, prog_name, complete_var)
 
 
 app = typer.Typer(
@@ -82,6 +98,7 @@ for commands in (
     install,
     init,
     upgrade,
+    sync,
     capture,
     check,
     status,
@@ -100,6 +117,7 @@ for commands in (
     demo,
 ):
     commands.add_to(app)
+examples.add_to(app)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.cli.rotation import Rotation, print_outcomes, reach_archive, with_archive
+from audit_toolkit.cli.rotation import (
+    Iceberg,
+    Rotation,
+    print_outcomes,
+    reach_archive,
+    register_archive,
+    with_archive,
+)
+from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from audit_toolkit.archive import Manifest, Store
+    from audit_toolkit.archive import LiveExport, Manifest, Store
     from audit_toolkit.archive.verify import Expected
 
 FINDINGS = 3
@@ -40,7 +49,7 @@ def add_to(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Old leaves as Parquet files: written, read back, listed, queried, restored.",
     )
-    for command in (run, verify, query, restore, adopt):
+    for command in (run, export, register, verify, query, restore, adopt):
         group.command()(command)
     group.command("list")(list_archive)
     app.add_typer(group)
@@ -49,8 +58,12 @@ def add_to(app: typer.Typer) -> None:
 def run(
     archive: Url,
     again: Annotated[
-        bool, typer.Option("--again", help="Also leaves that were archived before.")
+        bool,
+        typer.Option(
+            "--again", help="Also leaves that were archived before, and anew what was exported."
+        ),
     ] = False,
+    iceberg: Iceberg = None,
     output: OutputFormat = Format.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -59,10 +72,13 @@ def run(
     """Archive every detached leaf now, and read it back; drops nothing."""
     from audit_toolkit.partitions import Policy, Stage, succeeded
 
-    options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema, archive=archive)
+    options = Rotation(
+        dsn=dsn, config=config, audit_schema=audit_schema, archive=archive, iceberg=iceberg
+    )
     with options.open_alone() as opened, with_archive(options, opened):
         opened.policy = Policy(archived_only=True, archive_again=again)
         outcomes = opened.stage(Stage.ARCHIVE) + reach_archive(archive)
+        outcomes += register_archive(options, opened)
     if output is Format.JSON:
         print(json.dumps({"outcomes": [outcome.as_dict() for outcome in outcomes]}, indent=2))
     else:
@@ -71,12 +87,150 @@ def run(
         raise typer.Exit(1)
 
 
+def export(
+    archive: Url,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Only events since then: a time, or a month such as 2026-03 (UTC).",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Only events before then: a time, or a month. Without it: all that is certain by now.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="How long to wait for open transactions to end."
+        ),
+    ] = 10,
+    iceberg: Iceberg = None,
+    output: OutputFormat = Format.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Write what is new of the partitions in use, each event once, up to where no open transaction can add any.
+
+    Run it as often as you like: the next run goes on behind, also after a kill. When a partition is archived, what was
+    exported of it becomes a part of its archive.
+    """
+    from audit_toolkit.archive import Store, export_live
+    from audit_toolkit.archive.iceberg import register_own
+
+    options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
+    first, last = _bound(since, "--since"), _bound(until, "--until")
+    if first and last and first >= last:
+        raise UsageError("--since is not before --until, so that there is nothing between them")
+    store = Store.open(archive)
+    with options.open_alone() as opened, progress_bar(None) as advance:
+        found = export_live(
+            opened.connection,
+            store,
+            audit_schema,
+            now=datetime.now(UTC),
+            since=first,
+            until=last,
+            wait=wait,
+            progress=lambda _: advance,
+        )
+        if iceberg:
+            register_own(opened.connection, store, audit_schema, iceberg)
+    _print_export(found, output)
+
+
+def _bound(text: str | None, option: str) -> datetime | None:
+    """The moment of an option; a month begins in UTC, as the folders do."""
+    from audit_toolkit.cli.moments import parse_moment
+
+    if text is None:
+        return None
+    month = re.fullmatch(r"\d{4}-\d\d", text.strip())
+    return parse_moment(f"{month[0]}-01 00:00+00:00" if month else text, option)
+
+
+def _print_export(found: LiveExport, output: Format) -> None:
+    from audit_toolkit.cli.tail import describe_blocker
+
+    if output is Format.JSON:
+        held = [describe_blocker(blocker) for blocker in found.held_by]
+        rows = [_row(manifest) for manifest in found.manifests]
+        values = {"exported": rows, "up_to_event": found.reach, "held_by": held}
+        print(json.dumps(values | {"left_out": found.left_out}, indent=2))
+        return
+    for manifest in found.manifests:
+        print(f"exported  {_visible(manifest.label)}: {manifest.events:,} events")
+    if not found.manifests:
+        print("nothing new that is certain" if found.held_by else "nothing new")
+    for blocker in found.held_by:
+        print(describe_blocker(blocker), file=sys.stderr)
+    for text in found.left_out:
+        print(text, file=sys.stderr)
+
+
+def register(
+    archive: Url,
+    iceberg: Iceberg = None,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DATABASE",
+            help="Whose events, where several databases archive there, as `audit archive list --format json` names it.",
+            show_default=False,
+        ),
+    ] = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Make an Apache Iceberg table of the archive, or bring it in line: its files are registered, not copied.
+
+    `audit archive run`, `audit archive export` and `audit maintain` do the same with --iceberg (AUDIT_ICEBERG).
+    """
+    from audit_toolkit.archive import Store, Target, read_manifests
+    from audit_toolkit.archive import register as register_files
+
+    if iceberg is None:
+        raise UsageError(
+            "no Iceberg catalogue is given", hint="add --iceberg CATALOG, or set AUDIT_ICEBERG"
+        )
+    target = Target.parse(iceberg, audit_schema)
+    store = Store.open(archive)
+    store.require_reachable()
+    manifests = read_manifests(store)
+    found = register_files(store, _whose(manifests, place), manifests, target)
+    print(f"{target.table}: {found.added} files added, {found.removed} removed")
+    print(f"metadata: {found.metadata}")
+
+
+def _whose(manifests: list[Manifest], place: str | None) -> str:
+    places = sorted({manifest.place for manifest in manifests if manifest.place})
+    if place is None and len(places) > 1:
+        raise UsageError(
+            "several databases archive there, and an Iceberg table has the events of one",
+            hint="say which: " + ", or ".join(f"--from {name}" for name in places),
+        )
+    if place is not None and place not in places:
+        raise UsageError(
+            f"the archive has nothing of {place}",
+            hint="audit archive list --format json shows what it has",
+        )
+    return place or next(iter(places), "")
+
+
 def verify(
     archive: Url,
     leaf: Annotated[
         str | None,
         typer.Argument(metavar="[PARTITION]", help="Only this partition.", show_default=False),
     ] = None,
+    iceberg: Iceberg = None,
     output: OutputFormat = Format.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -103,12 +257,14 @@ def verify(
         for name, problem in check_catalogue(store, catalogue, expected)
         if leaf in (None, name)
     ]
+    if iceberg and leaf is None:
+        of_all += _differences(store, list(catalogue.manifests), iceberg, audit_schema)
     rows: list[dict[str, Any]] = []
     with progress_bar(sum(m.events for m in chosen)) as advance:
         for manifest in chosen:
             found = read_back(store, manifest, advance)
             rows.append(
-                {"leaf": manifest.leaf, "events": found.events, "problems": list(found.problems)}
+                {"leaf": manifest.label, "events": found.events, "problems": list(found.problems)}
             )
     if output is Format.JSON:
         compared = {"compared_with_database": expected is not None}
@@ -122,6 +278,25 @@ def verify(
         )
     if of_all or any(row["problems"] for row in rows) or (leaf and not rows):
         raise typer.Exit(FINDINGS)
+
+
+def _differences(
+    store: Store, manifests: list[Manifest], iceberg: str, schema: str
+) -> list[dict[str, str]]:
+    from audit_toolkit.archive import Target, differences
+
+    target = Target.parse(iceberg, schema)
+    found = differences(store, _whose(manifests, None), manifests, target)
+    problems = {
+        "the Iceberg table lacks this file: audit archive register": found.missing,
+        "the Iceberg table has it, and the archive does not: audit archive register": found.left,
+        "the Iceberg table has it, and it never was in the archive": found.foreign,
+    }
+    return [
+        {"object": path, "problem": problem}
+        for problem, paths in problems.items()
+        for path in paths
+    ]
 
 
 def _expected(dsn: str | None, config: Path | None, schema: str) -> Expected | None:
@@ -203,7 +378,7 @@ def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
     for row in map(_row, found):
         bounds = f"{row['lower'] or 'MINVALUE'} to {row['upper']}"
         print(
-            f"{_visible(row['leaf']):<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB"
+            f"{_visible(_part(row)):<36} {bounds:<54} {row['events']:>12,} events {row['bytes'] / 2**20:>9,.1f} MB"
             + (f"  {_visible(row['from'])}" if several else "")
         )
 
@@ -276,7 +451,7 @@ def restore(
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Any]:
+def progress_bar(total: int | None) -> Iterator[Any]:
     """A bar on stderr where somebody looks; what it yields takes the number of events done."""
     from rich.console import Console
     from rich.progress import Progress
@@ -286,9 +461,15 @@ def progress_bar(total: int) -> Iterator[Any]:
         yield lambda events: progress.advance(task, events)
 
 
+def _part(row: dict[str, Any]) -> str:
+    part = row["exported_up_to"]
+    return f"{row['leaf']} up to event {part}" if part else str(row["leaf"])
+
+
 def _row(manifest: Manifest) -> dict[str, Any]:
     return {
         "leaf": manifest.leaf,
+        "exported_up_to": manifest.exported.reach if manifest.exported else None,
         "from": manifest.place,
         "lower": manifest.lower,
         "upper": manifest.upper,

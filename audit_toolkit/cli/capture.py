@@ -144,7 +144,8 @@ def _target(connection: Connection, name: str, schema: str) -> Target:
 
     installed = _installed(connection, name, schema)
     table = read_table(connection, find_relation(connection, name))
-    return Target(table=table, rule=TableRule.from_dict(installed.options))
+    rule = TableRule.from_dict(installed.options)
+    return Target(table=table, rule=rule, function_name=installed.function)
 
 
 @contextmanager

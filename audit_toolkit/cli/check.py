@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
@@ -64,6 +65,12 @@ def check(
     fail_on: Annotated[
         FailOn, typer.Option("--fail-on", help="From which severity on to end with code 3.")
     ] = FailOn.WARNING,
+    all_events: Annotated[
+        bool,
+        typer.Option(
+            "--all-events", help="Look at all events for forged ones, not at the newest 10,000."
+        ),
+    ] = False,
     output: OutputFormat = Format.TEXT,
     audit_schema: TrailSchema = "audit",
     archive: Archive = None,
@@ -73,13 +80,18 @@ def check(
 ) -> None:
     """Compare what the database has with what was installed; exit code 3 when something is off.
 
-    Reads catalogues only: it takes no locks, and a role that may not write can run it, in production too.
+    Reads catalogues and the newest events: it takes no locks, and a role that may not write can run it, in
+    production too.
     """
     with (
         open_database(dsn, config) as connection,
         impatient(connection, audit_schema, timeout),
     ):
-        findings = check_database(connection, audit_schema, tuple(table or ()), archive=archive)
+        findings = check_database(
+            connection, audit_schema, tuple(table or ()), archive=archive, all_events=all_events
+        )
+        recorded = _recorded_findings(connection, config, audit_schema, tuple(table or ()))
+    findings = _with_recorded(findings, recorded)
     findings += [] if table else _branch_findings(config, audit_schema)
     failing = [
         f
@@ -105,33 +117,79 @@ def check_database(
     models: bool = True,
     policy: Policy | None = None,
     archive: str | None = None,
+    all_events: bool = False,
 ) -> list[Finding]:
-    """Everything that is off: capture, partitions, indexes, the archive; or capture of some tables alone.
+    """Everything that is off: capture, partitions, indexes, events, the archive; or capture of some tables alone.
 
     Without `models` no code of the project is imported, and what only they declare is not known.
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
     from audit_toolkit.install.drift_cluster import in_order
-    from audit_toolkit.install.drift_condition import condition_findings
+    from audit_toolkit.install.drift_condition import unusable_conditions
 
     objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
-    found = find_drift(objects, tables, paused=_pauses(connection, objects))
-    found += condition_findings(connection, objects, tables)
+    conditions = unusable_conditions(connection, objects, tables)
+    found = find_drift(objects, tables, paused=_pauses(connection, objects), conditions=conditions)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
     found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
-    if not any(finding.kind == "trail_missing" for finding in found):
+    if not {finding.kind for finding in found} & {"trail_missing", "comment_changed"}:
         found += [
             *_partition_findings(connection, schema, now, policy),
             *_index_findings(connection, schema),
             *_archive_findings(connection, schema, archive),
+            *_event_findings(connection, schema, all_events=all_events),
         ]
     return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
+
+
+def _recorded_findings(
+    connection: Connection, config: Path | None, schema: str, names: tuple[str, ...]
+) -> list[Finding]:
+    """What the project's revisions record, and the database lacks; files of the project are read, none is run."""
+    from audit_toolkit.catalog import read_relations
+    from audit_toolkit.cli.sync import project_wants
+    from audit_toolkit.errors import AuditError
+    from audit_toolkit.migrations import find_project, plan_sync
+
+    option = "" if schema == "audit" else f" --audit-schema {shlex.quote(schema)}"
+    try:
+        project = find_project(config, run_env=False)
+        relations = read_relations(connection)
+        wants = project_wants(connection, project, schema)
+        found = plan_sync(connection, relations, wants) if wants else None
+    except AuditError:
+        return []  # there is no project here, or none that can be read; or another finding says what is wrong
+    findings = list(found.findings(f"audit sync --apply{option}")) if found else []
+    if names:
+        asked = {str(name) for name in _named(connection, names)}
+        findings = [finding for finding in findings if finding.object in asked]
+    return _accepted(findings, schema)
+
+
+_SAID_BETTER = {
+    "declared_not_audited",
+    "declared_otherwise",
+    "not_audited",
+    "trail_missing",
+    "trigger_missing",
+}
+"""Kinds of findings that say less than what a revision records of the same table."""
+
+
+def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Finding]:
+    """The findings with those about what is recorded, in place of what else was said of the same tables."""
+    named = {finding.object for finding in recorded}
+
+    def is_said_better(finding: Finding) -> bool:
+        return finding.kind in _SAID_BETTER and finding.object.rpartition(" on ")[2] in named
+
+    return [*recorded, *(finding for finding in findings if not is_said_better(finding))]
 
 
 def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
@@ -315,6 +373,15 @@ def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
                 )
 
     yield from _if_permitted(read, "indexes", schema)
+
+
+def _event_findings(connection: Connection, schema: str, *, all_events: bool) -> Iterator[Finding]:
+    from audit_toolkit.install.drift_events import NEWEST, event_findings
+
+    newest = None if all_events else NEWEST
+    yield from _if_permitted(
+        lambda: list(event_findings(connection, schema, newest=newest)), "events", schema
+    )
 
 
 def _if_permitted(

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -21,13 +21,24 @@ NOBODY_READS = 128 + 13
 """As if SIGPIPE had ended the command, which is how git and others end when a pipe is closed."""
 
 _TyperUsageError: Any = typer.BadParameter.__mro__[1]
+_NoArgsIsHelpError: Any = next(
+    c for c in _TyperUsageError.__subclasses__() if c.__name__ == "NoArgsIsHelpError"
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _INVALID = re.compile(r"Invalid value(?: for '?(?P<name>[^:']+)'?)?: (?P<why>.*)", re.DOTALL)
 
+_SAID_OF_OPTION = {
+    "requires an argument": "needs a value",
+    "does not take a value": "takes no value",
+}
+_OF_OPTION = re.compile(rf"Option '([^']+)' ({'|'.join(_SAID_OF_OPTION)})")
+
 
 @contextmanager
-def ending(typed: Sequence[str] = ()) -> Iterator[None]:
-    """Turn what a command raises into text and an exit code.
+def ending(
+    typed: Sequence[str] = (), command: Callable[[], str] = lambda: "audit"
+) -> Iterator[None]:
+    """Turn what a command raises into text and an exit code; `command` is what was being read.
 
     For Nagios whatever goes wrong, a line that cannot be read included, is UNKNOWN: one line on stdout and code 3.
     """
@@ -39,8 +50,11 @@ def ending(typed: Sequence[str] = ()) -> Iterator[None]:
         _say(error.message, error.hint)
         raise typer.Exit(error.exit_code) from error
     except _TyperUsageError as error:
+        if isinstance(error, _NoArgsIsHelpError):
+            print(error.format_message(), file=sys.stderr)
+            raise typer.Exit(USAGE) from error
         _for_nagios(typed, _in_our_words(error.format_message()))
-        where = error.ctx.command_path if error.ctx else "audit"
+        where = error.ctx.command_path if error.ctx else command()
         _say(_in_our_words(error.format_message()), f"{where} --help")
         raise typer.Exit(USAGE) from error
     except BrokenPipeError as error:
@@ -78,8 +92,9 @@ def _in_our_words(message: str) -> str:
     """What Typer says, as the rest of our errors: `--limit: should be a valid integer`."""
     if found := _INVALID.fullmatch(message):
         why = found["why"].removeprefix("Input ").partition(", unable to parse")[0]
+        why = why.removeprefix("Value error, ")
         message = f"{found['name']}: {why}" if found["name"] else why
-    message = message.rstrip(".")
+    message = _OF_OPTION.sub(lambda m: f"{m[1]} {_SAID_OF_OPTION[m[2]]}", message.rstrip("."))
     return message[:1].lower() + message[1:] if message[1:2].islower() else message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from audit_toolkit.cli.options import (
     TrailSchema,
     Utc,
 )
+from audit_toolkit.cli.transactions import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +49,11 @@ def show(
 
 def transaction(
     transaction: Annotated[
-        int, typer.Argument(metavar="TRANSACTION", help="Its number, as `audit history` shows it.")
+        str,
+        typer.Argument(
+            metavar="TRANSACTION",
+            help=f"Its number, as `audit history` shows it, or {METAVAR}: {HELP}.",
+        ),
     ],
     since: Annotated[
         str | None,
@@ -70,8 +76,10 @@ def transaction(
     """Show everything that one transaction changed, in all audited tables."""
     from audit_toolkit.trail import Selection
 
+    number, start = parse_transaction(transaction, "TRANSACTION", utc=utc)
     selection = Selection(
-        transaction=transaction,
+        transaction=number,
+        transaction_start=start,
         since=moments.parse_moment(since, "--since", utc=utc) if since else None,
         until=moments.parse_moment(until, "--until", utc=utc) if until else None,
     )
@@ -98,6 +106,8 @@ def _print(
     from audit_toolkit.trail import select_events, subjects_of
 
     with open_database(dsn, config) as connection:
+        start = start_of(connection, selection.transaction, selection.transaction_start, schema)
+        selection = replace(selection, transaction_start=start)
         found = select_events(connection, selection, schema=schema)
         events = [event.without(hide) for event in found]
         if output is Format.JSON:

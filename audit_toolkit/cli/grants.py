@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from audit_toolkit.install import Limits
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,11 +27,54 @@ def grants(
     ] = None,
     maintainer: Annotated[
         str | None,
-        typer.Option("--maintainer", metavar="ROLE", help="May make, archive and drop leaves."),
+        typer.Option(
+            "--maintainer",
+            metavar="ROLE",
+            help="May run audit maintain: make partitions, detach and drop those that are due.",
+        ),
+    ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN",
+            help="With --maintainer: how old events are before their partition may be detached. "
+            "Without it, none may be detached or dropped.",
+            show_default=False,
+        ),
+    ] = None,
+    quarantine: Annotated[
+        str,
+        typer.Option(
+            metavar="SPAN", help="With --retention: how long a detached partition is kept at least."
+        ),
+    ] = "7 days",
+    unarchived: Annotated[
+        bool,
+        typer.Option(
+            "--unarchived", help="With --retention: what is not archived may be dropped, too."
+        ),
+    ] = False,
+    archiver: Annotated[
+        str | None,
+        typer.Option(
+            "--archiver", metavar="ROLE", help="May read detached partitions and archive them."
+        ),
     ] = None,
     installer: Annotated[
         str | None,
-        typer.Option("--installer", metavar="ROLE", help="May put capture on its own tables."),
+        typer.Option(
+            "--installer",
+            metavar="ROLE",
+            help="May switch capture of its own tables off and on.",
+        ),
+    ] = None,
+    deployer: Annotated[
+        str | None,
+        typer.Option(
+            "--deployer",
+            metavar="ROLE",
+            help="May apply migrations of capture, and so do whatever the owner can.",
+        ),
     ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
@@ -39,39 +86,85 @@ def grants(
     from audit_toolkit.install import render_grants
     from audit_toolkit.templates import query
 
-    if not (reader or maintainer or installer):
+    if not (reader or maintainer or archiver or installer or deployer):
         raise UsageError(
-            "no role is named", hint="name one: --reader ROLE, --maintainer ROLE, --installer ROLE"
+            "no role is named",
+            hint="name one: --reader, --maintainer, --archiver, --installer or --deployer ROLE",
         )
+    limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
     with open_database(dsn, config) as connection:
         found = fetch(connection, query("trail"), {"schema": audit_schema})
+        values = {"schema": audit_schema, "role": installer}
+        captures = fetch(connection, query("captures_of_role"), values) if installer else []
     if not found:
         raise UsageError(
             f"the database has no audit trail in the schema {audit_schema}",
             hint="make one: audit install --table NAME",
         )
-    if not found[0]["owned"]:
-        owner = visible(found[0]["owner"])
-        print(
-            f"note: these statements are for {owner}, which owns the trail, or a member of it; "
-            "the role of this connection cannot run them",
-            file=sys.stderr,
-        )
-    for role, needs in (
-        (maintainer, "attach and detach partitions"),
-        (installer, "replace capture"),
+    for note in _notes(
+        found[0], maintainer=maintainer, limits=limits, installer=installer, deployer=deployer
     ):
-        if role:
-            print(
-                f"note: {visible(role)} becomes a member of the owner, as only owners {needs}: it can "
-                "do whatever the owner can (docs/security.md)",
-                file=sys.stderr,
-            )
+        print(f"note: {visible(note)}", file=sys.stderr)
     for statement in render_grants(
         audit_schema,
         found[0]["owner"],
         reader=reader,
         maintainer=maintainer,
+        archiver=archiver,
         installer=installer,
+        deployer=deployer,
+        limits=limits,
+        captures=[row["name"] for row in captures],
     ):
         print(f"{statement};\n")
+
+
+def _limits(
+    retention: str | None, quarantine: str, *, unarchived: bool, maintainer: str | None
+) -> Limits | None:
+    from audit_toolkit.install import Limits
+    from audit_toolkit.partitions import Span
+
+    if retention is None:
+        return None
+    if maintainer is None:
+        raise UsageError(
+            "--retention says what a maintainer may take away", hint="add --maintainer ROLE"
+        )
+    return Limits(
+        retention=str(Span.parse(retention)),
+        quarantine=str(Span.parse(quarantine)),
+        archived_only=not unarchived,
+    )
+
+
+def _notes(
+    trail: dict[str, Any],
+    *,
+    maintainer: str | None,
+    limits: Limits | None,
+    installer: str | None,
+    deployer: str | None,
+) -> Iterator[str]:
+    """What whoever runs the statements has to know."""
+    owner = trail["owner"]
+    if not trail["owned"]:
+        yield (
+            f"these statements are for {owner}, which owns the trail, or a member of it; "
+            "the role of this connection cannot run them"
+        )
+    if maintainer and limits is None:
+        yield (
+            f"without --retention, {maintainer} makes partitions and may neither detach nor drop "
+            "any, unless limits were granted before"
+        )
+    if installer:
+        yield (
+            "migrations that put capture on a table or change it make a function that writes the "
+            f"trail: {owner}, or a member of it (--deployer), applies them; {installer} writes them"
+        )
+    if deployer:
+        yield (
+            f"{deployer} becomes a member of {owner}, and can do whatever that can "
+            "(docs/security.md)"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -239,6 +240,17 @@ def install(
 
 def uninstall(
     table: Tables = None,
+    all_tables: Annotated[
+        bool, typer.Option("--all-tables", help="Every audited table of --schema.")
+    ] = False,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            metavar="SCHEMA",
+            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+        ),
+    ] = None,
     audit_schema: ProjectSchema = None,
     message: Message = None,
     head: Head = None,
@@ -254,11 +266,14 @@ def uninstall(
     django: Django = None,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
-    if not table:
-        raise UsageError("no table is named", hint="name one with --table")
+    swept = _schema_to_sweep(schema, all_tables=all_tables, leave_out=None)
+    if not (table or swept):
+        raise UsageError(
+            "no table is named", hint="name one with --table, or all with --all-tables"
+        )
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
-        _print_uninstall_sql(table, audit_schema, dsn, config)
+        _print_uninstall_sql(table or [], swept, audit_schema, dsn, config)
         return
     where = Where(
         config=config,
@@ -270,7 +285,8 @@ def uninstall(
         django=django,
     )
     run = where.begin(dsn, audit_schema)
-    _uninstall(run, table, message, output)
+    names = [*(table or ()), *(_audited_in(run, swept) if swept else ())]
+    _uninstall(run, names, message, output)
 
 
 def _rule_is_given(context: typer.Context) -> bool:
@@ -324,6 +340,7 @@ def _install(
         require_present_trail(found.trail, state.schema)
         lost = applied and found.interval is None
         revisions += [trail_revision(settings)] if lost or state.interval is None else []
+        revisions += run.rename_revisions(needed)
         revisions.append(capture_revision(needed, state.schema, message))
     hashes = {name: installed.hash for name, installed in found.installed.items()}
     for change in changes:
@@ -367,14 +384,33 @@ def _already(change: Change, former: Former, run: Run, applied: str | None) -> s
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
 
 
+def _audited_in(run: Run, schema: str) -> list[str]:
+    """The audited tables of a schema, or of all that a pattern matches: of the project and of the database."""
+    from audit_toolkit.migrations import installed_captures
+
+    recorded = [table for table, there in run.state.captures.items() if there]
+    with run.reading() as (connection, _):
+        installed = list(installed_captures(connection, run.state.schema))
+    return _of_schema([*installed, *recorded], schema)
+
+
+def _of_schema(tables: Iterable[QualifiedName], schema: str) -> list[str]:
+    names = [t.plain for t in sorted(set(tables)) if fnmatchcase(t.schema, schema)]
+    if not names:
+        say(f"no table of the schema {schema!r} is audited")
+    return list(names)
+
+
 def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Output) -> None:
     from audit_toolkit.migrations import Former, release_revision
 
     captured: dict[QualifiedName, Former] = {}
     elsewhere = []
+    renamed = _names_taken_over(run)
     for name in names:
-        table = run.state.find(NamePattern.parse(name))
-        if table is None:
+        pattern = NamePattern.parse(name)
+        table = run.state.find(pattern) or run.recorded_as(pattern)
+        if table is None or any(pattern.matches(other, fold=False) for other in renamed):
             elsewhere.append(name)
         elif recorded := run.state.captures[table]:
             present, former = _as_it_is_called_now(run, Former.of(recorded))
@@ -387,6 +423,19 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     revisions = [release_revision(captured, run.state.schema, message)] if captured else []
     goal = Goal(captures=dict.fromkeys(captured), then=_history_command(run, captured))
     finish(run, revisions, goal, output, up_to_date=not captured)
+
+
+def _names_taken_over(run: Run) -> list[QualifiedName]:
+    """The tables of the database that have the name which another one had when the project captured it."""
+    from audit_toolkit.migrations import installed_captures
+
+    try:
+        with run.reading() as (connection, relations):
+            installed = installed_captures(connection, run.state.schema).values()
+            moved = {one.made_for for one in installed if one.table != one.made_for}
+            return [relation.name for relation in relations if relation.name in moved]
+    except AuditError:
+        return []  # to write what the project itself records needs no database
 
 
 def _as_it_is_called_now(run: Run, former: Former) -> tuple[QualifiedName, Former]:
@@ -463,17 +512,24 @@ def _print_install_sql(
 
 
 def _print_uninstall_sql(
-    names: Sequence[str], schema: str | None, dsn: str | None, config: Path | None
+    names: Sequence[str],
+    swept: str | None,
+    schema: str | None,
+    dsn: str | None,
+    config: Path | None,
 ) -> None:
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.install import plan_release
+    from audit_toolkit.migrations import installed_captures
 
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
+        installed = installed_captures(connection, state.schema)
+        names = [*names, *(_of_schema(installed, swept) if swept else ())]
         captured = _captured(connection, read_relations(connection), names, state)
     print_sql(
         [
-            plan_release(table, state.schema, former.triggers, function=former.function)
+            plan_release(table, state.schema, function=former.function)
             for table, former in captured.items()
         ]
     )

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
+from audit_toolkit.cli.transactions import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     import psycopg
 
@@ -103,6 +103,7 @@ def restore(
     ] = None,
     reason: Reason = None,
     output: OutputFormat = Format.TEXT,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -115,7 +116,7 @@ def restore(
     from audit_toolkit.cli.database import open_database
     from audit_toolkit.trail import apply_restore, plan_restore
 
-    moment = moments.parse_moment(at, "--at") if at else None
+    moment = moments.parse_past(at, "--at", utc=utc) if at else None
     run = apply_restore if apply else plan_restore
     with nested({"actor": _actor(actor)}), open_database(dsn, config) as connection:
         undo = run(
@@ -144,9 +145,8 @@ def revert(
     transaction: Annotated[
         str | None,
         typer.Option(
-            metavar="N[@TIME]",
-            help="All that this transaction changed; with @TIME, the one that began then, where "
-            "two clusters gave the same number.",
+            metavar=METAVAR,
+            help=f"All that this transaction changed; {HELP}.",
             show_default=False,
         ),
     ] = None,
@@ -209,6 +209,7 @@ def revert(
     who: As = None,
     reason: Reason = None,
     output: OutputFormat = Format.TEXT,
+    utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -230,7 +231,7 @@ def revert(
             hint="write: audit revert --last orders 42",
         )
     choice = _choice(force=force, ours=ours)
-    number, start = _parse_transaction(transaction)
+    number, start = parse_transaction(transaction, "--transaction", utc=utc)
     run: Callable[..., Undo] = apply_revert if apply else plan_revert
     with nested({"actor": _actor(who)}), open_database(dsn, config) as connection:
         events = tuple(event or ())
@@ -239,10 +240,10 @@ def revert(
         selection = Selection(
             event_ids=events,
             transaction=number,
-            transaction_start=_start_of(connection, number, start, audit_schema),
+            transaction_start=start_of(connection, number, start, audit_schema),
             actor=actor,
-            since=moments.parse_moment(since, "--since") if since else None,
-            until=moments.parse_moment(until, "--until") if until else None,
+            since=moments.parse_past(since, "--since", utc=utc) if since else None,
+            until=moments.parse_moment(until, "--until", utc=utc) if until else None,
             after_event=_event_of_mark(connection, to_mark, audit_schema),
             tables=tuple(table or ()),
             leave_out=tuple(leave_out or ()),
@@ -318,41 +319,6 @@ def _choice(*, force: bool, ours: bool) -> OnConflict:
     if force and ours:
         raise UsageError("--force and --ours contradict each other", hint="choose one of them")
     return OnConflict.FORCE if force else OnConflict.OURS if ours else OnConflict.REFUSE
-
-
-def _parse_transaction(text: str | None) -> tuple[int | None, datetime | None]:
-    if text is None:
-        return None, None
-    number, at, time = text.partition("@")
-    if not number.isascii() or not number.isdigit():
-        raise UsageError(
-            f"--transaction: {text!a} is not the number of a transaction",
-            hint="write --transaction 757, or 757@TIME",
-        )
-    return int(number), moments.parse_moment(time, "--transaction") if at else None
-
-
-def _start_of(
-    connection: Connection, number: int | None, start: datetime | None, schema: str
-) -> datetime | None:
-    from audit_toolkit.trail import transaction_starts
-
-    if number is None or start is None:
-        return None
-    there = [began for began in transaction_starts(connection, number, schema=schema) if began]
-    # Without a fraction, any moment of that second is meant.
-    found = [
-        began
-        for began in there
-        if (began if start.microsecond else began.replace(microsecond=0)) == start
-    ]
-    if len(found) != 1:
-        began = ", ".join(each.isoformat(timespec="microseconds") for each in there)
-        raise UsageError(
-            f"no single transaction {number} began at {start.isoformat()}",
-            hint=f"of that number, there are those begun at {began}" if there else None,
-        )
-    return found[0]
 
 
 def _event_of_mark(connection: Connection, name: str | None, schema: str) -> int | None:

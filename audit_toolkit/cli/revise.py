@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Project, Revision, State, Written
+    from audit_toolkit.migrations import Change, Project, Revision, State, Written
     from audit_toolkit.migrations.django import DjangoApp
-    from audit_toolkit.names import QualifiedName
+    from audit_toolkit.names import NamePattern, QualifiedName
     from audit_toolkit.plan import Plan
 
     Connection = psycopg.Connection[Any]
@@ -65,12 +65,16 @@ class Where:
         """The run there; raises `UsageError` where options of Alembic are given for Django."""
         if self.django is None:
             return Run.begin(dsn, self, schema)
+        self.refuse_alembic_options()
+        return Run.begin_django(dsn, self.django, schema)
+
+    def refuse_alembic_options(self) -> None:
+        """Raise `UsageError` where options of Alembic are given for Django."""
         if self != Where(django=self.django):
             raise UsageError(
                 "--django takes no options of Alembic",
                 hint="leave out --config, --name, --head, --version-path, --no-env and --edit-env",
             )
-        return Run.begin_django(dsn, self.django, schema)
 
     def find(self) -> Project:
         """The project; raises `ProjectError` where there is none."""
@@ -131,7 +135,7 @@ class Run:
         project.check_template()
         own = choose_dsn(dsn)
         address = own or choose_dsn(None, project_url=project.static_url)
-        project = _as_the_database_knows_it(project, where, address)
+        project = present_project(project, where, address)
         follows = project.head(where.head)
         if where.edit_env:
             _edit_env(project)
@@ -197,6 +201,36 @@ class Run:
                 f"the project is at {self.head}, and the database at {where}",
                 hint=f"bring it there first: {self.upgrade_command()}",
             )
+
+    def recorded_as(self, pattern: NamePattern) -> QualifiedName | None:
+        """The table that the project captures under another name, and that its later revisions call so."""
+        from audit_toolkit.migrations.renames import name_after
+
+        if not _is_alembic(self.project):
+            return None
+        for table, recorded in self.state.captures.items():
+            if recorded is not None:
+                with self.project.reading():
+                    now = name_after(self.project.scripts, table, recorded.revision)
+                if now != table and pattern.matches(now, fold=True):
+                    return table
+        return None
+
+    def rename_revisions(self, changes: Iterable[Change]) -> list[Revision]:
+        """What has to come first, where tables were renamed by hand since the project captured them."""
+        from audit_toolkit.migrations.changes import rename_revision
+        from audit_toolkit.migrations.renames import renamed_by_hand
+
+        if not _is_alembic(self.project):
+            return []
+        recorded = [
+            change
+            for change in changes
+            if change.former and self.state.captures.get(change.former.made_for)
+        ]
+        with self.project.reading():
+            renames = renamed_by_hand(self.project.scripts, recorded)
+        return [rename_revision(renames, self.state.schema)] if renames else []
 
     @property
     def schema_option(self) -> tuple[str, ...]:
@@ -310,7 +344,7 @@ def _is_alembic(project: Project | DjangoApp) -> TypeIs[Project]:
     return isinstance(project, Project)
 
 
-def _as_the_database_knows_it(project: Project, where: Where, dsn: str) -> Project:
+def present_project(project: Project, where: Where, dsn: str) -> Project:
     """The project, if all that it is known by agrees: its files, and the revisions of the database.
 
     Raises `ProjectError` where it is only part of what the application migrates with. Who says where
@@ -371,6 +405,17 @@ def unknown_revisions(reached: Mapping[tuple[str, str], set[str]], project: Proj
     if any(versions <= project.revisions for versions in tables):
         return []
     return sorted(set().union(*tables) - project.revisions)
+
+
+def reached_heads(connection: Connection, project: Project) -> tuple[str, ...]:
+    """The revisions of the project that the database is at; none where it is at none, or nobody may know."""
+    import psycopg
+
+    try:
+        reached = _version_tables(connection)
+    except psycopg.Error:
+        return ()
+    return tuple(sorted(set().union(*reached.values()) & project.revisions))
 
 
 def _edit_env(project: Project) -> None:

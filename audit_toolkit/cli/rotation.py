@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 FAILED = 1
 FINDINGS = 3
 
+Iceberg = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CATALOG",
+        envvar="AUDIT_ICEBERG",
+        help="Register the archive's files in this Apache Iceberg catalogue: sqlite:///…, postgresql://…, https://… "
+        "(REST), or a name in pyiceberg's configuration; docs/lake.md has more.",
+        show_default=False,
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
@@ -54,6 +65,7 @@ class Rotation:
             show_default=False,
         ),
     ] = None
+    iceberg: Iceberg = None
     interval: Annotated[
         Interval | None,
         typer.Option(
@@ -190,8 +202,9 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
     with with_archive(rotation, run):
         for stage in Stage:
             run.stage(stage)
-    if rotation.archive:
-        run.outcomes += reach_archive(rotation.archive)
+        if rotation.archive:
+            run.outcomes += reach_archive(rotation.archive)
+        run.outcomes += register_archive(rotation, run)
     run.finished("partitions", run.outcomes)
     return run.outcomes
 
@@ -240,8 +253,19 @@ def with_archive(rotation: Rotation, run: Run) -> Iterator[None]:
             return lambda events: bars.advance(task, events)
 
         if rotation.archive:
-            run.archive = archiver(run, rotation.archive, counter)
+            run.archive = archiver(run, rotation.archive, counter, rotation.iceberg)
         yield
+
+
+def register_archive(rotation: Rotation, run: Run) -> list[Outcome]:
+    """Bring the Iceberg table of --iceberg in line with the archive, if there is one."""
+    from audit_toolkit.partitions import Stage, Task
+    from audit_toolkit.plan import Plan
+
+    if not rotation.iceberg or not rotation.archive:
+        return []
+    what = "Register the archive's files in the Iceberg table"
+    return [run.attempt(Task(stage=Stage.ARCHIVE, what=what, plan=Plan(steps=(), atomic=False)))]
 
 
 def plan_tasks(run: Run) -> tuple[Task, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from audit_toolkit.cli.options import (
     Dsn,
     Format,
     GuardCells,
+    Hide,
     OutputFormat,
     TrailSchema,
     Utc,
@@ -64,6 +66,7 @@ def row_at(
     key: Key,
     at: At,
     output: OutputFormat = Format.TEXT,
+    hide: Hide = None,
     utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -77,6 +80,9 @@ def row_at(
     with _opened(dsn, config) as connection:
         row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
         columns = trail.find_subject(connection, table, schema=audit_schema).columns
+    if row is not None:
+        row = _without(row, hide)
+        columns = tuple(column for column in columns if column in row)
     if output is Format.JSON:
         print(exact.dumps({"row": row}, ascii_only=True))
     elif row is None:
@@ -92,6 +98,7 @@ def table_at(
     table: Table,
     at: At,
     output: Annotated[RowFormat, typer.Option("--format", help="How to print.")] = RowFormat.CSV,
+    hide: Hide = None,
     guard_cells: GuardCells = False,
     utc: Utc = False,
     dsn: Dsn = None,
@@ -100,7 +107,7 @@ def table_at(
 ) -> None:
     """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
     from audit_toolkit.cli.spreadsheet import guard_lines
-    from audit_toolkit.trail import copy_table_at, find_subject, stream_table_at
+    from audit_toolkit.trail import copy_table_at, exact, find_subject, stream_table_at
 
     moment = moments.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
@@ -109,13 +116,32 @@ def table_at(
             # To a file or program the values go as they are; a terminal would obey some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
             # Closed here: a COPY still running when the connection ends would be waited for.
-            with closing(copy_table_at(connection, subject, moment)) as copied:
+            with closing(copy_table_at(connection, subject, moment, hide or ())) as copied:
                 parts = (part.decode() for part in copied)
                 for text in guard_lines(parts) if guard_cells else parts:
                     sys.stdout.write(shown(text))
             return
         with closing(stream_table_at(connection, subject, moment)) as images:
-            _print_json("rows", images, lines=output is RowFormat.JSONL)
+            shown_rows = (
+                exact.dumps(_without(exact.loads(i), hide)) if hide else i for i in images
+            )
+            _print_json("rows", shown_rows, lines=output is RowFormat.JSONL)
+
+
+def _without(row: Row, hide: Collection[str] | None) -> Row:
+    return {column: value for column, value in row.items() if column not in (hide or ())}
+
+
+def _hidden(found: Iterator[Difference], hide: Collection[str]) -> Iterator[Difference]:
+    """The differences that are left without these columns."""
+    for difference in found:
+        before, after = (
+            None if row is None else _without(row, hide)
+            for row in (difference.before, difference.after)
+        )
+        left = replace(difference, before=before, after=after)
+        if left.changed or before is None or after is None:
+            yield left
 
 
 def _visible_lines(text: str) -> str:
@@ -129,6 +155,7 @@ def diff(
     since: Annotated[str, typer.Option("--from", metavar="TIME", help=f"From: {moments.HELP}.")],
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="Up to then.")] = "now",
     output: OutputFormat = Format.TEXT,
+    hide: Hide = None,
     utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -146,8 +173,9 @@ def diff(
     end = moments.parse_past(until, "--to", utc=utc)
     with (
         _opened(dsn, config) as connection,
-        closing(trail.diff(connection, table, begin, end, schema=audit_schema)) as differences,
+        closing(trail.diff(connection, table, begin, end, schema=audit_schema)) as found,
     ):
+        differences = _hidden(found, hide) if hide else found
         if output is Format.JSON:
             _print_json("rows", (exact.dumps(d.as_dict()) for d in differences), lines=False)
         else:
@@ -159,6 +187,7 @@ def blame(
     table: Table,
     key: Key,
     output: OutputFormat = Format.TEXT,
+    hide: Hide = None,
     utc: Utc = False,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -170,7 +199,7 @@ def blame(
 
     with _opened(dsn, config) as connection:
         found = find_blame(connection, table, tuple(key), schema=audit_schema)
-    origins = found.origins
+    origins = [origin for origin in found.origins if origin.column not in (hide or ())]
     for gap in found.gaps:
         _say_gap(gap, utc=utc)
     if found.gone is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 from audit_toolkit.cli import moments
 from audit_toolkit.cli.options import AlembicConfig, Dsn, GuardCells, Hide, TrailSchema, Utc
+from audit_toolkit.cli.transactions import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,8 +117,10 @@ def history(
         ),
     ] = None,
     transaction: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Only of this transaction.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar=METAVAR, help=f"Only of this transaction; {HELP}.", show_default=False
+        ),
     ] = None,
     changed: Annotated[
         str | None,
@@ -217,6 +220,7 @@ def history(
         raise UsageError(
             f"{table} and --table name tables in two ways", hint="name all of them with --table"
         )
+    number, start = parse_transaction(transaction, "--transaction", utc=utc)
     names = tables or ([] if table is None else [table])
     cut = limit is None and not key and output is EventFormat.TEXT and cursor is None
     wanted = Filter(
@@ -227,7 +231,8 @@ def history(
         actor=actor,
         context=tuple(_parse_claim(text) for text in context or ()),
         role=role,
-        transaction=transaction,
+        transaction=number,
+        transaction_start=start,
         changed=changed,
         newest_first=newest_first,
         before=before,
@@ -238,6 +243,7 @@ def history(
         wanted = with_range(connection, subject, wanted, _whole(from_key), _whole(to_key))
         for event_id in (before, after):
             require_event_of(connection, subject, event_id)
+        wanted = _of_one_transaction(connection, wanted, audit_schema)
         _warn_of_column(subject, changed)
         if follow:
             from audit_toolkit.cli.tail import Tail
@@ -245,6 +251,16 @@ def history(
             Tail(connection, subject, wanted, cursor).print(output, shown)
             return
         _print_history(ctx, connection, subject, wanted, shown, cut=cut)
+
+
+def _of_one_transaction(connection: Connection, wanted: Filter, schema: str) -> Filter:
+    """The filter with the exact beginning of its transaction, which no other may share the number of."""
+    from audit_toolkit.trail.transactions import require_one_transaction
+
+    number, start = wanted.transaction, wanted.transaction_start
+    if number is not None and start is None:
+        require_one_transaction(connection, number, schema, since=wanted.since, until=wanted.until)
+    return replace(wanted, transaction_start=start_of(connection, number, start, schema))
 
 
 def _require_followable(

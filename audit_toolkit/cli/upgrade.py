@@ -84,7 +84,8 @@ def upgrade_toolkit(
             trail=trail_hash(renewal.schema),
             then=" ".join(["audit check", *run.schema_option]),
         )
-        revisions = [renewal.revision(message)] if renewal else []
+        first = run.rename_revisions(renewal.changes)
+        revisions = [*first, renewal.revision(message)] if renewal else []
         finish(run, revisions, goal, output, up_to_date=not renewal)
     if not renewal and not dry_run:
         say("nothing to upgrade: all is of this version")

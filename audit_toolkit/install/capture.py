@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from audit_toolkit.catalog import Column, Installed, Table
@@ -20,7 +22,7 @@ from audit_toolkit.config import (
     Truncate,
 )
 from audit_toolkit.errors import RuleError
-from audit_toolkit.names import QualifiedName, Sql, capture_function
+from audit_toolkit.names import QualifiedName, Sql, capture_function, quote_literal
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 from audit_toolkit.version import __version__
@@ -94,11 +96,13 @@ class Target:
 
     table: Table
     rule: TableRule
+    function_name: str | None = None
+    """What captures it already, where that was named for what the table was called once."""
 
     @property
     def function(self) -> str:
-        """The name of its capture function."""
-        return capture_function(self.table.name)
+        """The name of its capture function, which it keeps through all its names."""
+        return self.function_name or capture_function(self.table.name)
 
     @property
     def triggers(self) -> tuple[Trigger, ...]:
@@ -279,6 +283,13 @@ def check_rule(table: Table, rule: TableRule) -> Target:
     return Target(table=table, rule=rule)
 
 
+def free_function(table: QualifiedName, installed: Iterable[Installed]) -> str:
+    """The name of a capture function for a table, which no other one has that was called so before."""
+    taken = {one.function for one in installed if one.table != table}
+    names = (capture_function(table, number) for number in count(1))
+    return next(name for name in names if name not in taken)
+
+
 def with_dependants(target: Target) -> Target:
     """The target with its rule extended to generated columns that would give a hidden value away.
 
@@ -322,37 +333,57 @@ def plan_capture(
     schema: str,
     *,
     former_triggers: tuple[str, ...] = (),
-    former_function: str | None = None,
 ) -> Plan:
     """The steps that put capture on a table, or change it to what `target` says.
 
     `former_triggers` are the names of ours that the table has already: those that the new rule does not
-    use are dropped. `former_function` is what captured the table under the name that it had before.
+    use are dropped.
     """
-    steps = (_function_step(target, schema), _trigger_step(target, schema, former_triggers))
-    if former_function in (None, target.function):
-        return Plan(steps=steps)
-    drop = render_statements("triggers/drop_function", schema=schema, function=former_function)
-    why = f"The function that captured {target.table.name} under the name that it had before"
-    return Plan(steps=(*steps, Step(why=why, statements=tuple(drop))))
+    return Plan(
+        steps=(_function_step(target, schema), _trigger_step(target, schema, former_triggers))
+    )
 
 
-def plan_release(
-    table: QualifiedName, schema: str, triggers: tuple[str, ...], *, function: str | None = None
-) -> Plan:
+def plan_release(table: QualifiedName, schema: str, *, function: str | None = None) -> Plan:
     """The steps that take capture off a table; its events stay.
 
     `function` is what captures it, where it is not named for the table: that was renamed.
     """
-    return Plan(
-        steps=(_release_step(table, schema, triggers, function or capture_function(table)),)
+    release = render_statements(
+        "triggers/release", schema=schema, function=function or capture_function(table)
     )
+    why = f"Capture of {table} ends; its events stay"
+    return Plan(steps=(Step(why=why, statements=tuple(release), lock="ACCESS EXCLUSIVE"),))
 
 
 def capture_hash(target: Target, schema: str) -> str:
     """The SHA-256 of what the rule renders to: equal hashes mean the same function and triggers."""
     text = "\n".join([*_render_function(target, schema), *_render_triggers(target, schema)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def own_values(target: Target) -> dict[str, str]:
+    """What tables of one rule may have each for itself, beside their names, as it stands in the SQL."""
+    table, values = target.table, with_dependants(target).values("audit")
+    numbers = json.dumps(_numbers(target), ensure_ascii=False)
+    own = {"columns": _literals(values["known"]), "numbers": f'"numbers": {numbers}'}
+    if len(table.key) == 1:
+        own["key"] = table.key[0]
+    if not target.hidden:
+        del own["columns"], own["numbers"]
+    return own
+
+
+def _literals(names: Iterable[str]) -> str:
+    return ", ".join(quote_literal(name) for name in names)
+
+
+def _numbers(target: Target) -> dict[str, int]:
+    return {
+        column.name: column.number
+        for column in target.table.columns
+        if column.name in target.named_columns and column.number is not None
+    }
 
 
 def capture_comment(target: Target, schema: str) -> str:
@@ -364,11 +395,7 @@ def capture_comment(target: Target, schema: str) -> str:
             "table": [target.table.name.schema, target.table.name.name],
             "key": list(target.table.key),
             "options": target.rule.as_dict(),
-            "numbers": {
-                column.name: column.number
-                for column in target.table.columns
-                if column.name in target.named_columns and column.number is not None
-            },
+            "numbers": _numbers(target),
             "hash": capture_hash(target, schema),
         },
         ensure_ascii=False,
@@ -407,25 +434,19 @@ def _function_step(target: Target, schema: str) -> Step:
     return Step(
         why=f"The function that captures {target.table.name}, which only triggers can run",
         statements=(*_render_function(target, schema), *comment),
-        undo=tuple(
-            render_statements("triggers/drop_function", schema=schema, function=target.function)
-        ),
     )
 
 
 def _trigger_step(target: Target, schema: str, former: tuple[str, ...]) -> Step:
     names = tuple(trigger.name for trigger in target.triggers)
     unused = tuple(name for name in former if name not in names)
-    table, function = target.table.name, target.function
+    table = target.table.name
     return Step(
         why=f"Its triggers on {table}",
         statements=_switched_on(
             target, schema, (*_render_drops(table, unused), *_render_triggers(target, schema))
         ),
-        undo=(
-            *render_statements("triggers/end", schema=schema, function=function),
-            *_render_drops(table, names),
-        ),
+        undo=tuple(render_statements("triggers/release", schema=schema, function=target.function)),
         lock="SHARE ROW EXCLUSIVE" if not unused else "ACCESS EXCLUSIVE",
     )
 
@@ -437,20 +458,6 @@ def _switched_on(target: Target, schema: str, triggers: tuple[str, ...]) -> tupl
         *render_statements("triggers/begin", **values),
         *triggers,
         *render_statements("triggers/note", **values),
-    )
-
-
-def _release_step(
-    table: QualifiedName, schema: str, triggers: tuple[str, ...], function: str
-) -> Step:
-    return Step(
-        why=f"Capture of {table} ends; its events stay",
-        statements=(
-            *render_statements("triggers/end", schema=schema, function=function),
-            *_render_drops(table, triggers),
-            *render_statements("triggers/drop_function", schema=schema, function=function),
-        ),
-        lock="ACCESS EXCLUSIVE",
     )
 
 

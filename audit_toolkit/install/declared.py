@@ -68,7 +68,7 @@ def declared_findings(
     installed = dict(_installed(objects))
     known: dict[QualifiedName, Declared] = {}
     for one in declared:
-        name = _resolved(one, relations)
+        name = resolved(one, relations)
         if name is None or known.setdefault(name, one) is one:
             yield from _finding(one, name, installed)
         elif known[name].rule != one.rule:
@@ -124,7 +124,8 @@ def _installed(objects: TrailObjects) -> Iterator[tuple[QualifiedName, Mapping[s
             yield QualifiedName(*recorded["table"]), recorded["options"]
 
 
-def _resolved(declared: Declared, relations: Sequence[Relation]) -> QualifiedName | None:
+def resolved(declared: Declared, relations: Sequence[Relation]) -> QualifiedName | None:
+    """The table that is meant; None if there is none."""
     if declared.typed is None:
         pattern = declared.pattern
         found = [r for r in relations if pattern.matches(r.name, fold=False)]

@@ -7,8 +7,10 @@ is executed and nothing is locked, so a role that may not write can check a prod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from audit_toolkit.catalog import Table, parse_comment
+from audit_toolkit.catalog.read import numbering
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
 from audit_toolkit.install.drift_capture import Captured, capture_findings
 from audit_toolkit.install.drift_schema import schema_findings
@@ -22,6 +24,7 @@ def find_drift(
     tables: Mapping[QualifiedName, Table],
     *,
     paused: Mapping[QualifiedName, str] | None = None,
+    conditions: Mapping[QualifiedName, str] | None = None,
 ) -> list[Finding]:
     """All that is not as it should be, errors first.
 
@@ -29,8 +32,12 @@ def find_drift(
         objects: the trail.
         tables: the audited tables that still exist, by name.
         paused: tables whose capture was paused and not resumed, with the reason.
+        conditions: why the condition of a table cannot be judged any more.
     """
-    captured = list(_captured(objects, tables))
+    captured = [
+        replace(one, unusable=(conditions or {}).get(one.name))
+        for one in captures_of(objects, tables)
+    ]
     findings = [
         *trail_findings(objects),
         *schema_findings(objects),
@@ -55,7 +62,8 @@ def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
     ]
 
 
-def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
+def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
+    """What captures each table, as its function records it."""
     for function in objects.functions:
         recorded = parse_comment(function.comment)
         if "table" not in recorded:
@@ -69,7 +77,7 @@ def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> I
             hash=recorded["hash"],
             version=recorded["version"],
             key=tuple(recorded["key"]) if "key" in recorded else None,
-            numbers=recorded.get("numbers", {}),
+            numbering=numbering(function.name, recorded, objects.installed_columns),
             schema=objects.schema,
             function=function,
             table=tables.get(name),

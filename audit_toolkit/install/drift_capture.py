@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from audit_toolkit.catalog import Column, Kind, Table
+from audit_toolkit.catalog import Column, Kind, Numbering, Table
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
+from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install.capture import (
@@ -47,13 +48,14 @@ class Captured:
     version: str
     key: tuple[str, ...] | None
     """The key at the time; None where an older toolkit did not record it."""
-    numbers: Mapping[str, int]
-    """The numbers (`attnum`) of the columns that its options name; empty for an older toolkit's."""
+    numbering: Numbering
     schema: str
     """That of the trail."""
     function: Function
     table: Table | None
     """None when the table is gone."""
+    unusable: str | None = None
+    """Why its condition cannot be judged on the table as it is."""
 
 
 def capture_findings(
@@ -71,7 +73,11 @@ def capture_findings(
         )
         return
     try:
-        target = Target(table=captured.table, rule=TableRule.from_dict(captured.options))
+        target = Target(
+            table=captured.table,
+            rule=TableRule.from_dict(captured.options),
+            function_name=captured.function.name,
+        )
     except RuleError as error:
         yield _outdated(captured, f"its options cannot be read: {error.message}")
         return
@@ -91,6 +97,7 @@ def capture_findings(
     yield from _owner_findings(captured, objects, shown)
     yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
     yield from _heir_findings(captured, target, objects)
+    yield from _condition_findings(captured)
     yield from _column_findings(captured, target)
 
 
@@ -168,6 +175,14 @@ def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> It
             detail=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
             remedy=psql_command(f"alter function {shown} owner to {quote_identifier(owner)}"),
         )
+    for role in captured.function.refused_to:
+        yield Finding(
+            kind="owner_may_not_execute",
+            severity=Severity.ERROR,
+            object=shown,
+            detail=f"{role} owns {captured.name}, and could not make a partition of it",
+            remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
+        )
 
 
 _STATES = {
@@ -191,6 +206,7 @@ def _trigger_findings(
             detail=f"capture is paused: {paused}",
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
+    yield from _second_triggers(captured, objects, {trigger.name for trigger in target.triggers})
     off: list[TriggerState] = []
     for table, trigger in wanted:
         found = present.get((table, trigger.name))
@@ -240,6 +256,24 @@ def _trigger_findings(
             detail=detail,
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
+
+
+def _second_triggers(
+    captured: Captured, objects: TrailObjects, wanted: set[str]
+) -> Iterator[Finding]:
+    """Triggers that run the capture function, too: each change would have two events."""
+    function = QualifiedName(objects.schema, captured.function.name)
+    for trigger in objects.triggers:
+        on_it = trigger.table == captured.name and trigger.function == function
+        if on_it and trigger.name not in wanted:
+            name = f"{quote_identifier(trigger.name)} on {captured.name}"
+            yield Finding(
+                kind="unexpected_trigger",
+                severity=Severity.ERROR,
+                object=name,
+                detail="it runs the capture function a second time, and forges events",
+                remedy=psql_command(f"drop trigger {name}"),
+            )
 
 
 def _is_as_rendered(found: TriggerState, trigger: Trigger, function: QualifiedName) -> bool:
@@ -328,9 +362,10 @@ def _accept(shown: str, column: Column) -> str:
 def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
     """Columns that the rule names and the table does not have any more."""
     for name in sorted(target.named_columns):
-        if target.table.column(name) is not None:
+        names = captured.numbering.now(name, target.table.columns)
+        new = next((each for each in names if each != name), None)
+        if new is None and name in names:
             continue
-        new = _new_name(captured, name)
         yield Finding(
             kind="hidden_column_gone",
             severity=Severity.ERROR,
@@ -338,18 +373,10 @@ def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
             detail=f"a column that its options name was renamed to {new}"
             if new
             else "a column that its options name was dropped"
-            if name in captured.numbers
+            if name in captured.numbering.numbers
             else "a column that its options name is gone: if it was renamed, give its new name",
             remedy=_install(captured),
         )
-
-
-def _new_name(captured: Captured, name: str) -> str | None:
-    """What a column is called now that was installed under that name; None where it is gone or unknown."""
-    number = captured.numbers.get(name)
-    if number is None or captured.table is None:
-        return None
-    return next((c.name for c in captured.table.columns if c.number == number), None)
 
 
 def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]:
@@ -367,23 +394,63 @@ def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]
         )
 
 
+def _condition_findings(captured: Captured) -> Iterator[Finding]:
+    if captured.unusable:
+        yield Finding(
+            kind="condition_unusable",
+            severity=Severity.ERROR,
+            object=str(captured.name),
+            detail=f"{captured.unusable}; until it has another condition, every change is recorded",
+            remedy=_install(captured),
+        )
+        return
+    for name, new in _renamed_in_condition(captured).items():
+        yield Finding(
+            kind="condition_column_renamed",
+            severity=Severity.ERROR,
+            object=f"{captured.name}.{quote_identifier(name)}",
+            detail=f"a column of its condition is called {new} now: until capture is installed again, "
+            "every change is recorded",
+            remedy=_install(captured),
+        )
+
+
+def condition_now(captured: Captured) -> str | None:
+    """Its condition by the names that columns have now."""
+    when = captured.options.get("when")
+    return with_names(when, _renamed_in_condition(captured)) if when else None
+
+
+def _renamed_in_condition(captured: Captured) -> dict[str, str]:
+    if captured.table is None or not captured.options.get("when"):
+        return {}
+    names = names_of(captured.options["when"])
+    return captured.numbering.renamed(names, captured.table.columns)
+
+
 def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
     """The command that puts capture right, with the rule that it has: by the names that columns have now."""
     options = dict(captured.options)
-    present = {c.name for c in captured.table.columns} if captured.table else set()
+    columns = captured.table.columns if captured.table else ()
 
-    def now(name: str) -> str | None:
-        return name if name in present else _new_name(captured, name)
+    def now(name: str) -> tuple[str, ...]:
+        return captured.numbering.now(name, columns)
 
-    for option in ("exclude", "only"):
-        if option in options:
-            options[option] = [new for name in options[option] if (new := now(name))]
-    masks = {new: method for name, method in options.get("mask", {}).items() if (new := now(name))}
+    if "exclude" in options:
+        options["exclude"] = list(dict.fromkeys(new for o in options["exclude"] for new in now(o)))
+    if "only" in options:
+        # Whatever took the name of a column since was never to be recorded.
+        options["only"] = list(dict.fromkeys(new for o in options["only"] for new in now(o)[:1]))
+    masks = {new: method for name, method in options.get("mask", {}).items() for new in now(name)}
     masks |= dict.fromkeys(masking, "redact")
     if masks or "mask" in options:
         options["mask"] = masks
     if masking and not options.get("force_capture_query"):
         options.pop("capture_query", None)
+    if "when" in options:
+        options["when"] = condition_now(captured)
+        if captured.unusable:
+            del options["when"]  # no other can be told
     options = {name: value for name, value in options.items() if value not in ([], {})}
     if not options and captured.options:
         options = {"capture": "row"}

@@ -12,7 +12,7 @@ from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import Capture
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.install.findings import Finding, Severity, install_command, psql_command
-from audit_toolkit.install.home import Ids, State, read_ids, read_state
+from audit_toolkit.install.home import LAST_ID, Ids, State, read_ids, read_state
 from audit_toolkit.install.registry import read_interrupted
 from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.templates import query
@@ -66,7 +66,9 @@ def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
             "the server was failed over, or recovered to a point in time: its timeline was "
             f"{state.noted[0].timeline} and is {state.present.timeline}",
         )
-    if ids.behind:
+    if ids.run_out or (ids.newest_id or 0) > LAST_ID:
+        yield _beyond(trail, ids)
+    elif ids.behind:
         given_again = f"; {ids.disordered} events have such ids" if ids.disordered else ""
         yield finding(
             "sequence_behind",
@@ -80,6 +82,26 @@ def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
             f"{ids.doubled} ids stand for several events, the first is {ids.first_doubled}: "
             "histories run backwards there",
         )
+
+
+def _beyond(trail: str, ids: Ids) -> Finding:
+    """An id that no sequence comes to: by setval(), or of an event that was inserted by hand."""
+    if not ids.run_out:
+        detail = (
+            f"an event has the id {ids.newest_id}, which no sequence gave: it was inserted by hand"
+        )
+        remedy = "find out who inserted it; leave the sequence as it is"
+    else:
+        detail = (
+            f"somebody set the sequence of the ids: the next is {ids.next_id} of {2**63 - 1}, and "
+            "after the last one every write of an audited table fails"
+        )
+        last = f"(select max(event_id) from {trail} where event_id < {LAST_ID})"
+        sequence = f"'{trail}_event_id_seq'"
+        remedy = psql_command(f"select setval({sequence}, coalesce({last}, 1))")
+    return Finding(
+        kind="ids_run_out", severity=Severity.ERROR, object=trail, detail=detail, remedy=remedy
+    )
 
 
 def _how_moved(state: State) -> str:

@@ -12,7 +12,13 @@ from audit_toolkit.catalog.schema import HOME, Fact
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.install.expected import Shape, expected_shape
 from audit_toolkit.install.findings import Finding, Severity, psql_command
-from audit_toolkit.install.trail import READER_FUNCTIONS, trail_hash
+from audit_toolkit.install.trail import (
+    ARCHIVER_FUNCTIONS,
+    INSTALLER_FUNCTIONS,
+    MAINTAINER_FUNCTIONS,
+    READER_FUNCTIONS,
+    trail_hash,
+)
 from audit_toolkit.names import quote_identifier
 
 TRAIL = "logged_actions"
@@ -23,17 +29,29 @@ _LEAF_CHECK = re.compile(
 )
 """A bound that DETACH CONCURRENTLY or a relabelling leaves on a leaf."""
 
-_FOR_READERS = {
+_MAY_BE_GRANTED = {
     (None, "usage"),
     (TRAIL, "select"),
+    # To maintainers: when events happened, and nothing else.
+    (TRAIL, "select (event_id)"),
+    (TRAIL, "select (action_tstamp)"),
     ("maintenance", "select"),
     ("captured_tables", "select"),
     ("home", "select"),
     (f"{TRAIL}_event_id_seq", "select"),
     ("partition_lifecycle", "select"),
-    *((function, "execute") for function in READER_FUNCTIONS),
+    *(
+        (function, "execute")
+        for functions in (
+            READER_FUNCTIONS,
+            MAINTAINER_FUNCTIONS,
+            ARCHIVER_FUNCTIONS,
+            INSTALLER_FUNCTIONS,
+        )
+        for function in functions
+    ),
 }
-"""What may be granted: `audit grants --reader` does."""
+"""What may be granted: `audit grants` does."""
 
 
 def schema_findings(objects: TrailObjects) -> Iterator[Finding]:
@@ -80,7 +98,11 @@ def _owner_findings(facts: Iterable[Fact], owner: str) -> Iterator[Finding]:
 
 
 def _grant_findings(grants: Iterable[Fact]) -> Iterator[Finding]:
-    unwanted = [f for f in grants if f.is_leaf or (f.relation, f.name) not in _FOR_READERS]
+    unwanted = [
+        f
+        for f in grants
+        if f.is_leaf or (f.relation, f.name) not in _MAY_BE_GRANTED or _is_for_everybody(f)
+    ]
     by_grantee = sorted(unwanted, key=lambda fact: (fact.object, fact.definition))
     for (shown, grantee), group in groupby(by_grantee, key=lambda f: (f.object, f.definition)):
         facts = list(group)
@@ -95,6 +117,11 @@ def _grant_findings(grants: Iterable[Fact]) -> Iterator[Finding]:
                 f"revoke {', '.join(privileges)} on {shown} from {grantee} cascade"
             ),
         )
+
+
+def _is_for_everybody(fact: Fact) -> bool:
+    """Whether all roles of the database may read events: a reader is a role that somebody named."""
+    return (fact.relation, fact.name, fact.definition) == (TRAIL, "select", "public")
 
 
 def _grant_kind(fact: Fact, privileges: list[str]) -> str:
@@ -113,6 +140,8 @@ def _grant_meaning(fact: Fact, privileges: list[str]) -> str:
             return "granted past the parent, around row security"
         case "executable_by_public" | "executable_by_others":
             return "only the owner of the trail needs it"
+        case "readable_by_others" if _is_for_everybody(fact):
+            return "every role can read every event; grant it to readers by name: audit grants"
         case "readable_by_others":
             return "no reader of the trail needs it"
     return "others than its owner could write it"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EXACT_BELOW = 1_000_000
 """Events up to which all ids are looked at; of a larger trail, those that were given last."""
+LAST_ID = 2**62
+"""Half of the ids that there are: no sequence comes so far, and beyond it somebody has set one."""
 NEWEST = 10_000
 """How many those are."""
 
@@ -82,6 +84,11 @@ class Ids:
     def behind(self) -> bool:
         """Whether the next event would get an id that is taken, or lower than an older one's."""
         return self.newest_id is not None and self.next_id <= self.newest_id
+
+    @property
+    def run_out(self) -> bool:
+        """Whether somebody set the sequence so far ahead that writes will fail."""
+        return self.next_id > LAST_ID
 
     @property
     def need_renumbering(self) -> bool:
@@ -166,4 +173,6 @@ def note_timeline(connection: Connection, schema: str) -> int:
     with translated_errors():
         if not has_home(connection, schema):
             return 0
-        return len(fetch(connection, render("home/note_timeline", schema=schema)))
+        (rights,) = fetch(connection, query("rights"), {"schema": schema})
+        folder = "maintainer" if rights["by_function"] else "home"
+        return len(fetch(connection, render(f"{folder}/note_timeline", schema=schema)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -18,6 +20,7 @@ _LEAF_NAMES = {Interval.DAY: "YYYY_MM_DD", Interval.WEEK: 'IYYY"w"IW', Interval.
 _FUNCTIONS = {
     "revoke_all": "(regclass)",
     "refuse_change": "()",
+    "refuse_others": "()",
     "guard_relation": "(regclass)",
     "leaves": "()",
     "make_leaf": "(text)",
@@ -41,6 +44,7 @@ _FUNCTIONS = {
     "triggers_of": "(oid, text)",
     "table_with_capture": "(text, oid)",
     "require_owner": "(oid)",
+    "let_owner_partition": "(regclass, text)",
     "note_changes": "(text)",
     "captured_as": "(oid, text, text)",
     "note_beginning": "(regclass, text)",
@@ -49,6 +53,25 @@ _FUNCTIONS = {
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "present_home": "()",
+    "doubtful_events": "(bigint)",
+    "maintain_limits": "()",
+    "maintain_lock": "()",
+    "maintain_interval": "(text)",
+    "maintain_create": "(text[], timestamptz[], boolean)",
+    "maintain_cap": "(timestamptz)",
+    "maintain_past": "()",
+    "maintain_validate": "()",
+    "maintain_relabel": "(text, text[], timestamptz[])",
+    "maintain_detach": "(regclass)",
+    "maintain_finish": "()",
+    "maintain_drop": "(oid)",
+    "maintain_hold": "(oid, text)",
+    "maintain_note": "(text, boolean, jsonb)",
+    "maintain_timeline": "()",
+    "maintain_has_rows": "(regclass)",
+    "archive_begin": "(oid)",
+    "archive_end": "(oid)",
+    "archive_note": "(oid, text, text)",
     "name_begins": "(text, text)",
     "require_name": "(text, text, timestamptz)",
     "audited_table": "(regtype)",
@@ -75,6 +98,7 @@ _FOR_READERS = (
     "image_of",
     "leaves",
     "present_home",
+    "doubtful_events",
     "audited_table",
     "row_key_of",
     "row_known_since",
@@ -91,10 +115,45 @@ _FOR_READERS = (
 READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 """What a reader of the trail may execute, with their arguments."""
 
+_FOR_MAINTAINERS = (
+    "leaves",
+    "present_home",
+    "doubtful_events",
+    "note_changes",
+    *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
+)
+MAINTAINER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_MAINTAINERS}
+"""What a maintainer may execute, with their arguments."""
+
+_FOR_ARCHIVERS = (
+    *("leaves", "present_home", "maintain_lock", "maintain_has_rows"),
+    *("leaf_digest", "merkle_root", "archive_begin", "archive_end", "archive_note"),
+)
+ARCHIVER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_ARCHIVERS}
+"""What an archiver may execute, with their arguments."""
+
+_FOR_INSTALLERS = (
+    "begin_capture",
+    "note_beginning",
+    "note_capture",
+    "note_changes",
+    "end_capture",
+    "record_gap",
+)
+INSTALLER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_INSTALLERS}
+"""What an installer may execute, with their arguments; each asks whether the table belongs to the caller."""
+
 DEFINERS = frozenset(
-    ("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap")
+    (
+        *("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap"),
+        *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
+        *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
+    )
 )
 """The functions that run as the owner of the trail; each checks by itself who asks."""
+
+_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle")
+"""The tables of what is noted of the trail, which its owner alone writes."""
 
 _COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
@@ -124,6 +183,17 @@ _COLUMN_COMMENTS = (
         "when the transaction began: with transaction_id, tells it from those of another cluster",
     ),
 )
+
+
+def leaf_interval(names: Iterable[str]) -> Interval:
+    """How long the partitions of a trail are, by the names of most of them."""
+    forms = {
+        Interval.DAY: r"_\d{4}_\d{2}_\d{2}$",
+        Interval.WEEK: r"_\d{4}w\d{2}$",
+        Interval.MONTH: r"_\d{4}_\d{2}$",
+    }
+    known = tuple(names)
+    return max(forms, key=lambda unit: sum(bool(re.search(forms[unit], name)) for name in known))
 
 
 def trail_comment(settings: TrailSettings) -> str:
@@ -281,7 +351,7 @@ def _steps(
         ),
         Step(
             why="Where the trail is, so that it notices when it was moved",
-            statements=rendered("schema/home"),
+            statements=rendered("schema/home", "schema/owner_only", tables=_NOTED),
         ),
         Step(
             why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",

@@ -23,6 +23,7 @@ from audit_toolkit.migrations.survey import (
     survey,
     trail_settings,
 )
+from audit_toolkit.migrations.sync import Sync, Wants, plan_sync, recorded_wants, with_declared
 from audit_toolkit.migrations.upgrade import upgrade
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "Revision",
     "State",
     "Survey",
+    "Sync",
+    "Wants",
     "Wish",
     "Written",
     "capture_revision",
@@ -43,12 +46,15 @@ __all__ = [
     "installed_captures",
     "plan_changes",
     "plan_renewal",
+    "plan_sync",
     "recorded_state",
+    "recorded_wants",
     "release_revision",
     "require_present_trail",
     "survey",
     "trail_revision",
     "trail_settings",
     "upgrade",
+    "with_declared",
     "write_revisions",
 ]

@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from audit_toolkit.declaration import (
     read_rule,
 )
 from audit_toolkit.errors import AuditError, RuleError, UnknownTableError, UnsupportedTableError
-from audit_toolkit.install import check_condition, check_rule
+from audit_toolkit.install import check_condition, check_rule, free_function
 from audit_toolkit.install.selection import why_unsupported
 from audit_toolkit.migrations.changes import (
     Change,
@@ -49,6 +49,7 @@ from audit_toolkit.migrations.operations import (
 )
 from audit_toolkit.migrations.reader import reader
 from audit_toolkit.migrations.record import declared_tables
+from audit_toolkit.migrations.renames import require_no_rename_by_hand
 from audit_toolkit.migrations.survey import (
     has_drifted,
     installed_captures,
@@ -234,6 +235,8 @@ class _Comparison:
         changes = [change for change in self._changes() if change.needed]
         if not (releases or changes):
             return
+        if self.scripts:
+            require_no_rename_by_hand(self.scripts, changes)
         for name in releases:
             _log.info("Detected the end of audit of %s", name)
         for change in changes:
@@ -265,7 +268,12 @@ class _Comparison:
         for name, rule in self.rules.items():
             there = self.installed.get(name) if name in self.relations else None
             present = self._present(name) if there else None
-            target = check_rule(self._future(name), rule)
+            target = replace(
+                check_rule(self._future(name), rule),
+                function_name=there.function
+                if there
+                else free_function(name, self.installed.values()),
+            )
             check_condition(self.reader, target.table, rule, self.schema)
             yield Change(
                 target=target,

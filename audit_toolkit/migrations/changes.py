@@ -10,7 +10,7 @@ from itertools import chain, groupby
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.install import Target, plan_capture, plan_release, plan_trail
-from audit_toolkit.install.capture import capture_hash, former_statements
+from audit_toolkit.install.capture import capture_hash, former_statements, own_values
 from audit_toolkit.migrations.record import CaptureRecord, Record, Recorded, constant_name
 from audit_toolkit.migrations.source import Revision, Script
 from audit_toolkit.migrations.wording import flags, hidden_columns, listed, meaning, trail_name
@@ -32,6 +32,8 @@ class Former:
     """What the table was called when it was installed."""
     source: str
     """Where it is from, in words: `revision 3f2a9c`, `the database`."""
+    optional: bool = False
+    """Whether databases of the project need not have the table."""
 
     @classmethod
     def of(cls, recorded: Recorded) -> Former:
@@ -41,15 +43,20 @@ class Former:
             hash=recorded.capture.hash,
             triggers=recorded.capture.triggers,
             statements=recorded.statements,
-            function=capture_function(recorded.capture.table),
+            function=recorded.capture.function,
             made_for=recorded.capture.table,
             source=f"revision {recorded.revision}",
+            optional=recorded.capture.optional,
         )
 
     @classmethod
     def of_database(cls, installed: Installed, table: Table, schema: str) -> Former:
         """What the database has, put there by something else than the project."""
-        target = Target(table=table, rule=TableRule.from_dict(installed.options))
+        target = Target(
+            table=table,
+            rule=TableRule.from_dict(installed.options),
+            function_name=installed.function,
+        )
         return cls(
             rule=target.rule,
             hash=installed.hash,
@@ -72,6 +79,8 @@ class Change:
     """Whether the database has lost something of what captures it."""
     settles: tuple[str, ...] = ()
     """The revisions of two branches that disagree on it, each with its options; empty where none do."""
+    optional: bool = False
+    """Whether the revision is to go on where the table is not there: of tenants each database has its own."""
 
     @property
     def table(self) -> QualifiedName:
@@ -129,12 +138,18 @@ class Change:
     def plan(self) -> Plan:
         """The steps of the change."""
         former = self.former
-        return plan_capture(
+        plan = plan_capture(
             self.target,
             self.schema,
             former_triggers=former.triggers if former else (),
-            former_function=former.function if former else None,
         )
+        if not self.optional:
+            return plan
+        steps = (
+            replace(step, statements=_guarded(self.table, step.statements, done="made"))
+            for step in plan.steps
+        )
+        return replace(plan, steps=tuple(steps))
 
     def undo(self) -> Script:
         """What takes the change back: the end of capture, or what captured the table before."""
@@ -145,14 +160,7 @@ class Change:
                 steps=(Step(why=why, statements=self.plan().undo),),
             )
         unknown_before = tuple(name for name in self.triggers if name not in self.former.triggers)
-        script = _restore(self.table, self.former, unknown_before)
-        if self.former.function == self.target.function:
-            return script
-        drop = render_statements(
-            "triggers/drop_function", schema=self.schema, function=self.target.function
-        )
-        why = "The function that came with this revision"
-        return replace(script, steps=(*script.steps, Step(why=why, statements=tuple(drop))))
+        return _restore(self.table, self.former, unknown_before)
 
 
 def trail_revision(settings: TrailSettings) -> Revision:
@@ -168,9 +176,40 @@ def trail_revision(settings: TrailSettings) -> Revision:
             ),
             "The downgrade removes a trail without events. One that has events is kept.",
         ),
-        record=Record(schema=settings.schema, interval=settings.interval),
+        record=Record(schema=settings.schema, interval=settings.interval, owner=settings.owner),
         upgrade=(Script(name="CREATE_TRAIL", steps=plan.steps),),
         downgrade=(Script(name="DROP_TRAIL", steps=(Step(why=why, statements=plan.undo),)),),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rename:
+    """A table, and what somebody called it by hand."""
+
+    table: QualifiedName
+    to: QualifiedName
+
+
+def rename_revision(renames: Sequence[Rename], schema: str) -> Revision:
+    """The revision that renames tables where nobody has: so that the project goes on from any database."""
+
+    def script(table: QualifiedName, to: QualifiedName) -> Script:
+        done = render_statements("migrations/rename_unless_done", table=table, to=to)
+        why = f"Where {table} is there, and no {to}"
+        return Script(
+            name=constant_name("RENAME", table), steps=(Step(why=why, statements=tuple(done)),)
+        )
+
+    return Revision(
+        message=f"audit: follow the rename of {listed([rename.table for rename in renames])}",
+        summary=tuple(
+            f"Renames {rename.table} to {rename.to} where nobody has: it was done by hand, and no other "
+            "revision does it. Without it a database that the revisions make would not have the table."
+            for rename in renames
+        ),
+        record=Record(schema=schema),
+        upgrade=tuple(script(rename.table, rename.to) for rename in renames),
+        downgrade=tuple(script(rename.to, rename.table) for rename in reversed(renames)),
     )
 
 
@@ -195,17 +234,18 @@ def capture_revision(
                     rule=change.target.rule,
                     hash=change.hash,
                     triggers=change.triggers,
+                    function=change.target.function,
+                    optional=change.optional,
                 )
                 for change in changes
             ),
-            releases=tuple(
-                change.former.made_for
-                for change in changes
-                if change.former and change.former.made_for != change.table
-            ),
         ),
         upgrade=tuple(
-            Script(name=constant_name("CAPTURE", change.table), steps=change.plan().steps)
+            Script(
+                name=constant_name("CAPTURE", change.table),
+                steps=change.plan().steps,
+                own=own_values(change.target),
+            )
             for change in changes
         ),
         downgrade=tuple(change.undo() for change in reversed(changes)),
@@ -253,16 +293,17 @@ def release_revision(
         ),
         record=Record(
             schema=schema,
-            releases=tuple(
-                dict.fromkeys(
-                    name for table in tables for name in (table, captured[table].made_for)
-                )
+            releases=tuple(tables),
+            released_functions=tuple(
+                former.function
+                for table, former in captured.items()
+                if former.function != capture_function(table)
             ),
         ),
         upgrade=tuple(
             Script(
                 name=constant_name("RELEASE", table),
-                steps=plan_release(table, schema, former.triggers, function=former.function).steps,
+                steps=plan_release(table, schema, function=former.function).steps,
             )
             for table, former in captured.items()
         ),
@@ -280,8 +321,10 @@ def together(parts: Iterable[Revision], message: str = "") -> Revision:
         record=replace(
             records[0],
             interval=next((r.interval for r in records if r.interval), None),
+            owner=next((r.owner for r in records if r.owner), None),
             captures=tuple(chain.from_iterable(r.captures for r in records)),
             releases=tuple(chain.from_iterable(r.releases for r in records)),
+            released_functions=tuple(chain.from_iterable(r.released_functions for r in records)),
             declared=any(r.declared for r in records),
         ),
         upgrade=tuple(chain.from_iterable(part.upgrade for part in parts)),
@@ -318,7 +361,10 @@ def _where_the_table_is(table: QualifiedName, statements: Iterable[str]) -> tupl
         if of_function:
             guarded += group
         else:
-            guarded += render_statements(
-                "migrations/where_the_table_is", table=table, statements=list(group)
-            )
+            guarded += _guarded(table, group, done="put back")
     return tuple(guarded)
+
+
+def _guarded(table: QualifiedName, statements: Iterable[str], *, done: str) -> tuple[str, ...]:
+    values = {"table": table, "statements": list(statements), "done": done}
+    return tuple(render_statements("migrations/where_the_table_is", **values))

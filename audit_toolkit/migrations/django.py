@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,12 +90,16 @@ class DjangoApp:
             )
         return leaves[0] if leaves else None
 
-    def state(self, schema: str | None) -> State:
-        """What its migrations say of the trail in `schema`.
+    def state(self, schema: str | None, *, applied: Collection[str] | None = None) -> State:
+        """What its migrations, or those of them that are applied, say of the trail in `schema`.
 
         Raises `ProjectError` when a record was edited so that it cannot be read.
         """
-        modules = (static_module(m.path) for m in self._newest_first())
+        modules = (
+            static_module(m.path)
+            for m in self._newest_first()
+            if applied is None or m.name in applied
+        )
         return state_of(
             ((module.__name__, module) for module in modules if hasattr(module, RECORD_NAME)),
             schema,

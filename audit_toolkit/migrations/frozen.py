@@ -11,6 +11,7 @@ from alembic.operations import MigrateOperation
 from alembic.util import CommandError
 
 from audit_toolkit.migrations.project import shown
+from audit_toolkit.migrations.sharing import share
 from audit_toolkit.migrations.source import Revision, render
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class RunSql(MigrateOperation):
 @renderers.dispatch_for(RunSql)
 def _render_sql(context: AutogenContext, operation: RunSql) -> list[str]:
     _require_places(context)
-    context.imports.add(_Last("\n" + render(operation.whole).imports.strip("\n") + "\n"))
-    body = render(operation.part)
+    context.imports.add(_Last("\n" + render(share(operation.whole)).imports.strip("\n") + "\n"))
+    body = render(share(operation.part))
     # Alembic indents each line by itself; a template would leave that to us.
     lines = (body.upgrades if operation.up else body.downgrades).splitlines()
     return [line.removeprefix("    ") for line in lines]

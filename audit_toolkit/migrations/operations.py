@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -10,19 +11,21 @@ from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
-from audit_toolkit.catalog import Installed, read_installed, read_relations, read_table, resolve
+from audit_toolkit.catalog import read_relations, read_table, resolve
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.declaration import Options, read_rule
 from audit_toolkit.errors import UnknownTableError
 from audit_toolkit.install import (
     check_condition,
     check_rule,
+    free_function,
     plan_capture,
     plan_release,
     plan_trail,
 )
 from audit_toolkit.migrations.reader import reader
 from audit_toolkit.migrations.source import literal
+from audit_toolkit.migrations.survey import installed_captures
 from audit_toolkit.migrations.wording import flags
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT, Plan
@@ -155,16 +158,21 @@ def _audit_table(operations: Operations, operation: AuditTable) -> None:
     connection = reader(operations.get_bind())
     relations = {relation.name: relation for relation in read_relations(connection)}
     table = read_table(connection, relations[operation.table])
-    target = check_rule(table, operation.rule)
     check_condition(connection, table, operation.rule, operation.audit_schema)
-    former = _installed(operations, operation.table, operation.audit_schema)
+    installed = installed_captures(connection, operation.audit_schema)
+    former = installed.get(operation.table)
+    target = replace(
+        check_rule(table, operation.rule),
+        function_name=former.function
+        if former
+        else free_function(operation.table, installed.values()),
+    )
     run_plan(
         operations,
         plan_capture(
             target,
             operation.audit_schema,
             former_triggers=former.trigger_names if former else (),
-            former_function=former.function if former else None,
         ),
     )
 
@@ -172,10 +180,10 @@ def _audit_table(operations: Operations, operation: AuditTable) -> None:
 @Operations.implementation_for(UnauditTable)
 def _unaudit_table(operations: Operations, operation: UnauditTable) -> None:
     schema = operation.audit_schema
-    former = _installed(operations, operation.table, schema)
-    triggers = former.trigger_names if former else ()
+    installed = installed_captures(reader(operations.get_bind()), schema)
+    former = installed.get(operation.table)
     function = former.function if former else None
-    run_plan(operations, plan_release(operation.table, schema, triggers, function=function))
+    run_plan(operations, plan_release(operation.table, schema, function=function))
 
 
 @Operations.implementation_for(CreateTrail)
@@ -202,11 +210,6 @@ def _run(operations: Operations, statements: Iterable[str]) -> None:
             context.impl.static_output(f"{statement};")
         else:
             operations.execute(sa.text(statement.replace(":", r"\:")))
-
-
-def _installed(operations: Operations, table: QualifiedName, schema: str) -> Installed | None:
-    found = read_installed(reader(operations.get_bind()), schema)
-    return next((there for there in found if there.table == table), None)
 
 
 def _existing(operations: Operations, text: str) -> QualifiedName:

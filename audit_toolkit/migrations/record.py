@@ -40,24 +40,43 @@ class CaptureRecord:
     rule: TableRule
     hash: str
     triggers: tuple[str, ...]
+    function: str
+    """Named for what the table was called when it was first captured."""
+    optional: bool = False
+    """Whether a database need not have the table, as one of a tenant."""
+    text: int | None = None
+    """Which text of the revision captures it, where several tables share one."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """What stands in its places, beside what follows from its name: `key`."""
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
-        return {
+        values = {
             "table": [self.table.schema, self.table.name],
             "options": self.rule.as_dict(),
             "hash": self.hash,
             "triggers": list(self.triggers),
+            **({"optional": True} if self.optional else {}),
+            **({"text": self.text} if self.text else {}),
+            **({"own": dict(self.own)} if self.text and self.own else {}),
         }
+        if self.function != capture_function(self.table):
+            values["function"] = self.function
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The reverse of `as_dict`."""
+        table = QualifiedName(*values["table"])
         return cls(
-            table=QualifiedName(*values["table"]),
+            table=table,
             rule=TableRule.from_dict(values["options"]),
             hash=values["hash"],
             triggers=tuple(values["triggers"]),
+            function=values.get("function", capture_function(table)),
+            optional=bool(values.get("optional", False)),
+            text=values.get("text"),
+            own=values.get("own", {}),
         )
 
 
@@ -69,8 +88,12 @@ class Record:
     toolkit: str = __version__
     interval: Interval | None = None
     """How long a leaf is, in the revision that makes the trail."""
+    owner: str | None = None
+    """Who is to own the trail that the revision makes, where somebody said so."""
     captures: tuple[CaptureRecord, ...] = ()
     releases: tuple[QualifiedName, ...] = ()
+    released_functions: tuple[str, ...] = ()
+    """What captured them, where it was named for what a table was called before."""
     declared: bool = False
     """Whether autogenerate wrote it, from what the project declares."""
 
@@ -79,10 +102,14 @@ class Record:
         values: dict[str, Any] = {"toolkit": self.toolkit, "schema": self.schema}
         if self.interval:
             values["trail"] = {"interval": self.interval.value}
+            if self.owner:
+                values["trail"]["owner"] = self.owner
         if self.captures:
             values["captures"] = [capture.as_dict() for capture in self.captures]
         if self.releases:
             values["releases"] = [[table.schema, table.name] for table in self.releases]
+        if self.released_functions:
+            values["released_functions"] = list(self.released_functions)
         if self.declared:
             values["declared"] = True
         return values
@@ -95,10 +122,12 @@ class Record:
             schema=values["schema"],
             toolkit=values["toolkit"],
             interval=Interval(trail["interval"]) if trail else None,
+            owner=trail.get("owner") if trail else None,
             captures=tuple(
                 CaptureRecord.from_dict(capture) for capture in values.get("captures", ())
             ),
             releases=tuple(QualifiedName(*table) for table in values.get("releases", ())),
+            released_functions=tuple(values.get("released_functions", ())),
             declared=bool(values.get("declared", False)),
         )
 
@@ -119,6 +148,8 @@ class State:
     schema: str = DEFAULT_SCHEMA
     interval: Interval | None = None
     """None while no revision makes the trail."""
+    owner: str | None = None
+    """Who owns the trail that they make, where somebody said so."""
     captures: Mapping[QualifiedName, Recorded | None] = field(default_factory=dict)
     """Every table that was ever captured; None for those that were released again."""
     conflicts: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)
@@ -133,8 +164,10 @@ class State:
         return None
 
 
-def recorded_state(scripts: ScriptDirectory, head: str | None, schema: str | None = None) -> State:
-    """What the revisions from `head` down say of the trail in `schema`.
+def recorded_state(
+    scripts: ScriptDirectory, head: str | tuple[str, ...] | None, schema: str | None = None
+) -> State:
+    """What the revisions from `head` (or several) down say of the trail in `schema`.
 
     Without `schema`, of the trail that the newest record is about.
     Raises `ProjectError` when a record was edited so that it cannot be read.
@@ -191,6 +224,7 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
         if record.schema == chosen
     ]
     latest: dict[QualifiedName, Recorded | None] = {}
+    functions: set[str] = set()
     for revision, record, module in ours:
         captured = {
             capture.table: Recorded(
@@ -202,10 +236,15 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
             if capture.table not in latest
         }
         released = {table: None for table in record.releases if table not in latest}
-        latest |= {**released, **captured}
+        # A function that later revisions name captures its table under another name since.
+        renamed = {t: None for t, one in captured.items() if one.capture.function in functions}
+        latest |= {**released, **captured, **renamed}
+        functions |= {capture.function for capture in record.captures}
+        functions |= {*record.released_functions}
     return State(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
+        owner=next((record.owner for _, record, _ in ours if record.owner), None),
         captures=latest,
     )
 
@@ -220,14 +259,23 @@ def declared_tables(scripts: ScriptDirectory, schema: str) -> set[NamePattern]:
     Raises `ProjectError` when a record was edited so that it cannot be read.
     """
     declared: set[NamePattern] = set()
+    by_function: dict[str, NamePattern] = {}
     for script in reversed(list(scripts.walk_revisions())):
         values = getattr(script.module, RECORD_NAME, None)
         if values is not None:
             record = _read(values, script.revision)
             if record.schema == schema:
                 declared -= {_pattern(table) for table in record.releases}
+                renamed = {
+                    by_function[c.function]: _pattern(c.table)
+                    for c in record.captures
+                    if c.function in by_function
+                }
+                declared = {renamed.get(pattern, pattern) for pattern in declared}
+                declared -= {by_function.get(name) for name in record.released_functions}
                 if record.declared:
                     declared |= {_pattern(capture.table) for capture in record.captures}
+                by_function |= {c.function: _pattern(c.table) for c in record.captures}
         for ended, _, name in _DIRECTIVE.findall(_upgrade_text(Path(script.path))):
             named = {NamePattern.parse(name)}
             declared = declared - named if ended else declared | named
@@ -243,9 +291,12 @@ def _upgrade_text(path: Path) -> str:
     return text.partition("\ndef downgrade")[0]
 
 
-def _modules(scripts: ScriptDirectory, head: str) -> Iterator[tuple[str, ModuleType]]:
+def _modules(
+    scripts: ScriptDirectory, head: str | tuple[str, ...]
+) -> Iterator[tuple[str, ModuleType]]:
     with reported("the revisions of the project"), no_bytecode():
-        walked = list(scripts.walk_revisions("base", head))
+        down = scripts.iterate_revisions(head, "base", inclusive=True, assert_relative_length=False)
+        walked = list(down)
     for script in walked:
         if hasattr(script.module, RECORD_NAME):
             yield script.revision, script.module
@@ -268,8 +319,36 @@ def _statements(module: ModuleType, name: str, revision: str) -> tuple[str, ...]
 
 
 def read_statements(module: ModuleType, name: str) -> tuple[str, ...]:
-    """The SQL that the constant `name` of a revision holds; empty without one."""
-    return tuple(statement.strip("\n") for statement in getattr(module, name, ()))
+    """The SQL of a table that the constant `name` holds, or a text that the table shares; empty without one."""
+    found = getattr(module, name, None)
+    if found is None:
+        for values in getattr(module, RECORD_NAME, {}).get("captures", ()):
+            row = CaptureRecord.from_dict(values)
+            verb = name.partition("_")[0]
+            if row.text and constant_name(verb, row.table) == name:
+                found = fill(getattr(module, f"{verb}_{row.text}", ()), row)
+    return tuple(statement.strip("\n") for statement in found or ())
+
+
+def places(row: CaptureRecord) -> dict[str, str]:
+    """What stands in the places of a text for a table, in the order in which it is put in."""
+    schema, name = row.table.schema, row.table.name
+    return {
+        "hash": row.hash,
+        "function": f"capture_{schema}__{name}",
+        "table": f"{schema}.{name}",
+        **row.own,
+        "schema": schema,
+        "name": name,
+    }
+
+
+def fill(text: Iterable[str], row: CaptureRecord) -> tuple[str, ...]:
+    """The statements of a shared text for one table."""
+    filled = tuple(text)
+    for place, value in places(row).items():
+        filled = tuple(sql.replace(f"@{place}@", value) for sql in filled)
+    return filled
 
 
 def _edited(revision: str, name: str) -> ProjectError:

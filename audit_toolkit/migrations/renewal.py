@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Relation, parse_comment
@@ -82,7 +82,7 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     schema = state.schema
     objects = read_trail_objects(connection, schema, whole=True)
     kinds = {f.kind for f in (*trail_findings(objects), *schema_findings(objects))}
-    if "trail_missing" in kinds:
+    if kinds & {"trail_missing", "comment_changed"}:
         raise UsageError(
             f"there is no audit trail {trail_name(schema)} to upgrade",
             hint="audit install --table NAME, or name its schema with --audit-schema",
@@ -92,12 +92,19 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     wish = Wish(names=tuple(name.plain for name in audited_tables(objects) if name in present))
     changes = plan_changes(wish, survey(connection, relations, wish, schema), state, applied=True)
     check_conditions(connection, changes)
-    needed = tuple(change for change in changes if change.needed)
+    needed = tuple(_optional(change, state) for change in changes if change.needed)
     return Renewal(
         schema=schema,
         former_trail=_former_trail(connection, objects) if "schema_outdated" in kinds else None,
         changes=needed,
     )
+
+
+def _optional(change: Change, state: State) -> Change:
+    """What the project does not record, as capture of a tenant that an application made, is not everywhere."""
+    elsewhere = bool(state.captures) and change.table not in state.captures
+    renamed = change.former and change.former.made_for in state.captures
+    return replace(change, optional=True) if elsewhere and not renamed else change
 
 
 def _refuse_newer(objects: TrailObjects) -> None:

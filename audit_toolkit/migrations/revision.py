@@ -23,6 +23,7 @@ from alembic.util import rev_id
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations.project import Project, no_bytecode, reported, shown
 from audit_toolkit.migrations.record import read_statements
+from audit_toolkit.migrations.sharing import share
 from audit_toolkit.migrations.source import Revision, render
 from audit_toolkit.names import comment_text
 
@@ -62,6 +63,7 @@ def write_revisions(
 
 
 def _write(project: Project, revision: Revision, identifier: str, parent: str | None) -> Written:
+    revision = share(revision)
     body = render(revision)
     works = "see whether `alembic revision -m test` works"
     with (
@@ -110,7 +112,7 @@ def _check(script: AlembicScript, revision: Revision, template: Path, *, run: bo
                 "and no post-write hook may change strings",
             )
         statements = [sql for s in scripts for sql in s.statements]
-        called = all(text.count(s.name) > 1 for s in scripts)
+        called = all(text.count(s.name) > 1 for s in revision.constants)
         if not (_runs(script.module, direction, statements) if run else called):
             raise ProjectError(
                 f"the {direction}() of the revision would not run its SQL",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audit_toolkit.migrations.record import RECORD_NAME, Record
@@ -33,11 +33,24 @@ class Script:
 
     name: str
     steps: tuple[Step, ...]
+    own: Mapping[str, str] = field(default_factory=dict)
+    """What of it may differ between tables that are captured alike, beside their names."""
 
     @property
     def statements(self) -> tuple[str, ...]:
         """All its SQL, in order."""
         return tuple(statement for step in self.steps for statement in step.statements)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """SQL that several tables share, both ways, with places for what is their own."""
+
+    number: int
+    up: Script
+    down: Script
+    members: tuple[tuple[Script, Script], ...]
+    """What it stands for, of each table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +63,17 @@ class Revision:
     record: Record
     upgrade: tuple[Script, ...]
     downgrade: tuple[Script, ...]
+    texts: tuple[Text, ...] = ()
+    """What stands for scripts of tables that are captured alike."""
+
+    @property
+    def constants(self) -> tuple[Script, ...]:
+        """The SQL as the file has it."""
+        shared = {s.name for text in self.texts for pair in text.members for s in pair}
+        return (
+            *(script for text in self.texts for script in (text.up, text.down)),
+            *(s for s in (*self.upgrade, *self.downgrade) if s.name not in shared),
+        )
 
     def named_for(self, database: str) -> Revision:
         """The same with constants of its own, for a file that has those of other databases, too."""
@@ -83,18 +107,23 @@ def render(revision: Revision) -> Body:
         render_constants(revision),
         *([_trail_is_there(record.schema)] if keeps_events else []),
     ]
-    functions = [_RUN_SQL, *([_SAY_IF_KEPT] if keeps_events else [])]
+    functions = [
+        *([_EACH] if revision.texts else []),
+        _RUN_SQL,
+        *([_SAY_IF_KEPT] if keeps_events else []),
+    ]
     module = "\n\n\n".join(["\n\n".join(constants), *functions])
     return Body(
         imports=("import logging\n" if keeps_events else "") + f"\n{module}\n",
-        upgrades=_call(revision.upgrade),
-        downgrades=_call(revision.downgrade) + ("\n    say_if_kept()" if keeps_events else ""),
+        upgrades=_call(_names(revision, revision.upgrade)),
+        downgrades=_call(_names(revision, revision.downgrade))
+        + ("\n    say_if_kept()" if keeps_events else ""),
     )
 
 
 def render_constants(revision: Revision) -> str:
     """The header of a revision, its record, and its SQL: what is the same for Alembic and Django."""
-    scripts = (*revision.upgrade, *revision.downgrade, *_lock_timeout())
+    scripts = (*revision.constants, *_lock_timeout())
     record = _record_literal(revision.record)
     return "\n\n".join(
         [
@@ -198,8 +227,18 @@ def literal(value: Any, *, indent: int = 0, room: int = 0) -> str:
     return "\n".join([opening, *lines, " " * indent + closing])
 
 
-def _call(scripts: Sequence[Script]) -> str:
-    names = [script.name for script in scripts]
+def _names(revision: Revision, scripts: Sequence[Script]) -> list[str]:
+    """What to run, as Python has it: each table of a text where the first of them is."""
+    each = {
+        script.name: f"*each({text.number}, {own.name})"
+        for text in revision.texts
+        for pair in text.members
+        for script, own in zip(pair, (text.up, text.down), strict=True)
+    }
+    return list(dict.fromkeys(each.get(script.name, script.name) for script in scripts))
+
+
+def _call(names: Sequence[str]) -> str:
     line = f"run_sql({', '.join(names)})"
     if len(line) + 4 <= WIDTH:
         return line
@@ -225,6 +264,28 @@ def _lock_timeout() -> tuple[Script, Script]:
 def _script(name: str, why: str, statements: Iterable[str]) -> Script:
     return Script(name=name, steps=(Step(why=why, statements=tuple(statements)),))
 
+
+_EACH = '''\
+def each(number: int, text: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """A text that tables share, for each of them: what is its own takes the places @…@."""
+    filled = []
+    for row in AUDIT_RECORD["captures"]:
+        if row.get("text") == number:
+            schema, name = row["table"]
+            own = {
+                "hash": row["hash"],
+                "function": f"capture_{schema}__{name}",
+                "table": f"{schema}.{name}",
+                **row.get("own", {}),
+                "schema": schema,
+                "name": name,
+            }
+            script = text
+            for place, value in own.items():
+                script = tuple(sql.replace(f"@{place}@", value) for sql in script)
+            filled.append(script)
+    return filled
+'''.rstrip()
 
 _RUN_SQL = '''\
 def run_sql(*scripts: tuple[str, ...]) -> None:

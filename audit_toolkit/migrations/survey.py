@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Installed, Table, read_installed, read_table, read_trail
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
+from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
-from audit_toolkit.install import Target, check_condition, check_rule, select_tables
+from audit_toolkit.install import (
+    Target,
+    check_condition,
+    check_rule,
+    free_function,
+    select_tables,
+)
 from audit_toolkit.install.drift import find_drift
 from audit_toolkit.install.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE
 from audit_toolkit.install.trail import trail_hash
@@ -146,19 +153,35 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
             )
         # What was dropped under a rule, or renamed while an older release kept no numbers, is no error of
         # whoever keeps the rule; `audit check` says so.
-        lost = former is not None and rule is not wish.rule and _lacks(table, rule)
+        lost = former is not None and rule is not wish.rule and lacks_columns(table, rule)
         target = Target(table=table, rule=rule) if lost else check_rule(table, rule)
+        function = (
+            former.function if former else free_function(table.name, found.installed.values())
+        )
+        target = replace(target, function_name=function)
         damaged = former is not None and applied and _is_damaged(table.name, former, found)
         settles = state.conflicts.get(table.name, ())
         if settles and not (wish.rule and table in found.named):
             raise _disagreement(table.name, settles)
         change = Change(
-            target=target, schema=state.schema, former=former, damaged=damaged, settles=settles
+            target=target,
+            schema=state.schema,
+            former=former,
+            damaged=damaged,
+            settles=settles,
+            optional=_is_optional(table, former, wish, found),
         )
         if change.needed and table.name in found.switched_off:
             raise _switched_off(table.name)
         changes.append(change)
     return changes
+
+
+def _is_optional(table: Table, former: Former | None, wish: Wish, found: Survey) -> bool:
+    """Whether other databases of the project need not have the table: it came with a pattern of schemas."""
+    if table in found.swept and wish.all_of_schema != table.name.schema:
+        return True
+    return former is not None and former.optional
 
 
 def _disagreement(table: QualifiedName, settles: Sequence[str]) -> UsageError:
@@ -193,11 +216,15 @@ def _is_damaged(table: QualifiedName, former: Former, found: Survey) -> bool:
 def former_capture(
     table: Table, installed: Mapping[QualifiedName, Installed], state: State
 ) -> Former | None:
-    """What captures the table at the head of the project; or, unknown to it, in the database."""
-    if table.name in state.captures:
-        recorded = state.captures[table.name]
-        return Former.of(recorded) if recorded else None
+    """What captures the table at the head of the project; or, unknown to it, in the database.
+
+    The table may have had another name when the project captured it, and another one this name.
+    """
     there = installed.get(table.name)
+    if table.name in state.captures and (there is None or there.made_for == table.name):
+        recorded = state.captures[table.name]
+        others = {one.function for one in installed.values() if one.table != table.name}
+        return Former.of(recorded) if recorded and recorded.capture.function not in others else None
     return Former.of_database(there, table, state.schema) if there else None
 
 
@@ -241,26 +268,34 @@ def _columns(rule: TableRule) -> Iterable[str]:
     return (*rule.exclude, *rule.only, *(mask.column for mask in rule.mask))
 
 
-def _lacks(table: Table, rule: TableRule) -> bool:
+def lacks_columns(table: Table, rule: TableRule) -> bool:
+    """Whether the rule names a column that the table does not have (any more)."""
     return any(table.column(name) is None for name in _columns(rule))
 
 
 def _kept(rule: TableRule, table: Table, found: Survey) -> TableRule:
     """A rule by the names that its columns have now; without those that were dropped."""
     installed = found.installed.get(table.name)
-    numbers = installed.numbers if installed else {}
-    names = {column.number: column.name for column in table.columns}
+    if installed is None:
+        return rule
 
-    def now(name: str) -> str | None:
-        if table.column(name) or name not in numbers:
-            return name
-        return names.get(numbers[name])
+    def now(name: str) -> tuple[str, ...]:
+        numbering = installed.numbering
+        known = name in numbering.numbers or table.column(name)
+        # What an older release kept no number of may have been renamed: `check_rule` says so.
+        return numbering.now(name, table.columns) if known else (name,)
 
+    when = rule.when
+    if when:
+        when = with_names(when, installed.numbering.renamed(names_of(when), table.columns))
     return replace(
         rule,
-        exclude=tuple(new for name in rule.exclude if (new := now(name))),
-        only=tuple(new for name in rule.only if (new := now(name))),
-        mask=tuple(replace(m, column=new) for m in rule.mask if (new := now(m.column))),
+        when=when,
+        exclude=tuple(dict.fromkeys(new for name in rule.exclude for new in now(name))),
+        only=tuple(dict.fromkeys(new for name in rule.only for new in now(name)[:1])),
+        mask=tuple(
+            {new: replace(m, column=new) for m in rule.mask for new in now(m.column)}.values()
+        ),
     )
 
 

@@ -149,6 +149,8 @@ class Partitions:
     strays: tuple[Stray, ...] = ()
     blockers: tuple[Blocker, ...] = ()
     taken_names: frozenset[str] = frozenset()
+    by_function: bool = False
+    """Whether this role changes the trail by functions, as a maintainer, and not as its owner."""
     last_success: datetime | None = None
     """When a run of the partitions last succeeded."""
     clock: Clock

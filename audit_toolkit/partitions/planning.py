@@ -255,7 +255,14 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
     deferred = partitions.blocked
     if partitions.pending:
         deferred = f"the detach of {partitions.pending.name.name} is not finished"
-    if partitions.default is None:
+    if partitions.by_function:
+        detach = make.step(
+            f"Detach {leaf.name.name}, which ends {leaf.range.split(' to ')[1]}, under a lock, as a maintainer",
+            "detach_blocking",
+            lock="ACCESS EXCLUSIVE on the trail, for milliseconds",
+            **values,
+        )
+    elif partitions.default is None:
         detach = make.concurrently(
             f"Detach {leaf.name.name}, which ends {leaf.range.split(' to ')[1]}",
             "detach",
@@ -270,7 +277,9 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
             **values,
         )
         deferred = deferred if policy.blocking_detach else _DEFAULT_IN_THE_WAY
-    steps = (make.record(leaf, State.DETACHING), detach, make.record(leaf, State.DETACHED))
+    steps = [make.record(leaf, State.DETACHING), detach, make.record(leaf, State.DETACHED)]
+    if partitions.by_function:
+        steps = [detach]  # the function records it, too
     return Task(
         stage=Stage.DETACH,
         what=detach.why,

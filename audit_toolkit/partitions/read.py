@@ -52,7 +52,7 @@ def read_partitions(
     known = {e.oid for e in recorded if e.state in (State.DETACHING, State.DETACHED)}
     # Of what is known to be detached nothing is asked: a drop may have locked it.
     strays = [
-        _stray(connection, row)
+        _stray(connection, row, schema if facts["by_function"] else None)
         for row in fetch(connection, query("partition_strays"), named)
         if row["oid"] not in known
     ]
@@ -70,6 +70,7 @@ def read_partitions(
         taken_names=frozenset(
             row["name"] for row in fetch(connection, query("partition_names"), named)
         ),
+        by_function=facts["by_function"],
         last_success=facts["last_success"],
     )
 
@@ -177,6 +178,10 @@ def _entry(row: dict[str, Any]) -> Entry:
     return Entry(**(row | {"state": State(row["state"])}))
 
 
-def _stray(connection: Connection, row: dict[str, Any]) -> Stray:
+def _stray(connection: Connection, row: dict[str, Any], function_in: str | None) -> Stray:
+    """A maintainer asks a function of the trail, in the schema `function_in`, what a table holds."""
     name = QualifiedName(row["schema_name"], row["name"])
-    return Stray(oid=row["oid"], name=name, has_rows=has_rows(connection, name))
+    if function_in is None:
+        return Stray(oid=row["oid"], name=name, has_rows=has_rows(connection, name))
+    asked = fetch(connection, render("maintainer/has_rows", schema=function_in, leaf=name))
+    return Stray(oid=row["oid"], name=name, has_rows=asked[0]["has_rows"])

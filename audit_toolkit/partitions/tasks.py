@@ -6,10 +6,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from audit_toolkit.errors import PermissionDeniedError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, State
 from audit_toolkit.plan import Plan, Step, Wait
 from audit_toolkit.templates import render_statements
+
+_FOR_MAINTAINERS = frozenset(
+    (
+        *("set_interval", "create", "extend", "put_tail_back", "cap", "validate_cap", "relabel"),
+        *(
+            "uncap",
+            "ensure_past",
+            "finalize",
+            "record",
+            "mark_gone",
+            "detach_blocking",
+            "drop",
+            "hold",
+            "finished",
+        ),
+    )
+)
+"""The templates that have a counterpart in `sql_templates/maintainer/`, which calls a function of the trail."""
 
 
 class Stage(StrEnum):
@@ -54,16 +73,25 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Makes the steps of one trail from the templates in `sql_templates/partitions/`."""
+    """Makes the steps of one trail from the templates in `sql_templates/partitions/`.
+
+    For a maintainer who does not own the trail from `sql_templates/maintainer/`, which call functions of it.
+    """
 
     partitions: Partitions
 
     def render(self, template: str, **values: Any) -> tuple[str, ...]:
-        """The statements of a template."""
+        """The statements of a template; raises where only the owner of the trail can do it."""
         partitions = self.partitions
+        if partitions.by_function and template not in _FOR_MAINTAINERS:
+            raise PermissionDeniedError(
+                "only the owner of the trail can do this, and this role is a maintainer",
+                hint="connect as the owner of the trail, or as a member of it",
+            )
+        folder = "maintainer" if partitions.by_function else "partitions"
         return tuple(
             render_statements(
-                f"partitions/{template}",
+                f"{folder}/{template}",
                 **{"schema": partitions.schema, "trail": partitions.trail} | values,
             )
         )

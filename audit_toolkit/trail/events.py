@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.catalog import read_column_names, read_relations
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-from audit_toolkit.names import NamePattern, QualifiedName
+from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail.chain import in_order
 from audit_toolkit.trail.model import Event
-from audit_toolkit.trail.subject import Subject, require_readable_trail, trail_table
+from audit_toolkit.trail.model import table_of as table_of
+from audit_toolkit.trail.renames import as_called_now
+from audit_toolkit.trail.subject import (
+    Subject,
+    find_subject,
+    require_readable_trail,
+    trail_table,
+)
+from audit_toolkit.trail.transactions import require_one_transaction
 
 if TYPE_CHECKING:
     import psycopg
@@ -66,9 +74,14 @@ def select_events(
 
     Events and transactions are found by an index. An actor has none: all events between `since` and
     `until` are read.
-    Raises `UsageError` for an event that the trail does not have.
+    Raises `UsageError` for an event that the trail does not have, for a number that several
+    transactions have, and for tables that neither the database nor the trail knows.
     """
     require_readable_trail(connection, schema)
+    if selection.transaction is not None and selection.transaction_start is None:
+        require_one_transaction(
+            connection, selection.transaction, schema, since=selection.since, until=selection.until
+        )
     sql = render(
         "queries/events",
         trail=trail_table(schema),
@@ -91,30 +104,25 @@ def select_events(
     }
     events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     _require_all(events, selection.event_ids)
-    return in_order(_of_tables(events, selection))
+    return in_order(_of_tables(connection, events, selection, schema))
 
 
-def _of_tables(events: list[Event], selection: Selection) -> list[Event]:
-    if not selection.tables and not selection.leave_out:
-        return events
+def _of_tables(
+    connection: Connection, events: list[Event], selection: Selection, schema: str
+) -> list[Event]:
+    """The events of the tables that are asked for, by the names they have now or had then."""
     only, without = (
-        [NamePattern.parse(name) for name in names]
+        {find_subject(connection, name, schema=schema).table for name in names}
         for names in (selection.tables, selection.leave_out)
     )
-    names = {table_of(event) for event in events}
-
-    def meant(pattern: NamePattern) -> set[QualifiedName]:
-        exact_names = {name for name in names if pattern.matches(name, fold=False)}
-        return exact_names or {name for name in names if pattern.matches(name, fold=True)}
-
-    kept = set().union(*map(meant, only)) if only else names
-    kept -= set().union(*map(meant, without)) if without else set()
-    return [event for event in events if table_of(event) in kept]
-
-
-def table_of(event: Event) -> QualifiedName:
-    """The table that an event is about."""
-    return QualifiedName(event.schema_name, event.table_name)
+    if not only and not without:
+        return events
+    now = as_called_now(connection, events, schema)
+    both = [
+        ({table_of(event), table_of(renamed)}, event)
+        for event, renamed in zip(events, now, strict=True)
+    ]
+    return [event for names, event in both if (not only or names & only) and not names & without]
 
 
 def subjects_of(

@@ -33,6 +33,8 @@ class Filter:
     """The role that logged in, or that it took on with SET ROLE."""
     transaction: int | None = None
     """The transaction that made the change."""
+    transaction_start: datetime | None = None
+    """When that transaction began: where a trail went on in another cluster, numbers repeat."""
     changed: str | None = None
     """The column that has another value after the event."""
     newest_first: bool = False
@@ -115,6 +117,7 @@ def history_query(
         context=bool(wanted.context),
         role=wanted.role is not None,
         transaction=wanted.transaction is not None,
+        transaction_start=wanted.transaction_start is not None,
         changed=wanted.changed is not None,
         before=wanted.before is not None,
         after=wanted.after is not None,
@@ -132,6 +135,7 @@ def history_query(
         "context_values": [value for _, value in wanted.context],
         "role": wanted.role,
         "transaction_id": None if wanted.transaction is None else str(wanted.transaction),
+        "transaction_start": wanted.transaction_start,
         "changed": wanted.changed,
         "before": wanted.before,
         "after": wanted.after,

@@ -16,6 +16,7 @@ from audit_toolkit.trail.model import Action, Event
 from audit_toolkit.trail.own import events_around, own_events
 from audit_toolkit.trail.pages import Page, cut_page, require_event_of, small_page
 from audit_toolkit.trail.subject import Scope, Tables, find_subject, find_tables
+from audit_toolkit.trail.transactions import require_one_transaction
 
 if TYPE_CHECKING:
     import psycopg
@@ -39,6 +40,7 @@ def history(
     context: Mapping[str, str] | None = None,
     role: str | None = None,
     transaction: int | None = None,
+    transaction_start: datetime | None = None,
     changed: str | None = None,
     newest_first: bool = False,
     before: int | None = None,
@@ -66,8 +68,11 @@ def history(
     `limit` where it would end between events that changed places, so that pages joined are the
     history. The other filters are those of `Filter`.
     Takes no lock beyond that of a SELECT. Raises what `find_subject` and `find_range` raise, and
-    `UsageError` where `before` or `after` is an event of another table.
+    `UsageError` where `before` or `after` is an event of another table, and for the number of a
+    transaction that clusters have given twice, without `transaction_start`, when it began.
     """
+    if transaction is not None and transaction_start is None:
+        require_one_transaction(connection, transaction, schema, since=since, until=until)
     subject = find_scope(connection, table, key, schema=schema)
     wanted = Filter(
         since=since,
@@ -78,6 +83,7 @@ def history(
         context=tuple((context or {}).items()),
         role=role,
         transaction=transaction,
+        transaction_start=transaction_start,
         changed=changed,
         newest_first=newest_first,
         before=before,

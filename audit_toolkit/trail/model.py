@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Self
 
 from audit_toolkit.errors import AuditError
+from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import exact, inside
 from audit_toolkit.trail.exact import Json
 
@@ -193,3 +194,8 @@ def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
             paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
             found += [inside.pointer((column, *path)) for path in paths]
     return found
+
+
+def table_of(event: Event) -> QualifiedName:
+    """The table that an event is about."""
+    return QualifiedName(event.schema_name, event.table_name)

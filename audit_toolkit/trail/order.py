@@ -9,7 +9,7 @@ goes after them. Operations between which there is no such reason are grouped.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -76,6 +76,8 @@ class Batch:
     """Operations that one statement does: of one table, of one kind, with the same columns."""
 
     operations: list[Operation]
+    in_order: bool = False
+    """Whether it does them one after the other, not all at once."""
 
     @property
     def table(self) -> QualifiedName:
@@ -172,30 +174,60 @@ class _Emission:
         operation = self.graph.nodes[first]
         if operation is None:
             self._finish([first])
-            return
-        group, signature = [first], _signature(operation)
-        if signature is not None:
-            rest: list[int] = []
+        elif _is_in_order(operation):
+            self._write_in_order(first)
+        else:
+            signature = _signature(operation)
+            group, rest = [first], list[int]()
             for index in self.ready:
                 other = self.graph.nodes[index]
                 alike = other is not None and _signature(other) == signature
                 (group if alike else rest).append(index)
             heapify(rest)
             self.ready = rest
-        self._write(sorted(group))
+            self._write(sorted(set(group) - self.done))
+
+    def _write_in_order(self, first: int) -> None:
+        """One statement for this update and those of its kind that can follow it at once."""
+        run, following = [first], first
+        signature = self._signature_of(first)
+        while True:
+            ready = self._finish([following])
+            alike = [i for i in ready if self._signature_of(i) == signature]
+            if not alike:
+                break
+            following = min(alike)
+            run.append(following)
+        self.batches.append(Batch(self._operations(run), in_order=len(run) > 1))
 
     def _write(self, group: list[int]) -> None:
-        found = [o for o in (self.graph.nodes[i] for i in group) if o is not None]
-        self.batches.append(Batch(found))
+        self.batches.append(Batch(self._operations(group)))
         self._finish(group)
 
-    def _finish(self, group: list[int]) -> None:
-        self.done.update(group)
-        for index in group:
-            for later in self.graph.waited[index]:
+    def _operations(self, group: Iterable[int]) -> list[Operation]:
+        return [o for o in (self.graph.nodes[i] for i in group) if o is not None]
+
+    def _signature_of(self, index: int) -> object:
+        operation = self.graph.nodes[index]
+        return None if operation is None else _signature(operation)
+
+    def _finish(self, group: Iterable[int]) -> list[int]:
+        """Note what is done; what became ready by that, barriers stepped over."""
+        found: list[int] = []
+        finished = deque(group)
+        self.done.update(finished)
+        while finished:
+            for later in self.graph.waited[finished.popleft()]:
                 self.left[later] -= 1
-                if not self.left[later] and later not in self.done:
+                if self.left[later] or later in self.done:
+                    continue
+                if self.graph.nodes[later] is None:
+                    self.done.add(later)
+                    finished.append(later)
+                else:
                     heappush(self.ready, later)
+                    found.append(later)
+        return found
 
     # -- circles ----------------------------------------------------------------------------------
 
@@ -287,10 +319,12 @@ class _Emission:
 def _signature(operation: Operation) -> object:
     if operation.together:
         return operation.table, "together"
-    if operation.kind is Kind.UPDATE and operation.ordered:
-        return None
     columns = () if operation.kind is Kind.DELETE else tuple(operation.set)
-    return operation.table, operation.kind, columns
+    return operation.table, operation.kind, columns, _is_in_order(operation)
+
+
+def _is_in_order(operation: Operation) -> bool:
+    return operation.ordered and operation.kind is Kind.UPDATE
 
 
 def _chain_keys(graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> None:
@@ -309,19 +343,27 @@ def _chain_keys(graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> No
 
 
 def _chain_ordered(graph: _Graph) -> None:
-    """Where something is unique, changes of a table keep their order; deletes among themselves do not."""
+    """Where something is unique, updates keep their order, after deletes and before inserts of their time.
+
+    A row that goes earlier, or comes later, than it did leaves fewer rows meanwhile, among which no
+    value is there twice: so deletes wait for nothing, and nothing waits for inserts.
+    """
     for table in graph.tables():
-        run: list[int] = []
-        former: list[int] = []
-        kind: Kind | None = None
+        gate: int | None = None
+        deletes: list[int] = []
         for index, operation in graph.of(table):
             if not operation.ordered:
                 continue
-            if kind is not operation.kind or operation.kind is Kind.UPDATE:
-                former, run, kind = [_barrier(graph, run)] if run else [], [], operation.kind
-            for earlier in former:
-                graph.wait(index, earlier)
-            run.append(index)
+            if operation.kind is Kind.DELETE:
+                deletes.append(index)
+                continue
+            if deletes:
+                gate = _barrier(graph, deletes if gate is None else [*deletes, gate])
+                deletes = []
+            if gate is not None:
+                graph.wait(index, gate)
+            if operation.kind is Kind.UPDATE:
+                gate = index
 
 
 def _chain_moves(graph: _Graph) -> None:

@@ -11,9 +11,8 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail import exact
-from audit_toolkit.trail.events import table_of
 from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.model import Event, Row
+from audit_toolkit.trail.model import Event, Row, table_of
 from audit_toolkit.trail.subject import trail_table
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from audit_toolkit.trail.present import (
     read_references,
 )
 from audit_toolkit.trail.renames import as_called_now
-from audit_toolkit.trail.subject import find_subject, require_readable_trail, trail_table
+from audit_toolkit.trail.subject import find_subject, trail_table
 from audit_toolkit.trail.travel import answered, require_zone
 from audit_toolkit.trail.troubles import database_errors
 from audit_toolkit.trail.undo import Conflict, Reversal, reverse
@@ -103,8 +103,6 @@ def _plan_revert(
     *,
     lock: bool,
 ) -> Undo:
-    if selection.transaction is not None and selection.transaction_start is None:
-        _require_one_transaction(connection, selection.transaction, schema)
     events = select_events(connection, selection, schema=schema)
     if not events:
         raise UsageError("the trail has no such events", hint="audit history TABLE shows events")
@@ -351,42 +349,6 @@ def _image_at(
     with answered():
         image = fetch(connection, sql, parameters)[0]["image"]
     return None if image is None else exact.loads(image)
-
-
-def transaction_starts(
-    connection: Connection, number: int, *, schema: str = "audit"
-) -> list[datetime | None]:
-    """When the transactions of this number began; None for those of which the trail does not know it.
-
-    It is one, unless the trail went on in another cluster, whose numbers begin anew.
-    """
-    return [row["transaction_tstamp"] for row in _read_starts(connection, number, schema)]
-
-
-def _read_starts(connection: Connection, number: int, schema: str) -> list[dict[str, Any]]:
-    require_readable_trail(connection, schema)
-    sql = render("queries/transaction_starts", trail=trail_table(schema))
-    return fetch(connection, sql, {"transaction_id": str(number)})
-
-
-def _require_one_transaction(connection: Connection, number: int, schema: str) -> None:
-    """Refuse a number that two clusters have given: their transactions have nothing in common."""
-    found = _read_starts(connection, number, schema)
-    if len(found) < 2:
-        return
-    listed = "; ".join(
-        f"events {row['first_event']} to {row['last_event']}, begun "
-        + (
-            row["transaction_tstamp"].astimezone(UTC).isoformat(timespec="microseconds")
-            if row["transaction_tstamp"]
-            else "before the trail recorded it"
-        )
-        for row in found
-    )
-    raise UsageError(
-        f"{len(found)} transactions have the number {number}, in clusters of their own: {listed}",
-        hint=f"name one by its beginning: --transaction {number}@TIME; or single events with --event",
-    )
 
 
 def _since(

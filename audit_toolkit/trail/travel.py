@@ -5,7 +5,7 @@ The server does the work, by the functions `audit.row_at` and `audit.table_at`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, first_line, import_psycopg, prepare_session
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.names import Sql
+from audit_toolkit.names import Sql, quote_identifier
 from audit_toolkit.templates import render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
@@ -112,12 +112,17 @@ def stream_table_at(
 
 
 def copy_table_at(
-    connection: Connection, subject: Subject, at: datetime
+    connection: Connection, subject: Subject, at: datetime, hide: Collection[str] = ()
 ) -> Generator[bytes, None, None]:
-    """Like `table_at`, as the bytes of a CSV file with a line of names, as COPY writes it."""
+    """Like `table_at`, as the bytes of a CSV file with a line of names, as COPY writes it.
+
+    Without the columns that `hide` names.
+    """
     with answered(), connection.transaction(force_rollback=True):
         prepare_session(connection)
-        with connection.cursor().copy(_table_at(subject, at, csv=True), {"at": at}) as copy:
+        with connection.cursor().copy(
+            _table_at(subject, at, csv=True, hide=hide), {"at": at}
+        ) as copy:
             for part in copy:
                 yield bytes(part)
 
@@ -178,19 +183,31 @@ def answered() -> Iterator[None]:
         raise AuditError(
             first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
         ) from error
-    except errors.UndefinedFunction as error:
-        raise AuditError(
-            f"the trail lacks a function of this version: {first_line(error)}",
-            hint="audit upgrade brings it, or grant its execution: audit grants",
-        ) from error
-    except errors.DataError as error:
+    except errors.Error as error:
+        if error.sqlstate == "42883" and error.diag.statement_position:
+            raise AuditError(
+                f"the trail lacks a function of this version: {first_line(error)}",
+                hint="audit upgrade brings it, or grant its execution: audit grants",
+            ) from error
+        if not _is_of_a_value(error):
+            raise
         raise AuditError(
             f"what was recorded cannot be read as the present type: {first_line(error)}",
             hint="audit history shows the rows as they were recorded",
         ) from error
 
 
-def _table_at(subject: Subject, at: datetime, *, csv: bool) -> str:
+def _is_of_a_value(error: psycopg.Error) -> bool:
+    """Whether the input of a type refused a value: a domain's check may raise anything, `regclass` finds no table."""
+    state = error.sqlstate or ""
+    return (
+        state[:2] in ("22", "23", "3F", "42", "P0")
+        and state != "42501"
+        and not error.diag.statement_position
+    )
+
+
+def _table_at(subject: Subject, at: datetime, *, csv: bool, hide: Collection[str] = ()) -> str:
     require_zone(at)
     relation = _relation(subject)
     if relation is None:
@@ -204,6 +221,13 @@ def _table_at(subject: Subject, at: datetime, *, csv: bool) -> str:
         relation=relation,
         relation_name=str(subject.table.plain.replace("%", "%%")),
         csv=csv,
+        columns=tuple(
+            Sql(quote_identifier(column).replace("%", "%%"))
+            for column in subject.columns
+            if column not in hide
+        )
+        if hide
+        else (Sql("*"),),
     )
 
 

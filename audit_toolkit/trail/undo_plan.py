@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import AuditError, PermissionDeniedError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
-from audit_toolkit.templates import render_statements
+from audit_toolkit.templates import render, render_statements
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.model import Event, Row
@@ -254,13 +255,17 @@ def _followed(batches: Sequence[Batch], references: Sequence[Reference]) -> list
                     )
                     if before != after:
                         moved.add((reference.child, reference.columns, after))
-        by_columns: dict[tuple[str, ...], list[Operation]] = defaultdict(list)
-        for operation in batch.operations:
-            if operation.kind is not Kind.UPDATE or operation.set:
-                together = () if operation.together else tuple(operation.set)
-                by_columns[together if operation.kind is not Kind.DELETE else ()].append(operation)
-        found += [Batch(operations) for operations in by_columns.values()]
+        left = [o for o in batch.operations if o.kind is not Kind.UPDATE or o.set]
+        if not batch.in_order:
+            left.sort(key=_columns)  # stable: each has its place among those of its columns
+        for _, operations in groupby(left, key=_columns):
+            found.append(Batch(list(operations), in_order=batch.in_order))
     return found
+
+
+def _columns(operation: Operation) -> tuple[str, ...]:
+    alike = operation.together or operation.kind is Kind.DELETE
+    return () if alike else tuple(operation.set)
 
 
 def _follow(
@@ -288,7 +293,7 @@ def _step(home: Home, batch: Batch) -> Step:
         {"row": o.key, "set": {c: (o.now | o.set).get(c) for c in columns}}
         for o in batch.operations
     ]
-    return _update(home, columns, rows, "as before")
+    return _update(home, columns, rows, "as before", in_order=batch.in_order)
 
 
 def _delete(home: Home, operations: Sequence[Operation]) -> Step:
@@ -325,23 +330,31 @@ def _insert(home: Home, operations: Sequence[Operation]) -> Step:
 
 
 def _update(
-    home: Home, columns: Sequence[str], rows: list[Json], why: str, *, settle: bool = False
+    home: Home,
+    columns: Sequence[str],
+    rows: list[Json],
+    why: str,
+    *,
+    settle: bool = False,
+    in_order: bool = False,
 ) -> Step:
+    values: dict[str, Any] = {
+        "table": home.table.name,
+        "key_columns": _typed(home, home.table.key),
+        "set_columns": _typed(home, columns),
+        "rows": exact.dumps(rows),
+    }
+    statement = (
+        _one("undo/update_in_order", **values)
+        if in_order
+        else _one("undo/update", settle=settle, **values)
+    )
     names = ", ".join(quote_identifier(column) for column in columns)
     return Step(
         why=f"{names} of {_rows(len(rows))} of {home.table.name}, {why}",
-        statements=(
-            _one(
-                "undo/update",
-                table=home.table.name,
-                key_columns=_typed(home, home.table.key),
-                set_columns=_typed(home, columns),
-                rows=exact.dumps(rows),
-                settle=settle,
-            ),
-        ),
+        statements=(statement,),
         lock="ROW EXCLUSIVE",
-        rows=None if settle else len(rows),
+        rows=None if settle or in_order else len(rows),
     )
 
 
@@ -371,8 +384,7 @@ def _typed(home: Home, columns: Iterable[str]) -> tuple[tuple[str, Sql], ...]:
 
 
 def _one(template: str, **values: Any) -> str:
-    [statement] = render_statements(template, **values)
-    return statement
+    return render(template, **values).strip()
 
 
 def _rows(number: int) -> str:

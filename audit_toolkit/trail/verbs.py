@@ -10,7 +10,16 @@ async for row in rows: …
 
 from __future__ import annotations
 
-from audit_toolkit.trail import events, key_range, marks, pages, revert, subject, travel
+from audit_toolkit.trail import (
+    events,
+    key_range,
+    marks,
+    pages,
+    revert,
+    subject,
+    transactions,
+    travel,
+)
 from audit_toolkit.trail.blame import blame as _blame
 from audit_toolkit.trail.calling import stream_verb, verb
 from audit_toolkit.trail.follow import follow as _follow
@@ -42,4 +51,4 @@ plan_revert = verb(revert.plan_revert)
 
 find_mark = verb(marks.find_mark)
 set_mark = verb(marks.set_mark)
-transaction_starts = verb(revert.transaction_starts)
+transaction_starts = verb(transactions.transaction_starts)

@@ -31,11 +31,20 @@ with trail as (
     join pg_catalog.pg_attribute as a on a.attrelid = relation.oid
     cross join lateral pg_catalog.aclexplode(a.attacl) as acl
     where acl.grantee <> relowner
+      -- A maintainer sees when events happened; that is not reading them.
+      and not (acl.privilege_type = 'SELECT' and is_trail and a.attname in ('event_id', 'action_tstamp'))
     union all
     select acl.grantee, acl.privilege_type, shown, null, true
     from reading
     cross join lateral pg_catalog.aclexplode(relacl) as acl
     where acl.grantee <> relowner and acl.privilege_type = 'SELECT'
+), by_function (function, power, meaning) as (
+    values
+        ('maintain_drop', 'alter', 'maintainer: detaches and drops partitions that are due'),
+        ('maintain_create', 'alter', 'maintainer: makes partitions'),
+        ('archive_begin', 'read', 'archiver: reads detached partitions'),
+        ('archive_note', 'alter', 'archiver: says what is archived'),
+        ('note_capture', 'write', 'installer: writes of tables that it owns when capture was off')
 ), predefined (role, power, meaning) as (
     values
         ('pg_read_all_data', 'read', 'reads every table'),
@@ -72,6 +81,16 @@ with trail as (
     from person as p
     join granted as g on g.grantee = 0 or pg_catalog.pg_has_role(p.oid, g.grantee, 'member')
     where not rolsuper
+    union all
+    select p.oid, b.power, b.meaning || ' (execute on ' || f.oid::regprocedure || ' is granted'
+        || case when acl.grantee = 0 then ' to everybody' when acl.grantee <> p.oid then ' to ' || pg_catalog.pg_get_userbyid(acl.grantee) || ', of which it is a member' else '' end
+        || ')'
+    from by_function as b
+    join pg_catalog.pg_proc as f on f.proname = b.function
+    join trail on trail.home = f.pronamespace
+    cross join lateral pg_catalog.aclexplode(f.proacl) as acl
+    join person as p on acl.grantee = 0 or pg_catalog.pg_has_role(p.oid, acl.grantee, 'member')
+    where not p.rolsuper and acl.grantee <> f.proowner
     union all
     select p.oid, power, 'member of ' || role || ': ' || meaning
     from person as p

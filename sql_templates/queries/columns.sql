@@ -33,7 +33,7 @@ bare (attnum, type_oid, brackets) as (
     from bare
     join pg_catalog.pg_type t on t.oid = bare.type_oid
     where t.oid >= 16384
-      and (t.typtype = 'd' or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc)
+      and (t.typtype = 'd' or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc and bare.brackets = '')
 )
 select
     a.attname as name,
@@ -68,7 +68,11 @@ select
     (
         select pg_catalog.format_type(bare.type_oid, null) || bare.brackets
         from bare
-        where bare.attnum = a.attnum and bare.type_oid < 16384
+        join pg_catalog.pg_type t on t.oid = bare.type_oid
+        where bare.attnum = a.attnum
+          and bare.type_oid < 16384
+          -- An array of arrays (by a domain) is no array of more dimensions, which JSON would show.
+          and (bare.brackets = '' or t.typsubscript <> 'pg_catalog.array_subscript_handler'::regproc)
     ) as plain_type
 from pg_catalog.pg_attribute a
 left join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indisprimary

@@ -13,7 +13,15 @@ select
         from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as acl
         where acl.grantee <> p.proowner
         order by 1
-    ) as granted_to
+    ) as granted_to,
+    -- Owners of partitioned tables that it captures, to whom PostgreSQL would refuse to make a partition.
+    array(
+        select distinct pg_catalog.pg_get_userbyid(c.relowner)::text
+        from pg_catalog.pg_trigger as t
+        join pg_catalog.pg_class as c on c.oid = t.tgrelid
+        where t.tgfoid = p.oid and c.relkind = 'p' and not pg_catalog.has_function_privilege(c.relowner, p.oid, 'execute')
+        order by 1
+    ) as refused_to
 from pg_catalog.pg_proc as p
 join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
 where n.nspname = %(schema)s

@@ -308,7 +308,7 @@ def die(*_: object, **__: object) -> None:
     raise KilledError
 
 
-@pytest.mark.parametrize("boundary", ["_write", "_manifest", "read_back", "fingerprint"])
+@pytest.mark.parametrize("boundary", ["write_files", "make_manifest", "read_back", "fingerprint"])
 def test_killed_on_the_way_the_next_run_completes(
     rotating: Rotating, local: Store, boundary: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ class Actor(StrEnum):
     READER = "reader"
     WRITES_ALL = "member of pg_write_all_data"
     MAINTAINER = "maintainer"
+    ARCHIVER = "archiver"
     INSTALLER = "installer"
     OWNER = "owner of the trail"
     SUPERUSER = "superuser"
@@ -29,6 +30,7 @@ class Actor(StrEnum):
             Actor.READER: "att_reader",
             Actor.WRITES_ALL: "att_writes_all",
             Actor.MAINTAINER: "att_maintainer",
+            Actor.ARCHIVER: "att_archiver",
             Actor.INSTALLER: "att_installer",
             Actor.OWNER: "att_owner",
             Actor.SUPERUSER: "postgres",
@@ -67,6 +69,10 @@ class Possible(Attack):
 
 
 GUARDED = "55000"
+WRONG = "22023"
+
+GRANTED = [Actor.MAINTAINER, Actor.ARCHIVER, Actor.INSTALLER]
+"""Who was granted something by `audit grants`, and is no member of the owner."""
 
 _EVENT = "(schema_name, table_name, action, row_key, new_row) values ('shop', 'orders', 'I', '9', '{\"id\": 9}')"
 _LEAF = "audit.logged_actions_tail"
@@ -75,25 +81,95 @@ _CAPTURE = "audit.capture_shop__orders"
 REFUSED = [
     Refused(actor, aim, sql)
     for aim, sql, actors in [
-        ("read the trail", "table audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER]),
-        ("read a partition past its parent", f"table {_LEAF}", [Actor.NOBODY, Actor.READER]),
-        ("read the key of masks", "table audit.mask_key", [Actor.NOBODY, Actor.APP, Actor.READER]),
-        ("insert an event by hand", f"insert into audit.logged_actions {_EVENT}", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER]),
-        ("change an event", "update audit.logged_actions set new_row = null", [Actor.NOBODY, Actor.APP, Actor.READER]),
-        ("delete events", "delete from audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.READER]),
-        ("empty the trail", "truncate audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL]),
-        ("drop a partition", f"drop table {_LEAF}", [Actor.APP, Actor.READER, Actor.TABLE_OWNER, Actor.WRITES_ALL]),
-        ("move the sequence of event ids", "select setval('audit.logged_actions_event_id_seq', 1)", [Actor.NOBODY, Actor.APP, Actor.READER]),
-        ("make a table in the schema of the trail", "create table audit.spy (x int)", [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL]),
-        ("put a trigger on the trail", "create trigger t before insert on audit.logged_actions for each row execute function suppress_redundant_updates_trigger()", [Actor.APP, Actor.READER, Actor.WRITES_ALL]),
-        ("switch capture off", 'alter table shop.orders disable trigger "00_audit_row"', [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL]),
-        ("replace a capture function", f"create or replace function {_CAPTURE}() returns trigger language plpgsql as 'begin return null; end'", [Actor.APP, Actor.TABLE_OWNER, Actor.WRITES_ALL]),
-        ("call a capture function by hand", f"select {_CAPTURE}()", [Actor.NOBODY, Actor.APP]),
+        ("read the trail", "table audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, *GRANTED]),
+        ("read a partition past its parent", f"table {_LEAF}", [Actor.NOBODY, Actor.READER, *GRANTED]),
+        ("read the key of masks", "table audit.mask_key", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
+        ("insert an event by hand", f"insert into audit.logged_actions {_EVENT}", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER, *GRANTED]),
+        ("change an event", "update audit.logged_actions set new_row = null", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
+        ("delete events", "delete from audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
+        ("empty the trail", "truncate audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL, *GRANTED]),
+        ("drop a partition", f"drop table {_LEAF}", [Actor.APP, Actor.READER, Actor.TABLE_OWNER, Actor.WRITES_ALL, *GRANTED]),
+        ("move the sequence of event ids", "select setval('audit.logged_actions_event_id_seq', 1)", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
+        ("make a table in the schema of the trail", "create table audit.spy (x int)", [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL, *GRANTED]),
+        ("put a trigger on the trail", "create trigger t before insert on audit.logged_actions for each row execute function suppress_redundant_updates_trigger()", [Actor.APP, Actor.READER, Actor.WRITES_ALL, *GRANTED]),
+        ("switch capture off", 'alter table shop.orders disable trigger "00_audit_row"', [Actor.NOBODY, Actor.APP, Actor.READER, Actor.WRITES_ALL, *GRANTED]),
+        ("replace a capture function", f"create or replace function {_CAPTURE}() returns trigger language plpgsql as 'begin return null; end'", [Actor.APP, Actor.TABLE_OWNER, Actor.WRITES_ALL, *GRANTED]),
+        ("call a capture function by hand", f"select {_CAPTURE}()", [Actor.NOBODY, Actor.APP, *GRANTED]),
         ("put the capture function of one table on another", f"create table own.fake (id int); create trigger t after insert on own.fake for each row execute function {_CAPTURE}()", [Actor.APP]),
-        ("claim a gap in capture", "select audit.record_gap('shop.orders', 'paused', 'forged')", [Actor.NOBODY, Actor.APP, Actor.READER]),
-        ("silence capture by session_replication_role", "set session_replication_role = replica", [Actor.NOBODY, Actor.APP]),
+        ("claim a gap in capture", "select audit.record_gap('shop.orders', 'paused', 'forged')", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
+        ("record that a partition was detached long ago, so that maintenance drops it", "insert into audit.partition_lifecycle (leaf, leaf_name, state, detached_at) values ('audit.logged_actions', 'x', 'detached', '2000-01-01')", [Actor.WRITES_ALL]),
+        ("end the hold of a partition", "update audit.partition_lifecycle set hold_reason = null", [Actor.WRITES_ALL]),
+        ("have a table taken for another", "update audit.captured_tables set relation_id = 1", [Actor.WRITES_ALL]),
+        ("have the trail taken for one that was moved", "update audit.home set database_oid = 1", [Actor.WRITES_ALL]),
+        ("forget where the trail is", "delete from audit.home", [Actor.WRITES_ALL]),
+        ("say that maintenance ran", "insert into audit.maintenance values ('partitions', now(), now(), '[]')", [Actor.WRITES_ALL, Actor.READER, *GRANTED]),
+        ("lock the trail, so that writes wait", "lock table audit.logged_actions in access exclusive mode", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
+        ("become the owner of the trail by a setting of a function", "create function pg_temp.f() returns void language plpgsql set role to att_owner as 'begin end'; select pg_temp.f()", [Actor.NOBODY, Actor.READER, *GRANTED]),
+        ("send the trail on by a publication", "create publication p for table audit.logged_actions", [Actor.NOBODY, Actor.READER, Actor.TABLE_OWNER, *GRANTED]),
+        ("hide events by a policy", "create policy p on audit.logged_actions using (false)", [Actor.NOBODY, Actor.READER, *GRANTED]),
+        ("take the trail along by a rule of its own table", "create rule r as on update to shop.orders do also insert into audit.logged_actions (schema_name, table_name, action) values ('shop', 'orders', 'U')", [Actor.TABLE_OWNER]),
+        ("have the capture function of another table on its own", f"create trigger t after insert on shop.customers for each row execute function {_CAPTURE}()", [Actor.TABLE_OWNER]),
+        ("read a file of the server into a large object", "select lo_import('/etc/passwd')", [Actor.APP]),
+        ("reach out by dblink", "create extension dblink", [Actor.APP]),
+        ("silence capture by session_replication_role", "set session_replication_role = replica", [Actor.NOBODY, Actor.APP, *GRANTED]),
     ]
     for actor in actors
+]  # fmt: skip
+
+_NOW = "(select leaf from audit.leaves() where lower_bound <= clock_timestamp() and upper_bound > clock_timestamp())"
+_EXCHANGE = "security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'"
+
+BY_FUNCTION = [
+    Refused(Actor.MAINTAINER, aim, sql, state)
+    for aim, sql, state in [
+        ("detach the partition that holds now", f"select audit.maintain_detach({_NOW})", "42501"),
+        ("detach the catch-all partition", f"select audit.maintain_detach('{_LEAF}')", "42501"),
+        ("detach a partition that is not past the retention", "select audit.maintain_detach('audit.logged_actions_first')", "42501"),
+        ("detach a partition of another table", "select audit.maintain_detach('shop.visits_2026')", "42501"),
+        ("drop a partition that is attached", "select audit.maintain_drop('audit.logged_actions_first'::regclass)", "42501"),
+        ("drop a table that is no partition", "select audit.maintain_drop('shop.orders'::regclass)", "42501"),
+        ("drop the key of masks as a partition", "select audit.maintain_drop('audit.mask_key'::regclass)", "42501"),
+        ("detach a partition by ALTER TABLE", f"alter table audit.logged_actions detach partition {_LEAF}", "42501"),
+        ("record that a partition was detached long ago", "insert into audit.partition_lifecycle (leaf, leaf_name, state, detached_at) select leaf, 'x', 'detached', '2000-01-01' from audit.leaves()", "42501"),
+        ("allow itself a shorter retention", "update audit.maintenance set summary = '{}' where command = 'limits'", "42501"),
+        ("allow itself a shorter retention by a note of a run", "select audit.maintain_note('limits', true, '{\"retention\": \"0\"}')", WRONG),
+        ("end the catch-all partition early, so that writes fail", "select audit.maintain_cap(clock_timestamp() + interval '1 hour')", WRONG),
+        ("leave a gap between partitions, so that writes fail", "select audit.maintain_create(array['logged_actions_x'], array['2098-01-01 00:00+00', '2099-01-01 00:00+00']::timestamptz[], true)", WRONG),
+        ("run SQL in the name of a partition", "select audit.maintain_create(array['x (a int); drop table audit.mask_key; --'], array['2098-01-01 00:00+00', '2099-01-01 00:00+00']::timestamptz[], false)", WRONG),
+        ("make a partition with bounds of NULL", "select audit.maintain_create(array['logged_actions_x'], array[null, null]::timestamptz[], false)", WRONG),
+        ("run SQL in the length of partitions", "select audit.maintain_interval('day\", \"x\": \"')", WRONG),
+        ("replace the partitions by those of a relabelling", "select audit.maintain_relabel('logged_actions_x', '{}', array['2099-01-01 00:00+00']::timestamptz[])", GUARDED),
+        ("ask whether a table of others has rows", "select audit.maintain_has_rows('shop.orders')", "42501"),
+        ("read what happened, beside when", "select event_id, action_tstamp, row_key from audit.logged_actions", "42501"),
+        ("take a view of the trail with the rights of its own", "create view pg_temp.v as table audit.logged_actions; table pg_temp.v", "42501"),
+    ]
+] + [
+    Refused(Actor.ARCHIVER, aim, sql, "42501")
+    for aim, sql in [
+        ("read an attached partition by archiving it", f"select audit.archive_begin('{_LEAF}'::regclass)"),
+        ("read a table of others by archiving it", "select audit.archive_begin('shop.orders'::regclass)"),
+        ("read the key of masks by archiving it", "select audit.archive_begin('audit.mask_key'::regclass)"),
+        ("drop a partition", "select audit.maintain_drop('audit.logged_actions_first'::regclass)"),
+    ]
+] + [
+    Refused(Actor.ARCHIVER, "say that an attached partition is archived", f"select audit.archive_note('{_LEAF}'::regclass, 's3://x', audit.leaf_digest('{_LEAF}'))"),
+    *(
+        Refused(Actor.INSTALLER, aim, sql)
+        for aim, sql in [
+            ("claim a gap in capture of a table of others", "select audit.record_gap('shop.orders', 'paused', 'forged')"),
+            ("begin capture of a table of others", "select audit.begin_capture('shop.orders', 'capture_shop__orders')"),
+            ("begin capture of a table of others, without its lock", "select audit.note_beginning('shop.orders', 'capture_shop__orders')"),
+            ("end capture of a table of others", "select audit.end_capture('capture_shop__orders')"),
+            ("have the function of another table registered for one of its own", "select audit.note_capture('dev.jobs', 'capture_shop__orders')"),
+            ("be granted a function of the trail, as that of a partitioned table", "select audit.note_capture('dev.parts', 'maintain_finish')"),
+            ("put the function of another table on one of its own", f"create trigger t after insert on dev.jobs for each row execute function {_CAPTURE}()"),
+            ("put its function on another table of its own, and write there", "create trigger t after insert on dev.parts for each row execute function audit.capture_dev__jobs(); create table dev.p partition of dev.parts default; insert into dev.parts values (1)"),
+            ("replace the function that captures its own table", f"create or replace function audit.capture_dev__jobs() returns trigger language plpgsql {_EXCHANGE}"),
+            ("drop the function that captures its own table", "drop function audit.capture_dev__jobs() cascade"),
+            ("set settings of the function that captures its own table", "alter function audit.capture_dev__jobs() set role to att_installer"),
+            ("write what is known of captured tables", "delete from audit.captured_tables"),
+        ]
+    ),
 ]  # fmt: skip
 
 GUARDS = [
@@ -104,7 +180,7 @@ GUARDS = [
         ("delete events", "delete from audit.logged_actions"),
         ("empty a partition", f"truncate {_LEAF}"),
     ]
-    for actor in (Actor.OWNER, Actor.INSTALLER, Actor.MAINTAINER, Actor.SUPERUSER)
+    for actor in (Actor.OWNER, Actor.SUPERUSER)
 ] + [
     Refused(Actor.WRITES_ALL, "change an event", "update audit.logged_actions set new_row = null", GUARDED),
     Refused(Actor.WRITES_ALL, "delete events", "delete from audit.logged_actions", GUARDED),
@@ -117,9 +193,9 @@ SABOTAGE = [
     Found(actor, aim, sql, kind)
     for aim, sql, kind, actors in [
         ("swallow events by a BEFORE INSERT trigger", "create function {schema}.f() returns trigger language plpgsql as 'begin return null; end'; create trigger zz before insert on audit.logged_actions for each row execute function {schema}.f()", "unexpected_trigger", [Actor.OWNER, Actor.SUPERUSER]),
-        ("swallow events by a rule", "create rule r as on insert to audit.logged_actions do instead nothing", "unexpected_rule", [Actor.OWNER, Actor.MAINTAINER]),
+        ("swallow events by a rule", "create rule r as on insert to audit.logged_actions do instead nothing", "unexpected_rule", [Actor.OWNER]),
         ("swallow events by a rule on a partition", f"create rule r as on insert to {_LEAF} do instead nothing", "unexpected_rule", [Actor.OWNER]),
-        ("sign events with another name", "alter table audit.logged_actions alter session_user_name set default 'ceo'", "column_changed", [Actor.OWNER, Actor.INSTALLER]),
+        ("sign events with another name", "alter table audit.logged_actions alter session_user_name set default 'ceo'", "column_changed", [Actor.OWNER]),
         ("date events otherwise", "alter table audit.logged_actions alter transaction_id set default '1'", "column_changed", [Actor.OWNER]),
         ("change a default of a partition alone", f"alter table {_LEAF} alter session_user_name set default 'ceo'", "column_changed", [Actor.OWNER]),
         ("change events by ALTER COLUMN … TYPE … USING", "alter table audit.logged_actions alter column query type varchar(99) using 'x'", "column_changed", [Actor.OWNER]),
@@ -131,19 +207,19 @@ SABOTAGE = [
         ("run code of its own in writes, by an index", "create function {schema}.g(text) returns text immutable language sql as 'select $1'; create index u on audit.logged_actions ({schema}.g(table_name))", "unexpected_index", [Actor.SUPERUSER]),
         ("drop the index of rows", "drop index audit.logged_actions_row_idx", "index_missing", [Actor.OWNER]),
         ("let others read the key of masks", "grant select on audit.mask_key to att_app", "readable_by_others", [Actor.OWNER]),
-        ("let others insert events", "grant insert on audit.logged_actions to att_app", "writable_by_others", [Actor.OWNER, Actor.MAINTAINER]),
+        ("let others insert events", "grant insert on audit.logged_actions to att_app", "writable_by_others", [Actor.OWNER]),
         ("let others write some columns", "grant insert (new_row), update (new_row) on audit.logged_actions to att_app", "writable_by_others", [Actor.OWNER]),
         ("let others read some columns", "grant select (new_row) on audit.logged_actions to att_app", "readable_by_others", [Actor.OWNER]),
         ("let others read a column of a partition", f"grant select (new_row) on {_LEAF} to att_app", "grant_on_leaf", [Actor.OWNER]),
         ("let others execute a capture function", f"grant execute on function {_CAPTURE}() to att_app", "executable_by_others", [Actor.OWNER]),
-        ("let everybody execute a capture function", f"grant execute on function {_CAPTURE}() to public", "executable_by_public", [Actor.INSTALLER]),
+        ("let everybody execute a capture function", f"grant execute on function {_CAPTURE}() to public", "executable_by_public", [Actor.OWNER]),
         ("let others execute a helper", "grant execute on function audit.make_leaf(text) to att_app", "executable_by_others", [Actor.OWNER]),
         ("let others make objects in the schema", "grant create on schema audit to att_app", "writable_by_others", [Actor.OWNER]),
         ("let others move the sequence", "grant update on sequence audit.logged_actions_event_id_seq to att_app", "writable_by_others", [Actor.OWNER]),
         ("hand out what is made later", "alter default privileges in schema audit grant all on tables to att_app", "unexpected_default_privileges", [Actor.OWNER]),
         ("make a partition that a crash empties", f"alter table {_LEAF} set unlogged", "leaf_changed", [Actor.OWNER]),
         ("take the guard off the trail", 'alter table audit.logged_actions disable trigger "00_audit_append_only"', "not_append_only", [Actor.OWNER, Actor.SUPERUSER]),
-        ("take the guard off a partition", f'drop trigger "00_audit_append_only" on {_LEAF}', "not_append_only", [Actor.MAINTAINER]),
+        ("take the guard off a partition", f'drop trigger "00_audit_append_only" on {_LEAF}', "not_append_only", [Actor.OWNER]),
         ("leave a guard that lets UPDATE through", f'create or replace trigger "00_audit_append_only" before truncate on {_LEAF} for each statement execute function audit.refuse_change(); alter table {_LEAF} enable always trigger "00_audit_append_only"', "not_append_only", [Actor.OWNER]),
         ("let the guard refuse nothing", "create or replace function audit.refuse_change() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as 'begin return null; end'", "schema_outdated", [Actor.OWNER]),
         ("make a helper run as the owner of the trail", "alter function audit.make_leaf(text) security definer", "schema_outdated", [Actor.OWNER]),
@@ -164,22 +240,44 @@ SABOTAGE = [
         ("give away the schema", "alter schema audit owner to att_nobody", "wrong_owner", [Actor.SUPERUSER]),
         ("run its code in everybody's DDL", "create function evil.e() returns event_trigger language plpgsql as 'begin end'; alter function evil.e() owner to att_nobody; create event trigger e on ddl_command_end execute function evil.e()", "event_trigger_of_others", [Actor.SUPERUSER]),
         ("switch capture off", 'alter table shop.orders disable trigger "00_audit_row"', "trigger_disabled", [Actor.TABLE_OWNER, Actor.SUPERUSER]),
+        ("switch capture of its own table off", 'alter table dev.jobs disable trigger "00_audit_row"', "trigger_disabled", [Actor.INSTALLER]),
+        ("put a second trigger on its own table, and record that it is as it should be", "create trigger zz after insert on dev.jobs for each row execute function audit.capture_dev__jobs(); alter table dev.jobs enable always trigger zz; select audit.note_capture('dev.jobs', 'capture_dev__jobs')", "unexpected_trigger", [Actor.INSTALLER]),
+        ("capture nothing by a trigger with a condition, and record that it is as it should be", 'drop trigger "00_audit_row" on dev.jobs; create trigger "00_audit_row" after insert or update or delete on dev.jobs for each row when (false) execute function audit.capture_dev__jobs(); alter table dev.jobs enable always trigger "00_audit_row"; select audit.note_capture(\'dev.jobs\', \'capture_dev__jobs\')', "trigger_changed", [Actor.INSTALLER]),
+        ("put a table of its own in the place of the one that is captured", 'alter table dev.jobs rename to former; create table dev.jobs (id int primary key, state text); create trigger "00_audit_row" after insert or update or delete on dev.jobs for each row execute function audit.capture_dev__jobs(); alter table dev.jobs enable always trigger "00_audit_row"', "foreign_trigger", [Actor.INSTALLER]),
+        ("put a trigger of its own in the place of one of ours", "create function shop.t() returns trigger language plpgsql as 'begin return null; end'; create trigger \"00_audit_aaa\" before update on shop.orders for each row execute function shop.t()", "foreign_trigger", [Actor.TABLE_OWNER]),
+        ("rename the trigger of capture", 'alter trigger "00_audit_row" on shop.orders rename to zz', "trigger_missing", [Actor.TABLE_OWNER]),
+        ("give the table another name and a new one its own", "alter table shop.orders rename to former; create table shop.orders (id int)", "table_renamed", [Actor.TABLE_OWNER]),
+        ("cap the catch-all partition, and leave it so", "select audit.maintain_cap(clock_timestamp() + interval '60 days')", "tail_capped", [Actor.MAINTAINER]),
+        ("take an id that no sequence gives", "insert into audit.logged_actions (event_id, schema_name, table_name, action) values (9223372036854775807, 'shop', 'orders', 'D')", "ids_run_out", [Actor.WRITES_ALL]),
+        ("take the id of another event", "insert into audit.logged_actions (event_id, schema_name, table_name, action) values (1, 'shop', 'orders', 'D')", "event_ids_doubled", [Actor.WRITES_ALL]),
+        ("insert an event of the future", "insert into audit.logged_actions (action_tstamp, schema_name, table_name, action) values ('infinity', 'shop', 'orders', 'D')", "tail_has_rows", [Actor.WRITES_ALL]),
+        ("take capture off its own table", 'drop trigger "00_audit_row" on dev.jobs', "trigger_missing", [Actor.INSTALLER]),
         ("take capture off", 'drop trigger "00_audit_row" on shop.orders', "trigger_missing", [Actor.TABLE_OWNER]),
         ("let a replica role silence capture", 'alter table shop.orders enable trigger "00_audit_row"', "trigger_not_always", [Actor.TABLE_OWNER]),
-        ("replace a capture function", f"create or replace function {_CAPTURE}() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'", "function_changed", [Actor.OWNER, Actor.INSTALLER]),
+        ("replace a capture function", f"create or replace function {_CAPTURE}() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'", "function_changed", [Actor.OWNER]),
         ("take security definer off capture", f"alter function {_CAPTURE}() security invoker", "wrong_security", [Actor.OWNER]),
-        ("drop a past partition", "drop table audit.logged_actions_first", "gap", [Actor.OWNER, Actor.MAINTAINER]),
+        ("insert an event in the name of another transaction", "insert into audit.logged_actions (transaction_id, transaction_tstamp, schema_name, table_name, action) select min(transaction_id), now(), 'shop', 'orders', 'D' from audit.logged_actions", "event_forged", [Actor.OWNER, Actor.SUPERUSER]),
+        ("insert an event in the name of a transaction to come", "insert into audit.logged_actions (transaction_id, schema_name, table_name, action) values ('4000000000', 'shop', 'orders', 'D')", "event_forged", [Actor.WRITES_ALL, Actor.OWNER, Actor.SUPERUSER]),
+        ("hide a forged event behind a boundary", "insert into audit.logged_actions (transaction_id, schema_name, table_name, action) values ('4000000000', 'shop', 'orders', 'D'); insert into audit.logged_actions (schema_name, table_name, action, new_row) values ('audit', 'logged_actions', 'B', '{}')", "event_forged", [Actor.WRITES_ALL]),
+        ("drop a past partition", "drop table audit.logged_actions_first", "gap", [Actor.OWNER]),
         ("put a partition of its own between ours", f"alter table audit.logged_actions detach partition {_LEAF}; create table evil.leaf (like audit.logged_actions); alter table evil.leaf owner to att_owner; alter table audit.logged_actions attach partition evil.leaf for values from ('2099-01-01') to (maxvalue)", "leaf_changed", [Actor.SUPERUSER]),
     ]
     for actor in actors
 ]  # fmt: skip
 
-ALL: list[Attack] = [*REFUSED, *GUARDS, *SABOTAGE]
+ALL: list[Attack] = [*REFUSED, *BY_FUNCTION, *GUARDS, *SABOTAGE]
 
 POSSIBLE = [
-    Possible(Actor.WRITES_ALL, "insert an event by hand", f"insert into audit.logged_actions {_EVENT}", "PostgreSQL lets the role write every table; `audit access` names its members"),
-    Possible(Actor.OWNER, "insert an event by hand", f"insert into audit.logged_actions {_EVENT}", "capture itself writes as the owner: let nobody log in as it"),
-    Possible(Actor.SUPERUSER, "insert an event by hand", f"insert into audit.logged_actions {_EVENT}", "a superuser may do everything"),
+    Possible(Actor.TABLE_OWNER, "hide rows from statements of others by row security", "alter table shop.orders enable row level security; alter table shop.orders force row level security", "nothing changed, so nothing is captured"),
+    Possible(Actor.TABLE_OWNER, "change rows by ALTER COLUMN … TYPE … USING", "alter table shop.orders alter column status type text using 'forged'", "a trigger does not see what ALTER TABLE rewrites; the columns are noted as an `M` event"),
+    Possible(Actor.APP, "shadow tables, functions and operators of capture by temporary ones", "create temp table logged_actions (x int); create temp table pg_class (oid oid); create function pg_temp.to_jsonb(anyelement) returns jsonb language sql as 'select null::jsonb'; set local search_path = pg_temp, audit, pg_catalog; update shop.orders set status = 'z'", "it does nothing: capture pins its search_path"),
+    Possible(Actor.APP, "set whatever a session may set", "set local timezone = 'Asia/Tokyo'; set local datestyle = 'SQL, DMY'; set local bytea_output = 'escape'; set local extra_float_digits = -15; set local transform_null_equals = on; set local array_nulls = off; set local quote_all_identifiers = on; set local row_security = off; update shop.orders set status = 'z'", "it does nothing: capture pins what matters"),
+    Possible(Actor.READER, "have a view with its own rights show more", "create view pg_temp.v with (security_barrier) as table audit.logged_actions; table pg_temp.v", "it shows what the reader may read"),
+    Possible(Actor.INSTALLER, "say that capture of its own table ended, and let it go on", "select audit.end_capture('capture_dev__jobs')", "who owns a table says when it is captured"),
+    Possible(Actor.INSTALLER, "say that capture of its own table was paused", "select audit.record_gap('dev.jobs', 'paused', 'not so')", "who owns a table says when it is captured"),
+    Possible(Actor.WRITES_ALL, "insert an event by hand, in its own name", f"insert into audit.logged_actions {_EVENT}", "PostgreSQL lets the role write every table; `audit access` names its members"),
+    Possible(Actor.OWNER, "insert an event by hand, in its own name", f"insert into audit.logged_actions {_EVENT}", "capture itself writes as the owner: let nobody log in as it"),
+    Possible(Actor.SUPERUSER, "insert an event by hand, in its own name", f"insert into audit.logged_actions {_EVENT}", "a superuser may do everything"),
     Possible(Actor.SUPERUSER, "change an event with the guard off, and put it back on", 'alter table audit.logged_actions_tail disable trigger "00_audit_append_only"; update audit.logged_actions_tail set query = null; alter table audit.logged_actions_tail enable always trigger "00_audit_append_only"', "between two checks; keep copies outside (archive, stream)"),
     Possible(Actor.OWNER, "change events by ALTER COLUMN … TYPE … USING, to the same type", "alter table audit.logged_actions alter column query type text using 'x'", "an owner rewrites its tables; let nobody log in as it"),
     Possible(Actor.APP, "claim to be somebody else", "select set_config('audit.context', '{\"actor\": \"ceo\"}', true); update shop.orders set status = 'x'", "the context is a claim; `session_user_name` beside it is not"),
@@ -196,6 +294,8 @@ def outcome_of(attack: Attack) -> str:
             return "refused: no privilege"
         case Refused(state="55000"):
             return "refused: append-only"
+        case Refused(state="22023"):
+            return "refused: the function looks at what it is asked"
         case Refused(state=state):
             return f"refused: SQLSTATE {state}"
         case Found(kind=kind):

@@ -9,7 +9,7 @@ import pytest
 
 from audit_toolkit.config import Mask, MaskMethod, TableRule, TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import check_rule, plan_capture, plan_trail, render_grants
+from audit_toolkit.install import Limits, check_rule, plan_capture, plan_trail, render_grants
 from audit_toolkit.plan import apply
 from tests.plugins.cluster import Server
 from tests.plugins.database import Database, Databases
@@ -19,6 +19,7 @@ ROLES = """
     create role att_owner nologin;
     create role att_installer login;
     create role att_maintainer login;
+    create role att_archiver login;
     create role att_reader login;
     create role att_table_owner login;
     create role att_app login;
@@ -37,6 +38,11 @@ SHOP = """
     create table shop.visits_2026 partition of shop.visits for values from ('2026-01-01') to ('2027-01-01');
     grant usage on schema shop to att_app, att_writes_all, att_reader;
     grant select, insert, update, delete on all tables in schema shop to att_app;
+    reset role;
+    create schema dev authorization att_installer;
+    set role att_installer;
+    create table dev.jobs (id int primary key, state text);
+    create table dev.parts (id int, at date) partition by range (at);
     reset role;
     create schema own authorization att_app;
     create schema evil authorization att_nobody;
@@ -78,6 +84,7 @@ def _prepare(dsn: str) -> None:
         "shop.orders": TableRule(),
         "shop.customers": TableRule(mask=(Mask(column="email", method=MaskMethod.SHA256),)),
         "shop.visits": TableRule(),
+        "dev.jobs": TableRule(),
     }
     for table, rule in rules.items():
         apply(plan_capture(check_rule(trail.table(table), rule), "audit"), trail.connection)
@@ -86,7 +93,10 @@ def _prepare(dsn: str) -> None:
         "att_owner",
         reader="att_reader",
         maintainer="att_maintainer",
+        archiver="att_archiver",
         installer="att_installer",
+        captures=["capture_dev__jobs"],
+        limits=Limits(retention="24 months"),
     )
     for statement in grants:
         trail.connection.execute(statement.encode())

@@ -18,7 +18,10 @@ def test_who_can_and_by_which_way(attacked: Trail, audit: Audit) -> None:
         answer = audit("access", "--format", "json", "--dsn", attacked.database.dsn)
         found = {one["role"]: one["ways"] for one in json.loads(answer.stdout)["roles"]}
         assert set(found["postgres"]) == {"read", "write", "alter", "silence"}
-        assert set(found["att_maintainer"]) == {"read", "write", "alter", "silence"}
+        assert set(found["att_maintainer"]) == {"alter"}
+        assert "detaches and drops partitions that are due" in str(found["att_maintainer"])
+        assert any("reads detached partitions" in way for way in found["att_archiver"]["read"])
+        assert set(found["att_installer"]) == {"write", "silence"}
         assert found["att_reader"] == {"read": ["select on audit.logged_actions is granted"]}
         assert found["att_nobody"] == {"read": ["select on shop.seen is granted"]}
         assert "insert events by hand" in found["att_writes_all"]["write"][0]

@@ -39,7 +39,7 @@ def attempt(connection: Connection, attack: Attack) -> None:
         else f"set local session authorization {attack.actor.role}".encode()
     )
     connection.execute(statement.replace("{schema}", schema).encode())
-    connection.execute("reset role; reset session authorization")
+    connection.execute("reset role; reset session authorization; reset all")
 
 
 def findings(connection: Connection) -> set[str]:

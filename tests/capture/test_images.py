@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from datetime import timedelta
 from typing import Any
 
@@ -355,6 +357,55 @@ def test_the_remedy_for_a_renamed_column_keeps_it_hidden(trail: Trail, audit: Au
     found = audit("check", "--table", "people")
     assert "was dropped" in found.stdout
     assert "audit install --table public.people --mask pin --upgrade" in found.stdout
+
+
+RENAMES = {
+    "and a new one has its name": (
+        "alter table people rename notes to private; alter table people add notes text",
+        {"notes", "private"},
+    ),
+    "and has changed names with another": (
+        (
+            "alter table people rename notes to x; alter table people rename name to notes;"
+            " alter table people rename x to name"
+        ),
+        {"name"},
+    ),
+}
+
+
+@pytest.mark.parametrize("rename", RENAMES)
+@pytest.mark.parametrize("option", ["exclude", "mask"])
+def test_a_hidden_column_is_known_by_its_number(
+    trail: Trail, audit: Audit, rename: str, option: str
+) -> None:
+    change, hidden = RENAMES[rename]
+    trail.execute("create table people (id int primary key, name text, notes text)")
+    rule = {"exclude": ("notes",)} if option == "exclude" else {"mask": (Mask(column="notes"),)}
+    trail.audit("people", **rule)
+    trail.execute(change)
+    found = audit("check", "--table", "people")
+    assert "renamed to" in found.stdout
+    [remedy] = set(re.findall(r"remedy: (audit install .*) --upgrade", found.stdout))
+    assert set(re.findall(rf"--{option} (\w+)", remedy)) == hidden
+    # Without options a table keeps its rule, by the names that its columns have now.
+    for command in ("audit install --table people", remedy):
+        trail.execute(audit(*shlex.split(command)[1:], "--sql").stdout)
+        installed = trail.installed("people")
+        assert installed is not None
+        assert set(installed.options[option]) == hidden
+        columns = [name for (name,) in trail.execute(COLUMN_NAMES)]
+        values = ", ".join(f"'{'SECRET' if name in hidden else name}'" for name in columns)
+        trail.execute(f"insert into people values ({len(trail.events())}, {values})")
+    assert "SECRET" not in str(trail.events())
+    assert "all is well" in audit("check", "--table", "people").stdout
+
+
+COLUMN_NAMES = """
+    select attname from pg_attribute
+    where attrelid = 'people'::regclass and attnum > 1 and not attisdropped
+    order by attnum
+"""
 
 
 EXTENSIONS = """

@@ -158,7 +158,7 @@ def test_a_rename_never_fails_a_transaction_with_a_snapshot(trail: Trail, isolat
     assert {said["from"][1] for _, said in changes(trail)} == {"orders"}
 
 
-def test_installing_a_renamed_table_again_takes_the_old_function_away(trail: Trail) -> None:
+def test_installing_a_renamed_table_again_keeps_its_function(trail: Trail) -> None:
     trail.execute(ORDERS)
     trail.audit("orders")
     trail.execute("insert into orders values (1, 'new'); alter table orders rename to purchases")
@@ -178,8 +178,10 @@ def test_installing_a_renamed_table_again_takes_the_old_function_away(trail: Tra
         ("I", "purchases", "2"),
     ]
     assert trail.execute("select proname from pg_proc where proname like 'capture\\_p%'") == [
-        ("capture_public__purchases",)
+        ("capture_public__orders",)
     ]
+    assert (renewed := trail.installed("purchases")) is not None
+    assert renewed.made_for.name == "purchases"
 
 
 def test_renamed_columns_types_and_partitions_are_noted(trail: Trail) -> None:

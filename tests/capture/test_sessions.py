@@ -182,8 +182,14 @@ def test_the_capture_function_cannot_be_borrowed(samples: Trail) -> None:
     assert samples.story() == [("I", "1")]
 
 
-DEFINERS = {"end_capture", "note_beginning", "note_capture", "note_changes", "record_gap"}
-"""What runs as the owner of the trail besides capture; each looks by itself who asks."""
+DEFINERS = {
+    *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap"),
+    *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
+    *("maintain_cap", "maintain_create", "maintain_detach", "maintain_drop", "maintain_finish"),
+    *("maintain_has_rows", "maintain_hold", "maintain_interval", "maintain_lock", "maintain_note"),
+    *("maintain_past", "maintain_relabel", "maintain_timeline", "maintain_validate"),
+}
+"""What runs as the owner of the trail besides capture; each looks by itself who asks, and for what."""
 
 
 def test_every_function_is_locked_down(samples: Trail) -> None:

@@ -23,6 +23,9 @@ AUDIT = [sys.executable, "-c", "from audit_toolkit.cli.app import main; main()"]
         (["history", "--limit", "x"], "--limit: should be a valid integer", "audit history --help"),
         (["row-at", "orders"], "missing argument 'KEY'", "audit row-at --help"),
         (["diff", "orders"], "missing option '--from'", "audit diff --help"),
+        (["history", "--format", "x"], "--format: 'x' is not one of", "audit history --help"),
+        (["history", "--since"], "--since needs a value", "audit history --help"),
+        (["history", "--utc=1"], "--utc takes no value", "audit history --help"),
         (["partitions", "bogus"], "no such command 'bogus'", "audit partitions --help"),
     ],
 )
@@ -32,6 +35,14 @@ def test_what_typer_refuses(audit: Audit, arguments: list[str], said: str, hint:
     first, second = done.stderr.splitlines()
     assert first.startswith(f"error: {said}")
     assert second == f"hint: {hint}".replace("audit", second.split()[1], 1)
+
+
+@pytest.mark.parametrize("arguments", [["partitions"], ["archive"], ["indexes"]])
+def test_a_group_alone_shows_its_help(audit: Audit, arguments: list[str]) -> None:
+    done = audit(*arguments)
+    assert done.exit_code == 2
+    assert "error" not in done.stdout + done.stderr.splitlines()[0]
+    assert "Commands:" in done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -115,6 +115,39 @@ def test_hidden_columns_are_not_shown(shop: Trail, audit: Audit, output: str) ->
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["table-at", "t", "--at", "now"],
+        ["table-at", "t", "--at", "now", "--format", "json"],
+        ["table-at", "t", "--at", "now", "--format", "jsonl"],
+        ["row-at", "t", "1", "--at", "now"],
+        ["row-at", "t", "1", "--at", "now", "--format", "json"],
+        ["diff", "t", "--from", "1 hour ago"],
+        ["diff", "t", "--from", "1 hour ago", "--format", "json"],
+        ["blame", "t", "1"],
+        ["blame", "t", "1", "--format", "json"],
+    ],
+    ids=" ".join,
+)
+def test_hidden_columns_of_rows_that_were(shop: Trail, audit: Audit, command: list[str]) -> None:
+    whole = audit(*command).stdout
+    assert "hush" in whole
+    part = audit(*command, "--hide", "secret", "--hide", "nothing").stdout
+    assert "red" in part
+    assert "hush" not in part
+    assert "secret" not in part
+
+
+def test_a_difference_in_hidden_columns_alone_is_none(shop: Trail, audit: Audit) -> None:
+    (moment,) = shop.execute("select clock_timestamp()")[0]
+    shop.execute("update t set secret = 'new'")
+    shop.execute("update t set note = 'n' where id = 2")
+    command = ["diff", "t", "--from", moment.isoformat(), "--format", "json", "--hide", "secret"]
+    (row,) = json.loads(audit(*command).stdout)["rows"]
+    assert row["changed"] == {"note": ["=1+1|cmd", "n"]}
+
+
+@pytest.mark.parametrize(
     ("cell", "guarded"),
     [
         ("=1+1", "'=1+1"),

@@ -9,7 +9,8 @@ import pytest
 
 from audit_toolkit.catalog import Column, read_relations, read_table
 from audit_toolkit.catalog.trail import read_trail_objects
-from audit_toolkit.config import Capture, Mask, MaskMethod, Truncate
+from audit_toolkit.config import Capture, Interval, Mask, MaskMethod, TrailSettings, Truncate
+from audit_toolkit.install import plan_trail
 from audit_toolkit.install.drift import audited_tables, find_drift
 from audit_toolkit.install.findings import Finding
 from audit_toolkit.install.pause import plan_resume
@@ -113,6 +114,38 @@ def test_leaves_without_their_truncate_trigger(trail: Trail) -> None:
     assert drift(trail) == []
 
 
+@pytest.mark.parametrize("mend_by", ["remedy", "noting"])
+def test_another_owner_of_a_partitioned_table(trail: Trail, mend_by: str) -> None:
+    trail.execute("create role old_owner; create role new_owner")
+    try:
+        trail.execute("""
+            grant create, usage on schema public to old_owner, new_owner;
+            create table visits (id int) partition by range (id);
+            alter table visits owner to old_owner
+        """)
+        trail.audit("visits")
+        trail.execute("alter table visits owner to new_owner")
+        former, missing = sorted(
+            drift(trail), key=lambda finding: finding.kind != "executable_by_others"
+        )
+        assert (former.kind, missing.kind) == ("executable_by_others", "owner_may_not_execute")
+        mend(trail, former)
+        if mend_by == "remedy":
+            mend(trail, missing)
+        else:
+            trail.execute("select audit.note_changes()")
+        assert drift(trail) == []
+        trail.execute("""
+            set role new_owner;
+            create table visits_1 partition of visits for values from (0) to (9);
+            insert into visits values (1);
+            reset role
+        """)
+        assert [event["action"] for event in trail.events()][-1] == "I"
+    finally:
+        trail.execute("drop owned by old_owner, new_owner cascade; drop role old_owner, new_owner")
+
+
 def test_writable_by_others(shop: Trail) -> None:
     shop.execute("grant insert on audit.logged_actions to public")
     [finding] = drift(shop)
@@ -121,9 +154,18 @@ def test_writable_by_others(shop: Trail) -> None:
     assert drift(shop) == []
 
 
-def test_reading_may_be_granted(shop: Trail) -> None:
-    shop.execute("grant select on audit.logged_actions to public")
-    assert drift(shop) == []
+def test_reading_may_be_granted_to_somebody(shop: Trail) -> None:
+    shop.execute("create role drift_reader")
+    try:
+        shop.execute("grant select on audit.logged_actions to drift_reader")
+        assert drift(shop) == []
+        shop.execute("grant select on audit.logged_actions to public")
+        [finding] = drift(shop)
+        assert (finding.kind, finding.object) == ("readable_by_others", "audit.logged_actions")
+        mend(shop, finding)
+        assert drift(shop) == []
+    finally:
+        shop.execute("drop owned by drift_reader; drop role drift_reader")
 
 
 def test_an_owner_of_its_own_for_a_capture_function(shop: Trail) -> None:
@@ -147,6 +189,19 @@ def test_a_trail_function_that_is_not_this_version_s(shop: Trail) -> None:
         " language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
     )
     assert {finding.remedy for finding in drift(shop)} == {"audit upgrade --upgrade"}
+
+
+@pytest.mark.parametrize("interval", Interval)
+def test_a_trail_whose_comment_was_changed(trail: Trail, interval: Interval) -> None:
+    trail.execute("drop schema audit cascade")
+    apply(plan_trail(TrailSettings(interval=interval)), trail.connection)
+    before = trail.execute("select obj_description('audit.logged_actions'::regclass)")
+    trail.execute("comment on table audit.logged_actions is 'what we changed'")
+    [finding] = drift(trail)
+    assert finding.kind == "comment_changed"
+    mend(trail, finding)
+    assert drift(trail) == []
+    assert trail.execute("select obj_description('audit.logged_actions'::regclass)") == before
 
 
 def test_no_trail_at_all(trail: Trail) -> None:

@@ -178,7 +178,7 @@ def test_release_takes_capture_off_and_keeps_the_events(shop: Trail) -> None:
     shop.audit("orders")
     shop.execute("insert into orders values (1)")
     [installed] = read_installed(shop.connection, SCHEMA)
-    apply(plan_release(installed.table, SCHEMA, installed.trigger_names), shop.connection)
+    apply(plan_release(installed.table, SCHEMA), shop.connection)
     shop.execute("insert into orders values (2)")
     assert shop.story() == [("I", "1"), ("G", None)]
     assert read_installed(shop.connection, SCHEMA) == []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from alembic.util import rev_id
 
+from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import MakeShop, Shop
 
 SEQUENCES = int(os.environ.get("DOWN_AND_UP_SEQUENCES", "3"))
@@ -52,6 +53,25 @@ class History:
         assert answer.code == 0, (self.told, answer.err)
         self.shop.upgrade()
         self.told.append(" ".join(arguments))
+
+    def by_hand(self, statement: str) -> None:
+        """What somebody does to the database, and no revision knows of."""
+        self.shop.database.execute(statement)
+        self.told.append(f"by hand: {statement}")
+
+    def from_base(self, database: Database) -> None:
+        """Another database, which the revisions alone make, gets the same capture; and down to the base again."""
+        ini = self.shop.directory / "alembic.ini"
+        address, other = (d.dsn.partition("://")[2] for d in (self.shop.database, database))
+        text = ini.read_text("utf-8")
+        assert address in text
+        ini.write_text(text.replace(address, other), "utf-8")
+        self.shop.upgrade()
+        there = Shop(self.shop.directory, database)
+        assert captured(there) == captured(self.shop), self.told
+        self.shop.downgrade("base")
+        assert captured(there) == []
+        ini.write_text(text, "utf-8")
 
     def walk(self) -> None:
         """Down one by one, each step taken twice, and up again; capture is in the end as it was before."""
@@ -102,6 +122,15 @@ def test_the_table_became_a_view(history: History) -> None:
     history.walk()
 
 
+def test_uninstall_after_a_rename_and_a_drop(history: History) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.migrate("alter table parts rename to pieces", "alter table pieces rename to parts")
+    history.migrate("drop table pieces", CREATE.format("pieces"))
+    history.audit("uninstall", "--table", "pieces")
+    history.walk()
+
+
 @pytest.mark.parametrize("named", ["parts", "pieces"])
 def test_uninstall_after_a_rename_comes_back_on_the_table_as_it_was_called(
     named: str, history: History
@@ -141,6 +170,68 @@ def test_a_schema_that_was_renamed_or_dropped(history: History) -> None:
     history.walk()
 
 
+@pytest.mark.parametrize(
+    ("by_hand", "now"),
+    [
+        ("alter table parts rename to pieces", "pieces"),
+        (
+            'create schema crm; alter table parts set schema crm; alter table crm.parts rename to "Pieces"',
+            'crm."Pieces"',
+        ),
+    ],
+)
+def test_a_rename_by_hand_gets_a_revision_of_its_own(
+    by_hand: str, now: str, history: History, make_database: MakeDatabase
+) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.by_hand(by_hand)
+    answer = history.shop.audit("install", "--table", now, "--exclude", "note")
+    assert f"to {now if '.' in now else f'public.{now}'} where nobody has" in answer.err
+    assert "audit_follow_the_rename_of_parts.py" in answer.err
+    history.shop.upgrade()
+    assert captured(history.shop)[0][0] == now
+    again = history.shop.audit("install", "--table", now, "--mask", "note", "--dry-run")
+    assert "nobody has" not in again.out
+    history.from_base(make_database())
+    history.walk()
+    (renames,) = history.shop.versions.glob("*_follow_the_rename_*.py")
+    assert "'00_" not in renames.read_text("utf-8")
+
+
+def test_a_rename_by_hand_that_a_migration_makes_up_for(
+    history: History, make_database: MakeDatabase
+) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.by_hand("alter table parts rename to pieces")
+    history.migrate(
+        "alter table if exists parts rename to pieces",
+        "alter table if exists pieces rename to parts",
+    )
+    history.audit("install", "--table", "pieces", "--exclude", "note")
+    assert not list(history.shop.versions.glob("*_follow_*.py"))
+    history.from_base(make_database())
+
+
+def test_uninstall_after_a_rename_by_hand(history: History, make_database: MakeDatabase) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.by_hand("alter table parts rename to pieces")
+    history.audit("uninstall", "--table", "pieces")
+    history.from_base(make_database())
+
+
+def test_tables_dropped_or_made_anew_by_hand(history: History, make_database: MakeDatabase) -> None:
+    for name in ("parts", "spares"):
+        history.migrate(CREATE.format(name), f"drop table if exists {name}")
+        history.audit("install", "--table", name)
+    history.by_hand("drop table parts; drop table spares; " + CREATE.format("spares"))
+    history.audit("uninstall", "--table", "parts")
+    history.audit("install", "--table", "spares", "--exclude", "note")
+    history.from_base(make_database())
+
+
 RULES = ((), ("--exclude", "note"), ("--mask", "note"), ("--capture", "statement"))
 
 
@@ -150,7 +241,9 @@ def wander(history: History, chance: random.Random, steps: int) -> None:
     fresh = iter(range(1000))
     for _ in range(steps):
         table = chance.choice(sorted(tables)) if tables else None
-        match chance.choice(("create", "install", "install", "uninstall", "rename", "drop")):
+        match chance.choice(
+            ("create", "install", "install", "uninstall", "rename", "rename by hand", "drop")
+        ):
             case "install" if table:
                 history.audit("install", "--table", table, *chance.choice(RULES))
                 tables[table] = True
@@ -163,6 +256,18 @@ def wander(history: History, chance: random.Random, steps: int) -> None:
                 history.migrate(
                     f"alter table {table} rename to {new}", f"alter table {new} rename to {table}"
                 )
+            case "rename by hand" if table:
+                new = f"t{next(fresh)}"
+                history.by_hand(f"alter table {table} rename to {new}")
+                if tables.pop(table):
+                    history.audit("install", "--table", new, *chance.choice(RULES))
+                    tables[new] = True
+                else:
+                    history.migrate(
+                        f"alter table if exists {table} rename to {new}",
+                        f"alter table if exists {new} rename to {table}",
+                    )
+                    tables[new] = False
             case "drop" if table:
                 history.migrate(f"drop table {table}", CREATE.format(table))
                 if tables.pop(table) and chance.random() < 0.7:
@@ -174,7 +279,8 @@ def wander(history: History, chance: random.Random, steps: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEQUENCES))
-def test_random_histories(seed: int, make_shop: MakeShop) -> None:
+def test_random_histories(seed: int, make_shop: MakeShop, make_database: MakeDatabase) -> None:
     history = History(make_shop())
     wander(history, random.Random(seed), 8 if SEQUENCES <= 3 else 16)
+    history.from_base(make_database())
     history.walk()

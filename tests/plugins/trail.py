@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.connection import connect
 from audit_toolkit.install import (
     check_rule,
+    free_function,
     plan_capture,
     plan_release,
     plan_trail,
@@ -69,7 +70,7 @@ class Trail:
         """Take capture off a table."""
         there = self.installed(name)
         assert there is not None
-        plan = plan_release(there.table, SCHEMA, there.trigger_names, function=there.function)
+        plan = plan_release(there.table, SCHEMA, function=there.function)
         apply(plan, self.connection)
 
     def events(self) -> list[dict[str, Any]]:
@@ -87,11 +88,13 @@ def audit(connection: Connection, name: str, **rule: Any) -> Plan:
     """Install capture on a table, or change it."""
     table = _table(connection, name)
     former = _installed(connection, table)
+    function = (
+        former.function if former else free_function(table.name, read_installed(connection, SCHEMA))
+    )
     plan = plan_capture(
-        check_rule(table, TableRule(**rule)),
+        replace(check_rule(table, TableRule(**rule)), function_name=function),
         SCHEMA,
         former_triggers=former.trigger_names if former else (),
-        former_function=former.function if former else None,
     )
     apply(plan, connection)
     return plan

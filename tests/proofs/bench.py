@@ -38,9 +38,7 @@ def install(
 def release(connection: Connection, name: str, relations: Sequence[Relation]) -> None:
     """Take capture off a table."""
     relation = select_tables(relations, [name], trail_schema=SCHEMA)[0]
-    query = "select tgname from pg_trigger where tgrelid = %s and tgname like '00\\_audit%%'"
-    triggers = tuple(name for (name,) in connection.execute(query, (relation.oid,)))
-    apply(plan_release(relation.name, SCHEMA, triggers), connection)
+    apply(plan_release(relation.name, SCHEMA), connection)
 
 
 @dataclass(slots=True)

@@ -102,6 +102,43 @@ def test_values_that_do_not_fit_the_present_type(orders: Trail) -> None:
         verbs.row_at(orders.connection, "orders", 1, at)
 
 
+REFUSED_SINCE = {
+    "regclass": ("create table gone ()", "'gone'", "drop table gone"),
+    "regnamespace": ("create schema gone", "'gone'", "drop schema gone"),
+    "regproc": ("create function gone() returns int return 1", "'gone'", "drop function gone()"),
+    "regconfig": (
+        "create text search configuration gone (copy = simple)",
+        "'gone'",
+        "drop text search configuration gone",
+    ),
+    "limited": ("create domain limited as int", "9", "alter domain limited add check (value < 5)"),
+    "needed": ("create domain needed as int", "null", "alter domain needed set not null"),
+    "checked": (
+        """
+        create function fits(int) returns boolean language plpgsql
+            as $$ begin if $1 > 5 then raise exception 'it does not fit'; end if; return true; end $$;
+        create domain checked as int
+        """,
+        "9",
+        "alter domain checked add check (fits(value))",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_SINCE)
+def test_values_that_the_type_refuses_now(trail: Trail, audit: Audit, kind: str) -> None:
+    prepare, value, change = REFUSED_SINCE[kind]
+    trail.execute(f"{prepare}; create table items (id int primary key, v {kind})")
+    trail.audit("items")
+    trail.execute(f"insert into items values (1, {value})")
+    at = now(trail).isoformat()
+    trail.execute("delete from items")
+    trail.execute(change)
+    for command in (["table-at", "items"], ["row-at", "items", "1"]):
+        found = audit(*command, "--at", at, code=1)
+        assert "cannot be read as the present type" in found.stderr
+
+
 @pytest.fixture(params=["by rows", "by table"])
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to compare, which are chosen by the number of events."""

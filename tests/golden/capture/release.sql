@@ -5,11 +5,7 @@ set local lock_timeout = '3s';
 -- What changes from here on is not known: if the trail has events of the table, it says so.
 select audit.end_capture('capture_public__orders');
 
-drop trigger if exists "00_audit_row" on public.orders;
-
-drop trigger if exists "00_audit_truncate" on public.orders;
-
--- Cascade: its triggers go with it, on the table and on every leaf.
+-- Cascade: its triggers go with it, on the table and on every partition, whatever they are called by now.
 drop function if exists audit.capture_public__orders() cascade;
 
 commit;

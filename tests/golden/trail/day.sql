@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "bb772b6a28a84102cbfc25efa98951ffa15ae722687cf0c81b676d21f42ab19f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "94cf09f25b57d525cd3196bbfe9a173f5f8a4c3c1acb157eb75942e5ced39b8e"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -273,6 +273,23 @@ end
 $body$;
 
 revoke all on function audit.refuse_change() from public;
+
+create or replace function audit.refuse_others()
+    returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if not pg_has_role(current_user, (select relowner from pg_class where oid = tg_relid), 'usage') then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = 'audit: only the owner of the trail changes ' || tg_table_schema || '.' || tg_table_name;
+    end if;
+    return null;
+end
+$body$;
+
+revoke all on function audit.refuse_others() from public;
 
 create or replace function audit.guard_relation(relation regclass)
     returns void
@@ -380,16 +397,6 @@ begin
     end if;
 
     perform audit.guard_relation(leaf);
-    for extra in
-        select format(
-            'grant %s on %s to %s%s', acl.privilege_type, leaf,
-            case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end,
-            case when acl.is_grantable then ' with grant option' else '' end)
-        from aclexplode(trail.relacl) as acl
-        where acl.grantee <> trail.relowner
-    loop
-        execute extra;
-    end loop;
     -- Policies guard the way through the trail; without any of its own, the leaf itself shows no row.
     if trail.relrowsecurity then
         execute format('alter table %s enable row level security', leaf);
@@ -689,13 +696,17 @@ begin
         select * into found from pg_type where oid = inner_type;
         if found.typtype = 'd' then
             inner_type := found.typbasetype;
-        elsif found.typsubscript = 'array_subscript_handler'::regproc then
+        elsif found.typsubscript = 'array_subscript_handler'::regproc and brackets = '' then
             inner_type := found.typelem;
             brackets := brackets || '[]';
         else
             return null;
         end if;
     end loop;
+    select * into found from pg_type where oid = inner_type;
+    if brackets <> '' and found.typsubscript = 'array_subscript_handler'::regproc then
+        return null;  -- of a domain over an array: JSON would show it as an array of more dimensions
+    end if;
     return format_type(inner_type, null) || brackets;
 end
 $body$;
@@ -1006,6 +1017,28 @@ $body$;
 
 revoke all on function audit.require_owner(oid) from public;
 
+create or replace function audit.let_owner_partition(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    table_owner oid;
+begin
+    select t.relowner into table_owner
+    from pg_class as t
+    join pg_proc as p on p.proname = function_name and p.pronamespace = 'audit'::regnamespace
+    where t.oid = relation
+      and t.relkind = 'p'
+      and not has_function_privilege(t.relowner, p.oid, 'execute');
+    if found then
+        execute format('grant execute on function %I.%I() to %I', 'audit', function_name, pg_get_userbyid(table_owner));
+    end if;
+end
+$body$;
+
+revoke all on function audit.let_owner_partition(regclass, text) from public;
+
 create or replace function audit.note_changes(of_function text default null)
     returns integer
     language plpgsql
@@ -1053,6 +1086,9 @@ begin
             select from audit.captured_tables as other
             where other.relation_id = on_table and other.function_name <> known.function_name);
 
+        if on_table is not null then
+            perform audit.let_owner_partition(on_table, known.function_name);
+        end if;
         columns_now := audit.columns_of(coalesce(on_table, known.relation_id));
         partitions_now := audit.partitions_of(coalesce(on_table, known.relation_id));
         if on_table <> known.relation_id then
@@ -1195,9 +1231,18 @@ as $body$
 declare
     known audit.captured_tables;
     name_of record;
+    captures oid;
     last_event record;
 begin
     perform audit.require_owner(relation);
+    captures := audit.table_with_capture(function_name, relation);
+    if captures <> relation then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: %I.%s() captures %s in this database, and not %s',
+                'audit', function_name, captures::regclass, relation),
+            hint = 'tables were renamed by hand, here or where this was written: rename them as they are there';
+    end if;
     perform audit.note_changes();
     select n.nspname as schema_name, c.relname as table_name into strict name_of
     from pg_class as c
@@ -1279,9 +1324,20 @@ create or replace function audit.note_capture(relation regclass, function_name t
 as $body$
 declare
     since timestamptz := clock_timestamp();
-    table_owner oid;
 begin
     perform audit.require_owner(relation);
+    -- Whoever owns some table must not have the function of another one taken for that of theirs. Who owns both may.
+    perform audit.require_owner(c.relation_id)
+    from audit.captured_tables as c
+    where c.function_name = note_capture.function_name
+      and c.relation_id <> relation
+      and audit.table_with_capture(c.function_name, c.relation_id) = c.relation_id;
+    if audit.triggers_of(relation, function_name) = '{}' then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('audit: %s has no triggers that run %I.%I()', relation, 'audit', function_name),
+            hint = 'put capture on the table: audit install --table ' || relation;
+    end if;
     -- Installed again under another name, it has another function.
     delete from audit.captured_tables as c
     where c.relation_id = relation and c.function_name <> note_capture.function_name
@@ -1302,13 +1358,7 @@ begin
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
 
-    select t.relowner into table_owner
-    from pg_class as t
-    join pg_proc as p on p.proname = note_capture.function_name and p.pronamespace = 'audit'::regnamespace
-    where t.oid = relation and t.relkind = 'p' and t.relowner <> p.proowner;
-    if found then
-        execute format('grant execute on function %I.%I() to %I', 'audit', function_name, pg_get_userbyid(table_owner));
-    end if;
+    perform audit.let_owner_partition(relation, function_name);
 end
 $body$;
 
@@ -1396,6 +1446,677 @@ end
 $body$;
 
 revoke all on function audit.present_home() from public;
+
+create or replace function audit.doubtful_events(newest bigint default null)
+    returns table (event_id bigint, reason text)
+    language plpgsql
+    stable
+    security definer  -- a maintainer may ask, who cannot read the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+    own constant xid8 := pg_current_xact_id_if_assigned();
+    future constant xid8 := pg_snapshot_xmax(pg_current_snapshot());
+    last_id constant bigint := 4611686018427387904;  -- half of what there is: no sequence comes so far
+    above bigint;
+begin
+    if (
+        select count(*) <> 1 or not bool_and(
+            coalesce(noted.system_identifier = present.system_identifier, true)
+            and noted.database_oid = present.database_oid and noted.trail_oid = present.trail_oid)
+        from audit.home as noted
+        cross join audit.present_home() as present
+    ) or exists (
+        select from pg_subscription_rel where srrelid = trail or srrelid in (select inhrelid from pg_inherits where inhparent = trail)
+    ) then
+        return;
+    end if;
+    -- The event that says where the trail went on was written with the row that says where it is.
+    select greatest(
+        (
+            select max(e.event_id)
+            from audit.logged_actions as e
+            where e.schema_name = 'audit' and e.table_name = 'logged_actions' and e.action = 'B'
+              and e.xmin = (select noted.xmin from audit.home as noted)
+        ),
+        (select max(e.event_id) from audit.logged_actions as e where e.event_id <= last_id) - newest,
+        0)
+    into above;
+
+    return query
+    with event as materialized (
+        select
+            e.event_id, e.transaction_id, e.transaction_tstamp, coalesce(host(e.client_addr), '') as client,
+            e.xmin::text::bigint as written_by,
+            e.transaction_id::text::bigint & 4294967295 as named
+        from audit.logged_actions as e
+        where e.event_id > above
+          and e.transaction_tstamp is not null
+          and e.tableoid not in (
+            select l.leaf::oid from audit.partition_lifecycle as l where l.archive is not null and l.state <> 'dropped')
+    ), two_minds as (
+        select e.transaction_id
+        from event as e
+        group by e.transaction_id
+        having count(distinct e.transaction_tstamp) > 1 or count(distinct e.client) > 1
+    ), doubt as (
+        select
+            e.event_id,
+            case
+                when e.event_id > last_id then 'no sequence gave its id'
+                when e.written_by > 2 and (e.written_by - e.named) & 4294967295 > 2147483647
+                    then 'it was written before the transaction began that it names'
+                when e.transaction_id is distinct from own and e.transaction_id >= future
+                    then 'the transaction that it names has not begun'
+                when e.transaction_id is distinct from own and pg_xact_status(e.transaction_id) <> 'committed'
+                    then 'the transaction that it names did not commit'
+                when e.written_by <> e.named and exists (select from event as other where other.named = e.written_by)
+                    then 'another transaction than the one that it names wrote it'
+                when e.transaction_id in (select two_minds.transaction_id from two_minds)
+                    then 'events of its transaction name two beginnings or two clients'
+            end as why
+        from event as e
+    )
+    select doubt.event_id, doubt.why from doubt where doubt.why is not null order by doubt.event_id limit 1000;
+end
+$body$;
+
+revoke all on function audit.doubtful_events(bigint) from public;
+
+create or replace function audit.maintain_limits(
+    out kept_until timestamptz, out quarantined_until timestamptz, out archived_only boolean
+)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+as $body$
+begin
+    select
+        clock_timestamp() - (m.summary ->> 'retention')::interval,
+        clock_timestamp() - (m.summary ->> 'quarantine')::interval,
+        (m.summary ->> 'archived_only')::boolean
+    into kept_until, quarantined_until, archived_only
+    from audit.maintenance as m
+    where m.command = 'limits';
+    if kept_until is null or quarantined_until is null or archived_only is null then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = 'audit: the owner of the trail did not say which partitions a maintainer may detach and drop',
+            hint = 'audit grants --maintainer ROLE --retention SPAN, run by the owner';
+    end if;
+end
+$body$;
+
+revoke all on function audit.maintain_limits() from public;
+
+create or replace function audit.maintain_lock()
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    lock table audit.maintenance in share update exclusive mode;
+end
+$body$;
+
+revoke all on function audit.maintain_lock() from public;
+
+create or replace function audit.maintain_interval(unit text)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+begin
+    if unit is null or unit not in ('day', 'week', 'month') then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: a partition holds one of: ' || 'day, week, month';
+    end if;
+    execute format(
+        'comment on table %s is %L', trail,
+        regexp_replace(obj_description(trail, 'pg_class'), '"interval": "[a-z]+"', format('"interval": "%s"', unit)));
+end
+$body$;
+
+revoke all on function audit.maintain_interval(text) from public;
+
+create or replace function audit.maintain_create(names text[], bounds timestamptz[], move_tail boolean)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+    number_of_new constant integer := cardinality(names);
+    tail regclass;
+    end_of_all timestamptz;
+    free text := 'logged_actions_tail';
+    is_used boolean;
+    obsolete name;
+begin
+    if names is null or bounds is null or move_tail is null
+        or array_ndims(bounds) <> 1 or coalesce(array_ndims(names), 1) <> 1
+        or cardinality(bounds) <> number_of_new + 1
+        or exists (select from unnest(names) as new (name) where name is null or name !~ '^logged_actions_[a-z0-9_]{1,40}$')
+        or exists (
+            select
+            from unnest(bounds) with ordinality as b (bound, place)
+            where bound is null or not isfinite(bound) or date_trunc('day', bound) <> bound or bound <= bounds[place - 1]
+        )
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: partitions need names that begin with logged_actions_, and bounds at midnight UTC that rise, one more than names';
+    end if;
+    if not move_tail and bounds[number_of_new + 1] <= clock_timestamp() then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: what is past needs no partition: events carry the time of their capture';
+    end if;
+    if (select count(*) from audit.leaves()) + number_of_new > 5000 then
+        raise exception using
+            errcode = 'program_limit_exceeded',
+            message = 'audit: the trail would have more than 5000 partitions';
+    end if;
+
+    -- Made while nobody waits: until they are attached, no lock on the trail is needed.
+    for number in 1 .. number_of_new loop
+        perform audit.make_leaf(names[number]);
+    end loop;
+    if move_tail then
+        lock table only audit.logged_actions in access exclusive mode;
+        select l.leaf, l.lower_bound into tail, end_of_all from audit.leaves() as l where l.is_tail;
+        if tail is null then
+            end_of_all := coalesce((select max(l.upper_bound) from audit.leaves() as l), least(bounds[1], clock_timestamp()));
+        end if;
+        if bounds[1] is distinct from end_of_all then
+            raise exception using
+                errcode = 'invalid_parameter_value',
+                message = format('audit: new partitions begin where the last one ends, %s, as writes in between would fail', end_of_all);
+        end if;
+        if tail is not null then
+            -- From here on everybody waits for this transaction, so it waits for nobody.
+            execute format('lock table %s in access exclusive mode nowait', tail);
+            execute format('alter table %s detach partition %s', trail, tail);
+            execute format('select exists (select from %s)', tail) into is_used;
+            if is_used then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format('audit: events have reached the catch-all partition %s', tail),
+                    hint = 'nothing is lost and nothing was changed: run audit partitions run again';
+            end if;
+        end if;
+    elsif exists (select from audit.leaves() where is_default) then
+        lock table only audit.logged_actions in share row exclusive mode;
+    else
+        lock table only audit.logged_actions in share update exclusive mode;
+    end if;
+    for number in 1 .. number_of_new loop
+        execute format(
+            'alter table only %s attach partition %I.%I for values from (%L) to (%L)',
+            trail, 'audit', names[number], bounds[number], bounds[number + 1]);
+    end loop;
+    if not move_tail then
+        return;
+    end if;
+
+    if tail is null then
+        -- Taken off by a run that ended before it was put back, or not there at all.
+        select c.oid into tail
+        from pg_class as c
+        where c.relnamespace = 'audit'::regnamespace
+          and c.relname like 'logged\_actions\_tail%'
+          and c.relkind = 'r'
+          and not c.relispartition
+          and c.relowner = (select relowner from pg_class where oid = trail)
+          and obj_description(c.oid, 'pg_class') = '{"tool": "audit-toolkit"}'
+          and not exists (select from audit.partition_lifecycle as l where l.leaf = c.oid and l.state <> 'dropped')
+        order by c.relname
+        limit 1;
+    end if;
+    if tail is null then
+        while to_regclass(format('%I.%I', 'audit', free)) is not null loop
+            free := 'logged_actions_tail_' || coalesce(nullif(substr(free, 21), '')::integer, 1) + 1;
+        end loop;
+        tail := audit.make_leaf(free);
+    end if;
+    -- What a detach or a relabelling left is about other bounds, and would refuse events.
+    for obsolete in
+        select k.conname
+        from pg_constraint as k
+        join pg_attribute as a on a.attrelid = k.conrelid and k.conkey = array[a.attnum]
+        where k.conrelid = tail and k.contype = 'c' and k.coninhcount = 0 and a.attname = 'action_tstamp'
+    loop
+        execute format('alter table %s drop constraint %I', tail, obsolete);
+    end loop;
+    execute format(
+        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
+end
+$body$;
+
+revoke all on function audit.maintain_create(text[], timestamptz[], boolean) from public;
+
+create or replace function audit.maintain_cap(upper_bound timestamptz)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    tail constant regclass := (select l.leaf from audit.leaves() as l where l.is_tail and not l.detach_pending);
+begin
+    if upper_bound < clock_timestamp() + interval '30 days' or not isfinite(upper_bound) then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: the catch-all partition cannot end within 30 days: writes would fail';
+    end if;
+    execute format('alter table %s drop constraint if exists audit_relabel_cap', tail);
+    if upper_bound is not null then
+        create or replace function pg_temp.audit_relabel_cap() returns boolean language sql immutable as 'select true';
+        grant execute on function pg_temp.audit_relabel_cap() to public;
+        execute format(
+            'alter table %s add constraint audit_relabel_cap'
+            ' check (action_tstamp < %L::timestamptz and pg_temp.audit_relabel_cap()) not valid', tail, upper_bound);
+    end if;
+end
+$body$;
+
+revoke all on function audit.maintain_cap(timestamptz) from public;
+
+create or replace function audit.maintain_past()
+    returns boolean
+    language sql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select audit.ensure_past()
+$body$;
+
+revoke all on function audit.maintain_past() from public;
+
+create or replace function audit.maintain_validate()
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    execute format(
+        'alter table %s validate constraint audit_relabel_cap', (select l.leaf from audit.leaves() as l where l.is_tail));
+end
+$body$;
+
+revoke all on function audit.maintain_validate() from public;
+
+create or replace function audit.maintain_relabel(new_name text, names text[], bounds timestamptz[])
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+    tail regclass;
+    lower_bound timestamptz;
+begin
+    lock table only audit.logged_actions in access exclusive mode;
+    select l.leaf, l.lower_bound into tail, lower_bound from audit.leaves() as l where l.is_tail and not l.detach_pending;
+    if new_name is null or new_name !~ '^logged_actions_[a-z0-9_]{1,40}$' or tail is null or not exists (
+        select from pg_constraint where conrelid = tail and conname = 'audit_relabel_cap' and convalidated
+    ) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: the catch-all partition was not capped and validated, or the new name does not begin with logged_actions_';
+    end if;
+    -- From here on everybody waits for this transaction, so it waits for nobody.
+    execute format('lock table %s in access exclusive mode nowait', tail);
+    execute format('alter table %s detach partition %s', trail, tail);
+    execute format('alter table %s rename to %I', tail, new_name);
+    execute format(
+        'alter table only %s attach partition %s for values from (%s) to (%L)',
+        trail, tail, coalesce(quote_literal(lower_bound), 'minvalue'), bounds[1]);
+    execute format('alter table %s drop constraint audit_relabel_cap', tail);
+    perform audit.guard_relation(tail);
+    perform audit.maintain_create(names, bounds, true);
+end
+$body$;
+
+revoke all on function audit.maintain_relabel(text, text[], timestamptz[]) from public;
+
+create or replace function audit.maintain_detach(relation regclass)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+    limits record;
+    part record;
+begin
+    select * into limits from audit.maintain_limits();
+    lock table only audit.logged_actions in access exclusive mode;
+    select l.leaf, c.relname, l.lower_bound, l.upper_bound into part
+    from audit.leaves() as l
+    join pg_class as c on c.oid = l.leaf
+    where l.leaf = relation
+      and c.relkind = 'r'
+      and l.upper_bound <= limits.kept_until
+      and l.upper_bound <= clock_timestamp()
+      and not l.detach_pending
+      and not exists (
+        select from audit.partition_lifecycle as held
+        where held.leaf = l.leaf and held.state <> 'dropped' and held.hold_reason is not null);
+    if not found then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('audit: %s is no partition that a maintainer may detach', relation),
+            hint = format('only partitions of the trail that end before %s, and that nobody holds', limits.kept_until);
+    end if;
+    -- From here on everybody waits for this transaction, so it waits for nobody.
+    execute format('lock table %s in access exclusive mode nowait', part.leaf);
+    execute format('alter table %s detach partition %s', trail, part.leaf);
+    insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
+    values (part.leaf, part.relname, part.lower_bound, part.upper_bound, 'detached', clock_timestamp())
+    on conflict (leaf) where state <> 'dropped' do update
+    set state = excluded.state, detached_at = excluded.detached_at;
+end
+$body$;
+
+revoke all on function audit.maintain_detach(regclass) from public;
+
+create or replace function audit.maintain_finish()
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+as $body$
+declare
+    trail constant regclass := 'audit.logged_actions';
+    pending regclass;
+begin
+    perform set_config('lock_timeout', (setting::integer / 4)::text, true)
+    from pg_settings
+    where name = 'deadlock_timeout';
+    lock table only audit.logged_actions in share update exclusive mode;
+    select inhrelid into pending from pg_inherits where inhparent = trail and inhdetachpending;
+    if found then
+        execute format('alter table %s detach partition %s finalize', trail, pending);
+    end if;
+
+    -- What somebody else detached, or dropped where it was attached, is for a person to look at.
+    update audit.partition_lifecycle as l
+    set state = now.state,
+        detached_at = case now.state when 'detached' then clock_timestamp() end,
+        dropped_at = case now.state when 'dropped' then clock_timestamp() end
+    from (
+        select
+            known.entry_id,
+            case
+                when c.oid is null then 'dropped'
+                when i.inhrelid is not null then 'attached'
+                when known.state = 'detaching' then 'detached'
+                else known.state
+            end as state
+        from audit.partition_lifecycle as known
+        left join pg_class as c on c.oid = known.leaf
+        left join pg_inherits as i on i.inhrelid = known.leaf and i.inhparent = trail
+        where known.state <> 'dropped'
+          and (c.oid is not null or known.state <> 'attached' or known.hold_reason is not null)
+    ) as now
+    where l.entry_id = now.entry_id and l.state <> now.state;
+end
+$body$;
+
+revoke all on function audit.maintain_finish() from public;
+
+create or replace function audit.maintain_drop(relation_id oid)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+as $body$
+declare
+    limits record;
+    entry record;
+begin
+    select * into limits from audit.maintain_limits();
+    select l.* into entry
+    from audit.partition_lifecycle as l
+    join pg_class as c on c.oid = l.leaf
+    where l.leaf::oid = relation_id
+      and l.state = 'detached'
+      and l.hold_reason is null
+      and l.detached_at <= limits.quarantined_until
+      and l.upper_bound <= limits.kept_until
+      and (l.archive_digest like '%/sha256:%' or not limits.archived_only)
+      and c.relname = l.leaf_name
+      and c.relnamespace = 'audit'::regnamespace
+    for update of l;
+    if found then
+        execute format('lock table %s in access exclusive mode', entry.leaf);
+    end if;
+    if not found or exists (select from pg_inherits where inhrelid = relation_id) then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('audit: %s is no partition that a maintainer may drop', relation_id::regclass),
+            hint = 'only what was detached long enough ago, is archived if that is asked for, was not renamed and is held by nobody';
+    end if;
+    if entry.archive_digest is not null and audit.leaf_digest(entry.leaf) <> entry.archive_digest then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: %s is no longer what its archive holds', entry.leaf),
+            hint = 'nothing was dropped; find out who changed it, then archive it again: audit archive run --again';
+    end if;
+    execute format('drop table %s', entry.leaf);
+    update audit.partition_lifecycle as l
+    set state = 'dropped', dropped_at = clock_timestamp()
+    where l.entry_id = entry.entry_id;
+end
+$body$;
+
+revoke all on function audit.maintain_drop(oid) from public;
+
+create or replace function audit.maintain_hold(relation_id oid, reason text)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if coalesce(trim(reason), '') = '' then
+        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a hold needs a reason';
+    end if;
+    insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, hold_reason, held_by, held_at)
+    select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached', reason, session_user, clock_timestamp()
+    from audit.leaves() as l
+    join pg_class as c on c.oid = l.leaf
+    where l.leaf::oid = relation_id
+      and not exists (select from audit.partition_lifecycle as known where known.leaf = l.leaf and known.state <> 'dropped');
+    if not found then
+        -- Who held it before, and why, stays.
+        update audit.partition_lifecycle as l
+        set hold_reason = reason, held_by = session_user, held_at = clock_timestamp()
+        where l.leaf::oid = relation_id and l.state <> 'dropped' and l.hold_reason is null;
+    end if;
+end
+$body$;
+
+revoke all on function audit.maintain_hold(oid, text) from public;
+
+create or replace function audit.maintain_note(command text, succeeded boolean, summary jsonb)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if command is null or command not in ('partitions', 'maintain') or succeeded is null or length(summary::text) > 1000000 then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: a run is one of partitions and maintain, succeeded or not, and its summary is no longer than 1 MB';
+    end if;
+    insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
+    values (command, clock_timestamp(), case when succeeded then clock_timestamp() end, coalesce(summary, '[]'))
+    on conflict on constraint maintenance_pkey do update
+    set last_run_at = excluded.last_run_at,
+        last_success_at = coalesce(excluded.last_success_at, m.last_success_at),
+        summary = excluded.summary;
+end
+$body$;
+
+revoke all on function audit.maintain_note(text, boolean, jsonb) from public;
+
+create or replace function audit.maintain_timeline()
+    returns setof bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return query
+with moved as (
+        update audit.home as noted
+        set timeline = present.timeline, since = clock_timestamp()
+        from audit.present_home() as present
+        cross join audit.home as before
+        where (select count(*) from audit.home) = 1
+          and noted.system_identifier is not distinct from coalesce(present.system_identifier, noted.system_identifier)
+          and noted.database_oid = present.database_oid
+          and noted.trail_oid = present.trail_oid
+          and noted.timeline <> present.timeline
+        returning noted.*, before.timeline as former_timeline
+    )
+    insert into audit.logged_actions (schema_name, table_name, action, new_row)
+    select 'audit', 'logged_actions', 'B', jsonb_build_object(
+        'system_identifier', system_identifier,
+        'database', database_name,
+        'timeline', timeline,
+        'former', jsonb_build_object('system_identifier', system_identifier, 'database', database_name, 'timeline', former_timeline),
+        'reason', 'the server was failed over, or recovered to a point in time')
+    from moved
+    returning event_id;
+end
+$body$;
+
+revoke all on function audit.maintain_timeline() from public;
+
+create or replace function audit.maintain_has_rows(relation regclass)
+    returns boolean
+    language plpgsql
+    stable
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    has_rows boolean;
+begin
+    if not exists (
+        select from pg_class
+        where oid = relation and relkind = 'r' and relnamespace = 'audit'::regnamespace
+          and relname like 'logged\_actions%'
+    ) then
+        raise exception using errcode = 'insufficient_privilege', message = format('audit: %s is no partition of the trail', relation);
+    end if;
+    execute format('select exists (select from %s)', relation) into has_rows;
+    return has_rows;
+end
+$body$;
+
+revoke all on function audit.maintain_has_rows(regclass) from public;
+
+create or replace function audit.archive_begin(relation_id oid)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '10s'
+as $body$
+begin
+    if not exists (
+        select from audit.partition_lifecycle as l
+        join pg_class as c on c.oid = l.leaf
+        where l.leaf::oid = relation_id
+          and l.state = 'detached'
+          and c.relname = l.leaf_name
+          and c.relnamespace = 'audit'::regnamespace
+    ) then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('audit: %s is no partition that is to be archived', relation_id::regclass);
+    end if;
+    execute format('lock table %s in share mode', relation_id::regclass);
+    execute format('grant select on %s to %I', relation_id::regclass, coalesce(nullif(current_setting('role'), 'none'), session_user));
+end
+$body$;
+
+revoke all on function audit.archive_begin(oid) from public;
+
+create or replace function audit.archive_end(relation_id oid)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if exists (select from audit.partition_lifecycle as l where l.leaf::oid = relation_id and l.state = 'detached') then
+        execute format('revoke select on %s from %I', relation_id::regclass, coalesce(nullif(current_setting('role'), 'none'), session_user));
+    end if;
+end
+$body$;
+
+revoke all on function audit.archive_end(oid) from public;
+
+create or replace function audit.archive_note(relation_id oid, address text, digest text)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation regclass;
+begin
+    select l.leaf into relation
+    from audit.partition_lifecycle as l
+    where l.leaf::oid = relation_id and l.state = 'detached'
+    for update;
+    if relation is null or coalesce(address, '') = '' or digest is distinct from audit.leaf_digest(relation) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: %s is not detached, or does not hold what the archive holds', relation_id::regclass);
+    end if;
+    update audit.partition_lifecycle as l
+    set archive = address, archive_digest = digest, archived_at = clock_timestamp()
+    where l.leaf = relation and l.state = 'detached';
+end
+$body$;
+
+revoke all on function audit.archive_note(oid, text, text) from public;
 
 create or replace function audit.name_begins(wanted_schema text, wanted_table text)
     returns bigint
@@ -2215,6 +2936,8 @@ comment on function audit.revoke_all(regclass) is '{"tool": "audit-toolkit", "ve
 
 comment on function audit.refuse_change() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.refuse_others() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.guard_relation(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2261,6 +2984,8 @@ comment on function audit.table_with_capture(text, oid) is '{"tool": "audit-tool
 
 comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.let_owner_partition(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -2276,6 +3001,44 @@ comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "versi
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.doubtful_events(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_limits() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_lock() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_interval(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_create(text[], timestamptz[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_cap(timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_past() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_validate() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_relabel(text, text[], timestamptz[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_detach(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_finish() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_drop(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_hold(oid, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_note(text, boolean, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_timeline() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_has_rows(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.archive_begin(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.name_begins(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -2314,7 +3077,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -2449,6 +3212,30 @@ insert into audit.home (system_identifier, database_oid, database_name, trail_oi
 select system_identifier, database_oid, database_name, trail_oid, timeline
 from audit.present_home()
 where not exists (select from audit.home);
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.captured_tables
+    for each statement execute function audit.refuse_others();
+
+alter table audit.captured_tables enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.home
+    for each statement execute function audit.refuse_others();
+
+alter table audit.home enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.maintenance
+    for each statement execute function audit.refuse_others();
+
+alter table audit.maintenance enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.partition_lifecycle
+    for each statement execute function audit.refuse_others();
+
+alter table audit.partition_lifecycle enable always trigger "00_audit_owner_only";
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.

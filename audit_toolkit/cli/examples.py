@@ -1,0 +1,151 @@
+"""The examples at the end of every `--help`: commands as people type them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import typer
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "install": (
+            "audit install --table orders --table customers",
+            "audit install --table customers --mask email=sha256",
+            "audit install --table orders --sql > install.sql",
+        ),
+        "uninstall": (
+            "audit uninstall --table orders",
+            "audit uninstall --table orders --upgrade",
+        ),
+        "init": ("audit init", "audit init migrations --edit-env"),
+        "upgrade": ("audit upgrade --dry-run", "audit upgrade --upgrade"),
+        "sync": ("audit sync", "audit sync --apply"),
+        "baseline": (
+            "audit baseline --table orders",
+            "audit baseline --table orders --batch-rows 500 --reason 'before the import'",
+        ),
+        "pause": ("audit pause --table orders --reason 'nightly import'",),
+        "resume": ("audit resume --table orders --reason 'import done'",),
+        "check": (
+            "audit check",
+            "audit check --table orders --format json",
+            "audit check --fail-on error",
+        ),
+        "status": ("audit status", "audit status --format json"),
+        "access": ("audit access", "audit access --format json"),
+        "history": (
+            "audit history orders 42",
+            "audit history --actor alice --since yesterday",
+            "audit history orders --changed status --newest-first --limit 10",
+            "audit history --table orders --table stock --follow --format jsonl",
+        ),
+        "show": ("audit show 4711", "audit show 4711 --hide email --format json"),
+        "transaction": ("audit transaction 757", "audit transaction '757@2026-11-01 10:00'"),
+        "row-at": (
+            "audit row-at orders 42 --at 'yesterday 10:00'",
+            "audit row-at stock eu 1 --at '2 hours ago' --format json",
+        ),
+        "table-at": (
+            "audit table-at orders --at 2026-11-01 > orders.csv",
+            "audit table-at customers --at 'last week' --hide email --format jsonl",
+        ),
+        "diff": (
+            "audit diff orders --from yesterday",
+            "audit diff orders --from monday --to '1 hour ago' --hide updated_at",
+        ),
+        "blame": ("audit blame orders 42", "audit blame stock eu 1 --format json"),
+        "restore": (
+            "audit restore orders 42 --at '1 hour ago'",
+            "audit restore orders 42 --at '1 hour ago' --with-children --apply",
+            "audit restore orders 42 --event 4711 --sql",
+        ),
+        "revert": (
+            "audit revert --transaction 757",
+            "audit revert --last orders 42 --apply --reason 'typing error'",
+            "audit revert --actor alice --since '2 hours ago' --except sessions",
+            "audit revert --to-mark before-import --apply",
+        ),
+        "mark": ("audit mark before-import --reason 'in case it goes wrong'",),
+        "context": (
+            "audit context actor=alice request_id=r-1",
+            "audit context actor=alice --format json",
+        ),
+        "psql": (
+            "audit psql --reason 'ticket 123'",
+            "audit psql --reason 'ticket 123' -- -f fix.sql",
+        ),
+        "maintain": (
+            "audit maintain --dry-run",
+            "audit maintain --retention '2 years' --archive s3://backup/trail",
+        ),
+        "adopt": ("audit adopt --dry-run --reason failover", "audit adopt --reason failover"),
+        "grants": ("audit grants --reader support", "audit grants --maintainer cron"),
+        "demo": ("audit demo", "audit demo --keep"),
+        "partitions plan": (
+            "audit partitions plan --retention '1 year'",
+            "audit partitions plan --sql",
+        ),
+        "partitions run": (
+            "audit partitions run --dry-run",
+            "audit partitions run --retention '1 year' --no-drop",
+        ),
+        "partitions check": (
+            "audit partitions check",
+            "audit partitions check --format nagios",
+        ),
+        "partitions hold": ("audit partitions hold logged_actions_2026_11 --reason 'court order'",),
+        "partitions release": ("audit partitions release logged_actions_2026_11",),
+        "partitions attach": (
+            "audit partitions attach logged_actions_2026_11 --reason 'needed again'",
+        ),
+        "partitions list": ("audit partitions list", "audit partitions list --format json"),
+        "partitions convert-default": (
+            "audit partitions convert-default --dry-run",
+            "audit partitions convert-default",
+        ),
+        "archive run": (
+            "audit archive run --archive s3://backup/trail",
+            "audit archive run --archive /backup/trail --again",
+        ),
+        "archive verify": (
+            "audit archive verify --archive s3://backup/trail",
+            "audit archive verify logged_actions_2026_11 --archive s3://backup/trail",
+        ),
+        "archive query": (
+            "audit archive query 'select count(*) from logged_actions' --archive s3://backup/trail",
+        ),
+        "archive restore": (
+            "audit archive restore logged_actions_2026_11 --archive s3://backup/trail",
+        ),
+        "archive adopt": ("audit archive adopt --archive s3://backup/trail",),
+        "archive list": ("audit archive list --archive s3://backup/trail",),
+        "indexes check": (
+            "audit indexes check",
+            "audit indexes check --table orders --format json",
+        ),
+        "indexes fix": ("audit indexes fix --dry-run", "audit indexes fix --all"),
+        "indexes create": ("audit indexes create 'create index orders_status on orders (status)'",),
+        "indexes progress": ("audit indexes progress", "audit indexes progress --once"),
+    }
+)
+"""By the words after `audit`."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the examples below the options of each command."""
+    for words, command in _commands(app):
+        if found := EXAMPLES.get(words):
+            # \b keeps the lines as they are.
+            command.epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in found)])
+
+
+def _commands(app: typer.Typer, before: str = "") -> Iterator[tuple[str, typer.models.CommandInfo]]:
+    for command in app.registered_commands:
+        callback = command.callback
+        name = command.name or (callback.__name__.replace("_", "-") if callback else "")
+        yield before + name, command
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            name = str(group.name or group.typer_instance.info.name)
+            yield from _commands(group.typer_instance, f"{before}{name} ")

@@ -1,0 +1,47 @@
+"""Every command shows in its help how it is used, by commands that it would take."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import typer.main
+
+from audit_toolkit.cli import moments
+from audit_toolkit.cli.app import app
+from audit_toolkit.cli.examples import EXAMPLES
+
+TIMES = ("at", "since", "until", "begin", "end")
+
+
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if not hasattr(command, "commands"):
+        yield " ".join(words), command
+        return
+    for name, below in command.commands.items():
+        yield from commands(below, (*words, name))
+
+
+def test_every_command_has_examples_that_it_takes() -> None:
+    found = dict(commands(typer.main.get_command(app)))
+    assert set(found) == set(EXAMPLES), "cli/examples.py has the examples of each command"
+    for words, command in found.items():
+        assert 1 <= len(EXAMPLES[words]) <= 4
+        for example in EXAMPLES[words]:
+            assert f"\n  {example}" in command.epilog
+            typed = shlex.split(example.partition(" > ")[0])
+            own = ["audit", *words.split()]
+            assert typed[: len(own)] == own
+            with command.make_context(words, typed[len(own) :]) as context:
+                for name in TIMES:
+                    if isinstance(text := context.params.get(name), str):
+                        moments.parse_moment(text, f"--{name}")
+
+
+def test_help_shows_them_line_by_line() -> None:
+    command = dict(commands(typer.main.get_command(app)))["history"]
+    with command.make_context("history", ["orders"]) as context:
+        lines = command.get_help(context).splitlines()
+    at = lines.index("  Examples:")
+    assert lines[at + 1 :] == [f"    {example}" for example in EXAMPLES["history"]]
