@@ -16,8 +16,6 @@ APART = timedelta(days=1)
 """So far apart two clocks may be, time zones set wrong included."""
 LEAP = timedelta(days=14)
 """So long there may be neither a run nor an event, where runs are recorded."""
-SILENCE = timedelta(days=366)
-"""So long there may be no event, where no run ever was."""
 TRUST = "set the clock right; if it is right, say so once: audit maintain --trust-clock"
 
 
@@ -68,7 +66,7 @@ class Clock:
                     f"the clock says {literal(_second(self.now))}, and {what} is of "
                     f"{literal(_second(at))}, {(at - self.now).days} days later",
                 )
-        since = self.silent_since or self._newest_alone
+        since = self.silent_since
         if since:
             return Doubt(
                 "clock_ahead",
@@ -76,12 +74,6 @@ class Clock:
                 "a run of maintenance nor an event for long: it may have leapt ahead",
             )
         return None
-
-    @property
-    def _newest_alone(self) -> datetime | None:
-        newest = self.newest_event
-        silent = newest is not None and not self.last_run and self.now - newest > SILENCE
-        return newest if silent else None
 
 
 def _second(moment: datetime) -> datetime:

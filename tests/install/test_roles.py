@@ -23,6 +23,7 @@ from tests.plugins.trail import Trail
 ROLES = ("rol_audit", "rol_cron", "rol_archiver", "rol_dev", "rol_deployer")
 PAST = """
     set role rol_audit;
+    drop table audit.logged_actions_past;
     select audit.make_leaf('logged_actions_2020_01');
     alter table audit.logged_actions attach partition audit.logged_actions_2020_01
         for values from ('2020-01-01 00:00+00') to ('2020-02-01 00:00+00');
@@ -33,6 +34,8 @@ PAST = """
         (select min(lower_bound) from audit.leaves() where lower_bound > '2021-01-01')); end $$;
     insert into audit.logged_actions (action_tstamp, schema_name, table_name, action, row_key, new_row)
     select '2020-01-15', 'public', 'orders', 'I', n, '{"id": 1}' from generate_series(1, 100) as n;
+    insert into audit.logged_actions (schema_name, table_name, action) values ('public', 'orders', 'I');
+    select audit.ensure_past();
     reset role
 """
 OLD = """
