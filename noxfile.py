@@ -104,9 +104,18 @@ def pgbouncer_proof(session: nox.Session) -> None:
 
 @nox.session(name="rotation-proof")
 def rotation_proof(session: nox.Session) -> None:
-    """Two years of partition rotation under 16 writers and long readers: no write fails or is lost."""
-    arguments = ("tests/partitions/test_writers.py", "-s", *session.posargs)
-    _run_tests(session, {"ROTATION_PROOF": "1"}, arguments)
+    """Two years under 16 writers and readers; a year of kills and wrong clocks; killed at every statement."""
+    files = ("test_writers", "test_rotation_proof", "test_every_time_has_a_partition")
+    arguments = (*(f"tests/partitions/{file}.py" for file in files), "-s", *session.posargs)
+    environment = {"ROTATION_PROOF": "1", "KILL_EVERY": "1", "PARTITIONS_AHEAD": "3000"}
+    _run_tests(session, environment, arguments)
+
+
+@nox.session(name="settings-proof")
+def settings_proof(session: nox.Session) -> None:
+    """Every command under each of forty hostile settings of its role, one by one."""
+    arguments = ("tests/cli/test_hostile_settings.py", *session.posargs)
+    _run_tests(session, {"SETTINGS_PROOF": "1"}, arguments)
 
 
 @nox.session(name="remedies-proof")

@@ -19,24 +19,9 @@ HELP = (
     "2h, '3 days ago', 'last week'"
 )
 
-_UNITS = {
-    "s": "seconds",
-    "sec": "seconds",
-    "second": "seconds",
-    "m": "minutes",
-    "min": "minutes",
-    "minute": "minutes",
-    "h": "hours",
-    "hour": "hours",
-    "d": "days",
-    "day": "days",
-    "w": "weeks",
-    "week": "weeks",
-}
-_MONTHS = {"mo": 1, "month": 1, "y": 12, "year": 12}
 _DAYS = [name.lower() for name in calendar.day_name]
 _CLOCKS = {"midnight": time(0), "noon": time(12)}
-_AGO = re.compile(r"(\d+|an?|last)\s*([a-z]+?)s?(?:\s+ago)?")
+_AGO = re.compile(r"(\d+|an?|last)\s*([a-z]+)(?:\s+ago)?")
 _DAY = re.compile(rf"(today|yesterday|(?:last )?(?:{'|'.join(_DAYS)}))?(?: ?(?:at )?(\S+))?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:\.\d{1,6})?)?")
 _ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)|\s*(?=z$)")
@@ -101,18 +86,15 @@ def _ago(typed: str, now: datetime, *, utc: bool) -> datetime | None:
     found = _AGO.fullmatch(typed)
     if not found:
         return None
-    number = int(found[1]) if found[1].isdigit() else 1
-    if found[2] in _MONTHS:
-        return _moment(_months_before(now, number * _MONTHS[found[2]]), utc=utc)
-    return now - timedelta(**{_UNITS[found[2]]: number}) if found[2] in _UNITS else None
+    from audit_toolkit.partitions.grid import Span
 
-
-def _months_before(moment: datetime, months: int) -> datetime:
-    year, month = divmod(moment.year * 12 + moment.month - 1 - months, 12)
-    if year < 1:
-        raise OverflowError(months)
-    day = min(moment.day, calendar.monthrange(year, month + 1)[1])
-    return moment.replace(year=year, month=month + 1, day=day)
+    number = found[1] if found[1].isdigit() else "1"
+    try:
+        span = Span.parse(f"{number} {found[2]}")
+        moment = span.before(now)
+    except UsageError:
+        return None  # last monday
+    return _moment(moment, utc=utc) if span.months else moment
 
 
 def _on_day(typed: str, now: datetime, *, utc: bool) -> datetime | None:
