@@ -108,6 +108,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit archive run --archive s3://backup/trail",
             "audit archive run --archive /backup/trail --again",
         ),
+        "archive export": (
+            "audit archive export --archive s3://backup/trail",
+            "audit archive export --until yesterday --archive s3://backup/trail",
+        ),
+        "archive register": (
+            "audit archive register --iceberg sqlite:////srv/catalog.db --archive s3://backup/trail",
+        ),
         "archive verify": (
             "audit archive verify --archive s3://backup/trail",
             "audit archive verify logged_actions_2026_11 --archive s3://backup/trail",

@@ -455,6 +455,18 @@ def test_again_writes_anew_what_was_exported(rotating: Rotating, local: Store) -
     assert problems(rotating, local) == ()
 
 
+def test_who_may_not_export_is_told(rotating: Rotating, local: Store) -> None:
+    few(rotating)
+    # A role that every server has: it may look at statistics, and no more.
+    rotating.execute("grant usage on schema audit to pg_monitor")
+    rotating.execute("grant select on audit.maintenance to pg_monitor")
+    rotating.connection.execute("set role pg_monitor")
+    with pytest.raises(AuditError, match="the role pg_monitor may not export") as refused:
+        export(rotating, local)
+    assert "owner of the trail" in (refused.value.hint or "")
+    assert local.files("events") == []
+
+
 class TestTampering:
     """What was done to the ranges behind our back."""
 
