@@ -365,9 +365,10 @@ def test_killed_and_then_archived(
     with killed(at, monkeypatch):
         export(rotating, local)
     rotating.run(START + timedelta(days=220), retention=months(1), drop=False)
-    assert in_trail(rotating) == []
+    assert len(in_trail(rotating)) < len(before)
     with watched(local, monkeypatch):
         assert set(archive_all(rotating, local)) == {"done"}
+        export(rotating, local)  # what is new of the partition that covers the present
     assert in_folder(local) == before
     assert problems(rotating, local) == ()
 
@@ -381,8 +382,8 @@ def test_what_was_begun_of_a_partition_that_is_gone_is_removed(
     assert in_folder(local)
     rotating.run(START + timedelta(days=220), retention=months(1), drop=False)
     rotating.run(START + timedelta(days=250), drop=True)
-    assert export(rotating, local).manifests == ()
-    assert in_folder(local) == []
+    export(rotating, local)
+    assert in_folder(local) == in_trail(rotating)
 
 
 def test_a_file_that_was_damaged_meanwhile_is_written_again(
