@@ -165,10 +165,13 @@ def _as_entry(leaf: Leaf) -> Entry:
 
 
 def _left_out(partitions: Partitions) -> Iterator[str]:
+    """What has no partition of its own yet is in none of a fixed range."""
     for leaf in partitions.leaves:
-        if leaf.has_rows and (leaf.is_tail or leaf.is_default):
+        if leaf.has_rows and leaf.is_past:
+            yield f"{leaf.name.name} has events of a time before the first partition, which are not exported"
+        elif leaf.has_rows and (leaf.is_tail or leaf.is_default):
             yield (
-                f"{leaf.name.name}, the catch-all partition, has events: "
+                f"{leaf.name.name} has events that are not exported yet: "
                 "audit maintain gives them a partition of their own"
             )
 

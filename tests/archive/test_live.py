@@ -456,6 +456,17 @@ def test_again_writes_anew_what_was_exported(rotating: Rotating, local: Store) -
     assert problems(rotating, local) == ()
 
 
+def test_what_has_no_partition_of_its_own_is_named(rotating: Rotating, local: Store) -> None:
+    for when in (START, START + timedelta(days=4000), START - timedelta(days=4000)):
+        rotating.execute(ONE, [when])
+    found = export(rotating, local)
+    assert [m.events for m in found.manifests] == [1]
+    assert sorted(text.partition(" has ")[0] for text in found.left_out) == [
+        "logged_actions_past",
+        "logged_actions_tail",
+    ]
+
+
 def test_who_may_not_export_is_told(rotating: Rotating, local: Store) -> None:
     few(rotating)
     # A role that every server has: it may look at statistics, and no more.
