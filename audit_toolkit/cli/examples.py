@@ -110,10 +110,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "archive export": (
             "audit archive export --archive s3://backup/trail",
-            "audit archive export --until yesterday --archive s3://backup/trail",
+            "audit archive export --archive s3://backup/trail --since 2026-11-01",
         ),
         "archive register": (
-            "audit archive register --iceberg sqlite:////srv/catalog.db --archive s3://backup/trail",
+            "audit archive register --archive s3://backup/trail --iceberg sqlite:///lake.db",
         ),
         "archive verify": (
             "audit archive verify --archive s3://backup/trail",
