@@ -86,6 +86,7 @@ def export_live(
             "the server is a standby, which cannot note what was exported",
             hint="run it on the primary",
         )
+    _require_right(connection, schema)
     store.require_reachable()
     work = _Work(connection, store, read_origin(connection, schema), now)
     work.tidy()
@@ -125,7 +126,17 @@ def finish_interrupted(
     """Finish the export to that archive that was killed, if one was; before its partition is archived, for one."""
     if not read_exports(connection, schema).of(store.address(FOLDER)).pending:
         return []
+    _require_right(connection, schema)
     return list(_Work(connection, store, read_origin(connection, schema), now).finish_interrupted())
+
+
+def _require_right(connection: Connection, schema: str) -> None:
+    (row,) = fetch(connection, render("archive/may_export", schema=schema))
+    if not row["allowed"]:
+        raise AuditError(
+            f"the role {row['role']} may not export: it may not note what it exported, nor read partitions in use",
+            hint="run audit archive export as the owner of the trail, or as a member of it",
+        )
 
 
 def _chosen(
@@ -154,10 +165,13 @@ def _as_entry(leaf: Leaf) -> Entry:
 
 
 def _left_out(partitions: Partitions) -> Iterator[str]:
+    """What has no partition of its own yet is in none of a fixed range."""
     for leaf in partitions.leaves:
-        if leaf.has_rows and (leaf.is_tail or leaf.is_default):
+        if leaf.has_rows and leaf.is_past:
+            yield f"{leaf.name.name} has events of a time before the first partition, which are not exported"
+        elif leaf.has_rows and (leaf.is_tail or leaf.is_default):
             yield (
-                f"{leaf.name.name}, the catch-all partition, has events: "
+                f"{leaf.name.name} has events that are not exported yet: "
                 "audit maintain gives them a partition of their own"
             )
 

@@ -365,9 +365,10 @@ def test_killed_and_then_archived(
     with killed(at, monkeypatch):
         export(rotating, local)
     rotating.run(START + timedelta(days=220), retention=months(1), drop=False)
-    assert in_trail(rotating) == []
+    assert len(in_trail(rotating)) < len(before)
     with watched(local, monkeypatch):
         assert set(archive_all(rotating, local)) == {"done"}
+        export(rotating, local)  # what is new of the partition that covers the present
     assert in_folder(local) == before
     assert problems(rotating, local) == ()
 
@@ -381,8 +382,8 @@ def test_what_was_begun_of_a_partition_that_is_gone_is_removed(
     assert in_folder(local)
     rotating.run(START + timedelta(days=220), retention=months(1), drop=False)
     rotating.run(START + timedelta(days=250), drop=True)
-    assert export(rotating, local).manifests == ()
-    assert in_folder(local) == []
+    export(rotating, local)
+    assert in_folder(local) == in_trail(rotating)
 
 
 def test_a_file_that_was_damaged_meanwhile_is_written_again(
@@ -453,6 +454,29 @@ def test_again_writes_anew_what_was_exported(rotating: Rotating, local: Store) -
         if f"/{oldest}-" in name and "-to-" in name
     ] == []
     assert problems(rotating, local) == ()
+
+
+def test_what_has_no_partition_of_its_own_is_named(rotating: Rotating, local: Store) -> None:
+    for when in (START, START + timedelta(days=4000), START - timedelta(days=4000)):
+        rotating.execute(ONE, [when])
+    found = export(rotating, local)
+    assert [m.events for m in found.manifests] == [1]
+    assert sorted(text.partition(" has ")[0] for text in found.left_out) == [
+        "logged_actions_past",
+        "logged_actions_tail",
+    ]
+
+
+def test_who_may_not_export_is_told(rotating: Rotating, local: Store) -> None:
+    few(rotating)
+    # A role that every server has: it may look at statistics, and no more.
+    rotating.execute("grant usage on schema audit to pg_monitor")
+    rotating.execute("grant select on audit.maintenance to pg_monitor")
+    rotating.connection.execute("set role pg_monitor")
+    with pytest.raises(AuditError, match="the role pg_monitor may not export") as refused:
+        export(rotating, local)
+    assert "owner of the trail" in (refused.value.hint or "")
+    assert local.files("events") == []
 
 
 class TestTampering:
