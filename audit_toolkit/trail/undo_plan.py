@@ -49,6 +49,8 @@ class RowChange:
     """Of the columns that change, what they become; all of a row that comes; None: it goes."""
     since: tuple[Event, ...] = ()
     """What others did to the row since, newest last."""
+    keys: tuple[str | None, ...] = ()
+    """All keys that the row had, as the trail has them."""
 
     def as_dict(self) -> dict[str, Json]:
         """The change as JSON values."""
@@ -77,6 +79,8 @@ class Undo:
     """What somebody should know who applies it, or has."""
     transaction: int | None = None
     """The transaction that did it; None until it is applied."""
+    meddled: bool = False
+    """Whether triggers, or foreign keys that follow a key, may change rows beside."""
 
     def as_dict(self) -> dict[str, Json]:
         """The undo as JSON values."""
@@ -137,6 +141,7 @@ def plan_reversals(
         rows=len(changes) if steps else 0,
         claims=claims,
         changes=changes if steps else (),
+        meddled=settling,
     )
 
 
@@ -236,7 +241,16 @@ def _changes(choices: Sequence[Choice], homes: dict[QualifiedName, Home]) -> tup
                 continue
             key = {c: before[c] for c in home.table.key}
             before = key | {column: before.get(column) for column in after}
-        found.append(RowChange(table=reversal.table, key=reversal.key, before=before, after=after))
+        had = (key for event in reversal.life for key in (event.row_key, event.key_before))
+        found.append(
+            RowChange(
+                table=reversal.table,
+                key=reversal.key,
+                before=before,
+                after=after,
+                keys=(reversal.key, *dict.fromkeys(had)),
+            )
+        )
     return tuple(found)
 
 

@@ -244,6 +244,8 @@ class Business:
                 f"update payments set id = {number(1, 6)} where id = {payment}",
                 f"delete from payments where id = {payment}",
                 "delete from payments",
+                "truncate payments",
+                f"delete from totals where rental = {rental}",
                 "truncate inventory cascade" if self.chance.random() < 0.2 else "select",
             ]
         )
