@@ -154,6 +154,18 @@ def identifiers(session: nox.Session) -> None:
     _run_tests(session, arguments=arguments)
 
 
+@nox.session(name="extension-types")
+def extension_types(session: nox.Session) -> None:
+    """Types of extensions come back exactly, PostGIS among them: on Debian's PostgreSQL with postgresql-*-postgis-3."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        session.error(
+            "install postgresql and postgresql-15-postgis-3, or what your system calls them"
+        )
+    arguments = ("tests/proofs/test_types.py", "-k", "extensions", *session.posargs)
+    _run_tests(session, {"AUDIT_PG_BIN": str(found[-1].parent)}, arguments)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """What auditing costs, beside other tools: all of it (an hour), or `-- --short` for the goals."""

@@ -32,7 +32,7 @@ from audit_toolkit.archive.manifest import (
 )
 from audit_toolkit.archive.origin import read_origin, require_own
 from audit_toolkit.archive.reach import find_reach
-from audit_toolkit.archive.store import EVENTS, FOLDER, Store
+from audit_toolkit.archive.store import EVENTS, FOLDER, Store, is_unfinished
 from audit_toolkit.archive.verify import read_back
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
@@ -88,6 +88,7 @@ def export_live(
         )
     store.require_reachable()
     work = _Work(connection, store, read_origin(connection, schema), now)
+    work.tidy()
     done = [*work.finish_interrupted()]
     earlier = work.manifests()
     require_own(connection, store, work.origin, earlier)
@@ -184,6 +185,12 @@ class _Work:
         exports = read_exports(self.connection, self.schema)
         exported = replace(exports.of(self.archive), **values)
         save_exports(self.connection, self.schema, exports.with_archive(exported), self.now)
+
+    def tidy(self) -> None:
+        """Remove the manifest that was being written when a run was killed; the next one has another name."""
+        for path in self.store.files(f"{FOLDER}/{self.origin.place}"):
+            if is_unfinished(path):
+                self.store.remove(self.store.path(path))
 
     def finish_interrupted(self) -> Iterator[Manifest]:
         exported: Exported = read_exports(self.connection, self.schema).of(self.archive)

@@ -64,7 +64,7 @@ def check(
 ) -> None:
     """Compare what the database has with what was installed; exit code 3 when something is off.
 
-    Reads catalogues and the newest events: it takes no locks, and a role that may not write can run it, in
+    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
     production too.
     """
     with open_database(dsn, config) as connection:
@@ -106,19 +106,19 @@ def check_database(
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
     from audit_toolkit.install.drift_cluster import in_order
-    from audit_toolkit.install.drift_condition import condition_findings
+    from audit_toolkit.install.drift_condition import unusable_conditions
 
     objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
-    found = find_drift(objects, tables, paused=_pauses(connection, objects))
-    found += condition_findings(connection, objects, tables)
+    conditions = unusable_conditions(connection, objects, tables)
+    found = find_drift(objects, tables, paused=_pauses(connection, objects), conditions=conditions)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
     found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
-    if not any(finding.kind == "trail_missing" for finding in found):
+    if not {finding.kind for finding in found} & {"trail_missing", "comment_changed"}:
         found += [
             *_partition_findings(connection, schema, now, policy),
             *_index_findings(connection, schema),

@@ -108,6 +108,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit archive run --archive s3://backup/trail",
             "audit archive run --archive /backup/trail --again",
         ),
+        "archive export": (
+            "audit archive export --archive s3://backup/trail",
+            "audit archive export --archive s3://backup/trail --since 2026-11-01",
+        ),
+        "archive register": (
+            "audit archive register --archive s3://backup/trail --iceberg sqlite:///lake.db",
+        ),
         "archive verify": (
             "audit archive verify --archive s3://backup/trail",
             "audit archive verify logged_actions_2026_11 --archive s3://backup/trail",

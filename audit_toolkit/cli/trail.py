@@ -208,6 +208,7 @@ def history(
     from audit_toolkit.trail import Filter
     from audit_toolkit.trail.history import find_scope, with_range
     from audit_toolkit.trail.pages import require_event_of
+    from audit_toolkit.trail.subject import Subject, warn_of_absence
 
     if guard_cells and output is not EventFormat.CSV:
         raise UsageError("--guard-cells is for --format csv", hint="add --format csv")
@@ -244,6 +245,10 @@ def history(
         for event_id in (before, after):
             require_event_of(connection, subject, event_id)
         wanted = _of_one_transaction(connection, wanted, audit_schema)
+        note_name(subject)
+        if isinstance(subject, Subject):
+            connection.add_notice_handler(print_warning)
+            warn_of_absence(connection, subject)
         _warn_of_column(subject, changed)
         if follow:
             from audit_toolkit.cli.tail import Tail
@@ -389,6 +394,24 @@ def nothing_found(subject: Scope) -> str:
     if subject.key is not None:
         return f"no such row in the trail: {row}; it has not changed since capture began"
     return f"the trail has no events of {row}: it has not changed since capture began"
+
+
+def note_name(subject: Scope) -> None:
+    """Say what a table is called that somebody asked for by a name that it had before."""
+    former = getattr(subject, "asked_for", None)
+    if former is not None:
+        note(f"{former} is called {subject.table} now")
+
+
+def print_warning(diagnostic: psycopg.errors.Diagnostic) -> None:
+    """Say what the server warns of, as it does of gaps in capture."""
+    from audit_toolkit.cli.values import visible
+
+    if diagnostic.severity_nonlocalized == "WARNING":
+        message = (diagnostic.message_primary or "").removeprefix("audit: ")
+        print(f"warning: {visible(message)}", file=sys.stderr)
+        if diagnostic.message_hint:
+            print(f"hint: {visible(diagnostic.message_hint)}", file=sys.stderr)
 
 
 def note(text: str) -> None:

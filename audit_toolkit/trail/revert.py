@@ -32,6 +32,7 @@ from audit_toolkit.trail.present import (
 )
 from audit_toolkit.trail.renames import as_called_now
 from audit_toolkit.trail.subject import find_subject, trail_table
+from audit_toolkit.trail.table_names import find_names, of_names
 from audit_toolkit.trail.travel import answered, require_zone
 from audit_toolkit.trail.troubles import database_errors
 from audit_toolkit.trail.undo import Conflict, Reversal, reverse
@@ -106,8 +107,8 @@ def _plan_revert(
     events = select_events(connection, selection, schema=schema)
     if not events:
         raise UsageError("the trail has no such events", hint="audit history TABLE shows events")
-    rows = _without_truncates(connection, events, schema)
-    reversals = reverse(as_called_now(connection, rows, schema))
+    present = as_called_now(connection, events, schema)
+    reversals = reverse(_without_truncates(connection, present, schema))
     claims = _claims({"reverts": _described(selection)}, reason)
     undo = plan_reversals(
         connection, reversals, on_conflict, claims, schema, lock=lock, ignore=ignore
@@ -358,13 +359,15 @@ def _since(
     keys = list({key for event in life for key in (event.row_key, event.key_before) if key})
     if not keys:
         return ()
+    names = find_names(connection, schema, table_of(life[-1]))
     parameters = {
-        "schema_name": life[-1].schema_name,
-        "table_name": life[-1].table_name,
+        **of_names(names),
         "row_keys": keys,
         "since": life[0].event_id,
     }
-    sql = render("queries/events_since", trail=trail_table(schema))
+    sql = render(
+        "queries/events_since", trail=trail_table(schema), trail_schema=schema, names=names
+    )
     events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     return tuple(event for event in events if event.event_id not in selected)
 
