@@ -20,7 +20,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "init": ("audit init", "audit init migrations --edit-env"),
         "upgrade": ("audit upgrade --dry-run", "audit upgrade --upgrade"),
-        "sync": ("audit sync", "audit sync --apply"),
+        "sync": (
+            "audit sync",
+            "audit sync --apply",
+            "audit sync --schema 'tenant_*' --like tenant_1 --apply",
+        ),
         "baseline": (
             "audit baseline --table orders",
             "audit baseline --table orders --batch-rows 500 --reason 'before the import'",
