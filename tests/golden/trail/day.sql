@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "ea15daae0c14f2c3e3c8ebd4c7ad64f54b9d229cb28df3711740aa35f9e8018f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "7bc1d783aac9fb03bb3aaefa148aaa5f239588793e148828580a23522db1dfdd"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3163,7 +3163,7 @@ begin
         limit 1;
         exit when found;
     end loop;
-    if gap.event_id is null then
+    if gap is null then
         perform audit.warn_of_triggers(wanted_schema, wanted_table);
         return;
     end if;
