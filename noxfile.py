@@ -199,6 +199,13 @@ def real_projects(session: nox.Session) -> None:
     session.run("python", "tests/real_projects.py", *session.posargs)
 
 
+@nox.session(name="sqlalchemy-1.4")
+def sqlalchemy_14(session: nox.Session) -> None:
+    """An application on SQLAlchemy 1.4 runs revisions that the toolkit wrote in an environment of its own."""
+    session.install("-e", ".[demo]")
+    session.run("python", "tests/real_projects.py", "sqlalchemy14")
+
+
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel has the SQL templates in it, and the demo runs without the source tree."""

@@ -80,7 +80,7 @@ def check(
 ) -> None:
     """Compare what the database has with what was installed; exit code 3 when something is off.
 
-    Reads catalogues and the newest events: it takes no locks, and a role that may not write can run it, in
+    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
     production too.
     """
     with (

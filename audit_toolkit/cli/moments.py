@@ -1,4 +1,10 @@
-"""Times as people type them, and as they are shown to them: local, as git and psql do, or UTC."""
+"""Times as people type them, and as they are shown to them: local, as git and psql do, or UTC.
+
+By no parser library, as what is read decides what an undo takes back. dateparser 1.5 reads `2026-13-01`
+as January and `2` as a day of February, whichever languages it tries, and loads for 0.2 s; parsedatetime
+2.6 (2020) reads `monday` and `2h` as of the future, takes no zone, and answers to what it cannot read;
+pendulum, whenever and dateutil know ISO 8601, as Python does, and no words. Neither of the first two is typed.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +70,14 @@ def _in_zone(moment: datetime, *, utc: bool) -> datetime:
 
 
 def _moment(wall: datetime, *, utc: bool) -> datetime:
-    """The moment at which clocks show this; the offset is that of its own day, not today's."""
-    return wall.replace(tzinfo=UTC) if utc else wall.replace(tzinfo=None).astimezone()
+    """The moment at which clocks show this; the offset is that of its own day, not today's.
+
+    Of a time that clocks skip it is the one after the gap, of one that they show twice the second, both
+    as PostgreSQL has it.
+    """
+    if utc:
+        return wall.replace(tzinfo=UTC)
+    return max(wall.replace(tzinfo=None, fold=fold).astimezone() for fold in (0, 1))
 
 
 def _ago(typed: str, now: datetime, *, utc: bool) -> datetime | None:

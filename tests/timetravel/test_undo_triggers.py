@@ -1,0 +1,65 @@
+"""Undo in tables whose triggers write other audited tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit_toolkit import trail as verbs
+from audit_toolkit.trail import Selection
+from tests.plugins.trail import Trail
+
+SUMS = """
+    create domain amount as numeric(10, 2) check (value >= 0);
+    create type size as (width int, height int);
+    create table parent (
+        id int primary key, total int not null default 0, last json, paid amount, size size
+    );
+    create table child (id int primary key, parent int, amount int, note json, paid amount, size size);
+    create function sum_up() returns trigger language plpgsql as $$
+    begin
+        update parent
+        set (total, last, paid, size) = (
+            select sum(amount) over (), note, paid, size from child
+            where parent = new.parent order by id limit 1
+        )
+        where id = new.parent;
+        return null;
+    end $$;
+    create trigger sum_up after insert or update on child for each row execute function sum_up();
+    insert into parent values (1), (2);
+    insert into child values (1, 1, 5, '{"a": 1}', 1.50, (1, 2)), (2, 1, 7, null, null, null), (3, 2, 4, null, null, null);
+"""
+CHANGES = [
+    "amount = 6",
+    "note = '{\"a\": 2}'",
+    "paid = 1.5, amount = 9",
+    "size = (3, 4)",
+    "parent = 2, amount = 8, note = '[]', paid = 0, size = null",
+]
+
+
+def state(trail: Trail) -> list[tuple[Any, ...]]:
+    return [
+        *trail.execute("select c.*, note::text from child c order by id"),
+        *trail.execute("select p.*, last::text from parent p order by id"),
+    ]
+
+
+def test_a_trigger_that_writes_another_table(trail: Trail) -> None:
+    trail.execute(SUMS)
+    for table in ("parent", "child"):
+        trail.audit(table)
+    before = state(trail)
+    for change in CHANGES:
+        for where in ("id = 1", "true"):
+            trail.execute(f"update child set {change} where {where}")
+            changed = state(trail)
+            verbs.apply_revert(trail.connection, last(trail))
+            assert state(trail) == before, (change, where)
+            verbs.apply_revert(trail.connection, last(trail))
+            assert state(trail) == changed, (change, where)
+            verbs.apply_revert(trail.connection, last(trail))
+
+
+def last(trail: Trail) -> Selection:
+    return Selection(transaction=int(trail.events()[-1]["transaction_id"]))
