@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "ea15daae0c14f2c3e3c8ebd4c7ad64f54b9d229cb28df3711740aa35f9e8018f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "dab8118c892ce7195476a19afafb5f496ea8ebb8e3ce49e48ac6f3f9a5534cef"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2597,7 +2597,11 @@ begin
     end if;
     if cardinality(casts) = 1 then
         execute format(
-            case when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
+            case
+                -- The trail shows arrays as JSON does.
+                when not foreign_types[1] and casts[1] like '%[]' and key ~ '^\s*\[.*\]\s*$'
+                    then 'select to_jsonb(part) #>> ''{}'' from jsonb_to_record(jsonb_build_object(''part'', $1::jsonb)) as made (part %s)'
+                when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
             casts[1])
         into row_key using key;
         return row_key;
@@ -2612,7 +2616,10 @@ begin
         select 'select jsonb_build_array('
             || string_agg(
                 format(
-                    case when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
+                    case
+                        when not is_foreign and type_name like '%[]'
+                            then '(select to_jsonb(part) from jsonb_to_record(jsonb_build_object(''part'', $1 -> %s)) as made (part %s))'
+                        when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
                     place - 1, type_name),
                 ', ' order by place) || ')::text'
         from unnest(casts, foreign_types) with ordinality as part (type_name, is_foreign, place)
