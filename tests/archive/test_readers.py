@@ -31,7 +31,7 @@ def with_pyarrow(folder: Path) -> list[Row]:
 
 
 def with_pandas(folder: Path) -> list[Row]:
-    import pandas
+    import pandas  # type: ignore[import-untyped]
 
     frame = pandas.read_parquet(folder)
     return rows_of(frame[["event_id", "relation", "month"]].to_dict("records"))
