@@ -130,7 +130,9 @@ def install(
     require_context: Annotated[
         str | None,
         typer.Option(
-            "--require-context", metavar="KEY", help="Refuse changes without it in their context."
+            "--require-context",
+            metavar="KEY",
+            help="Refuse local changes without it in their context.",
         ),
     ] = None,
     capture_query: Annotated[

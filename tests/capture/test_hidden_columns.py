@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 
+import psycopg
 import pytest
 
 from audit_toolkit.config import Capture, Mask, MaskMethod, Store, TableRule, Truncate
@@ -180,6 +181,42 @@ def test_require_context(trail: Trail, capture: Capture) -> None:
     trail.execute("select set_config('audit.context', '{\"it''s who\": \"ann\"}', false)")
     trail.execute("insert into people (id) values (1)")
     assert trail.story() == [("I", "1")]
+
+
+@BOTH
+def test_what_replication_brings_needs_no_context(trail: Trail, capture: Capture) -> None:
+    """As the apply worker writes, which has no context and would try again for ever."""
+    trail.execute(PEOPLE)
+    trail.audit("people", capture=capture, require_context="actor", truncate=Truncate.FORBID)
+    trail.execute("set session_replication_role = replica")
+    trail.execute("insert into people (id) values (1)")
+    trail.execute("update people set id = 2")
+    trail.execute("truncate people")
+    assert trail.story() == [("I", "1"), ("U", "2"), ("T", None)]
+    assert [event["context"] for event in trail.events()] == [None, None, None]
+    for mode in ("local", "origin"):
+        trail.execute(f"set session_replication_role = {mode}")
+        with pytest.raises(Exception, match="needs the key"):
+            trail.execute("insert into people (id) values (1)")
+
+
+def test_who_may_not_set_the_replication_role_needs_a_context(trail: Trail) -> None:
+    """Only a superuser, or who was granted SET of it, writes as replication does."""
+    trail.execute(PEOPLE)
+    trail.audit("people", require_context="actor")
+    role = f"{trail.database.name}_app"
+    trail.execute(f"create role {role}; grant insert on people to {role}; set role {role}")
+    try:
+        for statement in (
+            "set session_replication_role = replica",
+            "select set_config('session_replication_role', 'replica', true)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+                trail.execute(statement)
+        with pytest.raises(Exception, match="needs the key"):
+            trail.execute("insert into people (id) values (1)")
+    finally:
+        trail.execute(f"reset role; drop owned by {role}; drop role {role}")
 
 
 @pytest.mark.parametrize(

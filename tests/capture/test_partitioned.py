@@ -72,6 +72,17 @@ def test_truncating_a_leaf_can_be_forbidden(trail: Trail) -> None:
             trail.execute(f"truncate {table}")
 
 
+def test_a_truncate_that_replication_brings_is_recorded(trail: Trail) -> None:
+    trail.execute(PARTS)
+    trail.audit("parts", truncate=Truncate.FORBID)
+    trail.execute("insert into parts values (1, 'eu', 0), (2, 'us', 0)")
+    trail.execute("set session_replication_role = replica")
+    trail.execute("truncate parts_us")
+    assert trail.story()[2:] == [("D", '[2, "us"]')]
+    trail.execute("truncate parts")
+    assert trail.story()[3:] == [("D", '[1, "eu"]')]
+
+
 def test_replica_mode_does_not_silence_leaves(parts: Trail) -> None:
     parts.execute("set session_replication_role = replica")
     parts.execute("insert into parts_eu values (1, 'eu', 0); truncate parts_eu")

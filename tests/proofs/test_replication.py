@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from audit_toolkit.config import Capture, TableRule
+from audit_toolkit.config import Capture, TableRule, Truncate
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
 from tests.plugins.database import Connection
 from tests.plugins.replay import BrokenTrailError, Replay, read_events, require_equal, require_keys
@@ -96,6 +96,19 @@ def test_replicated_rows_are_captured(publisher: Cluster) -> None:
         source.execute("truncate orders")
         wait_for_subscriber(source, "rows")
         assert read_events(copy, "public", events[-1].event_id)["orders"][0].action == "T"
+
+
+def test_nothing_that_is_replicated_is_refused(publisher: Cluster) -> None:
+    """The apply worker has no context: were it refused, replication would stand still."""
+    rule = TableRule(require_context="actor", truncate=Truncate.FORBID)
+    with replicated(publisher, "required", rule) as (source, copy):
+        run(source)
+        source.execute("truncate orders")
+        wait_for_subscriber(source, "required")
+        events = read_events(copy, "public")["orders"]
+        assert [event.action for event in events] == list("IIIUUUDT")
+        with pytest.raises(psycopg.Error, match="needs the key 'actor'"):
+            copy.execute("insert into orders values (7)")
 
 
 def test_statement_capture_does_not_see_replicated_rows(publisher: Cluster) -> None:

@@ -31,6 +31,7 @@ begin
         else nullif(current_setting('audit.context', true), '')::jsonb
     end) -> 'actor', 'null'),
         'strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]]")')
+        and current_setting('session_replication_role') <> 'replica'  -- what replication brings is never refused
     then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
@@ -110,7 +111,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "c48ef23148d590063055d5769438230d52038977a039714fa3ca92f3535a4677"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "8e245747cd50ae62e81e476ff8ab18d2c646f12232443640bdcdf30241e4bc15"}';
 
 
 -- Its triggers on public.orders.

@@ -63,11 +63,17 @@ begin
         values
             (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
-    else
+    elsif current_setting('session_replication_role') <> 'replica' then  -- what replication brings is never refused
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: public.orders is audited row by row, TRUNCATE is refused',
             hint = 'use DELETE';
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            (tg_table_schema, tg_table_name, 'T');
     end if;
     return null;
 end
@@ -77,7 +83,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "a91ea8d6898e1a00f250290023c25705c52ad81d97f5e278bfaeb76d82b0d74f"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "e1fb4b4f308f6c3a33c883253224a636fcabcb444196455c2c2a8abcaf9aa03f"}';
 
 
 -- Its triggers on public.orders.
