@@ -150,9 +150,9 @@ def verify(connection: Connection, undo: Undo, schema: str, *, ignore: Sequence[
         keys = [_key_afterwards(home, change) for change in changes]
         held = {value_of(k, home.table.key) for k, c in zip(keys, changes, strict=True) if c.after}
         rows = read_present(connection, home, keys)
-        for change, key, row in zip(changes, keys, rows, strict=True):
+        for change, row in zip(changes, rows, strict=True):
             if change.after is None:
-                if row is not None and value_of(key, home.table.key) not in held:
+                if row is not None and value_of(row, home.table.key) not in held:
                     raise _not_done(change, "it is still there")
                 continue
             if row is None:
@@ -189,9 +189,14 @@ def _compare(
     connection: Connection, home: Home, own: Sequence[Reversal], *, lock: bool
 ) -> Iterable[tuple[Choice, Conflict | None]]:
     rows = read_present(connection, home, [r.key_values for r in own], lock=lock)
-    vacated = {value_of(r.key_values, home.table.key) for r in own if _vacates(home, r)}
+    # Keys as the rows have them now: a key may be equal to another one and be written otherwise.
+    vacated = {
+        value_of(there, home.table.key)
+        for reversal, there in zip(own, rows, strict=True)
+        if there and _vacates(home, reversal)
+    }
     for reversal, there in zip(own, rows, strict=True):
-        taken = reversal.left is None and value_of(reversal.key_values, home.table.key) in vacated
+        taken = there and reversal.left is None and value_of(there, home.table.key) in vacated
         present = None if taken else there
         if reversal.left is not None and present is None and home.row_security:
             raise PermissionDeniedError(

@@ -27,7 +27,8 @@ SUMS = """
     end $$;
     create trigger sum_up after insert or update on child for each row execute function sum_up();
     insert into parent values (1), (2);
-    insert into child values (1, 1, 5, '{"a": 1}', 1.50, (1, 2)), (2, 1, 7, null, null, null), (3, 2, 4, null, null, null);
+    insert into child values
+        (1, 1, 5, '{"a": 1}', 1.50, (1, 2)), (2, 1, 7, null, null, null), (3, 2, 4, null, null, null);
 """
 CHANGES = [
     "amount = 6",
