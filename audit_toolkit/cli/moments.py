@@ -19,24 +19,23 @@ HELP = (
     "2h, '3 days ago', 'last week'"
 )
 
-_UNITS = {
-    "s": "seconds",
-    "sec": "seconds",
-    "second": "seconds",
-    "m": "minutes",
-    "min": "minutes",
-    "minute": "minutes",
-    "h": "hours",
-    "hour": "hours",
-    "d": "days",
-    "day": "days",
-    "w": "weeks",
-    "week": "weeks",
+_NAMES = {
+    "microseconds": "us µs μs usec usecs microsecond",
+    "milliseconds": "ms msec msecs millisecond",
+    "seconds": "s sec secs second",
+    "minutes": "m min mins minute",
+    "hours": "h hr hrs hour",
+    "days": "d day",
+    "weeks": "w week",
+    "months": "mo mon mons month",
+    "years": "y yr yrs year",
 }
-_MONTHS = {"mo": 1, "month": 1, "y": 12, "year": 12}
+_UNITS = {name: unit for unit, names in _NAMES.items() for name in (unit, *names.split())}
+"""What PostgreSQL's intervals call them, and no other abbreviation: `m` is a minute, `ms` no plural of it."""
+_MONTHS = {"months": 1, "years": 12}
 _DAYS = [name.lower() for name in calendar.day_name]
 _CLOCKS = {"midnight": time(0), "noon": time(12)}
-_AGO = re.compile(r"(\d+|an?|last)\s*([a-z]+?)s?(?:\s+ago)?")
+_AGO = re.compile(r"([0-9]+|an?|last)\s*([a-zµμ]+)(?:\s+ago)?")
 _DAY = re.compile(rf"(today|yesterday|(?:last )?(?:{'|'.join(_DAYS)}))?(?: ?(?:at )?(\S+))?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:\.\d{1,6})?)?")
 _ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)|\s*(?=z$)")
@@ -102,9 +101,10 @@ def _ago(typed: str, now: datetime, *, utc: bool) -> datetime | None:
     if not found:
         return None
     number = int(found[1]) if found[1].isdigit() else 1
-    if found[2] in _MONTHS:
-        return _moment(_months_before(now, number * _MONTHS[found[2]]), utc=utc)
-    return now - timedelta(**{_UNITS[found[2]]: number}) if found[2] in _UNITS else None
+    unit = _UNITS.get(found[2])
+    if unit in _MONTHS:
+        return _moment(_months_before(now, number * _MONTHS[unit]), utc=utc)
+    return now - timedelta(**{unit: number}) if unit else None
 
 
 def _months_before(moment: datetime, months: int) -> datetime:
