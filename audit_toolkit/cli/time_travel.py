@@ -294,11 +294,12 @@ def _print_differences(differences: Iterator[Difference]) -> None:
 
 
 def _print_change(column: str, before: Json, after: Json) -> None:
+    from audit_toolkit.cli.output import arrow
     from audit_toolkit.cli.values import describe_change
 
     for change in describe_change(column, before, after):
         if change.old is not None and change.new is not None:
-            print(f"  {change.label}: {change.old} → {change.new}")
+            print(f"  {change.label}: {change.old} {arrow()} {change.new}")
         else:
             sign, text, _ = change.one_side
             print(f"  {change.label}: {sign}{text}" if text else f"  {change.label}")

@@ -129,9 +129,12 @@ def _plan_revert(
         undo,
         conflicts=(*conflicts, *undo.conflicts[MOST_EXPLAINED:]),
         changes=(*changes, *undo.changes[MOST_EXPLAINED:]),
-        notes=tuple(
-            f"capture of {table} was paused or resumed in between: what was changed then is not undone"
-            for table in sorted(gaps)
+        notes=(
+            *undo.notes,
+            *(
+                f"capture of {table} was paused or resumed in between: what was changed then is not undone"
+                for table in sorted(gaps)
+            ),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import AuditError, PermissionDeniedError
+from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render, render_statements
@@ -106,12 +107,17 @@ def plan_reversals(
     """
     tables = dict.fromkeys(r.table for r in reversals)
     homes = read_homes(connection, tables, schema, ignore=ignore)
+    _require_columns(ignore, homes, reversals)
     conflicts: list[Conflict] = []
     choices: list[Choice] = []
+    so = 0
     for table, home in homes.items():
         own = [reversal for reversal in reversals if reversal.table == table]
         for choice, conflict in _compare(connection, home, own, lock=lock):
-            if conflict and on_conflict is not OnConflict.FORCE:
+            if conflict and _is_so(home, choice):
+                so += 1
+                choices.append(choice)
+            elif conflict and on_conflict is not OnConflict.FORCE:
                 conflicts.append(conflict)
             else:
                 choices.append(choice)
@@ -130,7 +136,27 @@ def plan_reversals(
         rows=len(changes) if steps else 0,
         claims=claims,
         changes=changes if steps else (),
+        notes=(f"{_rows(so)} already so: as before the events",) if so else (),
     )
+
+
+def _require_columns(
+    names: Sequence[str], homes: dict[QualifiedName, Home], reversals: Sequence[Reversal]
+) -> None:
+    """Raise `UsageError` for a column that neither the tables have nor their events."""
+    known = {column for home in homes.values() for column in home.types}
+    for reversal in reversals:
+        known.update(reversal.key_values, reversal.left or (), reversal.wanted or ())
+    for name in names if homes else ():
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+            tables = ", ".join(map(str, homes))
+            raise UsageError(
+                f"{tables} has no column {quote_identifier(name)}",
+                hint=f"did you mean {' or '.join(close)}?"
+                if close
+                else "audit history TABLE shows columns",
+            )
 
 
 def verify(connection: Connection, undo: Undo, schema: str, *, ignore: Sequence[str] = ()) -> Undo:
@@ -209,6 +235,14 @@ def _compare(
             conflict = conflict_of(reversal, present, (*home.hidden, *home.ignored))
         as_left = not conflict and not (nothing and (present is None or reversal.torn))
         yield Choice(reversal=reversal, present=present, as_left=as_left), conflict
+
+
+def _is_so(home: Home, choice: Choice) -> bool:
+    """Whether the row is already as it would be put back: whoever made it so, nothing is lost."""
+    wanted, present = choice.reversal.wanted, choice.present
+    if wanted is None or present is None:
+        return wanted is None and present is None
+    return not different(wanted, present, home)
 
 
 def _vacates(home: Home, reversal: Reversal) -> bool:
