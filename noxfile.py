@@ -104,9 +104,18 @@ def pgbouncer_proof(session: nox.Session) -> None:
 
 @nox.session(name="rotation-proof")
 def rotation_proof(session: nox.Session) -> None:
-    """Two years of partition rotation under 16 writers and long readers: no write fails or is lost."""
-    arguments = ("tests/partitions/test_writers.py", "-s", *session.posargs)
-    _run_tests(session, {"ROTATION_PROOF": "1"}, arguments)
+    """Two years under 16 writers and readers; a year of kills and wrong clocks; killed at every statement."""
+    files = ("test_writers", "test_rotation_proof", "test_every_time_has_a_partition")
+    arguments = (*(f"tests/partitions/{file}.py" for file in files), "-s", *session.posargs)
+    environment = {"ROTATION_PROOF": "1", "KILL_EVERY": "1", "PARTITIONS_AHEAD": "3000"}
+    _run_tests(session, environment, arguments)
+
+
+@nox.session(name="settings-proof")
+def settings_proof(session: nox.Session) -> None:
+    """Every command under each of forty hostile settings of its role, one by one."""
+    arguments = ("tests/cli/test_hostile_settings.py", *session.posargs)
+    _run_tests(session, {"SETTINGS_PROOF": "1"}, arguments)
 
 
 @nox.session(name="remedies-proof")
@@ -154,6 +163,18 @@ def identifiers(session: nox.Session) -> None:
     _run_tests(session, arguments=arguments)
 
 
+@nox.session(name="extension-types")
+def extension_types(session: nox.Session) -> None:
+    """Types of extensions come back exactly, PostGIS among them: on Debian's PostgreSQL with postgresql-*-postgis-3."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        session.error(
+            "install postgresql and postgresql-15-postgis-3, or what your system calls them"
+        )
+    arguments = ("tests/proofs/test_types.py", "-k", "extensions", *session.posargs)
+    _run_tests(session, {"AUDIT_PG_BIN": str(found[-1].parent)}, arguments)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """What auditing costs, beside other tools: all of it (an hour), or `-- --short` for the goals."""
@@ -176,6 +197,13 @@ def real_projects(session: nox.Session) -> None:
     """Optuna, mlflow, Prefect, Flask-Migrate, async, multi-ini and Django projects, with their own commands."""
     session.install("-e", ".[demo]")
     session.run("python", "tests/real_projects.py", *session.posargs)
+
+
+@nox.session(name="sqlalchemy-1.4")
+def sqlalchemy_14(session: nox.Session) -> None:
+    """An application on SQLAlchemy 1.4 runs revisions that the toolkit wrote in an environment of its own."""
+    session.install("-e", ".[demo]")
+    session.run("python", "tests/real_projects.py", "sqlalchemy14")
 
 
 @nox.session

@@ -6,11 +6,12 @@ A condition is judged on one row at a time, so it names columns alone: `status <
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from audit_toolkit.errors import RuleError
+from audit_toolkit.names import quote_identifier
 
 _TOKEN = re.compile(
     r"""
@@ -120,6 +121,18 @@ def qualified_names(condition: str) -> tuple[tuple[str, str], ...]:
         for schema in [_schema_before(tokens, place)]
         if schema is not None and (schema, token.text) not in called
     )
+
+
+def with_names(condition: str, names: Mapping[str, str]) -> str:
+    """The condition with columns by their new names, each of which is told by its old one."""
+    tokens = tokens_of(condition)
+    for place, token in reversed(list(enumerate(tokens))):
+        before = tokens[place - 1].text if place else ""
+        after = tokens[place + 1].text if place + 1 < len(tokens) else ""
+        if token.is_name and token.text in names and before not in (".", "::") and after != "(":
+            new = quote_identifier(names[token.text])
+            condition = condition[: token.start] + new + condition[token.end :]
+    return condition
 
 
 def _schema_before(tokens: Sequence[Token], place: int) -> str | None:

@@ -157,6 +157,14 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
             prepare_session(connection)
             Server(connection.info.server_version).require_supported()
             yield connection
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.UndefinedObject,
+        psycopg.errors.InvalidSchemaName,
+    ) as error:
+        raise AuditError(f"something is missing: {first_line(error)}", hint=_MISSING) from error
     except psycopg.OperationalError as error:
         if error.sqlstate is None or error.sqlstate.startswith("57P"):
             raise ConnectError(
@@ -184,6 +192,10 @@ def without_password(text: str, dsn: str) -> str:
     return text
 
 
+_MISSING = (
+    "a restore ended half-way, or an older release made the trail? audit check lists what is missing: "
+    "restore again, or audit upgrade"
+)
 _CONNECT_HINT = (
     "set --dsn or AUDIT_DATABASE_URL (or DATABASE_URL, sqlalchemy.url of alembic.ini, PGHOST …) "
     "to a running server: postgresql://user@host/database"
@@ -191,13 +203,19 @@ _CONNECT_HINT = (
 
 
 def prepare_session(connection: psycopg.Connection[Any]) -> None:
-    """Pin what decides how the server reads our statements and prints values; one round trip."""
+    """Pin what decides how the server reads our statements and prints values."""
     settings = dict(_SESSION_SETTINGS)
     if connection.info.server_version >= 170000:
         settings |= _SINCE_17
     calls = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(settings))
     values = [part for setting in settings.items() for part in setting]
     connection.execute("select " + calls, values)
+    # Under `replica` no foreign key would be checked when something is put back. A superuser alone may set it.
+    connection.execute(
+        "select pg_catalog.set_config('session_replication_role', 'origin', false)"
+        " where pg_catalog.current_setting('session_replication_role') <> 'origin'"
+        " and pg_catalog.current_setting('is_superuser') = 'on'"
+    )
 
 
 @contextmanager

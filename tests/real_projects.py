@@ -101,6 +101,16 @@ def see_events(site: Site, table: str, write: str, upgrade: str, downgrade: str)
     site.audit("check")
 
 
+def autogenerate(site: Site, command: str, versions: Path) -> None:
+    """The project's own autogenerate, which may find differences of its own, proposes nothing about the trail."""
+    before = set(versions.glob("*.py"))
+    site.run(command)
+    for file in set(versions.glob("*.py")) - before:
+        text = file.read_text(encoding="utf-8")
+        file.unlink()
+        assert "audit" not in text, text
+
+
 def optuna(site: Site) -> None:
     """Its alembic.ini lies in the package, and says neither driver nor database."""
     site.run(f"optuna create-study --study-name s --storage {site.driver('psycopg')}")
@@ -120,6 +130,11 @@ def optuna(site: Site) -> None:
         "python run.py upgrade head",
         "python run.py downgrade -1",
     )
+    autogenerate(
+        site,
+        "python run.py revision nothing autogenerate",
+        site.package("optuna/storages/_rdb/alembic/versions"),
+    )
 
 
 RUN = """\
@@ -131,7 +146,7 @@ from alembic.config import Config
 config = Config({ini!r})
 for name, value in {options!r}.items():
     config.set_main_option(name, value)
-getattr(command, sys.argv[1])(config, sys.argv[2])
+getattr(command, sys.argv[1])(config, sys.argv[2], **dict.fromkeys(sys.argv[3:], True))
 """
 """What such programs do instead of calling `alembic`."""
 
@@ -159,6 +174,8 @@ def mlflow(site: Site) -> None:
         f"mlflow db upgrade {url}",
         "python run.py downgrade -1",
     )
+    command = "python run.py revision nothing autogenerate"
+    autogenerate(site, command, ini.parent / "versions")
 
 
 def prefect(site: Site) -> None:
@@ -181,6 +198,8 @@ def prefect(site: Site) -> None:
         "prefect server database upgrade -y",
         "prefect server database downgrade -y -r -1",
     )
+    command = "prefect server database revision --autogenerate -m nothing"
+    autogenerate(site, command, versions)
 
 
 FLASK = """\
@@ -260,6 +279,37 @@ def sections(site: Site) -> None:
     site.run(f"{main} upgrade head")
     site.write("audit.toml", 'alembic_name = "main"\n')
     see_events(site, "orders", INSERT, f"{main} upgrade head", f"{main} downgrade -1")
+    assert "No new upgrade operations" in site.run(f"{main} check")
+
+
+def sqlalchemy14(site: Site) -> None:
+    """An application on SQLAlchemy 1.4, beside which the toolkit cannot be installed: frozen revisions run there."""
+    assert "1.4." in site.run("python -c 'import sqlalchemy; print(sqlalchemy.__version__)'")
+    _template(site, "generic", "psycopg2")
+    # What only the environment of the application has, env.py and revisions may import.
+    site.edit("migrations/env.py", "import models", "import models\nimport only_here")
+    site.package("only_here.py").write_text("here = True\n", encoding="utf-8")
+    site.run("alembic revision --autogenerate -m start")
+    (start,) = (site.directory / "migrations/versions").glob("*_start.py")
+    start.write_text("import only_here\n" + start.read_text(encoding="utf-8"), encoding="utf-8")
+    site.run("alembic upgrade head")
+    tables = "; ".join(f"create table t{n} (id int primary key, note text)" for n in range(5))
+    site.execute(tables)
+    site.audit("install --no-env --table orders --exclude status")
+    more = " ".join(f"--table t{n}" for n in range(5))
+    site.audit(f"install --no-env {more}")
+    site.run("alembic upgrade head")
+    see_events(site, "t3", "insert into t3 values ((random() * 1e9)::int)", *UP_AND_DOWN)
+    assert "logged_actions" in site.run("alembic upgrade base:head --sql")
+    site.run("alembic downgrade -3")
+    site.run("alembic upgrade head")
+    site.audit("uninstall --no-env --table t3")
+    site.run("alembic upgrade head")
+    site.run("alembic downgrade base")
+    site.execute("drop table t0, t1, t2, t3, t4")
+
+
+UP_AND_DOWN = ("alembic upgrade head", "alembic downgrade -1")
 
 
 def django(site: Site) -> None:
@@ -316,6 +366,7 @@ PROJECTS: dict[str, tuple[Callable[[Site], None], tuple[str, ...]]] = {
     "flask": (flask, ("flask-migrate", "flask-sqlalchemy", "psycopg[binary]")),
     "async": (asynchronous, ("alembic", "sqlalchemy[asyncio]", "asyncpg")),
     "sections": (sections, ("alembic", "psycopg[binary]")),
+    "sqlalchemy14": (sqlalchemy14, ("sqlalchemy<2", "alembic", "psycopg2-binary")),
     "django": (django, ("django", "psycopg[binary]")),
 }
 

@@ -14,6 +14,7 @@ from audit_toolkit.archive.manifest import (
     read_manifests,
 )
 from audit_toolkit.archive.origin import adopt, read_expected, read_origin
+from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.restore import restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
@@ -31,6 +32,7 @@ __all__ = [
     "Store",
     "Target",
     "adopt",
+    "archive_findings",
     "archive_gate",
     "archive_leaf",
     "archiver",

@@ -84,6 +84,15 @@ def archive_leaf(
         connection.execute("set transaction isolation level repeatable read")
         connection.execute(render(f"{folder}/freeze", schema=schema, leaf=leaf, oid=entry.oid))
         digest = _digest(connection, schema, leaf)
+        there = None if whole or entry.is_archived else _already_there(earlier, entry, digest)
+        if there and not read_back(store, there, progress).problems:
+            # Of a run that was killed before it noted it, or of a copy of this database: nothing is written or removed.
+            address = store.address(there.name)
+            noted = {"schema": schema, "oid": entry.oid, "digest": digest, "now": now}
+            if by_function:
+                connection.execute(render("archiver/thaw", schema=schema, oid=entry.oid))
+            connection.execute(render(f"{folder}/archived", archive=address, **noted))
+            return there
         token = digest.rpartition(":")[2][:12]
         names = Names(store, origin, f"{entry.name}-{entry.oid}-{token}", earlier)
         files = [file for manifest in exported for file in manifest.files]
@@ -105,6 +114,13 @@ def archive_leaf(
     connection.execute(render(f"{folder}/archived", archive=store.address(manifest.name), **values))
     _remove_former(store, manifest, earlier, before_removal)
     return manifest
+
+
+def _already_there(earlier: list[Manifest], entry: Entry, digest: str) -> Manifest | None:
+    """What the archive has of the very same partition, with the very same events."""
+    same = (entry.name, entry.oid, digest)
+    found = [m for m in newest(earlier) if (m.leaf, m.oid, m.digest) == same and not m.exported]
+    return found[-1] if found else None
 
 
 @dataclass(frozen=True, slots=True)

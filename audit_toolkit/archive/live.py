@@ -32,7 +32,7 @@ from audit_toolkit.archive.manifest import (
 )
 from audit_toolkit.archive.origin import read_origin, require_own
 from audit_toolkit.archive.reach import find_reach
-from audit_toolkit.archive.store import EVENTS, FOLDER, Store
+from audit_toolkit.archive.store import EVENTS, FOLDER, Store, is_unfinished
 from audit_toolkit.archive.verify import read_back
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
@@ -86,8 +86,10 @@ def export_live(
             "the server is a standby, which cannot note what was exported",
             hint="run it on the primary",
         )
+    _require_right(connection, schema)
     store.require_reachable()
     work = _Work(connection, store, read_origin(connection, schema), now)
+    work.tidy()
     done = [*work.finish_interrupted()]
     earlier = work.manifests()
     require_own(connection, store, work.origin, earlier)
@@ -124,7 +126,17 @@ def finish_interrupted(
     """Finish the export to that archive that was killed, if one was; before its partition is archived, for one."""
     if not read_exports(connection, schema).of(store.address(FOLDER)).pending:
         return []
+    _require_right(connection, schema)
     return list(_Work(connection, store, read_origin(connection, schema), now).finish_interrupted())
+
+
+def _require_right(connection: Connection, schema: str) -> None:
+    (row,) = fetch(connection, render("archive/may_export", schema=schema))
+    if not row["allowed"]:
+        raise AuditError(
+            f"the role {row['role']} may not export: it may not note what it exported, nor read partitions in use",
+            hint="run audit archive export as the owner of the trail, or as a member of it",
+        )
 
 
 def _chosen(
@@ -153,10 +165,13 @@ def _as_entry(leaf: Leaf) -> Entry:
 
 
 def _left_out(partitions: Partitions) -> Iterator[str]:
+    """What has no partition of its own yet is in none of a fixed range."""
     for leaf in partitions.leaves:
-        if leaf.has_rows and (leaf.is_tail or leaf.is_default):
+        if leaf.has_rows and leaf.is_past:
+            yield f"{leaf.name.name} has events of a time before the first partition, which are not exported"
+        elif leaf.has_rows and (leaf.is_tail or leaf.is_default):
             yield (
-                f"{leaf.name.name}, the catch-all partition, has events: "
+                f"{leaf.name.name} has events that are not exported yet: "
                 "audit maintain gives them a partition of their own"
             )
 
@@ -184,6 +199,12 @@ class _Work:
         exports = read_exports(self.connection, self.schema)
         exported = replace(exports.of(self.archive), **values)
         save_exports(self.connection, self.schema, exports.with_archive(exported), self.now)
+
+    def tidy(self) -> None:
+        """Remove the manifest that was being written when a run was killed; the next one has another name."""
+        for path in self.store.files(f"{FOLDER}/{self.origin.place}"):
+            if is_unfinished(path):
+                self.store.remove(self.store.path(path))
 
     def finish_interrupted(self) -> Iterator[Manifest]:
         exported: Exported = read_exports(self.connection, self.schema).of(self.archive)

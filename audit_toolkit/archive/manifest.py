@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from audit_toolkit.archive.store import FOLDER, OLD_FOLDER, Store, is_inside
+from audit_toolkit.archive.store import FOLDER, OLD_FOLDER, Store, is_inside, is_unfinished
 from audit_toolkit.errors import AuditError, UsageError
 
 Json = Any
@@ -256,7 +256,10 @@ def read_catalogue(store: Store, place: str | None = None) -> Catalogue:
     """What the archive says it has; with `place`, of one database. One damaged manifest hides none of the others."""
     found, damaged = [], []
     folders = [f"{FOLDER}/{place}"] if place is not None else [OLD_FOLDER, FOLDER]
-    for name in (name for folder in folders for name in store.files(folder, ".json")):
+    names = (name for folder in folders for name in store.files(folder, ".json"))
+    for name in names:
+        if is_unfinished(name):
+            continue
         try:
             manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
             if manifest.name != name:

@@ -41,6 +41,14 @@ def is_inside(path: str) -> bool:
     )
 
 
+def is_unfinished(path: str) -> bool:
+    """Whether it is a file that was being written when a run was killed; readers of the folder pass over it."""
+    return posixpath.basename(path).startswith(_UNFINISHED)
+
+
+_UNFINISHED = "._"
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """One archive."""
@@ -105,7 +113,7 @@ class Store:
         target = self.path(path)
         folder, name = posixpath.split(path)
         # Object stores show a file when it is complete; in a folder the last step is a link.
-        place = self.path(posixpath.join(folder, f"._{name}")) if self.is_local else target
+        place = self.path(posixpath.join(folder, _UNFINISHED + name)) if self.is_local else target
         with storage_errors(self.url):
             if self.filesystem.exists(target):
                 raise FileExistsError(f"{path} is there already, and nothing is overwritten")

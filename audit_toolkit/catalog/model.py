@@ -127,6 +127,12 @@ class Numbering:
         is_new = name in present and present[name] not in self.numbers.values()
         return (*followed, name) if is_new and name not in followed else followed
 
+    def renamed(self, names: Iterable[str], columns: Iterable[Column]) -> dict[str, str]:
+        """Those of these columns that are called otherwise now, with their new names."""
+        columns = tuple(columns)
+        followed = {name: self.now(name, columns)[:1] for name in names if name in self.numbers}
+        return {name: new for name, found in followed.items() for new in found if new != name}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:

@@ -34,18 +34,26 @@ from audit_toolkit.cli import (
 from audit_toolkit.cli.ending import ending, open_closed_streams
 from audit_toolkit.version import __version__
 
+_TYPED = "audit_toolkit.typed"
+
 
 class AuditGroup(typer.core.TyperGroup):
     """Runs a command; what it raises ends as two lines on stderr and an exit code."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the command line as far as the name of the command."""
-        with ending():
-            return super().make_context(*args, **kwargs)
+        typed = tuple(args[1]) if len(args) > 1 else tuple(kwargs.get("args") or ())
+        with ending(typed):
+            context = super().make_context(*args, **kwargs)
+        context.meta[_TYPED] = typed
+        return context
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` names."""
-        with ending(lambda: " ".join(filter(None, (ctx.command_path, ctx.invoked_subcommand)))):
+        with ending(
+            ctx.meta.get(_TYPED, ()),
+            lambda: " ".join(filter(None, (ctx.command_path, ctx.invoked_subcommand))),
+        ):
             return super().invoke(ctx)
 
     def _main_shell_completion(

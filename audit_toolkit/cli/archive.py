@@ -19,6 +19,7 @@ from audit_toolkit.cli.rotation import (
     Iceberg,
     Rotation,
     print_outcomes,
+    reach_archive,
     register_archive,
     with_archive,
 )
@@ -76,7 +77,8 @@ def run(
     )
     with options.open_alone() as opened, with_archive(options, opened):
         opened.policy = Policy(archived_only=True, archive_again=again)
-        outcomes = opened.stage(Stage.ARCHIVE) + register_archive(options, opened)
+        outcomes = opened.stage(Stage.ARCHIVE) + reach_archive(archive)
+        outcomes += register_archive(options, opened)
     if output is Format.JSON:
         print(json.dumps({"outcomes": [outcome.as_dict() for outcome in outcomes]}, indent=2))
     else:
@@ -240,15 +242,13 @@ def verify(
     there, and says so.
     """
     from audit_toolkit.archive import (
-        Store,
         check_catalogue,
         newest,
         read_back,
         read_catalogue,
     )
 
-    store = Store.open(archive)
-    store.require_reachable()
+    store = open_store(archive)
     expected = _expected(dsn, config, audit_schema)
     catalogue = read_catalogue(store)
     chosen = [m for m in newest(catalogue.manifests) if leaf in (None, m.leaf)]
@@ -340,15 +340,23 @@ def adopt(
 
     From then on the other one is refused there. Nothing is moved or removed.
     """
-    from audit_toolkit.archive import Store
     from audit_toolkit.archive import adopt as adopt_archive
 
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
     with options.open_alone() as opened:
         origin = adopt_archive(
-            opened.connection, Store.open(archive), audit_schema, now=datetime.now(UTC)
+            opened.connection, open_store(archive), audit_schema, now=datetime.now(UTC)
         )
     print(f"the archive goes on as that of {origin}")
+
+
+def open_store(url: str) -> Store:
+    """The archive of that URL; raises `AuditError` where it cannot be reached."""
+    from audit_toolkit.archive import Store
+
+    store = Store.open(url)
+    store.require_reachable()
+    return store
 
 
 def _visible(value: object) -> str:
@@ -360,9 +368,9 @@ def _visible(value: object) -> str:
 
 def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
     """List the archived leaves: their ranges, events and sizes."""
-    from audit_toolkit.archive import Store, newest, read_manifests
+    from audit_toolkit.archive import newest, read_manifests
 
-    found = newest(read_manifests(Store.open(archive)))
+    found = newest(read_manifests(open_store(archive)))
     if output is Format.JSON:
         print(json.dumps({"leaves": [_row(manifest) for manifest in found]}, indent=2))
         return
@@ -381,9 +389,9 @@ def query(
     output: OutputFormat = Format.TEXT,
 ) -> None:
     """Ask the archive in SQL (DuckDB's): the events are the view logged_actions; relation and month prune files."""
-    from audit_toolkit.archive import Store, query_archive
+    from audit_toolkit.archive import query_archive
 
-    columns, rows = query_archive(Store.open(archive), sql)
+    columns, rows = query_archive(open_store(archive), sql)
     if output is Format.JSON:
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         print(json.dumps({"rows": named}, indent=1, default=str))
@@ -420,9 +428,9 @@ def restore(
 
     `audit partitions attach LEAF` then makes it part of the trail.
     """
-    from audit_toolkit.archive import Store, find_manifest, read_expected, restore_leaf
+    from audit_toolkit.archive import find_manifest, read_expected, restore_leaf
 
-    store = Store.open(archive)
+    store = open_store(archive)
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
     with options.open_alone() as opened:
         expected = read_expected(opened.connection, audit_schema)

@@ -11,6 +11,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def baseline(
     """
     from audit_toolkit.install import take_baseline, take_locked_baseline
 
+    lock_timeout = as_timeout(lock_timeout, "--lock-timeout")
     with open_database(dsn, config) as connection:
         target = _target(connection, table, audit_schema)
         if lock:

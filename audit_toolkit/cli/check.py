@@ -14,6 +14,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,11 +25,24 @@ if TYPE_CHECKING:
     from audit_toolkit.catalog.trail import TrailObjects
     from audit_toolkit.install.findings import Finding
     from audit_toolkit.names import QualifiedName
+    from audit_toolkit.partitions import Finding as PartitionFinding
     from audit_toolkit.partitions import Policy
 
     Connection = psycopg.Connection[Any]
 
 FINDINGS = 3
+
+
+Archive = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        metavar="URL",
+        envvar="AUDIT_ARCHIVE",
+        help="Also see that what was dropped is in the archive there.",
+        show_default=False,
+    ),
+]
 
 
 class FailOn(StrEnum):
@@ -59,17 +73,22 @@ def check(
     ] = False,
     output: OutputFormat = Format.TEXT,
     audit_schema: TrailSchema = "audit",
+    archive: Archive = None,
+    timeout: Timeout = TIMEOUT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
     """Compare what the database has with what was installed; exit code 3 when something is off.
 
-    Reads catalogues and the newest events: it takes no locks, and a role that may not write can run it, in
+    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
     production too.
     """
-    with open_database(dsn, config) as connection:
+    with (
+        open_database(dsn, config) as connection,
+        impatient(connection, audit_schema, timeout),
+    ):
         findings = check_database(
-            connection, audit_schema, tuple(table or ()), all_events=all_events
+            connection, audit_schema, tuple(table or ()), archive=archive, all_events=all_events
         )
         recorded = _recorded_findings(connection, config, audit_schema, tuple(table or ()))
     findings = _with_recorded(findings, recorded)
@@ -97,31 +116,33 @@ def check_database(
     now: datetime | None = None,
     models: bool = True,
     policy: Policy | None = None,
+    archive: str | None = None,
     all_events: bool = False,
 ) -> list[Finding]:
-    """Everything that is off: capture, partitions, indexes, events; or capture of some tables alone.
+    """Everything that is off: capture, partitions, indexes, events, the archive; or capture of some tables alone.
 
     Without `models` no code of the project is imported, and what only they declare is not known.
     """
     from audit_toolkit.catalog.trail import read_trail_objects
     from audit_toolkit.install.drift import find_drift
     from audit_toolkit.install.drift_cluster import in_order
-    from audit_toolkit.install.drift_condition import condition_findings
+    from audit_toolkit.install.drift_condition import unusable_conditions
 
     objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
-    found = find_drift(objects, tables, paused=_pauses(connection, objects))
-    found += condition_findings(connection, objects, tables)
+    conditions = unusable_conditions(connection, objects, tables)
+    found = find_drift(objects, tables, paused=_pauses(connection, objects), conditions=conditions)
     found += _declared_findings(connection, objects, models=models)
     found += _coverage_findings(connection, objects, names)
     found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
-    if not any(finding.kind == "trail_missing" for finding in found):
+    if not {finding.kind for finding in found} & {"trail_missing", "comment_changed"}:
         found += [
             *_partition_findings(connection, schema, now, policy),
             *_index_findings(connection, schema),
+            *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
         ]
     return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
@@ -297,7 +318,6 @@ def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator
 def _partition_findings(
     connection: Connection, schema: str, now: datetime | None, policy: Policy | None
 ) -> Iterator[Finding]:
-    from audit_toolkit.install.findings import Finding, Severity
     from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 
     def read() -> Iterable[Finding]:
@@ -305,16 +325,34 @@ def _partition_findings(
         for found in check_partitions(partitions, policy or Policy(), Thresholds()):
             # That no maintenance ran yet is for `audit partitions check`: it is no drift.
             if found.code != "last_success":
-                critical = found.severity.value == "critical"
-                yield Finding(
-                    kind=found.code,
-                    severity=Severity.ERROR if critical else Severity.WARNING,
-                    object=found.object,
-                    detail=found.message,
-                    remedy=found.remedy,
-                )
+                yield _as_finding(found)
 
     yield from _if_permitted(read, "partitions", schema)
+
+
+def _as_finding(found: PartitionFinding) -> Finding:
+    from audit_toolkit.install.findings import Finding, Severity
+
+    critical = found.severity.value == "critical"
+    return Finding(
+        kind=found.code,
+        severity=Severity.ERROR if critical else Severity.WARNING,
+        object=found.object,
+        detail=found.message,
+        remedy=found.remedy,
+    )
+
+
+def _archive_findings(
+    connection: Connection, schema: str, archive: str | None
+) -> Iterator[Finding]:
+    def read() -> Iterable[Finding]:
+        if archive:
+            from audit_toolkit.archive import archive_findings
+
+            yield from map(_as_finding, archive_findings(connection, schema, archive))
+
+    yield from _if_permitted(read, "archive", schema)
 
 
 def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail.model import Event
 
 
@@ -27,11 +25,6 @@ def ddl_verb(event: Event) -> str:
 def ddl_lines(event: Event) -> Iterator[tuple[str, str]]:
     """What changed of columns or partitions, each with its style."""
     said: Mapping[str, Any] = event.new_row or {}
-    match said:
-        case {"change": "renamed", "from": [str(schema), str(table)]}:
-            name = shlex.quote(QualifiedName(schema, table).plain)
-            until = event.action_tstamp.isoformat()
-            yield f"what was before: audit history {name} --until {until}", "dim"
     for old, new in _items(said, "renamed"):
         yield f"column {old} renamed to {new}", "yellow"
     for name, type_name in _items(said, "added"):

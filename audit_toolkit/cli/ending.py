@@ -6,8 +6,9 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -15,6 +16,7 @@ import typer
 from audit_toolkit.errors import AuditError
 
 USAGE = 2
+UNKNOWN = 3
 NOBODY_READS = 128 + 13
 """As if SIGPIPE had ended the command, which is how git and others end when a pipe is closed."""
 
@@ -33,18 +35,25 @@ _OF_OPTION = re.compile(rf"Option '([^']+)' ({'|'.join(_SAID_OF_OPTION)})")
 
 
 @contextmanager
-def ending(command: Callable[[], str] = lambda: "audit") -> Iterator[None]:
-    """Turn what a command raises into text and an exit code; `command` is what was being read."""
+def ending(
+    typed: Sequence[str] = (), command: Callable[[], str] = lambda: "audit"
+) -> Iterator[None]:
+    """Turn what a command raises into text and an exit code; `command` is what was being read.
+
+    For Nagios whatever goes wrong, a line that cannot be read included, is UNKNOWN: one line on stdout and code 3.
+    """
     try:
         yield
         sys.stdout.flush()
     except AuditError as error:
+        _for_nagios(typed, error.message)
         _say(error.message, error.hint)
         raise typer.Exit(error.exit_code) from error
     except _TyperUsageError as error:
         if isinstance(error, _NoArgsIsHelpError):
             print(error.format_message(), file=sys.stderr)
             raise typer.Exit(USAGE) from error
+        _for_nagios(typed, _in_our_words(error.format_message()))
         where = error.ctx.command_path if error.ctx else command()
         _say(_in_our_words(error.format_message()), f"{where} --help")
         raise typer.Exit(USAGE) from error
@@ -87,6 +96,17 @@ def open_closed_streams() -> None:
 def _is_of_server(error: Exception) -> bool:
     psycopg = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(error, psycopg.Error)
+
+
+def _for_nagios(typed: Sequence[str], message: str) -> None:
+    asked = "--format=nagios" in typed or ("--format", "nagios") in pairwise(typed)
+    if asked:
+        from audit_toolkit.cli.values import visible
+
+        name = re.sub(r"\W", "_", typed[0].upper())
+        line = " ".join(visible(message).split()).replace("|", "/")
+        print(f"AUDIT_{name} UNKNOWN - {line}")
+        raise typer.Exit(UNKNOWN)
 
 
 def _say(message: str, hint: str | None) -> None:

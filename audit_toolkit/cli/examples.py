@@ -20,7 +20,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "init": ("audit init", "audit init migrations --edit-env"),
         "upgrade": ("audit upgrade --dry-run", "audit upgrade --upgrade"),
-        "sync": ("audit sync", "audit sync --apply"),
+        "sync": (
+            "audit sync",
+            "audit sync --apply",
+            "audit sync --schema 'tenant_*' --like tenant_1 --apply",
+        ),
         "baseline": (
             "audit baseline --table orders",
             "audit baseline --table orders --batch-rows 500 --reason 'before the import'",
@@ -107,6 +111,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "archive run": (
             "audit archive run --archive s3://backup/trail",
             "audit archive run --archive /backup/trail --again",
+        ),
+        "archive export": (
+            "audit archive export --archive s3://backup/trail",
+            "audit archive export --archive s3://backup/trail --since 2026-11-01",
+        ),
+        "archive register": (
+            "audit archive register --archive s3://backup/trail --iceberg sqlite:///lake.db",
         ),
         "archive verify": (
             "audit archive verify --archive s3://backup/trail",

@@ -10,30 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from audit_toolkit.errors import AuditError
-
 if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
     from audit_toolkit.indexes import Blocker, Build, Failure, Listener, Report
     from audit_toolkit.plan import Plan
-
-NAGIOS_UNKNOWN = 3
-
-
-@contextmanager
-def unknown_for_nagios(asked: bool) -> Iterator[None]:
-    """For Nagios, a check that could not run is UNKNOWN and nothing else."""
-    try:
-        yield
-    except AuditError as error:
-        if not asked:
-            raise
-        print(f"AUDIT_INDEXES UNKNOWN - {error.message}".replace("|", "/"))
-        raise typer.Exit(NAGIOS_UNKNOWN) from error
 
 
 def print_plan(plan: Plan, *, sql: bool, as_json: bool) -> None:

@@ -12,6 +12,8 @@ import typer
 
 from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.timeouts import as_timeout
+from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +98,7 @@ def check(
     fail_on: Annotated[
         FailOn, typer.Option(help="From which severity on the exit code is 3.")
     ] = FailOn.WARNING,
+    timeout: Timeout = TIMEOUT,
     output: Annotated[
         CheckFormat, typer.Option("--format", help="How to print.")
     ] = CheckFormat.TEXT,
@@ -105,13 +108,11 @@ def check(
     An index that is being built right now is no finding. Exit code 3 when there are findings; with --format nagios
     0, 1, 2, 3 as Nagios wants them.
     """
-    from audit_toolkit.cli import index_view
     from audit_toolkit.indexes import Report, Severity, diagnose, plan_repairs, read_catalogue
 
-    with index_view.unknown_for_nagios(output is CheckFormat.NAGIOS):
-        with open_database(dsn, config) as connection:
-            catalogue = read_catalogue(connection, _scope(audit_schema, schema, table, everything))
-        findings = diagnose(catalogue, unused_after=unused_after)
+    with open_database(dsn, config) as connection, impatient(connection, audit_schema, timeout):
+        catalogue = read_catalogue(connection, _scope(audit_schema, schema, table, everything))
+    findings = diagnose(catalogue, unused_after=unused_after)
     report = Report(repairs=plan_repairs(findings, catalogue), total=len(catalogue.indexes))
     match output:
         case CheckFormat.NAGIOS:
@@ -162,7 +163,10 @@ def fix(
     )  # fmt: skip
 
     scope = _scope(audit_schema, schema, table, everything)
-    timeouts = Timeouts(lock=lock_timeout, statement=statement_timeout)
+    timeouts = Timeouts(
+        lock=as_timeout(lock_timeout, "--lock-timeout"),
+        statement=as_timeout(statement_timeout, "--statement-timeout"),
+    )
     choice = Unfinished(unfinished.value)
     address = find_address(dsn, config)
     with _alone(address, audit_schema, needed=not (sql or dry_run)) as connection:
@@ -213,7 +217,10 @@ def create(
     from audit_toolkit.indexes import create as create_index
 
     request = IndexRequest.parse(statement)
-    timeouts = Timeouts(lock=lock_timeout, statement=statement_timeout)
+    timeouts = Timeouts(
+        lock=as_timeout(lock_timeout, "--lock-timeout"),
+        statement=as_timeout(statement_timeout, "--statement-timeout"),
+    )
     address = find_address(dsn, config)
     with _alone(address, audit_schema, needed=not (sql or dry_run)) as connection:
         if sql or dry_run:

@@ -17,6 +17,7 @@ from audit_toolkit.cli.rotation import (
     exit_code,
     plan_tasks,
     print_outcomes,
+    print_standby,
     print_tasks,
     rotate,
     takes_rotation,
@@ -83,6 +84,8 @@ def maintain(
         summary = _maintain(rotation, run, textfile)
     if output is Format.JSON:
         print(json.dumps(summary.as_dict(), indent=2))
+    elif summary.standby:
+        print_standby()
     else:
         print_outcomes(summary.outcomes)
         for finding in summary.findings:
@@ -105,7 +108,14 @@ def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
     note_timeline(run.connection, run.schema)
     policy = Policy(trust_clock=run.policy.trust_clock)
     findings = tuple(
-        check_database(run.connection, run.schema, now=run.now(), models=False, policy=policy)
+        check_database(
+            run.connection,
+            run.schema,
+            now=run.now(),
+            models=False,
+            policy=policy,
+            archive=rotation.archive,
+        )
     )
     run.finished("maintain", outcomes)
     if textfile:

@@ -19,23 +19,9 @@ HELP = (
     "2h, '3 days ago', 'last week'"
 )
 
-_NAMES = {
-    "microseconds": "us µs μs usec usecs microsecond",
-    "milliseconds": "ms msec msecs millisecond",
-    "seconds": "s sec secs second",
-    "minutes": "m min mins minute",
-    "hours": "h hr hrs hour",
-    "days": "d day",
-    "weeks": "w week",
-    "months": "mo mon mons month",
-    "years": "y yr yrs year",
-}
-_UNITS = {name: unit for unit, names in _NAMES.items() for name in (unit, *names.split())}
-"""What PostgreSQL's intervals call them, and no other abbreviation: `m` is a minute, `ms` no plural of it."""
-_MONTHS = {"months": 1, "years": 12}
 _DAYS = [name.lower() for name in calendar.day_name]
 _CLOCKS = {"midnight": time(0), "noon": time(12)}
-_AGO = re.compile(r"([0-9]+|an?|last)\s*([a-zµμ]+)(?:\s+ago)?")
+_AGO = re.compile(r"(\d+|an?|last)\s*([a-z]+)(?:\s+ago)?")
 _DAY = re.compile(rf"(today|yesterday|(?:last )?(?:{'|'.join(_DAYS)}))?(?: ?(?:at )?(\S+))?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:\.\d{1,6})?)?")
 _ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)|\s*(?=z$)")
@@ -100,19 +86,15 @@ def _ago(typed: str, now: datetime, *, utc: bool) -> datetime | None:
     found = _AGO.fullmatch(typed)
     if not found:
         return None
-    number = int(found[1]) if found[1].isdigit() else 1
-    unit = _UNITS.get(found[2])
-    if unit in _MONTHS:
-        return _moment(_months_before(now, number * _MONTHS[unit]), utc=utc)
-    return now - timedelta(**{unit: number}) if unit else None
+    from audit_toolkit.partitions.grid import Span
 
-
-def _months_before(moment: datetime, months: int) -> datetime:
-    year, month = divmod(moment.year * 12 + moment.month - 1 - months, 12)
-    if year < 1:
-        raise OverflowError(months)
-    day = min(moment.day, calendar.monthrange(year, month + 1)[1])
-    return moment.replace(year=year, month=month + 1, day=day)
+    number = found[1] if found[1].isdigit() else "1"
+    try:
+        span = Span.parse(f"{number} {found[2]}")
+        moment = span.before(now)
+    except UsageError:
+        return None  # last monday
+    return _moment(moment, utc=utc) if span.months else moment
 
 
 def _on_day(typed: str, now: datetime, *, utc: bool) -> datetime | None:

@@ -190,6 +190,8 @@ class _Timeline:
         ]
         if isinstance(self.subject, Tables):
             line.append((f" {visible(str(table_of(event)))}", "bold"))
+        elif table_of(event) != self.subject.table:
+            line.append((f" as {visible(str(table_of(event)))}", "dim"))
         if event.row_key not in (None, self.subject.key):
             line.append((f" {self._cut(visible(str(event.row_key)), _MAX_NAME_WIDTH)}", ""))
         who = [(" by ", ""), (self._cut(visible(_who(event)), 2 * _MAX_NAME_WIDTH), "bold")]

@@ -18,10 +18,12 @@ from audit_toolkit.cli.rotation import (
     exit_code,
     plan_tasks,
     print_outcomes,
+    print_standby,
     print_tasks,
     rotate,
     takes_rotation,
 )
+from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from audit_toolkit.partitions import Run, Task, Thresholds
@@ -81,14 +83,18 @@ def run(
     Every step commits by itself and none keeps a write waiting for longer than --lock-timeout. One that fails does
     not stop the others: the exit code is then 1.
     """
+    from audit_toolkit.partitions import is_standby
+
     if dry_run:
         with rotation.open() as run:
             _show_plan(plan_tasks(run), sql=False, output=output)
         return
     with rotation.open_alone() as run:
-        outcomes = rotate(rotation, run)
+        outcomes, standby = rotate(rotation, run), is_standby(run.connection)
     if output is Format.JSON:
         print(json.dumps({"outcomes": [outcome.as_dict() for outcome in outcomes]}, indent=2))
+    elif standby:
+        print_standby()
     else:
         print_outcomes(outcomes)
     if code := exit_code(outcomes):
@@ -116,6 +122,7 @@ def check(
             show_default=False,
         ),
     ] = None,
+    timeout: Timeout = TIMEOUT,
     output: Annotated[
         CheckFormat, typer.Option("--format", help="How to print.")
     ] = CheckFormat.TEXT,
@@ -124,7 +131,6 @@ def check(
 
     Exit code 3 with findings; with --format nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     """
-    from audit_toolkit.errors import AuditError
     from audit_toolkit.partitions import Thresholds
 
     limits = Thresholds(
@@ -133,13 +139,7 @@ def check(
         success_warning=timedelta(days=stale),
         success_critical=timedelta(days=max(7, stale)),
     )
-    try:
-        _check(rotation, limits, textfile, output)
-    except AuditError as error:
-        if output is not CheckFormat.NAGIOS:
-            raise
-        print(f"AUDIT_PARTITIONS UNKNOWN - {error.message}".replace("|", "/"))
-        raise typer.Exit(3) from error
+    _check(rotation, limits, textfile, output, timeout)
 
 
 def hold(
@@ -203,12 +203,14 @@ def convert_default(
 
 def list_leaves(
     output: OutputFormat = Format.TEXT,
+    timeout: Timeout = TIMEOUT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """List the leaves: their bounds, sizes, states, holds and archives."""
-    with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
+    options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
+    with options.open() as run, impatient(run.connection, run.schema, timeout):
         rows = list(view.leaf_rows(run.read()))
     if output is Format.JSON:
         print(json.dumps({"leaves": [asdict(row) for row in rows]}, indent=2))
@@ -231,13 +233,21 @@ def _show_plan(tasks: tuple[Task, ...], *, sql: bool, output: Format) -> None:
 
 
 def _check(
-    rotation: Rotation, limits: Thresholds, textfile: Path | None, output: CheckFormat
+    rotation: Rotation,
+    limits: Thresholds,
+    textfile: Path | None,
+    output: CheckFormat,
+    timeout: float,
 ) -> None:
     from audit_toolkit.partitions import check_partitions, monitoring
 
-    with rotation.open() as run:
+    with rotation.open() as run, impatient(run.connection, run.schema, timeout):
         partitions = run.read()
-    findings = check_partitions(partitions, run.policy, limits)
+        findings = check_partitions(partitions, run.policy, limits)
+        if rotation.archive:
+            from audit_toolkit.archive import archive_findings
+
+            findings += tuple(archive_findings(run.connection, run.schema, rotation.archive))
     metrics = monitoring.prometheus(partitions, findings, run.policy.archived_only)
     if textfile:
         monitoring.write_textfile(textfile, metrics)

@@ -229,7 +229,7 @@ class Run:
             if change.former and self.state.captures.get(change.former.made_for)
         ]
         with self.project.reading():
-            renames = renamed_by_hand(self.project.scripts, recorded)
+            renames = renamed_by_hand(self.project.scripts, recorded, self.state)
         return [rename_revision(renames, self.state.schema)] if renames else []
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.config import Interval
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ class Rotation:
         typer.Option(
             metavar="SPAN",
             envvar="AUDIT_RETENTION",
-            help="Detach leaves that are older: '24 months', '90 days'. Without it everything stays.",
+            help="Detach partitions that are older: '24 months', '90 days'. Without it everything stays.",
             show_default=False,
         ),
     ] = None
     quarantine: Annotated[
-        str, typer.Option(metavar="SPAN", help="How long a detached leaf is kept before the drop.")
+        str,
+        typer.Option(metavar="SPAN", help="How long a detached partition is kept before the drop."),
     ] = "7 days"
     no_drop: Annotated[bool, typer.Option("--no-drop", help="Detach, but never drop.")] = False
     archive: Annotated[
@@ -58,7 +60,7 @@ class Rotation:
         typer.Option(
             metavar="URL",
             envvar="AUDIT_ARCHIVE",
-            help="Write detached leaves to Parquet there (a folder, s3://, gs://, az://), and drop only "
+            help="Write detached partitions to Parquet there (a folder, s3://, gs://, az://), and drop only "
             "what was read back and agrees.",
             show_default=False,
         ),
@@ -67,7 +69,7 @@ class Rotation:
     interval: Annotated[
         Interval | None,
         typer.Option(
-            help="How much time a new leaf holds, from the last one on. Without it: as before.",
+            help="How much time a new partition holds, from the last one on. Without it: as before.",
             show_default=False,
         ),
     ] = None
@@ -75,7 +77,7 @@ class Rotation:
         int | None,
         typer.Option(
             metavar="N",
-            help="Leaves to keep ahead of now. Without it: 45 days, 12 weeks or 6 months.",
+            help="Partitions to keep ahead of now. Without it: 45 days, 12 weeks or 6 months.",
             show_default=False,
         ),
     ] = None
@@ -127,8 +129,8 @@ class Rotation:
         return Policy(
             interval=self.interval,
             ahead=self.ahead,
-            retention=Span.parse(self.retention) if self.retention else None,
-            quarantine=Span.parse(self.quarantine),
+            retention=Span.parse(self.retention, "--retention") if self.retention else None,
+            quarantine=Span.parse(self.quarantine, "--quarantine"),
             drop=not self.no_drop,
             archived_only=self.archive is not None,
             blocking_detach=self.blocking_detach,
@@ -148,8 +150,8 @@ class Rotation:
                 schema=self.audit_schema,
                 policy=policy,
                 now=lambda: moment,
-                lock_timeout=self.lock_timeout,
-                statement_timeout=self.statement_timeout,
+                lock_timeout=as_timeout(self.lock_timeout, "--lock-timeout"),
+                statement_timeout=as_timeout(self.statement_timeout, "--statement-timeout"),
                 on_step=lambda step: _say(f"{step.why} …"),
                 on_retry=lambda number, why: _say(f"attempt {number}: {why}"),
             )
@@ -196,14 +198,38 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
     from audit_toolkit.partitions import Stage, is_standby
 
     if is_standby(run.connection):
-        _say("the server is a standby: nothing to do here")
         return []
     with with_archive(rotation, run):
         for stage in Stage:
             run.stage(stage)
+        if rotation.archive:
+            run.outcomes += reach_archive(rotation.archive)
         run.outcomes += register_archive(rotation, run)
     run.finished("partitions", run.outcomes)
     return run.outcomes
+
+
+def reach_archive(url: str) -> list[Outcome]:
+    """A failure where the archive cannot be reached, even when there was nothing to write."""
+    from audit_toolkit.archive import Store
+    from audit_toolkit.errors import AuditError
+    from audit_toolkit.partitions import Outcome, Result, Stage
+
+    try:
+        Store.open(url).require_reachable()
+    except AuditError as error:
+        what = f"Reach the archive {url}"
+        return [
+            Outcome(
+                stage=Stage.ARCHIVE,
+                what=what,
+                leaf=None,
+                result=Result.FAILED,
+                message=error.message,
+                hint=error.hint,
+            )
+        ]
+    return []
 
 
 @contextmanager
@@ -257,6 +283,11 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
             print(f"{'':<19} {note}")
     if not outcomes:
         print("nothing to do")
+
+
+def print_standby() -> None:
+    """That nothing is done on a standby, for people."""
+    print("the server is a standby: nothing is done here, maintenance runs on the primary")
 
 
 def print_tasks(tasks: tuple[Task, ...]) -> None:

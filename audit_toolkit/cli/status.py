@@ -10,6 +10,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
 def status(
     output: OutputFormat = Format.TEXT,
     audit_schema: TrailSchema = "audit",
+    timeout: Timeout = TIMEOUT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
@@ -36,7 +38,10 @@ def status(
     from audit_toolkit.errors import UsageError
     from audit_toolkit.install.status import read_status
 
-    with open_database(dsn, config) as connection:
+    with (
+        open_database(dsn, config) as connection,
+        impatient(connection, audit_schema, timeout),
+    ):
         if not read_trail(connection, audit_schema):
             raise UsageError(
                 f"the database has no audit trail in the schema {audit_schema}",

@@ -96,7 +96,7 @@ class Tail:
         now = time.monotonic()
         if not batch.held_by and self._last is None and "idle" not in self._waits:
             self._waits["idle"] = now
-            note(nothing_found(self._subject) + "; waiting for some")
+            note(nothing_found(self._connection, self._subject) + "; waiting for some")
         known = self._waits
         for blocker in batch.held_by:
             began = known.setdefault(blocker, now)

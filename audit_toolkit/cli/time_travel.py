@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from audit_toolkit.trail import Difference, Event
     from audit_toolkit.trail.exact import Json
     from audit_toolkit.trail.model import Row
+    from audit_toolkit.trail.subject import Subject
 
 
 class RowFormat(StrEnum):
@@ -79,7 +80,7 @@ def row_at(
     moment = moments.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
         row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
-        columns = trail.find_subject(connection, table, schema=audit_schema).columns
+        columns = _found(connection, table, audit_schema).columns
     if row is not None:
         row = _without(row, hide)
         columns = tuple(column for column in columns if column in row)
@@ -107,11 +108,11 @@ def table_at(
 ) -> None:
     """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
     from audit_toolkit.cli.spreadsheet import guard_lines
-    from audit_toolkit.trail import copy_table_at, exact, find_subject, stream_table_at
+    from audit_toolkit.trail import copy_table_at, exact, stream_table_at
 
     moment = moments.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
-        subject = find_subject(connection, table, schema=audit_schema)
+        subject = _found(connection, table, audit_schema)
         if output is RowFormat.CSV:
             # To a file or program the values go as they are; a terminal would obey some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
@@ -175,6 +176,7 @@ def diff(
         _opened(dsn, config) as connection,
         closing(trail.diff(connection, table, begin, end, schema=audit_schema)) as found,
     ):
+        _found(connection, table, audit_schema)
         differences = _hidden(found, hide) if hide else found
         if output is Format.JSON:
             _print_json("rows", (exact.dumps(d.as_dict()) for d in differences), lines=False)
@@ -198,6 +200,7 @@ def blame(
     from audit_toolkit.trail.blame import find_blame
 
     with _opened(dsn, config) as connection:
+        _found(connection, table, audit_schema)
         found = find_blame(connection, table, tuple(key), schema=audit_schema)
     origins = [origin for origin in found.origins if origin.column not in (hide or ())]
     for gap in found.gaps:
@@ -234,24 +237,25 @@ def _said(event: Any, *, utc: bool) -> str:
     return f"{visible(event.actor)}, {when}, event {event.event_id}"
 
 
+def _found(connection: psycopg.Connection[Any], table: str, schema: str) -> Subject:
+    """The table that is meant; where it has another name now, that is said."""
+    from audit_toolkit.cli.trail import note_name
+    from audit_toolkit.trail import find_subject
+
+    subject = find_subject(connection, table, schema=schema)
+    note_name(subject)
+    return subject
+
+
 @contextmanager
 def _opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
     """The database, whose warnings (gaps in capture) go to stderr."""
     from audit_toolkit.cli.database import open_database
+    from audit_toolkit.cli.trail import print_warning
 
     with open_database(dsn, config) as connection:
-        connection.add_notice_handler(_note)
+        connection.add_notice_handler(print_warning)
         yield connection
-
-
-def _note(diagnostic: psycopg.errors.Diagnostic) -> None:
-    if diagnostic.severity_nonlocalized == "WARNING":
-        from audit_toolkit.cli.output import visible
-
-        message = (diagnostic.message_primary or "").removeprefix("audit: ")
-        print(f"warning: {visible(message)}", file=sys.stderr)
-        if diagnostic.message_hint:
-            print(f"hint: {visible(diagnostic.message_hint)}", file=sys.stderr)
 
 
 def _print_json(name: str, texts: Iterable[str], *, lines: bool) -> None:

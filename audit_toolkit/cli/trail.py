@@ -208,6 +208,7 @@ def history(
     from audit_toolkit.trail import Filter
     from audit_toolkit.trail.history import find_scope, with_range
     from audit_toolkit.trail.pages import require_event_of
+    from audit_toolkit.trail.subject import Subject, warn_of_absence
 
     if guard_cells and output is not EventFormat.CSV:
         raise UsageError("--guard-cells is for --format csv", hint="add --format csv")
@@ -244,6 +245,10 @@ def history(
         for event_id in (before, after):
             require_event_of(connection, subject, event_id)
         wanted = _of_one_transaction(connection, wanted, audit_schema)
+        note_name(subject)
+        if isinstance(subject, Subject):
+            connection.add_notice_handler(print_warning)
+            warn_of_absence(connection, subject)
         _warn_of_column(subject, changed)
         if follow:
             from audit_toolkit.cli.tail import Tail
@@ -308,7 +313,7 @@ def _print_history(
     with closing(stream) as events, paged(wanted=output is EventFormat.TEXT):
         number = print_as(output, subject, events, shown)
     if not number:
-        note(nothing_found(subject))
+        note(nothing_found(connection, subject))
         return
     if cut and page.border is not None:
         which = "oldest" if wanted.oldest_of else "newest"
@@ -376,19 +381,39 @@ def print_as(output: EventFormat, subject: Scope, events: Iterator[Event], shown
             return printers.print_timeline(subject, events, utc=shown.utc)
 
 
-def nothing_found(subject: Scope) -> str:
+def nothing_found(connection: Connection, subject: Scope) -> str:
     """Why there may be no events of a subject."""
     from audit_toolkit.cli.output import visible
-    from audit_toolkit.trail.subject import Tables
+    from audit_toolkit.trail.subject import Tables, unchanged_since
 
     row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
     if subject.known:
         return f"no events of {row} match these filters"
+    unchanged = unchanged_since(connection, subject.schema)
     if isinstance(subject, Tables):
-        return f"the trail has no events of {row}: nothing has changed since capture began"
+        unchanged = unchanged.replace("it has not", "nothing has", 1)
+        return f"the trail has no events of {row}: {unchanged}"
     if subject.key is not None:
-        return f"no such row in the trail: {row}; it has not changed since capture began"
-    return f"the trail has no events of {row}: it has not changed since capture began"
+        return f"no such row in the trail: {row}; {unchanged}"
+    return f"the trail has no events of {row}: {unchanged}"
+
+
+def note_name(subject: Scope) -> None:
+    """Say what a table is called that somebody asked for by a name that it had before."""
+    former = getattr(subject, "asked_for", None)
+    if former is not None:
+        note(f"{former} is called {subject.table} now")
+
+
+def print_warning(diagnostic: psycopg.errors.Diagnostic) -> None:
+    """Say what the server warns of, as it does of gaps in capture."""
+    from audit_toolkit.cli.values import visible
+
+    if diagnostic.severity_nonlocalized == "WARNING":
+        message = (diagnostic.message_primary or "").removeprefix("audit: ")
+        print(f"warning: {visible(message)}", file=sys.stderr)
+        if diagnostic.message_hint:
+            print(f"hint: {visible(diagnostic.message_hint)}", file=sys.stderr)
 
 
 def note(text: str) -> None:

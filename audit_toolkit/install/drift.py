@@ -7,6 +7,7 @@ is executed and nothing is locked, so a role that may not write can check a prod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from audit_toolkit.catalog import Table, parse_comment
 from audit_toolkit.catalog.read import numbering
@@ -23,6 +24,7 @@ def find_drift(
     tables: Mapping[QualifiedName, Table],
     *,
     paused: Mapping[QualifiedName, str] | None = None,
+    conditions: Mapping[QualifiedName, str] | None = None,
 ) -> list[Finding]:
     """All that is not as it should be, errors first.
 
@@ -30,8 +32,12 @@ def find_drift(
         objects: the trail.
         tables: the audited tables that still exist, by name.
         paused: tables whose capture was paused and not resumed, with the reason.
+        conditions: why the condition of a table cannot be judged any more.
     """
-    captured = list(_captured(objects, tables))
+    captured = [
+        replace(one, unusable=(conditions or {}).get(one.name))
+        for one in captures_of(objects, tables)
+    ]
     findings = [
         *trail_findings(objects),
         *schema_findings(objects),
@@ -56,7 +62,8 @@ def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
     ]
 
 
-def _captured(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
+def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
+    """What captures each table, as its function records it."""
     for function in objects.functions:
         recorded = parse_comment(function.comment)
         if "table" not in recorded:

@@ -10,6 +10,7 @@ from typing import Any
 
 from audit_toolkit.catalog import Column, Kind, Numbering, Table
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
+from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install.capture import (
@@ -53,6 +54,8 @@ class Captured:
     function: Function
     table: Table | None
     """None when the table is gone."""
+    unusable: str | None = None
+    """Why its condition cannot be judged on the table as it is."""
 
 
 def capture_findings(
@@ -94,6 +97,7 @@ def capture_findings(
     yield from _owner_findings(captured, objects, shown)
     yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
     yield from _heir_findings(captured, target, objects)
+    yield from _condition_findings(captured)
     yield from _column_findings(captured, target)
 
 
@@ -390,6 +394,40 @@ def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]
         )
 
 
+def _condition_findings(captured: Captured) -> Iterator[Finding]:
+    if captured.unusable:
+        yield Finding(
+            kind="condition_unusable",
+            severity=Severity.ERROR,
+            object=str(captured.name),
+            detail=f"{captured.unusable}; until it has another condition, every change is recorded",
+            remedy=_install(captured),
+        )
+        return
+    for name, new in _renamed_in_condition(captured).items():
+        yield Finding(
+            kind="condition_column_renamed",
+            severity=Severity.ERROR,
+            object=f"{captured.name}.{quote_identifier(name)}",
+            detail=f"a column of its condition is called {new} now: until capture is installed again, "
+            "every change is recorded",
+            remedy=_install(captured),
+        )
+
+
+def condition_now(captured: Captured) -> str | None:
+    """Its condition by the names that columns have now."""
+    when = captured.options.get("when")
+    return with_names(when, _renamed_in_condition(captured)) if when else None
+
+
+def _renamed_in_condition(captured: Captured) -> dict[str, str]:
+    if captured.table is None or not captured.options.get("when"):
+        return {}
+    names = names_of(captured.options["when"])
+    return captured.numbering.renamed(names, captured.table.columns)
+
+
 def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
     """The command that puts capture right, with the rule that it has: by the names that columns have now."""
     options = dict(captured.options)
@@ -409,6 +447,10 @@ def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
         options["mask"] = masks
     if masking and not options.get("force_capture_query"):
         options.pop("capture_query", None)
+    if "when" in options:
+        options["when"] = condition_now(captured)
+        if captured.unusable:
+            del options["when"]  # no other can be told
     options = {name: value for name, value in options.items() if value not in ([], {})}
     if not options and captured.options:
         options = {"capture": "row"}

@@ -14,7 +14,7 @@ from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.install.findings import Finding, Severity, install_command, psql_command
 from audit_toolkit.install.home import LAST_ID, Ids, State, read_ids, read_state
 from audit_toolkit.install.registry import read_interrupted
-from audit_toolkit.names import QualifiedName, quote_identifier
+from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
 from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def _beyond(trail: str, ids: Ids) -> Finding:
             f"somebody set the sequence of the ids: the next is {ids.next_id} of {2**63 - 1}, and "
             "after the last one every write of an audited table fails"
         )
-        last = f"(select max(event_id) from {trail} where event_id < {LAST_ID})"
-        sequence = f"'{trail}_event_id_seq'"
-        remedy = psql_command(f"select setval({sequence}, coalesce({last}, 1))")
+        sequence = quote_literal(f"{trail}_event_id_seq")
+        last = f"coalesce(max(event_id) filter (where event_id < {LAST_ID}), 1)"
+        remedy = psql_command(f"select setval({sequence}, {last}) from {trail}")  # noqa: S608 - a remedy
     return Finding(
         kind="ids_run_out", severity=Severity.ERROR, object=trail, detail=detail, remedy=remedy
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.catalog import Table, parse_comment
+from audit_toolkit.catalog import Table
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.install.condition import check_condition
-from audit_toolkit.install.findings import Finding, Severity, install_command
+from audit_toolkit.install.drift import captures_of
+from audit_toolkit.install.drift_capture import condition_now
 from audit_toolkit.names import QualifiedName
 
 if TYPE_CHECKING:
@@ -19,31 +21,18 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
-def condition_findings(
+def unusable_conditions(
     connection: Connection, objects: TrailObjects, tables: Mapping[QualifiedName, Table]
-) -> Iterator[Finding]:
-    """Conditions that the server does not take for the tables as they are, or that call what they may not."""
-    for function in objects.functions:
-        recorded = parse_comment(function.comment)
-        if not recorded.get("options", {}).get("when"):
-            continue
-        name = objects.captured_by(function) or QualifiedName(*recorded["table"])
-        if name not in tables:
+) -> dict[QualifiedName, str]:
+    """Why the server does not take a condition for its table as it is, by table; also what it may not call."""
+    found = {}
+    for captured in captures_of(objects, tables):
+        if captured.table is None or not captured.options.get("when"):
             continue
         try:
-            rule = TableRule.from_dict(recorded["options"])
-            check_condition(connection, tables[name], rule, objects.schema)
+            rule = TableRule.from_dict(captured.options)
+            rule = replace(rule, when=condition_now(captured))
+            check_condition(connection, captured.table, rule, objects.schema)
         except RuleError as error:
-            yield Finding(
-                kind="condition_unusable",
-                severity=Severity.ERROR,
-                object=str(name),
-                detail=f"{error.message}; until it has another condition, every change is recorded",
-                remedy=_without_condition(name, recorded["options"]),
-            )
-
-
-def _without_condition(name: QualifiedName, options: dict[str, Any]) -> str:
-    """The command that makes what is so a rule: no other condition can be told."""
-    others = {option: value for option, value in options.items() if option != "when"}
-    return install_command(name, others or {"capture": "row"}) + " --upgrade"
+            found[captured.name] = error.message
+    return found

@@ -98,7 +98,11 @@ def _owner_findings(facts: Iterable[Fact], owner: str) -> Iterator[Finding]:
 
 
 def _grant_findings(grants: Iterable[Fact]) -> Iterator[Finding]:
-    unwanted = [f for f in grants if f.is_leaf or (f.relation, f.name) not in _MAY_BE_GRANTED]
+    unwanted = [
+        f
+        for f in grants
+        if f.is_leaf or (f.relation, f.name) not in _MAY_BE_GRANTED or _is_for_everybody(f)
+    ]
     by_grantee = sorted(unwanted, key=lambda fact: (fact.object, fact.definition))
     for (shown, grantee), group in groupby(by_grantee, key=lambda f: (f.object, f.definition)):
         facts = list(group)
@@ -113,6 +117,11 @@ def _grant_findings(grants: Iterable[Fact]) -> Iterator[Finding]:
                 f"revoke {', '.join(privileges)} on {shown} from {grantee} cascade"
             ),
         )
+
+
+def _is_for_everybody(fact: Fact) -> bool:
+    """Whether all roles of the database may read events: a reader is a role that somebody named."""
+    return (fact.relation, fact.name, fact.definition) == (TRAIL, "select", "public")
 
 
 def _grant_kind(fact: Fact, privileges: list[str]) -> str:
@@ -131,6 +140,8 @@ def _grant_meaning(fact: Fact, privileges: list[str]) -> str:
             return "granted past the parent, around row security"
         case "executable_by_public" | "executable_by_others":
             return "only the owner of the trail needs it"
+        case "readable_by_others" if _is_for_everybody(fact):
+            return "every role can read every event; grant it to readers by name: audit grants"
         case "readable_by_others":
             return "no reader of the trail needs it"
     return "others than its owner could write it"

@@ -14,9 +14,10 @@ from audit_toolkit.install.findings import (
     Finding,
     Severity,
     function_body,
+    psql_command,
 )
-from audit_toolkit.install.trail import plan_trail, trail_hash
-from audit_toolkit.names import quote_identifier
+from audit_toolkit.install.trail import leaf_interval, plan_trail, trail_comment, trail_hash
+from audit_toolkit.names import quote_identifier, quote_literal
 from audit_toolkit.version import __version__, is_newer
 
 
@@ -24,6 +25,9 @@ def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
     """What is wrong with the trail."""
     schema = quote_identifier(objects.schema)
     parent = next((table for table in objects.tables if table.name == "logged_actions"), None)
+    if parent is not None and not parse_comment(parent.comment) and _is_ours(objects):
+        yield _comment_changed(objects)
+        return
     if parent is None or not parse_comment(parent.comment):
         yield Finding(
             kind="trail_missing",
@@ -45,6 +49,27 @@ def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
         )
     for name, body in _trail_bodies(objects.schema).items():
         yield from _trail_function_findings(objects, name, body if is_present else None)
+
+
+def _is_ours(objects: TrailObjects) -> bool:
+    """Whether the schema has the functions of a trail, each of which says so in its comment."""
+    return sum(bool(parse_comment(function.comment)) for function in objects.functions) > 1
+
+
+def _comment_changed(objects: TrailObjects) -> Finding:
+    schema = quote_identifier(objects.schema)
+    interval = leaf_interval(table.name for table in objects.tables if table.is_leaf)
+    comment = trail_comment(TrailSettings(schema=objects.schema, interval=interval))
+    return Finding(
+        kind="comment_changed",
+        severity=Severity.ERROR,
+        object=f"{schema}.logged_actions",
+        detail="somebody changed its comment, by which the toolkit knows a trail of its own: "
+        "nothing can be installed, and the rest of the trail is not checked",
+        remedy=psql_command(
+            f"comment on table {schema}.logged_actions is {quote_literal(comment)}"
+        ),
+    )
 
 
 def _trail_function_findings(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -38,6 +40,7 @@ _FUNCTIONS = {
     "image_of": "(anyelement, boolean)",
     "hand_over": "(regprocedure)",
     "columns_of": "(oid)",
+    "changed_columns": "(jsonb, jsonb)",
     "partitions_of": "(oid)",
     "triggers_of": "(oid, text)",
     "table_with_capture": "(text, oid)",
@@ -56,7 +59,8 @@ _FUNCTIONS = {
     "maintain_lock": "()",
     "maintain_interval": "(text)",
     "maintain_create": "(text[], timestamptz[], boolean)",
-    "maintain_cap": "(timestamptz)",
+    "maintain_cap": "(timestamptz, timestamptz)",
+    "maintain_past": "()",
     "maintain_validate": "()",
     "maintain_relabel": "(text, text[], timestamptz[])",
     "maintain_detach": "(regclass)",
@@ -69,14 +73,22 @@ _FUNCTIONS = {
     "archive_begin": "(oid)",
     "archive_end": "(oid)",
     "archive_note": "(oid, text, text)",
-    "name_begins": "(text, text)",
-    "require_name": "(text, text, timestamptz)",
+    "former_columns": "(jsonb, jsonb)",
+    "as_called_now": "(jsonb, jsonb, jsonb)",
+    "names_known": "()",
+    "moved_to": "(text, text, bigint)",
+    "name_now": "(text, text)",
+    "names_of": "(text, text)",
+    "require_life": "(text, text, timestamptz)",
     "audited_table": "(regtype)",
     "row_key_of": "(regclass, text)",
+    "equal_keys": "(regclass, text)",
     "row_known_since": "(text, text, text)",
     "require_reach": "(text, text, text, timestamptz)",
     "require_known": "(regclass, text)",
     "require_whole": "(regclass, text, text, boolean, timestamptz)",
+    "warn_of_triggers": "(text, text)",
+    "warn_of_absence": "(text, text)",
     "warn_of_gap": "(text, text, text, timestamptz)",
     "row_image_at": "(text, text, text, timestamptz)",
     "row_images_at": "(text, text, timestamptz)",
@@ -86,8 +98,15 @@ _FUNCTIONS = {
 }
 
 _FOR_READERS = (
-    "name_begins",
-    "require_name",
+    "columns_of",
+    "changed_columns",
+    "former_columns",
+    "as_called_now",
+    "names_known",
+    "moved_to",
+    "name_now",
+    "names_of",
+    "require_life",
     "plain_type",
     "columns_now",
     "has_columns",
@@ -98,10 +117,14 @@ _FOR_READERS = (
     "doubtful_events",
     "audited_table",
     "row_key_of",
+    "equal_keys",
     "row_known_since",
     "require_reach",
     "require_known",
     "require_whole",
+    "triggers_of",
+    "warn_of_triggers",
+    "warn_of_absence",
     "warn_of_gap",
     "row_image_at",
     "row_images_at",
@@ -180,6 +203,17 @@ _COLUMN_COMMENTS = (
         "when the transaction began: with transaction_id, tells it from those of another cluster",
     ),
 )
+
+
+def leaf_interval(names: Iterable[str]) -> Interval:
+    """How long the partitions of a trail are, by the names of most of them."""
+    forms = {
+        Interval.DAY: r"_\d{4}_\d{2}_\d{2}$",
+        Interval.WEEK: r"_\d{4}w\d{2}$",
+        Interval.MONTH: r"_\d{4}_\d{2}$",
+    }
+    known = tuple(names)
+    return max(forms, key=lambda unit: sum(bool(re.search(forms[unit], name)) for name in known))
 
 
 def trail_comment(settings: TrailSettings) -> str:

@@ -10,7 +10,7 @@ from alembic.script import Script, ScriptDirectory
 
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations.changes import Change, Rename
-from audit_toolkit.migrations.record import RECORD_NAME
+from audit_toolkit.migrations.record import RECORD_NAME, State
 from audit_toolkit.names import NamePattern, QualifiedName
 
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'
@@ -35,17 +35,21 @@ def name_after(scripts: ScriptDirectory, table: QualifiedName, revision: str) ->
     return table
 
 
-def renamed_by_hand(scripts: ScriptDirectory, changes: Iterable[Change]) -> list[Rename]:
+def renamed_by_hand(
+    scripts: ScriptDirectory, changes: Iterable[Change], state: State | None = None
+) -> list[Rename]:
     """The tables that were renamed since they were captured, though no revision of the project does so.
 
-    A database that its revisions make has such a table under its old name, and a revision for the new one would
-    stop there for ever after.
+    A database that its revisions make has such a table under its old name, or the one that they gave it since (which
+    `state` helps to find), and a revision for the new one would stop there for ever after.
     """
-    renames = [
-        Rename(table=change.former.made_for, to=change.table)
-        for change in changes
-        if change.former and change.former.made_for != change.table
-    ]
+    renames = []
+    for change in changes:
+        made_for = change.former.made_for if change.former else change.table
+        recorded = state.captures.get(made_for) if state else None
+        last = name_after(scripts, made_for, recorded.revision) if recorded else made_for
+        if change.table not in (made_for, last):
+            renames.append(Rename(table=last, to=change.table))
     return [rename for rename in renames if not _is_told(scripts, rename)]
 
 

@@ -82,7 +82,7 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     schema = state.schema
     objects = read_trail_objects(connection, schema, whole=True)
     kinds = {f.kind for f in (*trail_findings(objects), *schema_findings(objects))}
-    if "trail_missing" in kinds:
+    if kinds & {"trail_missing", "comment_changed"}:
         raise UsageError(
             f"there is no audit trail {trail_name(schema)} to upgrade",
             hint="audit install --table NAME, or name its schema with --audit-schema",

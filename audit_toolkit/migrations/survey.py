@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Installed, Table, read_installed, read_table, read_trail
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
+from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.install import (
@@ -284,8 +285,12 @@ def _kept(rule: TableRule, table: Table, found: Survey) -> TableRule:
         # What an older release kept no number of may have been renamed: `check_rule` says so.
         return numbering.now(name, table.columns) if known else (name,)
 
+    when = rule.when
+    if when:
+        when = with_names(when, installed.numbering.renamed(names_of(when), table.columns))
     return replace(
         rule,
+        when=when,
         exclude=tuple(dict.fromkeys(new for name in rule.exclude for new in now(name))),
         only=tuple(dict.fromkeys(new for name in rule.only for new in now(name)[:1])),
         mask=tuple(

@@ -16,8 +16,6 @@ APART = timedelta(days=1)
 """So far apart two clocks may be, time zones set wrong included."""
 LEAP = timedelta(days=14)
 """So long there may be neither a run nor an event, where runs are recorded."""
-SILENCE = timedelta(days=366)
-"""So long there may be no event, where no run ever was."""
 TRUST = "set the clock right; if it is right, say so once: audit maintain --trust-clock"
 
 
@@ -46,14 +44,8 @@ class Clock:
     """The first moment after the last run that is followed by `LEAP` without an event."""
 
     @property
-    def moments(self) -> tuple[datetime, ...]:
-        """All that may be the present: no partition that holds one of them is ever detached."""
-        known = (self.now, self.server, self.statement, self.here, self.newest_event)
-        return tuple(moment for moment in known if moment)
-
-    @property
     def earliest(self) -> datetime:
-        """The present, as the clock has it that is furthest behind."""
+        """The present, as the clock has it that is furthest behind: what reaches beyond it is never detached."""
         return min(self.now, self.server, self.statement, self.here)
 
     @property
@@ -74,7 +66,7 @@ class Clock:
                     f"the clock says {literal(_second(self.now))}, and {what} is of "
                     f"{literal(_second(at))}, {(at - self.now).days} days later",
                 )
-        since = self.silent_since or self._newest_alone
+        since = self.silent_since
         if since:
             return Doubt(
                 "clock_ahead",
@@ -82,12 +74,6 @@ class Clock:
                 "a run of maintenance nor an event for long: it may have leapt ahead",
             )
         return None
-
-    @property
-    def _newest_alone(self) -> datetime | None:
-        newest = self.newest_event
-        silent = newest is not None and not self.last_run and self.now - newest > SILENCE
-        return newest if silent else None
 
 
 def _second(moment: datetime) -> datetime:

@@ -85,7 +85,8 @@ def _lacks_past(partitions: Partitions) -> bool:
 
 def _is_needed(partitions: Partitions, policy: Policy, tail: Leaf) -> bool:
     """Whether the tail has taken events of now, or soon may; those of a clock that was far ahead may stay in it."""
-    far = tail.first_event is not None and tail.first_event >= policy.wanted_end(partitions)
+    first = None if partitions.by_function else tail.first_event  # the owner's alone
+    far = first is not None and first >= policy.wanted_end(partitions)
     return _too_near(partitions, tail) or (tail.has_rows and not far)
 
 

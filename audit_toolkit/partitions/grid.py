@@ -16,43 +16,73 @@ from typing import Self
 from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 
-_SPAN = re.compile(r"\s*(\d{1,5})\s*(day|week|month|year)s?\s*")
+_SPAN = re.compile(r"\s*(\d{1,9})\s*([a-z]+)\s*", re.IGNORECASE)
+_MONTHS = {"mo": 1, "mon": 1, "month": 1, "y": 12, "yr": 12, "year": 12}
+_SECONDS = {
+    "us": 0.000001,
+    "usec": 0.000001,
+    "microsecond": 0.000001,
+    "ms": 0.001,
+    "msec": 0.001,
+    "millisecond": 0.001,
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "m": 60,
+    "min": 60,
+    "minute": 60,
+    "h": 3600,
+    "hr": 3600,
+    "hour": 3600,
+    "d": 86400,
+    "day": 86400,
+    "w": 604800,
+    "week": 604800,
+}
+_WORDS = "write it as '2h', '90 days', '24 months' or '2 years'"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A length of calendar time: whole months, and days."""
+    """A length of calendar time: whole months, days, and what is less than a day."""
 
     months: int = 0
     days: int = 0
+    seconds: float = 0
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `7 days`, `6weeks`, `24 months` or `2 years`; raises `UsageError` for anything else."""
+    def parse(cls, text: str, option: str = "") -> Self:
+        """Read `2h`, `7 days`, `6weeks`, `1 month` or `2y`; raises `UsageError`, which names the option."""
         found = _SPAN.fullmatch(text)
-        if not found:
-            raise UsageError(
-                f"{text!r} is not a span of time",
-                hint="write it as '90 days', '24 months' or '2 years'",
-            )
+        unit = _unit(found[2].lower()) if found else None
+        if not found or not unit:
+            where = f"{option}: " if option else ""
+            raise UsageError(f"{where}{text!r} is not a span of time", hint=_WORDS)
         number = int(found[1])
-        match found[2]:
-            case "day":
-                return cls(days=number)
-            case "week":
-                return cls(days=7 * number)
-            case "month":
-                return cls(months=number)
-        return cls(months=12 * number)
+        if unit in _MONTHS:
+            return cls(months=number * _MONTHS[unit])
+        days, seconds = divmod(number * _SECONDS[unit], 86400)
+        return cls(days=int(days), seconds=seconds)
+
+    @property
+    def milliseconds(self) -> int:
+        """As the server wants a timeout; raises `UsageError` for months, which have no length of their own."""
+        if self.months:
+            raise UsageError(f"{self} is no length for a timeout", hint="write '2s' or '30min'")
+        return round(1000 * (86400 * self.days + self.seconds))
 
     def before(self, instant: datetime) -> datetime:
         """The instant this long ago; the last day of the month where there is no such day."""
+        less = timedelta(days=min(self.days, 10**6), seconds=self.seconds)
         month = instant.year * 12 + instant.month - 1 - self.months
         if month < 12:
-            raise UsageError("the span reaches back before the year 1", hint="write a shorter one")
+            raise UsageError(_TOO_LONG, hint="write a shorter one")
         year, month = divmod(month, 12)
         day = min(instant.day, calendar.monthrange(year, month + 1)[1])
-        return instant.replace(year=year, month=month + 1, day=day) - timedelta(days=self.days)
+        try:
+            return instant.replace(year=year, month=month + 1, day=day) - less
+        except OverflowError:
+            raise UsageError(_TOO_LONG, hint="write a shorter one") from None
 
     def shorter_than(self, interval: Interval) -> bool:
         """Whether a leaf of that interval can be longer than this."""
@@ -60,8 +90,18 @@ class Span:
         return self.months == 0 and self.days < longest
 
     def __str__(self) -> str:
-        parts = [(self.months, "months"), (self.days, "days")]
+        parts = [(self.months, "months"), (self.days, "days"), (f"{self.seconds:g}", "s")]
+        parts = [(number, unit) for number, unit in parts if number != "0"]
         return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 days"
+
+
+_TOO_LONG = "the span reaches back before the year 1"
+
+
+def _unit(word: str) -> str | None:
+    """The unit of that name, in the singular."""
+    names = (word, word.removesuffix("s"))
+    return next((name for name in names if name in _MONTHS or name in _SECONDS), None)
 
 
 def floor(interval: Interval, instant: datetime) -> datetime:

@@ -64,6 +64,7 @@ def check_partitions(
         *_leaves(partitions),
         *_outside(partitions),
         *_archive(partitions, policy),
+        *_dropped(partitions),
         *_last_success(partitions, thresholds),
     ]
     return tuple(sorted(found, key=lambda finding: finding.severity is Severity.WARNING))
@@ -281,6 +282,21 @@ def _archive(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
                 object=str(partitions.trail_sibling(entry.name)),
                 message="its quarantine is over, but it has no verified archive: it is kept",
                 remedy="audit archive run",
+            )
+
+
+def _dropped(partitions: Partitions) -> Iterator[Finding]:
+    """What was dropped without an archive, since there is one."""
+    since = min((e.archived_at for e in partitions.entries if e.archived_at), default=None)
+    for entry in partitions.entries:
+        dropped = entry.dropped_at if entry.state is State.DROPPED else None
+        if since and dropped and dropped > since and not entry.archive:
+            yield Finding(
+                code="dropped_unarchived",
+                severity=Severity.WARNING,
+                object=str(partitions.trail_sibling(entry.name)),
+                message=f"dropped here on {dropped:%Y-%m-%d}, and it was never archived, as others were",
+                remedy="restore it from a backup, if it is missed; give every run the same --archive",
             )
 
 

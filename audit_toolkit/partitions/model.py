@@ -97,6 +97,8 @@ class Entry:
     hold_reason: str | None = None
     archive: str | None = None
     archive_digest: str | None = None
+    archived_at: datetime | None = None
+    dropped_at: datetime | None = None
     current_name: str | None = None
     """Its name now, None when the table is gone."""
 

@@ -101,15 +101,17 @@ def plan_detach(partitions: Partitions, policy: Policy) -> Iterator[Task]:
 
 
 def is_due(partitions: Partitions, leaf: Leaf, policy: Policy) -> bool:
-    """Whether retention asks for a partition to be detached, nobody holds it, and it holds no present."""
+    """Whether retention asks for a partition to be detached, and nobody holds it.
+
+    What holds the present or the future by any clock, or the newest event, never is.
+    """
     if not policy.retention or not leaf.plain or not leaf.upper:
         return False
     entry = partitions.entry(leaf.oid)
     held = entry is not None and entry.hold_reason is not None
-    present = any(leaf.covers(moment) for moment in partitions.clock.moments)
-    return leaf.upper <= policy.retention.before(policy.present(partitions)) and not (
-        held or present
-    )
+    clock, cutoff = partitions.clock, policy.retention.before(policy.present(partitions))
+    newest = clock.newest_event is not None and leaf.covers(clock.newest_event)
+    return leaf.upper <= min(cutoff, clock.earliest) and not held and not newest
 
 
 def plan_drop(partitions: Partitions, policy: Policy) -> Iterator[Task]:

@@ -13,19 +13,24 @@ from audit_toolkit.plan import Plan, Step, Wait
 from audit_toolkit.templates import render_statements
 
 _FOR_MAINTAINERS = frozenset(
-    (
-        *("set_interval", "create", "extend", "put_tail_back", "cap", "validate_cap", "relabel"),
-        *(
-            "uncap",
-            "finalize",
-            "record",
-            "mark_gone",
-            "detach_blocking",
-            "drop",
-            "hold",
-            "finished",
-        ),
-    )
+    [
+        "cap",
+        "create",
+        "detach_blocking",
+        "drop",
+        "ensure_past",
+        "extend",
+        "finalize",
+        "finished",
+        "hold",
+        "mark_gone",
+        "put_tail_back",
+        "record",
+        "relabel",
+        "set_interval",
+        "uncap",
+        "validate_cap",
+    ]
 )
 """The templates that have a counterpart in `sql_templates/maintainer/`, which calls a function of the trail."""
 

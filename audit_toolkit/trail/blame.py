@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-from audit_toolkit.templates import render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.history import stream_events
 from audit_toolkit.trail.model import Action, Event, Row
-from audit_toolkit.trail.subject import find_subject
+from audit_toolkit.trail.subject import find_subject, unchanged_since, warn_of_absence
 
 if TYPE_CHECKING:
     import psycopg
@@ -68,17 +66,12 @@ def blame(
 def find_blame(connection: Connection, table: str, key: object, *, schema: str = "audit") -> Blame:
     """Like `blame`, with what has to be said about the values."""
     subject = find_subject(connection, table, key, schema=schema)
-    [begins] = fetch(
-        connection, render("queries/name_begins", trail_schema=schema), subject.parameters
-    )
-    # What is earlier is of another table, or of this one under another name.
-    events = (e for e in stream_events(connection, subject) if e.event_id > begins["event_id"])
-    found = _trace(events)
+    warn_of_absence(connection, subject)
+    found = _trace(stream_events(connection, subject))
     if not found.origins:
-        since = "the table is called so" if begins["event_id"] else "capture began"
         raise UsageError(
             f"no such row in the trail: {subject.table} {subject.key}",
-            hint=f"if the table has it, it has not changed since {since}; "
+            hint=f"if the table has it, {unchanged_since(connection, schema)}; "
             "audit baseline records such rows",
         )
     order = {column: place for place, column in enumerate(subject.columns)}
@@ -96,7 +89,13 @@ def _trace(events: Iterable[Event]) -> Blame:
             gaps.append(event)
         after = event.row_after
         if after is None:
-            gone = event if event.action in (Action.DELETE, Action.TRUNCATE) else gone
+            gone = (
+                event if event.action in (Action.DELETE, Action.TRUNCATE) or event.is_drop else gone
+            )
+            if event.action is Action.DELETE and not row:
+                # Older than its first event, which is the one that took it away.
+                row = event.old_row or {}
+                setters = dict.fromkeys(row)
             continue
         before = event.old_row or {}
         if event.puts_back(gone):

@@ -108,6 +108,8 @@ def history_query(
     sql = render(
         "queries/history",
         trail=trail_table(subject.schema),
+        trail_schema=subject.schema,
+        names=() if isinstance(subject, Tables) else subject.names,
         tables=_which_tables(subject),
         by_key=subject.key is not None and own is None,
         by_ids=own is not None,

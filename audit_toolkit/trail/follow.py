@@ -298,7 +298,11 @@ class _Reader:
 
     def _is_touched(self, reach: Reach, after: int) -> bool:
         """Whether anything new is about a key that the row had, or about the whole table."""
-        sql = render("queries/keys_touched", trail=trail_table(self._subject.schema))
+        sql = render(
+            "queries/keys_touched",
+            trail=trail_table(self._subject.schema),
+            names=self._subject.names,
+        )
         asked = {"row_keys": list(self._keys), "after": after, **reach_parameters(reach)}
         rows = fetch(self._connection, sql, self._subject.parameters | asked)
         return bool(rows[0]["touched"])

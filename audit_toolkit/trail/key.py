@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch, import_psycopg, prepare_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import Sql
-from audit_toolkit.templates import query, render
+from audit_toolkit.templates import render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail.table_names import TableName
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,7 +50,7 @@ def read_key_columns(connection: psycopg.Connection[Any], table_oid: int) -> tup
             collation=Sql(row["collation"]) if row["collation"] else None,
             is_exact=row["is_exact"],
         )
-        for row in fetch(connection, query("key_columns"), {"table": table_oid})
+        for row in fetch(connection, render("queries/key_columns"), {"table": table_oid})
     )
 
 
@@ -89,6 +90,7 @@ def equal_keys(
     columns: Sequence[KeyColumn],
     parts: Sequence[str],
     trail: Sql,
+    names: Sequence[TableName],
     parameters: Mapping[str, object],
 ) -> tuple[str, ...]:
     """The keys that the trail has of a table and that are equal to this one, the newest last.
@@ -100,7 +102,9 @@ def equal_keys(
     if values is None or all(column.is_exact for column in columns):
         return ()
     psycopg = import_psycopg()
-    sql = render("queries/equal_keys", trail=trail, columns=[escaped(c) for c in columns])
+    sql = render(
+        "queries/equal_keys", trail=trail, names=names, columns=[escaped(c) for c in columns]
+    )
     asked = {**parameters, **{f"part_{i}": value for i, value in enumerate(values)}}
     try:
         with connection.transaction(force_rollback=True):

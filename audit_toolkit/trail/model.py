@@ -129,6 +129,11 @@ class Event:
             return (self.old_row or {}) | (self.new_row or {})
         return self.new_row if self.action in (Action.INSERT, Action.SNAPSHOT) else None
 
+    @property
+    def is_drop(self) -> bool:
+        """Whether the table was dropped, and all its rows with it."""
+        return self.action is Action.DDL and (self.new_row or {}).get("change") == "dropped"
+
     def without(self, columns: Collection[str]) -> Self:
         """The event as if its rows had not these columns; its key stays."""
         old, new = (

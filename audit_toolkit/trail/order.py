@@ -8,9 +8,10 @@ goes after them. Operations between which there is no such reason are grouped.
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -94,10 +95,14 @@ def in_batches(
     operations: Iterable[Operation],
     references: Sequence[Reference],
     keys: dict[QualifiedName, tuple[str, ...]],
+    loose: dict[QualifiedName, tuple[str, ...]] | None = None,
 ) -> list[Batch]:
-    """The operations in an order in which they can be done, in as few statements as that allows."""
+    """The operations in an order in which they can be done, in as few statements as that allows.
+
+    Of `loose` columns different texts can be equal values, as of citext.
+    """
     ordered = sorted(operations, key=lambda o: o.place)
-    graph = _Graph(ordered)
+    graph = _Graph(ordered, loose or {})
     _chain_keys(graph, keys)
     _chain_ordered(graph)
     _chain_moves(graph)
@@ -117,7 +122,10 @@ class _Link:
 
 
 class _Graph:
-    def __init__(self, operations: list[Operation]) -> None:
+    def __init__(
+        self, operations: list[Operation], loose: dict[QualifiedName, tuple[str, ...]]
+    ) -> None:
+        self.loose = loose
         self.nodes: list[Operation | None] = list(operations)  # None: a barrier
         self.waits: list[dict[int, _Link]] = [{} for _ in operations]
         self.waited: list[list[int]] = [[] for _ in operations]
@@ -336,7 +344,8 @@ def _chain_keys(graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> No
         for row in (operation.now, operation.then):
             if not row:
                 continue
-            at = (operation.table, value_of(row, keys[operation.table]) or "")
+            loose = graph.loose.get(operation.table, ())
+            at = (operation.table, value_of(row, keys[operation.table], loose) or "")
             if at in last:
                 graph.wait(index, last[at])
             last[at] = index
@@ -393,10 +402,17 @@ def _barrier(graph: _Graph, earlier: Iterable[int]) -> int:
 
 
 def _chain_reference(graph: _Graph, reference: Reference) -> None:
-    parents = _moments(graph, reference.parent, reference.parent_columns)
+    of_parent, of_child = (graph.loose.get(t, ()) for t in (reference.parent, reference.child))
+    loose = {
+        name
+        for pair in zip(reference.parent_columns, reference.columns, strict=True)
+        for name in pair
+        if pair[0] in of_parent or pair[1] in of_child
+    }
+    parents = _moments(graph, reference.parent, reference.parent_columns, loose)
     if not parents:
         return
-    children = _moments(graph, reference.child, reference.columns)
+    children = _moments(graph, reference.child, reference.columns, loose)
     for value, refers in children.items():
         if value in parents:
             _chain_value(graph, reference, parents[value], refers)
@@ -407,11 +423,11 @@ _Moment = tuple[int, bool]
 
 
 def _moments(
-    graph: _Graph, table: QualifiedName, columns: Sequence[str]
+    graph: _Graph, table: QualifiedName, columns: Sequence[str], loose: Collection[str]
 ) -> dict[str, list[_Moment]]:
     found: dict[str, list[_Moment]] = defaultdict(list)
     for index, operation in graph.of(table):
-        before, after = value_of(operation.now, columns), value_of(operation.then, columns)
+        before, after = (value_of(row, columns, loose) for row in (operation.now, operation.then))
         if before == after:
             continue
         if before is not None:
@@ -465,12 +481,22 @@ def _wait_for_children(
             graph.wait(index, child, _Link(loosen=reference.nullable, hard=False, of_child=True))
 
 
-def value_of(row: Row, columns: Sequence[str]) -> str | None:
-    """Columns of a row as text that is the same for the same values; None where one is NULL."""
+def value_of(row: Row, columns: Sequence[str], loose: Collection[str] = ()) -> str | None:
+    """Columns of a row as text that is the same for the same values; None where one is NULL.
+
+    Of `loose` columns it is the same also for values that differ in case and accents only.
+    """
     values = [row.get(column) for column in columns]
     if not row or any(value is None for value in values):
         return None
-    return exact.dumps([_plain(value) for value in values])
+    pairs = zip(columns, values, strict=True)
+    return exact.dumps([_folded(value) if c in loose else _plain(value) for c, value in pairs])
+
+
+def _folded(value: Json) -> Json:
+    text = value if isinstance(value, str) else exact.dumps(value)
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in parts if not unicodedata.combining(c)).casefold()
 
 
 def _plain(value: Json) -> Json:

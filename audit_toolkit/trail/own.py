@@ -47,7 +47,7 @@ def with_moves(connection: Connection, subject: Scope) -> Scope:
     """The subject as the trail knows it by now: its key may have been changed since."""
     if isinstance(subject, Tables) or subject.key is None or subject.key_changed:
         return subject
-    sql = render("queries/known_keys", trail=trail_table(subject.schema))
+    sql = render("queries/known_keys", trail=trail_table(subject.schema), names=subject.names)
     rows = fetch(connection, sql, subject.parameters | {"row_keys": [subject.key]})
     moved = any(row["moved"] for row in rows)
     return replace(subject, known=bool(rows), key_changed=moved)
@@ -82,7 +82,11 @@ def _events_of_keys(
     connection: Connection, subject: Subject, keys: Iterable[str | None], reach: Reach | None
 ) -> Iterator[Event]:
     sql = render(
-        "queries/events_of_keys", trail=trail_table(subject.schema), reach=reach is not None
+        "queries/events_of_keys",
+        trail=trail_table(subject.schema),
+        trail_schema=subject.schema,
+        names=subject.names,
+        reach=reach is not None,
     )
     parameters = {"row_keys": list(keys), **reach_parameters(reach)}
     return map(Event.from_record, fetch(connection, sql, subject.parameters | parameters))

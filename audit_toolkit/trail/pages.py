@@ -115,14 +115,14 @@ def require_event_of(connection: Connection, subject: Scope, event_id: int | Non
     """
     if event_id is None or (isinstance(subject, Tables) and not subject.names):
         return
-    tables = subject.names if isinstance(subject, Tables) else (subject.table,)
+    names = subject.named if isinstance(subject, Tables) else subject.names
     sql = render("queries/table_of_event", trail=trail_table(subject.schema))
     for row in fetch(connection, sql, {"event_id": event_id}):
         table = QualifiedName(row["schema_name"], row["table_name"])
-        if table not in tables:
+        if not any(name.has(table, event_id) for name in names):
             raise UsageError(
                 f"event {event_id} is of {table}, not of {subject.table}",
-                hint=f"audit history {tables[0]} shows the numbers of its events",
+                hint=f"audit history {names[0].table} shows the numbers of its events",
             )
 
 

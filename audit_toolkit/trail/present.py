@@ -13,7 +13,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.model import Row
-from audit_toolkit.trail.order import Reference
+from audit_toolkit.trail.order import Reference, value_of
 from audit_toolkit.trail.travel import answered
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Home:
     """The type of each column, as SQL."""
     foreign: tuple[str, ...]
     """Columns whose values are in the trail as their text."""
+    loose: tuple[str, ...]
+    """Columns of which different texts can be equal values."""
     always: tuple[str, ...]
     """Columns GENERATED ALWAYS AS IDENTITY, which no UPDATE can set."""
     ordered: tuple[str, ...]
@@ -44,6 +46,10 @@ class Home:
     """Whether rows may be hidden from this role."""
     has_triggers: bool
     """Whether triggers of others may change a row again."""
+
+    def key_of(self, row: Row) -> str | None:
+        """The key of a row, the same for equal keys."""
+        return value_of(row, self.table.key, self.loose)
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -121,6 +127,7 @@ def _describe(
         touch=tuple(dict.fromkeys(c for c in touch if c not in table.key)),
         types=facts["types"],
         foreign=tuple(facts["foreign_columns"]),
+        loose=(*facts["foreign_columns"], *facts["loose"]),
         always=tuple(facts["always"]),
         ordered=tuple(facts["ordered"]),
         key_deferrable=facts["key_deferrable"],

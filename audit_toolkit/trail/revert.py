@@ -17,7 +17,7 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.plan import apply
-from audit_toolkit.templates import render
+from audit_toolkit.templates import query, render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.events import Selection, select_events, table_of
 from audit_toolkit.trail.exact import Json
@@ -33,6 +33,7 @@ from audit_toolkit.trail.present import (
 from audit_toolkit.trail.renames import as_called_now
 from audit_toolkit.trail.retyped import as_typed_now, row_typed_now
 from audit_toolkit.trail.subject import Subject, find_subject, trail_table
+from audit_toolkit.trail.table_names import find_names, of_names
 from audit_toolkit.trail.travel import answered, require_zone
 from audit_toolkit.trail.troubles import database_errors
 from audit_toolkit.trail.undo import Conflict, Reversal, reverse
@@ -107,8 +108,8 @@ def _plan_revert(
     events = select_events(connection, selection, schema=schema)
     if not events:
         raise UsageError("the trail has no such events", hint="audit history TABLE shows events")
-    rows = _without_truncates(connection, events, schema)
-    read = as_typed_now(connection, as_called_now(connection, rows, schema), schema)
+    present = as_called_now(connection, events, schema)
+    read = as_typed_now(connection, _without_truncates(connection, present, schema), schema)
     reversals = reverse(read.events, read.same_keys)
     claims = _claims({"reverts": _described(selection)}, reason)
     undo = plan_reversals(
@@ -150,13 +151,23 @@ def apply_revert(
 ) -> Undo:
     """Take back what these events did, in one transaction; what was done.
 
+    Where they are all events of transactions, rows that triggers change meanwhile, and that are none of
+    those put back, are put back as well: what triggers did then is among the events.
     Raises what `plan_revert` raises, and `ConflictError` where rows were changed since.
     """
 
     def make() -> Undo:
         return _plan_revert(connection, selection, on_conflict, ignore, reason, schema, lock=True)
 
-    return _apply(connection, make, on_conflict, "apply the revert", ignore, schema)
+    return _apply(
+        connection,
+        make,
+        on_conflict,
+        "apply the revert",
+        ignore,
+        schema,
+        alone=not (selection.event_ids or selection.tables or selection.leave_out),
+    )
 
 
 def plan_restore(
@@ -364,13 +375,15 @@ def _since(
     keys = list({key for event in life for key in (event.row_key, event.key_before) if key})
     if not keys:
         return ()
+    names = find_names(connection, schema, table_of(life[-1]))
     parameters = {
-        "schema_name": life[-1].schema_name,
-        "table_name": life[-1].table_name,
+        **of_names(names),
         "row_keys": keys,
         "since": life[0].event_id,
     }
-    sql = render("queries/events_since", trail=trail_table(schema))
+    sql = render(
+        "queries/events_since", trail=trail_table(schema), trail_schema=schema, names=names
+    )
     events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     return tuple(event for event in events if event.event_id not in selected)
 
@@ -436,15 +449,64 @@ def _apply(
     what: str,
     ignore: Sequence[str],
     schema: str,
+    *,
+    alone: bool = False,
 ) -> Undo:
     with database_errors(what), connection.transaction():
         undo = make()
+        alone = alone and undo.meddled
+        since = _own_events(connection, 0, schema)[-1:] if alone else []
         if undo.conflicts and on_conflict is OnConflict.REFUSE:
             raise ConflictError(undo.conflicts)
         if not undo.plan:
             return undo
         with context(**cast("Any", undo.claims)):  # what `attach` sends with each write
             apply(undo.plan, connection, attempts=1)
+            if alone:
+                latest = since[0].event_id if since else 0
+                undo = _without_others(connection, undo, latest, ignore, schema)
         undo = verify(connection, undo, schema, ignore=ignore)
-        [row] = fetch(connection, "select pg_current_xact_id()::text::bigint as number")
+        [row] = fetch(connection, query("own_transaction"))
         return replace(undo, transaction=row["number"])
+
+
+def _own_events(connection: Connection, after: int, schema: str) -> list[Event]:
+    """What this very transaction has done to rows, behind that event."""
+    [own] = fetch(connection, query("own_transaction"))
+    selection = Selection(
+        transaction=own["number"], transaction_start=own["began"], after_event=after
+    )
+    changes = (Action.INSERT, Action.UPDATE, Action.DELETE)
+    return [e for e in select_events(connection, selection, schema=schema) if e.action in changes]
+
+
+def _without_others(
+    connection: Connection, undo: Undo, after: int, ignore: Sequence[str], schema: str
+) -> Undo:
+    """Put back the rows that triggers have changed beside those of the plan; the undo with notes of them."""
+    planned = {(change.table, key) for change in undo.changes for key in change.keys}
+    beside: dict[QualifiedName, list[Event]] = {}
+    for event in _own_events(connection, after, schema):
+        keys = {(table_of(event), key) for key in (event.row_key, event.key_before)}
+        if not keys & planned:
+            beside.setdefault(table_of(event), []).append(event)
+    notes = []
+    for table, events in beside.items():
+        try:
+            back = plan_reversals(
+                connection,
+                reverse(events),
+                OnConflict.FORCE,
+                undo.claims,
+                schema,
+                lock=False,
+                ignore=ignore,
+            )
+        except UsageError as error:
+            notes.append(f"a trigger changed {table} as well, which stays: {error.message}")
+            continue
+        apply(back.plan, connection, attempts=1)
+        if back.rows:
+            number = "1 other row" if back.rows == 1 else f"{back.rows} other rows"
+            notes.append(f"a trigger changed {number} of {table}, put back as well")
+    return replace(undo, notes=(*undo.notes, *notes))

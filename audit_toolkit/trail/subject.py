@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from audit_toolkit.catalog import (
@@ -15,7 +17,7 @@ from audit_toolkit.catalog import (
     read_relations,
     resolve,
 )
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import (
     PermissionDeniedError,
     UnknownTableError,
@@ -34,6 +36,7 @@ from audit_toolkit.trail.key import (
     normalise_key,
     read_key_columns,
 )
+from audit_toolkit.trail.table_names import LAST, TableName, find_names, name_now, of_names
 
 if TYPE_CHECKING:
     import psycopg
@@ -59,6 +62,15 @@ class Subject:
     """Whether an update ever gave this key to a row, or took it away."""
     equal_keys: tuple[str, ...] = ()
     """The key as the trail has it otherwise: 1.5 and 1.50 are one key of type numeric."""
+    former_names: tuple[TableName, ...] = ()
+    """The names of the table in the trail, the latest first, where it is not this one all the time."""
+    asked_for: QualifiedName | None = None
+    """The name by which somebody asked, which the table does not have any more."""
+
+    @property
+    def names(self) -> tuple[TableName, ...]:
+        """The names of the table in the trail, the latest first."""
+        return self.former_names or (TableName(table=self.table),)
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -67,6 +79,7 @@ class Subject:
             "schema_name": self.table.schema,
             "table_name": self.table.name,
             "row_key": self.key,
+            **of_names(self.names),
         }
 
 
@@ -82,6 +95,8 @@ class Tables:
     """Whether the trail has any event of them."""
     columns: tuple[str, ...] = ()
     """The columns of all of them."""
+    named: tuple[TableName, ...] = ()
+    """The names of each of them in the trail."""
 
     @property
     def key(self) -> None:
@@ -97,8 +112,10 @@ class Tables:
     def parameters(self) -> dict[str, object]:
         """What every query about it is sent with."""
         return {
-            "schema_names": [name.schema for name in self.names],
-            "table_names": [name.name for name in self.names],
+            "schema_names": [name.table.schema for name in self.named],
+            "table_names": [name.table.name for name in self.named],
+            "after_ids": [name.after for name in self.named],
+            "until_ids": [name.until for name in self.named],
         }
 
 
@@ -115,6 +132,7 @@ def find_tables(connection: Connection, tables: Iterable[str], *, schema: str = 
             names=tuple(dict.fromkeys(subject.table for subject in subjects)),
             known=any(subject.known for subject in subjects),
             columns=tuple(dict.fromkeys(c for subject in subjects for c in subject.columns)),
+            named=tuple(dict.fromkeys(name for subject in subjects for name in subject.names)),
         )
     require_readable_trail(connection, schema)
     sql = render("queries/has_any_events", trail=trail_table(schema))
@@ -137,11 +155,17 @@ def find_subject(
     """
     require_readable_trail(connection, schema)
     relation = _find_relation(connection, table, schema)
-    subject = Subject(
-        schema=schema,
-        table=relation.root or relation.name,
-        columns=read_column_names(connection, relation),
+    subject = _with_names(
+        connection,
+        Subject(
+            schema=schema,
+            table=relation.root or relation.name,
+            columns=read_column_names(connection, relation),
+        ),
+        relation,
     )
+    if subject.asked_for is not None:
+        relation = find_relation(connection, str(subject.table))
     if key is None:
         subject = replace(subject, known=_has_events(connection, subject))
     else:
@@ -176,6 +200,32 @@ def require_readable_trail(connection: Connection, schema: str) -> None:
             hint=f"let its owner run: grant usage on schema {home} to {role}; "
             f"grant select on {home}.logged_actions to {role};",
         )
+
+
+def warn_of_absence(connection: Connection, subject: Subject) -> None:
+    """Have the server warn where capture of the table is off, and no event says so.
+
+    A role that may only read the events learns nothing of it.
+    """
+    errors = import_psycopg().errors
+    sql = render("queries/warn_of_absence", trail_schema=subject.schema)
+    with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
+        fetch(connection, sql, subject.parameters)
+
+
+def unchanged_since(connection: Connection, schema: str) -> str:
+    """Why the trail may have no events of a row or table: "it has not changed since …", in words."""
+    errors = import_psycopg().errors
+    left = None
+    sql = render("queries/left_until", trail_schema=schema)
+    with suppress(errors.UndefinedTable, errors.InsufficientPrivilege), connection.transaction():
+        left = fetch(connection, sql)[0]["moment"]
+    if left is None:
+        return "it has not changed since capture began"
+    return (
+        f"it has not changed since {left.astimezone(UTC):%Y-%m-%d}: "
+        "events of before have left the database (audit partitions list, audit archive query)"
+    )
 
 
 def _find_relation(connection: Connection, table: str, schema: str) -> Relation:
@@ -214,8 +264,39 @@ def _dropped_tables(
     ]
 
 
+def _with_names(connection: Connection, subject: Subject, relation: Relation) -> Subject:
+    """The subject with its names in the trail; of a name that its table has left, that table."""
+    names = find_names(connection, subject.schema, subject.table)
+    found = replace(subject, former_names=names)
+    is_table = relation.oid and relation.kind in (Kind.TABLE, Kind.PARTITIONED_TABLE)
+    if is_table and names[0].after != LAST:
+        return found
+    now = name_now(connection, subject.schema, subject.table)
+    if now is None:
+        return found
+    there = {r.name: r for r in read_relations(connection, {now.name})}.get(now)
+    if is_table:
+        raise UsageError(
+            f"{subject.table} is not audited, and the events under its name are those of the "
+            f"table that is called {now} now",
+            hint=f"audit history {now}",
+        )
+    now_names = () if there is None else find_names(connection, subject.schema, now)
+    if there is None or subject.table not in {name.table for name in now_names}:
+        return found
+    return replace(
+        subject,
+        table=now,
+        columns=read_column_names(connection, there),
+        former_names=now_names,
+        asked_for=subject.table,
+    )
+
+
 def _has_events(connection: Connection, subject: Subject) -> bool:
-    sql = render("queries/has_events", trail=trail_table(subject.schema))
+    if subject.names[0].after == LAST:
+        return False
+    sql = render("queries/has_events", trail=trail_table(subject.schema), names=subject.names)
     return bool(fetch(connection, sql, subject.parameters)[0]["has_events"])
 
 
@@ -227,11 +308,11 @@ def _find_row(
         candidates = literal_keys(parts)  # perhaps the key had another shape in former times
     else:
         candidates = [key, *parts] if len(columns) == 1 else [key]
-    sql = render("queries/known_keys", trail=trail_table(subject.schema))
+    sql = render("queries/known_keys", trail=trail_table(subject.schema), names=subject.names)
     trail = trail_table(subject.schema)
     equal: tuple[str, ...] = ()
     if key is not None:
-        equal = equal_keys(connection, columns, parts, trail, subject.parameters)
+        equal = equal_keys(connection, columns, parts, trail, subject.names, subject.parameters)
     if equal and equal != (key,):
         return replace(subject, key=equal[-1], known=True, key_changed=True, equal_keys=equal[:-1])
     known = fetch(connection, sql, subject.parameters | {"row_keys": candidates})

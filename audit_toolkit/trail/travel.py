@@ -147,17 +147,25 @@ def diff(
     subject = find_subject(connection, table, schema=schema)
     trail = trail_table(schema)
     parameters = subject.parameters | {"since": since, "until": until}
-    answer = fetch(connection, render("queries/truncated_between", trail=trail), parameters)
+    answer = fetch(
+        connection,
+        render("queries/truncated_between", trail=trail, names=subject.names),
+        parameters,
+    )
     size = parameters | {"most": _MOST_LOOKED_UP, "events_per_row": _EVENTS_PER_ROW}
-    large = fetch(connection, render("queries/diff_size", trail=trail), size)[0]["is_large"]
+    large = fetch(connection, render("queries/diff_size", trail=trail, names=subject.names), size)[
+        0
+    ]["is_large"]
     sql = render(
         "queries/diff_by_table" if large else "queries/diff_by_rows",
         trail=trail,
         trail_schema=schema,
+        names=subject.names,
         truncated=answer[0]["truncated"],
     )
     with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
-        connection.execute(render("queries/require_name", trail_schema=schema), parameters)
+        for check in ("queries/require_life", "queries/warn_of_gap"):
+            connection.execute(render(check, trail_schema=schema), parameters)
         cursor.itersize = FETCH_SIZE
         cursor.execute(sql, parameters)
         for key, before, after in cursor:

@@ -50,6 +50,8 @@ class RowChange:
     """Of the columns that change, what they become; all of a row that comes; None: it goes."""
     since: tuple[Event, ...] = ()
     """What others did to the row since, newest last."""
+    keys: tuple[str | None, ...] = ()
+    """All keys that the row had, as the trail has them."""
 
     def as_dict(self) -> dict[str, Json]:
         """The change as JSON values."""
@@ -78,6 +80,8 @@ class Undo:
     """What somebody should know who applies it, or has."""
     transaction: int | None = None
     """The transaction that did it; None until it is applied."""
+    meddled: bool = False
+    """Whether triggers, or foreign keys that follow a key, may change rows beside."""
 
     def as_dict(self) -> dict[str, Json]:
         """The undo as JSON values."""
@@ -123,13 +127,20 @@ def plan_reversals(
                 choices.append(choice)
     references = read_references(connection)
     operations = operations_of(choices, homes, references)
-    batches = in_batches(operations, references, {t: h.table.key for t, h in homes.items()})
-    steps = [_step(homes[batch.table], batch) for batch in _followed(batches, references)]
+    keys = {table: home.table.key for table, home in homes.items()}
+    loose = {table: home.loose for table, home in homes.items()}
+    batches = in_batches(operations, references, keys, loose)
+    settling = _needs_settling(homes, references)
+    steps = [
+        _step(homes[batch.table], batch, settling=settling)
+        for batch in _followed(batches, references)
+    ]
     changes = _changes(choices, homes)
     if steps:
         statements = render_statements("undo/context", claims=exact.dumps(claims))
         first = Step(why="What is put back, for the trail", statements=tuple(statements))
-        steps = [first, *steps, *_settled(changes, homes)]
+        settled = _settled(changes, homes, batches) if settling else []
+        steps = [first, *steps, *settled]
     return Undo(
         plan=Plan(steps=tuple(steps)),
         conflicts=tuple(conflicts),
@@ -137,6 +148,7 @@ def plan_reversals(
         claims=claims,
         changes=changes if steps else (),
         notes=(f"{_rows(so)} already so: as before the events",) if so else (),
+        meddled=settling,
     )
 
 
@@ -174,11 +186,11 @@ def verify(connection: Connection, undo: Undo, schema: str, *, ignore: Sequence[
         if not home.table.key:
             continue
         keys = [_key_afterwards(home, change) for change in changes]
-        held = {value_of(k, home.table.key) for k, c in zip(keys, changes, strict=True) if c.after}
+        held = {home.key_of(k) for k, c in zip(keys, changes, strict=True) if c.after}
         rows = read_present(connection, home, keys)
         for change, row in zip(changes, rows, strict=True):
             if change.after is None:
-                if row is not None and value_of(row, home.table.key) not in held:
+                if row is not None and home.key_of(row) not in held:
                     raise _not_done(change, "it is still there")
                 continue
             if row is None:
@@ -217,12 +229,12 @@ def _compare(
     rows = read_present(connection, home, [r.key_values for r in own], lock=lock)
     # Keys as the rows have them now: a key may be equal to another one and be written otherwise.
     vacated = {
-        value_of(there, home.table.key)
+        home.key_of(there)
         for reversal, there in zip(own, rows, strict=True)
         if there and _vacates(home, reversal)
     }
     for reversal, there in zip(own, rows, strict=True):
-        taken = there and reversal.left is None and value_of(there, home.table.key) in vacated
+        taken = there and reversal.left is None and home.key_of(there) in vacated
         present = None if taken else there
         if reversal.left is not None and present is None and home.row_security:
             raise PermissionDeniedError(
@@ -268,7 +280,16 @@ def _changes(choices: Sequence[Choice], homes: dict[QualifiedName, Home]) -> tup
                 continue
             key = {c: before[c] for c in home.table.key}
             before = key | {column: before.get(column) for column in after}
-        found.append(RowChange(table=reversal.table, key=reversal.key, before=before, after=after))
+        had = (key for event in reversal.life for key in (event.row_key, event.key_before))
+        found.append(
+            RowChange(
+                table=reversal.table,
+                key=reversal.key,
+                before=before,
+                after=after,
+                keys=(reversal.key, *dict.fromkeys(had)),
+            )
+        )
     return tuple(found)
 
 
@@ -321,12 +342,12 @@ def _follow(
                     operation.key = operation.key | {column: value}
 
 
-def _step(home: Home, batch: Batch) -> Step:
+def _step(home: Home, batch: Batch, *, settling: bool) -> Step:
     match batch.kind:
         case Kind.DELETE:
-            return _delete(home, batch.operations)
+            return _delete(home, [o.key for o in batch.operations], settling=settling)
         case Kind.INSERT:
-            return _insert(home, batch.operations)
+            return _insert(home, [o.set for o in batch.operations], settling=settling)
     columns = tuple(dict.fromkeys(c for o in batch.operations for c in o.set))
     rows: list[Json] = [
         {"row": o.key, "set": {c: (o.now | o.set).get(c) for c in columns}}
@@ -335,36 +356,38 @@ def _step(home: Home, batch: Batch) -> Step:
     return _update(home, columns, rows, "as before", in_order=batch.in_order)
 
 
-def _delete(home: Home, operations: Sequence[Operation]) -> Step:
+def _delete(home: Home, keys: Sequence[Row], *, settling: bool) -> Step:
     return Step(
-        why=f"{_rows(len(operations))} of {home.table.name} that had not been there",
+        why=f"{_rows(len(keys))} of {home.table.name} that had not been there",
         statements=(
             _one(
                 "undo/delete",
                 table=home.table.name,
                 key=home.table.key,
                 columns=_typed(home, home.table.key),
-                rows=exact.dumps([o.key for o in operations]),
+                rows=exact.dumps(list(keys)),
             ),
         ),
         lock="ROW EXCLUSIVE",
-        rows=len(operations),
+        rows=None if settling else len(keys),  # a trigger may have been there before
     )
 
 
-def _insert(home: Home, operations: Sequence[Operation]) -> Step:
+def _insert(home: Home, rows: Sequence[Row], *, settling: bool) -> Step:
+    settling = settling and bool(home.table.key)
     return Step(
-        why=f"{_rows(len(operations))} of {home.table.name} that had been deleted",
+        why=f"{_rows(len(rows))} of {home.table.name} that had been deleted",
         statements=(
             _one(
                 "undo/insert",
                 table=home.table.name,
-                columns=_typed(home, operations[0].set),
-                rows=exact.dumps([o.set for o in operations]),
+                columns=_typed(home, rows[0]),
+                rows=exact.dumps(list(rows)),
+                unless_there=home.table.key if settling else (),
             ),
         ),
         lock="ROW EXCLUSIVE",
-        rows=len(operations),
+        rows=None if settling else len(rows),
     )
 
 
@@ -397,24 +420,53 @@ def _update(
     )
 
 
-def _settled(changes: Sequence[RowChange], homes: dict[QualifiedName, Home]) -> list[Step]:
-    """The steps that set again what triggers of the tables made of the rows meanwhile."""
-    if not any(home.has_triggers for home in homes.values()):
-        return []
-    by_columns: dict[tuple[QualifiedName, tuple[str, ...]], list[Json]] = defaultdict(list)
+def _needs_settling(homes: dict[QualifiedName, Home], references: Sequence[Reference]) -> bool:
+    """Whether somebody else may change the rows as we do: triggers, or foreign keys that follow a key."""
+    follow = any(r.acts_on_update and {r.parent, r.child} <= homes.keys() for r in references)
+    return follow or any(home.has_triggers for home in homes.values())
+
+
+def _settled(
+    changes: Sequence[RowChange], homes: dict[QualifiedName, Home], batches: Sequence[Batch]
+) -> list[Step]:
+    """The steps that bring rows to what they are to become where a trigger has had its way since."""
+    gone: dict[QualifiedName, list[Row]] = defaultdict(list)
+    come: dict[tuple[QualifiedName, tuple[str, ...]], list[Row]] = defaultdict(list)
+    others: dict[tuple[QualifiedName, tuple[str, ...]], list[Json]] = defaultdict(list)
+    held = {
+        (change.table, homes[change.table].key_of(_key_afterwards(homes[change.table], change)))
+        for change in changes
+        if change.after is not None
+    }
     for change in changes:
         home = homes[change.table]
+        if not home.table.key:
+            continue
+        key = _key_afterwards(home, change)
+        if change.after is None:
+            if (change.table, home.key_of(key)) not in held:
+                gone[change.table].append(key)
+            continue
+        if change.before is None:
+            come[change.table, tuple(change.after)].append(change.after)
         row = {
             c: v
-            for c, v in (change.after or {}).items()
+            for c, v in change.after.items()
             if c not in (*home.always, *home.touch, *home.table.key)
         }
-        if row and home.table.key:
-            line = {"row": _key_afterwards(home, change), "set": row}
-            by_columns[(change.table, tuple(row))].append(line)
+        if row:
+            others[change.table, tuple(row)].append({"row": key, "set": row})
+    place = {batch.table: number for number, batch in enumerate(batches)}
     return [
-        _update(homes[table], columns, rows, "where a trigger has set it since", settle=True)
-        for (table, columns), rows in by_columns.items()
+        *(_delete(homes[t], gone[t], settling=True) for t in sorted(gone, key=lambda t: place[t])),
+        *(
+            _insert(homes[table], rows, settling=True)
+            for (table, _), rows in sorted(come.items(), key=lambda item: place[item[0][0]])
+        ),
+        *(
+            _update(homes[table], columns, rows, "where a trigger has set it since", settle=True)
+            for (table, columns), rows in others.items()
+        ),
     ]
 
 

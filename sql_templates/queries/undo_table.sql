@@ -30,6 +30,13 @@ select
         from pg_catalog.pg_attribute a
         where a.attrelid = c.oid and a.attidentity = 'a' and not a.attisdropped
     ) as always,
+    -- Of what collations of other languages and no case call equal.
+    array(
+        select a.attname
+        from pg_catalog.pg_attribute a
+        join pg_catalog.pg_collation l on l.oid = a.attcollation
+        where a.attrelid = c.oid and not l.collisdeterministic and not a.attisdropped
+    ) as loose,
     -- Where the order of changes decides whether each is allowed: columns of unique and of exclusion constraints that are
     -- checked at once, in expressions and predicates, too.
     array(

@@ -35,7 +35,7 @@ def test_spark_reads_the_folders(spark: Any, rotating: Rotating, local: Store) -
     entries = detached(rotating)
     for entry in entries:
         archive(rotating, local, entry)
-    events = spark.read.parquet(local.root)
+    events = spark.read.parquet(f"{local.root}/events")
     expected = [
         row
         for entry in entries

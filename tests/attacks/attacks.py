@@ -123,6 +123,7 @@ BY_FUNCTION = [
     Refused(Actor.MAINTAINER, aim, sql, state)
     for aim, sql, state in [
         ("detach the partition that holds now", f"select audit.maintain_detach({_NOW})", "42501"),
+        ("detach the partition for what is before the first", "select audit.maintain_detach('audit.logged_actions_past')", "42501"),
         ("detach the catch-all partition", f"select audit.maintain_detach('{_LEAF}')", "42501"),
         ("detach a partition that is not past the retention", "select audit.maintain_detach('audit.logged_actions_first')", "42501"),
         ("detach a partition of another table", "select audit.maintain_detach('shop.visits_2026')", "42501"),
@@ -133,7 +134,7 @@ BY_FUNCTION = [
         ("record that a partition was detached long ago", "insert into audit.partition_lifecycle (leaf, leaf_name, state, detached_at) select leaf, 'x', 'detached', '2000-01-01' from audit.leaves()", "42501"),
         ("allow itself a shorter retention", "update audit.maintenance set summary = '{}' where command = 'limits'", "42501"),
         ("allow itself a shorter retention by a note of a run", "select audit.maintain_note('limits', true, '{\"retention\": \"0\"}')", WRONG),
-        ("end the catch-all partition early, so that writes fail", "select audit.maintain_cap(clock_timestamp() + interval '1 hour')", WRONG),
+        ("end the catch-all partition early, so that writes fail", "select audit.maintain_cap(null, clock_timestamp() + interval '1 hour')", WRONG),
         ("leave a gap between partitions, so that writes fail", "select audit.maintain_create(array['logged_actions_x'], array['2098-01-01 00:00+00', '2099-01-01 00:00+00']::timestamptz[], true)", WRONG),
         ("run SQL in the name of a partition", "select audit.maintain_create(array['x (a int); drop table audit.mask_key; --'], array['2098-01-01 00:00+00', '2099-01-01 00:00+00']::timestamptz[], false)", WRONG),
         ("make a partition with bounds of NULL", "select audit.maintain_create(array['logged_actions_x'], array[null, null]::timestamptz[], false)", WRONG),
@@ -247,7 +248,7 @@ SABOTAGE = [
         ("put a trigger of its own in the place of one of ours", "create function shop.t() returns trigger language plpgsql as 'begin return null; end'; create trigger \"00_audit_aaa\" before update on shop.orders for each row execute function shop.t()", "foreign_trigger", [Actor.TABLE_OWNER]),
         ("rename the trigger of capture", 'alter trigger "00_audit_row" on shop.orders rename to zz', "trigger_missing", [Actor.TABLE_OWNER]),
         ("give the table another name and a new one its own", "alter table shop.orders rename to former; create table shop.orders (id int)", "table_renamed", [Actor.TABLE_OWNER]),
-        ("cap the catch-all partition, and leave it so", "select audit.maintain_cap(clock_timestamp() + interval '60 days')", "tail_capped", [Actor.MAINTAINER]),
+        ("cap the catch-all partition, and leave it so", "select audit.maintain_cap(null, clock_timestamp() + interval '60 days')", "tail_capped", [Actor.MAINTAINER]),
         ("take an id that no sequence gives", "insert into audit.logged_actions (event_id, schema_name, table_name, action) values (9223372036854775807, 'shop', 'orders', 'D')", "ids_run_out", [Actor.WRITES_ALL]),
         ("take the id of another event", "insert into audit.logged_actions (event_id, schema_name, table_name, action) values (1, 'shop', 'orders', 'D')", "event_ids_doubled", [Actor.WRITES_ALL]),
         ("insert an event of the future", "insert into audit.logged_actions (action_tstamp, schema_name, table_name, action) values ('infinity', 'shop', 'orders', 'D')", "tail_has_rows", [Actor.WRITES_ALL]),
@@ -259,6 +260,7 @@ SABOTAGE = [
         ("insert an event in the name of another transaction", "insert into audit.logged_actions (transaction_id, transaction_tstamp, schema_name, table_name, action) select min(transaction_id), now(), 'shop', 'orders', 'D' from audit.logged_actions", "event_forged", [Actor.OWNER, Actor.SUPERUSER]),
         ("insert an event in the name of a transaction to come", "insert into audit.logged_actions (transaction_id, schema_name, table_name, action) values ('4000000000', 'shop', 'orders', 'D')", "event_forged", [Actor.WRITES_ALL, Actor.OWNER, Actor.SUPERUSER]),
         ("hide a forged event behind a boundary", "insert into audit.logged_actions (transaction_id, schema_name, table_name, action) values ('4000000000', 'shop', 'orders', 'D'); insert into audit.logged_actions (schema_name, table_name, action, new_row) values ('audit', 'logged_actions', 'B', '{}')", "event_forged", [Actor.WRITES_ALL]),
+        ("drop the partition for what is before the first", "drop table audit.logged_actions_past", "no_past", [Actor.OWNER]),
         ("drop a past partition", "drop table audit.logged_actions_first", "gap", [Actor.OWNER]),
         ("put a partition of its own between ours", f"alter table audit.logged_actions detach partition {_LEAF}; create table evil.leaf (like audit.logged_actions); alter table evil.leaf owner to att_owner; alter table audit.logged_actions attach partition evil.leaf for values from ('2099-01-01') to (maxvalue)", "leaf_changed", [Actor.SUPERUSER]),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,6 +105,8 @@ def test_rows_of_a_truncate_are_judged(orders: Trail) -> None:
         ("state > 'draft'", "which is not PostgreSQL's own"),
         ("total > 1 and state between 'a' and 'b'", "which is not PostgreSQL's own"),
         ("public.missing(total)", "which is not there"),
+        ("null", "must be type boolean"),
+        ("'yes'", "must be type boolean"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_it_is_installed(
@@ -207,5 +211,62 @@ def test_check_finds_a_condition_that_the_table_does_not_have_any_more(
     assert orders.story() == [("I", "1")]
     found = audit("check")
     assert found.exit_code == 3
+    assert "a column of its condition is called condition now" in found.stdout
+    remedy = "audit install --table public.orders --exclude total --when 'condition <> '\"'draft'\""
+    assert remedy.partition(" --when")[0] in found.stdout
+    orders.execute("alter table orders drop condition")
+    found = audit("check")
     assert 'column "status" does not exist; until it has another condition' in found.stdout
     assert "audit install --table public.orders --exclude total --upgrade" in found.stdout
+
+
+def install(trail: Trail, audit: Audit, remedy: str) -> None:
+    words = shlex.split(remedy)
+    assert words[0] == "audit"
+    trail.execute(audit(*words[1:], "--sql").stdout)
+
+
+def remedies(audit: Audit) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"remedy: (.*) --upgrade", audit("check").stdout)))
+
+
+@pytest.mark.parametrize(
+    ("change", "now"),
+    [
+        ("alter table orders rename total to t; alter table orders rename price to total", "t > 5"),
+        ('alter table orders rename total to "a b"', '"a b" > 5'),
+    ],
+)
+@pytest.mark.parametrize("command", ["the remedy", "audit install --table orders"])
+def test_a_condition_follows_the_columns_that_it_names(
+    orders: Trail, audit: Audit, change: str, now: str, command: str
+) -> None:
+    orders.audit("orders", when="total > 5")
+    orders.execute(change)
+    assert "condition_column_renamed" in audit("check").stdout
+    [remedy] = remedies(audit)
+    install(orders, audit, remedy if command == "the remedy" else command)
+    installed = orders.installed("orders")
+    assert installed is not None
+    assert installed.options["when"] == now
+    assert "all is well" in audit("check").stdout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "drop column total",
+        "drop column total, add column more int",
+        "rename total to t, add total int",
+    ],
+)
+def test_one_remedy_for_a_condition_and_the_rest(orders: Trail, audit: Audit, change: str) -> None:
+    orders.audit("orders", when="total > 5", exclude=("status",))
+    for part in change.split(", "):
+        orders.execute(f"alter table orders {part}")
+    for remedy in remedies(audit):
+        install(orders, audit, remedy)
+    assert "all is well" in audit("check").stdout
+    installed = orders.installed("orders")
+    assert installed is not None
+    assert installed.options["exclude"] == ["status"]

@@ -186,7 +186,14 @@ DEFINERS = {
     *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap"),
     *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
     *("maintain_cap", "maintain_create", "maintain_detach", "maintain_drop", "maintain_finish"),
-    *("maintain_has_rows", "maintain_hold", "maintain_interval", "maintain_lock", "maintain_note"),
+    *(
+        "maintain_has_rows",
+        "maintain_hold",
+        "maintain_interval",
+        "maintain_lock",
+        "maintain_note",
+        "maintain_past",
+    ),
     *("maintain_relabel", "maintain_timeline", "maintain_validate"),
 }
 """What runs as the owner of the trail besides capture; each looks by itself who asks, and for what."""

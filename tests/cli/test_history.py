@@ -459,17 +459,23 @@ def test_nothing_heavy_is_imported_for_help() -> None:
     assert not heavy & set(done.stdout.split())
 
 
-def test_a_renamed_table_leads_to_what_was_before(audit: Audit, shop: Trail) -> None:
+def test_a_renamed_table_shows_what_was_before(audit: Audit, shop: Trail) -> None:
     shop.execute("alter table orders rename to purchases; insert into purchases (id) values (7)")
     result = audit("history", "purchases", "--dsn", shop.database.dsn)
     assert result.exit_code == 0
     assert "renamed from public.orders" in result.stdout
-    [command] = [
-        line.split("what was before: audit ")[1].strip()
-        for line in result.stdout.splitlines()
-        if "what was before" in line
-    ]
-    former = audit(*command.split(), "--dsn", shop.database.dsn)
-    assert former.exit_code == 0, former.stderr
-    assert "event 9 " in former.stdout
-    assert "event 1 " in former.stdout
+    assert " inserted as public.orders 1 by " in result.stdout
+    assert "event 9 " in result.stdout
+    assert "event 1 " in result.stdout
+    former = audit("history", "orders", "--dsn", shop.database.dsn)
+    assert former.stdout == result.stdout
+    assert "note: public.orders is called public.purchases now" in former.stderr
+    for verb in (
+        ("row-at", "orders", "7", "--at", "now"),
+        ("table-at", "orders", "--at", "now"),
+        ("diff", "orders", "--from", "2020-01-01"),
+        ("blame", "orders", "7"),
+    ):
+        answer = audit(*verb, "--dsn", shop.database.dsn)
+        assert answer.exit_code == 0, answer.stderr
+        assert "is called public.purchases now" in answer.stderr

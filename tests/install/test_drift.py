@@ -9,7 +9,8 @@ import pytest
 
 from audit_toolkit.catalog import Column, read_relations, read_table
 from audit_toolkit.catalog.trail import read_trail_objects
-from audit_toolkit.config import Capture, Mask, MaskMethod, Truncate
+from audit_toolkit.config import Capture, Interval, Mask, MaskMethod, TrailSettings, Truncate
+from audit_toolkit.install import plan_trail
 from audit_toolkit.install.drift import audited_tables, find_drift
 from audit_toolkit.install.findings import Finding
 from audit_toolkit.install.pause import plan_resume
@@ -153,9 +154,18 @@ def test_writable_by_others(shop: Trail) -> None:
     assert drift(shop) == []
 
 
-def test_reading_may_be_granted(shop: Trail) -> None:
-    shop.execute("grant select on audit.logged_actions to public")
-    assert drift(shop) == []
+def test_reading_may_be_granted_to_somebody(shop: Trail) -> None:
+    shop.execute("create role drift_reader")
+    try:
+        shop.execute("grant select on audit.logged_actions to drift_reader")
+        assert drift(shop) == []
+        shop.execute("grant select on audit.logged_actions to public")
+        [finding] = drift(shop)
+        assert (finding.kind, finding.object) == ("readable_by_others", "audit.logged_actions")
+        mend(shop, finding)
+        assert drift(shop) == []
+    finally:
+        shop.execute("drop owned by drift_reader; drop role drift_reader")
 
 
 def test_an_owner_of_its_own_for_a_capture_function(shop: Trail) -> None:
@@ -179,6 +189,19 @@ def test_a_trail_function_that_is_not_this_version_s(shop: Trail) -> None:
         " language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
     )
     assert {finding.remedy for finding in drift(shop)} == {"audit upgrade --upgrade"}
+
+
+@pytest.mark.parametrize("interval", Interval)
+def test_a_trail_whose_comment_was_changed(trail: Trail, interval: Interval) -> None:
+    trail.execute("drop schema audit cascade")
+    apply(plan_trail(TrailSettings(interval=interval)), trail.connection)
+    before = trail.execute("select obj_description('audit.logged_actions'::regclass)")
+    trail.execute("comment on table audit.logged_actions is 'what we changed'")
+    [finding] = drift(trail)
+    assert finding.kind == "comment_changed"
+    mend(trail, finding)
+    assert drift(trail) == []
+    assert trail.execute("select obj_description('audit.logged_actions'::regclass)") == before
 
 
 def test_no_trail_at_all(trail: Trail) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 import pytest
 
 from tests.plugins.command import Audit
@@ -10,7 +13,8 @@ from tests.plugins.trail import Trail
 ORDERS = "create table orders (id int primary key, status text)"
 DOUBTFUL = "select event_id, reason from audit.doubtful_events()"
 FORGED = """
-    insert into audit.logged_actions (transaction_id, transaction_tstamp, client_addr, schema_name, table_name, action, row_key)
+    insert into audit.logged_actions
+        (transaction_id, transaction_tstamp, client_addr, schema_name, table_name, action, row_key)
     values ({values}, 'public', 'orders', 'D', '1')
 """
 
@@ -127,3 +131,33 @@ def test_a_forged_boundary_hides_nothing(orders: Trail) -> None:
         values ('audit', 'logged_actions', 'B', '{}')
     """)
     assert len(orders.execute(DOUBTFUL)) == 1
+
+
+def test_a_sequence_that_was_set_to_its_end_is_found_and_mended(
+    orders: Trail, audit: Audit
+) -> None:
+    """Members of pg_write_all_data may set it; after its last number every write would fail."""
+    [(before,)] = orders.execute("select max(event_id) from audit.logged_actions")
+    sequence = "audit.logged_actions_event_id_seq"
+    for last in (2**63 - 2, 2**63 - 1):
+        orders.execute(f"select setval('{sequence}', {last})")
+        answer = audit("check", "--format", "json")
+        [finding] = json.loads(answer.stdout)["findings"]
+        assert finding["kind"] == "ids_run_out"
+        remedy = shlex.split(finding["remedy"])
+        assert remedy[:2] == ["psql", "-c"]
+        orders.execute(remedy[2])
+        assert audit("check").exit_code == 0
+    orders.execute("insert into orders values (50, 'x')")
+    assert orders.execute("select max(event_id) from audit.logged_actions") == [(before + 1,)]
+
+
+def test_adopt_gives_no_ids_above_one_that_was_made_up(orders: Trail, audit: Audit) -> None:
+    orders.execute("""
+        insert into audit.logged_actions (event_id, schema_name, table_name, action)
+        values (9223372036854775807, 'public', 'orders', 'D')
+    """)
+    answer = audit("adopt", "--reason", "x")
+    assert answer.exit_code == 1
+    assert "was inserted by hand" in answer.output
+    orders.execute("insert into orders values (50, 'x')")

@@ -199,6 +199,18 @@ def test_a_rename_by_hand_gets_a_revision_of_its_own(
     assert "'00_" not in renames.read_text("utf-8")
 
 
+def test_a_rename_by_hand_after_one_by_a_migration(
+    history: History, make_database: MakeDatabase
+) -> None:
+    history.migrate(CREATE.format("parts"), "drop table parts")
+    history.audit("install", "--table", "parts")
+    history.migrate("alter table parts rename to pieces", "alter table pieces rename to parts")
+    history.by_hand("alter table pieces rename to bits")
+    history.audit("install", "--table", "bits")
+    history.from_base(make_database())
+    history.walk()
+
+
 def test_a_rename_by_hand_that_a_migration_makes_up_for(
     history: History, make_database: MakeDatabase
 ) -> None:

@@ -115,7 +115,8 @@ def test_killed_before_every_statement(
 def wait_for_the_end(rotating: Rotating) -> None:
     """A session that was killed ends when the server notices."""
     while rotating.execute(
-        "select from pg_stat_activity where datname = current_database() and application_name = 'audit-toolkit/killed'"
+        "select 1 from pg_stat_activity where datname = current_database()"
+        " and application_name = 'audit-toolkit/killed'"
     ):
         time.sleep(0.01)
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit_toolkit.cli.moments import parse_moment
+from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 from audit_toolkit.partitions import Span
@@ -68,3 +70,45 @@ def test_spans() -> None:
             Span.parse(text)
     with pytest.raises(UsageError):
         Span.parse("9999 years").before(last)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("0d", Span()),
+        ("0 days", Span()),
+        ("2h", Span(seconds=7200)),
+        ("2 hours", Span(seconds=7200)),
+        ("26h", Span(days=1, seconds=7200)),
+        ("90 min", Span(seconds=5400)),
+        ("1 month", Span(months=1)),
+        ("1mo", Span(months=1)),
+        ("2Y", Span(months=24)),
+        ("6weeks", Span(days=42)),
+        ("500ms", Span(seconds=0.5)),
+    ],
+)
+def test_a_span_is_the_same_wherever_it_is_read(text: str, same: Span) -> None:
+    """For retention and quarantine, as a timeout, and as a time that long ago."""
+    now = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    assert Span.parse(text) == same
+    assert parse_moment(text, "--since", now=now, utc=True) == same.before(now)
+    if same.months or same.days > 20:  # a timeout has 31 bits
+        with pytest.raises(UsageError):
+            as_timeout(text, "--lock-timeout")
+    else:
+        typed = as_timeout(text, "--lock-timeout")
+        assert Span.parse(typed).milliseconds == same.milliseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "as_typed"), [("2s", "2s"), ("30 minutes", "30min"), ("1d", "24h")]
+)
+def test_timeouts(text: str, as_typed: str) -> None:
+    assert as_timeout(text, "--lock-timeout") == as_typed
+
+
+@pytest.mark.parametrize("text", ["soon", "", "-1d", "1 fortnight", "d", "1.5h", "99999999 years"])
+def test_what_is_no_span(text: str) -> None:
+    with pytest.raises(UsageError):
+        Span.parse(text, "--retention").before(datetime.now(UTC))

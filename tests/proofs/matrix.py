@@ -193,3 +193,33 @@ MAKE = """
     create function "Odd".once(integer) returns integer language sql as 'select $1';
     create function "Odd".twice(integer) returns integer language sql as 'select $1';
 """
+
+EXTENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "citext": {"citext": ("", "Ann@Example.com", "\u00e9", "null")},
+    "cube": {"cube": ("(1, 2, 3)", "(0.30000000000000004),(1)", "(1,2),(3,4)")},
+    "hstore": {"hstore": ("", "a=>1, b=>NULL", '"x y"=>"\\"q\\"", "null"=>"NULL"')},
+    "intarray": {"query_int": ("1&(2|3)", "!1")},
+    "isn": {"isbn13": ("978-0-393-04002-9",), "ean13": ("978-0-11-000533-1",)},
+    "ltree": {"ltree": ("", "top.sub.a_1"), "lquery": ("*.a|b.*{1,2}",), "ltxtquery": ("a & !b",)},
+    "postgis": {
+        "geometry": (
+            "POINT(0.1 0.30000000000000004)",
+            "SRID=4326;POINT Z (1 2 3)",
+            "CIRCULARSTRING(0 0,1 1,2 0)",
+            "POINT EMPTY",
+            "POINT(NaN NaN)",
+            "GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1 1))",
+            "CURVEPOLYGON(CIRCULARSTRING(0 0,4 0,4 4,0 4,0 0))",
+        ),
+        "geography": ("SRID=4326;POINT(8.5 47.4)", "LINESTRING(0 0,1 1)"),
+        "box2d": ("BOX(0 0,1 1)",),
+        "box3d": ("BOX3D(0 0 0,1 1 1)",),
+    },
+    "seg": {"seg": ("1.0 .. 2.00", "< 5", "~3.14")},
+    "vector": {
+        "vector": ("[1,2,3]", "[0.1,-0.00001,1e30]"),
+        "halfvec": ("[1,0.5]",),
+        "sparsevec": ("{1:1.5,5:2}/10",),
+    },
+}
+"""By extension, its types with values: whatever their casts to json would make of them, they come back."""

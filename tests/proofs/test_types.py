@@ -17,7 +17,7 @@ from audit_toolkit.names import QualifiedName, capture_function
 from tests.plugins.database import Connection
 from tests.plugins.trail import Trail
 from tests.proofs.bench import PLAIN, install
-from tests.proofs.matrix import EDGES, MADE, MAKE, NOT_STORABLE
+from tests.proofs.matrix import EDGES, EXTENSIONS, MADE, MAKE, NOT_STORABLE
 from tests.proofs.palette import HOSTILITIES, PREPARE
 
 GUARANTEES = Path(__file__).parents[2] / "docs" / "guarantees.md"
@@ -228,6 +228,25 @@ def losses_of_all(trail: Trail, rule: TableRule, *, pinned: bool = True) -> set[
 @pytest.mark.parametrize("capture", Capture)
 def test_every_type_comes_back_or_is_a_documented_loss(matrix: Trail, capture: Capture) -> None:
     assert losses_of_all(matrix, TableRule(capture=capture)) == documented_losses()
+
+
+@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_types_of_extensions_come_back(matrix: Trail, extension: str, capture: Capture) -> None:
+    try:
+        matrix.execute(f"create schema ext; create extension {extension} schema ext")
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip(f"the server comes without {extension}")
+    matrix.execute("create schema matrix; set search_path = ext, public")
+    with matrix.database.connect() as writer:
+        for number, (name, values) in enumerate(EXTENSIONS[extension].items()):
+            if matrix.execute("select to_regtype(%s)", [f"ext.{name}"]) == [(None,)]:
+                continue  # of a later version of the extension
+            case = make_case(matrix.connection, number, f"ext.{name}", values)
+            install(matrix.connection, case.table, TableRule(capture=capture))
+            store(writer, case)
+            assert varying(matrix.connection, case) == []
+            assert losses(matrix.connection, case) == set()
 
 
 def test_control_settings_that_are_not_pinned_lose_more(matrix: Trail) -> None:

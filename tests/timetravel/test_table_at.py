@@ -104,7 +104,7 @@ def test_a_gap_is_told_and_a_baseline_ends_it(trail: Trail) -> None:
         alter table orders enable always trigger "00_audit_row";
         select audit.record_gap('orders', 'resumed', 'import');
     """)
-    assert "was paused until" in warnings(trail)
+    assert "was off until" in warnings(trail)
     baseline(trail)
     assert warnings(trail) == ""
     rows = trail.execute("select id, status from audit.table_at(null::orders, now()) order by id")

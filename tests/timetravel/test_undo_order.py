@@ -91,6 +91,7 @@ def test_the_last_transactions_taken_back_and_back_again(trail: Trail, seed: int
         if transaction is not None:
             transactions.append(transaction)
             states.append(everything(trail))
+    assert transactions
     undone = []
     for transaction, state in zip(reversed(transactions), reversed(states[:-1]), strict=True):
         undone.append(take_back(trail, transaction))
@@ -115,7 +116,7 @@ def everything(trail: Trail) -> list[Any]:
 
 def change(trail: Trail, chance: random.Random) -> int | None:
     """A transaction of a few changes, those left out that a constraint refuses; its number."""
-    before = len(trail.execute("select from audit.logged_actions"))
+    before = events_of(trail)
     try:
         with trail.connection.transaction():
             for _ in range(chance.choice([1, 2, 3, 5, 8])):
@@ -132,8 +133,12 @@ def change(trail: Trail, chance: random.Random) -> int | None:
     events = trail.execute(
         "select transaction_id::text::bigint from audit.logged_actions order by event_id desc limit 1"
     )
-    after = len(trail.execute("select from audit.logged_actions"))
-    return int(events[0][0]) if after > before else None
+    return int(events[0][0]) if events_of(trail) > before else None
+
+
+def events_of(trail: Trail) -> int:
+    [(number,)] = trail.execute("select count(*) from audit.logged_actions")
+    return int(number)
 
 
 def statement(chance: random.Random) -> str:

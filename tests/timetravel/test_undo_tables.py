@@ -227,6 +227,43 @@ def test_many_rows_in_few_statements(trail: Trail, change: str) -> None:
     assert rows(trail) == before
 
 
+def test_what_triggers_change_beside(trail: Trail) -> None:
+    trail.execute("""
+        create table items (id int primary key, name text);
+        create table log (id int generated always as identity primary key, what text);
+        create table counts (name text primary key, number int);
+        create function note() returns trigger language plpgsql as $$
+        begin
+            insert into log (what) values (tg_op);
+            if tg_op = 'INSERT' then
+                insert into counts values (new.name, 1)
+                on conflict (name) do update set number = counts.number + 1;
+            end if;
+            return null;
+        end $$;
+        create trigger note after insert or update or delete on items
+            for each row execute function note()
+    """)
+    for table in ("items", "log", "counts"):
+        trail.audit(table)
+    trail.execute("insert into items values (1, 'a'), (2, 'b')")
+    tables = ("items", "counts", "log")
+    before = [rows(trail, table) for table in tables]
+    trail.execute(
+        "begin; delete from items where id = 1; truncate counts; update items set name = 'c'; commit"
+    )
+    undo = verbs.apply_revert(trail.connection, last(trail))
+    assert [rows(trail, table) for table in tables] == before
+    assert any("of public.log, put back as well" in note for note in undo.notes)
+    # Of a single event, what its triggers do is wanted.
+    trail.execute("insert into items values (3, 'd')")
+    [(event,)] = trail.execute(
+        "select max(event_id) from audit.logged_actions where table_name = 'items'"
+    )
+    verbs.apply_revert(trail.connection, Selection(event_ids=(event,)))
+    assert rows(trail, "log")[-1][1] == "DELETE"
+
+
 def test_a_trigger_that_swallows_one_of_many(trail: Trail) -> None:
     trail.execute("""
         create table items (id int primary key, place int unique);

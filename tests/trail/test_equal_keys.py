@@ -38,6 +38,10 @@ def test_one_column(trail: Trail, key_type: str, stored: str, asked: str) -> Non
     assert found is not None
     assert found["v"] == 2
     assert [o.value for o in blame(trail.connection, "t", asked) if o.column == "v"] == [2]
+    in_sql = "select v from audit.row_at(null::t, %s, now())"
+    assert trail.execute(in_sql, [asked]) == [(2,)]
+    versions = "select row_image -> 'v' from audit.history('t', %s)"
+    assert trail.execute(versions, [asked]) == [(1,), (2,)]
 
 
 def test_a_key_that_ignores_case(trail: Trail) -> None:
@@ -48,6 +52,10 @@ def test_a_key_that_ignores_case(trail: Trail) -> None:
     trail.audit("people")
     trail.execute("insert into people values ('Foo', 1), ('bar', 1), ('foo', 2)")
     assert story(history(trail.connection, "people", (1, "fOO"))) == ['I [1, "Foo"]']
+    in_sql = "select name::text from audit.row_at(null::people, %s, now())"
+    assert trail.execute(in_sql, ['[1, "fOO"]']) == [("Foo",)]
+    assert trail.execute(in_sql, ['[2, "FOO"]']) == [("foo",)]
+    assert trail.execute(in_sql, ['[3, "FOO"]']) == []
 
 
 def test_all_spellings_are_one_key(trail: Trail) -> None:
@@ -58,6 +66,8 @@ def test_all_spellings_are_one_key(trail: Trail) -> None:
     expected = ["I 1.50", "D 1.50", "I 1.5", "U 1.500"]
     for asked in ("1.5", "1.50", "1.5000"):
         assert story(history(trail.connection, "t", asked)) == expected
+        in_sql = "select row_image ->> 'v' from audit.history('t', %s)"
+        assert trail.execute(in_sql, [asked]) == [("2",), ("2",)]
 
 
 def test_keys_of_a_former_type_do_not_stop_it(trail: Trail) -> None:
@@ -67,3 +77,4 @@ def test_keys_of_a_former_type_do_not_stop_it(trail: Trail) -> None:
     trail.execute("alter table t alter k type numeric using k::numeric")
     trail.execute("insert into t values (1.5)")
     assert story(history(trail.connection, "t", "1.5")) == ["I 1.5"]
+    assert trail.execute("select k::text from audit.row_at(null::t, '1.5', now())") == [("1.5",)]

@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "80d680b0a756f6308c45e183fd747e5325fb5199fcdb5e30202335a515473873"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "dab8118c892ce7195476a19afafb5f496ea8ebb8e3ce49e48ac6f3f9a5534cef"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -943,6 +943,25 @@ $body$;
 
 revoke all on function audit.columns_of(oid) from public;
 
+create or replace function audit.changed_columns(before jsonb, after jsonb)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select jsonb_strip_nulls(jsonb_build_object(
+        'change', 'columns',
+        'renamed', jsonb_object_agg(was ->> 'name', now ->> 'name') filter (where was ->> 'name' <> now ->> 'name'),
+        'added', jsonb_object_agg(now ->> 'name', now ->> 'type') filter (where was is null),
+        'dropped', jsonb_object_agg(was ->> 'name', was ->> 'type') filter (where now is null),
+        'retyped', jsonb_object_agg(now ->> 'name', jsonb_build_array(was -> 'type', now -> 'type'))
+            filter (where was ->> 'type' <> now ->> 'type')))
+    from jsonb_each(before) as old_column (number, was)
+    full join jsonb_each(after) as new_column (number, now) using (number)
+$body$;
+
+revoke all on function audit.changed_columns(jsonb, jsonb) from public;
+
 create or replace function audit.partitions_of(relation oid)
     returns jsonb
     language sql
@@ -1061,6 +1080,9 @@ begin
         order by c.function_name
         for update skip locked
     loop
+        -- Perhaps it was noted meanwhile, as the name that it left is another one's.
+        select * into known from audit.captured_tables as c where c.function_name = known.function_name;
+        continue when not found;
         -- Of a table without events there is nothing to follow.
         has_events := exists (
             select from audit.logged_actions
@@ -1073,7 +1095,7 @@ begin
         if not found then
             if has_events then
                 insert into audit.logged_actions (schema_name, table_name, action, new_row)
-                values (known.schema_name, known.table_name, 'M', '{"change": "dropped"}');
+                values (known.schema_name, known.table_name, 'M', jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint));
                 noted := noted + 1;
             end if;
             delete from audit.captured_tables where function_name = known.function_name;
@@ -1097,31 +1119,34 @@ begin
             known.partitions := partitions_now;
         end if;
 
-        if (present.schema_name, present.table_name) <> (known.schema_name, known.table_name)
+        if (present.schema_name, present.table_name) <> (known.schema_name, known.table_name) then
+            -- First that the table of before left the name; two that changed places have each the other's.
+            update audit.captured_tables as c
+            set schema_name = present.schema_name, table_name = present.table_name
+            where c.function_name = known.function_name;
+            noted := noted + coalesce((
+                select sum(audit.note_changes(other.function_name))
+                from audit.captured_tables as other
+                where other.function_name <> known.function_name
+                  and (other.schema_name, other.table_name) = (present.schema_name::text, present.table_name::text)
+            ), 0);
             -- Without events there is nothing to follow; but the new name may have those of another table.
-            and (has_events or exists (
+            if has_events or exists (
                 select from audit.logged_actions
-                where schema_name = present.schema_name and table_name = present.table_name))
-        then
-            insert into audit.logged_actions (schema_name, table_name, action, new_row)
-            values (present.schema_name, present.table_name, 'M', jsonb_build_object(
-                'change', 'renamed',
-                'from', jsonb_build_array(known.schema_name, known.table_name),
-                'to', jsonb_build_array(present.schema_name, present.table_name)));
-            noted := noted + 1;
+                where schema_name = present.schema_name and table_name = present.table_name)
+            then
+                insert into audit.logged_actions (schema_name, table_name, action, new_row)
+                values (present.schema_name, present.table_name, 'M', jsonb_build_object(
+                    'change', 'renamed',
+                    'from', jsonb_build_array(known.schema_name, known.table_name),
+                    'to', jsonb_build_array(present.schema_name, present.table_name),
+                    'relation', coalesce(on_table, known.relation_id)::bigint));
+                noted := noted + 1;
+            end if;
         end if;
 
         if has_events and columns_now <> known.columns then
-            select jsonb_strip_nulls(jsonb_build_object(
-                'change', 'columns',
-                'renamed', jsonb_object_agg(was ->> 'name', now ->> 'name') filter (where was ->> 'name' <> now ->> 'name'),
-                'added', jsonb_object_agg(now ->> 'name', now ->> 'type') filter (where was is null),
-                'dropped', jsonb_object_agg(was ->> 'name', was ->> 'type') filter (where now is null),
-                'retyped', jsonb_object_agg(now ->> 'name', jsonb_build_array(was -> 'type', now -> 'type'))
-                    filter (where was ->> 'type' <> now ->> 'type')))
-            into changed
-            from jsonb_each(known.columns) as before (number, was)
-            full join jsonb_each(columns_now) as after (number, now) using (number);
+            changed := audit.changed_columns(known.columns, columns_now);
             insert into audit.logged_actions (schema_name, table_name, action, new_row)
             values (present.schema_name, present.table_name, 'M', changed);
             noted := noted + 1;
@@ -1201,18 +1226,21 @@ begin
         return null;
     end if;
 
-    select array[n.nspname, c.relname] into strict present
-    from pg_class as c
-    join pg_namespace as n on n.oid = c.relnamespace
-    where c.oid = captured;
-    if present is distinct from noted then
+    -- Not from pg_class, which a transaction sees as it was when its snapshot was taken.
+    present := parse_ident(captured::regclass::text);
+    if present is distinct from noted and current_setting('audit.noted', true) is distinct from present::text then
         if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
             perform audit.note_changes(function_name);
-        elsif current_setting('audit.noted', true) is distinct from present::text then
-            -- The registry is left alone: to write what others have written would end this transaction.
+            select array[c.schema_name, c.table_name] into noted
+            from audit.captured_tables as c
+            where c.function_name = captured_as.function_name;
+        end if;
+        if present is distinct from noted then
+            -- Another transaction is noting it, and may roll back; or this one sees the registry as it was, and to write
+            -- what others have written would end it. The events from here on are the table's in any case.
             insert into audit.logged_actions (schema_name, table_name, action, new_row)
             values (present[1], present[2], 'M', jsonb_build_object(
-                'change', 'renamed', 'from', to_jsonb(noted), 'to', to_jsonb(present)));
+                'change', 'renamed', 'from', to_jsonb(noted), 'to', to_jsonb(present), 'relation', captured::bigint));
             perform set_config('audit.noted', present::text, true);
         end if;
     end if;
@@ -1233,6 +1261,7 @@ declare
     name_of record;
     captures oid;
     last_event record;
+    former record;
 begin
     perform audit.require_owner(relation);
     captures := audit.table_with_capture(function_name, relation);
@@ -1243,11 +1272,15 @@ begin
                 'audit', function_name, captures::regclass, relation),
             hint = 'tables were renamed by hand, here or where this was written: rename them as they are there';
     end if;
-    perform audit.note_changes();
     select n.nspname as schema_name, c.relname as table_name into strict name_of
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
+    -- What the trail knows by its OID or its name, and no other table: a migration may install hundreds.
+    perform audit.note_changes(c.function_name)
+    from audit.captured_tables as c
+    where c.relation_id = relation or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
+        or c.function_name = note_beginning.function_name;
 
     select * into known from audit.captured_tables as c where c.relation_id = relation;
     if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
@@ -1272,30 +1305,52 @@ begin
     order by event_id desc
     limit 1;
     delete from audit.captured_tables as c where c.relation_id = relation;
-    if last_event is null then
+
+    -- It may have had another name when the trail last heard of it: capture was taken off, and is put on again.
+    select heard.* into former
+    from audit.names_known() as name
+    cross join lateral (
+        select e.event_id, e.schema_name, e.table_name
+        from audit.logged_actions as e
+        where e.schema_name = name.schema_name and e.table_name = name.table_name and e.row_key is null and e.action in ('M', 'G')
+          and e.new_row ->> 'relation' = note_beginning.relation::oid::text
+        order by e.event_id desc
+        limit 1
+    ) as heard
+    where exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) and heard.event_id > coalesce((
+        -- In another place, OIDs are those of others.
+        select max(e.event_id) from audit.logged_actions as e
+        where e.schema_name = 'audit' and e.table_name = 'logged_actions' and e.action = 'B'), 0)
+    order by heard.event_id desc
+    limit 1;
+    if (former.schema_name, former.table_name) <> (name_of.schema_name, name_of.table_name) then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (name_of.schema_name, name_of.table_name, 'M', jsonb_build_object(
+            'change', 'renamed',
+            'from', jsonb_build_array(former.schema_name, former.table_name),
+            'to', jsonb_build_array(name_of.schema_name, name_of.table_name),
+            'relation', relation::oid::bigint));
+    elsif last_event is null then
         return;  -- the first that the trail hears of it
     end if;
     if exists (
-        -- Its events so far are those of a table that has another name now.
-        select from audit.captured_tables as c
-        join audit.logged_actions as e on e.schema_name = c.schema_name and e.table_name = c.table_name
-        where c.relation_id <> relation
-          and e.action = 'M'
-          and e.new_row -> 'from' = jsonb_build_array(name_of.schema_name, name_of.table_name)
-          and not exists (
-            select from audit.logged_actions as later
-            where later.schema_name = name_of.schema_name and later.table_name = name_of.table_name and later.event_id > e.event_id
-          )
+        -- Its events so far are those of a table that has another name now, or had when it was dropped.
+        select from audit.moved_to(name_of.schema_name, name_of.table_name)
     ) then
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
-        values (name_of.schema_name, name_of.table_name, 'M', '{"change": "created"}');
+        values (name_of.schema_name, name_of.table_name, 'M', jsonb_build_object('change', 'created', 'relation', relation::oid::bigint));
         return;
     end if;
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
     values (name_of.schema_name, name_of.table_name, 'G', jsonb_build_object(
         'capture', 'resumed',
         'reason', case
-            when last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped' then 'the table was made anew'
+            when former is null and last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped' then 'the table was made anew'
             else 'capture was installed again; it was off for a while'
         end));
 end
@@ -1384,7 +1439,8 @@ begin
         where schema_name = known.schema_name and table_name = known.table_name
     ) then
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
-        values (known.schema_name, known.table_name, 'G', '{"capture": "ended", "reason": "capture was taken off the table"}');
+        values (known.schema_name, known.table_name, 'G', jsonb_build_object(
+            'capture', 'ended', 'reason', 'capture was taken off the table', 'relation', known.relation_id::bigint));
     end if;
     delete from audit.captured_tables as c where c.function_name = end_capture.function_name;
 end
@@ -1602,7 +1658,6 @@ declare
     tail regclass;
     end_of_all timestamptz;
     free text := 'logged_actions_tail';
-    is_used boolean;
     obsolete name;
 begin
     if names is null or bounds is null or move_tail is null
@@ -1649,13 +1704,6 @@ begin
             -- From here on everybody waits for this transaction, so it waits for nobody.
             execute format('lock table %s in access exclusive mode nowait', tail);
             execute format('alter table %s detach partition %s', trail, tail);
-            execute format('select exists (select from %s)', tail) into is_used;
-            if is_used then
-                raise exception using
-                    errcode = 'object_not_in_prerequisite_state',
-                    message = format('audit: events have reached the catch-all partition %s', tail),
-                    hint = 'nothing is lost and nothing was changed: run audit partitions run again';
-            end if;
         end if;
     elsif exists (select from audit.leaves() where is_default) then
         lock table only audit.logged_actions in share row exclusive mode;
@@ -1691,6 +1739,8 @@ begin
         end loop;
         tail := audit.make_leaf(free);
     end if;
+    execute format(
+        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
     -- What a detach or a relabelling left is about other bounds, and would refuse events.
     for obsolete in
         select k.conname
@@ -1700,14 +1750,12 @@ begin
     loop
         execute format('alter table %s drop constraint %I', tail, obsolete);
     end loop;
-    execute format(
-        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
 end
 $body$;
 
 revoke all on function audit.maintain_create(text[], timestamptz[], boolean) from public;
 
-create or replace function audit.maintain_cap(upper_bound timestamptz)
+create or replace function audit.maintain_cap(first timestamptz, upper timestamptz)
     returns void
     language plpgsql
     security definer  -- the trail belongs to its owner
@@ -1718,25 +1766,44 @@ create or replace function audit.maintain_cap(upper_bound timestamptz)
     set datestyle = 'ISO, YMD'
 as $body$
 declare
-    tail constant regclass := (select l.leaf from audit.leaves() as l where l.is_tail and not l.detach_pending);
+    tail regclass;
+    tail_begins timestamptz;
 begin
-    if upper_bound < clock_timestamp() + interval '30 days' or not isfinite(upper_bound) then
+    select l.leaf, l.lower_bound into tail, tail_begins from audit.leaves() as l where l.is_tail and not l.detach_pending;
+    if upper < clock_timestamp() + interval '30 days' or not isfinite(upper)
+        or first > tail_begins and tail_begins < clock_timestamp() + interval '1 day' or not isfinite(first)
+    then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: the catch-all partition cannot end within 30 days: writes would fail';
+            message = 'audit: the catch-all partition cannot end within 30 days, nor begin later than now: writes would fail';
     end if;
     execute format('alter table %s drop constraint if exists audit_relabel_cap', tail);
-    if upper_bound is not null then
+    if first is not null or upper is not null then
         create or replace function pg_temp.audit_relabel_cap() returns boolean language sql immutable as 'select true';
         grant execute on function pg_temp.audit_relabel_cap() to public;
         execute format(
-            'alter table %s add constraint audit_relabel_cap'
-            ' check (action_tstamp < %L::timestamptz and pg_temp.audit_relabel_cap()) not valid', tail, upper_bound);
+            'alter table %s add constraint audit_relabel_cap check (%s) not valid', tail,
+            concat_ws(
+                ' and ', 'action_tstamp >= ' || quote_literal(first) || '::timestamptz',
+                'action_tstamp < ' || quote_literal(upper) || '::timestamptz', 'pg_temp.audit_relabel_cap()'));
     end if;
 end
 $body$;
 
-revoke all on function audit.maintain_cap(timestamptz) from public;
+revoke all on function audit.maintain_cap(timestamptz, timestamptz) from public;
+
+create or replace function audit.maintain_past()
+    returns boolean
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return audit.ensure_past();
+end
+$body$;
+
+revoke all on function audit.maintain_past() from public;
 
 create or replace function audit.maintain_validate()
     returns void
@@ -1811,6 +1878,7 @@ begin
     join pg_class as c on c.oid = l.leaf
     where l.leaf = relation
       and c.relkind = 'r'
+      and l.lower_bound is not null  -- what takes the past stays
       and l.upper_bound <= limits.kept_until
       and l.upper_bound <= clock_timestamp()
       and not l.detach_pending
@@ -2107,39 +2175,328 @@ $body$;
 
 revoke all on function audit.archive_note(oid, text, text) from public;
 
-create or replace function audit.name_begins(wanted_schema text, wanted_table text)
-    returns bigint
-    language plpgsql
+create or replace function audit.former_columns(change jsonb, since jsonb)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select nullif(coalesce(since, '{}') || coalesce(jsonb_object_agg(was, jsonb_build_object(
+        'now', coalesce(since -> became ->> 'now', became),
+        'again', coalesce(change -> 'added', '{}') ? was,
+        'step', (select count(distinct later -> 'step') from jsonb_each(since) as known (name, later)))), '{}'), '{}')
+    from jsonb_each_text(change -> 'renamed') as renamed (was, became)
+$body$;
+
+revoke all on function audit.former_columns(jsonb, jsonb) from public;
+
+create or replace function audit.as_called_now(image jsonb, columns jsonb, whole jsonb default null)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    with candidate as (
+        select was, now ->> 'now' as now, (now -> 'step')::integer as step
+        from jsonb_each(columns) as former (was, now)
+        where coalesce(whole, image) ? was
+          and not ((now -> 'again')::boolean and coalesce(whole, image) ? (now ->> 'now'))
+    ),
+    renamed as (
+        select distinct on (now) was, now from candidate order by now, step desc
+    )
+    select case when image is not null then coalesce(jsonb_object_agg(coalesce(renamed.now, entry.key), entry.value), '{}') end
+    from jsonb_each(image) as entry (key, value)
+    left join renamed on renamed.was = entry.key
+    where renamed.was is not null
+       or entry.key not in (select now from renamed) and entry.key not in (select was from candidate)
+$body$;
+
+revoke all on function audit.as_called_now(jsonb, jsonb, jsonb) from public;
+
+create or replace function audit.names_known()
+    returns table (schema_name text, table_name text)
+    language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
+    with recursive name as (
+        (
+            select e.schema_name, e.table_name
+            from audit.logged_actions as e
+            order by e.schema_name, e.table_name
+            limit 1
+        )
+        union all
+        select following.*
+        from name
+        cross join lateral (
+            select e.schema_name, e.table_name
+            from audit.logged_actions as e
+            where (e.schema_name, e.table_name) > (name.schema_name, name.table_name)
+            order by e.schema_name, e.table_name
+            limit 1
+        ) as following
+    )
+    select name.schema_name, name.table_name from name
+$body$;
+
+revoke all on function audit.names_known() from public;
+
+create or replace function audit.moved_to(wanted_schema text, wanted_table text, before_id bigint default 9223372036854775807)
+    returns table (event_id bigint, schema_name text, table_name text)
+    language sql
+    stable
+    rows 1
+    set search_path = pg_catalog, pg_temp
+as $body$
+    with came as (
+        select e.event_id, e.new_row ->> 'relation' as relation
+        from audit.logged_actions as e
+        where e.schema_name = wanted_schema and e.table_name = wanted_table and e.row_key is null and e.action = 'M'
+          and e.new_row ->> 'change' in ('renamed', 'created') and e.event_id < before_id
+        order by e.event_id desc
+        limit 1
+    )
+    select went.event_id, went.schema_name, went.table_name
+    from audit.names_known() as name
+    cross join lateral (
+        select e.event_id, e.schema_name, e.table_name, e.new_row ->> 'relation' as relation
+        from audit.logged_actions as e
+        where e.schema_name = name.schema_name and e.table_name = name.table_name and e.row_key is null and e.action = 'M'
+          and e.new_row ->> 'change' = 'renamed'
+          and e.new_row -> 'from' = jsonb_build_array(wanted_schema, wanted_table) and e.event_id < before_id
+        order by e.event_id desc
+        limit 1
+    ) as went
+    where not exists (select from came where came.event_id > went.event_id or came.relation <> went.relation)
+    order by went.event_id desc
+    limit 1
+$body$;
+
+revoke all on function audit.moved_to(text, text, bigint) from public;
+
+create or replace function audit.name_now(wanted_schema text, wanted_table text)
+    returns table (schema_name text, table_name text)
+    language plpgsql
+    stable
+    rows 1
+    set search_path = pg_catalog, pg_temp
+as $body$
+#variable_conflict use_column
+declare
+    step record;
+    since bigint := 0;
 begin
+    schema_name := wanted_schema;
+    table_name := wanted_table;
+    loop
+        select * into step from audit.moved_to(schema_name, table_name) where event_id > since;
+        exit when not found;
+        schema_name := step.schema_name;
+        table_name := step.table_name;
+        since := step.event_id;
+    end loop;
     if has_table_privilege('audit.captured_tables', 'select') then
-        if exists (
-            select from audit.captured_tables as known
-            join pg_class as c on c.oid = known.relation_id
-            join pg_namespace as n on n.oid = c.relnamespace
-            where n.nspname = wanted_schema and c.relname = wanted_table
-              and (known.schema_name, known.table_name) <> (wanted_schema, wanted_table)
-        ) then
-            return 9223372036854775807;
+        -- What is not noted yet.
+        select n.nspname, c.relname into step
+        from audit.captured_tables as known
+        join pg_class as c on c.oid = known.relation_id
+        join pg_namespace as n on n.oid = c.relnamespace
+        where (known.schema_name, known.table_name) = (name_now.schema_name, name_now.table_name);
+        if found then
+            schema_name := step.nspname;
+            table_name := step.relname;
         end if;
     end if;
-    return (
-        select coalesce(max(event_id), 0)
-        from audit.logged_actions
-        where schema_name = wanted_schema
-          and table_name = wanted_table
-          and row_key is null
-          and action = 'M'
-          and new_row ->> 'change' in ('renamed', 'created')
-    );
+    if (schema_name, table_name) <> (wanted_schema, wanted_table) then
+        return next;
+    end if;
 end
 $body$;
 
-revoke all on function audit.name_begins(text, text) from public;
+revoke all on function audit.name_now(text, text) from public;
 
-create or replace function audit.require_name(wanted_schema text, wanted_table text, moment timestamptz)
+create or replace function audit.names_of(wanted_schema text, wanted_table text)
+    returns table (schema_name text, table_name text, after_id bigint, until_id bigint, columns jsonb)
+    language plpgsql
+    stable
+    rows 2
+    set search_path = pg_catalog, pg_temp
+as $body$
+#variable_conflict use_column
+declare
+    may_look constant boolean := has_table_privilege('audit.captured_tables', 'select');
+    relation oid := (
+        select c.oid from pg_class as c
+        join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = wanted_schema and c.relname = wanted_table
+    );
+    at_schema text := wanted_schema;
+    at_table text := wanted_table;
+    reach bigint := 9223372036854775807;
+    called jsonb;  -- the columns, as as_called_now takes them
+    known record;
+    noted jsonb;
+    entry jsonb;
+    said jsonb;
+    entry_id bigint;
+    owner text;  -- the table, as the events name it; not known before the first
+    arrived bigint;  -- the first event that is the table's
+    came_from jsonb;
+    is_over boolean;  -- what came before is not the table's
+    until bigint;
+    parts jsonb := '[]';
+begin
+    if may_look then
+        select k.schema_name, k.table_name, k.columns, k.function_name, exists (
+            select from pg_attribute as a
+            where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+              and k.columns -> a.attnum::text ->> 'name' <> a.attname
+        ) as has_other_columns into known
+        from audit.captured_tables as k
+        where k.relation_id = relation;
+        if (known.has_other_columns or (known.schema_name, known.table_name) <> (wanted_schema, wanted_table)) and not exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation and p.pronamespace = 'audit'::regnamespace and p.proname = known.function_name
+        ) then
+            -- After a restore, the OID may be that of another table.
+            known := null;
+        end if;
+    end if;
+    if not may_look or known is null then
+        if relation is not null and not exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation and p.pronamespace = 'audit'::regnamespace and p.proname like 'capture\_%'
+        ) and exists (select from audit.moved_to(wanted_schema, wanted_table)) then
+            return;
+        end if;
+    else
+        if known.has_other_columns then
+            called := audit.former_columns(audit.changed_columns(known.columns, audit.columns_of(relation)), null);
+        end if;
+        if (known.schema_name, known.table_name) <> (wanted_schema, wanted_table) and not coalesce((
+            -- Not noted yet, but by transactions that had a snapshot of before.
+            select max(event_id) filter (where (schema_name, table_name) = (wanted_schema, wanted_table))
+                > coalesce(max(event_id) filter (where (schema_name, table_name) = (known.schema_name, known.table_name)), 0)
+            from audit.logged_actions
+            where (schema_name, table_name) in ((wanted_schema, wanted_table), (known.schema_name, known.table_name))
+              and row_key is null and action = 'M'
+              and new_row ->> 'change' = 'renamed' and new_row ->> 'relation' = relation::text
+        ), false) then
+            -- What was written under the name is its own only if it had the name before, and came back.
+            parts := jsonb_build_array(jsonb_build_object('name', jsonb_build_array(at_schema, at_table),
+                'after_id', reach, 'until_id', reach, 'columns', called));
+            reach := reach - 1;
+            at_schema := known.schema_name;
+            at_table := known.table_name;
+        end if;
+    end if;
+
+    loop
+        select jsonb_agg(new_row || jsonb_build_object('event_id', event_id) order by event_id desc) into noted
+        from audit.logged_actions
+        where schema_name = at_schema and table_name = at_table and row_key is null and action = 'M'
+          and event_id < reach
+          and (new_row ->> 'change' in ('renamed', 'created', 'dropped') or new_row ->> 'change' = 'columns' and new_row ? 'renamed');
+
+        if noted is null and parts = '[]' then
+            return query select at_schema, at_table, 0::bigint, reach, called;
+            return;
+        end if;
+        arrived := 0;
+        came_from := null;
+        is_over := false;
+        for entry in select value from jsonb_array_elements(noted) loop
+            entry_id := entry -> 'event_id';
+            said := entry -> 'relation';
+            if entry ->> 'change' = 'columns' then
+                continue;
+            elsif came_from is not null then
+                -- Told by several transactions at the same time; or it came there once before.
+                exit when said #>> '{}' is distinct from owner or entry -> 'from' is distinct from came_from or exists (
+                    select from audit.logged_actions
+                    where schema_name = came_from ->> 0 and table_name = came_from ->> 1 and row_key is null and action = 'M'
+                      and new_row ->> 'change' = 'renamed' and new_row ->> 'relation' = owner
+                      and event_id > entry_id and event_id < arrived
+                );
+                arrived := entry_id;
+            elsif owner is not null and owner is distinct from said #>> '{}' and not exists (
+                -- Restored in between, it has another OID.
+                select from audit.logged_actions
+                where schema_name = 'audit' and table_name = 'logged_actions' and action = 'B'
+                  and event_id > entry_id and event_id < reach
+            ) then
+                -- Another table: it was here before, or took the name before it was noted that this one had left.
+                if entry ->> 'change' = 'dropped' then
+                    arrived := entry_id + 1;
+                    exit;
+                end if;
+                reach := entry_id;
+            elsif entry ->> 'change' = 'dropped' then
+                owner := coalesce(owner, said #>> '{}');
+                is_over := is_over or relation is not null;
+            else
+                owner := said #>> '{}';
+                arrived := entry_id;
+                exit when is_over or entry ->> 'change' = 'created';
+                came_from := nullif(entry -> 'from', 'null');
+            end if;
+        end loop;
+
+        until := reach;
+        for entry in select value from jsonb_array_elements(noted) where value ->> 'change' = 'columns' loop
+            entry_id := entry -> 'event_id';
+            continue when entry_id >= reach;
+            exit when entry_id < arrived;
+            parts := parts || jsonb_build_object('name', jsonb_build_array(at_schema, at_table),
+                'after_id', entry_id, 'until_id', until, 'columns', called);
+            called := audit.former_columns(entry, called);
+            until := entry_id;
+        end loop;
+        parts := parts || jsonb_build_object('name', jsonb_build_array(at_schema, at_table),
+            'after_id', greatest(arrived - 1, 0), 'until_id', until, 'columns', called);
+
+        exit when came_from is null;
+        at_schema := came_from ->> 0;
+        at_table := came_from ->> 1;
+        reach := arrived;
+    end loop;
+
+    -- A table that came back to its name is not noticed at once: the capture function is made for the name. What is
+    -- there since it left is its own, unless another table is known to have had the name.
+    return query
+        select
+            part.name ->> 0,
+            part.name ->> 1,
+            case
+                when part.left_before < part.after_id and not exists (
+                    select from audit.logged_actions as e
+                    where e.schema_name = part.name ->> 0 and e.table_name = part.name ->> 1 and e.row_key is null and e.action = 'M'
+                      and e.new_row ->> 'change' in ('renamed', 'created', 'dropped')
+                      and e.event_id > part.came_before and e.event_id <= part.after_id
+                ) then part.left_before
+                else part.after_id
+            end,
+            part.until_id,
+            nullif(part.columns, 'null')
+        from (
+            select
+                found.*,
+                lead(found.until_id) over newest_first as left_before,
+                lead(found.after_id) over newest_first + 1 as came_before
+            from jsonb_to_recordset(parts) as found (name jsonb, after_id bigint, until_id bigint, columns jsonb)
+            window newest_first as (partition by found.name order by found.until_id desc)
+        ) as part
+        order by part.until_id desc;
+end
+$body$;
+
+revoke all on function audit.names_of(text, text) from public;
+
+create or replace function audit.require_life(wanted_schema text, wanted_table text, moment timestamptz)
     returns void
     language plpgsql
     stable
@@ -2148,31 +2505,38 @@ create or replace function audit.require_name(wanted_schema text, wanted_table t
     set datestyle = 'ISO, YMD'
 as $body$
 declare
-    began record;
+    first record;
+    oldest record;
+    former record;
 begin
-    select action_tstamp, new_row -> 'from' as former into began
-    from audit.logged_actions
-    where event_id = nullif(audit.name_begins(wanted_schema, wanted_table), 0)
-      and action_tstamp > moment;
+    select name.* into first
+    from audit.names_of(wanted_schema, wanted_table) as name
+    order by name.until_id
+    limit 1;
+    if first.after_id is null or first.after_id = 0 then
+        return;
+    end if;
+    select e.schema_name, e.table_name, e.event_id, e.action_tstamp into oldest
+    from audit.logged_actions as e
+    where e.schema_name = first.schema_name and e.table_name = first.table_name and e.row_key is null
+      and e.event_id = first.after_id + 1
+      and e.new_row ->> 'change' = 'created'
+      and e.action_tstamp > moment;
     if found then
+        select went.* into former
+        from audit.moved_to(oldest.schema_name, oldest.table_name, oldest.event_id) as went;
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = case
-                when began.former is null
-                    then format('audit: %I.%I is another table since %s than the one before', wanted_schema, wanted_table, began.action_tstamp)
-                else format('audit: %I.%I is called so since %s, and was %I.%I before',
-                    wanted_schema, wanted_table, began.action_tstamp, began.former ->> 0, began.former ->> 1)
-            end,
+            message = format('audit: %I.%I is another table since %s than the one before', wanted_schema, wanted_table, oldest.action_tstamp),
             hint = case
-                when began.former is null then 'the one before was renamed; ask for it by the name that it has now'
-                else format('what was before: audit history %I.%I --until %s',
-                    began.former ->> 0, began.former ->> 1, replace(began.action_tstamp::text, ' ', 'T'))
+                when former is null then 'the one before was renamed; ask for it by the name that it has now'
+                else format('the one before is called %I.%I: ask for that', former.schema_name, former.table_name)
             end;
     end if;
 end
 $body$;
 
-revoke all on function audit.require_name(text, text, timestamptz) from public;
+revoke all on function audit.require_life(text, text, timestamptz) from public;
 
 create or replace function audit.audited_table(row_type regtype)
     returns regclass
@@ -2233,7 +2597,11 @@ begin
     end if;
     if cardinality(casts) = 1 then
         execute format(
-            case when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
+            case
+                -- The trail shows arrays as JSON does.
+                when not foreign_types[1] and casts[1] like '%[]' and key ~ '^\s*\[.*\]\s*$'
+                    then 'select to_jsonb(part) #>> ''{}'' from jsonb_to_record(jsonb_build_object(''part'', $1::jsonb)) as made (part %s)'
+                when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
             casts[1])
         into row_key using key;
         return row_key;
@@ -2248,7 +2616,10 @@ begin
         select 'select jsonb_build_array('
             || string_agg(
                 format(
-                    case when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
+                    case
+                        when not is_foreign and type_name like '%[]'
+                            then '(select to_jsonb(part) from jsonb_to_record(jsonb_build_object(''part'', $1 -> %s)) as made (part %s))'
+                        when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
                     place - 1, type_name),
                 ', ' order by place) || ')::text'
         from unnest(casts, foreign_types) with ordinality as part (type_name, is_foreign, place)
@@ -2259,6 +2630,99 @@ $body$;
 
 revoke all on function audit.row_key_of(regclass, text) from public;
 
+create or replace function audit.equal_keys(relation regclass, key text)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set bytea_output = 'hex'
+    set extra_float_digits = 1
+as $body$
+declare
+    row_key constant text := audit.row_key_of(relation, key);
+    wanted_schema text;
+    wanted_table text;
+    types text[];
+    condition text;
+    found text[];
+begin
+    -- Compared as elements of arrays, which takes the operator of the type wherever it is.
+    select
+        array_agg(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '') order by k.place)
+            filter (where not exists (
+                with recursive base as (
+                    select t.oid, t.typname, t.typtype, t.typbasetype, t.typnamespace
+                    from pg_catalog.pg_type t
+                    where t.oid = a.atttypid
+                    union all
+                    select t.oid, t.typname, t.typtype, t.typbasetype, t.typnamespace
+                    from base
+                    join pg_catalog.pg_type t on t.oid = base.typbasetype
+                    where base.typtype = 'd'
+                )
+                select
+                from base
+                where base.typtype = 'e'
+                   or base.typtype = 'b'
+                   and base.typnamespace = 'pg_catalog'::pg_catalog.regnamespace
+                   and (
+                       base.typname = 'numeric' and a.atttypmod <> -1
+                       or base.typname in (
+                           'int2', 'int4', 'int8', 'oid', 'uuid', 'bool', 'date', 'time', 'timestamp', 'timestamptz',
+                           'bytea', 'name', 'inet', 'cidr', 'macaddr', 'text', 'varchar', 'bpchar', 'char'
+                       )
+                       and not exists (
+                           select from pg_catalog.pg_collation c where c.oid = a.attcollation and not c.collisdeterministic
+                       )
+                   )
+            )),
+        case count(*)
+            when 1 then format('array[key::%1$s] = array[$1::%1$s]', min(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')))
+            else format('case when left(key, 1) <> %L or jsonb_array_length(key::jsonb) <> %s then false else %s end', '[', count(*), string_agg(format(
+                'array[(key::jsonb ->> %1$s)::%2$s] = array[($1::jsonb ->> %1$s)::%2$s]',
+                k.place - 1, format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')), ' and '))
+        end
+    into types, condition
+    from pg_index as i
+    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts;
+    if types is null then
+        return array[row_key];
+    end if;
+
+    select n.nspname, c.relname into wanted_schema, wanted_table
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = relation;
+    execute format($query$
+        select array_agg(key order by latest desc)
+        from (
+            select key, max(event_id) as latest
+            from (
+                select e.event_id, unnest(array[e.row_key, e.old_row_key]) as key
+                from audit.names_of($2, $3) as name
+                join audit.logged_actions as e
+                  on e.schema_name = name.schema_name and e.table_name = name.table_name
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                where e.row_key is not null
+            ) as event
+            where key is not null and %s
+            group by key
+        ) as known
+        $query$, condition)
+    into found using row_key, wanted_schema, wanted_table;
+    return coalesce(found, array[row_key]);
+exception when data_exception then
+    return array[row_key];  -- the trail has keys of a former type
+end
+$body$;
+
+revoke all on function audit.equal_keys(regclass, text) from public;
+
 create or replace function audit.row_known_since(wanted_schema text, wanted_table text, wanted_key text)
     returns timestamptz
     language plpgsql
@@ -2266,29 +2730,37 @@ create or replace function audit.row_known_since(wanted_schema text, wanted_tabl
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
+    called record;
     earliest record;
     is_older boolean;
 begin
-    select event_id, action_tstamp, transaction_id, action, action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
-    into earliest
-    from (
-        (
-            select * from audit.logged_actions
-            where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-            order by event_id
-            limit 1
-        )
-        union all
-        (
-            select * from audit.logged_actions
-            where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
-            order by event_id
-            limit 1
-        )
-    ) as event
-    order by event_id
-    limit 1;
-    if not found or earliest.arrives then
+    for called in
+        select * from audit.names_of(wanted_schema, wanted_table) order by until_id
+    loop
+        select event_id, action_tstamp, transaction_id, action, action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
+        into earliest
+        from (
+            (
+                select * from audit.logged_actions
+                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                  and event_id > called.after_id and event_id <= called.until_id
+                order by event_id
+                limit 1
+            )
+            union all
+            (
+                select * from audit.logged_actions
+                where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                  and event_id > called.after_id and event_id <= called.until_id
+                order by event_id
+                limit 1
+            )
+        ) as event
+        order by event_id
+        limit 1;
+        exit when found;
+    end loop;
+    if earliest is null or earliest.arrives then
         return null;
     end if;
 
@@ -2305,19 +2777,19 @@ begin
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
                 case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
             from audit.logged_actions
-            where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-              and event_id >= earliest.event_id and transaction_id = earliest.transaction_id and new_row is not null
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+              and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
             union all
             select action, -1, false, old_row
             from audit.logged_actions
-            where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-              and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+              and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
             select action, -1, false, old_row
             from audit.logged_actions
-            where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
-              and event_id >= earliest.event_id and transaction_id = earliest.transaction_id
+            where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+              and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
         ) as event
     ) as event;
     return case when is_older then earliest.action_tstamp end;
@@ -2360,22 +2832,31 @@ as $body$
 declare
     condition text;
     is_there boolean;
-    begins bigint;
+    wanted_schema text;
+    wanted_table text;
 begin
-    select audit.name_begins(n.nspname, c.relname) into begins
+    select n.nspname, c.relname into wanted_schema, wanted_table
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
     if exists (
-        select from audit.logged_actions as event
-        join pg_class as c on c.relname = event.table_name
-        join pg_namespace as n on n.oid = c.relnamespace and n.nspname = event.schema_name
-        where c.oid = relation and event_id > begins and (row_key = wanted_key or row_key is null and action = 'T')
+        select
+        from audit.names_of(wanted_schema, wanted_table) as name
+        join audit.logged_actions as e
+          on e.schema_name = name.schema_name and e.table_name = name.table_name
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key
     ) or exists (
-        select from audit.logged_actions as event
-        join pg_class as c on c.relname = event.table_name
-        join pg_namespace as n on n.oid = c.relnamespace and n.nspname = event.schema_name
-        where c.oid = relation and event_id > begins and old_row_key = wanted_key
+        select
+        from audit.names_of(wanted_schema, wanted_table) as name
+        join audit.logged_actions as e
+          on e.schema_name = name.schema_name and e.table_name = name.table_name
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.old_row_key = wanted_key
+    ) or exists (
+        select
+        from audit.names_of(wanted_schema, wanted_table) as name
+        join audit.logged_actions as e
+          on e.schema_name = name.schema_name and e.table_name = name.table_name
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action = 'T'
     ) or not has_table_privilege(relation, 'select') then
         return;
     end if;
@@ -2394,8 +2875,7 @@ begin
     if is_there then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since %s',
-                wanted_key, relation, case when begins = 0 then 'capture began' else 'the table is called so' end),
+            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', wanted_key, relation),
             hint = 'audit baseline records the rows that were there before capture began';
     end if;
 end
@@ -2418,8 +2898,11 @@ create or replace function audit.require_whole(
 as $body$
 declare
     may_look constant boolean := has_table_privilege(relation, 'select') and not exists (
-        select from audit.logged_actions
-        where schema_name = wanted_schema and table_name = wanted_table and row_key is null and action in ('G', 'T')
+        select
+        from audit.names_of(wanted_schema, wanted_table) as name
+        join audit.logged_actions as e
+          on e.schema_name = name.schema_name and e.table_name = name.table_name
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action in ('G', 'T')
     ) and not exists (
         -- With --when, rows without events are as they should be.
         select from pg_trigger as t
@@ -2428,65 +2911,135 @@ declare
           and p.proname like 'capture\_%'
           and obj_description(p.oid, 'pg_proc')::jsonb -> 'options' ->> 'when' is not null
     );
-    begins constant bigint := audit.name_begins(wanted_schema, wanted_table);
+    called record;
     example text;
 begin
+    select * into called from audit.names_of(wanted_schema, wanted_table) limit 1;
     if not has_key then
         if may_look then
             execute format('select (count(*) > $1)::text from %s', relation)
             into example
             using (
                 select coalesce(sum((new_row is not null)::integer - (old_row is not null)::integer), 0)
-                from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table
-                  and event_id > begins and action in ('I', 'U', 'D', 'S')
+                from (
+                    select
+                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                    from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    union all
+                    select
+                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                    from audit.names_of(wanted_schema, wanted_table) as name
+                join audit.logged_actions as e
+                  on e.schema_name = name.schema_name and e.table_name = name.table_name
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                ) as event
+                where action in ('I', 'U', 'D', 'S')
             );
             example := case example when 'true' then '(without a key)' end;
         end if;
     else
         perform audit.require_reach(wanted_schema, wanted_table, key, moment)
         from (
-            select distinct on (key) key, event_id, arrives
+            with name as materialized (
+                select * from audit.names_of(wanted_schema, wanted_table)
+            )
+            select earliest.key
             from (
-                select row_key as key, event_id, action = 'I' or old_row_key is not null as arrives
-                from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and row_key is not null
-                  and action_tstamp > moment
-                union all
-                select old_row_key, event_id, false
-                from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and old_row_key is not null
-                  and action_tstamp > moment
-            ) as later
-            order by key, event_id
-        ) as earliest
-        -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
-        -- pairs of events.
-        where not arrives
-          and not exists (
-              select from audit.logged_actions as event
-              where schema_name = wanted_schema and table_name = wanted_table and row_key = key
-                and event.event_id < earliest.event_id
-              offset 0
-          )
-          and not exists (
-              select from audit.logged_actions as event
-              where schema_name = wanted_schema and table_name = wanted_table and old_row_key = key
-                and event.event_id < earliest.event_id
-              offset 0
-          )
-          and not exists (
-              select from audit.logged_actions as event
-              where schema_name = wanted_schema and table_name = wanted_table and row_key is null and action = 'G'
-                and event.event_id < earliest.event_id and action_tstamp > moment
-              offset 0
-          );
+                select distinct on (key) key, event_id, arrives
+                from (
+                    select row_key as key, event_id, action = 'I' or old_row_key is not null as arrives
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                    ) as event
+                    where row_key is not null
+                      and action_tstamp > moment
+                    union all
+                    select old_row_key, event_id, false
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                    ) as event
+                    where old_row_key is not null
+                      and action_tstamp > moment
+                ) as later
+                order by key, event_id
+            ) as earliest
+            -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
+            -- pairs of events.
+            where not arrives
+              and not exists (
+                  select
+                  from name
+                  join audit.logged_actions as e
+                    on e.schema_name = name.schema_name and e.table_name = name.table_name
+                   and e.event_id > name.after_id and e.event_id <= name.until_id
+                  where e.row_key = earliest.key and e.event_id < earliest.event_id
+                  offset 0
+              )
+              and not exists (
+                  select
+                  from name
+                  join audit.logged_actions as e
+                    on e.schema_name = name.schema_name and e.table_name = name.table_name
+                   and e.event_id > name.after_id and e.event_id <= name.until_id
+                  where e.old_row_key = earliest.key and e.event_id < earliest.event_id
+                  offset 0
+              )
+              and not exists (
+                  select
+                  from name
+                  join audit.logged_actions as e
+                    on e.schema_name = name.schema_name and e.table_name = name.table_name
+                   and e.event_id > name.after_id and e.event_id <= name.until_id
+                  where e.row_key is null and e.action = 'G' and e.event_id < earliest.event_id and e.action_tstamp > moment
+                  offset 0
+              )
+        ) as latecomer;
         if may_look then
             execute format($query$
                 select %2$s from %1$s as present
                 except
                 select row_key from audit.logged_actions
                 where schema_name = $1 and table_name = $2 and event_id > $3
+                except
+                select e.row_key
+                from audit.names_of($4, $5) as name
+                join audit.logged_actions as e
+                  on e.schema_name = name.schema_name and e.table_name = name.table_name
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                where name.until_id < $6
                 order by 1
                 limit 1
                 $query$,
@@ -2507,21 +3060,89 @@ begin
                     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
                     where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts
                 )
-            ) into example using wanted_schema, wanted_table, begins;
+            ) into example using called.schema_name, called.table_name, called.after_id, wanted_schema, wanted_table, called.until_id;
         end if;
     end if;
 
     if example is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since %s',
-                example, relation, case when begins = 0 then 'capture began' else 'the table is called so' end),
+            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', example, relation),
             hint = 'audit baseline records the rows that were there before capture began';
     end if;
 end
 $body$;
 
 revoke all on function audit.require_whole(regclass, text, text, boolean, timestamptz) from public;
+
+create or replace function audit.warn_of_triggers(wanted_schema text, wanted_table text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
+    known record;
+begin
+    if relation is null then
+        return;
+    end if;
+    if not exists (
+        select from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname like 'capture\_%'
+          and t.tgtype & 28 <> 0
+          and t.tgenabled in ('A', 'O')
+    ) then
+        raise warning using
+            message = format('audit: capture of %I.%I is off: what changed since its last event is not known', wanted_schema, wanted_table),
+            hint = 'audit check says how to switch it on';
+    elsif has_table_privilege('audit.captured_tables', 'select') then
+        select c.function_name, c.triggers into known
+        from audit.captured_tables as c
+        where c.relation_id = relation;
+        if known.triggers <> '{}' and known.triggers <> audit.triggers_of(relation, known.function_name) then
+            raise warning using
+                message = format('audit: capture of %I.%I was switched off and on by hand: what changed then is not known',
+                    wanted_schema, wanted_table),
+                hint = 'audit check says how to record the gap';
+        end if;
+    end if;
+end
+$body$;
+
+revoke all on function audit.warn_of_triggers(text, text) from public;
+
+create or replace function audit.warn_of_absence(wanted_schema text, wanted_table text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if not exists (
+        -- Otherwise the gap is in the trail.
+        select
+        from (
+            select e.new_row ->> 'capture' as capture
+            from audit.names_of(wanted_schema, wanted_table) as name
+            join audit.logged_actions as e
+              on e.schema_name = name.schema_name and e.table_name = name.table_name
+             and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
+            order by e.event_id desc
+            limit 1
+        ) as gap
+        where gap.capture in ('paused', 'ended')
+    ) then
+        perform audit.warn_of_triggers(wanted_schema, wanted_table);
+    end if;
+end
+$body$;
+
+revoke all on function audit.warn_of_absence(text, text) from public;
 
 create or replace function audit.warn_of_gap(
     wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
@@ -2534,32 +3155,46 @@ create or replace function audit.warn_of_gap(
     set datestyle = 'ISO, YMD'
 as $body$
 declare
+    called record;
     gap record;
 begin
-    select event_id, action_tstamp, new_row ->> 'capture' as capture into gap
-    from audit.logged_actions
-    where schema_name = wanted_schema
-      and table_name = wanted_table
-      and row_key is null
-      and action = 'G'
-      and action_tstamp <= moment
-    order by event_id desc
-    limit 1;
-    if not found or exists (
-        select from audit.logged_actions
-        where schema_name = wanted_schema
-          and table_name = wanted_table
-          and (wanted_key is null and action = 'S' or row_key = wanted_key or row_key is null and action = 'T')
-          and event_id > gap.event_id
-          and action_tstamp <= moment
+    for called in select * from audit.names_of(wanted_schema, wanted_table) loop
+        select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture into gap
+        from audit.logged_actions as e
+        where e.schema_name = called.schema_name and e.table_name = called.table_name
+          and e.row_key is null
+          and e.action = 'G'
+          and e.event_id > called.after_id and e.event_id <= called.until_id
+          and e.action_tstamp <= moment
+        order by e.event_id desc
+        limit 1;
+        exit when found;
+    end loop;
+    if gap.event_id is null then
+        perform audit.warn_of_triggers(wanted_schema, wanted_table);
+        return;
+    end if;
+    if exists (
+        select
+        from audit.names_of(wanted_schema, wanted_table) as name
+        join audit.logged_actions as e
+          on e.schema_name = name.schema_name and e.table_name = name.table_name
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key or e.row_key is null and e.action = 'T')
+          and e.event_id > gap.event_id
+          and e.action_tstamp <= moment
     ) then
+        if gap.capture not in ('paused', 'ended') then
+            perform audit.warn_of_triggers(wanted_schema, wanted_table);
+        end if;
         return;
     end if;
     raise warning using
         message = case gap.capture
             when 'paused' then format('audit: capture of %I.%I is paused since %s: what changed then is not known',
                 wanted_schema, wanted_table, gap.action_tstamp)
-            else format('audit: capture of %I.%I was paused until %s: what changed before is not known',
+            when 'ended' then format('audit: capture of %I.%I is off since %s: what changed then is not known',
+                wanted_schema, wanted_table, gap.action_tstamp)
+            else format('audit: capture of %I.%I was off until %s: what changed before is not known',
                 wanted_schema, wanted_table, gap.action_tstamp)
         end,
         hint = 'audit baseline records what the trail has missed';
@@ -2577,113 +3212,117 @@ create or replace function audit.row_image_at(
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
-    truncated bigint;  -- the last TRUNCATE until then, or when it got its name: what was before is gone
+    truncated bigint;  -- the last TRUNCATE until then: what was before is gone
+    called record;
     latest record;
-    previous bigint := 9223372036854775807;
+    previous bigint;
     outcome record;
     by_id jsonb;  -- how the last event of the last transaction left it
     is_known boolean := false;
 begin
-    select greatest(coalesce(max(event_id), 0), audit.name_begins(wanted_schema, wanted_table)) into truncated
-    from audit.logged_actions
-    where schema_name = wanted_schema
-      and table_name = wanted_table
-      and row_key is null
-      and action = 'T'
-      and action_tstamp <= moment;
+    for called in select * from audit.names_of(wanted_schema, wanted_table) loop
+        previous := called.until_id + (called.until_id < 9223372036854775807)::integer;
+        select max(e.event_id) into truncated
+        from audit.logged_actions as e
+        where e.schema_name = called.schema_name and e.table_name = called.table_name
+          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
+        called.after_id := coalesce(truncated, called.after_id);
 
-    loop
-        select event_id, transaction_id, action, old_row, new_row, row_key = wanted_key and new_row is not null as is_there
-        into latest
-        from (
-            (
-                select * from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-                  and event_id > truncated and event_id < previous and action_tstamp <= moment
-                order by event_id desc
-                limit 1
-            )
-            union all
-            (
-                select * from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
-                  and event_id > truncated and event_id < previous and action_tstamp <= moment
-                order by event_id desc
-                limit 1
-            )
-        ) as event
-        order by event_id desc
-        limit 1;
-        exit when not found;
-
-        -- Other transactions come before or after, never between: they waited for the lock on the row.
-        select coalesce(max(event_id), truncated) into previous
-        from (
-            (
-                select event_id from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-                  and event_id > truncated and event_id < latest.event_id and transaction_id <> latest.transaction_id
-                order by event_id desc
-                limit 1
-            )
-            union all
-            (
-                select event_id from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
-                  and event_id > truncated and event_id < latest.event_id and transaction_id <> latest.transaction_id
-                order by event_id desc
-                limit 1
-            )
-        ) as event;
-
-        select
-            sum(change)::integer as rows_more,
-            bool_or(arrives) and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
-            bool_or(surplus <> 0) as is_changed,
-            (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
-        into outcome
-        from (
-            select
-                *,
-                sum(change) over (partition by image::text) as surplus,
-                change > 0 and (action = 'I' or old_row_key is not null) as arrives
+        loop
+            select event_id, transaction_id, action, old_row, new_row, row_key = wanted_key and new_row is not null as is_there
+            into latest
             from (
-                select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
-                from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-                  and event_id > previous and event_id <= latest.event_id and new_row is not null
+                (
+                    select * from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                      and event_id > called.after_id and event_id < previous and action_tstamp <= moment
+                    order by event_id desc
+                    limit 1
+                )
                 union all
-                select event_id, action, old_row_key, -1, old_row
-                from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and row_key = wanted_key
-                  and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
-                union all
-                select event_id, action, old_row_key, -1, old_row
-                from audit.logged_actions
-                where schema_name = wanted_schema and table_name = wanted_table and old_row_key = wanted_key
-                  and event_id > previous and event_id <= latest.event_id
+                (
+                    select * from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                      and event_id > called.after_id and event_id < previous and action_tstamp <= moment
+                    order by event_id desc
+                    limit 1
+                )
             ) as event
-        ) as event;
+            order by event_id desc
+            limit 1;
+            exit when not found;
 
-        if outcome.rows_more < 0 then
-            return null;
-        elsif outcome.image is not null then
-            return outcome.image;
-        elsif outcome.is_changed then
-            return null;
-        end if;
-        -- All came back to what it was, which an earlier transaction says. If there is none, a row that came in this
-        -- one also went in it, unless it was deleted first and then put back.
-        if not is_known then
-            is_known := true;
-            by_id := case when latest.is_there and not outcome.arrives then
-                case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end
-            end;
-        end if;
-        previous := previous + 1;
+            -- Other transactions come before or after, never between: they waited for the lock on the row.
+            select coalesce(max(event_id), called.after_id) into previous
+            from (
+                (
+                    select event_id from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    order by event_id desc
+                    limit 1
+                )
+                union all
+                (
+                    select event_id from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    order by event_id desc
+                    limit 1
+                )
+            ) as event;
+
+            select
+                sum(change)::integer as rows_more,
+                bool_or(arrives) and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
+                bool_or(surplus <> 0) as is_changed,
+                (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
+            into outcome
+            from (
+                select
+                    *,
+                    sum(change) over (partition by image::text) as surplus,
+                    change > 0 and (action = 'I' or old_row_key is not null) as arrives
+                from (
+                    select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+                    from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                      and event_id > previous and event_id <= latest.event_id and new_row is not null
+                    union all
+                    select event_id, action, old_row_key, -1, old_row
+                    from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                      and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
+                    union all
+                    select event_id, action, old_row_key, -1, old_row
+                    from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                      and event_id > previous and event_id <= latest.event_id
+                ) as event
+            ) as event;
+
+            if outcome.rows_more < 0 then
+                return null;
+            elsif outcome.image is not null then
+                return case when called.columns is null then outcome.image else audit.as_called_now(outcome.image, called.columns) end;
+            elsif outcome.is_changed then
+                return null;
+            end if;
+            -- All came back to what it was, which an earlier transaction says. If there is none, a row that came in this
+            -- one also went in it, unless it was deleted first and then put back.
+            if not is_known then
+                is_known := true;
+                by_id := case when latest.is_there and not outcome.arrives then
+                    audit.as_called_now(
+                        case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end, called.columns)
+                end;
+            end if;
+            previous := previous + 1;
+        end loop;
+        exit when truncated is not null;
     end loop;
 
-    if not is_known and truncated = 0 then
+    if not is_known and truncated is null then
         perform audit.require_reach(wanted_schema, wanted_table, wanted_key, moment);
     end if;
     return by_id;
@@ -2700,15 +3339,15 @@ create or replace function audit.row_images_at(wanted_schema text, wanted_table 
 as $body$
 #variable_conflict use_column
 declare
-    truncated bigint;  -- the last TRUNCATE until then, or when it got its name: what was before is gone
+    truncated bigint;  -- the last TRUNCATE until then: what was before is gone
+    called record;
 begin
-    select greatest(coalesce(max(event_id), 0), audit.name_begins(wanted_schema, wanted_table)) into truncated
-    from audit.logged_actions
-    where schema_name = wanted_schema
-      and table_name = wanted_table
-      and row_key is null
-      and action = 'T'
-      and action_tstamp <= moment;
+    select * into called from audit.names_of(wanted_schema, wanted_table) limit 1;
+    select coalesce(max(e.event_id), 0) into truncated
+    from audit.names_of(wanted_schema, wanted_table) as name
+join audit.logged_actions as e
+  on e.schema_name = name.schema_name and e.table_name = name.table_name
+ and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
 
     return query
         select known.key, known.image
@@ -2733,13 +3372,45 @@ begin
                         and lead(transaction_id, 2) over latest_first is distinct from transaction_id as is_insert_and_update
                 from (
                     select row_key as key, event_id, transaction_id, action, old_row, new_row, new_row is not null as leaves_row
-                    from audit.logged_actions
-                    where schema_name = wanted_schema and table_name = wanted_table and row_key is not null
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                    ) as event
+                    where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
                     union all
                     select old_row_key, event_id, transaction_id, action, null, null, false
-                    from audit.logged_actions
-                    where schema_name = wanted_schema and table_name = wanted_table and old_row_key is not null
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                    ) as event
+                    where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
                 ) as event
                 window latest_first as (partition by event.key order by event_id desc)
@@ -2764,7 +3435,8 @@ create or replace function audit.row_at(base anyelement, key text, moment timest
 as $body$
 declare
     relation constant regclass := audit.audited_table(pg_typeof(base));
-    wanted_key constant text := audit.row_key_of(relation, key);
+    keys constant text[] := audit.equal_keys(relation, key);
+    wanted_key text := keys[1];
     home record;
     image jsonb;
 begin
@@ -2772,16 +3444,19 @@ begin
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
-    perform audit.require_name(home.schema_name, home.table_name, moment);
-    image := audit.row_image_at(home.schema_name, home.table_name, wanted_key, moment);
+    perform audit.require_life(home.schema_name, home.table_name, moment);
+    foreach wanted_key in array keys loop
+        image := audit.row_image_at(home.schema_name, home.table_name, wanted_key, moment);
+        exit when image is not null;
+    end loop;
     if image is null then
         perform audit.require_known(relation, wanted_key);
     end if;
     perform audit.warn_of_gap(home.schema_name, home.table_name, wanted_key, moment);
-    return query
-        select populated.*
-        from jsonb_populate_record(base, image) as populated
-        where image is not null;
+    if image is not null then
+        -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
+        return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, image;
+    end if;
 end
 $body$;
 
@@ -2801,28 +3476,29 @@ as $body$
 declare
     relation constant regclass := audit.audited_table(pg_typeof(base));
     home record;
+    wanted_schema text;
+    wanted_table text;
     truncated bigint;
-    begins bigint;
+    called record;
 begin
     select n.nspname as schema_name, c.relname as table_name, i.indexrelid is not null as has_key into home
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     left join pg_index as i on i.indrelid = c.oid and i.indisprimary
     where c.oid = relation;
-    select coalesce(max(event_id), 0) into truncated
-    from audit.logged_actions
-    where schema_name = home.schema_name
-      and table_name = home.table_name
-      and row_key is null
-      and action = 'T'
-      and action_tstamp <= moment;
+    wanted_schema := home.schema_name;
+    wanted_table := home.table_name;
+    select * into called from audit.names_of(wanted_schema, wanted_table) limit 1;
+    select coalesce(max(e.event_id), 0) into truncated
+    from audit.names_of(wanted_schema, wanted_table) as name
+join audit.logged_actions as e
+  on e.schema_name = name.schema_name and e.table_name = name.table_name
+ and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
 
-    begins := audit.name_begins(home.schema_name, home.table_name);
-    perform audit.require_name(home.schema_name, home.table_name, moment);
-    perform audit.warn_of_gap(home.schema_name, home.table_name, null, moment);
-    if truncated <= begins then
-        truncated := begins;
-        perform audit.require_whole(relation, home.schema_name, home.table_name, home.has_key, moment);
+    perform audit.require_life(wanted_schema, wanted_table, moment);
+    perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment);
+    if truncated = 0 then
+        perform audit.require_whole(relation, wanted_schema, wanted_table, home.has_key, moment);
     end if;
     if not home.has_key then
         -- Rows without a key are told apart by nothing but their looks: what came less what went is what is there.
@@ -2832,15 +3508,45 @@ begin
                 select (array_agg(image))[1] as image, sum(change) as copies
                 from (
                     select case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image, 1 as change
-                    from audit.logged_actions
-                    where schema_name = home.schema_name and table_name = home.table_name
-                      and event_id > truncated and action_tstamp <= moment
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                    ) as event
+                    where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
                     union all
                     select old_row, -1
-                    from audit.logged_actions
-                    where schema_name = home.schema_name and table_name = home.table_name
-                      and event_id > truncated and action_tstamp <= moment
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                    ) as event
+                    where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
                 ) as event
                 group by format('%s', jsonb_populate_record(base, image))
@@ -2851,10 +3557,13 @@ begin
         return;
     end if;
 
-    return query
+    -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
+    return query execute $query$
         select populated.*
-        from audit.row_images_at(home.schema_name, home.table_name, moment) as known
-        cross join lateral jsonb_populate_record(base, known.image) as populated;
+        from audit.row_images_at($1, $2, $3) as known
+        cross join lateral jsonb_populate_record($4, known.image) as populated
+        $query$
+        using wanted_schema, wanted_table, moment, base;
 end
 $body$;
 
@@ -2876,17 +3585,19 @@ create or replace function audit.history(relation regclass, key text)
 as $body$
 declare
     audited constant regclass := coalesce(pg_partition_root(relation), relation);
-    wanted_key constant text := audit.row_key_of(audited, key);
-    home record;
-    begins bigint;
+    keys constant text[] := audit.equal_keys(audited, key);
+    wanted_schema text;
+    wanted_table text;
 begin
-    select n.nspname as schema_name, c.relname as table_name into home
+    select n.nspname, c.relname into wanted_schema, wanted_table
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = audited;
-    begins := audit.name_begins(home.schema_name, home.table_name);
-    perform audit.warn_of_gap(home.schema_name, home.table_name, wanted_key, 'infinity');
+    perform audit.warn_of_gap(wanted_schema, wanted_table, keys[1], 'infinity');
     return query
+        with name as materialized (
+            select * from audit.names_of(wanted_schema, wanted_table)
+        )
         select version.began, version.ended, version.event_id, version.transaction_id, version.actor, version.context, version.image
         from (
             select
@@ -2896,21 +3607,36 @@ begin
                 last_of.context,
                 last_of.action_tstamp as began,
                 lead(last_of.action_tstamp) over (order by last_of.event_id) as ended,
-                audit.row_image_at(home.schema_name, home.table_name, wanted_key, last_of.action_tstamp) as image
+                (
+                    select found.image
+                    from unnest(keys) as same (key)
+                    cross join lateral audit.row_image_at(wanted_schema, wanted_table, same.key, last_of.action_tstamp) as found (image)
+                    where found.image is not null
+                    limit 1
+                ) as image
             from (
                 select distinct on (event.transaction_id) event.*
                 from (
-                    select * from audit.logged_actions as e
-                    where e.schema_name = home.schema_name and e.table_name = home.table_name and e.row_key = wanted_key
+                    select e.*
+                    from name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where e.row_key = any(keys)
                     union all
-                    select * from audit.logged_actions as e
-                    where e.schema_name = home.schema_name and e.table_name = home.table_name and e.old_row_key = wanted_key
+                    select e.*
+                    from name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where e.old_row_key = any(keys)
                     union all
-                    select * from audit.logged_actions as e
-                    where e.schema_name = home.schema_name and e.table_name = home.table_name
-                      and e.row_key is null and e.action = 'T'
-                ) as event
-                where event.event_id > begins
+                    select e.*
+                    from name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')                ) as event
                 order by event.transaction_id, event.event_id desc
             ) as last_of
         ) as version
@@ -2965,6 +3691,8 @@ comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", 
 
 comment on function audit.columns_of(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.changed_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.partitions_of(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.triggers_of(oid, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -3001,7 +3729,9 @@ comment on function audit.maintain_interval(text) is '{"tool": "audit-toolkit", 
 
 comment on function audit.maintain_create(text[], timestamptz[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_cap(timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_cap(timestamptz, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.maintain_past() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.maintain_validate() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -3027,13 +3757,25 @@ comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "versio
 
 comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.name_begins(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_name(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.as_called_now(jsonb, jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.names_known() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.moved_to(text, text, bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.name_now(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.names_of(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.require_life(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.equal_keys(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.row_known_since(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -3042,6 +3784,10 @@ comment on function audit.require_reach(text, text, text, timestamptz) is '{"too
 comment on function audit.require_known(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.warn_of_triggers(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.warn_of_absence(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -3064,7 +3810,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'name_begins', 'require_name', 'audited_table', 'row_key_of', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace

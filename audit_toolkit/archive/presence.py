@@ -1,0 +1,64 @@
+"""Whether the archive still has what the database dropped, trusting it to; reads manifests and names, no events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.archive.manifest import read_catalogue
+from audit_toolkit.archive.origin import read_expected
+from audit_toolkit.archive.store import EVENTS, OLD_FOLDER, Store
+from audit_toolkit.archive.verify import Expected
+from audit_toolkit.errors import AuditError
+from audit_toolkit.partitions import Finding, Severity
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+def archive_findings(connection: Connection, schema: str, url: str) -> Iterator[Finding]:
+    """What was dropped here and is not in the archive, or that the archive cannot be reached."""
+    try:
+        store = Store.open(url)
+        store.require_reachable()
+        missing = tuple(_missing(store, read_expected(connection, schema)))
+    except AuditError as error:
+        yield Finding(
+            code="archive_unreachable",
+            severity=Severity.CRITICAL,
+            object=url,
+            message=error.message,
+            remedy="see that the place exists and is reachable, then look again",
+        )
+        return
+    for leaf, message in missing:
+        yield Finding(
+            code="dropped_not_archived",
+            severity=Severity.CRITICAL,
+            object=f"{schema}.{leaf}",
+            message=message,
+            remedy="bring the archive back from a backup; audit archive verify says what else is missing",
+        )
+
+
+def _missing(store: Store, expected: Expected) -> Iterator[tuple[str, str]]:
+    dropped = [record for record in expected.recorded if record.state == "dropped"]
+    if not dropped:
+        return
+    old = any(record.name.startswith(f"{OLD_FOLDER}/") for record in dropped)
+    catalogue = read_catalogue(store, None if old else expected.place)
+    manifests = {manifest.name: manifest for manifest in catalogue.manifests}
+    present = {*store.files(f"{EVENTS}/{expected.place}"), *(store.files("") if old else ())}
+    for record in dropped:
+        manifest = manifests.get(record.name)
+        if manifest is None:
+            yield record.leaf, f"dropped here, and the archive lacks its manifest {record.name}"
+            continue
+        lost = [file.path for file in manifest.files if file.path not in present]
+        if lost:
+            yield (
+                record.leaf,
+                f"dropped here, and the archive lacks {len(lost)} of its files: {lost[0]}",
+            )
