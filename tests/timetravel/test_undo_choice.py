@@ -207,3 +207,22 @@ def test_one_arrow_for_all(
     for command in (["revert", "--event", "2"], ["diff", "items", "--from", start, "--to", "now"]):
         done = run.invoke(app, command, env={"PYTHONIOENCODING": encoding})
         assert f"{'b' if command[0] == 'revert' else 'a'} {arrow} " in done.stdout, done.stderr
+
+
+def test_a_column_to_hide_has_to_be_there(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table items (id int primary key, email text, gone int)")
+    trail.audit("items")
+    trail.execute("insert into items values (1, 'a', 1); alter table items drop gone")
+    start = trail.events()[0]["action_tstamp"].isoformat()
+    now_only = [["row-at", "items", "1", "--at", "now"], ["table-at", "items", "--at", "now"]]
+    for command in [*now_only, ["blame", "items", "1"], ["show", "1"]]:
+        refused = audit(*command, "--hide", "emial", code=2)
+        assert "--hide: " in refused.stderr
+        assert "did you mean email?" in refused.stderr
+        assert "'a'" not in audit(*command, "--hide", "email").stdout
+    for command in (["history", "items"], ["diff", "items", "--from", start]):
+        assert (
+            "has no column 'emial' now; did you mean email?"
+            in audit(*command, "--hide", "emial").stderr
+        )
+    audit("show", "1", "--hide", "gone")
