@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "dab8118c892ce7195476a19afafb5f496ea8ebb8e3ce49e48ac6f3f9a5534cef"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "aa6c52ed9a150c0abe7875c189f0b9b55289dfc30f93081cea4915e23ccd5cef"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3170,7 +3170,7 @@ begin
         limit 1;
         exit when found;
     end loop;
-    if gap.event_id is null then
+    if gap is null then
         perform audit.warn_of_triggers(wanted_schema, wanted_table);
         return;
     end if;
