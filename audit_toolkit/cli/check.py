@@ -315,6 +315,11 @@ def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator
     )
 
 
+_OF_PARTITIONS_ALONE = {"last_success", "not_guarded"}
+"""What is for `audit partitions check`: that no maintenance ran yet is no drift, and what guards a partition is
+compared with the rest of the schema (`not_append_only`)."""
+
+
 def _partition_findings(
     connection: Connection, schema: str, now: datetime | None, policy: Policy | None
 ) -> Iterator[Finding]:
@@ -323,8 +328,7 @@ def _partition_findings(
     def read() -> Iterable[Finding]:
         partitions = read_partitions(connection, schema, now=now)
         for found in check_partitions(partitions, policy or Policy(), Thresholds()):
-            # That no maintenance ran yet is for `audit partitions check`: it is no drift.
-            if found.code != "last_success":
+            if found.code not in _OF_PARTITIONS_ALONE:
                 yield _as_finding(found)
 
     yield from _if_permitted(read, "partitions", schema)

@@ -11,7 +11,7 @@ from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.schema import HOME, Fact
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.install.expected import Shape, expected_shape
-from audit_toolkit.install.findings import Finding, Severity, psql_command
+from audit_toolkit.install.findings import UPGRADE_DATABASE, Finding, Severity, psql_command
 from audit_toolkit.install.trail import (
     ARCHIVER_FUNCTIONS,
     INSTALLER_FUNCTIONS,
@@ -312,22 +312,50 @@ class _Comparison:
         if fact.kind == "trigger" and fact.name == GUARD:
             yield self._unguarded(fact.object.partition(" on ")[2])
             return
-        severity, remedy = Severity.ERROR, f"restore it by hand: {self._here(wanted)}"
-        if fact.kind == "column":
-            remedy = self._column_remedy(self._table(fact.relation), fact, wanted)
-        elif fact.kind == "function":
-            remedy = "audit upgrade --upgrade"
-        elif fact.kind == "sequence":
-            remedy = _sequence_remedy(fact, wanted)
-        elif fact.kind == "relation":
-            remedy = self._relation_remedy(fact)
+        if fact.kind == "index" and ("constraint", fact.relation, fact.name) in self.expected:
+            return  # that of a constraint, which has a finding of its own
         yield Finding(
             kind="schema_outdated" if fact.kind == "function" else f"{fact.kind}_changed",
-            severity=severity,
+            severity=Severity.ERROR,
             object=fact.object,
             detail=f"it is {fact.definition!r}, and was installed as {wanted!r}",
-            remedy=remedy,
+            remedy=self._restoration(fact, wanted),
         )
+
+    def _restoration(self, fact: Fact, wanted: str) -> str:
+        table, name = self._table(fact.relation), quote_identifier(fact.name or "")
+        match fact.kind:
+            case "column":
+                return self._column_remedy(table, fact, wanted)
+            case "function":
+                return UPGRADE_DATABASE
+            case "sequence":
+                return _sequence_remedy(fact, wanted)
+            case "relation":
+                return self._relation_remedy(fact)
+            case "trigger" if _without_state(fact.definition) == _without_state(wanted):
+                return psql_command(_always(table, name))
+            case "trigger":
+                return self._trigger_remedy(table, name, wanted)
+            case "constraint":
+                return psql_command(
+                    f"alter table {table} drop constraint {name}, "
+                    f"add constraint {name} {self._here(wanted)}"
+                )
+            case "index":
+                return psql_command(
+                    f"drop index {fact.object}; {self._here(wanted).replace(' ON ONLY ', ' ON ')}"
+                )
+        return f"restore it from a backup: it was {self._here(wanted)}"
+
+    def _trigger_remedy(self, table: str, name: str, wanted: str) -> str:
+        """Makes a trigger of ours as it is to be, whether another has its name or none has."""
+        statement = (
+            self._here(_without_state(wanted))
+            .replace("CREATE TRIGGER", "create or replace trigger", 1)
+            .replace(" ON relation ", f" ON {table} ", 1)
+        )
+        return psql_command(f"{statement}; {_always(table, name)}")
 
     def _relation_remedy(self, fact: Fact) -> str:
         if "row security forced" in fact.definition:
@@ -348,7 +376,8 @@ class _Comparison:
                 f"alter column {column} {'set' if ' not null' in wanted else 'drop'} not null"
             )
         if not steps:
-            return f"restore it by hand: {table}.{column} was {self._here(wanted)}"
+            type_name = _type_of(wanted)
+            steps.append(f"alter column {column} type {type_name} using {column}::{type_name}")
         return psql_command(f"alter table {table} {', '.join(steps)}")
 
     def _missing(self, shape: Shape) -> Iterator[Finding]:
@@ -358,10 +387,13 @@ class _Comparison:
         if kind == "trigger" and name == GUARD:
             yield self._unguarded(table)
             return
+        if kind == "index" and ("constraint", relation, name) in self.expected:
+            return  # that of a constraint, which has a finding of its own
         remedies = {
             "index": "audit indexes create "
             + shlex.quote(self._here(definition).replace(" ON ONLY ", " ON ")),
-            "function": "audit upgrade --upgrade",
+            "function": UPGRADE_DATABASE,
+            "trigger": self._trigger_remedy(table, quote_identifier(name or ""), definition),
             "constraint": psql_command(
                 f"alter table {table} add constraint {quote_identifier(name or '')} {definition}"
             ),
@@ -379,7 +411,7 @@ class _Comparison:
     def _here(self, definition: str) -> str:
         """A definition as this schema has it."""
         return re.sub(
-            rf"(?<![\w\".]){HOME}\.(?={TRAIL}|mask_key|maintenance|partition_lifecycle|refuse_change)",
+            rf"(?<![\w\".]){HOME}\.(?={TRAIL}|mask_key|maintenance|partition_lifecycle|captured_tables|refuse_\w+\()",
             lambda _: f"{quote_identifier(self.schema)}.",
             definition,
         )
@@ -390,6 +422,20 @@ def _sequence_remedy(fact: Fact, wanted: str) -> str:
     kind, _, rest = words.partition(" ")
     cycle = "" if rest.endswith(" cycle") else " no cycle"
     return psql_command(f"alter sequence {fact.object} as {kind} {rest}{cycle}")
+
+
+def _always(table: str, trigger: str) -> str:
+    return f"alter table {table} enable always trigger {trigger}"
+
+
+def _without_state(trigger: str) -> str:
+    """The definition of a trigger, whatever it is enabled for."""
+    return re.sub(r" (always|disabled|replica)$", "", trigger)
+
+
+def _type_of(column: str) -> str:
+    """`text` of `text not null default ''`."""
+    return re.split(r" (?:collate|not null|generated|identity|default) ?", column, maxsplit=1)[0]
 
 
 def _default_of(definition: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from audit_toolkit.names import quote_identifier, quote_literal
 from audit_toolkit.partitions.clock import TRUST
 from audit_toolkit.partitions.grid import literal
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
@@ -236,7 +238,7 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 severity=Severity.CRITICAL,
                 object=str(leaf.name),
                 message="the partition is not append-only: its guard is missing or disabled",
-                remedy=f"select {partitions.schema}.guard_relation('{leaf.name}')",
+                remedy="psql -c " + shlex.quote(_guard(partitions, leaf)),
             )
         if not leaf.plain:
             yield Finding(
@@ -246,6 +248,11 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 message="not an ordinary table: retention and archive leave it alone",
                 remedy="replace it by an ordinary table, or look after it yourself",
             )
+
+
+def _guard(partitions: Partitions, leaf: Leaf) -> str:
+    schema = quote_identifier(partitions.schema)
+    return f"select {schema}.guard_relation({quote_literal(str(leaf.name))})"
 
 
 def _outside(partitions: Partitions) -> Iterator[Finding]:

@@ -35,6 +35,31 @@ DRIFTS = {
     "index gone": "drop index audit.logged_actions_old_key_idx",
     "unlogged leaf": "alter table audit.logged_actions_tail set unlogged",
     "guard off": 'alter table audit.logged_actions disable trigger "00_audit_append_only"',
+    "owner only, not always": 'alter table audit.home enable trigger "00_audit_owner_only"',
+    "owner only, disabled": 'alter table audit.captured_tables disable trigger "00_audit_owner_only"',
+    "owner only, gone": 'drop trigger "00_audit_owner_only" on audit.maintenance',
+    "owner only, another": """
+        create or replace trigger "00_audit_owner_only" before insert on audit.partition_lifecycle
+        for each row execute function audit.refuse_others()
+    """,
+    "key guard in replica mode": 'alter table audit.mask_key enable replica trigger "00_audit_append_only"',
+    "leaf guard not always": 'alter table audit.logged_actions_tail enable trigger "00_audit_append_only"',
+    "leaf guard gone": 'drop trigger "00_audit_append_only" on audit.logged_actions_past',
+    "check gone": "alter table audit.partition_lifecycle drop constraint partition_lifecycle_check",
+    "check changed": """
+        alter table audit.partition_lifecycle drop constraint partition_lifecycle_state_check,
+            add constraint partition_lifecycle_state_check check (true)
+    """,
+    "key gone": "alter table audit.maintenance drop constraint maintenance_pkey",
+    "key changed": """
+        alter table audit.captured_tables drop constraint captured_tables_pkey,
+            add constraint captured_tables_pkey primary key (function_name, relation_id)
+    """,
+    "index changed": """
+        drop index audit.logged_actions_transaction_idx;
+        create index logged_actions_transaction_idx on audit.logged_actions (transaction_id, event_id)
+    """,
+    "column type": "alter table audit.partition_lifecycle alter archive type varchar(400)",
     "grants": """
         grant insert, select (query) on audit.logged_actions to public;
         grant select on audit.mask_key, audit.logged_actions_tail to public;

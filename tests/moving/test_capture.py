@@ -166,6 +166,24 @@ def test_rows_restored_with_triggers_disabled(shop: Trail, migrated: Trail, move
     assert gaps(migrated) == [("orders", "resumed", "REASON")]
 
 
+def test_schema_first_and_then_all_data_with_triggers_disabled(
+    shop: Trail, empty: Trail, move: Move
+) -> None:
+    """pg_restore enables triggers again, but not ALWAYS: those of the trail too."""
+    move(shop, empty, restore=["--schema-only"])
+    move(shop, empty, restore=["--data-only", "--disable-triggers"])
+    found = findings(empty)
+    of_trail = [f for f in found if f["object"].partition(" on ")[2].startswith("audit.")]
+    assert {f["kind"] for f in of_trail} == {"trigger_changed"}
+    assert "psql -c 'alter table audit.home enable always trigger \"00_audit_owner_only\"'" in [
+        f["remedy"] for f in of_trail
+    ]
+    unguarded = [f["object"] for f in found if f["kind"] in ("not_append_only", "not_guarded")]
+    assert len(unguarded) == len(set(unguarded))
+    mend(empty)
+    assert findings(empty) == []
+
+
 def test_a_trail_restored_into_one_that_migrations_made(
     shop: Trail, migrated: Trail, move: Move
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from typer.testing import CliRunner, Result
@@ -35,7 +36,10 @@ def kinds(trail: Trail) -> list[str]:
 def mend(trail: Trail) -> None:
     """Run what `audit check` prints, each remedy in its order."""
     for finding in findings(trail):
-        words = finding["remedy"].split()
+        words = shlex.split(finding["remedy"])
+        if words[:2] == ["psql", "-c"]:
+            trail.execute(words[2])
+            continue
         assert words[0] == "audit", finding
         answer = run(trail, *words[1:])
         assert answer.exit_code == 0, (finding, answer.output)
