@@ -9,6 +9,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, DryRun, Dsn, TrailSchema
+from audit_toolkit.cli.remedies import runs_here
 
 if TYPE_CHECKING:
     from audit_toolkit.install.home import Ids, State
@@ -61,7 +62,7 @@ def adopt(
         if not has_home(connection, audit_schema):
             raise UsageError(
                 "an older release made the trail, which does not note where it is",
-                hint="audit upgrade --upgrade",
+                hint=runs_here("audit upgrade --upgrade", config, audit_schema),
             )
         state = read_state(connection, audit_schema)
         ids = read_ids(connection, audit_schema, exact=True)

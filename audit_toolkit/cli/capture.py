@@ -11,10 +11,13 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.remedies import runs_here
 from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import psycopg
 
     from audit_toolkit.catalog import Installed
@@ -92,7 +95,8 @@ def pause(
 
     with open_database(dsn, config) as connection:
         installed = _installed(connection, table, audit_schema)
-        apply(plan_pause(installed, audit_schema, reason), connection)
+        again = _install_again(installed, audit_schema, config)
+        apply(plan_pause(installed, audit_schema, reason, again=again), connection)
     print(f"{installed.table}: capture is paused, changes are not recorded from here on")
     print(f"switch it on again: audit resume --table {table} --reason …", file=sys.stderr)
 
@@ -115,7 +119,15 @@ def resume(
     with open_database(dsn, config) as connection:
         installed = _installed(connection, table, audit_schema)
         interrupted = installed.table in read_interrupted(connection, audit_schema)
-        plan = plan_resume(installed, audit_schema, reason, interrupted=interrupted)
+        wanted = _target(connection, table, audit_schema).triggers
+        plan = plan_resume(
+            installed,
+            audit_schema,
+            reason,
+            interrupted=interrupted,
+            wanted=[trigger.name for trigger in wanted],
+            again=_install_again(installed, audit_schema, config),
+        )
         apply(plan, connection)
     print(f"{installed.table}: changes are recorded again")
     print(
@@ -135,6 +147,13 @@ def _installed(connection: Connection, name: str, schema: str) -> Installed:
             f"{table} is not audited", hint=f"audit it first: audit install --table {name}"
         )
     return found[0]
+
+
+def _install_again(installed: Installed, schema: str, config: Path | None) -> str:
+    from audit_toolkit.install.findings import install_command
+
+    command = install_command(installed.table, installed.options) + " --upgrade"
+    return runs_here(command, config, schema)
 
 
 def _target(connection: Connection, name: str, schema: str) -> Target:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.remedies import runs_here
 from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
@@ -88,7 +90,12 @@ def check(
         impatient(connection, audit_schema, timeout),
     ):
         findings = check_database(
-            connection, audit_schema, tuple(table or ()), archive=archive, all_events=all_events
+            connection,
+            audit_schema,
+            tuple(table or ()),
+            archive=archive,
+            all_events=all_events,
+            config=config,
         )
         recorded = _recorded_findings(connection, config, audit_schema, tuple(table or ()))
     findings = _with_recorded(findings, recorded)
@@ -118,6 +125,7 @@ def check_database(
     policy: Policy | None = None,
     archive: str | None = None,
     all_events: bool = False,
+    config: Path | None = None,
 ) -> list[Finding]:
     """Everything that is off: capture, partitions, indexes, events, the archive; or capture of some tables alone.
 
@@ -137,7 +145,8 @@ def check_database(
     found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
-        return _accepted([f for f in found if any(name in f.object for name in wanted)], schema)
+        named = [f for f in found if any(name in f.object for name in wanted)]
+        return _accepted(_runnable(named, config, schema), schema)
     if not {finding.kind for finding in found} & {"trail_missing", "comment_changed"}:
         found += [
             *_partition_findings(connection, schema, now, policy),
@@ -145,7 +154,13 @@ def check_database(
             *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
         ]
-    return _accepted(sorted(found, key=lambda finding: finding.severity.value), schema)
+    found = sorted(found, key=lambda finding: finding.severity.value)
+    return _accepted(_runnable(found, config, schema), schema)
+
+
+def _runnable(findings: list[Finding], config: Path | None, schema: str) -> list[Finding]:
+    """The findings with remedies that run where they are read."""
+    return [replace(f, remedy=runs_here(f.remedy, config, schema)) for f in findings]
 
 
 def _recorded_findings(
@@ -217,8 +232,6 @@ def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
 
 def _accepted(findings: list[Finding], schema: str) -> list[Finding]:
     """The findings; those that the file of the project accepts say why."""
-    from dataclasses import replace
-
     from audit_toolkit.declaration import find_declarations
 
     file = find_declarations()

@@ -77,6 +77,8 @@ def _lines(table: Audited, about: str) -> list[str]:
     since = f", since {_moment(table.since)}" if table.since else ""
     state = "" if table.state == "on" else f" [{table.state}]"
     lines = [f"{table.table}{state}: {table.capture}{since}"]
+    if table.state == "off":
+        lines.append("  changes are not recorded: audit check says why, and what to do")
     if table.options:
         lines.append(f"  {shlex.join(option_words(table.options))}")
     if table.events is not None and table.bytes is not None:

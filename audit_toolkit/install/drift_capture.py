@@ -198,6 +198,9 @@ def _trigger_findings(
     wanted = [(captured.name, trigger) for trigger in target.triggers]
     wanted += [(leaf, trigger) for leaf in target.table.leaves for trigger in target.leaf_triggers]
     present = {(t.table, t.name): t for t in objects.triggers}
+    ours = {trigger.name for trigger in target.triggers}
+    if not any(captured.name == table for table, name in present if name in ours):
+        paused = None  # nothing is left to be resumed
     if paused is not None:
         yield Finding(
             kind="capture_paused",
@@ -206,7 +209,7 @@ def _trigger_findings(
             detail=f"capture is paused: {paused}",
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
-    yield from _second_triggers(captured, objects, {trigger.name for trigger in target.triggers})
+    yield from _second_triggers(captured, objects, ours)
     off: list[TriggerState] = []
     for table, trigger in wanted:
         found = present.get((table, trigger.name))

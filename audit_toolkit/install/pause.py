@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from audit_toolkit.catalog import Installed
 from audit_toolkit.errors import UsageError
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 
 
-def plan_pause(installed: Installed, schema: str, reason: str) -> Plan:
+def plan_pause(installed: Installed, schema: str, reason: str, *, again: str = "") -> Plan:
     """Switch the triggers of a table off, and write a G event, in one transaction.
 
-    Raises `UsageError` when they are off already, or the reason is empty.
+    `again` is the command that installs capture again, where its triggers are gone.
+
+    Raises `UsageError` when they are off already, or gone, or the reason is empty.
     """
     _require_reason(reason)
+    if not installed.triggers:
+        raise _gone(installed, again)
     if not installed.active_triggers:
         raise UsageError(
             f"capture of {installed.table} is paused already",
@@ -23,21 +29,40 @@ def plan_pause(installed: Installed, schema: str, reason: str) -> Plan:
 
 
 def plan_resume(
-    installed: Installed, schema: str, reason: str, *, interrupted: bool = False
+    installed: Installed,
+    schema: str,
+    reason: str,
+    *,
+    interrupted: bool = False,
+    wanted: Collection[str] = (),
+    again: str = "",
 ) -> Plan:
     """Switch the triggers of a table on again, and write a G event, in one transaction.
 
-    With `interrupted`, somebody switched them on already: the event is what is missing.
+    With `interrupted`, somebody switched them on already: the event is what is missing. `wanted` are the
+    triggers that it should have, and `again` is the command that installs those that are gone.
 
-    Raises `UsageError` when none of them is off, or the reason is empty.
+    Raises `UsageError` when none of them is off, or they are gone, or the reason is empty.
     """
     _require_reason(reason)
     off = tuple(trigger.name for trigger in installed.triggers if trigger.state != "A")
+    missing = set(wanted) - set(installed.trigger_names)
+    if not installed.triggers or (missing and not off and not interrupted):
+        raise _gone(installed, again)
     if not off and not interrupted:
         raise UsageError(
             f"capture of {installed.table} is not paused", hint="nothing has to be done"
         )
     return _plan(installed, off, schema, reason, paused=False)
+
+
+def _gone(installed: Installed, again: str) -> UsageError:
+    lost = "triggers" if installed.triggers else "all triggers"
+    return UsageError(
+        f"{installed.table} has lost {lost} of its capture, and changes are not recorded: "
+        "somebody dropped them, or the table, and made it anew",
+        hint=f"install capture again: {again}" if again else "see: audit check",
+    )
 
 
 def _require_reason(reason: str) -> None:

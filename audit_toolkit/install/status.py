@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import Relation, parse_comment, read_relations
-from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
+from audit_toolkit.catalog.trail import TrailObjects, TriggerState, read_trail_objects
 from audit_toolkit.config import Capture
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.install.access import read_access, readers_of
@@ -145,12 +145,18 @@ def _audited(
         name = objects.captured_by(function) or QualifiedName(*recorded["table"])
         options = dict(recorded["options"])
         found = events.get(name, {})
+        triggers = [
+            trigger
+            for trigger in objects.triggers
+            if trigger.table == name and trigger.function.name == function.name
+        ]
         yield Audited(
             table=str(name),
-            state=_state(objects, name, function.name) if name in present else "gone",
+            state=_state(triggers) if name in present else "gone",
             capture=str(options.pop("capture", Capture.ROW.value)),
             options=options,
-            since=since.get(name, found.get("first_event")),
+            # Without triggers it is another table of that name, or captured no more.
+            since=since.get(name, found.get("first_event")) if triggers else None,
             events=found.get("events", 0 if readable else None),
             bytes=found.get("bytes", 0 if readable else None),
             last_event=found.get("last_event"),
@@ -158,13 +164,13 @@ def _audited(
         )
 
 
-def _state(objects: TrailObjects, table: QualifiedName, function: str) -> str:
-    states = {
-        trigger.state
-        for trigger in objects.triggers
-        if trigger.table == table and trigger.function.name == function
-    }
-    return "on" if states == {"A"} else "off"
+def _state(triggers: Sequence[TriggerState]) -> str:
+    every_change = 4 | 8 | 16  # insert, delete, update
+    fired = 0
+    for trigger in triggers:
+        fired |= trigger.type
+    is_whole = fired & every_change == every_change
+    return "on" if is_whole and all(trigger.state == "A" for trigger in triggers) else "off"
 
 
 def _not_audited(

@@ -198,6 +198,20 @@ def find_project(
     return replace(project, runs_code=run_env)
 
 
+def is_project_here(config_file: Path | None = None) -> bool:
+    """Whether a command would find a project here, or somebody says that there is one; loads nothing of it."""
+    settings = find_declarations() or Declarations(source="")
+    if config_file or settings.alembic_config or "ALEMBIC_CONFIG" in os.environ:
+        return True
+    if Path("manage.py").is_file():
+        return True  # of Django
+    try:
+        _locate(None, None, settings)
+    except ProjectError:
+        return False
+    return True
+
+
 def find_address(config_file: Path | None = None) -> str | None:
     """The address of the database that the project has in its ini file; loads none of its revisions.
 

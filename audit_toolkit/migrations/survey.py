@@ -20,9 +20,10 @@ from audit_toolkit.install import (
     select_tables,
 )
 from audit_toolkit.install.drift import find_drift
-from audit_toolkit.install.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE
+from audit_toolkit.install.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE, as_typed
 from audit_toolkit.install.trail import trail_hash
 from audit_toolkit.migrations.changes import Change, Former
+from audit_toolkit.migrations.project import is_project_here
 from audit_toolkit.migrations.record import State
 from audit_toolkit.migrations.wording import trail_name
 from audit_toolkit.names import QualifiedName
@@ -107,7 +108,7 @@ def require_present_trail(trail: Mapping[str, Any] | None, schema: str) -> None:
     raise UsageError(
         f"{trail_name(schema)} is of audit-toolkit {trail['version']}, and capture of {__version__} "
         "may need what it lacks",
-        hint=f"first: {first}",
+        hint=f"first: {as_typed(first, schema=schema, in_project=is_project_here())}",
     )
 
 

@@ -217,7 +217,7 @@ def test_check_finds_a_condition_that_the_table_does_not_have_any_more(
     orders.execute("alter table orders drop condition")
     found = audit("check")
     assert 'column "status" does not exist; until it has another condition' in found.stdout
-    assert "audit install --table public.orders --exclude total --upgrade" in found.stdout
+    assert "audit install --table public.orders --exclude total --sql | psql" in found.stdout
 
 
 def install(trail: Trail, audit: Audit, remedy: str) -> None:
@@ -227,7 +227,7 @@ def install(trail: Trail, audit: Audit, remedy: str) -> None:
 
 
 def remedies(audit: Audit) -> list[str]:
-    return list(dict.fromkeys(re.findall(r"remedy: (.*) --upgrade", audit("check").stdout)))
+    return list(dict.fromkeys(re.findall(r"remedy: (.*) --sql \| psql", audit("check").stdout)))
 
 
 @pytest.mark.parametrize(

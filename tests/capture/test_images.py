@@ -351,12 +351,12 @@ def test_the_remedy_for_a_renamed_column_keeps_it_hidden(trail: Trail, audit: Au
     found = audit("check", "--table", "people")
     assert found.exit_code == 3
     assert "renamed to private" in found.stdout
-    remedy = "audit install --table public.people --exclude private --mask pin=redact --upgrade"
+    remedy = "audit install --table public.people --exclude private --mask pin=redact --sql | psql"
     assert remedy.replace("pin=redact", "pin") in found.stdout
     trail.execute("alter table people drop private")
     found = audit("check", "--table", "people")
     assert "was dropped" in found.stdout
-    assert "audit install --table public.people --mask pin --upgrade" in found.stdout
+    assert "audit install --table public.people --mask pin --sql | psql" in found.stdout
 
 
 RENAMES = {
@@ -386,7 +386,7 @@ def test_a_hidden_column_is_known_by_its_number(
     trail.execute(change)
     found = audit("check", "--table", "people")
     assert "renamed to" in found.stdout
-    [remedy] = set(re.findall(r"remedy: (audit install .*) --upgrade", found.stdout))
+    [remedy] = set(re.findall(r"remedy: (audit install .*) --sql \| psql", found.stdout))
     assert set(re.findall(rf"--{option} (\w+)", remedy)) == hidden
     # Without options a table keeps its rule, by the names that its columns have now.
     for command in ("audit install --table people", remedy):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -49,6 +50,44 @@ def test_a_pause_from_end_to_end(shop: Trail, audit: Audit) -> None:
     assert audit("check").exit_code == 0
     closed = audit("baseline", "--table", "orders", "--reason", "after the pause")
     assert closed.stdout == "public.orders: 12 rows, 1 snapshots written\n"
+
+
+AGAIN = "audit install --table public.orders --exclude token --sql | psql"
+
+
+def test_a_table_that_was_made_anew_while_paused(shop: Trail, audit: Audit) -> None:
+    """Nothing is left to be paused or resumed: every command says so, and the one that mends it."""
+    shop.audit("orders", exclude=("token",))
+    shop.execute("create table others (id int primary key)")
+    shop.audit("others")
+    for table in ("orders", "others"):
+        assert audit("pause", "--table", table, "--reason", "import").exit_code == 0
+    shop.execute(
+        "drop table orders; create table orders (id int primary key, status text, token text)"
+    )
+    for command in ("pause", "resume"):
+        answer = audit(command, "--table", "orders", "--reason", "x")
+        assert (answer.exit_code, "has lost all triggers" in answer.stderr) == (2, True)
+        assert AGAIN in answer.stderr
+    checked = json.loads(audit("check", "--format", "json").stdout)["findings"]
+    found = [f for f in checked if f["object"].endswith("public.orders")]
+    assert {(f["kind"], f["remedy"]) for f in found} == {("trigger_missing", AGAIN)}
+    [orders, _] = json.loads(audit("status", "--format", "json").stdout)["audited"]
+    assert (orders["state"], orders["since"]) == ("off", None)
+    assert "public.orders [off]: row\n    changes are not recorded" in audit("status").stdout
+    shop.execute(audit(*shlex.split(AGAIN)[1:-2]).stdout)
+    shop.execute("insert into orders values (1)")
+    assert [event["action"] for event in shop.events()][-1] == "I"
+    assert audit("check", "--table", "orders").exit_code == 0
+
+
+@pytest.mark.parametrize("trigger", ["00_audit_row", "00_audit_truncate"])
+def test_a_trigger_that_is_gone_is_not_resumed(shop: Trail, audit: Audit, trigger: str) -> None:
+    shop.execute(f'drop trigger "{trigger}" on orders')
+    answer = audit("resume", "--table", "orders", "--reason", "x")
+    assert (answer.exit_code, AGAIN in answer.stderr) == (2, True)
+    [orders] = json.loads(audit("status", "--format", "json").stdout)["audited"]
+    assert orders["state"] == ("off" if trigger == "00_audit_row" else "on")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +140,7 @@ def test_check_of_one_table_and_of_errors_alone(shop: Trail, audit: Audit) -> No
     assert audit("check", "--table", "users").exit_code == 3
     text = audit("check").stdout
     assert "warning: public.users.password: the column looks secret" in text
-    assert "remedy: audit install --table public.users --mask password --upgrade" in text
+    assert "remedy: audit install --table public.users --mask password --sql | psql" in text
 
 
 def test_check_finds_what_partitions_and_indexes_say(shop: Trail, audit: Audit) -> None:

@@ -32,7 +32,7 @@ def test_a_table_that_was_asked_for_and_is_not_audited(
     [finding] = json.loads(answer.stdout)["findings"]
     assert (answer.exit_code, finding["kind"]) == (3, "not_audited")
     if "notes" in name:
-        assert finding["remedy"] == "audit install --table public.notes --upgrade"
+        assert finding["remedy"] == "audit install --table public.notes --sql | psql"
     assert audit("check", "-t", "orders").exit_code == 0
 
 

@@ -91,7 +91,7 @@ def test_what_is_off_is_resumed_before_what_is_missing_is_installed(shop: Trail)
     """)
     first, second = findings(shop)
     assert first["remedy"] == "audit resume --table public.orders --reason REASON"
-    assert second["remedy"] == "audit install --table public.orders --upgrade"
+    assert second["remedy"] == "audit install --table public.orders --sql | psql"
     assert run(shop, *first["remedy"].split()[1:]).exit_code == 0
     shop.audit("orders")
     assert len(gaps(shop)) == 1
@@ -234,7 +234,7 @@ def test_statement_capture_of_what_is_replicated(shop: Trail, migrated: Trail) -
     with subscribed(migrated, shop, "orders, notes"):
         [finding] = findings(migrated)
         assert (finding["kind"], finding["object"]) == ("statement_on_subscriber", "public.orders")
-        assert finding["remedy"] == "audit install --table public.orders --capture row --upgrade"
+        assert finding["remedy"] == "audit install --table public.orders --capture row --sql | psql"
         migrated.audit("orders")
         assert findings(migrated) == []
 

@@ -41,8 +41,11 @@ def mend(trail: Trail) -> None:
             trail.execute(words[2])
             continue
         assert words[0] == "audit", finding
-        answer = run(trail, *words[1:])
+        to_psql = words[-2:] == ["|", "psql"]
+        answer = run(trail, *words[1 : -2 if to_psql else None])
         assert answer.exit_code == 0, (finding, answer.output)
+        if to_psql:
+            trail.execute(answer.stdout)
 
 
 def boundaries(trail: Trail) -> list[dict[str, Any]]:
