@@ -232,9 +232,31 @@ def translated_errors() -> Iterator[None]:
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
         raise PermissionDeniedError(
             f"the server refused: {first_line(error)}",
-            hint=error.diag.message_hint
-            or "connect as the owner of the table, or as a role that was granted what is missing",
+            hint=error.diag.message_hint or _what_is_missing(error),
         ) from error
+
+
+_DENIED = re.compile(r"permission denied for (?P<kind>[a-z]+) ")
+
+
+def _what_is_missing(error: psycopg.Error) -> str:
+    """What has to be granted, or where to connect instead."""
+    if isinstance(error, import_psycopg().errors.ReadOnlySqlTransaction):
+        return "the server is a standby, where nothing can be written: connect to the primary"
+    denied = _DENIED.match(first_line(error))
+    match denied and denied["kind"]:
+        case "schema":
+            lacks = "USAGE of the schema"
+        case "function":
+            lacks = "EXECUTE of the function"
+        case None:
+            return "connect as the owner, or as a member of the owning role"
+        case _:
+            lacks = "a privilege on it"
+    return (
+        f"the role of this connection lacks {lacks}: connect as the owner of it, or let that be granted; "
+        "what a role needs for the trail: audit grants --help"
+    )
 
 
 def fetch(

@@ -114,7 +114,7 @@ def refuse_unsupported(relation: Relation, *, trail_schema: str) -> None:
     if not relation.may_trigger:
         raise PermissionDeniedError(
             f"no permission to put a trigger on {relation.name}",
-            hint=f"connect as the owner of the table, or: grant trigger on {relation.name} to the role you use",
+            hint="connect as the owner of the table, or as a member of the owning role",
         )
     if not relation.owned:
         raise PermissionDeniedError(

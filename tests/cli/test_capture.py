@@ -180,3 +180,44 @@ def test_grants_are_printed_and_run(shop: Trail, audit: Audit) -> None:
         assert audit("check", "--dsn", dsn).stdout.startswith("all is well")
     finally:
         shop.execute("drop owned by grants_reader; drop role grants_reader")
+
+
+@pytest.mark.parametrize(
+    ("grants", "command", "lacks"),
+    [
+        ("", "baseline", "USAGE of the schema"),
+        ("", "pause", "USAGE of the schema"),
+        ("grant usage on schema audit to {}", "pause", "EXECUTE of the function"),
+        ("grant usage on schema audit to {}", "baseline", "EXECUTE of the function"),
+    ],
+)
+def test_the_owner_of_a_table_is_told_what_it_lacks(
+    shop: Trail, audit: Audit, grants: str, command: str, lacks: str
+) -> None:
+    """It owns the table already: to connect as its owner is no remedy."""
+    role = f"{shop.database.name}_own"
+    shop.execute(f"create role {role} login; alter table orders owner to {role}")
+    try:
+        shop.execute(grants.format(role))
+        dsn = shop.database.dsn.replace("postgres@", f"{role}@")
+        answer = audit(command, "-t", "orders", "--reason", "x", "--dsn", dsn)
+        assert (answer.exit_code, "permission denied for" in answer.stderr) == (1, True)
+        assert f"hint: the role of this connection lacks {lacks}" in answer.stderr
+        assert "audit grants --help" in answer.stderr
+        if command == "pause":
+            shop.execute(audit("grants", "--installer", role).stdout)
+            assert audit("pause", "-t", "orders", "--reason", "x", "--dsn", dsn).exit_code == 0
+    finally:
+        shop.execute(f"drop table orders; drop owned by {role}; drop role {role}")
+
+
+def test_who_does_not_own_a_table_is_told_who_may(shop: Trail, audit: Audit) -> None:
+    role = f"{shop.database.name}_guest"
+    shop.execute(f"create role {role} login; grant select on orders to {role}")
+    try:
+        dsn = shop.database.dsn.replace("postgres@", f"{role}@")
+        answer = audit("pause", "-t", "orders", "--reason", "x", "--dsn", dsn)
+        assert (answer.exit_code, "must be owner of table" in answer.stderr) == (1, True)
+        assert "hint: connect as the owner, or as a member of the owning role" in answer.stderr
+    finally:
+        shop.execute(f"drop owned by {role}; drop role {role}")

@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
+from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import throwaway_cluster
+from tests.plugins.trail import audit as install_capture
 from tests.plugins.trail import install_trail
 
 
@@ -17,6 +19,10 @@ def standby() -> Iterator[str]:
     """The address of a server with a trail that is in recovery, and so only reads."""
     with throwaway_cluster() as server:
         install_trail(server.dsn())
+        with connect(server.dsn()) as connection:
+            connection.execute("create table orders (id int primary key)")
+            connection.execute("insert into orders values (1)")
+            install_capture(connection, "orders")
         server.stop("fast")
         signal = server.data_dir / "standby.signal"
         signal.touch()
@@ -41,3 +47,8 @@ def test_a_standby_is_left_alone_and_can_be_checked(standby: str) -> None:
     assert [finding["code"] for finding in json.loads(result.stdout)["findings"]] == [
         "last_success"
     ]
+    for verb in ("pause", "baseline"):
+        words = [verb, "--table", "orders", "--reason", "x", "--dsn", standby]
+        result = CliRunner().invoke(app, words)
+        assert (result.exit_code, "in a read-only transaction" in result.stderr) == (1, True)
+        assert "hint: the server is a standby, where nothing can be written" in result.stderr
