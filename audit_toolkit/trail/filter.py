@@ -57,7 +57,8 @@ class Filter:
                 f"no time is since {self.since.isoformat()} and before {self.until.isoformat()}",
                 hint="the beginning has to be before the end",
             )
-        require_numbers(self.transaction, self.before, self.after)
+        # Pages reach below the first event.
+        require_numbers(self.transaction, *(abs(n) for n in (self.before, self.after) if n))
         if self.limit is not None and self.limit < 1:
             raise UsageError(
                 f"a limit of {self.limit} events leaves nothing", hint="ask for at least one"

@@ -237,7 +237,8 @@ def test_a_leaf_whose_range_is_taken_is_refused_before_anything_ran(rotating: Ro
     leaf = rotating.read().bounded[0]
     rotating.run(rotating.now + timedelta(days=120), retention=months(2))
     past = rotating.read().past
-    assert past and past.upper
+    assert past
+    assert past.upper
     rotating.execute(f"alter table audit.logged_actions detach partition {past.name.sql}")
     attach_at(rotating, "instead", f"for values from (minvalue) to ('{past.upper.isoformat()}')")
     with pytest.raises(UsageError, match="overlaps instead") as refused:
