@@ -318,7 +318,7 @@ class _Comparison:
             kind="schema_outdated" if fact.kind == "function" else f"{fact.kind}_changed",
             severity=Severity.ERROR,
             object=fact.object,
-            detail=f"it is {fact.definition!r}, and was installed as {wanted!r}",
+            detail=_difference(fact, wanted),
             remedy=self._restoration(fact, wanted),
         )
 
@@ -422,6 +422,16 @@ def _sequence_remedy(fact: Fact, wanted: str) -> str:
     kind, _, rest = words.partition(" ")
     cycle = "" if rest.endswith(" cycle") else " no cycle"
     return psql_command(f"alter sequence {fact.object} as {kind} {rest}{cycle}")
+
+
+def _difference(fact: Fact, wanted: str) -> str:
+    if fact.kind == "trigger" and _without_state(fact.definition) == _without_state(wanted):
+        return (
+            "it is disabled: it refuses nothing"
+            if fact.definition.endswith(" disabled")
+            else "it is not ENABLE ALWAYS, and refuses nothing in some sessions"
+        )
+    return f"it is {fact.definition!r}, and was installed as {wanted!r}"
 
 
 def _always(table: str, trigger: str) -> str:
