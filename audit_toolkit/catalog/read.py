@@ -207,7 +207,7 @@ def read_installed_columns(connection: Connection, schema: str) -> dict[str, dic
     (found,) = fetch(connection, render("queries/may_read_columns", schema=schema))
     if not found["may_read"]:
         return {}
-    rows = fetch(connection, render("queries/installed_columns", schema=schema), {"schema": schema})
+    rows = fetch(connection, render("queries/installed_columns", schema=schema))
     return {
         row["function_name"]: {
             name: int(number) for number, name in row["installed_columns"].items()
