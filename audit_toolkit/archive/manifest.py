@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from urllib.parse import quote
 from audit_toolkit.archive.store import FOLDER, OLD_FOLDER, Store, is_inside, is_unfinished
 from audit_toolkit.errors import AuditError, UsageError
 
+Json = Any
 VERSION = 2
 MOST_BYTES = 32 * 2**20
 """What is larger is no manifest of ours."""
@@ -79,6 +80,39 @@ class Range:
                 or (other.until is not None and _time(self.until) >= _time(other.until))
             )
         )
+
+
+class UnsoundError(ValueError):
+    """What is wrong with a manifest, in words for people."""
+
+
+def _values_of(kind: Any, content: Json, what: str) -> dict[str, Any]:
+    """The members of a JSON object that makes such a value; raises `UnsoundError` where it cannot."""
+    if not isinstance(content, dict):
+        raise UnsoundError(f"{what} is not a JSON object")
+    if lost := [f.name for f in fields(kind) if f.default is MISSING and f.name not in content]:
+        raise UnsoundError(f"{what} lacks {', '.join(lost)}")
+    if unknown := sorted(content.keys() - {f.name for f in fields(kind)}):
+        raise UnsoundError(f"{what} has {unknown[0]!r}, which this version does not know")
+    return dict(content)
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, UnsoundError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "it is not JSON"
+    return "a value of it is of the wrong kind"
+
+
+def _is_time(text: object) -> bool:
+    try:
+        datetime.fromisoformat(str(text))
+    except ValueError:
+        return False
+    return isinstance(text, str)
 
 
 def _time(text: str) -> datetime:
@@ -155,30 +189,37 @@ class Manifest:
     def from_bytes(cls, content: bytes, where: str) -> Manifest:
         """Read one; raises `AuditError` when it is none, or names a file outside of the archive."""
         try:
-            values: dict[str, Any] = json.loads(content)
-            values["files"] = tuple(ArchivedFile(**file) for file in values["files"])
-            values["columns"] = tuple(values["columns"])
-            values["origin"] = Origin(**values["origin"]) if values.get("origin") else None
-            values["exported"] = Range(**values["exported"]) if values.get("exported") else None
-            manifest = cls(**values)
+            manifest = cls._read(json.loads(content))
             manifest.require_sound()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            reason = "too deep" if isinstance(error, RecursionError) else error
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise AuditError(
-                f"the manifest {where} cannot be read: {reason}",
+                f"the manifest {where} cannot be read: {_what_is_wrong(error)}",
                 hint="it was damaged or forged, or written by a newer audit-toolkit: "
                 "bring the file back from a backup of the archive",
             ) from None
         return manifest
 
+    @classmethod
+    def _read(cls, content: Json) -> Manifest:
+        values = _values_of(cls, content, "it")
+        if not isinstance(values["files"], list) or not isinstance(values["columns"], list):
+            raise UnsoundError("its files or columns are not a list")
+        files = (_values_of(ArchivedFile, file, "a file of it") for file in values["files"])
+        values["files"] = tuple(ArchivedFile(**file) for file in files)
+        values["columns"] = tuple(values["columns"])
+        for name, kind in (("origin", Origin), ("exported", Range)):
+            part = values.get(name)
+            values[name] = kind(**_values_of(kind, part, f"its {name}")) if part else None
+        return cls(**values)
+
     def require_sound(self) -> None:
-        """Raise `ValueError` or `TypeError` unless every value is of its kind and every path stays inside."""
+        """Raise `UnsoundError` unless every value is of its kind and every path stays inside."""
         if self.version not in (1, VERSION):
-            raise ValueError(f"its version is {self.version!r}")
+            raise UnsoundError(f"its version is {self.version!r}")
         part = self.exported or Range(reach=0)
         for moment in (self.created_at, self.lower, self.upper, part.since, part.until):
-            if moment is not None:
-                datetime.fromisoformat(moment)
+            if moment is not None and not _is_time(moment):
+                raise UnsoundError(f"{moment!r} is not a time")
         # Whatever the annotations say, these come from a file that anybody may have written.
         texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
         texts += [text for file in self.files for text in (file.path, file.sha256)]
@@ -188,14 +229,14 @@ class Manifest:
             texts += [self.origin.system_identifier, self.origin.database, self.origin.trail]
             numbers += [self.origin.timeline, self.origin.database_oid]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
-            raise TypeError("a text is none")
+            raise UnsoundError("a text of it is none, or cannot be printed")
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise TypeError("a number is none")
+            raise UnsoundError("a number of it is none, or negative")
         if "/" in self.leaf or self.leaf.startswith("."):
-            raise ValueError(f"{self.leaf!r} is no name of a partition")
+            raise UnsoundError(f"{self.leaf!r} is no name of a partition")
         outside = [file.path for file in self.files if not is_inside(file.path)]
         if outside:
-            raise ValueError(f"{outside[0]!r} is not a path inside the archive")
+            raise UnsoundError(f"{outside[0]!r} is not a path inside the archive")
 
 
 @dataclass(frozen=True, slots=True)

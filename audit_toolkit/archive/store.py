@@ -180,6 +180,8 @@ class Store:
         """Raise `AuditError` unless the place can be listed, or is a folder that is yet to be made."""
         with storage_errors(self.url):
             self.filesystem.invalidate_cache()
+            if self.is_local and os.path.lexists(self.root) and not Path(self.root).is_dir():
+                raise NotADirectoryError(f"{self.root} is not a folder")
             try:
                 self.filesystem.ls(self.root)
             except FileNotFoundError:

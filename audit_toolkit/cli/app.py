@@ -31,7 +31,7 @@ from audit_toolkit.cli import (
     trail,
     upgrade,
 )
-from audit_toolkit.cli.ending import ending
+from audit_toolkit.cli.ending import ending, open_closed_streams
 from audit_toolkit.version import __version__
 
 _TYPED = "audit_toolkit.typed"
@@ -122,4 +122,5 @@ examples.add_to(app)
 
 def main() -> None:
     """Run the command line."""
+    open_closed_streams()
     app()

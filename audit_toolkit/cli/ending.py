@@ -24,7 +24,7 @@ _TyperUsageError: Any = typer.BadParameter.__mro__[1]
 _NoArgsIsHelpError: Any = next(
     c for c in _TyperUsageError.__subclasses__() if c.__name__ == "NoArgsIsHelpError"
 )
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _INVALID = re.compile(r"Invalid value(?: for '?(?P<name>[^:']+)'?)?: (?P<why>.*)", re.DOTALL)
 
 _SAID_OF_OPTION = {
@@ -66,6 +66,36 @@ def ending(
         _silence_stdout()
         _say(f"the output could not be written: {os.strerror(error.errno)}", None)
         raise typer.Exit(1) from error
+    except Exception as error:
+        if not _is_of_server(error):
+            raise
+        _say(f"the database refused: {str(error).partition(chr(10))[0]}", None)
+        raise typer.Exit(1) from error
+
+
+def open_closed_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr something in their place.
+
+    Otherwise the next connection would get their numbers, and Python would print on stdout what was for
+    stderr. To write on such a stdout is an error, as for GNU's programs; what was for stderr is lost.
+    """
+    for number, name, flags in (
+        (0, "stdin", os.O_RDONLY),
+        (1, "stdout", os.O_RDONLY),
+        (2, "stderr", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, flags)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, buffering=1, closefd=False))  # noqa: SIM115
+
+
+def _is_of_server(error: Exception) -> bool:
+    psycopg = sys.modules.get("psycopg")
+    return psycopg is not None and isinstance(error, psycopg.Error)
 
 
 def _for_nagios(typed: Sequence[str], message: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audit_toolkit.cli import moments
+from audit_toolkit.cli.columns import require_columns
 from audit_toolkit.cli.options import (
     AlembicConfig,
     Dsn,
@@ -109,6 +110,11 @@ def _print(
         start = start_of(connection, selection.transaction, selection.transaction_start, schema)
         selection = replace(selection, transaction_start=start)
         found = select_events(connection, selection, schema=schema)
+        if hide and found:
+            tables = subjects_of(connection, found, schema=schema)
+            known = {c for e in found for row in (e.old_row, e.new_row) for c in row or ()}
+            known |= {column for subject in tables.values() for column in subject.columns}
+            require_columns(hide, "--hide", known, ", ".join(sorted(map(str, tables))))
         events = [event.without(hide) for event in found]
         if output is Format.JSON:
             return print_events_as_json(events)

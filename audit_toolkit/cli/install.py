@@ -75,7 +75,7 @@ def install(
         ),
     ] = False,
     schema: Annotated[
-        str | None,
+        Names,
         typer.Option(
             "--schema",
             metavar="SCHEMA",
@@ -213,7 +213,7 @@ def install(
     )
     wish = Wish(
         names=tuple(table or ()),
-        all_of_schema=_schema_to_sweep(schema, all_tables=all_tables, leave_out=leave_out),
+        all_of_schema=_schema_to_sweep(table, schema, all_tables=all_tables, leave_out=leave_out),
         leave_out=tuple(leave_out or ()),
         rule=rule if _rule_is_given(context) else None,
     )
@@ -244,7 +244,7 @@ def uninstall(
         bool, typer.Option("--all-tables", help="Every audited table of --schema.")
     ] = False,
     schema: Annotated[
-        str | None,
+        Names,
         typer.Option(
             "--schema",
             metavar="SCHEMA",
@@ -266,7 +266,7 @@ def uninstall(
     django: Django = None,
 ) -> None:
     """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
-    swept = _schema_to_sweep(schema, all_tables=all_tables, leave_out=None)
+    swept = _schema_to_sweep(table, schema, all_tables=all_tables, leave_out=None)
     if not (table or swept):
         raise UsageError(
             "no table is named", hint="name one with --table, or all with --all-tables"
@@ -296,11 +296,25 @@ def _rule_is_given(context: typer.Context) -> bool:
 
 
 def _schema_to_sweep(
-    schema: str | None, *, all_tables: bool, leave_out: Sequence[str] | None
+    tables: Sequence[str] | None,
+    schemas: Sequence[str] | None,
+    *,
+    all_tables: bool,
+    leave_out: Sequence[str] | None,
 ) -> str | None:
+    if all_tables and tables:
+        raise UsageError(
+            "--table names tables, and --all-tables means all: only one of them can be given",
+            hint="run the command once for each",
+        )
+    if schemas and len(schemas) > 1:
+        raise UsageError(
+            "--schema can be given once",
+            hint="run the command for each schema, or match several: --schema 'tenant_*'",
+        )
     if all_tables:
-        return schema or "public"
-    if schema is not None or leave_out:
+        return schemas[0] if schemas else "public"
+    if schemas or leave_out:
         raise UsageError(
             "--schema and --except are for --all-tables",
             hint="add --all-tables, or name a table in a schema: --table sales.orders",

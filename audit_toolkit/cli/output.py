@@ -375,5 +375,10 @@ def _ago(age: timedelta) -> str:
     return "just now"
 
 
+def arrow() -> str:
+    """What stands between an old and a new value on stdout."""
+    return (_UNICODE if _is_unicode(sys.stdout.encoding) else _ASCII).arrow
+
+
 def _is_unicode(encoding: str | None) -> bool:
     return (encoding or "ascii").lower().replace("-", "").startswith("utf")

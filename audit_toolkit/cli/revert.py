@@ -116,6 +116,7 @@ def restore(
     from audit_toolkit.cli.database import open_database
     from audit_toolkit.trail import apply_restore, plan_restore
 
+    _require_one(apply=apply, sql=sql)
     moment = moments.parse_past(at, "--at", utc=utc) if at else None
     run = apply_restore if apply else plan_restore
     with nested({"actor": _actor(actor)}), open_database(dsn, config) as connection:
@@ -223,6 +224,7 @@ def revert(
     from audit_toolkit.cli.database import open_database
     from audit_toolkit.trail import ConflictError, Selection, apply_revert, plan_revert
 
+    _require_one(apply=apply, sql=sql)
     if actor is not None and since is None and to_mark is None:
         raise UsageError("--actor needs --since", hint="say from when on: --since 2h")
     if last != bool(row):
@@ -313,6 +315,14 @@ def _actor(given: str | None) -> str:
     return given or os_actor()
 
 
+def _require_one(*, apply: bool, sql: bool) -> None:
+    if apply and sql:
+        raise UsageError(
+            "--sql prints what --apply runs: only one of them can be given",
+            hint="look at it with --sql first, then run it with --apply",
+        )
+
+
 def _choice(*, force: bool, ours: bool) -> OnConflict:
     from audit_toolkit.trail import OnConflict
 
@@ -393,7 +403,7 @@ def _print_changes(changes: Sequence[RowChange]) -> None:
 
 
 def _values(change: RowChange) -> list[str]:
-    from audit_toolkit.cli.output import show_value, visible
+    from audit_toolkit.cli.output import arrow, show_value, show_values, visible
 
     before, after = change.before or {}, change.after or {}
     columns = list(after or before)
@@ -401,8 +411,11 @@ def _values(change: RowChange) -> list[str]:
     both = bool(change.before is not None and change.after is not None)
     return [
         f"{visible(c):<{width}}  "
-        + (f"{show_value(before.get(c))} -> " if both else "")
-        + show_value((after or before)[c])
+        + (
+            f" {arrow()} ".join(show_values(before.get(c), after[c]))
+            if both
+            else show_value((after or before)[c])
+        )
         for c in columns
     ]
 

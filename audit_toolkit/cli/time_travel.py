@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
+from audit_toolkit.cli.columns import require_columns
 from audit_toolkit.cli.options import (
     AlembicConfig,
     Dsn,
@@ -81,6 +82,7 @@ def row_at(
     with _opened(dsn, config) as connection:
         row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
         columns = _found(connection, table, audit_schema).columns
+    require_columns(hide, "--hide", columns, table)
     if row is not None:
         row = _without(row, hide)
         columns = tuple(column for column in columns if column in row)
@@ -113,6 +115,7 @@ def table_at(
     moment = moments.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
         subject = _found(connection, table, audit_schema)
+        require_columns(hide, "--hide", subject.columns, subject.table)
         if output is RowFormat.CSV:
             # To a file or program the values go as they are; a terminal would obey some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
@@ -168,6 +171,7 @@ def diff(
     """
     from audit_toolkit import trail
     from audit_toolkit.cli.pager import paged
+    from audit_toolkit.cli.trail import warn_of_columns
     from audit_toolkit.trail import exact
 
     begin = moments.parse_past(since, "--from", utc=utc)
@@ -176,7 +180,7 @@ def diff(
         _opened(dsn, config) as connection,
         closing(trail.diff(connection, table, begin, end, schema=audit_schema)) as found,
     ):
-        _found(connection, table, audit_schema)
+        warn_of_columns(_found(connection, table, audit_schema), hide or ())
         differences = _hidden(found, hide) if hide else found
         if output is Format.JSON:
             _print_json("rows", (exact.dumps(d.as_dict()) for d in differences), lines=False)
@@ -202,6 +206,7 @@ def blame(
     with _opened(dsn, config) as connection:
         _found(connection, table, audit_schema)
         found = find_blame(connection, table, tuple(key), schema=audit_schema)
+    require_columns(hide, "--hide", [origin.column for origin in found.origins], table)
     origins = [origin for origin in found.origins if origin.column not in (hide or ())]
     for gap in found.gaps:
         _say_gap(gap, utc=utc)
@@ -299,11 +304,12 @@ def _print_differences(differences: Iterator[Difference]) -> None:
 
 
 def _print_change(column: str, before: Json, after: Json) -> None:
+    from audit_toolkit.cli.output import arrow
     from audit_toolkit.cli.values import describe_change
 
     for change in describe_change(column, before, after):
         if change.old is not None and change.new is not None:
-            print(f"  {change.label}: {change.old} → {change.new}")
+            print(f"  {change.label}: {change.old} {arrow()} {change.new}")
         else:
             sign, text, _ = change.one_side
             print(f"  {change.label}: {sign}{text}" if text else f"  {change.label}")

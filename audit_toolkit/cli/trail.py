@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import moments
+from audit_toolkit.cli.columns import nearest
 from audit_toolkit.cli.options import AlembicConfig, Dsn, GuardCells, Hide, TrailSchema, Utc
 from audit_toolkit.cli.transactions import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import psycopg
 
@@ -249,7 +250,7 @@ def history(
         if isinstance(subject, Subject):
             connection.add_notice_handler(print_warning)
             warn_of_absence(connection, subject)
-        _warn_of_column(subject, changed)
+        warn_of_columns(subject, (changed, *(hide or ())))
         if follow:
             from audit_toolkit.cli.tail import Tail
 
@@ -342,15 +343,12 @@ def _parse_claim(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _warn_of_column(subject: Scope, column: str | None) -> None:
+def warn_of_columns(subject: Scope, columns: Iterable[str | None]) -> None:
     """Say where a column may be misspelt; one that the table had once is still in its events."""
-    import difflib
-
-    if column is None or not subject.columns or column in subject.columns:
-        return
-    close = difflib.get_close_matches(column, subject.columns, n=3, cutoff=0.5)
-    asked = f"; did you mean {' or '.join(close)}?" if close else ""
-    note(f"{subject.table} has no column {column!a} now{asked}")
+    for column in columns:
+        if column is not None and subject.columns and column not in subject.columns:
+            close = nearest(column, subject.columns)
+            note(f"{subject.table} has no column {column!a} now" + (close and f"; {close}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+MOST_DIGITS = 20
 METAVAR = "N[@TIME]"
 HELP = "with @TIME, the one that began then, where two clusters gave the same number"
 
@@ -29,6 +30,8 @@ def parse_transaction(
         raise UsageError(
             f"{option}: {text!a} is not the number of a transaction", hint="write 757, or 757@TIME"
         )
+    if len(number) > MOST_DIGITS:
+        raise UsageError(f"{option}: no transaction has so high a number as {number}")
     return int(number), moments.parse_moment(time, option, utc=utc) if at else None
 
 

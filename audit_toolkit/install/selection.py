@@ -72,7 +72,11 @@ def _auditable(relations: Sequence[Relation], schema: str, trail_schema: str) ->
     ]
     if not candidates:
         schemas = sorted(
-            {r.name.schema for r in relations if not r.is_system and r.kind is Kind.TABLE}
+            {
+                r.name.schema
+                for r in relations
+                if not r.is_system and r.kind is Kind.TABLE and r.name.schema != trail_schema
+            }
         )
         raise UsageError(
             f"the schema {schema!r} has no table that can be audited",

@@ -233,6 +233,7 @@ def _loaded(
         scripts = _reading_from(scripts, environment.version_locations)
     with reported("the revisions of the project", hint=_LOADS), no_bytecode():
         if version_path:
+            _require_place(scripts, version_path)
             scripts = _with_place(scripts, version_path.absolute())
         scripts.get_heads()
     return Project(
@@ -263,6 +264,17 @@ def _reading_from(scripts: ScriptDirectory, places: Iterable[Path]) -> ScriptDir
         hooks=scripts.hooks,
         recursive_version_locations=scripts.recursive_version_locations,
         messaging_opts=scripts.messaging_opts,
+    )
+
+
+def _require_place(scripts: ScriptDirectory, place: Path) -> None:
+    """Refuse a directory that is misspelt; one that the project names may be yet to be made."""
+    if place.is_dir() or (not place.exists() and place.absolute() in _locations(scripts)):
+        return
+    why = "is not a directory" if place.exists() else "is not there"
+    raise ProjectError(
+        f"the directory of revisions {place} {why}",
+        hint="name one of the version_locations of the project, or make it first",
     )
 
 

@@ -17,9 +17,14 @@ from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 
 _SPAN = re.compile(r"\s*(\d{1,9})\s*([a-z]+)\s*", re.IGNORECASE)
-_MONTHS = {"mo": 1, "month": 1, "y": 12, "year": 12}
+_MONTHS = {"mo": 1, "mon": 1, "month": 1, "y": 12, "yr": 12, "year": 12}
 _SECONDS = {
+    "us": 0.000001,
+    "usec": 0.000001,
+    "microsecond": 0.000001,
     "ms": 0.001,
+    "msec": 0.001,
+    "millisecond": 0.001,
     "s": 1,
     "sec": 1,
     "second": 1,
@@ -27,6 +32,7 @@ _SECONDS = {
     "min": 60,
     "minute": 60,
     "h": 3600,
+    "hr": 3600,
     "hour": 3600,
     "d": 86400,
     "day": 86400,

@@ -176,6 +176,7 @@ def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
     make, past = Steps(partitions), partitions.past
     if past and past.upper and (entry.lower is None or entry.lower >= past.upper):
         past = None  # not in the way
+    _refuse_overlap(partitions, entry, past)
     attach = make.step(
         f"Attach {name} again",
         "attach_again",
@@ -191,6 +192,22 @@ def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
     hold = plan_hold(partitions, name, reason).plan.steps
     record = make.record(entry, State.ATTACHED)
     return Task(stage=Stage.CREATE, what=attach.why, plan=one_by_one(*hold, attach, record))
+
+
+def _refuse_overlap(partitions: Partitions, entry: Entry, past: Leaf | None) -> None:
+    """Refuse what PostgreSQL would only refuse when the partition is held already."""
+    for leaf in partitions.leaves:
+        if leaf.is_default or (past and leaf.oid == past.oid):
+            continue
+        begins_before = leaf.lower is None or entry.upper is None or leaf.lower < entry.upper
+        ends_after = leaf.upper is None or entry.lower is None or entry.lower < leaf.upper
+        if begins_before and ends_after:
+            raise UsageError(
+                f"{entry.name} ({entry.range}) overlaps {leaf.name.name} ({leaf.range}), "
+                "which has taken its place",
+                hint=f"its events can be read from {partitions.schema}.{entry.current_name or entry.name} as it is; "
+                f"{leaf.name.name} has to be detached before it can come back",
+            )
 
 
 def find_leaf(partitions: Partitions, name: str) -> Leaf | Entry:

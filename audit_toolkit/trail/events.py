@@ -13,7 +13,7 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail.chain import in_order
-from audit_toolkit.trail.model import Event
+from audit_toolkit.trail.model import Event, require_numbers
 from audit_toolkit.trail.model import table_of as table_of
 from audit_toolkit.trail.renames import as_called_now
 from audit_toolkit.trail.subject import (
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
-
-_BIGGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +60,7 @@ class Selection:
                 "nothing says which events are meant",
                 hint="name an event, a transaction, an actor, a time or a mark",
             )
-        for number in (*self.event_ids, self.transaction or 0, self.after_event or 0):
-            if not 0 <= number <= _BIGGEST:
-                raise UsageError(f"{number} is no number of an event or a transaction")
+        require_numbers(*self.event_ids, self.transaction, self.after_event)
 
 
 def select_events(

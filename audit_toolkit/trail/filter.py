@@ -9,7 +9,7 @@ from datetime import datetime
 from audit_toolkit.errors import UsageError
 from audit_toolkit.templates import render
 from audit_toolkit.trail.key_range import KeyRange
-from audit_toolkit.trail.model import Action, Event
+from audit_toolkit.trail.model import BIGGEST, Action, Event, require_numbers
 from audit_toolkit.trail.subject import Scope, Tables, trail_table
 
 
@@ -57,9 +57,15 @@ class Filter:
                 f"no time is since {self.since.isoformat()} and before {self.until.isoformat()}",
                 hint="the beginning has to be before the end",
             )
+        # Pages reach below the first event.
+        require_numbers(self.transaction, *(abs(n) for n in (self.before, self.after) if n))
         if self.limit is not None and self.limit < 1:
             raise UsageError(
                 f"a limit of {self.limit} events leaves nothing", hint="ask for at least one"
+            )
+        if self.limit is not None and self.limit > BIGGEST:
+            raise UsageError(
+                f"a limit of {self.limit} events is too high", hint="leave it out for all"
             )
         if self.after is not None and self.before is not None and self.after >= self.before:
             raise UsageError(

@@ -9,13 +9,16 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any, Self
 
-from audit_toolkit.errors import AuditError
+from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import exact, inside
 from audit_toolkit.trail.exact import Json
 
 MOST_PATHS = 100
 """So many places are named that changed inside a column."""
+
+BIGGEST = 2**63 - 1
+"""No event and no transaction has a higher number."""
 
 Row = dict[str, Json]
 """A row as the trail has it: column names and JSON values."""
@@ -204,3 +207,10 @@ def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
 def table_of(event: Event) -> QualifiedName:
     """The table that an event is about."""
     return QualifiedName(event.schema_name, event.table_name)
+
+
+def require_numbers(*numbers: int | None) -> None:
+    """Raise `UsageError` for one that no event and no transaction can have."""
+    for number in numbers:
+        if number is not None and not 0 <= number <= BIGGEST:
+            raise UsageError(f"{number} is no number of an event or a transaction")

@@ -76,19 +76,35 @@ def read_homes(
     Raises `UsageError` for one that is gone.
     """
     tables = list(tables)
-    names = {table.name for table in tables}
-    relations = {relation.name: relation for relation in read_relations(connection, names)}
-    options = {i.table: i.options for i in read_installed(connection, schema)}
-    homes = {}
+    homes = find_homes(connection, tables, schema, ignore=ignore)
     for name in tables:
-        if name not in relations:
+        if name not in homes:
             raise UsageError(
                 f"{name} is gone, so nothing can be put back into it",
                 hint="make the table again first; audit history shows its rows",
             )
-        table = read_table(connection, relations[name])
-        homes[name] = _describe(connection, table, options.get(name, {}), ignore)
     return homes
+
+
+def find_homes(
+    connection: Connection,
+    tables: Iterable[QualifiedName],
+    schema: str,
+    *,
+    ignore: Sequence[str] = (),
+) -> dict[QualifiedName, Home]:
+    """Those of the tables that are there; see `read_homes`."""
+    tables = list(tables)
+    names = {table.name for table in tables}
+    relations = {relation.name: relation for relation in read_relations(connection, names)}
+    options = {i.table: i.options for i in read_installed(connection, schema)}
+    return {
+        name: _describe(
+            connection, read_table(connection, relations[name]), options.get(name, {}), ignore
+        )
+        for name in tables
+        if name in relations
+    }
 
 
 def _describe(

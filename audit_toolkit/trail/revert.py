@@ -31,7 +31,8 @@ from audit_toolkit.trail.present import (
     read_references,
 )
 from audit_toolkit.trail.renames import as_called_now
-from audit_toolkit.trail.subject import find_subject, trail_table
+from audit_toolkit.trail.retyped import as_typed_now, row_typed_now
+from audit_toolkit.trail.subject import Subject, find_subject, trail_table
 from audit_toolkit.trail.table_names import find_names, of_names
 from audit_toolkit.trail.travel import answered, require_zone
 from audit_toolkit.trail.troubles import database_errors
@@ -108,7 +109,8 @@ def _plan_revert(
     if not events:
         raise UsageError("the trail has no such events", hint="audit history TABLE shows events")
     present = as_called_now(connection, events, schema)
-    reversals = reverse(_without_truncates(connection, present, schema))
+    read = as_typed_now(connection, _without_truncates(connection, present, schema), schema)
+    reversals = reverse(read.events, read.same_keys)
     claims = _claims({"reverts": _described(selection)}, reason)
     undo = plan_reversals(
         connection, reversals, on_conflict, claims, schema, lock=lock, ignore=ignore
@@ -128,9 +130,12 @@ def _plan_revert(
         undo,
         conflicts=(*conflicts, *undo.conflicts[MOST_EXPLAINED:]),
         changes=(*changes, *undo.changes[MOST_EXPLAINED:]),
-        notes=tuple(
-            f"capture of {table} was paused or resumed in between: what was changed then is not undone"
-            for table in sorted(gaps)
+        notes=(
+            *undo.notes,
+            *(
+                f"capture of {table} was paused or resumed in between: what was changed then is not undone"
+                for table in sorted(gaps)
+            ),
         ),
     )
 
@@ -204,10 +209,11 @@ def _plan_restore(
     lock: bool,
 ) -> Undo:
     subject = find_subject(connection, table, key, schema=schema)
-    wanted, moment, as_of = _wanted(connection, subject.table, subject.key, at, event, schema)
+    wanted, moment, as_of = _wanted(connection, subject, at, event, schema)
     home = read_homes(connection, [subject.table], schema)[subject.table]
     if not home.table.key:
         raise UsageError(f"{subject.table} has no primary key: its rows cannot be told apart")
+    wanted = wanted and row_typed_now(connection, home, wanted)
     key_values = key_values_of(home.table, subject.key) if wanted is None else wanted
     reversals = [
         _restored(connection, home, subject.key, key_values, wanted, schema, lock=lock),
@@ -286,7 +292,7 @@ def _restored_children(
             if (reference.child, child["row_key"]) in seen:
                 continue
             seen[(reference.child, child["row_key"])] = None
-            image = exact.loads(child["image"])
+            image = row_typed_now(connection, home, exact.loads(child["image"]))
             found.append(
                 _restored(connection, home, child["row_key"], image, image, schema, lock=lock)
             )
@@ -323,22 +329,22 @@ def apply_restore(
 
 def _wanted(
     connection: Connection,
-    table: QualifiedName,
-    key: str | None,
+    subject: Subject,
     at: datetime | None,
     event: int | None,
     schema: str,
 ) -> tuple[Row | None, str, datetime]:
     """The row, what it is as of in words, and the moment at which its children are looked for."""
+    table, keys = subject.table, {subject.key, *subject.equal_keys}
     if (at is None) == (event is None):
         raise UsageError("a row is restored as of a moment or of an event: name one of them")
     if at is not None:
         require_zone(at)
-        return _image_at(connection, table, key, at, schema), at.isoformat(), at
+        return _image_at(connection, table, subject.key, at, schema), at.isoformat(), at
     [found] = select_events(connection, Selection(event_ids=(event or 0,)), schema=schema)
-    if table_of(found) != table or key not in (found.row_key, found.old_row_key):
+    if table_of(found) != table or keys.isdisjoint((found.row_key, found.old_row_key)):
         raise UsageError(
-            f"event {event} is about {table_of(found)} {found.row_key}, not about {table} {key}",
+            f"event {event} is about {table_of(found)} {found.row_key}, not about {table} {subject.key}",
             hint="audit history TABLE KEY shows the events of a row",
         )
     gone = found.action is Action.DELETE

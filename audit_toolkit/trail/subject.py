@@ -172,9 +172,10 @@ def find_subject(
     if key is None:
         subject = replace(subject, known=_has_events(connection, subject))
     else:
-        subject = _find_row(
-            connection, subject, read_key_columns(connection, relation.oid), key_parts(key)
-        )
+        columns = read_key_columns(connection, relation.oid)
+        if subject.columns and not columns:  # a view has no keys, and no history either
+            _require_audited(connection, subject, relation)
+        subject = _find_row(connection, subject, columns, key_parts(key))
     if not subject.known:
         _require_audited(connection, subject, relation)
     return subject

@@ -6,8 +6,8 @@ changed are put back, so that what others did to the row beside them stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import exact
@@ -75,16 +75,24 @@ def told(event: Event) -> Json:
     }
 
 
-def reverse(events: Iterable[Event]) -> list[Reversal]:
+def reverse(
+    events: Iterable[Event], same_keys: Mapping[QualifiedName, Mapping[str, str]] | None = None
+) -> list[Reversal]:
     """How each row that the events (by rising id, of any table) are about is put back.
 
-    A row that ended as it had been has nothing `wanted`, though something was done to it.
+    A row that ended as it had been has nothing `wanted`, though something was done to it. `same_keys`
+    says of each table which keys are equal without being the same text.
     """
+    alike = same_keys or {}
     by_table: dict[QualifiedName, list[Event]] = {}
     for event in events:
         if event.action in (Action.INSERT, Action.UPDATE, Action.DELETE):
             by_table.setdefault(table_of(event), []).append(event)
-    found = [_reverse_row(table, life) for table, own in by_table.items() for life in _lives(own)]
+    found = [
+        _reverse_row(table, life)
+        for table, own in by_table.items()
+        for life in _lives(own, alike.get(table, {}))
+    ]
     return [reversal for reversal in found if reversal]
 
 
@@ -114,9 +122,17 @@ def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) 
     )
 
 
-def _lives(events: Sequence[Event]) -> list[list[Event]]:
+def _lives(events: Sequence[Event], same_keys: Mapping[str, str]) -> list[list[Event]]:
     keyed = [event for event in events if event.row_key is not None]
-    return lives(keyed) + [[event] for event in events if event.row_key is None]
+    named = [_with_first_key(event, same_keys) for event in keyed] if same_keys else keyed
+    given = {id(one): event for one, event in zip(named, keyed, strict=True)}
+    found = [[given[id(one)] for one in life] for life in lives(named)]
+    return found + [[event] for event in events if event.row_key is None]
+
+
+def _with_first_key(event: Event, same_keys: Mapping[str, str]) -> Event:
+    before, after = (same_keys.get(k or "", k) for k in (event.key_before, event.row_key))
+    return replace(event, row_key=after, old_row_key=None if before == after else before)
 
 
 def _reverse_row(table: QualifiedName, life: Sequence[Event]) -> Reversal | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import AuditError, PermissionDeniedError
+from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render, render_statements
@@ -116,12 +117,17 @@ def plan_reversals(
     """
     tables = dict.fromkeys(r.table for r in reversals)
     homes = read_homes(connection, tables, schema, ignore=ignore)
+    _require_columns(ignore, homes, reversals)
     conflicts: list[Conflict] = []
     choices: list[Choice] = []
+    so = 0
     for table, home in homes.items():
         own = [reversal for reversal in reversals if reversal.table == table]
         for choice, conflict in _compare(connection, home, own, schema, lock=lock):
-            if conflict and on_conflict is not OnConflict.FORCE:
+            if conflict and _is_so(home, choice):
+                so += 1
+                choices.append(choice)
+            elif conflict and on_conflict is not OnConflict.FORCE:
                 conflicts.append(conflict)
             else:
                 choices.append(choice)
@@ -147,8 +153,28 @@ def plan_reversals(
         rows=len(changes) if steps else 0,
         claims=claims,
         changes=changes if steps else (),
+        notes=(f"{_rows(so)} already so: as before the events",) if so else (),
         meddled=settling,
     )
+
+
+def _require_columns(
+    names: Sequence[str], homes: dict[QualifiedName, Home], reversals: Sequence[Reversal]
+) -> None:
+    """Raise `UsageError` for a column that neither the tables have nor their events."""
+    known = {column for home in homes.values() for column in home.types}
+    for reversal in reversals:
+        known.update(reversal.key_values, reversal.left or (), reversal.wanted or ())
+    for name in names if homes else ():
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+            tables = ", ".join(map(str, homes))
+            raise UsageError(
+                f"{tables} has no column {quote_identifier(name)}",
+                hint=f"did you mean {' or '.join(close)}?"
+                if close
+                else "audit history TABLE shows columns",
+            )
 
 
 def verify(connection: Connection, undo: Undo, schema: str, *, ignore: Sequence[str] = ()) -> Undo:
@@ -168,9 +194,9 @@ def verify(connection: Connection, undo: Undo, schema: str, *, ignore: Sequence[
         keys = [_key_afterwards(home, change) for change in changes]
         held = {home.key_of(k) for k, c in zip(keys, changes, strict=True) if c.after}
         rows = read_present(connection, home, keys)
-        for change, key, row in zip(changes, keys, rows, strict=True):
+        for change, row in zip(changes, rows, strict=True):
             if change.after is None:
-                if row is not None and home.key_of(key) not in held:
+                if row is not None and home.key_of(row) not in held:
                     raise _not_done(change, "it is still there")
                 continue
             if row is None:
@@ -207,9 +233,14 @@ def _compare(
     connection: Connection, home: Home, own: Sequence[Reversal], schema: str, *, lock: bool
 ) -> Iterable[tuple[Choice, Conflict | None]]:
     rows = read_present(connection, home, [r.key_values for r in own], lock=lock)
-    vacated = {home.key_of(r.key_values) for r in own if _vacates(home, r)}
+    # Keys as the rows have them now: a key may be equal to another one and be written otherwise.
+    vacated = {
+        home.key_of(there)
+        for reversal, there in zip(own, rows, strict=True)
+        if there and _vacates(home, reversal)
+    }
     for reversal, there in zip(own, rows, strict=True):
-        taken = reversal.left is None and home.key_of(reversal.key_values) in vacated
+        taken = there and reversal.left is None and home.key_of(there) in vacated
         present = None if taken else there
         if present is None and not taken and home.row_security:
             _require_seen(connection, home, reversal, schema)
@@ -231,6 +262,14 @@ def _require_seen(connection: Connection, home: Home, reversal: Reversal, schema
         f"{home.table.name} {reversal.key} is gone, or row security hides it from this role",
         hint="connect as a role that sees all rows: the owner, or one with BYPASSRLS",
     )
+
+
+def _is_so(home: Home, choice: Choice) -> bool:
+    """Whether the row is already as it would be put back: whoever made it so, nothing is lost."""
+    wanted, present = choice.reversal.wanted, choice.present
+    if wanted is None or present is None:
+        return wanted is None and present is None
+    return not different(wanted, present, home)
 
 
 def _vacates(home: Home, reversal: Reversal) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from audit_toolkit.archive import (
+    Manifest,
     Store,
     adopt,
     check_catalogue,
@@ -364,3 +365,53 @@ def test_verify_says_when_it_runs_without_the_database(
     found = CliRunner().invoke(app, [*command, "--dsn", rotating.database.dsn])
     assert found.exit_code == 3
     assert "the archive lacks its manifest" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "it is not a JSON object"),
+        ("", "it is not JSON"),
+        ("\xff", "it is not JSON"),
+        ("[" * 100_000, "it is nested too deep"),
+        ('{"leaf": "a"}', "it lacks oid, lower, upper, digest"),
+        ({"more": 1}, "it has 'more', which this version does not know"),
+        ({"files": {}}, "its files or columns are not a list"),
+        ({"files": [[]]}, "a file of it is not a JSON object"),
+        ({"files": [{"path": "a"}]}, "a file of it lacks bytes, sha256, events"),
+        ({"origin": [1]}, "its origin is not a JSON object"),
+        ({"origin": {"x": 1}}, "its origin lacks system_identifier"),
+        ({"created_at": 1}, "1 is not a time"),
+        ({"upper": "soon"}, "'soon' is not a time"),
+        ({"events": "1"}, "a number of it is none"),
+        ({"leaf": 1}, "a text of it is none"),
+        ({"version": []}, "its version is []"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest(content: Any, said: str) -> None:
+    sound = {
+        "leaf": "a",
+        "oid": 1,
+        "lower": None,
+        "upper": None,
+        "digest": "",
+        "events": 0,
+        "files": [],
+        "created_at": "2026-01-01",
+        "toolkit": "",
+        "server_version": 1,
+        "previous": None,
+        "columns": [],
+    }
+    text = json.dumps(sound | content) if isinstance(content, dict) else content
+    Manifest.from_bytes(json.dumps(sound).encode(), "m")
+    with pytest.raises(AuditError) as refused:
+        Manifest.from_bytes(text.encode("latin-1"), "m")
+    assert refused.value.message.startswith(f"the manifest m cannot be read: {said}")
+
+
+def test_a_file_is_no_archive(tmp_path: Path) -> None:
+    Path(tmp_path, "file").touch()
+    with pytest.raises(AuditError, match="is not a folder"):
+        Store.open(str(tmp_path / "file")).require_reachable()
+    Store.open(str(tmp_path / "new")).require_reachable()

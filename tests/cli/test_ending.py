@@ -103,3 +103,54 @@ def test_errors_of_the_server_are_harmless(trail: Trail, audit: Audit) -> None:
     assert done.exit_code == 1
     assert "\x1b" not in done.stderr
     assert '"\\u001b[31mred"' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">&-", 1, "error: the output could not be written: Bad file descriptor\n"),
+        (">&- <&-", 1, "error: the output could not be written: Bad file descriptor\n"),
+        (">/dev/null 2>&-", 0, ""),
+        (">&- 2>&- <&-", 1, ""),
+    ],
+)
+def test_streams_that_are_closed(streams: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" --version {streams}', "sh", *AUDIT],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["history", "--transaction", "99999999999999999999"],
+        ["history", "--transaction", "9" * 5000],
+        ["history", "--before", "99999999999999999999"],
+        ["history", "--after", "9" * 40],
+        ["history", "--limit", "99999999999999999999"],
+        ["transaction", "18446744073709551615"],
+        ["show", "99999999999999999999"],
+        ["revert", "--event", "99999999999999999999"],
+        ["restore", "t", "1", "--event", "99999999999999999999"],
+    ],
+)
+def test_numbers_out_of_range(trail: Trail, audit: Audit, arguments: list[str]) -> None:
+    trail.execute("create table t (id int primary key)")
+    trail.audit("t")
+    done = audit(*arguments, "--dsn", trail.database.dsn)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_what_only_the_server_refuses(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table t (id int primary key)")
+    trail.audit("t")
+    trail.execute("drop function audit.row_image_at cascade")
+    done = audit("row-at", "t", "1", "--at", "now", "--dsn", trail.database.dsn)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")

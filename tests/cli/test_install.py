@@ -508,6 +508,13 @@ class TestBadInput:
             (["--all-tables", "--only", "id"], ["--only names the columns of one table"]),
             (["--all-tables", "--exclude", "nix"], ["none of the tables has a column 'nix'"]),
             (["-t", "orders", "--except", "x"], ["are for --all-tables"]),
+            (["-t", "orders", "--all-tables"], ["only one of them can be given"]),
+            (
+                ["--all-tables", "--schema", "public", "--schema", "other"],
+                ["--schema can be given once", "tenant_*"],
+            ),
+            (["-t", "orders", "--version-path", "gone"], ["gone is not there"]),
+            (["-t", "orders", "--version-path", "alembic.ini"], ["is not a directory"]),
             (["-t", "orders", "--sql", "--upgrade"], ["--upgrade and --sql contradict"]),
             (["-t", "orders", "--dsn", "mysql://h/db"], ["for 'mysql', not for PostgreSQL"]),
             (["-t", "orders", "--dsn", "nonsense"], ["neither a URL nor"]),
@@ -520,6 +527,14 @@ class TestBadInput:
         message = self.refused(shop, 2, "install", *arguments)
         for part in said:
             assert part in message
+
+    def test_a_bad_directory_is_refused_though_nothing_is_written(self, shop: Shop) -> None:
+        shop.audit("install", "-t", "orders", "--upgrade")
+        assert "gone is not there" in self.refused(
+            shop, 2, "install", "-t", "orders", "--version-path", "gone"
+        )
+        message = self.refused(shop, 2, "install", "--all-tables", "--schema", "zz*")
+        assert message.endswith("schemas with tables: public\n")
 
     def test_a_trail_of_somebody_else(self, shop: Shop) -> None:
         shop.database.execute("create schema audit; create table audit.logged_actions (id int)")

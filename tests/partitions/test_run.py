@@ -233,6 +233,19 @@ def test_a_detached_leaf_comes_back_and_stays(rotating: Rotating) -> None:
     assert rotating.leaves()[0].startswith("MINVALUE to ")
 
 
+def test_a_leaf_whose_range_is_taken_is_refused_before_anything_ran(rotating: Rotating) -> None:
+    leaf = rotating.read().bounded[0]
+    rotating.run(rotating.now + timedelta(days=120), retention=months(2))
+    past = rotating.read().past
+    assert past
+    assert past.upper
+    rotating.execute(f"alter table audit.logged_actions detach partition {past.name.sql}")
+    attach_at(rotating, "instead", f"for values from (minvalue) to ('{past.upper.isoformat()}')")
+    with pytest.raises(UsageError, match="overlaps instead") as refused:
+        plan_attach(rotating.read(), leaf.name.name, "still needed")
+    assert "instead has to be detached" in str(refused.value.hint)
+
+
 def test_a_leaf_detached_by_hand_is_never_dropped_even_when_it_was_held(
     rotating: Rotating,
 ) -> None:

@@ -317,7 +317,7 @@ def test_the_last_change_of_a_row(items: Trail, audit: Audit) -> None:
         "update items set total = 5 where id = 1; update items set name = 'x' where id = 2"
     )
     shown = audit("revert", "--last", "items", "1")
-    assert shown.stdout.splitlines() == ["public.items 1: put back", "  total  5 -> 1.10"]
+    assert shown.stdout.splitlines() == ["public.items 1: put back", "  total  5 → 1.10"]
     audit("revert", "--last", "items", "1", "--apply", "--as", "carol")
     assert str(rows(items)[0][2]) == "1.10"
     assert items.events()[-1]["context"]["actor"] == "carol"
@@ -398,7 +398,7 @@ def test_who_else_changed_a_row_is_in_the_plan(items: Trail, audit: Audit) -> No
     shown = audit("revert", "--transaction", number)
     assert shown.stdout.splitlines() == [
         "public.items 1: put back",
-        "  total  5 -> 1.10",
+        "  total  5 → 1.10",
         f"  since then: bob, event {event} (name)",
     ]
     answer = json.loads(audit("revert", "--transaction", number, "--format", "json").stdout)

@@ -6,8 +6,10 @@ import json
 from datetime import UTC
 
 import pytest
+from typer.testing import CliRunner
 
 from audit_toolkit import trail as verbs
+from audit_toolkit.cli.app import app
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail import Selection
 from tests.plugins.trail import Trail
@@ -141,3 +143,86 @@ def test_two_transactions_of_one_number_in_python(twice: Trail) -> None:
     began = twice.events()[-1]["transaction_tstamp"]
     (event,) = verbs.history(twice.connection, "stock", transaction=number, transaction_start=began)
     assert event.new_row == {"id": 1, "pieces": 4}
+
+
+@pytest.mark.parametrize(
+    "command", [["revert", "--event", "1"], ["restore", "orders", "1", "--event", "1"]]
+)
+def test_sql_and_apply_are_one_or_the_other(shop: Trail, audit: Audit, command: list[str]) -> None:
+    refused = audit(*command, "--sql", "--apply", code=2)
+    assert refused.stderr.startswith("error: --sql prints what --apply runs: only one of them")
+
+
+@pytest.mark.parametrize("command", [["revert", "--last"], ["history"], ["blame"]])
+def test_a_view_has_no_changes(shop: Trail, audit: Audit, command: list[str]) -> None:
+    shop.execute("create view simple as select * from orders")
+    refused = audit(*command, "simple", "1", code=2)
+    assert refused.stderr.splitlines() == [
+        "error: public.simple has no history: it is a view",
+        "hint: audit the tables below it: a change through a view is captured there",
+    ]
+
+
+def test_a_column_to_ignore_has_to_be_there(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table items (id int primary key, total int, gone int)")
+    trail.audit("items")
+    trail.execute("insert into items values (1, 1, 1); alter table items drop gone")
+    refused = audit("revert", "--event", "1", "--ignore", "totl", code=2)
+    assert refused.stderr.splitlines() == [
+        "error: public.items has no column totl",
+        "hint: did you mean total?",
+    ]
+    for column in ("total", "gone"):
+        audit("revert", "--event", "1", "--ignore", column)
+
+
+def test_rows_that_are_already_as_they_would_be_put_back(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table items (id int primary key, v text)")
+    trail.audit("items")
+    trail.execute("insert into items values (1, 'a'), (2, 'a'), (3, 'a')")
+    trail.execute("update items set v = 'b' where id = 1; delete from items where id = 2")
+    changed = [f"--event={event['event_id']}" for event in trail.events()[-2:]]
+    trail.execute("update items set v = 'a' where id = 1; insert into items values (2, 'a')")
+    done = audit("revert", *changed, "--apply")
+    assert done.stderr.splitlines() == [
+        "note: there is nothing to put back",
+        "note: 2 rows already so: as before the events",
+    ]
+    trail.execute("delete from items where id = 3")
+    assert "1 row already so" in audit("revert", "--event", "3").stderr
+    trail.execute("insert into items values (3, 'c')")
+    assert "was left as" in audit("revert", "--event", "3", code=1).stderr
+
+
+@pytest.mark.parametrize(("encoding", "arrow"), [("utf-8", "→"), ("ascii", "->")])
+def test_one_arrow_for_all(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch, encoding: str, arrow: str
+) -> None:
+    trail.execute("create table items (id int primary key, v text)")
+    trail.audit("items")
+    trail.execute("insert into items values (1, 'a'); update items set v = 'b'")
+    monkeypatch.setenv("AUDIT_DATABASE_URL", trail.database.dsn)
+    run = CliRunner(charset=encoding)
+    start = (trail.events()[0]["action_tstamp"]).isoformat()
+    for command in (["revert", "--event", "2"], ["diff", "items", "--from", start, "--to", "now"]):
+        done = run.invoke(app, command, env={"PYTHONIOENCODING": encoding})
+        assert f"{'b' if command[0] == 'revert' else 'a'} {arrow} " in done.stdout, done.stderr
+
+
+def test_a_column_to_hide_has_to_be_there(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table items (id int primary key, email text, gone int)")
+    trail.audit("items")
+    trail.execute("insert into items values (1, 'a', 1); alter table items drop gone")
+    start = trail.events()[0]["action_tstamp"].isoformat()
+    now_only = [["row-at", "items", "1", "--at", "now"], ["table-at", "items", "--at", "now"]]
+    for command in [*now_only, ["blame", "items", "1"], ["show", "1"]]:
+        refused = audit(*command, "--hide", "emial", code=2)
+        assert "--hide: " in refused.stderr
+        assert "did you mean email?" in refused.stderr
+        assert "'a'" not in audit(*command, "--hide", "email").stdout
+    for command in (["history", "items"], ["diff", "items", "--from", start]):
+        assert (
+            "has no column 'emial' now; did you mean email?"
+            in audit(*command, "--hide", "emial").stderr
+        )
+    audit("show", "1", "--hide", "gone")
