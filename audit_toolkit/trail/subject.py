@@ -211,7 +211,7 @@ def warn_of_absence(connection: Connection, subject: Subject) -> None:
     A role that may only read the events learns nothing of it.
     """
     errors = import_psycopg().errors
-    sql = render("queries/warn_of_absence", trail_schema=subject.schema)
+    sql = render("queries/warn_of_absence", trail_schema=subject.schema.replace("%", "%%"))
     with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
         fetch(connection, sql, subject.parameters)
 
