@@ -266,14 +266,15 @@ def _opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
 def _print_json(name: str, texts: Iterable[str], *, lines: bool) -> None:
     from audit_toolkit.cli.output import visible
 
+    # Nothing before the first is there: the question may be refused.
+    begin = f'{{"{name}": ['
     number = 0
-    if not lines:
-        sys.stdout.write(f'{{"{name}": [')
     for number, text in enumerate(texts, 1):
-        sys.stdout.write("" if lines else ",\n" if number > 1 else "\n")
+        if not lines:
+            sys.stdout.write(",\n" if number > 1 else f"{begin}\n")
         sys.stdout.write(visible(text) + ("\n" if lines else ""))
     if not lines:
-        sys.stdout.write("\n]}\n" if number else "]}\n")
+        sys.stdout.write("\n]}\n" if number else f"{begin}]}}\n")
 
 
 def _print_row(row: Row) -> None:

@@ -14,6 +14,8 @@ from audit_toolkit.templates import query, render
 from audit_toolkit.trail import exact
 from audit_toolkit.trail.model import Row
 from audit_toolkit.trail.order import Reference, value_of
+from audit_toolkit.trail.subject import trail_table
+from audit_toolkit.trail.table_names import find_names, of_names
 from audit_toolkit.trail.travel import answered
 
 if TYPE_CHECKING:
@@ -134,6 +136,15 @@ def _describe(
         row_security=facts["row_security"],
         has_triggers=facts["has_triggers"],
     )
+
+
+def is_known_there(
+    connection: Connection, table: QualifiedName, key: str | None, schema: str
+) -> bool:
+    """Whether a row is in its table now, as far as the trail knows."""
+    names = find_names(connection, schema, table)
+    sql = render("queries/is_known_there", trail=trail_table(schema), names=names)
+    return bool(fetch(connection, sql, {**of_names(names), "row_key": key})[0]["is_there"])
 
 
 def read_present(

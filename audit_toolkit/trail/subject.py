@@ -54,6 +54,8 @@ class Subject:
     """The table as the trail names it: for a partition, its root."""
     columns: tuple[str, ...] = ()
     """The columns that the table has now, in their order; empty when it was dropped."""
+    is_there: bool = True
+    """Whether the database has the table: the trail knows those that were dropped, too."""
     key: str | None = None
     """The key as the trail has it."""
     known: bool = False
@@ -161,6 +163,7 @@ def find_subject(
             schema=schema,
             table=relation.root or relation.name,
             columns=read_column_names(connection, relation),
+            is_there=relation.oid != 0,
         ),
         relation,
     )
@@ -208,7 +211,7 @@ def warn_of_absence(connection: Connection, subject: Subject) -> None:
     A role that may only read the events learns nothing of it.
     """
     errors = import_psycopg().errors
-    sql = render("queries/warn_of_absence", trail_schema=subject.schema)
+    sql = render("queries/warn_of_absence", trail_schema=subject.schema.replace("%", "%%"))
     with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
         fetch(connection, sql, subject.parameters)
 
@@ -288,6 +291,7 @@ def _with_names(connection: Connection, subject: Subject, relation: Relation) ->
         subject,
         table=now,
         columns=read_column_names(connection, there),
+        is_there=True,
         former_names=now_names,
         asked_for=subject.table,
     )
@@ -318,7 +322,7 @@ def _find_row(
     known = fetch(connection, sql, subject.parameters | {"row_keys": candidates})
     if known:
         return replace(subject, key=known[0]["row_key"], known=True, key_changed=known[0]["moved"])
-    if key is None and subject.columns:
+    if key is None and subject.is_there:
         raise _impossible_key(subject, columns, parts)
     return replace(subject, key=candidates[0])
 

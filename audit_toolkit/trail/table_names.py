@@ -69,7 +69,11 @@ def read_names(
     errors = import_psycopg().errors
     try:
         with connection.transaction():
-            rows = fetch(connection, render("queries/names_of", trail_schema=schema), parameters)
+            rows = fetch(
+                connection,
+                render("queries/names_of", trail_schema=schema.replace("%", "%%")),
+                parameters,
+            )
     except errors.UndefinedFunction:
         # A trail of a former release, which noted no renames.
         return {table: (TableName(table=table),) for table in wanted}
@@ -98,7 +102,11 @@ def name_now(connection: Connection, schema: str, table: QualifiedName) -> Quali
     parameters = {"schema_name": table.schema, "table_name": table.name}
     try:
         with connection.transaction():
-            rows = fetch(connection, render("queries/name_now", trail_schema=schema), parameters)
+            rows = fetch(
+                connection,
+                render("queries/name_now", trail_schema=schema.replace("%", "%%")),
+                parameters,
+            )
     except (errors.UndefinedFunction, errors.InsufficientPrivilege):
         return None
     return QualifiedName(rows[0]["schema_name"], rows[0]["table_name"]) if rows else None

@@ -123,8 +123,13 @@ def copy_table_at(
         with connection.cursor().copy(
             _table_at(subject, at, csv=True, hide=hide), {"at": at}
         ) as copy:
+            # The line of names comes before the question is answered: nothing of a file where it is refused.
+            names = next(iter(copy), b"")
             for part in copy:
-                yield bytes(part)
+                yield bytes(names) + bytes(part)
+                names = b""
+            if names:
+                yield bytes(names)
 
 
 def diff(
@@ -241,7 +246,7 @@ def _table_at(subject: Subject, at: datetime, *, csv: bool, hide: Collection[str
 
 def _relation(subject: Subject) -> Sql | None:
     """The table as SQL that is sent with parameters; None for one that is gone."""
-    return Sql(subject.table.sql.replace("%", "%%")) if subject.columns else None
+    return Sql(subject.table.sql.replace("%", "%%")) if subject.is_there else None
 
 
 def _row(image: str | None) -> Row | None:

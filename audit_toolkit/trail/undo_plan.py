@@ -19,7 +19,13 @@ from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.model import Event, Row
 from audit_toolkit.trail.operations import Choice, different, operations_of
 from audit_toolkit.trail.order import Batch, Kind, Operation, Reference, in_batches, value_of
-from audit_toolkit.trail.present import Home, read_homes, read_present, read_references
+from audit_toolkit.trail.present import (
+    Home,
+    is_known_there,
+    read_homes,
+    read_present,
+    read_references,
+)
 from audit_toolkit.trail.undo import Conflict, Reversal, conflict_of, told
 
 if TYPE_CHECKING:
@@ -117,7 +123,7 @@ def plan_reversals(
     so = 0
     for table, home in homes.items():
         own = [reversal for reversal in reversals if reversal.table == table]
-        for choice, conflict in _compare(connection, home, own, lock=lock):
+        for choice, conflict in _compare(connection, home, own, schema, lock=lock):
             if conflict and _is_so(home, choice):
                 so += 1
                 choices.append(choice)
@@ -224,7 +230,7 @@ def _key_afterwards(home: Home, change: RowChange) -> Row:
 
 
 def _compare(
-    connection: Connection, home: Home, own: Sequence[Reversal], *, lock: bool
+    connection: Connection, home: Home, own: Sequence[Reversal], schema: str, *, lock: bool
 ) -> Iterable[tuple[Choice, Conflict | None]]:
     rows = read_present(connection, home, [r.key_values for r in own], lock=lock)
     # Keys as the rows have them now: a key may be equal to another one and be written otherwise.
@@ -236,17 +242,26 @@ def _compare(
     for reversal, there in zip(own, rows, strict=True):
         taken = there and reversal.left is None and home.key_of(there) in vacated
         present = None if taken else there
-        if reversal.left is not None and present is None and home.row_security:
-            raise PermissionDeniedError(
-                f"{home.table.name} {reversal.key} is gone, or row security hides it from this role",
-                hint="connect as a role that sees all rows: the owner, or one with BYPASSRLS",
-            )
+        if present is None and not taken and home.row_security:
+            _require_seen(connection, home, reversal, schema)
         conflict = None
         nothing = reversal.wanted is not None and not reversal.wanted
         if home.table.key and not nothing:
             conflict = conflict_of(reversal, present, (*home.hidden, *home.ignored))
         as_left = not conflict and not (nothing and (present is None or reversal.torn))
         yield Choice(reversal=reversal, present=present, as_left=as_left), conflict
+
+
+def _require_seen(connection: Connection, home: Home, reversal: Reversal, schema: str) -> None:
+    """Raise `PermissionDeniedError` where a row that is not seen may be there all the same."""
+    if reversal.left is None and not is_known_there(
+        connection, home.table.name, reversal.key, schema
+    ):
+        return
+    raise PermissionDeniedError(
+        f"{home.table.name} {reversal.key} is gone, or row security hides it from this role",
+        hint="connect as a role that sees all rows: the owner, or one with BYPASSRLS",
+    )
 
 
 def _is_so(home: Home, choice: Choice) -> bool:

@@ -24,6 +24,7 @@ from audit_toolkit.trail import (
 )
 from audit_toolkit.trail.blame import find_blame
 from tests.plugins.trail import SCHEMA, Trail
+from tests.timetravel.words import Audit
 
 ORDERS = "create table orders (id int primary key, status text)"
 SWAP = "alter table orders rename to orders_old; alter table orders_new rename to orders"
@@ -414,6 +415,25 @@ def test_a_table_that_was_renamed_while_capture_was_off(orders: Trail) -> None:
     orders.audit("orders")
     orders.execute("insert into orders values (1, 'new')")
     assert told(history(orders.connection, "orders", 1)) == [("I", "orders", "1")]
+
+
+@BOTH
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_table_that_was_renamed_while_it_was_paused(
+    trail: Trail, audit: Audit, capture: Capture, resumed: bool
+) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", capture=capture)
+    trail.execute("insert into orders values (1, 'old'), (2, 'old')")
+    audit("pause", "--table", "orders", "--reason", "import")
+    trail.execute("alter table orders rename to a; update a set status = 'unseen' where id = 1")
+    if resumed:
+        audit("resume", "--table", "a", "--reason", "done")
+    assert rows(trail, "a") == [(1, "old"), (2, "old")]
+    assert row(trail, "a", "2") == (2, "old")
+    shown = audit("table-at", "a", "--at", "now")
+    assert sorted(shown.stdout.splitlines()) == ["1,old", "2,old", "id,status"]
+    assert ("was off until" if resumed else "is paused since") in shown.stderr
 
 
 def test_pages_and_filters_go_over_the_names(orders: Trail) -> None:

@@ -130,6 +130,29 @@ def test_no_leaf_is_read_from_end_to_end(long: Database, verb: str) -> None:
     assert 0 < reads.by_index.total() < 3000  # twice: a page looks at up to 1000 ids beside it
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "audit.row_at(null::orders, '42', %(at)s)",
+        "audit.history('orders', '42')",
+        "audit.row_image_at('public', 'orders', '42', %(at)s)",
+        "audit.row_known_since('public', 'orders', '42')",
+        "audit.warn_of_gap('public', 'orders', '42', %(at)s)",
+        "audit.names_of('public', 'orders')",
+    ],
+)
+def test_a_plan_that_is_kept_reads_by_index_too(long: Database, call: str) -> None:
+    """After five calls in a session, plans are those that know no values."""
+    sql, values = f"select count(*) from {call} as found", {"at": middle(long)}
+    with psycopg.connect(long.dsn, autocommit=True) as connection:
+        for _ in range(8):
+            connection.execute(sql, values)
+        with reading(connection) as reads:
+            connection.execute(sql, values)
+    assert reads.one_by_one.total() == 0
+    assert 0 < reads.by_index.total() < 200
+
+
 def test_time_prunes_leaves(long: Database) -> None:
     moment = middle(long)
     with reading(long.connection) as reads:

@@ -82,6 +82,29 @@ def test_what_the_trail_does_not_know_is_an_error(trail: Trail, audit: Audit) ->
         ]
 
 
+@pytest.mark.parametrize("output", ["csv", "json", "jsonl"])
+def test_nothing_is_printed_of_what_is_refused(trail: Trail, audit: Audit, output: str) -> None:
+    trail.execute("create table old (id int primary key); insert into old values (1)")
+    trail.audit("old")
+    assert audit("table-at", "old", "--at", "now", "--format", output, code=1).stdout == ""
+    trail.execute("truncate old")
+    nothing = {"csv": "id\n", "json": '{"rows": []}\n', "jsonl": ""}
+    assert audit("table-at", "old", "--at", "now", "--format", output).stdout == nothing[output]
+
+
+def test_a_table_without_columns_is_there(trail: Trail, audit: Audit) -> None:
+    trail.execute("create table bare ()")
+    trail.audit("bare")
+    for _ in range(3):
+        trail.execute("insert into bare default values")
+    trail.execute("delete from bare where ctid = (select min(ctid) from bare)")
+    assert list(verbs.table_at(trail.connection, "bare", now(trail))) == [{}, {}]
+    assert audit("table-at", "bare", "--at", "now").stdout == "\n" * 3
+    assert "has no primary key" in audit("row-at", "bare", "1", "--at", "now", code=2).stderr
+    trail.execute("drop table bare")
+    assert "is gone" in audit("table-at", "bare", "--at", "now", code=2).stderr
+
+
 def test_a_gap_is_a_warning(orders: Trail, audit: Audit) -> None:
     orders.execute("select audit.record_gap('orders', 'paused', 'import')")
     for command in (["table-at", "orders"], ["row-at", "orders", "1"]):

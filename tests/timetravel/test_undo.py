@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from audit_toolkit import trail as verbs
 from audit_toolkit.attribution.console import os_actor
 from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
-from audit_toolkit.trail import ConflictError, OnConflict, Selection
+from audit_toolkit.trail import ConflictError, OnConflict, Selection, Undo
 from tests.plugins.trail import Trail
 from tests.timetravel.words import Audit, now, say
 
@@ -223,21 +224,47 @@ def test_what_was_not_done_is_an_error(items: Trail, swallow: str) -> None:
     assert items.events() == before
 
 
-def test_rows_that_row_security_hides(items: Trail) -> None:
-    items.execute("update items set total = 5 where id = 1")
+@pytest.fixture
+def clerk(items: Trail) -> Iterator[Trail]:
+    """The items as a role that may write them and read the trail, and sees no row."""
     role = f"clerk_{items.database.name}"
     items.execute(f"""
         create role {role};
         grant all on items to {role}; grant usage on schema audit to {role};
         grant select on all tables in schema audit to {role};
-        alter table items enable row level security
+        alter table items enable row level security;
+        create policy blind on items for insert with check (true);
+        set role {role}
     """)
-    try:
-        items.execute(f"set role {role}")
-        with pytest.raises(PermissionDeniedError, match="row security"):
-            verbs.apply_revert(items.connection, last(items))
-    finally:
-        items.execute(f"reset role; drop owned by {role}; drop role {role}")
+    yield items
+    items.execute(f"reset role; drop owned by {role}; drop role {role}")
+
+
+def test_rows_that_row_security_hides(clerk: Trail) -> None:
+    clerk.execute("reset role; update items set total = 5 where id = 1")
+    selection = last(clerk)
+    clerk.execute(f"set role clerk_{clerk.database.name}")
+    with pytest.raises(PermissionDeniedError, match="row security"):
+        verbs.apply_revert(clerk.connection, selection)
+
+
+@pytest.mark.parametrize("apply", [verbs.apply_restore, verbs.plan_restore])
+def test_a_hidden_row_is_not_put_beside_itself(clerk: Trail, apply: Callable[..., Undo]) -> None:
+    first = clerk.events()[0]["event_id"]
+    with pytest.raises(PermissionDeniedError, match=r"items 1 is gone, or row security hides it"):
+        apply(clerk.connection, "items", 1, event=first)
+    # What somebody put there again since is hidden, too.
+    clerk.execute(
+        "reset role; delete from items where id = 1; insert into items values (1, 'c', 3)"
+    )
+    deleted = Selection(event_ids=(clerk.events()[-2]["event_id"],))
+    clerk.execute(f"set role clerk_{clerk.database.name}")
+    with pytest.raises(PermissionDeniedError, match="row security"):
+        verbs.apply_revert(clerk.connection, deleted)
+    # A row that is gone hides nothing.
+    clerk.execute("reset role; delete from items where id = 1")
+    clerk.execute(f"set role clerk_{clerk.database.name}")
+    assert verbs.plan_restore(clerk.connection, "items", 1, event=first).rows == 1
 
 
 def test_what_a_trigger_sets_instead_is_noted(trail: Trail) -> None:

@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "aa6c52ed9a150c0abe7875c189f0b9b55289dfc30f93081cea4915e23ccd5cef"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "a73a4f74ef8948157f0605c51748f8a48a20b6a6ad6afbd3fea253b142a2565f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2317,7 +2317,7 @@ $body$;
 
 revoke all on function audit.name_now(text, text) from public;
 
-create or replace function audit.names_of(wanted_schema text, wanted_table text)
+create or replace function audit.names_of(wanted_schema text, wanted_table text, known_names jsonb default null)
     returns table (schema_name text, table_name text, after_id bigint, until_id bigint, columns jsonb)
     language plpgsql
     stable
@@ -2327,11 +2327,7 @@ as $body$
 #variable_conflict use_column
 declare
     may_look constant boolean := has_table_privilege('audit.captured_tables', 'select');
-    relation oid := (
-        select c.oid from pg_class as c
-        join pg_namespace as n on n.oid = c.relnamespace
-        where n.nspname = wanted_schema and c.relname = wanted_table
-    );
+    relation oid;
     at_schema text := wanted_schema;
     at_table text := wanted_table;
     reach bigint := 9223372036854775807;
@@ -2348,6 +2344,16 @@ declare
     until bigint;
     parts jsonb := '[]';
 begin
+    if known_names is not null then
+        return query
+            select found.*
+            from jsonb_to_recordset(known_names) as found (schema_name text, table_name text, after_id bigint, until_id bigint, columns jsonb);
+        return;
+    end if;
+    select c.oid into relation
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = wanted_schema and c.relname = wanted_table;
     if may_look then
         select k.schema_name, k.table_name, k.columns, k.function_name, exists (
             select from pg_attribute as a
@@ -2494,9 +2500,11 @@ begin
 end
 $body$;
 
-revoke all on function audit.names_of(text, text) from public;
+revoke all on function audit.names_of(text, text, jsonb) from public;
 
-create or replace function audit.require_life(wanted_schema text, wanted_table text, moment timestamptz)
+create or replace function audit.require_life(
+    wanted_schema text, wanted_table text, moment timestamptz, names jsonb default null
+)
     returns void
     language plpgsql
     stable
@@ -2510,7 +2518,7 @@ declare
     former record;
 begin
     select name.* into first
-    from audit.names_of(wanted_schema, wanted_table) as name
+    from audit.names_of(wanted_schema, wanted_table, names) as name
     order by name.until_id
     limit 1;
     if first.after_id is null or first.after_id = 0 then
@@ -2536,7 +2544,7 @@ begin
 end
 $body$;
 
-revoke all on function audit.require_life(text, text, timestamptz) from public;
+revoke all on function audit.require_life(text, text, timestamptz, jsonb) from public;
 
 create or replace function audit.audited_table(row_type regtype)
     returns regclass
@@ -2723,7 +2731,9 @@ $body$;
 
 revoke all on function audit.equal_keys(regclass, text) from public;
 
-create or replace function audit.row_known_since(wanted_schema text, wanted_table text, wanted_key text)
+create or replace function audit.row_known_since(
+    wanted_schema text, wanted_table text, wanted_key text, names jsonb default null
+)
     returns timestamptz
     language plpgsql
     stable
@@ -2735,7 +2745,7 @@ declare
     is_older boolean;
 begin
     for called in
-        select * from audit.names_of(wanted_schema, wanted_table) order by until_id
+        select * from audit.names_of(wanted_schema, wanted_table, names) order by until_id
     loop
         select event_id, action_tstamp, transaction_id, action, action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
         into earliest
@@ -2796,10 +2806,10 @@ begin
 end
 $body$;
 
-revoke all on function audit.row_known_since(text, text, text) from public;
+revoke all on function audit.row_known_since(text, text, text, jsonb) from public;
 
 create or replace function audit.require_reach(
-    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz, names jsonb default null
 )
     returns void
     language plpgsql
@@ -2809,7 +2819,7 @@ create or replace function audit.require_reach(
     set datestyle = 'ISO, YMD'
 as $body$
 declare
-    since constant timestamptz := audit.row_known_since(wanted_schema, wanted_table, wanted_key);
+    since constant timestamptz := audit.row_known_since(wanted_schema, wanted_table, wanted_key, names);
 begin
     if since is not null then
         raise exception using
@@ -2821,9 +2831,9 @@ begin
 end
 $body$;
 
-revoke all on function audit.require_reach(text, text, text, timestamptz) from public;
+revoke all on function audit.require_reach(text, text, text, timestamptz, jsonb) from public;
 
-create or replace function audit.require_known(relation regclass, wanted_key text)
+create or replace function audit.require_known(relation regclass, wanted_key text, names jsonb default null)
     returns void
     language plpgsql
     stable
@@ -2841,19 +2851,19 @@ begin
     where c.oid = relation;
     if exists (
         select
-        from audit.names_of(wanted_schema, wanted_table) as name
+        from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key
     ) or exists (
         select
-        from audit.names_of(wanted_schema, wanted_table) as name
+        from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id        where e.old_row_key = wanted_key
     ) or exists (
         select
-        from audit.names_of(wanted_schema, wanted_table) as name
+        from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action = 'T'
@@ -2881,10 +2891,10 @@ begin
 end
 $body$;
 
-revoke all on function audit.require_known(regclass, text) from public;
+revoke all on function audit.require_known(regclass, text, jsonb) from public;
 
 create or replace function audit.require_whole(
-    relation regclass, wanted_schema text, wanted_table text, has_key boolean, moment timestamptz
+    relation regclass, wanted_schema text, wanted_table text, has_key boolean, moment timestamptz, names jsonb default null
 )
     returns void
     language plpgsql
@@ -2899,7 +2909,7 @@ as $body$
 declare
     may_look constant boolean := has_table_privilege(relation, 'select') and not exists (
         select
-        from audit.names_of(wanted_schema, wanted_table) as name
+        from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action in ('G', 'T')
@@ -2914,7 +2924,7 @@ declare
     called record;
     example text;
 begin
-    select * into called from audit.names_of(wanted_schema, wanted_table) limit 1;
+    select * into called from audit.names_of(wanted_schema, wanted_table, names) limit 1;
     if not has_key then
         if may_look then
             execute format('select (count(*) > $1)::text from %s', relation)
@@ -2933,7 +2943,7 @@ begin
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
                         case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
                         case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                    from audit.names_of(wanted_schema, wanted_table) as name
+                    from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
@@ -2943,58 +2953,38 @@ begin
             example := case example when 'true' then '(without a key)' end;
         end if;
     else
-        perform audit.require_reach(wanted_schema, wanted_table, key, moment)
+        perform audit.require_reach(wanted_schema, wanted_table, key, moment, names)
         from (
             with name as materialized (
-                select * from audit.names_of(wanted_schema, wanted_table)
+                select * from audit.names_of(wanted_schema, wanted_table, names)
             )
             select earliest.key
             from (
-                select distinct on (key) key, event_id, arrives
+                select distinct on (later.key) later.key, event_id, later.arrives
                 from (
-                    select row_key as key, event_id, action = 'I' or old_row_key is not null as arrives
-                    from (
-                        select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
-                        from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
-                        union all
-                        select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                        from audit.names_of(wanted_schema, wanted_table) as name
-                    join audit.logged_actions as e
-                      on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
-                    ) as event
-                    where row_key is not null
-                      and action_tstamp > moment
+                    select
+                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                    from audit.logged_actions
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
                     union all
-                    select old_row_key, event_id, false
-                    from (
-                        select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
-                        from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
-                        union all
-                        select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                        from audit.names_of(wanted_schema, wanted_table) as name
-                    join audit.logged_actions as e
-                      on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
-                    ) as event
-                    where old_row_key is not null
-                      and action_tstamp > moment
-                ) as later
-                order by key, event_id
+                    select
+                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                    from audit.names_of(wanted_schema, wanted_table, names) as name
+                join audit.logged_actions as e
+                  on e.schema_name = name.schema_name and e.table_name = name.table_name
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                ) as event
+                cross join lateral (values
+                    (row_key, action = 'I' or old_row_key is not null),
+                    (old_row_key, false)
+                ) as later (key, arrives)
+                where later.key is not null
+                  and action_tstamp > moment
+                order by later.key, event_id
             ) as earliest
             -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
             -- pairs of events.
@@ -3035,7 +3025,7 @@ begin
                 where schema_name = $1 and table_name = $2 and event_id > $3
                 except
                 select e.row_key
-                from audit.names_of($4, $5) as name
+                from audit.names_of($4, $5, $7) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
@@ -3060,7 +3050,7 @@ begin
                     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
                     where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts
                 )
-            ) into example using called.schema_name, called.table_name, called.after_id, wanted_schema, wanted_table, called.until_id;
+            ) into example using called.schema_name, called.table_name, called.after_id, wanted_schema, wanted_table, called.until_id, names;
         end if;
     end if;
 
@@ -3073,7 +3063,7 @@ begin
 end
 $body$;
 
-revoke all on function audit.require_whole(regclass, text, text, boolean, timestamptz) from public;
+revoke all on function audit.require_whole(regclass, text, text, boolean, timestamptz, jsonb) from public;
 
 create or replace function audit.warn_of_triggers(wanted_schema text, wanted_table text)
     returns void
@@ -3122,13 +3112,15 @@ create or replace function audit.warn_of_absence(wanted_schema text, wanted_tabl
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
+declare
+    names jsonb;  -- not asked for yet
 begin
     if not exists (
         -- Otherwise the gap is in the trail.
         select
         from (
             select e.new_row ->> 'capture' as capture
-            from audit.names_of(wanted_schema, wanted_table) as name
+            from audit.names_of(wanted_schema, wanted_table, names) as name
             join audit.logged_actions as e
               on e.schema_name = name.schema_name and e.table_name = name.table_name
              and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
@@ -3145,7 +3137,7 @@ $body$;
 revoke all on function audit.warn_of_absence(text, text) from public;
 
 create or replace function audit.warn_of_gap(
-    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz, names jsonb default null
 )
     returns void
     language plpgsql
@@ -3158,7 +3150,7 @@ declare
     called record;
     gap record;
 begin
-    for called in select * from audit.names_of(wanted_schema, wanted_table) loop
+    for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture into gap
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
@@ -3166,7 +3158,8 @@ begin
           and e.action = 'G'
           and e.event_id > called.after_id and e.event_id <= called.until_id
           and e.action_tstamp <= moment
-        order by e.event_id desc
+        -- + 0: to a plan that is kept, the end of the primary key would look near, which may be read to the other end.
+        order by e.event_id + 0 desc
         limit 1;
         exit when found;
     end loop;
@@ -3176,7 +3169,7 @@ begin
     end if;
     if exists (
         select
-        from audit.names_of(wanted_schema, wanted_table) as name
+        from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key or e.row_key is null and e.action = 'T')
@@ -3201,10 +3194,10 @@ begin
 end
 $body$;
 
-revoke all on function audit.warn_of_gap(text, text, text, timestamptz) from public;
+revoke all on function audit.warn_of_gap(text, text, text, timestamptz, jsonb) from public;
 
 create or replace function audit.row_image_at(
-    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz, names jsonb default null
 )
     returns jsonb
     language plpgsql
@@ -3216,41 +3209,58 @@ declare
     called record;
     latest record;
     previous bigint;
+    remains jsonb;
     outcome record;
     by_id jsonb;  -- how the last event of the last transaction left it
     is_known boolean := false;
 begin
-    for called in select * from audit.names_of(wanted_schema, wanted_table) loop
+    for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         previous := called.until_id + (called.until_id < 9223372036854775807)::integer;
-        select max(e.event_id) into truncated
+        -- + 0: to a plan that is kept, the end of the primary key would look near, which may be read to the other end.
+        select max(e.event_id + 0) into truncated
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
           and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
         called.after_id := coalesce(truncated, called.after_id);
 
         loop
-            select event_id, transaction_id, action, old_row, new_row, row_key = wanted_key and new_row is not null as is_there
+            select
+                event_id, transaction_id, action, old_row, new_row, old_row_key,
+                row_key = wanted_key and new_row is not null as is_there,
+                lead(transaction_id) over (order by event_id desc) is distinct from transaction_id as is_alone
             into latest
             from (
                 (
-                    select * from audit.logged_actions
+                    select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
+                    from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
-                    limit 1
+                    limit 2
                 )
                 union all
                 (
-                    select * from audit.logged_actions
+                    select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
+                    from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
-                    limit 1
+                    limit 2
                 )
             ) as event
             order by event_id desc
             limit 1;
             exit when not found;
+
+            -- The only event of its transaction says how it ended, unless it changed nothing.
+            if latest.is_alone and latest.is_there then
+                remains := case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end;
+                if latest.old_row_key is not null or remains::text is distinct from latest.old_row::text then
+                    return case when called.columns is null then remains else audit.as_called_now(remains, called.columns) end;
+                end if;
+            elsif latest.is_alone and latest.old_row is not null then
+                return null;
+            end if;
 
             -- Other transactions come before or after, never between: they waited for the lock on the row.
             select coalesce(max(event_id), called.after_id) into previous
@@ -3323,15 +3333,17 @@ begin
     end loop;
 
     if not is_known and truncated is null then
-        perform audit.require_reach(wanted_schema, wanted_table, wanted_key, moment);
+        perform audit.require_reach(wanted_schema, wanted_table, wanted_key, moment, names);
     end if;
     return by_id;
 end
 $body$;
 
-revoke all on function audit.row_image_at(text, text, text, timestamptz) from public;
+revoke all on function audit.row_image_at(text, text, text, timestamptz, jsonb) from public;
 
-create or replace function audit.row_images_at(wanted_schema text, wanted_table text, moment timestamptz)
+create or replace function audit.row_images_at(
+    wanted_schema text, wanted_table text, moment timestamptz, names jsonb default null
+)
     returns table (key text, image jsonb)
     language plpgsql
     stable
@@ -3342,9 +3354,12 @@ declare
     truncated bigint;  -- the last TRUNCATE until then: what was before is gone
     called record;
 begin
-    select * into called from audit.names_of(wanted_schema, wanted_table) limit 1;
+    if names is null then
+        names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+    end if;
+    select * into called from audit.names_of(wanted_schema, wanted_table, names) limit 1;
     select coalesce(max(e.event_id), 0) into truncated
-    from audit.names_of(wanted_schema, wanted_table) as name
+    from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
  and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
@@ -3357,7 +3372,7 @@ join audit.logged_actions as e
                 case
                     -- Where a transaction changed the row again and again, the last id may not be the last change.
                     when is_same_transaction and not is_insert_and_update
-                        then audit.row_image_at(wanted_schema, wanted_table, event.key, moment)
+                        then audit.row_image_at(wanted_schema, wanted_table, event.key, moment, names)
                     when leaves_row
                         then case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end
                 end as image
@@ -3384,7 +3399,7 @@ join audit.logged_actions as e
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
                             case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
                             case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                        from audit.names_of(wanted_schema, wanted_table) as name
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
@@ -3405,7 +3420,7 @@ join audit.logged_actions as e
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
                             case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
                             case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                        from audit.names_of(wanted_schema, wanted_table) as name
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
@@ -3421,7 +3436,7 @@ join audit.logged_actions as e
 end
 $body$;
 
-revoke all on function audit.row_images_at(text, text, timestamptz) from public;
+revoke all on function audit.row_images_at(text, text, timestamptz, jsonb) from public;
 
 create or replace function audit.row_at(base anyelement, key text, moment timestamptz)
     returns setof anyelement
@@ -3437,22 +3452,25 @@ declare
     relation constant regclass := audit.audited_table(pg_typeof(base));
     keys constant text[] := audit.equal_keys(relation, key);
     wanted_key text := keys[1];
-    home record;
+    wanted_schema text;
+    wanted_table text;
+    names jsonb;
     image jsonb;
 begin
-    select n.nspname as schema_name, c.relname as table_name into home
+    select n.nspname, c.relname into wanted_schema, wanted_table
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
-    perform audit.require_life(home.schema_name, home.table_name, moment);
+    names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+    perform audit.require_life(wanted_schema, wanted_table, moment, names);
     foreach wanted_key in array keys loop
-        image := audit.row_image_at(home.schema_name, home.table_name, wanted_key, moment);
+        image := audit.row_image_at(wanted_schema, wanted_table, wanted_key, moment, names);
         exit when image is not null;
     end loop;
     if image is null then
-        perform audit.require_known(relation, wanted_key);
+        perform audit.require_known(relation, wanted_key, names);
     end if;
-    perform audit.warn_of_gap(home.schema_name, home.table_name, wanted_key, moment);
+    perform audit.warn_of_gap(wanted_schema, wanted_table, wanted_key, moment, names);
     if image is not null then
         -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
         return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, image;
@@ -3478,6 +3496,7 @@ declare
     home record;
     wanted_schema text;
     wanted_table text;
+    names jsonb;
     truncated bigint;
     called record;
 begin
@@ -3488,17 +3507,18 @@ begin
     where c.oid = relation;
     wanted_schema := home.schema_name;
     wanted_table := home.table_name;
-    select * into called from audit.names_of(wanted_schema, wanted_table) limit 1;
+    names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+    select * into called from audit.names_of(wanted_schema, wanted_table, names) limit 1;
     select coalesce(max(e.event_id), 0) into truncated
-    from audit.names_of(wanted_schema, wanted_table) as name
+    from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
  and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
 
-    perform audit.require_life(wanted_schema, wanted_table, moment);
-    perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment);
+    perform audit.require_life(wanted_schema, wanted_table, moment, names);
+    perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment, names);
     if truncated = 0 then
-        perform audit.require_whole(relation, wanted_schema, wanted_table, home.has_key, moment);
+        perform audit.require_whole(relation, wanted_schema, wanted_table, home.has_key, moment, names);
     end if;
     if not home.has_key then
         -- Rows without a key are told apart by nothing but their looks: what came less what went is what is there.
@@ -3520,7 +3540,7 @@ join audit.logged_actions as e
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
                             case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
                             case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                        from audit.names_of(wanted_schema, wanted_table) as name
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
@@ -3541,7 +3561,7 @@ join audit.logged_actions as e
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
                             case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
                             case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                        from audit.names_of(wanted_schema, wanted_table) as name
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
@@ -3560,10 +3580,10 @@ join audit.logged_actions as e
     -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
     return query execute $query$
         select populated.*
-        from audit.row_images_at($1, $2, $3) as known
+        from audit.row_images_at($1, $2, $3, $5) as known
         cross join lateral jsonb_populate_record($4, known.image) as populated
         $query$
-        using wanted_schema, wanted_table, moment, base;
+        using wanted_schema, wanted_table, moment, base, names;
 end
 $body$;
 
@@ -3588,15 +3608,17 @@ declare
     keys constant text[] := audit.equal_keys(audited, key);
     wanted_schema text;
     wanted_table text;
+    names jsonb;
 begin
     select n.nspname, c.relname into wanted_schema, wanted_table
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = audited;
-    perform audit.warn_of_gap(wanted_schema, wanted_table, keys[1], 'infinity');
+    names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+    perform audit.warn_of_gap(wanted_schema, wanted_table, keys[1], 'infinity', names);
     return query
         with name as materialized (
-            select * from audit.names_of(wanted_schema, wanted_table)
+            select * from audit.names_of(wanted_schema, wanted_table, names)
         )
         select version.began, version.ended, version.event_id, version.transaction_id, version.actor, version.context, version.image
         from (
@@ -3610,7 +3632,7 @@ begin
                 (
                     select found.image
                     from unnest(keys) as same (key)
-                    cross join lateral audit.row_image_at(wanted_schema, wanted_table, same.key, last_of.action_tstamp) as found (image)
+                    cross join lateral audit.row_image_at(wanted_schema, wanted_table, same.key, last_of.action_tstamp, names) as found (image)
                     where found.image is not null
                     limit 1
                 ) as image
@@ -3767,9 +3789,9 @@ comment on function audit.moved_to(text, text, bigint) is '{"tool": "audit-toolk
 
 comment on function audit.name_now(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.names_of(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.names_of(text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_life(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_life(text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -3777,23 +3799,23 @@ comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit
 
 comment on function audit.equal_keys(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_known_since(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_known_since(text, text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_reach(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_reach(text, text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_known(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_known(regclass, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_whole(regclass, text, text, boolean, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_whole(regclass, text, text, boolean, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.warn_of_triggers(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.warn_of_absence(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.warn_of_gap(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.warn_of_gap(text, text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_image_at(text, text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_image_at(text, text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_images_at(text, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_images_at(text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
