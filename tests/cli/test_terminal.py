@@ -132,7 +132,7 @@ def test_hidden_columns_are_not_shown(shop: Trail, audit: Audit, output: str) ->
 def test_hidden_columns_of_rows_that_were(shop: Trail, audit: Audit, command: list[str]) -> None:
     whole = audit(*command).stdout
     assert "hush" in whole
-    part = audit(*command, "--hide", "secret", "--hide", "nothing").stdout
+    part = audit(*command, "--hide", "secret").stdout
     assert "red" in part
     assert "hush" not in part
     assert "secret" not in part
