@@ -88,10 +88,10 @@ def test_grants_say_who_can_run_them(trail: Trail, audit: Audit) -> None:
     trail.execute(f"create role {role} login")
     try:
         dsn = trail.database.dsn.replace("postgres@", f"{role}@")
-        answer = audit("grants", "--reader", "x", "--maintainer", "y", "--dsn", dsn)
+        answer = audit("grants", "--reader", "x", "--deployer", "y", "--dsn", dsn)
         assert answer.exit_code == 0
         assert "the role of this connection cannot run them" in answer.stderr
-        assert "y becomes a member of the owner" in answer.stderr
+        assert "y becomes a member of postgres" in answer.stderr
         assert "cannot run" not in audit("grants", "--reader", "x").stderr
     finally:
         trail.execute(f"drop role {role}")

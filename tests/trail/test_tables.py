@@ -55,6 +55,7 @@ def test_a_dropped_table_of_two_schemas(orders: Trail) -> None:
         orders.execute(f"create table {schema}.t (id int primary key)")
         orders.audit(f"{schema}.t")
         orders.execute(f"insert into {schema}.t values (1); drop table {schema}.t")
+        orders.execute("select audit.note_changes()")
     with pytest.raises(UnknownTableError, match="several tables 't'") as caught:
         history(orders.connection, "t")
     assert caught.value.hint == "name one of old.t, shop.t"
