@@ -53,6 +53,7 @@ def test_sync(orders: Trail, engine: Engine) -> None:
 
 def test_fastapi(orders: Trail) -> None:
     event = last_update(orders)
+    undone: list[dict[str, Any]] = []
 
     async def main() -> None:
         async with async_engine(orders.database.dsn, "psycopg") as engine:
@@ -65,13 +66,17 @@ def test_fastapi(orders: Trail) -> None:
                 feed = (await client.get("/orders/1/activity")).json()
                 assert [sorted(event["what"]) for event in feed[:2]] == [["total"], ["status"]]
                 assert (await client.post(f"/events/{event}/undo")).status_code == 200
+                again = await client.post(f"/events/{event}/undo")  # it is so already
+                assert again.status_code == 200
+                undone.append(orders.events()[-1]["context"])
+                orders.execute("update orders set total = 7")
                 refused = await client.post(f"/events/{event}/undo")
                 assert refused.status_code == 409
                 assert "was changed since" in refused.json()["detail"]
 
     run(main())
-    assert orders.execute("select total::text from orders") == [("1.10",)]
-    context = orders.events()[-1]["context"]
+    assert orders.execute("select total::text from orders") == [("7",)]
+    (context,) = undone
     assert context["reverts"] == {"events": [event]}
     assert context["route"] == "/events/{event_id}/undo"
 
