@@ -3,7 +3,8 @@ do $fill$
 declare
     upper_bound constant timestamptz := (select min(lower_bound) from audit.leaves());
     lower_bound constant timestamptz := date_trunc('month', upper_bound, 'UTC') - interval '1 month';
-    leaf constant regclass := audit.make_leaf('logged_actions_past_' || to_char(lower_bound, 'YYYY_MM'));
+    past constant regclass := (select l.leaf from audit.leaves() as l where l.lower_bound is null);
+    leaf constant regclass := audit.make_leaf('logged_actions_' || to_char(lower_bound, 'YYYY_MM'));
     of_leaf record;
 begin
     set local maintenance_work_mem = '1GB';
@@ -27,7 +28,11 @@ begin
             from (select number, (random() * 1000000)::bigint + 1 as key from generate_series(0, {events} - 1) as number offset 0) as random_keys
         $insert$,
         leaf, lower_bound);
+    -- What takes events of before makes room, and is behind it again.
+    execute format('alter table audit.logged_actions detach partition %s', past);
     execute format(
         'alter table audit.logged_actions attach partition %s for values from (%L) to (%L)', leaf, lower_bound, upper_bound);
+    execute format('drop table %s', past);
+    perform audit.ensure_past();
 end
 $fill$
