@@ -65,6 +65,12 @@ def tests(session: nox.Session) -> None:
     _run_tests(session)
 
 
+@nox.session
+def thorough(session: nox.Session) -> None:
+    """What takes minutes more: projects of every layout, autogenerate, every command under hostile settings."""
+    _run_tests(session, arguments=("-n", "2", "--dist", "worksteal", "-m", "thorough"))
+
+
 def _tests_on(major: int) -> None:
     @nox.session(name=f"tests-pg{major}")
     def tests_on_major(session: nox.Session) -> None:
@@ -232,7 +238,8 @@ def _run_tests(
     session.install("-e", ".[demo]")
     _install_group(session, "tests")
     # Two workers, each with a server of its own; the proofs have the machine to themselves.
-    chosen = arguments or ("-n", "2", "--dist", "worksteal", *session.posargs)
+    quick = () if session.posargs else ("-m", "not thorough")
+    chosen = arguments or ("-n", "2", "--dist", "worksteal", *quick, *session.posargs)
     session.run("pytest", *chosen, env=environment or {})
 
 

@@ -7,6 +7,8 @@ import pytest
 from tests.autogenerate.conftest import CUSTOMERS, MODELS, ORDERS, Declared, MakeDeclared
 from tests.plugins.project import TEMPLATES
 
+pytestmark = pytest.mark.thorough
+
 INSERT = (
     "insert into customers values (1, 'a@example.com'); insert into orders values (1, 1, 'new', 10)"
 )

@@ -11,6 +11,8 @@ import pytest
 
 from tests.autogenerate.conftest import Declared, MakeDeclared
 
+pytestmark = pytest.mark.thorough
+
 DATA = """\
 from alembic import op
 

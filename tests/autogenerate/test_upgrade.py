@@ -13,6 +13,8 @@ from tests.plugins.catalogue import catalogue
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
 
+pytestmark = pytest.mark.thorough
+
 BODIES = """
     select p.proname, p.prosrc, obj_description(p.oid, 'pg_proc')
     from pg_proc p where p.pronamespace = 'audit'::regnamespace order by 1

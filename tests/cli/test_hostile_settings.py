@@ -21,6 +21,8 @@ from audit_toolkit.connection import connect
 from tests.plugins.database import Database, MakeDatabase, TemplateDatabase
 from tests.plugins.trail import audit, install_trail
 
+pytestmark = pytest.mark.thorough
+
 SETTINGS = {
     "standard_conforming_strings": "off",
     "backslash_quote": "off",

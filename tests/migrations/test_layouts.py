@@ -12,6 +12,8 @@ from audit_toolkit.migrations import init_project
 from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import Shop
 
+pytestmark = pytest.mark.thorough
+
 MODELS = """\
 import sqlalchemy as sa
 
