@@ -382,18 +382,17 @@ def print_as(output: EventFormat, subject: Scope, events: Iterator[Event], shown
 def nothing_found(connection: Connection, subject: Scope) -> str:
     """Why there may be no events of a subject."""
     from audit_toolkit.cli.output import visible
-    from audit_toolkit.trail.subject import Tables, unchanged_since
+    from audit_toolkit.trail.subject import Tables, since_when
 
     row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
     if subject.known:
         return f"no events of {row} match these filters"
-    unchanged = unchanged_since(connection, subject.schema)
+    since = since_when(connection, subject.schema)
     if isinstance(subject, Tables):
-        unchanged = unchanged.replace("it has not", "nothing has", 1)
-        return f"the trail has no events of {row}: {unchanged}"
+        return f"the trail has no events of {row}: nothing has changed {since}"
     if subject.key is not None:
-        return f"no such row in the trail: {row}; {unchanged}"
-    return f"the trail has no events of {row}: {unchanged}"
+        return f"no such row in the trail: {row}; it has not changed {since}"
+    return f"the trail has no events of {row}: it has not changed {since}"
 
 
 def note_name(subject: Scope) -> None:

@@ -11,7 +11,7 @@ from audit_toolkit.trail import exact
 from audit_toolkit.trail.exact import Json
 from audit_toolkit.trail.history import stream_events
 from audit_toolkit.trail.model import Action, Event, Row
-from audit_toolkit.trail.subject import find_subject, unchanged_since, warn_of_absence
+from audit_toolkit.trail.subject import find_subject, since_when, warn_of_absence
 
 if TYPE_CHECKING:
     import psycopg
@@ -71,7 +71,7 @@ def find_blame(connection: Connection, table: str, key: object, *, schema: str =
     if not found.origins:
         raise UsageError(
             f"no such row in the trail: {subject.table} {subject.key}",
-            hint=f"if the table has it, {unchanged_since(connection, schema)}; "
+            hint=f"if the table has it, it has not changed {since_when(connection, schema)}; "
             "audit baseline records such rows",
         )
     order = {column: place for place, column in enumerate(subject.columns)}

@@ -216,17 +216,17 @@ def warn_of_absence(connection: Connection, subject: Subject) -> None:
         fetch(connection, sql, subject.parameters)
 
 
-def unchanged_since(connection: Connection, schema: str) -> str:
-    """Why the trail may have no events of a row or table: "it has not changed since …", in words."""
+def since_when(connection: Connection, schema: str) -> str:
+    """How far back the trail knows of changes, in words: "since capture began", or since events have left it."""
     errors = import_psycopg().errors
     left = None
     sql = render("queries/left_until", trail_schema=schema)
     with suppress(errors.UndefinedTable, errors.InsufficientPrivilege), connection.transaction():
         left = fetch(connection, sql)[0]["moment"]
     if left is None:
-        return "it has not changed since capture began"
+        return "since capture began"
     return (
-        f"it has not changed since {left.astimezone(UTC):%Y-%m-%d}: "
+        f"since {left.astimezone(UTC):%Y-%m-%d}: "
         "events of before have left the database (audit partitions list, audit archive query)"
     )
 
