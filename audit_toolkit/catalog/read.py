@@ -91,7 +91,10 @@ def resolve(text: str, relations: Sequence[Relation]) -> Relation:
 
 
 def _nearest(pattern: NamePattern, relations: Sequence[Relation]) -> str:
-    ours = [r for r in relations if not r.is_system and r.root is None]
+    trails = {r.name.schema for r in relations if r.name.name == "logged_actions"}
+    ours = [
+        r for r in relations if not r.is_system and r.root is None and r.name.schema not in trails
+    ]
     spellings = {r.name.name.lower(): r for r in ours} | {f"{r.name}".lower(): r for r in ours}
     typed = f"{pattern.schema}.{pattern.name}" if pattern.schema else pattern.name
     close = difflib.get_close_matches(typed.lower(), spellings, n=6, cutoff=0.5)

@@ -13,6 +13,7 @@ from audit_toolkit.catalog.trail import TrailObjects, TriggerState, read_trail_o
 from audit_toolkit.config import Capture
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.install.access import read_access, readers_of
+from audit_toolkit.install.drift import audited_tables
 from audit_toolkit.install.selection import why_unsupported
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query, render
@@ -32,7 +33,7 @@ class Audited:
 
     table: str
     state: str
-    """`on`, `paused`, `off` (triggers are missing or disabled) or `gone` (the table is)."""
+    """`on`, `off` (triggers are missing or disabled, as while it is paused) or `gone` (the table is)."""
     capture: str
     """`row` or `statement`."""
     options: dict[str, Any]
@@ -85,7 +86,8 @@ def read_status(connection: Connection, schema: str) -> Status:
     relations = read_relations(connection)
     (size,) = fetch(connection, query("status_size"), {"schema": schema})
     estimated = size["events"] > EXACT_BELOW
-    events = _read_events(connection, schema, int(size["events"]) if estimated else None)
+    captured = audited_tables(objects)
+    events = _read_events(connection, schema, captured, int(size["events"]) if estimated else None)
     since = _read_since(connection, schema)
     audited = tuple(_audited(objects, relations, events or {}, since, readable=events is not None))
     return Status(
@@ -102,26 +104,40 @@ def read_status(connection: Connection, schema: str) -> Status:
 _Events = Mapping[QualifiedName, Mapping[str, Any]]
 
 
-def _read_events(connection: Connection, schema: str, estimate: int | None) -> _Events | None:
+def _read_events(
+    connection: Connection, schema: str, captured: Sequence[QualifiedName], estimate: int | None
+) -> _Events | None:
     percent = 100 if estimate is None else max(1, round(100 * EXACT_BELOW / estimate))
-    text = render(
-        "queries/status_events",
-        schema=schema,
-        sampled=estimate is not None,
-        percent=percent,
-        share=str(percent / 100),
-    )
-    with suppress(import_psycopg().errors.InsufficientPrivilege):
-        return {_name(row): row for row in fetch(connection, text)}
+    parameters = {
+        "schemas": [table.schema for table in captured],
+        "names": [table.name for table in captured],
+    }
+    errors = import_psycopg().errors
+    # A trail of an older release follows no names, and a role with SELECT alone may not ask for them.
+    for follows in (True, False):
+        text = render(
+            "queries/status_events",
+            schema=schema.replace("%", "%%"),
+            sampled=estimate is not None,
+            percent=percent,
+            share=str(percent / 100),
+            follows=follows,
+        )
+        with (
+            suppress(errors.InsufficientPrivilege, errors.UndefinedFunction),
+            connection.transaction(),
+        ):
+            return {_name(row): row for row in fetch(connection, text, parameters)}
     return None
 
 
-def _read_since(connection: Connection, schema: str) -> Mapping[QualifiedName, datetime]:
+def _read_since(connection: Connection, schema: str) -> Mapping[str, datetime]:
+    """By capture function: a table may have been renamed since, and nobody noted it yet."""
     errors = import_psycopg().errors
     # A trail of an older release has no registry.
     with suppress(errors.InsufficientPrivilege, errors.UndefinedTable):
         rows = fetch(connection, render("queries/captured_since", schema=schema))
-        return {_name(row): row["captured_since"] for row in rows}
+        return {row["function_name"]: row["captured_since"] for row in rows}
     return {}
 
 
@@ -133,7 +149,7 @@ def _audited(
     objects: TrailObjects,
     relations: Sequence[Relation],
     events: _Events,
-    since: Mapping[QualifiedName, datetime],
+    since: Mapping[str, datetime],
     *,
     readable: bool,
 ) -> Iterator[Audited]:
@@ -156,7 +172,7 @@ def _audited(
             capture=str(options.pop("capture", Capture.ROW.value)),
             options=options,
             # Without triggers it is another table of that name, or captured no more.
-            since=since.get(name, found.get("first_event")) if triggers else None,
+            since=since.get(function.name, found.get("first_event")) if triggers else None,
             events=found.get("events", 0 if readable else None),
             bytes=found.get("bytes", 0 if readable else None),
             last_event=found.get("last_event"),

@@ -48,6 +48,20 @@ def test_every_table_with_its_rule_and_events(trail: Trail, audit: Audit) -> Non
     assert (found["estimated"], found["readable"], found["partitions"] > 5) == (False, True, True)
 
 
+def test_a_renamed_table_keeps_its_events(trail: Trail, audit: Audit) -> None:
+    shop(trail)
+    trail.execute("alter table orders rename to purchases; create table orders (id int)")
+    before = json.loads(audit("status", "--format", "json").stdout)["audited"]
+    trail.execute("insert into purchases values (2, 'new')")
+    after = json.loads(audit("status", "--format", "json").stdout)["audited"]
+    (first, then) = (
+        next(t for t in each if t["table"] == "public.purchases") for each in (before, after)
+    )
+    assert (first["events"], first["state"]) == (2, "on")
+    assert then["events"] == 4  # the rename is an event, too
+    assert first["since"] == then["since"] is not None
+
+
 def test_for_people(trail: Trail, audit: Audit) -> None:
     shop(trail)
     answer = audit("status")
