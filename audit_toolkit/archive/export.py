@@ -31,7 +31,7 @@ from audit_toolkit.archive.manifest import (
 )
 from audit_toolkit.archive.origin import after, read_origin, require_own
 from audit_toolkit.archive.store import EVENTS, Store
-from audit_toolkit.archive.verify import read_back
+from audit_toolkit.archive.verify import Progress, read_back, unwatched
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName
@@ -48,9 +48,6 @@ ROWS_AT_ONCE = 32_768
 CHARACTERS_AT_ONCE = 16 * 2**20
 """A row group ends at the first of the two, which bounds the memory whatever the events are."""
 
-Progress = Callable[[int], None]
-"""Called with the number of events done since the last call."""
-
 
 def archive_leaf(
     connection: Connection,
@@ -61,7 +58,7 @@ def archive_leaf(
     now: datetime,
     whole: bool = False,
     before_removal: Callable[[], None] = lambda: None,
-    progress: Progress = lambda events: None,  # noqa: ARG005 - by default nobody looks
+    progress: Progress = unwatched,
 ) -> Manifest:
     """Write a detached leaf to the store, read it back, compare, and note it in the database.
 

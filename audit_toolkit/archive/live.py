@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.columns import NAMES
-from audit_toolkit.archive.export import Names, Progress, Selection, make_manifest, write_files
+from audit_toolkit.archive.export import Names, Selection, make_manifest, write_files
 from audit_toolkit.archive.exported import (
     Exported,
     Pending,
@@ -33,7 +33,7 @@ from audit_toolkit.archive.manifest import (
 from audit_toolkit.archive.origin import read_origin, require_own
 from audit_toolkit.archive.reach import find_reach
 from audit_toolkit.archive.store import EVENTS, FOLDER, Store, is_unfinished
-from audit_toolkit.archive.verify import read_back
+from audit_toolkit.archive.verify import Progress, read_back, unwatched
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
@@ -72,7 +72,7 @@ def export_live(
     since: datetime | None = None,
     until: datetime | None = None,
     wait: float = WAIT,
-    progress: Callable[[str], Progress] = lambda leaf: lambda events: None,  # noqa: ARG005
+    progress: Callable[[str], Progress] = lambda _: unwatched,
 ) -> LiveExport:
     """Write what is new of the attached partitions to the store, up to where no open transaction can add anything.
 
@@ -251,7 +251,7 @@ class _Work:
         self,
         pending: Pending,
         earlier: list[Manifest],
-        progress: Progress = lambda events: None,  # noqa: ARG005 - by default nobody looks
+        progress: Progress = unwatched,
     ) -> Manifest:
         leaf = QualifiedName(self.schema, pending.leaf)
         without = widest(ranges_of(newest(earlier), self.origin, pending.leaf, pending.oid))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from audit_toolkit.archive.columns import COLUMNS
 from audit_toolkit.archive.extra import parquet
 from audit_toolkit.archive.manifest import ArchivedFile, Manifest
 from audit_toolkit.archive.store import Store
-from audit_toolkit.archive.verify import BATCH, read_back
+from audit_toolkit.archive.verify import BATCH, Progress, read_back, unwatched
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
@@ -31,7 +30,7 @@ def restore_leaf(
     now: datetime,
     name: str | None = None,
     foreign: bool = False,
-    progress: Callable[[int], None] = lambda events: None,  # noqa: ARG005 - by default nobody looks
+    progress: Progress = unwatched,
 ) -> QualifiedName:
     """Copy an archived leaf into a new table like the leaves of the trail, detached and on hold.
 
@@ -65,7 +64,7 @@ def _copy(
     leaf: QualifiedName,
     manifest: Manifest,
     file: ArchivedFile,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> None:
     # What an older archive does not have stays NULL.
     names = [column.name for column in COLUMNS if column.name in manifest.columns]

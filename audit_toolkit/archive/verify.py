@@ -22,6 +22,13 @@ from audit_toolkit.errors import AuditError
 
 BATCH = 16_384
 
+Progress = Callable[[int], None]
+"""Called with the number of events done since the last call."""
+
+
+def unwatched(_events: int) -> None:
+    """Progress that nobody looks at."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBack:
@@ -37,7 +44,7 @@ class ReadBack:
 def read_back(
     store: Store,
     manifest: Manifest,
-    progress: Callable[[int], None] = lambda events: None,  # noqa: ARG005 - by default nobody looks
+    progress: Progress = unwatched,
 ) -> ReadBack:
     """Fetch all files of a leaf and compute its digest from their bytes; memory does not grow with the leaf."""
     problems: list[str] = []
