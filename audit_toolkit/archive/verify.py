@@ -65,7 +65,7 @@ def read_back(
 
 
 def _read_file(
-    store: Store, file: ArchivedFile, digest: Digest | SumDigest, progress: Callable[[int], None]
+    store: Store, file: ArchivedFile, digest: Digest | SumDigest, progress: Progress
 ) -> list[str]:
     problems = []
     with store.fetched(file.path) as (copy, sha256):

@@ -422,14 +422,14 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
 
     captured: dict[QualifiedName, Former] = {}
     elsewhere = []
-    renamed = _names_taken_over(run)
+    renamed, taken_over = _renamed(run)
     for name in names:
         pattern = NamePattern.parse(name)
         table = run.state.find(pattern) or run.recorded_as(pattern)
-        if table is None or any(pattern.matches(other, fold=False) for other in renamed):
+        if table is None or any(pattern.matches(other, fold=False) for other in taken_over):
             elsewhere.append(name)
         elif recorded := run.state.captures[table]:
-            present, former = _as_it_is_called_now(run, Former.of(recorded))
+            present, former = renamed.get(table, (table, Former.of(recorded)))
             captured[present] = former
         else:
             say(f"{table} is not audited any more: a revision of the project says so already")
@@ -441,34 +441,32 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     finish(run, revisions, goal, output, up_to_date=not captured)
 
 
-def _names_taken_over(run: Run) -> list[QualifiedName]:
-    """The tables of the database that have the name which another one had when the project captured it."""
-    from audit_toolkit.migrations import installed_captures
+def _renamed(
+    run: Run,
+) -> tuple[dict[QualifiedName, tuple[QualifiedName, Former]], set[QualifiedName]]:
+    """Tables by the name under which they were captured, where they have another now, with what captures them.
 
-    try:
-        with run.reading() as (connection, relations):
-            installed = installed_captures(connection, run.state.schema).values()
-            moved = {one.made_for for one in installed if one.table != one.made_for}
-            return [relation.name for relation in relations if relation.name in moved]
-    except AuditError:
-        return []  # to write what the project itself records needs no database
-
-
-def _as_it_is_called_now(run: Run, former: Former) -> tuple[QualifiedName, Former]:
-    """What the project captures, by the name that the table has: a migration may have renamed it."""
+    And those of the former names that other tables have taken over: who gives one means the table that has it now.
+    """
     from audit_toolkit.catalog import read_table
     from audit_toolkit.migrations import Former, installed_captures
 
     try:
         with run.reading() as (connection, relations):
-            for installed in installed_captures(connection, run.state.schema).values():
-                if installed.made_for == former.made_for != installed.table:
-                    (relation,) = (r for r in relations if r.name == installed.table)
-                    table = read_table(connection, relation)
-                    return relation.name, Former.of_database(installed, table, run.state.schema)
+            present = {relation.name: relation for relation in relations}
+            renamed = {
+                one.made_for: (
+                    one.table,
+                    Former.of_database(
+                        one, read_table(connection, present[one.table]), run.state.schema
+                    ),
+                )
+                for one in installed_captures(connection, run.state.schema).values()
+                if one.made_for != one.table and one.table in present
+            }
+            return renamed, renamed.keys() & present.keys()
     except AuditError:
-        pass  # to write what the project itself records needs no database
-    return former.made_for, former
+        return {}, set()  # to write what the project itself records needs no database
 
 
 def _captured(

@@ -102,6 +102,7 @@ def test_the_end_of_capture_is_that_of_the_table(shop: Shop) -> None:
 def test_a_new_table_of_a_name_gets_a_function_of_its_own(shop: Shop) -> None:
     shop.database.execute("alter table a rename to was_a")
     shop.database.execute("create table a (id int primary key, v text, w text, x text)")
+    assert "public.a is not audited" in shop.audit("uninstall", "--table", "a").text
     assert shop.audit("install", "--table", "a", "--exclude", "v", "--upgrade").code == 0
     for table in ("a", "was_a"):
         shop.database.execute(f"insert into {table} values (1, 'SECRET', 'w', 'x')")
