@@ -60,7 +60,7 @@ def _foreign_findings(objects: TrailObjects, captured: Iterable[Captured]) -> It
                 kind="foreign_function",
                 severity=Severity.WARNING,
                 object=name,
-                detail="it is named like a capture function, and audit-toolkit did not make it",
+                detail="it is named like a capture function, but audit-toolkit did not create it",
                 remedy=psql_command(f"drop function {name}"),
             )
     for trigger in objects.triggers:
@@ -80,6 +80,7 @@ def _foreign_trigger(
             kind="foreign_trigger",
             severity=Severity.ERROR,
             object=f"{quote_identifier(trigger.name)} on {trigger.table}",
-            detail="it is not capture of this table: it may forge events, or stand in the place of one of ours",
+            detail="it is not capture of this table: it may forge events, or replace a trigger of "
+            "the toolkit",
             remedy=psql_command(remedy),
         )

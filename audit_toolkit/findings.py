@@ -97,7 +97,7 @@ def lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iter
             kind="search_path_open",
             severity=Severity.ERROR,
             object=shown,
-            detail="it does not pin its search_path: others could run code as its owner",
+            detail="it does not set search_path: others could run code as its owner",
             remedy=psql_command(
                 f"alter function {shown.removesuffix('()')} set search_path = pg_catalog, pg_temp"
             ),
@@ -109,7 +109,7 @@ def lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iter
             object=shown,
             detail="it is not SECURITY DEFINER"
             if definer
-            else "it is SECURITY DEFINER, and should not be",
+            else "it is SECURITY DEFINER, but should not be",
             remedy=psql_command(
                 f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
             ),

@@ -83,7 +83,7 @@ def export_live(
     """
     if is_standby(connection):
         raise UsageError(
-            "the server is a standby, which cannot note what was exported",
+            "the server is a standby, where exports cannot be recorded",
             hint="run it on the primary",
         )
     _require_right(connection, schema)
@@ -134,7 +134,8 @@ def _require_right(connection: Connection, schema: str) -> None:
     (row,) = fetch(connection, render("archive/may_export", schema=schema))
     if not row["allowed"]:
         raise AuditError(
-            f"the role {row['role']} may not export: it may not note what it exported, nor read partitions in use",
+            f"the role {row['role']} may not export: it may not record exports, nor read "
+            "partitions in use",
             hint="run audit archive export as the owner of the trail, or as a member of it",
         )
 
@@ -168,11 +169,14 @@ def _left_out(partitions: Partitions) -> Iterator[str]:
     """What has no partition of its own yet is in none of a fixed range."""
     for leaf in partitions.leaves:
         if leaf.has_rows and leaf.is_past:
-            yield f"{leaf.name.name} has events of a time before the first partition, which are not exported"
+            yield (
+                f"{leaf.name.name} has events from before the first partition, which are not "
+                "exported"
+            )
         elif leaf.has_rows and (leaf.is_tail or leaf.is_default):
             yield (
-                f"{leaf.name.name} has events that are not exported yet: "
-                "audit maintain gives them a partition of their own"
+                f"{leaf.name.name} has events that are not exported yet: audit maintain moves "
+                "them to a partition of their own"
             )
 
 
@@ -274,8 +278,9 @@ class _Work:
         if found.problems:
             self._remove_files(pending, earlier)
             raise AuditError(
-                f"what was exported of {leaf} is not what it holds: {found.problems[0]}",
-                hint="its files were removed; find out why the store returns other bytes, then run it again",
+                f"the export of {leaf} does not match its events: {found.problems[0]}",
+                hint="its files were removed; find out why the store returns other bytes, then "
+                "run the export again",
             )
         with self.store.create(manifest.name) as file:
             file.write(manifest.as_bytes())
@@ -287,8 +292,8 @@ class _Work:
         columns = fetch(self.connection, render("archive/columns", leaf=leaf))[0]["columns"]
         if tuple(columns) != NAMES:
             raise AuditError(
-                f"{leaf} has other columns than an event: {', '.join(columns)}",
-                hint="the archive would lose some: drop the added columns",
+                f"{leaf} has columns that an event does not have: {', '.join(columns)}",
+                hint="the archive would lose them: drop the added columns",
             )
         statement = render("archive/digest_of_range", schema=self.schema, leaf=leaf, **values)
         digest: str = fetch(self.connection, statement)[0]["digest"]

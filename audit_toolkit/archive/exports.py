@@ -148,11 +148,16 @@ def check_exports(
     found = [
         (
             manifest.label,
-            "the database did not export this: its manifest was forged, or a copy of the database wrote it",
+            (
+                "this database did not export it: its manifest was forged, or written by a copy "
+                "of this database"
+            ),
         )
         for manifest in unknown_exports(manifests, exports)
     ]
     last = exports.of(archive)
     if last.sha256 and last.sha256 not in map(fingerprint, manifests):
-        found.append(("exports", f"the archive lacks the manifest of the last export, {last.name}"))
+        found.append(
+            ("exports", f"the manifest of the last export is missing from the archive: {last.name}")
+        )
     return found

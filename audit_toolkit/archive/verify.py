@@ -19,6 +19,7 @@ from audit_toolkit.archive.manifest import (
 )
 from audit_toolkit.archive.store import EVENTS, FOLDER, OLD_FOLDER, Store
 from audit_toolkit.errors import AuditError
+from audit_toolkit.plurals import counted
 
 BATCH = 16_384
 
@@ -57,10 +58,12 @@ def read_back(
         found, events = str(digest), digest.events
     if found != manifest.digest and not problems:
         problems.append(
-            f"the events are not those of the partition: {found} instead of {manifest.digest}"
+            f"its events do not match the partition: digest {found} instead of {manifest.digest}"
         )
     if events != manifest.events and not problems:
-        problems.append(f"its manifest says {manifest.events} events, and its files have {events}")
+        problems.append(
+            f"its manifest lists {counted(manifest.events, 'event')}, but its files have {events}"
+        )
     return ReadBack(leaf=manifest.leaf, digest=found, events=events, problems=tuple(problems))
 
 
@@ -70,7 +73,7 @@ def _read_file(
     problems = []
     with store.fetched(file.path) as (copy, sha256):
         if sha256 != file.sha256:
-            problems.append(f"{file.path}: the bytes are not those that were written")
+            problems.append(f"{file.path}: the file was changed since it was written")
         before = digest.events
         try:
             with parquet().ParquetFile(copy) as opened:
@@ -119,7 +122,7 @@ def check_catalogue(
     counting = newest(catalogue.manifests)
     found = list(catalogue.damaged)
     found += [
-        (leaf, "the manifest before this one was removed or changed")
+        (leaf, "the previous manifest was removed or changed")
         for leaf in chain_breaks(catalogue.manifests)
     ]
     found += _strays(store, catalogue, counting)
@@ -138,7 +141,7 @@ def _strays(store: Store, catalogue: Catalogue, counting: list[Manifest]) -> lis
     inside = [name for folder in (EVENTS, FOLDER, OLD_FOLDER) for name in store.files(folder)]
     inside += [name for name in store.files_of_old_layout() if name not in inside]
     return [
-        (name, "no manifest names this file, and whoever reads the folder would read it")
+        (name, "no manifest names this file, yet whoever reads the folder would read it")
         for name in inside
         if name not in named
     ]
@@ -154,15 +157,26 @@ def _missing(catalogue: Catalogue, expected: Expected) -> list[tuple[str, str]]:
             found.append(
                 (
                     record.leaf,
-                    f"the database archived{dropped} it, and the archive lacks its manifest {record.name}",
+                    (
+                        f"the database archived{dropped} it, but its manifest {record.name} is "
+                        "missing from the archive"
+                    ),
                 )
             )
         elif manifest.digest != record.digest:
             found.append(
-                (record.leaf, "its manifest has another digest than the database recorded")
+                (
+                    record.leaf,
+                    "the digest in its manifest differs from the one that the database recorded",
+                )
             )
         elif (_instant(manifest.lower), _instant(manifest.upper)) != (record.lower, record.upper):
-            found.append((record.leaf, "its manifest has other bounds than the database recorded"))
+            found.append(
+                (
+                    record.leaf,
+                    "the bounds in its manifest differ from those that the database recorded",
+                )
+            )
     return found
 
 
@@ -175,7 +189,10 @@ def _unknown(counting: list[Manifest], expected: Expected) -> list[tuple[str, st
     return [
         (
             manifest.leaf,
-            "the database did not archive this: its manifest was forged, or a copy of the database wrote it",
+            (
+                "this database did not archive it: its manifest was forged, or written by a copy "
+                "of this database"
+            ),
         )
         for manifest in counting
         if manifest.place in ("", expected.place)
@@ -185,5 +202,6 @@ def _unknown(counting: list[Manifest], expected: Expected) -> list[tuple[str, st
 
 
 _NOT_OURS = (
-    "the database did not archive this: its manifest was forged, or a copy of the database wrote it"
+    "this database did not archive it: its manifest was forged, or written by a copy of this "
+    "database"
 )

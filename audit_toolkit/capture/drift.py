@@ -101,7 +101,7 @@ def capture_findings(
             kind="table_gone",
             severity=Severity.WARNING,
             object=str(captured.name),
-            detail="the table that was audited is not there any more; its capture function is left",
+            detail="the audited table does not exist any more; its capture function is left",
             remedy=psql_command(f"drop function {shown}"),
         )
         return
@@ -119,7 +119,8 @@ def capture_findings(
             kind="table_renamed",
             severity=Severity.WARNING,
             object=str(captured.name),
-            detail=f"it was renamed from {captured.made_for}; capture goes on under the new name, more slowly",
+            detail=f"it was renamed from {captured.made_for}; capture continues under the new name, "
+            "but more slowly",
             remedy=_install(captured),
         )
     else:
@@ -142,18 +143,21 @@ def _function_findings(
             kind="key_changed",
             severity=Severity.ERROR,
             object=str(captured.name),
-            detail=f"its primary key was ({', '.join(captured.key)}) and is ({', '.join(target.table.key)}): "
-            "events carry the old one",
+            detail=f"its primary key was ({', '.join(captured.key)}) and is now "
+            f"({', '.join(target.table.key)}): events carry the old one",
             remedy=_install(captured),
         )
     elif capture_hash(target, schema) != captured.hash:
-        yield _outdated(captured, f"it was rendered by {captured.version}, for the table as it was")
+        yield _outdated(
+            captured,
+            f"it was rendered by {captured.version} for an earlier definition of the table",
+        )
     elif _rendered_body(target, schema) != captured.function.body:
         yield Finding(
             kind="function_changed",
             severity=Severity.ERROR,
             object=shown,
-            detail="its text is not what was installed: somebody replaced it",
+            detail="its source is not what was installed: somebody replaced it",
             remedy=_install(captured),
         )
 
@@ -186,7 +190,7 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
                 kind="settings_changed",
                 severity=Severity.ERROR,
                 object=shown,
-                detail=f"it pins {setting}, and was not installed so",
+                detail=f"it sets {setting}, which was not installed",
                 remedy=psql_command(
                     f"alter function {shown.removesuffix('()')} "
                     + (
@@ -213,15 +217,15 @@ def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> It
             kind="owner_may_not_execute",
             severity=Severity.ERROR,
             object=shown,
-            detail=f"{role} owns {captured.name}, and could not make a partition of it",
+            detail=f"{role} owns {captured.name}, but could not create a partition of it",
             remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
         )
 
 
 _STATES = {
-    "D": ("trigger_disabled", "it is disabled: changes are lost"),
+    "D": ("trigger_disabled", "it is disabled: changes are not recorded"),
     "O": ("trigger_not_always", "session_replication_role = replica would silence it"),
-    "R": ("trigger_not_always", "it fires in replica mode only: changes are lost"),
+    "R": ("trigger_not_always", "it fires in replica mode only: changes are not recorded"),
 }
 
 
@@ -253,9 +257,9 @@ def _trigger_findings(
                 kind="leaf_without_trigger" if on_leaf else "trigger_missing",
                 severity=Severity.ERROR,
                 object=name,
-                detail="TRUNCATE of this partition would go unseen"
+                detail="TRUNCATE of this partition would not be recorded"
                 if on_leaf
-                else "changes are lost",
+                else "changes are not recorded",
                 remedy=_install(captured),
             )
         elif not _is_as_rendered(
@@ -265,7 +269,7 @@ def _trigger_findings(
                 kind="trigger_changed",
                 severity=Severity.ERROR,
                 object=name,
-                detail="it is not what was installed",
+                detail="it differs from what was installed",
                 remedy=_install(captured),
             )
         elif found.state != "A" and paused is None and table == captured.name:
@@ -336,7 +340,8 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
             kind="statement_in_tree",
             severity=Severity.ERROR,
             object=str(captured.name),
-            detail="it is part of an inheritance tree now: rows of other tables are recorded as its own, or not at all",
+            detail="it is part of an inheritance tree now: rows of other tables are recorded as its "
+            "own, or not at all",
             remedy=install_command(captured.name, captured.options | {"capture": "row"})
             + " --upgrade",
         )
@@ -349,7 +354,7 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
                 severity=Severity.WARNING if is_foreign else Severity.ERROR,
                 object=str(heir.name),
                 detail=f"it inherits from {captured.name}, and changes of its rows are not recorded"
-                + (": a foreign table cannot be" if is_foreign else ""),
+                + (": foreign tables cannot be audited here" if is_foreign else ""),
                 remedy="audit it in the database it lives in"
                 if is_foreign
                 else install_command(heir.name, {"capture": "row"}) + " --upgrade",
@@ -382,8 +387,8 @@ def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
             kind="secret_in_clear",
             severity=Severity.WARNING,
             object=shown,
-            detail="the column looks secret, and its values are recorded in clear"
-            + (": part of the key, it cannot be hidden" if keyed else ""),
+            detail="the column looks like a secret, and its values are recorded in plain text"
+            + (": as part of the key, it cannot be hidden" if keyed else ""),
             remedy=_accept(shown, column) if keyed else _install(captured, masking=to_mask),
             accepted=accepted["reason"] if accepted else None,
         )
@@ -406,11 +411,11 @@ def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
             kind="hidden_column_gone",
             severity=Severity.ERROR,
             object=f"{captured.name}.{quote_identifier(name)}",
-            detail=f"a column that its options name was renamed to {new}"
+            detail=f"a column named in its options was renamed to {new}"
             if new
-            else "a column that its options name was dropped"
+            else "a column named in its options was dropped"
             if name in captured.numbering.numbers
-            else "a column that its options name is gone: if it was renamed, give its new name",
+            else "a column named in its options is missing: if it was renamed, give its new name",
             remedy=_install(captured),
         )
 
@@ -425,7 +430,7 @@ def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]
             kind="hidden_value_computed",
             severity=Severity.ERROR,
             object=f"{captured.name}.{quote_identifier(name)}",
-            detail="it is computed from a hidden column, and may be recorded in clear",
+            detail="it is computed from a hidden column, and may be recorded in plain text",
             remedy=_install(captured),
         )
 
@@ -436,7 +441,7 @@ def _condition_findings(captured: Captured) -> Iterator[Finding]:
             kind="condition_unusable",
             severity=Severity.ERROR,
             object=str(captured.name),
-            detail=f"{captured.unusable}; until it has another condition, every change is recorded",
+            detail=f"{captured.unusable}; until the condition is replaced, every change is recorded",
             remedy=_install(captured),
         )
         return
@@ -445,7 +450,7 @@ def _condition_findings(captured: Captured) -> Iterator[Finding]:
             kind="condition_column_renamed",
             severity=Severity.ERROR,
             object=f"{captured.name}.{quote_identifier(name)}",
-            detail=f"a column of its condition is called {new} now: until capture is installed again, "
+            detail=f"a column of its condition was renamed to {new}: until capture is reinstalled, "
             "every change is recorded",
             remedy=_install(captured),
         )

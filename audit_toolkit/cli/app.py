@@ -74,8 +74,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals hold connection strings
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="The audit trail for PostgreSQL: who changed which row, when, from what to what.",
-    epilog="Exit codes: 0 fine, 1 failed, 2 usage, 3 findings, 4 cannot connect, 5 busy.",
+    help="Record, query and undo changes to PostgreSQL tables.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 findings, 4 cannot connect, 5 busy.",
 )
 
 

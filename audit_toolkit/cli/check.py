@@ -41,7 +41,7 @@ Archive = Annotated[
         "--archive",
         metavar="URL",
         envvar="AUDIT_ARCHIVE",
-        help="Also see that what was dropped is in the archive there.",
+        help="Also check that dropped partitions are in this archive.",
         show_default=False,
     ),
 ]
@@ -62,15 +62,16 @@ def add_to(app: typer.Typer) -> None:
 def check(
     table: Annotated[
         list[str] | None,
-        typer.Option("--table", "-t", metavar="TABLE", help="Only this table. Repeatable."),
+        typer.Option("--table", "-t", metavar="TABLE", help="Check only this table. Repeatable."),
     ] = None,
     fail_on: Annotated[
-        FailOn, typer.Option("--fail-on", help="From which severity on to end with code 3.")
+        FailOn, typer.Option("--fail-on", help="Exit with code 3 from this severity on.")
     ] = FailOn.WARNING,
     all_events: Annotated[
         bool,
         typer.Option(
-            "--all-events", help="Look at all events for forged ones, not at the newest 10,000."
+            "--all-events",
+            help="Look for forged events in the whole trail, not only in the newest 10,000.",
         ),
     ] = False,
     output: OutputFormat = Format.TEXT,
@@ -80,10 +81,10 @@ def check(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Compare what the database has with what was installed; exit code 3 when something is off.
+    """Check that capture and the trail are as installed.
 
-    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
-    production too.
+    Exits with code 3 if something is wrong. Reads catalogs and the newest events, takes no locks, and
+    needs no right to write, so it can run in production.
     """
     with (
         open_database(dsn, config) as connection,
@@ -223,7 +224,8 @@ def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
             kind="branches_disagree",
             severity=Severity.ERROR,
             object=str(table),
-            detail=f"branches of the project capture it differently, and the last to run won: {'; '.join(said)}",
+            detail="branches of the project capture it differently, and the last one to run won: "
+            f"{'; '.join(said)}",
             remedy=f"audit install --table {table.plain} --capture row …",
         )
         for table, said in conflicts.items()
@@ -415,7 +417,7 @@ def _if_permitted(
             kind="not_checked",
             severity=Severity.WARNING,
             object=f"{what} of {schema}.logged_actions",
-            detail=f"this role may not read what is needed: {first_line(error)}",
+            detail=f"this role may not read it: {first_line(error)}",
             remedy="audit grants --reader ROLE",
         )
 
@@ -431,4 +433,4 @@ def _print(findings: list[Finding]) -> None:
         print(f"{finding.severity.value}: {visible(finding.object)}: {visible(finding.detail)}")
         print(f"  {finding.kind}; remedy: {visible(finding.remedy)}")
     if all(finding.accepted is not None for finding in findings):
-        print("all is well: what was installed is there, unchanged and switched on")
+        print("OK: everything installed is present, unchanged and enabled")

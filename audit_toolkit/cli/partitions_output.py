@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.plurals import counted
+
 if TYPE_CHECKING:
     from audit_toolkit.partitions import Entry, Finding, Leaf, Partitions
 
@@ -75,9 +77,12 @@ def report(partitions: Partitions, findings: tuple[Finding, ...]) -> dict[str, A
 def print_findings(partitions: Partitions, findings: tuple[Finding, ...]) -> None:
     """The check for people."""
     days = partitions.horizon / timedelta(days=1)
-    print(f"{len(partitions.bounded)} leaves, a {partitions.interval} each, {days:.1f} days ahead")
+    print(
+        f"{counted(len(partitions.bounded), 'partition')}, one {partitions.interval} each, {days:.1f} days "
+        "ahead"
+    )
     for finding in findings:
         print(f"{finding.severity:<8} {finding.object}: {finding.message}")
         print(f"{'':<8} remedy: {finding.remedy}")
     if not findings:
-        print("nothing is wrong")
+        print("OK: no problems found")

@@ -65,7 +65,7 @@ def _verdicts(index: Index, catalogue: Catalogue) -> Iterator[Finding]:
     copied = original(index, catalogue)
     worker = _worker(index, catalogue) if index.broken else None
     if worker is not None:
-        yield _finding(State.BUILDING, Severity.OK, index, f"session {worker} works on it")
+        yield _finding(State.BUILDING, Severity.OK, index, f"session {worker} is working on it")
     elif copied is not None:
         yield _copy(index, copied)
     elif index.partitioned and not index.valid:
@@ -88,9 +88,9 @@ def _copy(index: Index, copied: Index) -> Finding:
     if index.valid:
         message = f"a finished copy of {copied.name}: an interrupted REINDEX was itself rebuilt"
     elif state is State.CCNEW:
-        message = f"left by an interrupted REINDEX of {copied.name}, which itself is as it was"
+        message = f"left by an interrupted REINDEX of {copied.name}, which itself is unchanged"
     else:
-        message = f"left by a REINDEX of {copied.name} that had already succeeded"
+        message = f"left by a REINDEX of {copied.name} that succeeded"
     return _finding(state, Severity.WARNING, index, message + _cost(index))
 
 
@@ -101,7 +101,8 @@ def _broken(index: Index, catalogue: Catalogue) -> Finding:
             State.INVALID_UNDER_VALID_PARENT,
             Severity.CRITICAL,
             index,
-            f"queries through {parent.name} cannot use it here, yet {parent.name} counts as valid",
+            f"queries through {parent.name} cannot use it here, although {parent.name} is "
+            "marked valid",
         )
     state, message, advice = _cause(index)
     needed = index.protected or index.ready or parent is not None
@@ -128,20 +129,20 @@ def _cause(index: Index) -> tuple[State, str, str]:
     if not index.ready:
         return (
             State.FAILED_CREATE,
-            "a CREATE INDEX CONCURRENTLY that failed before or while it was built",
+            "a CREATE INDEX CONCURRENTLY that failed before or during the build",
             "",
         )
     message = (
-        "a CREATE INDEX CONCURRENTLY that failed while it was validated, or a DROP INDEX CONCURRENTLY "
-        "that was cancelled: the catalogue does not tell which"
+        "a CREATE INDEX CONCURRENTLY that failed during validation, or a cancelled DROP "
+        "INDEX CONCURRENTLY: the catalog does not tell which"
     )
-    advice = "say which: audit indexes fix --unfinished rebuild, or --unfinished drop"
+    advice = "choose one: audit indexes fix --unfinished rebuild, or --unfinished drop"
     return State.UNFINISHED, message, advice
 
 
 def _parent(index: Index, catalogue: Catalogue) -> Finding:
     reasons = absent(index, catalogue)
-    message = "; ".join(reasons) or "all its leaves are fine, but it was never checked again"
+    message = "; ".join(reasons) or "all its partitions are fine, but it was never validated again"
     return _finding(
         State.PARENT_INVALID,
         Severity.CRITICAL if index.constraint else Severity.WARNING,
@@ -163,7 +164,7 @@ def _reliance(index: Index, parent: Index | None) -> str:
 def _cost(index: Index) -> str:
     size = f"{index.size / 2**20:.1f} MB" if index.size >= 2**20 else f"{index.size // 1024} kB"
     if index.ready:
-        return f"; every write maintains it, for nothing ({size})"
+        return f"; every write maintains it, in vain ({size})"
     return f"; it takes {size}" if index.size else ""
 
 

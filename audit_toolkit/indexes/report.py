@@ -10,12 +10,13 @@ from typing import Any
 from audit_toolkit.indexes.diagnose import worst
 from audit_toolkit.indexes.model import Finding, Severity, State
 from audit_toolkit.indexes.repair import Repair
+from audit_toolkit.plurals import counted
 
 _NAGIOS = {Severity.WARNING: ("WARNING", 1), Severity.CRITICAL: ("CRITICAL", 2)}
 _ADVICE = (State.DUPLICATE, State.REDUNDANT, State.UNUSED)
 _HELP = {
-    "audit_check_success": "1 when the check itself could run",
-    "audit_indexes": "indexes that were looked at",
+    "audit_check_success": "1 if the check itself could run",
+    "audit_indexes": "indexes that were checked",
     "audit_index_findings": "findings by severity",
     "audit_index_building": "indexes that are being built, rebuilt or dropped now",
     "audit_index_invalid": "1 for each broken or incomplete index, with its cause",
@@ -61,8 +62,9 @@ class Report:
         """The report for people: each finding, why, and the SQL that ends it."""
         blocks = ["\n".join(_lines(repair)) for repair in self.repairs]
         wrong = sum(_is_wrong(repair.finding) for repair in self.repairs)
-        verdict = f"{wrong} of {self.total} indexes need attention" if wrong else (
-            f"all {self.total} indexes are fine"
+        need = "needs" if wrong == 1 else "need"
+        verdict = f"{wrong} of {counted(self.total, 'index')} {need} attention" if wrong else (
+            "the index is fine" if self.total == 1 else f"all {self.total} indexes are fine"
         )  # fmt: skip
         return "\n\n".join([*blocks, verdict])
 
@@ -71,7 +73,9 @@ class Report:
         word = _NAGIOS.get(self.severity, ("OK", 0))[0]
         wrong = [repair.finding for repair in self.repairs if _is_wrong(repair.finding)]
         counts = _by_state(wrong)
-        text = ", ".join(f"{n} {state}" for state, n in counts.items()) or f"{self.total} indexes"
+        text = ", ".join(f"{n} {state}" for state, n in counts.items()) or counted(
+            self.total, "index"
+        )
         line = (
             f"AUDIT_INDEXES {word} - {text} | broken={len(wrong)};0;;0; building={self._building}"
         )

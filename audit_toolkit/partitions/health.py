@@ -84,7 +84,7 @@ def _clock(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
             code=doubt.code,
             severity=Severity.CRITICAL,
             object=str(partitions.trail),
-            message=f"{doubt.message}; nothing is created, detached or dropped by it",
+            message=f"{doubt.message}; nothing is created, detached or dropped by this clock",
             remedy=TRUST,
         )
 
@@ -95,7 +95,9 @@ def _horizon(partitions: Partitions, thresholds: Thresholds) -> Iterator[Finding
         return
     critical = partitions.horizon < thresholds.horizon_critical
     reached = (
-        f"{days:.1f} days of partitions are left" if days > 0 else "now has no partition of its own"
+        f"{days:.1f} days of partitions are left"
+        if days > 0
+        else "no partition other than the catch-all covers the present"
     )
     yield Finding(
         code="horizon",
@@ -113,7 +115,8 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             code="no_tail",
             severity=Severity.CRITICAL,
             object=str(partitions.trail),
-            message="no partition takes what comes after the last one: those writes would fail",
+            message="there is no catch-all partition: writes after the end of the last partition "
+            "would fail",
             remedy=RUN,
         )
     if tail is not None and tail.has_rows:
@@ -123,7 +126,8 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             code="tail_capped",
             severity=Severity.CRITICAL,
             object=str(tail.name),
-            message="an interrupted run left a CHECK on the catch-all that will refuse later events",
+            message="an interrupted run left a CHECK on the catch-all partition that will refuse "
+            "later events",
             remedy=RUN,
         )
     if default is not None:
@@ -131,7 +135,8 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             code="default_has_rows" if default.has_rows else "default_present",
             severity=Severity.CRITICAL if default.has_rows else Severity.WARNING,
             object=str(default.name),
-            message="a DEFAULT partition forbids DETACH CONCURRENTLY and makes each new partition lock it",
+            message="a DEFAULT partition prevents DETACH CONCURRENTLY, and each new partition locks "
+            "it",
             remedy="audit partitions convert-default",
         )
 
@@ -143,14 +148,16 @@ def _tail_has_rows(partitions: Partitions, tail: Leaf) -> Finding:
             code="far_future",
             severity=Severity.WARNING,
             object=str(tail.name),
-            message=f"it has events from {literal(first)} on: a clock was far ahead when they were captured",
+            message=f"it has events from {literal(first)} on: a clock was far ahead when they were "
+            "recorded",
             remedy="they may stay; docs/partitions.md says how to move or accept them",
         )
     return Finding(
         code="tail_has_rows",
         severity=Severity.CRITICAL,
         object=str(tail.name),
-        message="the catch-all has taken events: no partition was made in time, or a clock was wrong",
+        message="the catch-all partition has events: no partition was created in time, or a clock "
+        "was wrong",
         remedy=RUN,
     )
 
@@ -162,8 +169,8 @@ def _past(partitions: Partitions) -> Iterator[Finding]:
             code="no_past",
             severity=Severity.WARNING,
             object=str(partitions.trail),
-            message="no partition takes what is before the first one: writes of a clock that is far behind "
-            "would fail",
+            message="no partition covers times before the first one: writes with a clock that is far "
+            "behind would fail",
             remedy=RUN,
         )
     if past is not None and past.has_rows:
@@ -171,7 +178,8 @@ def _past(partitions: Partitions) -> Iterator[Finding]:
             code="past_has_rows",
             severity=Severity.WARNING,
             object=str(past.name),
-            message="it has events from before the first partition: a clock was behind when they were captured",
+            message="it has events from before the first partition: a clock was behind when they "
+            "were recorded",
             remedy="they stay, whatever the retention; docs/partitions.md says how to move or accept them",
         )
 
@@ -189,7 +197,7 @@ def _gaps(partitions: Partitions) -> Iterator[Finding]:
                 + (": writes of that time fail" if ahead else ""),
                 remedy=RUN
                 if ahead
-                else "attach the partition that somebody took off, if it is missed",
+                else "attach the partition that somebody detached, if it is still there",
             )
 
     yield from _lost_beginning(partitions)
@@ -228,8 +236,8 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 code="detach_pending",
                 severity=Severity.CRITICAL if leaf.is_tail else Severity.WARNING,
                 object=str(leaf.name),
-                message="its detach was interrupted: its events are hidden, and migrations of the trail"
-                " must wait",
+                message="its detach was interrupted: its events are hidden, and migrations of the "
+                "trail must wait",
                 remedy=RUN,
             )
         if leaf.plain and not leaf.guarded:
@@ -245,8 +253,8 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 code="unmanaged",
                 severity=Severity.WARNING,
                 object=str(leaf.name),
-                message="not an ordinary table: retention and archive leave it alone",
-                remedy="replace it by an ordinary table, or look after it yourself",
+                message="not an ordinary table: retention and archiving skip it",
+                remedy="replace it with an ordinary table, or take care of it yourself",
             )
 
 
@@ -273,8 +281,9 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
                 code="renamed",
                 severity=Severity.WARNING,
                 object=str(partitions.trail_sibling(entry.current_name or entry.name)),
-                message=f"the detached partition was {entry.name} when it was recorded: it is kept, not dropped",
-                remedy=f"rename it back to {entry.name}, or hold it: audit partitions hold",
+                message=f"the detached partition was called {entry.name} when it was recorded: it is "
+                "kept, not dropped",
+                remedy=f"rename it back to {entry.name}, or put it on hold: audit partitions hold",
             )
 
 
@@ -302,8 +311,8 @@ def _dropped(partitions: Partitions) -> Iterator[Finding]:
                 code="dropped_unarchived",
                 severity=Severity.WARNING,
                 object=str(partitions.trail_sibling(entry.name)),
-                message=f"dropped here on {dropped:%Y-%m-%d}, and it was never archived, as others were",
-                remedy="restore it from a backup, if it is missed; give every run the same --archive",
+                message=f"dropped here on {dropped:%Y-%m-%d} without being archived, unlike others",
+                remedy="restore it from a backup if it is needed; give every run the same --archive",
             )
 
 
@@ -319,5 +328,5 @@ def _last_success(partitions: Partitions, thresholds: Thresholds) -> Iterator[Fi
         severity=Severity.CRITICAL if critical else Severity.WARNING,
         object=str(partitions.trail),
         message=f"maintenance last succeeded {when}",
-        remedy="see that cron runs audit maintain",
+        remedy="check that cron runs audit maintain",
     )

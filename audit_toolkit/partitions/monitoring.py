@@ -11,6 +11,7 @@ from pathlib import Path
 from audit_toolkit.errors import AuditError
 from audit_toolkit.partitions.health import Finding, Severity, Thresholds, worst
 from audit_toolkit.partitions.model import Partitions, State
+from audit_toolkit.plurals import counted
 
 
 def nagios_code(findings: tuple[Finding, ...]) -> int:
@@ -68,7 +69,7 @@ def write_textfile(path: Path, text: str) -> None:
 def _summary(findings: tuple[Finding, ...]) -> str:
     if not findings:
         return "no findings"
-    return f"{len(findings)} findings: " + ", ".join(sorted({f.code for f in findings}))
+    return counted(len(findings), "finding") + ": " + ", ".join(sorted({f.code for f in findings}))
 
 
 def _detached(partitions: Partitions) -> list[datetime]:
@@ -99,23 +100,25 @@ def _metrics(
     default = partitions.default
     yield from gauge(
         "maintenance_last_success_timestamp_seconds",
-        "When maintenance of the partitions last succeeded, 0 for never.",
+        "When partition maintenance last succeeded, 0 for never.",
         ("", last.astimezone(UTC).timestamp() if last else 0),
     )
     yield from gauge(
         "partition_horizon_seconds",
-        "How long from now on every moment has a leaf: the main alarm.",
+        "For how long from now on partitions cover every moment: the main alarm.",
         ("", partitions.horizon.total_seconds()),
     )
     yield from gauge(
-        "partition_tail_rows", "Whether the tail has taken events.", ("", _tail_rows(partitions))
+        "partition_tail_rows",
+        "Whether the catch-all partition has events.",
+        ("", _tail_rows(partitions)),
     )
     yield from gauge(
         "partition_default_rows",
         "Whether a DEFAULT partition has events.",
         ("", default is not None and default.has_rows),
     )
-    yield from gauge("partition_gaps", "Ranges without a leaf.", ("", len(partitions.gaps)))
+    yield from gauge("partition_gaps", "Ranges without a partition.", ("", len(partitions.gaps)))
     yield from gauge(
         "partition_detach_pending",
         "Whether a detach was interrupted.",
@@ -123,17 +126,19 @@ def _metrics(
     )
     yield from gauge(
         "partitions",
-        "Leaves by state.",
+        "Partitions by state.",
         ('{state="attached"}', len(partitions.bounded)),
         ('{state="detached"}', len(detached)),
         ('{state="unattached"}', len(partitions.strays)),
     )
     yield from gauge(
-        "partition_oldest_detached_seconds", "Age of the oldest detached leaf.", ("", oldest)
+        "partition_oldest_detached_seconds", "Age of the oldest detached partition.", ("", oldest)
     )
     if policy_needs_archive:
         yield from gauge(
-            "archive_pending", "Detached leaves without a verified archive.", ("", len(unarchived))
+            "archive_pending",
+            "Detached partitions without a verified archive.",
+            ("", len(unarchived)),
         )
     yield from gauge(
         "partition_findings",
