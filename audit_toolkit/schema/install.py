@@ -73,6 +73,7 @@ _FUNCTIONS = {
     "archive_begin": "(oid)",
     "archive_end": "(oid)",
     "archive_note": "(oid, text, text)",
+    "archive_note_export": "(jsonb)",
     "former_columns": "(jsonb, jsonb)",
     "as_called_now": "(jsonb, jsonb, jsonb)",
     "names_known": "()",
@@ -148,6 +149,7 @@ MAINTAINER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_MAINTAINERS}
 _FOR_ARCHIVERS = (
     *("leaves", "present_home", "maintain_lock", "maintain_has_rows"),
     *("leaf_digest", "merkle_root", "archive_begin", "archive_end", "archive_note"),
+    "archive_note_export",
 )
 ARCHIVER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_ARCHIVERS}
 """What an archiver may execute, with their arguments."""
@@ -167,7 +169,8 @@ DEFINERS = frozenset(
     (
         *("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
-        *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
+        *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
+        "doubtful_events",
     )
 )
 """The functions that run as the owner of the trail; each checks by itself who asks."""
