@@ -19,6 +19,7 @@ from audit_toolkit.cli import (
     events,
     examples,
     grants,
+    history,
     indexes,
     init,
     install,
@@ -28,10 +29,9 @@ from audit_toolkit.cli import (
     status,
     sync,
     time_travel,
-    trail,
     upgrade,
 )
-from audit_toolkit.cli.ending import ending, open_closed_streams
+from audit_toolkit.cli.exits import ending, open_closed_streams
 from audit_toolkit.version import __version__
 
 _TYPED = "audit_toolkit.typed"
@@ -103,7 +103,7 @@ for commands in (
     check,
     status,
     access,
-    trail,
+    history,
     events,
     time_travel,
     revert,

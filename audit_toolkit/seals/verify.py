@@ -18,8 +18,8 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import connect, fetch
-from audit_toolkit.install.trail import SLOTS
 from audit_toolkit.merkle import root_of
+from audit_toolkit.schema.install import SLOTS
 from audit_toolkit.seals.findings import Finding, error, of_events
 from audit_toolkit.seals.ids import describe, expand, read_ranges
 from audit_toolkit.seals.keys import trusted_keys
