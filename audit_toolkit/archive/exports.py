@@ -18,6 +18,7 @@ from audit_toolkit.archive.manifest import Manifest, Origin, Range, fingerprint
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.templates import render
+from audit_toolkit.trail.history.watermark import Mark
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,14 +54,6 @@ class Exported:
     sha256: str | None = None
     """The last manifest of a range."""
     pending: Pending | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """No event up to that id can appear once all transactions before that number are over."""
-
-    event_id: int
-    transaction_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

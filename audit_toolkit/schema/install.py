@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, Interval, TrailSettings
@@ -74,6 +75,7 @@ _FUNCTIONS = {
     "archive_end": "(oid)",
     "archive_note": "(oid, text, text)",
     "archive_note_export": "(jsonb)",
+    "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "former_columns": "(jsonb, jsonb)",
     "as_called_now": "(jsonb, jsonb, jsonb)",
     "names_known": "()",
@@ -175,7 +177,30 @@ DEFINERS = frozenset(
 )
 """The functions that run as the owner of the trail; each checks by itself who asks."""
 
-_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle")
+_SEALS = (
+    *("seal_tiles", "seal_checkpoints", "seal_keys"),
+    *("seal_partitions", "seal_seeds", "redacted_slots"),
+)
+"""The tables of the seals."""
+
+SLOTS = MappingProxyType(
+    {
+        "row_key": "event.row_key",
+        "old_row_key": "event.old_row_key",
+        "old_row": "event.old_row::text",
+        "new_row": "event.new_row::text",
+        "context": "event.context::text",
+        "query": "event.query",
+    }
+)
+"""The payload of an event, which a leaf of the sealed tree commits to: in order, with the text of each."""
+
+_SEALED_TEXTS = (
+    *("event.schema_name", "event.table_name", "event.action", "event.session_user_name"),
+    *("event.role_name", "event.application_name", "nullif(concat(event.client_addr), '')"),
+)
+
+_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle", *_SEALS)
 """The tables of what is noted of the trail, which its owner alone writes."""
 
 _COLUMN_COMMENTS = (
@@ -321,6 +346,9 @@ def _steps(
         "comment": comment,
         # Without a version: leaves live longer, and a function that differs by it alone is the same.
         "leaf_comment": json.dumps(_OURS),
+        "slots": SLOTS,
+        "texts": _SEALED_TEXTS,
+        "seals": _SEALS,
     }
     quoted = quote_identifier(schema)
 
@@ -360,6 +388,7 @@ def _steps(
                 *rendered(
                     "functions/revoke_all",
                     "schema/captured_tables",
+                    "schema/seals",
                     *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
                     "schema/function_comments",
                     functions=_FUNCTIONS,
