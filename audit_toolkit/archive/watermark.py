@@ -1,7 +1,7 @@
 """Up to which event the trail is closed: no transaction that still runs can add one before it.
 
-The same certainty as that of `audit history --follow` (see `trail/history/follow.py`), but without waiting for long: where a
-transaction stays open, the reach is what an earlier run noted and what is certain by now.
+The same certainty as that of `audit history --follow` (see `trail/history/follow.py`), but without waiting for
+long: where a transaction stays open, the reach is what an earlier run noted and what is certain by now.
 """
 
 from __future__ import annotations

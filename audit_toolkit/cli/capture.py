@@ -150,7 +150,7 @@ def _installed(connection: Connection, name: str, schema: str) -> Installed:
 
 
 def _install_again(installed: Installed, schema: str, config: Path | None) -> str:
-    from audit_toolkit.findings import install_command
+    from audit_toolkit.remedies import install_command
 
     command = install_command(installed.table, installed.options) + " --upgrade"
     return runs_here(command, config, schema)
