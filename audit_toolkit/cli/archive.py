@@ -42,19 +42,6 @@ Url = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit archive`."""
-    group = typer.Typer(
-        name="archive",
-        no_args_is_help=True,
-        help="Old leaves as Parquet files: written, read back, listed, queried, restored.",
-    )
-    for command in (run, export, register, verify, query, restore, adopt):
-        group.command()(command)
-    group.command("list")(list_archive)
-    app.add_typer(group)
-
-
 def run(
     archive: Url,
     again: Annotated[

@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    for command in (baseline, pause, resume):
-        app.command()(command)
-
-
 Table = Annotated[str, typer.Option("--table", "-t", metavar="TABLE", help="The audited table.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.")]
 LockTimeout = Annotated[

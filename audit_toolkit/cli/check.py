@@ -42,11 +42,6 @@ Archive = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit check`."""
-    app.command()(check)
-
-
 def check(
     table: Annotated[
         list[str] | None,

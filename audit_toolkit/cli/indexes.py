@@ -55,18 +55,6 @@ StatementTimeout = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit indexes`."""
-    group = typer.Typer(
-        name="indexes",
-        no_args_is_help=True,
-        help="Indexes: which are broken and why, how to mend them, new ones without blocking a write.",
-    )
-    for command in (check, fix, create, progress):
-        group.command()(command)
-    app.add_typer(group)
-
-
 def check(
     dsn: Dsn = None,
     config: AlembicConfig = None,

@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from audit_toolkit.partitions import Outcome, Run
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit maintain`."""
-    app.command()(maintain)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """What a run did, and what is left to be done by somebody."""

@@ -34,20 +34,6 @@ LeafName = Annotated[
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever reads it next year.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit partitions`."""
-    group = typer.Typer(
-        name="partitions",
-        no_args_is_help=True,
-        help="The leaves of the trail: create ahead, detach, archive, drop; no write ever waits for it.",
-    )
-    for command in (plan, run, check, hold, release, attach):
-        group.command()(command)
-    group.command("list")(list_leaves)
-    group.command("convert-default")(convert_default)
-    app.add_typer(group)
-
-
 @takes_rotation
 def plan(
     rotation: Rotation,
