@@ -77,8 +77,8 @@ def history(
         list[str] | None,
         typer.Option(
             metavar="ACTION",
-            help="Only events of this kind: insert, update, delete, truncate, snapshot or gap, or "
-            "its first letter. Repeatable.",
+            help="Only events of this kind: insert, update, delete, truncate, snapshot, gap or "
+            "event (of the application), or its first letter. Repeatable.",
             show_default=False,
         ),
     ] = None,
