@@ -23,13 +23,17 @@ from audit_toolkit.cli import (
     indexes,
     init,
     install,
+    keys,
     maintain,
     partitions,
+    prove,
     revert,
+    seal,
     status,
     sync,
     time_travel,
     upgrade,
+    verify,
 )
 from audit_toolkit.cli.exits import ending, open_closed_streams
 from audit_toolkit.version import __version__
@@ -112,6 +116,10 @@ for commands in (
     archive,
     indexes,
     maintain,
+    seal,
+    verify,
+    prove,
+    keys,
     adopt,
     grants,
     demo,

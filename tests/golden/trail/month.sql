@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "da1a0bef09f510ff10628ec67e7cd28c2e9cff668fbc706dc7fb5294999f27dd"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "5845ac0e17c1a951ff820ce6c93286cf6accc3bdd349d8db0c88bf02c95b3ccb"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -273,6 +273,11 @@ create table if not exists audit.seal_tiles (
 -- Hashes cannot be compressed.
 alter table audit.seal_tiles
     alter column hashes set storage external;
+
+-- Which tile has an event.
+create index if not exists seal_tiles_first_idx
+    on audit.seal_tiles (lower(ids))
+    where level = 0;
 
 -- What was signed. Every event up to up_to_id that was there is among the first tree_size.
 create table if not exists audit.seal_checkpoints (
