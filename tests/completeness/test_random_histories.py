@@ -1,6 +1,6 @@
 """Random histories: a clean one raises no alarm, and whatever is done behind it is found.
 
-`AUDIT_COMPLETENESS_SEEDS` says how many histories; `nox -s completeness-proof` runs hundreds.
+`COMPLETENESS_SEEDS` says how many histories; `nox -s completeness-proof` runs hundreds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.completeness.conftest import Audit, tamper
 from tests.plugins.trail import Trail
 from tests.timetravel.histories import ITEMS, describe, happen
 
-SEEDS = int(os.environ.get("AUDIT_COMPLETENESS_SEEDS", "2"))
+SEEDS = int(os.environ.get("COMPLETENESS_SEEDS", "2"))
 
 SOME_EVENT = """(
     select event_id from audit.logged_actions
@@ -27,11 +27,11 @@ SOME_EVENT = """(
 SABOTAGE = {
     "delete an event": "delete from audit.logged_actions where event_id = {some} returning event_id",
     "change what an event found": (
-        "update audit.logged_actions set old_row = old_row || '{{\"name\": \"forged\"}}'"
+        'update audit.logged_actions set old_row = old_row || \'{{"name": "forged"}}\''
         " where event_id = {some_change} returning event_id"
     ),
     "change what an event left": (
-        "update audit.logged_actions set new_row = new_row || '{{\"name\": \"forged\"}}'"
+        'update audit.logged_actions set new_row = new_row || \'{{"name": "forged"}}\''
         " where event_id = {some_arrival} returning event_id"
     ),
     "give an event to another row": (
@@ -65,7 +65,9 @@ def interludes(trail: Trail, audit: Audit, seed: int) -> Iterator[None]:
     yield
     trail.execute("select audit.note_changes()")
     audit("pause", "--table", "items", "--reason", "import")
-    trail.execute("update items set tags = '[1]' where id % 2 = 0; delete from items where id % 5 = 0")
+    trail.execute(
+        "update items set tags = '[1]' where id % 2 = 0; delete from items where id % 5 = 0"
+    )
     audit("resume", "--table", "items", "--reason", "done")
     audit("baseline", "--table", "items")
     yield
@@ -85,7 +87,9 @@ def test_a_clean_history_raises_no_alarm_and_sabotage_does(
         one = outcome(trail)
         assert one.outcome is Outcome.EQUAL, (one, describe(trail))
     trail.execute("insert into items (id, name) values (500, 'a'), (501, 'b')")
-    trail.execute("update items set name = 'c' where id = 500; update items set id = 502 where id = 501")
+    trail.execute(
+        "update items set name = 'c' where id = 500; update items set id = 502 where id = 501"
+    )
     chance = random.Random(seed)
     for what, statement in SABOTAGE.items():
         some = {
