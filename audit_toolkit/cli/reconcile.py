@@ -51,7 +51,7 @@ def reconcile(
     from audit_toolkit.completeness import read_holes
     from audit_toolkit.completeness import reconcile as run
     from audit_toolkit.completeness.reconcile import one_snapshot
-    from audit_toolkit.trail.subject import require_readable_trail
+    from audit_toolkit.trail.rows.lookup import require_readable_trail
 
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from audit_toolkit.trail import exact
-from audit_toolkit.trail.model import Row
+from audit_toolkit import exact_json
+from audit_toolkit.trail.event import Row
 
 Tolerate = Callable[[int], frozenset[str]]
 """The columns that DDL may have changed since an event, by its id."""
@@ -113,7 +113,7 @@ def different(one: Row | None, other: Row | None, tolerated: frozenset[str]) -> 
         for column in one
         if column in other
         and column not in tolerated
-        and not exact.same(one[column], other[column])
+        and not exact_json.same(one[column], other[column])
     )
 
 
@@ -184,4 +184,4 @@ def _left_before(steps: Sequence[Step], broken: Step) -> Row | None:
 
 
 def _text(row: Row | None) -> str:
-    return exact.dumps(row and dict(sorted(row.items())))
+    return exact_json.dumps(row and dict(sorted(row.items())))

@@ -15,6 +15,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit import exact_json
+from audit_toolkit.capture import Target, check_condition
 from audit_toolkit.catalog import Installed, Table, read_installed, read_relations, read_table
 from audit_toolkit.completeness.continuity import (
     Break,
@@ -28,12 +30,9 @@ from audit_toolkit.completeness.findings import Finding, Severity
 from audit_toolkit.config import TableRule
 from audit_toolkit.connection import fetch, prepare_session
 from audit_toolkit.errors import RuleError
-from audit_toolkit.install import Target
-from audit_toolkit.install.condition import check_condition
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
-from audit_toolkit.trail import exact
-from audit_toolkit.trail.model import Row
+from audit_toolkit.trail.event import Row
 
 if TYPE_CHECKING:
     import psycopg
@@ -319,8 +318,8 @@ class _Compared:
             if last is None:
                 self._judge_unknown(found, explained, key)
                 continue
-            was = None if known is None else exact.loads(known)
-            now = None if present is None else exact.loads(present)
+            was = None if known is None else exact_json.loads(known)
+            now = None if present is None else exact_json.loads(present)
             columns = different(now, was, self.marks.changed_since(last))
             if was is not None and now is not None and not columns:
                 explained["DDL"] += 1
@@ -433,8 +432,8 @@ class _Compared:
             event_id, action, row_key, old_row_key, transaction, old, new = row
             while waiting and waiting[0] < event_id:
                 yield Emptied(event_id=waiting.pop(0))
-            before = None if old is None else exact.loads(old)
-            after = None if new is None else exact.loads(new)
+            before = None if old is None else exact_json.loads(old)
+            after = None if new is None else exact_json.loads(new)
             if action == "U" and after is not None:
                 after = _in_order_of(before, after)
             arrives, leaves = row_key == key, old_row_key == key
@@ -537,8 +536,8 @@ def _values(
     columns: Sequence[str], one: Row | None, other: Row | None, one_is: str, other_is: str
 ) -> str:
     said = (
-        f"{column} {one_is} {_cut(exact.dumps((one or {}).get(column)))}, "
-        f"{other_is} {_cut(exact.dumps((other or {}).get(column)))}"
+        f"{column} {one_is} {_cut(exact_json.dumps((one or {}).get(column)))}, "
+        f"{other_is} {_cut(exact_json.dumps((other or {}).get(column)))}"
         for column in columns
     )
     return "; ".join(said)

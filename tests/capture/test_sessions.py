@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from audit_toolkit.capture.render import pinned_settings
 from audit_toolkit.config import Capture
-from audit_toolkit.install.capture import pinned_settings
 from tests.plugins.trail import Trail
 
 BOTH = pytest.mark.parametrize("capture", Capture)

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from audit_toolkit.cli.app import app
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import plan_trail
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail
 
