@@ -34,6 +34,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit check --table orders --format json",
             "audit check --fail-on error",
         ),
+        "reconcile": (
+            "audit reconcile",
+            "audit reconcile --table orders --format json",
+        ),
         "status": ("audit status", "audit status --format json"),
         "access": ("audit access", "audit access --format json"),
         "history": (
