@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from audit_toolkit.findings import Finding, FindingKind, Gauge, Measure, Report, Severity, counted
+from audit_toolkit.findings import Finding, FindingKind, Gauge, Measure, Report, Severity
+from audit_toolkit.plurals import counted
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 
