@@ -29,6 +29,7 @@ from audit_toolkit.cli import (
     sync,
     time_travel,
     trail,
+    ui,
     upgrade,
 )
 from audit_toolkit.cli.ending import ending, open_closed_streams
@@ -107,6 +108,7 @@ for commands in (
     events,
     time_travel,
     revert,
+    ui,
     context,
     partitions,
     archive,

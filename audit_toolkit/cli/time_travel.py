@@ -109,8 +109,8 @@ def table_at(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
-    from audit_toolkit.cli.spreadsheet import guard_lines
     from audit_toolkit.trail import copy_table_at, exact, stream_table_at
+    from audit_toolkit.trail.spreadsheet import guard_lines
 
     moment = moments.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from audit_toolkit.trail import (
     events,
     key_range,
+    known,
     marks,
     pages,
     revert,
@@ -29,9 +30,14 @@ from audit_toolkit.trail.history import stream_events as _stream_events
 
 blame = verb(_blame)
 cut_page = verb(pages.cut_page)
+find_event = verb(known.find_event)
 find_range = verb(key_range.find_range)
 find_subject = verb(subject.find_subject)
 history = verb(_history)
+known_tables = verb(known.known_tables)
+read_page = verb(known.read_page)
+rows_there = verb(known.rows_there)
+rows_with_key = verb(known.rows_with_key)
 select_events = verb(events.select_events)
 subjects_of = verb(events.subjects_of)
 
