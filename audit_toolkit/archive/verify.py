@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from audit_toolkit.archive.digest import Digest, SumDigest
-from audit_toolkit.archive.exported import Exports, check_exports
+from audit_toolkit.archive.exports import Exports, check_exports
 from audit_toolkit.archive.extra import arrow, parquet
 from audit_toolkit.archive.manifest import (
     ArchivedFile,

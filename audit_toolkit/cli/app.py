@@ -19,6 +19,7 @@ from audit_toolkit.cli import (
     events,
     examples,
     grants,
+    history,
     indexes,
     init,
     install,
@@ -28,11 +29,10 @@ from audit_toolkit.cli import (
     status,
     sync,
     time_travel,
-    trail,
     ui,
     upgrade,
 )
-from audit_toolkit.cli.ending import ending, open_closed_streams
+from audit_toolkit.cli.exits import ending, open_closed_streams
 from audit_toolkit.version import __version__
 
 _TYPED = "audit_toolkit.typed"
@@ -104,7 +104,7 @@ for commands in (
     check,
     status,
     access,
-    trail,
+    history,
     events,
     time_travel,
     revert,

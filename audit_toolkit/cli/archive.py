@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.cli.rotation import (
+from audit_toolkit.cli.partition_run import (
     Iceberg,
     Rotation,
     print_outcomes,
@@ -148,7 +148,7 @@ def export(
 
 def _bound(text: str | None, option: str) -> datetime | None:
     """The moment of an option; a month begins in UTC, as the folders do."""
-    from audit_toolkit.cli.moments import parse_moment
+    from audit_toolkit.cli.times import parse_moment
 
     if text is None:
         return None
@@ -157,7 +157,7 @@ def _bound(text: str | None, option: str) -> datetime | None:
 
 
 def _print_export(found: LiveExport, output: Format) -> None:
-    from audit_toolkit.cli.tail import describe_blocker
+    from audit_toolkit.cli.follow import describe_blocker
 
     if output is Format.JSON:
         held = [describe_blocker(blocker) for blocker in found.held_by]

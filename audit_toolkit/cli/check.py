@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
-from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from audit_toolkit.catalog import Table
     from audit_toolkit.catalog.trail import TrailObjects
-    from audit_toolkit.install.findings import Finding
+    from audit_toolkit.findings import Finding
     from audit_toolkit.names import QualifiedName
     from audit_toolkit.partitions import Finding as PartitionFinding
     from audit_toolkit.partitions import Policy
@@ -131,10 +131,10 @@ def check_database(
 
     Without `models` no code of the project is imported, and what only they declare is not known.
     """
+    from audit_toolkit.capture.condition_drift import unusable_conditions
     from audit_toolkit.catalog.trail import read_trail_objects
-    from audit_toolkit.install.drift import find_drift
-    from audit_toolkit.install.drift_cluster import in_order
-    from audit_toolkit.install.drift_condition import unusable_conditions
+    from audit_toolkit.drift import find_drift
+    from audit_toolkit.schema.moved import in_order
 
     objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
@@ -210,7 +210,7 @@ def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Fin
 def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
     """Tables on which merged branches of the project disagree; its files are read, and none is run."""
     from audit_toolkit.errors import AuditError
-    from audit_toolkit.install.findings import Finding, Severity
+    from audit_toolkit.findings import Finding, Severity
     from audit_toolkit.migrations import find_project, recorded_state
 
     try:
@@ -256,9 +256,9 @@ def _coverage_findings(
     connection: Connection, objects: TrailObjects, names: tuple[str, ...]
 ) -> list[Finding]:
     """Tables that were asked for or are required, and are not audited; tables that a crash empties."""
+    from audit_toolkit.capture.required import coverage_findings
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.install.coverage import coverage_findings
 
     file = find_declarations()
     required = file.require if file and file.audit_schema == objects.schema else ()
@@ -274,8 +274,8 @@ def _coverage_findings(
 
 
 def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
+    from audit_toolkit.capture.drift import audited_tables
     from audit_toolkit.catalog import read_relations, read_table
-    from audit_toolkit.install.drift import audited_tables
 
     present = {relation.name: relation for relation in read_relations(connection)}
     wanted = dict.fromkeys(audited_tables(objects))
@@ -286,9 +286,9 @@ def _declared_findings(
     connection: Connection, objects: TrailObjects, *, models: bool
 ) -> list[Finding]:
     """What a file in the working directory, and the models it names, declare of this trail, and is not so."""
+    from audit_toolkit.capture.declared import declared_findings, declared_tables
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.install.declared import declared_findings, declared_tables
 
     file = find_declarations()
     if file is None or file.audit_schema != objects.schema:
@@ -321,7 +321,7 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
 
 
 def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
-    from audit_toolkit.install.drift_cluster import cluster_findings
+    from audit_toolkit.schema.moved import cluster_findings
 
     yield from _if_permitted(
         lambda: cluster_findings(connection, objects), "place and ids", objects.schema
@@ -348,7 +348,7 @@ def _partition_findings(
 
 
 def _as_finding(found: PartitionFinding) -> Finding:
-    from audit_toolkit.install.findings import Finding, Severity
+    from audit_toolkit.findings import Finding, Severity
 
     critical = found.severity.value == "critical"
     return Finding(
@@ -373,9 +373,9 @@ def _archive_findings(
 
 
 def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.findings import Finding, Severity
     from audit_toolkit.indexes import Scope, diagnose, read_catalogue
     from audit_toolkit.indexes import Severity as IndexSeverity
-    from audit_toolkit.install.findings import Finding, Severity
 
     def read() -> Iterable[Finding]:
         for found in diagnose(read_catalogue(connection, Scope(schema=schema))):
@@ -393,7 +393,7 @@ def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
 
 
 def _event_findings(connection: Connection, schema: str, *, all_events: bool) -> Iterator[Finding]:
-    from audit_toolkit.install.drift_events import NEWEST, event_findings
+    from audit_toolkit.schema.forged_events import NEWEST, event_findings
 
     newest = None if all_events else NEWEST
     yield from _if_permitted(
@@ -406,7 +406,7 @@ def _if_permitted(
 ) -> Iterator[Finding]:
     from audit_toolkit.connection import first_line, import_psycopg
     from audit_toolkit.errors import PermissionDeniedError
-    from audit_toolkit.install.findings import Finding, Severity
+    from audit_toolkit.findings import Finding, Severity
 
     try:
         yield from list(read())

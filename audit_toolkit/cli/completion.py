@@ -121,7 +121,7 @@ def _row(context: Any, incomplete: str) -> list[str]:
 
 def _keys_of(context: Any, table: str, parts: Sequence[str], incomplete: str) -> list[str]:
     """Keys of one column as they are; of several, the values of the column that comes next."""
-    from audit_toolkit.trail.subject import trail_table
+    from audit_toolkit.trail.rows.lookup import trail_table
 
     schema = _schema(context)
     sql = render("queries/completions", what="keys", trail_schema=schema, trail=trail_table(schema))
@@ -163,7 +163,7 @@ def _is_number(text: str) -> bool:
 
 
 def _marks(context: Any, _incomplete: str) -> list[str]:
-    from audit_toolkit.trail.subject import trail_table
+    from audit_toolkit.trail.rows.lookup import trail_table
 
     schema = _schema(context)
     with _database(context) as connection:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.database import find_address, open_database
+from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
-from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +149,7 @@ def fix(
 
     Nothing that a constraint relies on is ever dropped. Exit code 3 when something remains that needs a decision.
     """
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import (
         Report,
         Severity,
@@ -178,12 +178,12 @@ def fix(
             _show(plan, sql=sql, output=output)
             return
         refuse_while_building(findings)
-        with index_view.telling(address) as listener:
+        with indexes_output.telling(address) as listener:
             failures = repair(repairs, connection, timeouts, listener)
         catalogue = read_catalogue(connection, scope)
         left = plan_repairs(diagnose(catalogue, unused_after=float("inf")), catalogue, choice)
     report = Report(repairs=left, total=len(catalogue.indexes))
-    index_view.print_outcome(plan, failures, report, as_json=output is Format.JSON)
+    indexes_output.print_outcome(plan, failures, report, as_json=output is Format.JSON)
     if failures:
         # Busy only where waiting is all it takes.
         raise typer.Exit(min(failure.error.exit_code for failure in failures))
@@ -212,7 +212,7 @@ def create(
     The partitioned table declares it, each leaf builds it CONCURRENTLY and is attached. Indexes of the same
     definition that leaves have already are taken over. After a failure, run the same command: it goes on from there.
     """
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import IndexRequest, Timeouts, missing_steps
     from audit_toolkit.indexes import create as create_index
 
@@ -226,7 +226,7 @@ def create(
         if sql or dry_run:
             _show(timeouts.plan(missing_steps(request, connection)), sql=sql, output=output)
             return
-        with index_view.telling(address) as listener:
+        with indexes_output.telling(address) as listener:
             number = create_index(request, connection, timeouts, listener)
     if output is Format.JSON:
         print(json.dumps({"index": request.name, "steps": number, "valid": True}))
@@ -247,7 +247,7 @@ def progress(
 
     Live on a terminal until nothing runs; elsewhere, and as JSON, one view.
     """
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import read_builds
 
     with open_database(dsn, config) as connection:
@@ -255,9 +255,9 @@ def progress(
         if output is Format.JSON:
             print(json.dumps({"builds": [build.as_dict() for build in builds]}, indent=2))
         elif once or not sys.stdout.isatty():
-            index_view.print_builds(builds)
+            indexes_output.print_builds(builds)
         else:
-            index_view.watch_builds(lambda: read_builds(connection), watch)
+            indexes_output.watch_builds(lambda: read_builds(connection), watch)
 
 
 def _scope(
@@ -291,6 +291,6 @@ def _alone(address: str, schema: str, *, needed: bool) -> Iterator[psycopg.Conne
 
 
 def _show(plan: Plan, *, sql: bool, output: Format) -> None:
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
 
-    index_view.print_plan(plan, sql=sql, as_json=output is Format.JSON)
+    indexes_output.print_plan(plan, sql=sql, as_json=output is Format.JSON)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.options import Format, OutputFormat
-from audit_toolkit.cli.rotation import (
+from audit_toolkit.cli.partition_run import (
     FAILED,
     FINDINGS,
     Rotation,
@@ -24,7 +24,7 @@ from audit_toolkit.cli.rotation import (
 )
 
 if TYPE_CHECKING:
-    from audit_toolkit.install.findings import Finding
+    from audit_toolkit.findings import Finding
     from audit_toolkit.partitions import Outcome, Run
 
 
@@ -97,9 +97,9 @@ def maintain(
 
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
     from audit_toolkit.cli.check import check_database
-    from audit_toolkit.install.home import note_timeline
-    from audit_toolkit.install.registry import note_changes
     from audit_toolkit.partitions import Policy, is_standby
+    from audit_toolkit.schema.captured_tables import note_changes
+    from audit_toolkit.schema.location import note_timeline
 
     if is_standby(run.connection):
         return Summary(standby=True)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_toolkit.cli import partition_view as view
+from audit_toolkit.cli import partitions_output as view
+from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.cli.rotation import (
+from audit_toolkit.cli.partition_run import (
     Rotation,
     exit_code,
     plan_tasks,
@@ -23,7 +24,6 @@ from audit_toolkit.cli.rotation import (
     rotate,
     takes_rotation,
 )
-from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from audit_toolkit.partitions import Run, Task, Thresholds

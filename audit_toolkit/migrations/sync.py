@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.script import ScriptDirectory
 
+from audit_toolkit.capture import Target, check_rule
+from audit_toolkit.capture.declared import Declared, resolved
 from audit_toolkit.catalog import Installed, Kind, Relation
 from audit_toolkit.config import TableRule, TrailSettings
-from audit_toolkit.install import Target, check_rule, plan_trail
-from audit_toolkit.install.declared import Declared, resolved
-from audit_toolkit.install.findings import Finding, Severity
+from audit_toolkit.findings import Finding, Severity
 from audit_toolkit.migrations.changes import Change, Former
-from audit_toolkit.migrations.record import State, declared_tables
-from audit_toolkit.migrations.renames import name_after
-from audit_toolkit.migrations.survey import (
+from audit_toolkit.migrations.compare import (
     Survey,
     Wish,
     check_conditions,
@@ -27,9 +25,12 @@ from audit_toolkit.migrations.survey import (
     require_present_trail,
     survey,
 )
-from audit_toolkit.migrations.wording import flags, trail_name
+from audit_toolkit.migrations.renames import name_after
+from audit_toolkit.migrations.revision.record import State, declared_tables
+from audit_toolkit.migrations.revision.rule_text import flags, trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan
+from audit_toolkit.schema import plan_trail
 
 if TYPE_CHECKING:
     import psycopg

@@ -8,15 +8,16 @@ from collections.abc import Iterable
 
 from starlette.responses import Response
 
-from audit_toolkit.trail import Event, exact
-from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.spreadsheet import guard_cell
+from audit_toolkit import exact_json
+from audit_toolkit.exact_json import Json
+from audit_toolkit.spreadsheet import guard_cell
+from audit_toolkit.trail import Event
 from audit_toolkit.web.viewer import Seen
 
 
 def as_json(seen: Iterable[Seen]) -> Response:
     """The events as `audit history --format json` prints them, as far as they are seen."""
-    lines = ",\n".join(exact.dumps(_dict(one), ascii_only=True) for one in seen)
+    lines = ",\n".join(exact_json.dumps(_dict(one), ascii_only=True) for one in seen)
     text = f'{{"events": [\n{lines}\n]}}\n'
     return Response(text, media_type="application/json", headers=_attached("json"))
 
@@ -38,7 +39,7 @@ def _dict(seen: Seen) -> dict[str, Json]:
 def _cell(value: Json) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else exact.dumps(value)
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 def _attached(ending: str) -> dict[str, str]:

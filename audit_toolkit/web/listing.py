@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from audit_toolkit import trail
 from audit_toolkit.trail import Action, Event, Filter, HistoryPage, KnownTable
-from audit_toolkit.trail.subject import Scope
+from audit_toolkit.trail.rows.lookup import Scope
 from audit_toolkit.web.errors import AskedError, NotFoundError
 
 if TYPE_CHECKING:

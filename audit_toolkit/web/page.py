@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -14,7 +14,7 @@ from audit_toolkit import trail
 from audit_toolkit.errors import AuditError, BusyError, ConnectError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import KnownTable
-from audit_toolkit.trail.model import BIGGEST
+from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.database import Asking
 from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
 from audit_toolkit.web.rendering import address, render
@@ -173,6 +173,9 @@ def plain_page(
     )
     headers = {"Retry-After": "5"} if status == 503 else None
     return HTMLResponse(text, status_code=status, headers=headers)
+
+
+View: TypeAlias = Callable[[Page], Response]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from audit_toolkit.errors import UsageError
+from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.trail.exact import Json
 
 LANGUAGES = ("en", "de")
 FORMATS = ("number", "bytes", "time")

@@ -9,9 +9,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from audit_toolkit import exact_json
+from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.trail import Action, Event, exact, table_of
-from audit_toolkit.trail.exact import Json
+from audit_toolkit.trail import Action, Event, table_of
 from audit_toolkit.web.values import BRIEF, SHORT, Change, changes_of, show, visible
 from audit_toolkit.web.viewer import Seen
 
@@ -99,7 +100,7 @@ def application_link(page: Page, table: QualifiedName, key: str | None) -> str |
 
 def plain(value: Json) -> str:
     """A claim as text."""
-    return value if isinstance(value, str) else exact.dumps(value)
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 def claims_of(event: Event) -> Mapping[str, Json]:

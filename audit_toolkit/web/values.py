@@ -12,8 +12,9 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from audit_toolkit.trail import exact, inside
-from audit_toolkit.trail.exact import Json
+from audit_toolkit import exact_json
+from audit_toolkit.exact_json import Json
+from audit_toolkit.trail import json_diff
 from audit_toolkit.web.viewer import MASK
 
 if TYPE_CHECKING:
@@ -88,18 +89,18 @@ def changes_of(
 ) -> Iterator[Change]:
     """The change of a column: of objects and arrays only what differs inside, with its path."""
     name = label.label or visible(column)
-    if not inside.differ_inside(old, new):
+    if not json_diff.differ_inside(old, new):
         before, after = show(old, label, words, most), show(new, label, words, most)
         if isinstance(old, str) and isinstance(new, str) and most > SHORT:
             before, after = compared(before, after)
         yield Change(column=column, label=name, path="", old=before, new=after)
         return
-    found = inside.differences(old, new)
+    found = json_diff.differences(old, new)
     for each in islice(found, MOST_INSIDE):
         yield Change(
             column=column,
             label=name,
-            path=visible(inside.show_path(each.path)),
+            path=visible(json_diff.show_path(each.path)),
             old=_inside(each.old, most),
             new=_inside(each.new, most),
         )
@@ -134,7 +135,7 @@ def compared(old: Shown, new: Shown) -> tuple[Shown, Shown]:
 
 def _lines(value: Json, margin: str) -> Iterator[str]:
     """JSON as people write it: small things in one line, others with a line for each member."""
-    whole = exact.dumps(value)
+    whole = exact_json.dumps(value)
     if len(whole) <= _LINE or not isinstance(value, dict | list) or not value:
         yield margin + whole
         return
@@ -144,7 +145,7 @@ def _lines(value: Json, margin: str) -> Iterator[str]:
     for place, (name, item) in enumerate(items):
         lines = list(_lines(item, margin + "  "))
         if name is not None:
-            lines[0] = f"{margin}  {exact.dumps(name)}: {lines[0].lstrip(' ')}"
+            lines[0] = f"{margin}  {exact_json.dumps(name)}: {lines[0].lstrip(' ')}"
         if place < len(items) - 1:
             lines[-1] += ","
         yield from lines
@@ -152,10 +153,10 @@ def _lines(value: Json, margin: str) -> Iterator[str]:
 
 
 def _inside(value: Json, most: int) -> Shown | None:
-    if value is inside.ABSENT:
+    if value is json_diff.ABSENT:
         return None
     is_text = isinstance(value, str) and bool(value.strip())
-    text = visible(value if is_text else exact.dumps(value))
+    text = visible(value if is_text else exact_json.dumps(value))
     cut = len(text) > most
     kind = "text" if is_text else "json"
     return Shown(text=text[:most], kind=kind, length=len(text) if cut else None)
@@ -164,7 +165,7 @@ def _inside(value: Json, most: int) -> Shown | None:
 def _text_of(value: Json, label: ColumnLabel, words: Words) -> tuple[str, str]:
     if value is None:
         return words.gettext("empty"), "null"
-    plain = value if isinstance(value, str) else exact.dumps(value)
+    plain = value if isinstance(value, str) else exact_json.dumps(value)
     if plain in label.values:
         return label.values[plain], "text"
     text, kind = _formatted(value, label, words) or _unformatted(value, plain, words)

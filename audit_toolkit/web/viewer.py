@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import Action, Event, KnownTable, scope_of, table_of
-from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.model import Row
-from audit_toolkit.trail.subject import Scope, Tables
+from audit_toolkit.trail.event import Row
+from audit_toolkit.trail.rows.lookup import Scope, Tables
 from audit_toolkit.web.settings import short_names
 
 MASK = "•••"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from audit_toolkit.capture.baseline import take_locked_baseline
+from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture
+from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import RuleError
-from audit_toolkit.install.baseline import take_locked_baseline
-from audit_toolkit.install.drift import audited_tables, find_drift
 from tests.plugins.trail import SCHEMA, Trail
 
 CITIES = """

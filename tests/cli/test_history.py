@@ -453,7 +453,7 @@ def test_help(audit: Audit, golden: Golden) -> None:
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:
-    code = "import sys; from audit_toolkit.cli import trail; print(*sorted(sys.modules))"
+    code = "import sys; from audit_toolkit.cli import history; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     heavy = {"psycopg", "jinja2", "sqlalchemy", "alembic", "rich.console"}
     assert not heavy & set(done.stdout.split())

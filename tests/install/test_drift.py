@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
+from audit_toolkit.capture.drift import audited_tables
+from audit_toolkit.capture.pause import plan_resume
+from audit_toolkit.capture.secrets import looks_secret
 from audit_toolkit.catalog import Column, read_relations, read_table
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture, Interval, Mask, MaskMethod, TrailSettings, Truncate
-from audit_toolkit.install import plan_trail
-from audit_toolkit.install.drift import audited_tables, find_drift
-from audit_toolkit.install.findings import Finding
-from audit_toolkit.install.pause import plan_resume
-from audit_toolkit.install.secrets import looks_secret
+from audit_toolkit.drift import find_drift
+from audit_toolkit.findings import Finding
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, region text not null, total numeric)"

@@ -13,7 +13,6 @@ import pytest
 
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import plan_trail
 from audit_toolkit.partitions import (
     Outcome,
     Partitions,
@@ -27,6 +26,7 @@ from audit_toolkit.partitions import (
 )
 from audit_toolkit.partitions.read import PATIENCE
 from audit_toolkit.plan import Step, apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Connection, Database, MakeDatabase, TemplateDatabase
 from tests.plugins.trail import SCHEMA
 

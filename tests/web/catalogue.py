@@ -60,6 +60,8 @@ def compiled(language: str) -> bytes:
     file = io.BytesIO((CATALOGUES / language / "LC_MESSAGES" / "page.po").read_bytes())
     binary = io.BytesIO()
     catalogue = read_po(file, locale=language)
-    catalogue.creation_date = catalogue.revision_date = datetime(2026, 1, 1, tzinfo=UTC)  # not the time of the reading
+    catalogue.creation_date = catalogue.revision_date = datetime(
+        2026, 1, 1, tzinfo=UTC
+    )  # not the time of the reading
     write_mo(binary, catalogue)
     return binary.getvalue()

@@ -38,13 +38,13 @@ def test_every_text_is_translated(language: str, request: pytest.FixtureRequest)
     folder = CATALOGUES / language / "LC_MESSAGES"
     with (folder / "page.po").open("rb") as file:
         catalogue = read_po(file, locale=language)
-    translated = {message.id for message in catalogue if message.id and all_of(message.string)}
-    assert translated == set(messages())
-    for message in catalogue:
-        for text in message.string if isinstance(message.string, tuple) else (message.string,):
-            ids = message.id if isinstance(message.id, tuple) else (message.id,)
-            if message.id:
-                assert placeholders(text) == placeholders(ids[-1]), text
+    found = {message.id: message.string for message in catalogue if message.id}
+    assert set(found) == set(messages())
+    for original, translated in found.items():
+        many = str(original[-1] if isinstance(original, tuple) else original)
+        texts = translated if isinstance(translated, tuple) else (translated,)
+        assert all(texts)
+        assert all(placeholders(str(text)) == placeholders(many) for text in texts), many
     if request.config.getoption("--update-golden"):
         (folder / "page.mo").write_bytes(compiled(language))
     assert (folder / "page.mo").read_bytes() == compiled(language), "pytest --update-golden"
@@ -105,10 +105,6 @@ def test_a_formatter_of_the_application(browse: Browse) -> None:
 def test_settings_that_cannot_be(values: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Settings.from_dict(values, where="audit.toml: page")
-
-
-def all_of(text: str | tuple[str, ...]) -> bool:
-    return all(text) if isinstance(text, tuple) else bool(text)
 
 
 def placeholders(text: str) -> set[str]:

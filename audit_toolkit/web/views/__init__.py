@@ -5,8 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from audit_toolkit.web.errors import NotFoundError
-from audit_toolkit.web.page import Page
-from audit_toolkit.web.site import View
+from audit_toolkit.web.page import Page, View
 from audit_toolkit.web.views import events, overview, rows, undo
 
 

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from audit_toolkit import trail
 from audit_toolkit.errors import UsageError
+from audit_toolkit.exact_json import Json
 from audit_toolkit.trail import Action, Filter, table_of
-from audit_toolkit.trail.exact import Json
 from audit_toolkit.web import export
 from audit_toolkit.web.errors import NotFoundError
 from audit_toolkit.web.listing import KINDS, Asked, Listed, read_list, read_query, recent, scope

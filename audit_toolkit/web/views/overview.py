@@ -8,11 +8,11 @@ from typing import Any
 from starlette.responses import Response
 
 from audit_toolkit import trail
+from audit_toolkit.capture.status import read_coverage
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.install.status import read_coverage
 from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 from audit_toolkit.trail import Action, Filter
-from audit_toolkit.trail.model import BIGGEST
+from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.page import Page
 from audit_toolkit.web.story import by_day, row_address, tell
 from audit_toolkit.web.views.events import first_of

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from audit_toolkit import trail
+from audit_toolkit import exact_json, trail
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.trail import Action, Event, Filter, KnownTable, exact
-from audit_toolkit.trail.model import Row
+from audit_toolkit.trail import Action, Event, Filter, KnownTable
+from audit_toolkit.trail.event import Row
 from audit_toolkit.web.errors import AskedError, NotFoundError
 from audit_toolkit.web.listing import read_list, read_query
 from audit_toolkit.web.page import Page
@@ -78,7 +78,7 @@ def compare(page: Page) -> Response:
     for column in page.sight.in_order(table.table, {**before, **after}):
         label = page.settings.column(table.table, column)
         old, new = before.get(column), after.get(column)
-        if column in before and column in after and exact.same(old, new):
+        if column in before and column in after and exact_json.same(old, new):
             same.append((label.label or column, show(new, label, page.words)))
         else:
             changed += changes_of(column, label, old, new, page.words, LONG)
@@ -157,8 +157,8 @@ def _told(page: Page, table: KnownTable, row: Row) -> dict[str, Any]:
     key: str | None = None
     if table.key and all(column in row for column in table.key):
         values = [row[column] for column in table.key]
-        single = values[0] if isinstance(values[0], str) else exact.dumps(values[0])
-        key = single if len(values) == 1 else exact.dumps(values)
+        single = values[0] if isinstance(values[0], str) else exact_json.dumps(values[0])
+        key = single if len(values) == 1 else exact_json.dumps(values)
     shown = page.sight.row(table.table, row) or {}
     return {
         "address": row_address(page, table.table, key),

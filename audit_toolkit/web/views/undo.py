@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from audit_toolkit import trail
+from audit_toolkit import exact_json, trail
 from audit_toolkit.attribution.current import context
-from audit_toolkit.trail import OnConflict, Selection, Undo, exact
-from audit_toolkit.trail.undo_plan import RowChange
+from audit_toolkit.trail import OnConflict, Selection, Undo
+from audit_toolkit.trail.revert.plan import RowChange
 from audit_toolkit.web.database import Database
 from audit_toolkit.web.errors import AskedError, RefusedError
 from audit_toolkit.web.page import Page
@@ -165,7 +165,7 @@ def _require_visible(page: Page, undo: Undo) -> None:
 
 def _digest(undo: Undo) -> str:
     shown = [*(c.as_dict() for c in undo.changes), *(c.as_dict() for c in undo.conflicts)]
-    return hashlib.sha256(exact.dumps(shown).encode()).hexdigest()
+    return hashlib.sha256(exact_json.dumps(shown).encode()).hexdigest()
 
 
 def _row(page: Page, change: RowChange) -> dict[str, Any]:
