@@ -223,6 +223,7 @@ COMMANDS = (
         "maintain:maintain",
         "Do all regular work: partitions, archive, then `audit check`. One line in cron.",
     ),
+    Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
