@@ -223,6 +223,14 @@ COMMANDS = (
         "maintain:maintain",
         "Do all regular work: partitions, archive, then `audit check`. One line in cron.",
     ),
+    Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
+    Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
+    Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
+    Entry("verify-proof", "prove:verify_proof", "Verify a proof without a database."),
+    Entry("keys new", "keys:new", "Make a new key to seal with."),
+    Entry("keys rotate", "keys:rotate", "Replace the key; the former one signs the new one."),
+    Entry("keys list", "keys:list_keys", "List the public keys that sealed this trail."),
     Entry(
         "adopt",
         "adopt:adopt",
@@ -244,6 +252,7 @@ COMMANDS = (
 GROUPS = {
     "partitions": "The leaves of the trail: create ahead, detach, archive, drop; no write ever waits for it.",
     "archive": "Old leaves as Parquet files: written, read back, listed, queried, restored.",
+    "keys": "Manage the keys that seals are signed with.",
     "indexes": "Indexes: which are broken and why, how to mend them, new ones without blocking a write.",
 }
 

@@ -34,6 +34,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit check --table orders --format json",
             "audit check --fail-on error",
         ),
+        "reconcile": (
+            "audit reconcile",
+            "audit reconcile --table orders --format json",
+        ),
         "status": ("audit status", "audit status --format json"),
         "access": ("audit access", "audit access --format json"),
         "history": (
@@ -81,6 +85,19 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit maintain --dry-run",
             "audit maintain --retention '2 years' --archive s3://backup/trail",
         ),
+        "seal": (
+            "audit seal --key /etc/audit/seal.key --checkpoint-to /mnt/worm/audit",
+            "audit seal --every '30 seconds' --checkpoint-to s3://acme-seals/audit",
+        ),
+        "verify": (
+            "audit verify --checkpoints /mnt/worm/audit --key seal.key.pub",
+            "audit verify --since 1000000 --jobs 4",
+        ),
+        "prove": ("audit prove 4711 > event-4711.json",),
+        "verify-proof": ("audit verify-proof event-4711.json --key seal.key.pub",),
+        "keys new": ("audit keys new --key /etc/audit/seal.key --name example.com/orders",),
+        "keys rotate": ("audit keys rotate --key /etc/audit/seal.key",),
+        "keys list": ("audit keys list", "audit keys list --format json"),
         "adopt": ("audit adopt --dry-run --reason failover", "audit adopt --reason failover"),
         "grants": ("audit grants --reader support", "audit grants --maintainer cron"),
         "demo": ("audit demo", "audit demo --keep"),
