@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-
-FINDINGS = 3
+from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
 
 
 def prove(
@@ -63,7 +62,17 @@ def verify_proof(
         problem = str(error)
     if output is Format.JSON:
         shown = None if problem or proof is None else proof["event"]
-        print(json.dumps({"ok": not problem, "problem": problem or None, "event": shown}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "ok": not problem,
+                    "problem": problem or None,
+                    "event": shown,
+                },
+                indent=2,
+            )
+        )
     elif problem:
         print(f"NOT proved: {problem}")
     else:
