@@ -26,6 +26,7 @@ from audit_toolkit.cli.partition_run import (
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import Finding, FindingKind, Measure, Report, Severity
+from audit_toolkit.plurals import counted
 
 if TYPE_CHECKING:
     from audit_toolkit.archive import LiveExport, Manifest, ReadBack, Store
@@ -37,7 +38,8 @@ Url = Annotated[
         "--archive",
         metavar="URL",
         envvar="AUDIT_ARCHIVE",
-        help="Where the archive is: a folder, s3://bucket/path, gs://bucket/path, az://container/path.",
+        help="Location of the archive: a folder, s3://bucket/path, gs://bucket/path, "
+        "az://container/path.",
     ),
 ]
 
@@ -47,7 +49,9 @@ def run(
     again: Annotated[
         bool,
         typer.Option(
-            "--again", help="Also leaves that were archived before, and anew what was exported."
+            "--again",
+            help="Also archive partitions that were archived before, and rewrite what was "
+            "exported.",
         ),
     ] = False,
     iceberg: Iceberg = None,
@@ -56,7 +60,10 @@ def run(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Archive every detached leaf now, and read it back; drops nothing."""
+    """Archive all detached partitions, and verify the files.
+
+    Drops nothing.
+    """
     from audit_toolkit.partitions import Policy, Stage, succeeded
 
     options = Rotation(
@@ -80,7 +87,7 @@ def export(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Only events since then: a time, or a month such as 2026-03 (UTC).",
+            help="Only events from this time on: a time, or a month such as 2026-03 (UTC).",
             show_default=False,
         ),
     ] = None,
@@ -88,7 +95,8 @@ def export(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Only events before then: a time, or a month. Without it: all that is certain by now.",
+            help="Only events before this time: a time, or a month. Default: everything that is "
+            "final by now.",
             show_default=False,
         ),
     ] = None,
@@ -104,10 +112,11 @@ def export(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Write what is new of the partitions in use, each event once, up to where no open transaction can add any.
+    """Export new events of partitions that are in use.
 
-    Run it as often as you like: the next run goes on behind, also after a kill. When a partition is archived, what was
-    exported of it becomes a part of its archive.
+    Each event once, up to where no open transaction can add any. Safe to re-run: the next run
+    continues where this one ended, even after a kill. When a partition is archived, its exported files
+    become part of its archive.
     """
     from audit_toolkit.archive import Store, export_live
     from audit_toolkit.archive.iceberg import register_own
@@ -115,7 +124,7 @@ def export(
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
     first, last = _bound(since, "--since"), _bound(until, "--until")
     if first and last and first >= last:
-        raise UsageError("--since is not before --until, so that there is nothing between them")
+        raise UsageError("--since must be earlier than --until")
     store = Store.open(archive)
     with options.open_alone() as opened, progress_bar(None) as advance:
         found = export_live(
@@ -153,9 +162,9 @@ def _print_export(found: LiveExport, output: Format) -> None:
         print(json.dumps(values | {"left_out": found.left_out}, indent=2))
         return
     for manifest in found.manifests:
-        print(f"exported  {_visible(manifest.label)}: {manifest.events:,} events")
+        print(f"exported  {_visible(manifest.label)}: {counted(manifest.events, 'event')}")
     if not found.manifests:
-        print("nothing new that is certain" if found.held_by else "nothing new")
+        print("nothing new to export" if found.held_by else "nothing new")
     for blocker in found.held_by:
         print(describe_blocker(blocker), file=sys.stderr)
     for text in found.left_out:
@@ -170,29 +179,31 @@ def register(
         typer.Option(
             "--from",
             metavar="DATABASE",
-            help="Whose events, where several databases archive there, as `audit archive list --format json` names it.",
+            help="Events of this database, if several archive there; `audit archive list --format "
+            "json` shows the names.",
             show_default=False,
         ),
     ] = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Make an Apache Iceberg table of the archive, or bring it in line: its files are registered, not copied.
+    """Create or update an Apache Iceberg table of the archive.
 
-    `audit archive run`, `audit archive export` and `audit maintain` do the same with --iceberg (AUDIT_ICEBERG).
+    Its files are registered, not copied. `audit archive run`, `audit archive export` and
+    `audit maintain` do the same with --iceberg (AUDIT_ICEBERG).
     """
     from audit_toolkit.archive import Store, Target, read_manifests
     from audit_toolkit.archive import register as register_files
 
     if iceberg is None:
         raise UsageError(
-            "no Iceberg catalogue is given", hint="add --iceberg CATALOG, or set AUDIT_ICEBERG"
+            "no Iceberg catalog given", hint="add --iceberg CATALOG, or set AUDIT_ICEBERG"
         )
     target = Target.parse(iceberg, audit_schema)
     store = Store.open(archive)
     store.require_reachable()
     manifests = read_manifests(store)
     found = register_files(store, _whose(manifests, place), manifests, target)
-    print(f"{target.table}: {found.added} files added, {found.removed} removed")
+    print(f"{target.table}: {counted(found.added, 'file')} added, {found.removed} removed")
     print(f"metadata: {found.metadata}")
 
 
@@ -200,8 +211,8 @@ def _whose(manifests: list[Manifest], place: str | None) -> str:
     places = sorted({manifest.place for manifest in manifests if manifest.place})
     if place is None and len(places) > 1:
         raise UsageError(
-            "several databases archive there, and an Iceberg table has the events of one",
-            hint="say which: " + ", or ".join(f"--from {name}" for name in places),
+            "several databases archive there, but an Iceberg table holds the events of only one",
+            hint="name one of: " + ", or ".join("name one of: " for name in places),
         )
     if place is not None and place not in places:
         raise UsageError(
@@ -223,10 +234,10 @@ def verify(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Read the archive back, every byte, and compare it with its manifests and with what the database archived.
+    """Verify every file of the archive.
 
-    Exit code 3 when something is wrong. Without a database (--dsn, AUDIT_DATABASE_URL) it cannot know what should be
-    there, and says so.
+    Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
+    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so.
     """
     from audit_toolkit.archive import (
         check_catalogue,
@@ -253,7 +264,7 @@ def verify(
         _print_verified(verified)
     if expected is None and output is not ReportFormat.NAGIOS:
         print(
-            "verified without the database: whether something is missing cannot be known; give --dsn",
+            "verified without the database: missing files cannot be noticed; give --dsn",
             file=sys.stderr,
         )
     end_with(report, output)
@@ -295,12 +306,12 @@ def _differences(
     problems = (
         ("the Iceberg table lacks this file", found.missing, "audit archive register"),
         (
-            "the Iceberg table has it, and the archive does not",
+            "the Iceberg table has it, but the archive does not",
             found.left,
             "audit archive register",
         ),
         (
-            "the Iceberg table has it, and it never was in the archive",
+            "the Iceberg table has it, but it was never in the archive",
             found.foreign,
             "find out who added it, then remove it from the table",
         ),
@@ -332,7 +343,7 @@ _LIBPQ = ("PGHOST", "PGSERVICE", "PGDATABASE")
 def _print_verified(verified: list[tuple[str, ReadBack]]) -> None:
     for label, found in verified:
         state = "broken" if found.problems else "good"
-        print(f"{state:<7} {_visible(label)}  {found.events:,} events")
+        print(f"{state:<7} {_visible(label)}  {counted(found.events, 'event')}")
 
 
 def adopt(
@@ -341,9 +352,10 @@ def adopt(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Say that this database, after a failover or a restore, goes on with the archive that another one wrote.
+    """Continue the archive of another database in this one.
 
-    From then on the other one is refused there. Nothing is moved or removed.
+    For use after a failover or a restore. From then on the other database is refused there. Nothing is
+    moved or removed.
     """
     from audit_toolkit.archive import adopt as adopt_archive
 
@@ -352,7 +364,7 @@ def adopt(
         origin = adopt_archive(
             opened.connection, open_store(archive), audit_schema, now=datetime.now(UTC)
         )
-    print(f"the archive goes on as that of {origin}")
+    print(f"the archive now continues as that of {origin}")
 
 
 def open_store(url: str) -> Store:
@@ -372,7 +384,7 @@ def _visible(value: object) -> str:
 
 
 def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
-    """List the archived leaves: their ranges, events and sizes."""
+    """List archived partitions: ranges, events and sizes."""
     from audit_toolkit.archive import newest, read_manifests
 
     found = newest(read_manifests(open_store(archive)))
@@ -393,7 +405,10 @@ def query(
     archive: Url,
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Ask the archive in SQL (DuckDB's): the events are the view logged_actions; relation and month prune files."""
+    """Query the archive with DuckDB SQL.
+
+    The events are the view logged_actions; conditions on relation and month skip files.
+    """
     from audit_toolkit.archive import query_archive
 
     columns, rows = query_archive(open_store(archive), sql)
@@ -408,20 +423,25 @@ def query(
 
 def restore(
     leaf: Annotated[
-        str, typer.Argument(metavar="LEAF", help="The leaf, as `audit archive list` names it.")
+        str,
+        typer.Argument(
+            metavar="PARTITION", help="The partition, as `audit archive list` names it."
+        ),
     ],
     archive: Url,
     name: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="Under another name.", show_default=False),
+        typer.Option(
+            "--as", metavar="NAME", help="Restore it under another name.", show_default=False
+        ),
     ] = None,
     place: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="DATABASE",
-            help="Take what another database archived, as `audit archive list --format json` names it, "
-            "or what this one has no record of.",
+            help="Restore what this other database archived (`audit archive list --format json` "
+            "shows the names), or what this one has no record of.",
             show_default=False,
         ),
     ] = None,
@@ -429,9 +449,10 @@ def restore(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Bring a leaf back into PostgreSQL, compared with its digest: detached, and on hold.
+    """Restore an archived partition into PostgreSQL.
 
-    `audit partitions attach LEAF` then makes it part of the trail.
+    It is compared with its digest, and left detached and on hold. `audit partitions attach PARTITION`
+    then makes it part of the trail.
     """
     from audit_toolkit.archive import find_manifest, read_expected, restore_leaf
 
@@ -452,7 +473,7 @@ def restore(
                 foreign=place is not None,
                 progress=advance,
             )
-    print(f"{table}: {manifest.events:,} events, as they were archived")
+    print(f"{table}: {counted(manifest.events, 'event')} restored as they were archived")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
 from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.errors import UsageError
+from audit_toolkit.plurals import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 
 Table = Annotated[str, typer.Option("--table", "-t", metavar="TABLE", help="The audited table.")]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Reason to record in the trail.")
+]
 LockTimeout = Annotated[
     str, typer.Option("--lock-timeout", metavar="TIME", help="How long to wait for a lock.")
 ]
@@ -38,20 +41,20 @@ def baseline(
     reason: Reason = "rows older than the trail",
     lock: Annotated[
         bool,
-        typer.Option("--lock", help="For a table without a key: writes wait until it is done."),
+        typer.Option("--lock", help="For a table without a primary key: block writes until done."),
     ] = False,
     batch_rows: Annotated[
-        int, typer.Option("--batch-rows", min=1, metavar="N", help="Rows of one transaction.")
+        int, typer.Option("--batch-rows", min=1, metavar="N", help="Rows per transaction.")
     ] = 1000,
     lock_timeout: LockTimeout = "3s",
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Snapshot the rows that the trail does not know yet, while the application goes on writing.
+    """Snapshot existing rows while the application runs.
 
-    Rows whose last recorded image is the present one get no event, so it can be stopped and run
-    again at any time, and finds what changed during a pause.
+    Rows whose last recorded image is current get no event, so it is safe to stop and re-run, and it
+    finds what changed while capture was paused.
     """
     from audit_toolkit.capture import take_baseline, take_locked_baseline
 
@@ -73,7 +76,9 @@ def baseline(
                     lock_timeout=lock_timeout,
                     on_progress=show,
                 )
-    print(f"{target.table.name}: {done.seen} rows, {done.written} snapshots written")
+    print(
+        f"{target.table.name}: {counted(done.seen, 'row')}, {counted(done.written, 'snapshot')} written"
+    )
 
 
 def pause(
@@ -83,7 +88,10 @@ def pause(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Switch capture of a table off; the trail records the gap, with who and why."""
+    """Pause capture of a table; the trail records the gap.
+
+    Who paused it and why are part of the record.
+    """
     from audit_toolkit.capture import plan_pause
     from audit_toolkit.plan import apply
 
@@ -91,8 +99,8 @@ def pause(
         installed = _installed(connection, table, audit_schema)
         again = _install_again(installed, audit_schema, config)
         apply(plan_pause(installed, audit_schema, reason, again=again), connection)
-    print(f"{installed.table}: capture is paused, changes are not recorded from here on")
-    print(f"switch it on again: audit resume --table {table} --reason …", file=sys.stderr)
+    print(f"{installed.table}: capture is paused; changes are not recorded")
+    print(f"resume it with: audit resume --table {table} --reason …", file=sys.stderr)
 
 
 def resume(
@@ -102,9 +110,9 @@ def resume(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Switch capture of a table on again; the trail records the end of the gap.
+    """Resume capture of a table; the trail records it.
 
-    Also after somebody switched it off and on by hand: then the gap alone is recorded.
+    Also after somebody disabled and enabled it by hand: then only the gap is recorded.
     """
     from audit_toolkit.capture import plan_resume
     from audit_toolkit.plan import apply
@@ -123,10 +131,10 @@ def resume(
             again=_install_again(installed, audit_schema, config),
         )
         apply(plan, connection)
-    print(f"{installed.table}: changes are recorded again")
+    print(f"{installed.table}: capture is on; changes are recorded again")
     print(
-        "what changed meanwhile is unknown to the trail; record how the rows are now:\n"
-        f"  audit baseline --table {table} --reason 'after the pause'",
+        "changes made during the pause are not in the trail; to record the rows as they are "
+        f"now:\n  audit baseline --table {table} --reason 'after the pause'",
         file=sys.stderr,
     )
 

@@ -22,7 +22,7 @@ def context(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="What to claim, as in actor=user:42.",
+            help="Context to send, as in actor=user:42.",
             show_default=False,
         ),
     ] = None,
@@ -30,9 +30,9 @@ def context(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Try the context: what a connection would send, and what the server sees of it.
+    """Show the context that a connection sends.
 
-    Changes nothing: the transaction in which it is tried only reads.
+    And what the server sees of it. Changes nothing: the transaction is read-only.
     """
     from audit_toolkit.attribution.console import read_seen
     from audit_toolkit.attribution.current import current_document, nested
@@ -49,20 +49,25 @@ def psql(
         list[str] | None,
         typer.Argument(
             metavar="[-- ARGUMENTS]",
-            help="Passed on to psql, as in: -- -f fix.sql",
+            help="Arguments for psql, such as -- -f fix.sql.",
             show_default=False,
         ),
     ] = None,
     reason: Annotated[
         str,
-        typer.Option(metavar="TEXT", help="Why, as in 'ticket 123'. Needed.", show_default=False),
+        typer.Option(
+            metavar="TEXT",
+            help="Reason to record, as in 'ticket 123'. Required.",
+            show_default=False,
+        ),
     ] = "",
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Open psql; every change made in it carries your login, the reason and an id of the console.
+    """Open psql; changes carry your login and the reason.
 
-    Connects to the server itself: PgBouncer refuses what this needs. Ends as psql ends.
+    They also carry an id of the session. Connects to the server itself: PgBouncer does not allow what
+    this needs. Exits as psql does.
     """
     from audit_toolkit.attribution.console import console_claims, console_environment
     from audit_toolkit.cli.database import find_address
@@ -88,7 +93,9 @@ def psql(
 def _parse(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"{text!a} is not KEY=VALUE", hint="write: audit context actor=user:42")
+        raise UsageError(
+            f"{text!a} is not KEY=VALUE", hint="use KEY=VALUE: audit context actor=user:42"
+        )
     return key, value
 
 

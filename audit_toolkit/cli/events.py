@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    event: Annotated[int, typer.Argument(metavar="EVENT", help="The number of the event.")],
+    event: Annotated[int, typer.Argument(metavar="EVENT", help="The event's id.")],
     output: OutputFormat = Format.TEXT,
     hide: Hide = None,
     utc: Utc = False,
@@ -36,7 +36,7 @@ def show(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show one event: who, when, from what to what."""
+    """Show one event: who, when, and what changed."""
     from audit_toolkit.trail import Selection
 
     _print(Selection(event_ids=(event,)), output, dsn, config, audit_schema, hide or (), utc=utc)
@@ -54,12 +54,13 @@ def transaction(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Look only from then on: " + times.HELP + ".",
+            help="Only events from this time on: " + times.HELP + ".",
             show_default=False,
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Look only before then.", show_default=False)
+        str | None,
+        typer.Option(metavar="TIME", help="Only events before this time.", show_default=False),
     ] = None,
     output: OutputFormat = Format.TEXT,
     hide: Hide = None,
@@ -68,7 +69,7 @@ def transaction(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show everything that one transaction changed, in all audited tables."""
+    """Show everything that one transaction changed."""
     from audit_toolkit.trail import Selection
 
     number, start = parse_transaction(transaction, "TRANSACTION", utc=utc)

@@ -34,24 +34,24 @@ class UnfinishedChoice(StrEnum):
     DROP = "drop"
 
 
-All = Annotated[bool, typer.Option("--all", help="Every schema of the database.")]
+All = Annotated[bool, typer.Option("--all", help="All schemas of the database.")]
 Schema = Annotated[
-    str | None, typer.Option(help="One schema. Without it: that of the trail.", show_default=False)
+    str | None, typer.Option(help="Only this schema. [default: the trail's]", show_default=False)
 ]
 Tables = Annotated[
     list[str] | None,
     typer.Option(
-        "--table", metavar="TABLE", help="One table with all its leaves; may be repeated."
+        "--table", metavar="TABLE", help="Only this table with all its partitions. Repeatable."
     ),
 ]
-Sql = Annotated[bool, typer.Option("--sql", help="Print it as a script for psql; change nothing.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+Sql = Annotated[bool, typer.Option("--sql", help="Print a script for psql; change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 LockTimeout = Annotated[
     str,
-    typer.Option(help="The longest that a write may wait for a step, before it is tried again."),
+    typer.Option(help="How long a step may block writes before it is retried."),
 ]
 StatementTimeout = Annotated[
-    str, typer.Option(help="The longest that one build may take; it makes nobody wait.")
+    str, typer.Option(help="How long one build may take; it blocks nobody.")
 ]
 
 
@@ -64,16 +64,18 @@ def check(
     everything: All = False,
     unused_after: Annotated[
         float,
-        typer.Option(metavar="DAYS", help="Call an index unused after so long without a scan."),
+        typer.Option(
+            metavar="DAYS", help="Report an index as unused after this long without a scan."
+        ),
     ] = 30,
     fail_on: FailOn = Severity.WARNING,
     timeout: Timeout = TIMEOUT,
     output: CheckFormat = ReportFormat.TEXT,
 ) -> None:
-    """Find invalid, unfinished, missing, duplicate and unused indexes, with the cause and the remedy.
+    """Find invalid, missing, duplicate and unused indexes.
 
-    An index that is being built right now is no finding. Exit code 3 when there are findings; with --format nagios
-    0, 1, 2, 3 as Nagios wants them.
+    Prints the cause and the remedy of each. An index that is being built is not reported. Exits with
+    code 3 on findings; with --format nagios 0, 1, 2, 3 as Nagios expects.
     """
     from audit_toolkit.indexes import diagnose, index_report, plan_repairs, read_catalogue
 
@@ -92,7 +94,7 @@ def fix(
     everything: All = False,
     unfinished: Annotated[
         UnfinishedChoice,
-        typer.Option(help="An index that a failed create or a cancelled drop left: which was it?"),
+        typer.Option(help="What to do with an index left by a failed create or a cancelled drop."),
     ] = UnfinishedChoice.LEAVE,
     sql: Sql = False,
     dry_run: DryRun = False,
@@ -100,9 +102,10 @@ def fix(
     statement_timeout: StatementTimeout = "1h",
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Mend what `check` finds, while reads and writes go on; run it again after any failure.
+    """Repair what `check` finds; reads and writes go on.
 
-    Nothing that a constraint relies on is ever dropped. Exit code 3 when something remains that needs a decision.
+    Safe to re-run after any failure. Never drops what a constraint relies on. Exits with code 3 if
+    something remains that needs a decision.
     """
     from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import (
@@ -161,10 +164,11 @@ def create(
     statement_timeout: StatementTimeout = "1h",
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Create an index on a table and every leaf of it, while reads and writes go on.
+    """Create an index on a table and all its partitions.
 
-    The partitioned table declares it, each leaf builds it CONCURRENTLY and is attached. Indexes of the same
-    definition that leaves have already are taken over. After a failure, run the same command: it goes on from there.
+    Reads and writes go on: the partitioned table declares the index, each partition builds it
+    CONCURRENTLY and is attached. Indexes of the same definition that partitions have already are
+    reused. If it fails, run the same command again to continue.
     """
     from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import IndexRequest, Timeouts, missing_steps
@@ -185,21 +189,21 @@ def create(
     if output is Format.JSON:
         print(json.dumps({"index": request.name, "steps": number, "valid": True}))
     else:
-        print(f"{request.name} is valid on every leaf" + ("" if number else ", and was before"))
+        print(f"{request.name} is valid on all partitions" + ("" if number else ", and was before"))
 
 
 def progress(
     dsn: Dsn = None,
     config: AlembicConfig = None,
     watch: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How often a live view looks again.")
+        float, typer.Option(metavar="SECONDS", help="Refresh interval of the live view.")
     ] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one view and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit.")] = False,
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Show the builds that are running: phase, per cent, rate, and which session they wait for.
+    """Show index builds in progress, and what they wait for.
 
-    Live on a terminal until nothing runs; elsewhere, and as JSON, one view.
+    On a terminal the view is live until nothing runs; elsewhere, and as JSON, it is printed once.
     """
     from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import read_builds
@@ -222,7 +226,7 @@ def _scope(
 
     if (schema is not None) + bool(tables) + everything > 1:
         raise UsageError(
-            "--all, --schema and --table exclude each other", hint="use one of them, or none"
+            "--all, --schema and --table cannot be combined", hint="use one of them, or none"
         )
     if tables:
         return Scope(tables=tuple(tables))

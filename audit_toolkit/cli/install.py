@@ -65,7 +65,7 @@ def install(
     all_tables: Annotated[
         bool,
         typer.Option(
-            "--all-tables", help="Every table of --schema; what is audited already stays as it is."
+            "--all-tables", help="All tables of --schema; those audited already stay as they are."
         ),
     ] = False,
     schema: Annotated[
@@ -73,25 +73,31 @@ def install(
         typer.Option(
             "--schema",
             metavar="SCHEMA",
-            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+            help="With --all-tables: a schema, or a pattern such as 'tenant_*'. [default: public]",
         ),
     ] = None,
     leave_out: Annotated[
         Names,
-        typer.Option("--except", metavar="TABLE", help="For --all-tables: but this. Repeatable."),
+        typer.Option(
+            "--except", metavar="TABLE", help="With --all-tables: skip this table. Repeatable."
+        ),
     ] = None,
     capture: Annotated[
         Capture,
-        typer.Option("--capture", help="Each row, or a statement at once: for bulk-heavy tables."),
+        typer.Option(
+            "--capture", help="Row-level or statement-level triggers; statement suits bulk writes."
+        ),
     ] = Capture.ROW,
     exclude: Annotated[
         Names,
-        typer.Option("--exclude", metavar="COLUMN", help="A column to leave out. Repeatable."),
+        typer.Option("--exclude", metavar="COLUMN", help="Do not record this column. Repeatable."),
     ] = None,
     only: Annotated[
         Names,
         typer.Option(
-            "--only", metavar="COLUMN", help="A column to keep, with the key alone. Repeatable."
+            "--only",
+            metavar="COLUMN",
+            help="Record only this column and the primary key. Repeatable.",
         ),
     ] = None,
     mask: Annotated[
@@ -99,54 +105,66 @@ def install(
         typer.Option(
             "--mask",
             metavar="COLUMN[=METHOD]",
-            help="A column whose values get a stand-in: redact (default), length, sha256 (with "
-            "the trail's secret key) or sha256-plain. Repeatable.",
+            help="Record a stand-in instead of this column's values: redact (default), length, "
+            "sha256 (with the trail's secret key) or sha256-plain. Repeatable.",
         ),
     ] = None,
     store: Annotated[
-        Store, typer.Option("--store", help="What new_row holds of an update: all, or changes.")
+        Store,
+        typer.Option(
+            "--store",
+            help="What new_row holds after an update: all columns, or only the changed ones.",
+        ),
     ] = Store.ROWS,
     when: Annotated[
         str | None,
         typer.Option(
             "--when",
             metavar="SQL",
-            help="Record only changes of rows that fulfil it, before or after.",
+            help="Record a change only if this SQL condition is true of the row before or after "
+            "it.",
         ),
     ] = None,
     truncate: Annotated[
-        Truncate, typer.Option("--truncate", help="TRUNCATE leaves an event or all rows, or fails.")
+        Truncate,
+        typer.Option(
+            "--truncate", help="On TRUNCATE: record one event, record every row, or refuse it."
+        ),
     ] = Truncate.EVENT,
     on_oversize: Annotated[
         OnOversize,
-        typer.Option("--on-oversize", help="Values beyond JSONB's limit: fail, or mark by hash."),
+        typer.Option(
+            "--on-oversize", help="On values beyond JSONB's limit: fail, or record size and hash."
+        ),
     ] = OnOversize.FAIL,
     require_context: Annotated[
         str | None,
         typer.Option(
             "--require-context",
             metavar="KEY",
-            help="Refuse local changes without it in their context.",
+            help="Refuse changes without this key in their context; replicated changes are let "
+            "through.",
         ),
     ] = None,
     capture_query: Annotated[
-        bool, typer.Option("--capture-query", help="Keep the text of the statement, too.")
+        bool, typer.Option("--capture-query", help="Also record the text of the statement.")
     ] = False,
     force_capture_query: Annotated[
         bool,
         typer.Option(
-            "--force-capture-query", help="Likewise, though it shows what other columns hide."
+            "--force-capture-query",
+            help="Record statement text even if it exposes excluded or masked values.",
         ),
     ] = False,
     log_unchanged: Annotated[
-        bool, typer.Option("--log-unchanged", help="Record updates that change nothing, too.")
+        bool, typer.Option("--log-unchanged", help="Also record updates that change nothing.")
     ] = False,
     touch: Annotated[
         Names,
         typer.Option(
             "--touch",
             metavar="COLUMN",
-            help="A column such as updated_at, which audit revert neither compares nor puts back. "
+            help="A column such as updated_at, which audit revert neither compares nor restores. "
             "Repeatable.",
         ),
     ] = None,
@@ -154,7 +172,7 @@ def install(
         Interval | None,
         typer.Option(
             "--interval",
-            help="How long a partition of the trail is, for the first run. [default: month]",
+            help="Time range of each partition; only for the first run. [default: month]",
         ),
     ] = None,
     owner: Annotated[
@@ -162,7 +180,7 @@ def install(
         typer.Option(
             "--owner",
             metavar="ROLE",
-            help="Who owns the trail, for the first run. [default: the role that migrates]",
+            help="Owner of the trail; only for the first run. [default: the role that migrates]",
         ),
     ] = None,
     audit_schema: ProjectSchema = None,
@@ -179,18 +197,18 @@ def install(
     edit_env: EditEnv = False,
     django: Django = None,
 ) -> None:
-    """Audit a table: write the revision that puts capture on it into your Alembic project.
+    """Start auditing a table.
 
-    The first run also writes the revision that creates the trail. The options from --capture to
-    --touch are the rule of the table: given for a table that is audited already they take the
-    place of all it had; without any it keeps its rule.
+    Writes the Alembic revision that installs capture; the first run also writes the one that creates
+    the trail. The options from --capture to --touch say how the table is captured. For a table that
+    is audited already they replace all of its options; without any, it keeps them.
     """
     from audit_toolkit.migrations import Wish
 
     if only and all_tables:
         raise UsageError(
-            "--only names the columns of one table, and --all-tables means many",
-            hint="install that table by itself: --table NAME --only COLUMN",
+            "--only names the columns of one table, so it cannot be combined with --all-tables",
+            hint="install that table separately: --table NAME --only COLUMN",
         )
     rule = TableRule(
         capture=capture,
@@ -214,9 +232,7 @@ def install(
         rule=rule if _rule_is_given(context) else None,
     )
     if not (wish.names or all_tables):
-        raise UsageError(
-            "no table is named", hint="name one with --table, or all with --all-tables"
-        )
+        raise UsageError("no table given", hint="name one with --table, or use --all-tables")
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
         _print_install_sql(wish, interval, owner, audit_schema, dsn, config)
@@ -237,14 +253,14 @@ def install(
 def uninstall(
     table: Tables = None,
     all_tables: Annotated[
-        bool, typer.Option("--all-tables", help="Every audited table of --schema.")
+        bool, typer.Option("--all-tables", help="All audited tables of --schema.")
     ] = False,
     schema: Annotated[
         Names,
         typer.Option(
             "--schema",
             metavar="SCHEMA",
-            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+            help="With --all-tables: a schema, or a pattern such as 'tenant_*'. [default: public]",
         ),
     ] = None,
     audit_schema: ProjectSchema = None,
@@ -261,12 +277,13 @@ def uninstall(
     edit_env: EditEnv = False,
     django: Django = None,
 ) -> None:
-    """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
+    """Stop auditing a table; its events stay.
+
+    Writes the Alembic revision that removes capture.
+    """
     swept = _schema_to_sweep(table, schema, all_tables=all_tables, leave_out=None)
     if not (table or swept):
-        raise UsageError(
-            "no table is named", hint="name one with --table, or all with --all-tables"
-        )
+        raise UsageError("no table given", hint="name one with --table, or use --all-tables")
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
         _print_uninstall_sql(table or [], swept, audit_schema, dsn, config)
@@ -300,7 +317,7 @@ def _schema_to_sweep(
 ) -> str | None:
     if all_tables and tables:
         raise UsageError(
-            "--table names tables, and --all-tables means all: only one of them can be given",
+            "--table cannot be combined with --all-tables",
             hint="run the command once for each",
         )
     if schemas and len(schemas) > 1:
@@ -312,8 +329,8 @@ def _schema_to_sweep(
         return schemas[0] if schemas else "public"
     if schemas or leave_out:
         raise UsageError(
-            "--schema and --except are for --all-tables",
-            hint="add --all-tables, or name a table in a schema: --table sales.orders",
+            "--schema and --except need --all-tables",
+            hint="add --all-tables, or include the schema in the name: --table sales.orders",
         )
     return None
 
@@ -375,22 +392,22 @@ def _say_left_out(
 
     if wish.all_of_schema is not None:
         for relation, why in left_out(relations, wish.all_of_schema, state.schema):
-            say(f"{relation.name} is left out: {why}")
+            say(f"{relation.name} is skipped: {why}")
     unlogged = {relation.name for relation in relations if relation.unlogged}
     for table in (change.table for change in changes if change.table in unlogged):
-        say(f"{table} is UNLOGGED: a crash of the server empties it, and its trail goes on")
+        say(f"{table} is UNLOGGED: a crash empties it, but not its trail")
     heirs = {heir.name: change.table for change in changes for heir in change.target.table.heirs}
     for heir, parent in heirs.items():
         if heir not in audited:
             command = f"audit install --table {shlex.quote(heir.plain)}"
-            say(f"{heir} inherits from {parent} and is not audited; for its rows: {command}")
+            say(f"{heir} inherits from {parent} and is not audited; to audit its rows: {command}")
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:
     from audit_toolkit.migrations.revision.rule_text import flags
 
     options = flags(former.rule)
-    text = f"{change.table} is audited already, with {options or 'no options'} ({former.source})"
+    text = f"{change.table} is already audited, with {options or 'no options'} ({former.source})"
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
 
 
@@ -426,7 +443,7 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
             present, former = renamed.get(table, (table, Former.of(recorded)))
             captured[present] = former
         else:
-            say(f"{table} is not audited any more: a revision of the project says so already")
+            say(f"{table} is not audited any more: a revision of the project ends it already")
     if elsewhere:
         with run.reading() as (connection, relations):
             captured |= _captured(connection, relations, elsewhere, run.state)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from audit_toolkit.partitions import Run, Task, Thresholds
 
 LeafName = Annotated[
-    str, typer.Argument(metavar="LEAF", help="The leaf, as `audit partitions list` names it.")
+    str,
+    typer.Argument(metavar="PARTITION", help="The partition, as `audit partitions list` names it."),
 ]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever reads it next year.")]
 
@@ -37,10 +38,10 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever read
 @takes_rotation
 def plan(
     rotation: Rotation,
-    sql: Annotated[bool, typer.Option("--sql", help="Print it as a script for psql.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print a script for psql.")] = False,
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Show what `run` would do, as things are now; changes nothing."""
+    """Show what `run` would do now; changes nothing."""
     with rotation.open() as run:
         _show_plan(plan_tasks(run), sql=sql, output=output)
 
@@ -49,14 +50,14 @@ def plan(
 def run(
     rotation: Rotation,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be done.")
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Finish what was interrupted, create ahead, archive, detach, drop. Run it as often as you like.
+    """Create, archive, detach and drop partitions as due.
 
-    Every step commits by itself and none keeps a write waiting for longer than --lock-timeout. One that fails does
-    not stop the others: the exit code is then 1.
+    Finishes interrupted work first. Safe to re-run. Each step commits on its own and blocks writes for
+    at most --lock-timeout. If a step fails, the others still run, and the exit code is 1.
     """
     from audit_toolkit.partitions import is_standby
 
@@ -80,29 +81,35 @@ def run(
 def check(
     rotation: Rotation,
     warning: Annotated[
-        float, typer.Option(metavar="DAYS", help="WARNING below this many days of leaves.")
+        float,
+        typer.Option(
+            metavar="DAYS", help="WARNING if fewer days than this are covered by partitions."
+        ),
     ] = 14,
-    critical: Annotated[float, typer.Option(metavar="DAYS", help="CRITICAL below this many.")] = 3,
+    critical: Annotated[
+        float, typer.Option(metavar="DAYS", help="CRITICAL if fewer days than this are covered.")
+    ] = 3,
     stale: Annotated[
         float,
         typer.Option(
-            metavar="DAYS", help="WARNING when no run succeeded for so long; CRITICAL after 7 days."
+            metavar="DAYS", help="WARNING if no run succeeded for this long; CRITICAL after 7 days."
         ),
     ] = 2,
     textfile: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Also write Prometheus metrics there, atomically.",
+            help="Also write Prometheus metrics to this file, atomically.",
             show_default=False,
         ),
     ] = None,
     timeout: Timeout = TIMEOUT,
     output: CheckFormat = ReportFormat.TEXT,
 ) -> None:
-    """Tell what is wrong, or soon will be: the horizon, gaps, the tail, interrupted work, leaves that were touched.
+    """Check partition coverage, gaps and interrupted work.
 
-    Exit code 3 with findings; with --format nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    Also the catch-all partition and changes made by hand. Exits with code 3 on findings; with
+    --format nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     """
     from audit_toolkit.partitions import Thresholds
 
@@ -122,7 +129,10 @@ def hold(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Keep a leaf, attached or detached, from retention until it is released."""
+    """Protect a partition from retention until released.
+
+    It may be attached or detached.
+    """
     from audit_toolkit.partitions import plan_hold
 
     with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
@@ -135,7 +145,7 @@ def release(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """End the hold of a leaf."""
+    """Release a partition that is on hold."""
     from audit_toolkit.partitions import plan_release
 
     with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
@@ -149,7 +159,7 @@ def attach(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Bring a detached leaf back into the trail, and hold it there."""
+    """Attach a detached partition again, and hold it."""
     from audit_toolkit.partitions import plan_attach
 
     with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open_alone() as run:
@@ -160,10 +170,13 @@ def attach(
 def convert_default(
     rotation: Rotation,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be done.")
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
 ) -> None:
-    """Turn a DEFAULT partition into a leaf with bounds, with leaves ahead and a tail behind it; moves no row."""
+    """Turn a DEFAULT partition into one with bounds.
+
+    Creates partitions ahead and a catch-all partition after them; moves no rows.
+    """
     from audit_toolkit.partitions import plan_default
 
     with rotation.open_alone() as run:
@@ -181,7 +194,7 @@ def list_leaves(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """List the leaves: their bounds, sizes, states, holds and archives."""
+    """List partitions: bounds, size, state, holds, archives."""
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
     with options.open() as run, impatient(run.connection, run.schema, timeout):
         rows = list(view.leaf_rows(run.read()))

@@ -12,6 +12,7 @@ from audit_toolkit.cli import times
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
 from audit_toolkit.cli.transaction_ids import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
+from audit_toolkit.plurals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +30,16 @@ Apply = Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.
 Sql = Annotated[bool, typer.Option("--sql", help="Print the SQL that --apply runs.")]
 Reason = Annotated[
     str | None,
-    typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.", show_default=False),
+    typer.Option(
+        "--reason", metavar="TEXT", help="Reason to record in the trail.", show_default=False
+    ),
 ]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(
         "--ignore",
         metavar="COLUMN",
-        help="A column that is no conflict and is not put back, such as updated_at. Repeatable.",
+        help="A column such as updated_at that is neither compared nor restored. Repeatable.",
         show_default=False,
     ),
 ]
@@ -45,7 +48,7 @@ As = Annotated[
     typer.Option(
         "--as",
         metavar="WHO",
-        help="The actor that the trail keeps. [default: os:USER, as in audit psql]",
+        help="Actor to record in the trail. [default: os:USER, as in audit psql]",
         show_default=False,
     ),
 ]
@@ -57,19 +60,21 @@ def restore(
         list[str],
         typer.Argument(
             metavar="KEY",
-            help="The primary key: a value for each column, or one JSON array; after -- if it "
-            "starts with a dash.",
+            help="The primary key: one value per column, or one JSON array; after -- if it starts "
+            "with a dash.",
         ),
     ],
     at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help=f"As it was then: {times.HELP}.", show_default=False),
+        typer.Option(
+            metavar="TIME", help=f"As it was at this time: {times.HELP}.", show_default=False
+        ),
     ] = None,
     event: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="As this event left it; of an event that deleted it, as it was before.",
+            help="As this event left it; if the event deleted the row, as it was before.",
             show_default=False,
         ),
     ] = None,
@@ -77,8 +82,8 @@ def restore(
         bool,
         typer.Option(
             "--with-children",
-            help="Also the rows that referred to it then by foreign keys, and those that referred "
-            "to them.",
+            help="Also restore rows that referred to it by foreign keys then, and those that "
+            "referred to them.",
         ),
     ] = False,
     ignore: Ignore = None,
@@ -90,7 +95,7 @@ def restore(
             "--as",
             "--actor",
             metavar="WHO",
-            help="The actor that the trail keeps. [default: os:USER, as in audit psql]",
+            help="Actor to record in the trail. [default: os:USER, as in audit psql]",
             show_default=False,
         ),
     ] = None,
@@ -101,9 +106,9 @@ def restore(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show what makes a row what it was, or do it with --apply.
+    """Show how to put a row back, or do it with --apply.
 
-    All that happened in the same transaction is put back by `audit revert --transaction`.
+    To undo everything that a transaction changed, use `audit revert --transaction`.
     """
     from audit_toolkit.attribution.current import nested
     from audit_toolkit.cli.database import open_database
@@ -130,28 +135,29 @@ def restore(
 def revert(
     row: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TABLE KEY]", help="For --last: the row.", show_default=False),
+        typer.Argument(metavar="[TABLE KEY]", help="The row, for --last.", show_default=False),
     ] = None,
     event: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="This event. Repeatable.", show_default=False),
+        typer.Option(metavar="N", help="Undo this event. Repeatable.", show_default=False),
     ] = None,
     transaction: Annotated[
         str | None,
         typer.Option(
             metavar=METAVAR,
-            help=f"All that this transaction changed; {HELP}.",
+            help=f"Undo everything that this transaction changed; {HELP}.",
             show_default=False,
         ),
     ] = None,
     last: Annotated[
-        bool, typer.Option("--last", help="The last change of one row: --last orders 42.")
+        bool, typer.Option("--last", help="Undo the last change of one row: --last orders 42.")
     ] = False,
     actor: Annotated[
         str | None,
         typer.Option(
             metavar="WHO",
-            help="All that this actor changed, as the application claimed; needs --since.",
+            help="Undo everything that this actor changed, as claimed by the application; needs "
+            "--since.",
             show_default=False,
         ),
     ] = None,
@@ -159,19 +165,22 @@ def revert(
         str | None,
         typer.Option(
             metavar="TIME",
-            help=f"All that was changed from then on: {times.HELP}.",
+            help=f"Undo what was changed from this time on: {times.HELP}.",
             show_default=False,
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only before then.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Undo only what was changed before this time.", show_default=False
+        ),
     ] = None,
     to_mark: Annotated[
         str | None,
         typer.Option(
             "--to-mark",
             metavar="NAME",
-            help="All that was changed since this mark: see audit mark.",
+            help="Undo everything since this mark; see audit mark.",
             show_default=False,
         ),
     ] = None,
@@ -188,12 +197,12 @@ def revert(
     leave_out: Annotated[
         list[str] | None,
         typer.Option(
-            "--except", metavar="TABLE", help="But not this table. Repeatable.", show_default=False
+            "--except", metavar="TABLE", help="Skip this table. Repeatable.", show_default=False
         ),
     ] = None,
     ignore: Ignore = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Put back also what was changed since.")
+        bool, typer.Option("--force", help="Also put back what was changed since.")
     ] = False,
     ours: Annotated[
         bool, typer.Option("--ours", help="Leave rows that were changed since as they are.")
@@ -208,10 +217,11 @@ def revert(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show what takes events back, or do it with --apply; a revert can be reverted.
+    """Show how to undo events, or do it with --apply.
 
     Only columns that the events changed are put back, newest event first, parents before children.
-    Rows that were changed since are shown with both sides, and refused without --force or --ours.
+    Rows that changed since are shown with both versions, and refused without --force or --ours.
+    A revert can itself be reverted.
     """
     from audit_toolkit.attribution.current import nested
     from audit_toolkit.cli.database import open_database
@@ -219,10 +229,10 @@ def revert(
 
     _require_one(apply=apply, sql=sql)
     if actor is not None and since is None and to_mark is None:
-        raise UsageError("--actor needs --since", hint="say from when on: --since 2h")
+        raise UsageError("--actor needs --since", hint="add a time, such as --since 2h")
     if last != bool(row):
         raise UsageError(
-            "--last and the row of which it is belong together",
+            "--last and the row must be given together",
             hint="write: audit revert --last orders 42",
         )
     choice = _choice(force=force, ours=ours)
@@ -264,14 +274,14 @@ def revert(
 
 
 def mark(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call this moment.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the mark.")],
     actor: Annotated[
         str | None,
         typer.Option(
             "--as",
             "--actor",
             metavar="WHO",
-            help="The actor that the trail keeps. [default: os:USER, as in audit psql]",
+            help="Actor to record in the trail. [default: os:USER, as in audit psql]",
             show_default=False,
         ),
     ] = None,
@@ -281,9 +291,10 @@ def mark(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Give this moment a name in the trail, to which `audit revert --to-mark` goes back.
+    """Name this moment, for `audit revert --to-mark`.
 
-    Only the owner of the trail may. Changes that are under way fall before it or after it, one by one.
+    Only the owner of the trail may. A change in progress counts as before or after the mark, each on
+    its own.
     """
     from audit_toolkit import exact_json
     from audit_toolkit.attribution.current import nested
@@ -312,8 +323,8 @@ def _actor(given: str | None) -> str:
 def _require_one(*, apply: bool, sql: bool) -> None:
     if apply and sql:
         raise UsageError(
-            "--sql prints what --apply runs: only one of them can be given",
-            hint="look at it with --sql first, then run it with --apply",
+            "--sql prints what --apply runs, so they cannot be combined",
+            hint="review it with --sql first, then run it with --apply",
         )
 
 
@@ -321,7 +332,7 @@ def _choice(*, force: bool, ours: bool) -> OnConflict:
     from audit_toolkit.trail import OnConflict
 
     if force and ours:
-        raise UsageError("--force and --ours contradict each other", hint="choose one of them")
+        raise UsageError("--force cannot be combined with --ours", hint="choose one of them")
     return OnConflict.FORCE if force else OnConflict.OURS if ours else OnConflict.REFUSE
 
 
@@ -336,7 +347,7 @@ def _last_change(connection: Connection, row: Sequence[str], schema: str) -> int
 
     table, *key = row
     if not key:
-        raise UsageError("no row is named", hint="write: audit revert --last orders 42")
+        raise UsageError("no row given", hint="write: audit revert --last orders 42")
     changes = (Action.INSERT, Action.UPDATE, Action.DELETE)
     page = history(
         connection, table, tuple(key), actions=changes, newest_first=True, limit=1, schema=schema
@@ -356,17 +367,17 @@ def _print(undo: Undo, output: Format, *, applied: bool, sql: bool) -> None:
         print(exact_json.dumps({"applied": applied, **undo.as_dict()}, ascii_only=True))
         return
     if not undo.plan:
-        _say("note: there is nothing to put back")
+        _say("note: nothing to put back")
     elif applied:
-        _say(f"put back {_rows(undo.rows)} in transaction {undo.transaction}")
-        _say(f"to take that back: audit revert --transaction {undo.transaction} --apply")
+        _say(f"put back {counted(undo.rows, 'row')} in transaction {undo.transaction}")
+        _say(f"to undo that: audit revert --transaction {undo.transaction} --apply")
     elif sql:
         print(undo.plan.as_sql(), end="")
         _say("note: nothing was changed; --apply runs this")
     else:
         _print_changes(undo.changes)
         _say(
-            f"note: nothing was changed; --apply puts back {_rows(undo.rows)}, --sql prints the SQL"
+            f"note: nothing was changed; --apply puts back {counted(undo.rows, 'row')}, --sql prints the SQL"
         )
     for note in undo.notes:
         _say(f"note: {note}")
@@ -393,7 +404,9 @@ def _print_changes(changes: Sequence[RowChange]) -> None:
         for event in change.since:
             print(f"  {_who(event)}")
     if len(changes) > MOST_SHOWN:
-        print(f"and {_rows(len(changes) - MOST_SHOWN)} more; --sql and --format json have all")
+        print(
+            f"and {counted(len(changes) - MOST_SHOWN, 'row')} more; --sql and --format json have all"
+        )
 
 
 def _values(change: RowChange) -> list[str]:
@@ -438,10 +451,6 @@ def _print_conflicts(conflicts: Sequence[Conflict]) -> None:
             _say(f"  {side:<11}  {shown}")
         for event in conflict.since:
             _say(f"  {_who(event)}")
-
-
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number} rows"
 
 
 def _say(text: str) -> None:

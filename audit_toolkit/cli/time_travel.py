@@ -48,11 +48,11 @@ Key = Annotated[
     list[str],
     typer.Argument(
         metavar="KEY",
-        help="The primary key: a value for each column, or one JSON array; behind -- if it begins "
+        help="The primary key: one value per column, or one JSON array; after -- if it starts "
         "with a dash.",
     ),
 ]
-At = Annotated[str, typer.Option("--at", metavar="TIME", help=f"The moment: {times.HELP}.")]
+At = Annotated[str, typer.Option("--at", metavar="TIME", help=f"The point in time: {times.HELP}.")]
 
 
 def row_at(
@@ -66,7 +66,10 @@ def row_at(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show a row as it was at a moment, in the columns that the table has now."""
+    """Show a row as it was at a point in time.
+
+    In the columns that the table has now.
+    """
     from audit_toolkit import exact_json, trail
 
     moment = times.parse_past(at, "--at", utc=utc)
@@ -81,7 +84,7 @@ def row_at(
         print(exact_json.dumps({"row": row}, ascii_only=True))
     elif row is None:
         print(
-            f"note: there was no such row at {times.show_moment(moment, utc=utc)}",
+            f"note: the row did not exist at {times.show_moment(moment, utc=utc)}",
             file=sys.stderr,
         )
     else:
@@ -91,7 +94,7 @@ def row_at(
 def table_at(
     table: Table,
     at: At,
-    output: Annotated[RowFormat, typer.Option("--format", help="How to print.")] = RowFormat.CSV,
+    output: Annotated[RowFormat, typer.Option("--format", help="Output format.")] = RowFormat.CSV,
     hide: Hide = None,
     guard_cells: GuardCells = False,
     utc: Utc = False,
@@ -99,7 +102,10 @@ def table_at(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
+    """Print all rows that a table had at a point in time.
+
+    In no particular order, in the columns that the table has now.
+    """
     from audit_toolkit import exact_json
     from audit_toolkit.cli.spreadsheet import guard_lines
     from audit_toolkit.trail import copy_table_at, stream_table_at
@@ -148,8 +154,10 @@ def _visible_lines(text: str) -> str:
 
 def diff(
     table: Table,
-    since: Annotated[str, typer.Option("--from", metavar="TIME", help=f"From: {times.HELP}.")],
-    until: Annotated[str, typer.Option("--to", metavar="TIME", help="Up to then.")] = "now",
+    since: Annotated[
+        str, typer.Option("--from", metavar="TIME", help=f"Start of the period: {times.HELP}.")
+    ],
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="End of the period.")] = "now",
     output: OutputFormat = Format.TEXT,
     hide: Hide = None,
     utc: Utc = False,
@@ -157,9 +165,9 @@ def diff(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show the rows of a table that were others at the end of a time than at its beginning.
+    """Show which rows changed between two points in time.
 
-    What changed and changed back is no difference; `audit history` shows it.
+    A change that was undone in between is not a difference; `audit history` shows it.
     """
     from audit_toolkit import exact_json, trail
     from audit_toolkit.cli.notes import warn_of_columns
@@ -190,7 +198,7 @@ def blame(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show for each column of a row its present value, and who gave it that and when."""
+    """Show who last changed each column of a row, and when."""
     from audit_toolkit import exact_json
     from audit_toolkit.trail.blame import find_blame
 
@@ -291,7 +299,7 @@ def _print_differences(differences: Iterator[Difference]) -> None:
                 value = after if kind == "inserted" else before
                 print(f"  {visible(column)}: {show_value(value)}")
     if not found:
-        print("note: no row is another than it was", file=sys.stderr)
+        print("note: no row changed", file=sys.stderr)
 
 
 def _print_change(column: str, before: Json, after: Json) -> None:
