@@ -12,11 +12,10 @@ import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.findings import FINDINGS
 
 if TYPE_CHECKING:
     from audit_toolkit.seals import Report
-
-FINDINGS = 3
 
 
 def verify(

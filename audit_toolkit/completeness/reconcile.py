@@ -26,10 +26,10 @@ from audit_toolkit.completeness.continuity import (
     different,
     find_breaks,
 )
-from audit_toolkit.completeness.findings import Finding, Severity
 from audit_toolkit.config import TableRule
 from audit_toolkit.connection import fetch, prepare_session
 from audit_toolkit.errors import RuleError
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Row
@@ -132,7 +132,7 @@ class _NotComparableError(Exception):
 
 def _not_reconciled(table: QualifiedName, why: str, *, remedy: str) -> Reconciliation:
     finding = Finding(
-        kind="not_reconciled",
+        kind=FindingKind.NOT_RECONCILED,
         severity=Severity.WARNING,
         subject=str(table),
         message=f"it was not compared with the trail: {why}",
@@ -498,7 +498,7 @@ class _Compared:
     ) -> Finding:
         name = str(self.target.table.name)
         return Finding(
-            kind=kind,
+            kind=FindingKind(kind),
             severity=severity,
             subject=name if key is None else f"{name} {key}",
             message=message,

@@ -1,29 +1,19 @@
-"""What is wrong with a sealed trail, in one shape."""
+"""What is wrong with a sealed trail, as findings."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that is not as it was sealed, and what to do about it."""
-
-    kind: str
-    severity: str
-    subject: str
-    message: str
-    remedy: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """The finding as JSON values."""
-        return asdict(self)
+from audit_toolkit.findings import Finding, FindingKind, Severity
 
 
 def error(kind: str, subject: str, message: str, remedy: str) -> Finding:
     """A finding that says that the trail cannot be trusted there."""
-    return Finding(kind=kind, severity="error", subject=subject, message=message, remedy=remedy)
+    return Finding(
+        kind=FindingKind(kind),
+        severity=Severity.ERROR,
+        subject=subject,
+        message=message,
+        remedy=remedy,
+    )
 
 
 _REMEDY = "compare it with a backup and with the server's log; do not repair it before you know"

@@ -18,9 +18,10 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import connect, fetch
+from audit_toolkit.findings import SCHEMA_VERSION, Finding
 from audit_toolkit.merkle import root_of
 from audit_toolkit.schema.install import SLOTS
-from audit_toolkit.seals.findings import Finding, error, of_events
+from audit_toolkit.seals.findings import error, of_events
 from audit_toolkit.seals.ids import describe, expand, read_ranges
 from audit_toolkit.seals.keys import trusted_keys
 from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
@@ -71,6 +72,7 @@ class Report:
         """The report as JSON values."""
         checkpoint = self.checkpoint
         return {
+            "schema_version": SCHEMA_VERSION,
             "ok": not self.findings,
             "sealed": checkpoint.size if checkpoint else 0,
             "up_to_event": checkpoint.up_to_id if checkpoint else None,
