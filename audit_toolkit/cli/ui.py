@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from audit_toolkit.web import Settings
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit ui`."""
-    app.command()(ui)
-
-
 def ui(
     host: Annotated[
         str,
