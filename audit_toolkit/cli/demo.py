@@ -23,6 +23,12 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the server and the project there to play with.")
     ] = False,
+    sealed: Annotated[
+        bool,
+        typer.Option(
+            "--sealed", help="Also seal the trail, tamper with it, and find the tampering."
+        ),
+    ] = False,
 ) -> None:
     """Show what an audit trail is, on a throwaway PostgreSQL that is gone afterwards.
 
@@ -34,7 +40,7 @@ def demo(
     print("Starting a throwaway PostgreSQL ...", flush=True)
     with throwaway_cluster(keep=keep) as cluster, _project(keep=keep) as directory:
         print(f"A shop in {directory}, a server on port {cluster.port}.\n", flush=True)
-        tell(cluster, directory, lambda text: print(text, flush=True))
+        tell(cluster, directory, lambda text: print(text, flush=True), sealed=sealed)
         print(_kept(cluster, directory) if keep else _GONE)
 
 
