@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-
-import typer
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -154,22 +152,3 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """By the words after `audit`."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Put the examples below the options of each command."""
-    for words, command in _commands(app):
-        if found := EXAMPLES.get(words):
-            # \b keeps the lines as they are.
-            command.epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in found)])
-
-
-def _commands(app: typer.Typer, before: str = "") -> Iterator[tuple[str, typer.models.CommandInfo]]:
-    for command in app.registered_commands:
-        callback = command.callback
-        name = command.name or (callback.__name__.replace("_", "-") if callback else "")
-        yield before + name, command
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            name = str(group.name or group.typer_instance.info.name)
-            yield from _commands(group.typer_instance, f"{before}{name} ")

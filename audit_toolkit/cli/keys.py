@@ -17,17 +17,6 @@ KeyFile = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit keys`."""
-    group = typer.Typer(
-        name="keys", no_args_is_help=True, help="Manage the keys that seals are signed with."
-    )
-    for command in (new, rotate):
-        group.command()(command)
-    group.command("list")(list_keys)
-    app.add_typer(group)
-
-
 def new(
     key: KeyFile = DEFAULT_KEY,
     name: Annotated[

@@ -10,14 +10,7 @@ from typing import Annotated
 import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-
-FINDINGS = 3
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit prove` and `audit verify-proof`."""
-    app.command()(prove)
-    app.command("verify-proof")(verify_proof)
+from audit_toolkit.findings import FINDINGS
 
 
 def prove(

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from audit_toolkit.seals import SealRun
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit seal`."""
-    app.command()(seal)
-
-
 def seal(
     key: Key = None,
     signer: SignerCommand = None,

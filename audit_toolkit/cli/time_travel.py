@@ -55,14 +55,6 @@ Key = Annotated[
 At = Annotated[str, typer.Option("--at", metavar="TIME", help=f"The moment: {times.HELP}.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("row-at")(row_at)
-    app.command("table-at")(table_at)
-    app.command()(diff)
-    app.command()(blame)
-
-
 def row_at(
     table: Table,
     key: Key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,18 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.findings import Report as Findings
+from audit_toolkit.findings import count
 
 if TYPE_CHECKING:
     from audit_toolkit.seals import Report
-
-FINDINGS = 3
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit verify`."""
-    app.command()(verify)
 
 
 def verify(
@@ -45,7 +40,7 @@ def verify(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Verify on so many connections.")
     ] = 1,
-    output: OutputFormat = Format.TEXT,
+    output: CheckFormat = ReportFormat.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -73,12 +68,17 @@ def verify(
             dsn=find_address(dsn, config),
             progress=progress,
         )
-    if output is Format.JSON:
-        print(json.dumps(report.as_dict(), indent=2))
-    else:
-        _print(report, first)
-    if report.findings:
-        raise typer.Exit(FINDINGS)
+    _warn(report)
+    details = report.details() if output is not ReportFormat.TEXT else {}
+    end_with(
+        Findings(
+            command="verify",
+            findings=tuple(report.findings),
+            verdict=_verdict(report, first),
+            details=details,
+        ),
+        output,
+    )
 
 
 def _size_of(text: str) -> int:
@@ -106,48 +106,43 @@ def _progress() -> Iterator[Callable[[int], None]]:
         yield lambda events: bars.advance(task, events)
 
 
-def _print(report: Report, since: int) -> None:
-    for finding in report.findings:
-        print(f"{finding.severity:<9} {finding.subject}: {finding.message}")
-        print(f"{'':<9} remedy: {finding.remedy}")
+def _verdict(report: Report, since: int) -> str:
+    """What was verified, for people."""
+    return "\n".join(_verdict_lines(report, since))
+
+
+def _verdict_lines(report: Report, since: int) -> Iterator[str]:
+    checkpoint = report.checkpoint
     for gone in report.gone:
         where = f"archived at {gone.archive}" if gone.archive else "not archived"
-        print(
-            f"gone      {gone.partition}: {gone.events:,} sealed events were dropped with it, {where}"
-        )
-    checkpoint = report.checkpoint
+        yield f"gone: {gone.events:,} sealed events, dropped with {gone.partition}, {where}"
     if checkpoint is None:
         if not report.findings:
-            print("nothing was sealed yet: audit seal")
+            yield "nothing was sealed yet: audit seal"
         return
     if report.findings:
-        print(
-            f"NOT what was sealed: {len(report.findings)} {_plural('finding', len(report.findings))}"
-        )
+        yield f"NOT what was sealed: {count(len(report.findings), 'finding')}"
     else:
         before = f" (those before entry {since:,} were not read)" if since else ""
-        print(f"OK: {report.verified:,} events are what was sealed{before}")
-    print(
-        f"sealed up to event {checkpoint.up_to_id} at {checkpoint.sealed_at}, {checkpoint.size:,} in all"
-    )
+        yield f"OK: {count(report.verified, 'event')} are what was sealed{before}"
+    yield f"sealed up to event {checkpoint.up_to_id} at {checkpoint.sealed_at}, {checkpoint.size:,} in all"
     if report.redacted:
-        print(f"{report.redacted:,} values were redacted, as R events say")
+        yield f"{count(report.redacted, 'value')} redacted, as R events say"
     if report.unsealed:
-        print(f"{report.unsealed:,} {_plural('event', report.unsealed)} not sealed yet")
+        yield f"{count(report.unsealed, 'event')} not sealed yet"
     if report.outside:
-        print(f"{report.outside:,} {_plural('checkpoint', report.outside)} kept outside agree")
-    else:
-        print(
-            "no checkpoint kept outside was compared: whoever can write the database and sign could have "
-            "rewritten all of it (--checkpoints PLACE)",
-            file=sys.stderr,
-        )
-    if report.keys_from == "database":
-        print(
-            "the keys are those that the database names: name the public key that you kept (--key FILE)",
-            file=sys.stderr,
-        )
+        yield f"{count(report.outside, 'checkpoint')} kept outside agree"
 
 
-def _plural(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}s"
+def _warn(report: Report) -> None:
+    if report.checkpoint and not report.outside:
+        print(
+            "warning: no checkpoint that was kept outside agrees or was given (--checkpoints PLACE); without one, "
+            "whoever can write the database and sign could have written all of it anew",
+            file=sys.stderr,
+        )
+    if report.checkpoint and report.keys_from == "database":
+        print(
+            "warning: the keys are those that the database names (--key FILE names the one that you kept)",
+            file=sys.stderr,
+        )

@@ -54,6 +54,8 @@ _FUNCTIONS = {
     "note_capture": "(regclass, text)",
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
+    "write_event": "(text, jsonb, regclass, text)",
+    "record_event": "(text, jsonb, regclass, text)",
     "present_home": "()",
     "doubtful_events": "(bigint)",
     "maintain_limits": "()",
@@ -74,6 +76,7 @@ _FUNCTIONS = {
     "archive_begin": "(oid)",
     "archive_end": "(oid)",
     "archive_note": "(oid, text, text)",
+    "archive_note_export": "(jsonb)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "former_columns": "(jsonb, jsonb)",
     "as_called_now": "(jsonb, jsonb, jsonb)",
@@ -150,6 +153,7 @@ MAINTAINER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_MAINTAINERS}
 _FOR_ARCHIVERS = (
     *("leaves", "present_home", "maintain_lock", "maintain_has_rows"),
     *("leaf_digest", "merkle_root", "archive_begin", "archive_end", "archive_note"),
+    "archive_note_export",
 )
 ARCHIVER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_ARCHIVERS}
 """What an archiver may execute, with their arguments."""
@@ -165,11 +169,17 @@ _FOR_INSTALLERS = (
 INSTALLER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_INSTALLERS}
 """What an installer may execute, with their arguments; each asks whether the table belongs to the caller."""
 
+_FOR_RECORDERS = ("record_event", "write_event", "row_key_of", "plain_type")
+RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
+"""What records events of the application may execute, with their arguments."""
+
 DEFINERS = frozenset(
     (
         *("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap"),
+        "write_event",
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
-        *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
+        *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
+        "doubtful_events",
     )
 )
 """The functions that run as the owner of the trail; each checks by itself who asks."""

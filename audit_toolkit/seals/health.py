@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
-from audit_toolkit.findings import Finding, Severity
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.seals.keys import keys_of, read_key
 from audit_toolkit.seals.notes import NoteError, read_checkpoint
 from audit_toolkit.seals.seal import read_known_keys, read_newest
@@ -41,20 +41,20 @@ def seal_findings(connection: Connection, schema: str, key: Path | None) -> Iter
     waiting: timedelta | None = state["waiting"]
     if waiting is not None and waiting > MOST_WAITING:
         yield Finding(
-            kind="seal_old",
+            kind=FindingKind.SEAL_OLD,
             severity=Severity.WARNING,
-            object=f"{schema}.logged_actions",
-            detail=f"events wait to be sealed for {waiting.days} days and {waiting.seconds // 3600} hours",
+            subject=f"{schema}.logged_actions",
+            message=f"events wait to be sealed for {waiting.days} days and {waiting.seconds // 3600} hours",
             remedy="audit seal",
         )
     summary = state["summary"] if isinstance(state["summary"], dict) else {}
     for one in summary.get("sinks", ()):
         if one.get("failed"):
             yield Finding(
-                kind="checkpoint_not_kept",
+                kind=FindingKind.CHECKPOINT_NOT_KEPT,
                 severity=Severity.ERROR,
-                object=f"{one['address']}",
-                detail=f"the last checkpoint did not get there: {one['failed']}",
+                subject=f"{one['address']}",
+                message=f"the last checkpoint did not get there: {one['failed']}",
                 remedy="audit seal --checkpoint-to PLACE, once the place takes it again",
             )
 
@@ -68,10 +68,10 @@ def _of_key(
             signer = read_key(key)
         except AuditError as error:
             yield Finding(
-                kind="seal_key_missing",
+                kind=FindingKind.SEAL_KEY_MISSING,
                 severity=Severity.ERROR,
-                object=str(key),
-                detail=error.message,
+                subject=str(key),
+                message=error.message,
                 remedy=error.hint or f"audit keys new --key {key}",
             )
             return
@@ -84,10 +84,10 @@ def _of_key(
         read_checkpoint(newest["note"], keys)
     except NoteError as error:
         yield Finding(
-            kind="seal_key_unknown",
+            kind=FindingKind.SEAL_KEY_UNKNOWN,
             severity=Severity.ERROR,
-            object=f"{schema}.seal_checkpoints",
-            detail=f"the last checkpoint: {error.message}",
+            subject=f"{schema}.seal_checkpoints",
+            message=f"the last checkpoint: {error.message}",
             remedy="audit verify --checkpoints PLACE --key FILE",
         )
     except AuditError:

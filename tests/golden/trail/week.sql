@@ -57,7 +57,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "5845ac0e17c1a951ff820ce6c93286cf6accc3bdd349d8db0c88bf02c95b3ccb"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "9ad61c8206ca54d2f2e3da34b46cb141ceea3c27b3a7ad0256ea585baa881290"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -273,11 +273,6 @@ create table if not exists audit.seal_tiles (
 -- Hashes cannot be compressed.
 alter table audit.seal_tiles
     alter column hashes set storage external;
-
--- Which tile has an event.
-create index if not exists seal_tiles_first_idx
-    on audit.seal_tiles (lower(ids))
-    where level = 0;
 
 -- What was signed. Every event up to up_to_id that was there is among the first tree_size.
 create table if not exists audit.seal_checkpoints (
@@ -1574,6 +1569,68 @@ $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
 
+create or replace function audit.write_event(name text, payload jsonb, relation regclass, row_key text)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may record events need not reach the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    present text[];
+    event bigint;
+begin
+    if coalesce(name, '') !~ '\S' then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event of the application needs a name',
+            hint = 'for example order.refunded';
+    end if;
+    if relation is not null then
+        present := parse_ident(relation::text);
+        -- Renamed, and nothing was written to it since.
+        if exists (
+            select from audit.captured_tables as c
+            where c.relation_id = relation and array[c.schema_name, c.table_name] <> present
+        ) and current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+            perform audit.note_changes();
+        end if;
+    end if;
+    -- A number of the transaction comes before that of its event, for those who follow the trail.
+    perform pg_current_xact_id();
+    insert into audit.logged_actions (schema_name, table_name, action, row_key, new_row)
+    values (
+        coalesce(present[1], 'audit'), coalesce(present[2], 'logged_actions'),
+        'E', row_key, jsonb_build_object('name', name, 'payload', payload))
+    returning event_id into strict event;
+    return event;
+end
+$body$;
+
+revoke all on function audit.write_event(text, jsonb, regclass, text) from public;
+
+create or replace function audit.record_event(
+    name text, payload jsonb default null, relation regclass default null, key text default null
+)
+    returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    root constant regclass := coalesce(pg_partition_root(relation), relation);
+begin
+    if key is not null and root is null then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event about a key needs the table that the key is of',
+            hint = 'select audit.record_event(name, payload, table, key)';
+    end if;
+    return audit.write_event(
+        name, payload, root, case when key is not null then audit.row_key_of(root, key) end);
+end
+$body$;
+
+revoke all on function audit.record_event(text, jsonb, regclass, text) from public;
+
 create or replace function audit.present_home()
     returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
     language plpgsql
@@ -2268,6 +2325,34 @@ $body$;
 
 revoke all on function audit.archive_note(oid, text, text) from public;
 
+create or replace function audit.archive_note_export(summary jsonb)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if coalesce(
+        jsonb_typeof(summary -> 'archives') <> 'array'
+        or jsonb_typeof(summary -> 'marks') <> 'array'
+        or jsonb_typeof(summary -> 'origin') <> 'string'
+        or length(summary::text) > 1000000, true)
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: what is noted of exports has archives, marks and an origin, and is no longer than 1 MB';
+    end if;
+    insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
+    values ('archive export', clock_timestamp(), clock_timestamp(), summary)
+    on conflict on constraint maintenance_pkey do update
+    set last_run_at = excluded.last_run_at,
+        last_success_at = excluded.last_success_at,
+        summary = excluded.summary;
+end
+$body$;
+
+revoke all on function audit.archive_note_export(jsonb) from public;
+
 create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
     returns table (
         leaf oid,
@@ -2928,7 +3013,7 @@ begin
         from (
             (
                 select * from audit.logged_actions
-                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                   and event_id > called.after_id and event_id <= called.until_id
                 order by event_id
                 limit 1
@@ -2963,12 +3048,12 @@ begin
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
                 case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
             union all
             select action, -1, false, old_row
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
@@ -3030,7 +3115,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
@@ -3113,7 +3198,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3122,7 +3207,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -3143,7 +3228,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3152,7 +3237,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 cross join lateral (values
                     (row_key, action = 'I' or old_row_key is not null),
@@ -3171,7 +3256,7 @@ begin
                   join audit.logged_actions as e
                     on e.schema_name = name.schema_name and e.table_name = name.table_name
                    and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.event_id < earliest.event_id
+                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
                   offset 0
               )
               and not exists (
@@ -3198,14 +3283,14 @@ begin
                 select %2$s from %1$s as present
                 except
                 select row_key from audit.logged_actions
-                where schema_name = $1 and table_name = $2 and event_id > $3
+                where schema_name = $1 and table_name = $2 and event_id > $3 and action <> 'E'
                 except
                 select e.row_key
                 from audit.names_of($4, $5, $7) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
-                where name.until_id < $6
+                where name.until_id < $6 and e.action <> 'E'
                 order by 1
                 limit 1
                 $query$,
@@ -3348,7 +3433,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -3409,7 +3494,7 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -3443,7 +3528,7 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
@@ -3472,12 +3557,12 @@ begin
                 from (
                     select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and new_row is not null
                     union all
                     select event_id, action, old_row_key, -1, old_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
                     union all
                     select event_id, action, old_row_key, -1, old_row
@@ -3569,7 +3654,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3578,7 +3663,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3590,7 +3675,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3599,7 +3684,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3710,7 +3795,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3719,7 +3804,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
@@ -3731,7 +3816,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3740,7 +3825,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -3820,7 +3905,7 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key = any(keys)
+                    where e.row_key = any(keys) and e.action <> 'E'
                     union all
                     select e.*
                     from name
@@ -3915,6 +4000,10 @@ comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "versi
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.write_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.record_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.doubtful_events(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -3954,6 +4043,8 @@ comment on function audit.archive_begin(oid) is '{"tool": "audit-toolkit", "vers
 comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4010,7 +4101,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
