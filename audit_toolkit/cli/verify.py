@@ -74,6 +74,7 @@ def verify(
         Findings(
             command="verify",
             findings=tuple(report.findings),
+            heading=_heading(report),
             verdict=_verdict(report, first),
             details=details,
         ),
@@ -106,32 +107,37 @@ def _progress() -> Iterator[Callable[[int], None]]:
         yield lambda events: bars.advance(task, events)
 
 
-def _verdict(report: Report, since: int) -> str:
-    """What was verified, for people."""
-    return "\n".join(_verdict_lines(report, since))
-
-
-def _verdict_lines(report: Report, since: int) -> Iterator[str]:
+def _heading(report: Report) -> str:
+    """What was looked at, for people."""
     checkpoint = report.checkpoint
-    for gone in report.gone:
-        where = f"archived at {gone.archive}" if gone.archive else "not archived"
-        yield f"gone: {gone.events:,} sealed events, dropped with {gone.partition}, {where}"
     if checkpoint is None:
-        if not report.findings:
-            yield "nothing was sealed yet: audit seal"
-        return
+        return ""
+    sealed = count(checkpoint.size, "event")
+    return f"{sealed} sealed, up to event {checkpoint.up_to_id}, at {checkpoint.sealed_at}"
+
+
+def _verdict(report: Report, since: int) -> str:
+    """What came of it, for people."""
+    if report.checkpoint is None:
+        return "" if report.findings else "nothing was sealed yet: audit seal"
     if report.findings:
-        yield f"NOT what was sealed: {count(len(report.findings), 'finding')}"
+        said = [f"NOT what was sealed: {count(len(report.findings), 'finding')}"]
     else:
         before = f" (those before entry {since:,} were not read)" if since else ""
-        yield f"OK: {count(report.verified, 'event')} are what was sealed{before}"
-    yield f"sealed up to event {checkpoint.up_to_id} at {checkpoint.sealed_at}, {checkpoint.size:,} in all"
+        said = [f"OK: {count(report.verified, 'event')} are what was sealed{before}"]
+    said += [
+        f"{one.events:,} were dropped with {one.partition}, "
+        + (f"archived at {one.archive}" if one.archive else "not archived")
+        for one in report.gone
+    ]
     if report.redacted:
-        yield f"{count(report.redacted, 'value')} redacted, as R events say"
+        said.append(f"{count(report.redacted, 'value')} redacted, as R events say")
     if report.unsealed:
-        yield f"{count(report.unsealed, 'event')} not sealed yet"
+        said.append(f"{count(report.unsealed, 'event')} not sealed yet")
     if report.outside:
-        yield f"{count(report.outside, 'checkpoint')} kept outside agree"
+        agree = "agrees" if report.outside == 1 else "agree"
+        said.append(f"{count(report.outside, 'checkpoint')} kept outside {agree}")
+    return "; ".join(said)
 
 
 def _warn(report: Report) -> None:

@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "9ad61c8206ca54d2f2e3da34b46cb141ceea3c27b3a7ad0256ea585baa881290"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "ff82d8d4de2c5983cf7c3f6b5454a19f57d5d75ad7e8947be9355686523bfaa4"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -273,6 +273,11 @@ create table if not exists audit.seal_tiles (
 -- Hashes cannot be compressed.
 alter table audit.seal_tiles
     alter column hashes set storage external;
+
+-- Which tile has an event.
+create index if not exists seal_tiles_first_idx
+    on audit.seal_tiles (lower(ids))
+    where level = 0;
 
 -- What was signed. Every event up to up_to_id that was there is among the first tree_size.
 create table if not exists audit.seal_checkpoints (
