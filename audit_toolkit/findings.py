@@ -190,6 +190,7 @@ class FindingKind(StrEnum):
 
     # seals
     CHECKPOINT_INVALID = "checkpoint_invalid"
+    CHECKPOINT_NOT_KEPT = "checkpoint_not_kept"
     EVENT_CHANGED = "event_changed"
     EVENT_DOUBLED = "event_doubled"
     EVENT_INSERTED = "event_inserted"
@@ -197,6 +198,9 @@ class FindingKind(StrEnum):
     REDACTION_UNANNOUNCED = "redaction_unannounced"
     ROOT_DIFFERS = "root_differs"
     SALTS_MISSING = "salts_missing"
+    SEAL_KEY_MISSING = "seal_key_missing"
+    SEAL_KEY_UNKNOWN = "seal_key_unknown"
+    SEAL_OLD = "seal_old"
     TILE_CHANGED = "tile_changed"
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
