@@ -51,13 +51,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "7ef20c2afadec58a492e6ef6f90d6985a3427af8477d4d94d238bdd5340da4c8"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "7a4cdd7236b80f241913fccde4d96392fb9062318981313c9f330fd5e13deefd"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -258,6 +258,94 @@ create table if not exists audit.captured_tables (
 select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+-- The tree in tiles of 256 hashes, as C2SP's tlog-tiles have them; an entry of level 1 is the root of a whole tile of level 0.
+create table if not exists audit.seal_tiles (
+    level smallint not null check (level between 0 and 7),
+    tile bigint not null check (tile >= 0),
+    hashes bytea not null check (octet_length(hashes) between 32 and 8192 and octet_length(hashes) % 32 = 0),
+    -- Of level 0: the events of its entries, which are in the order of their ids.
+    ids int8multirange,
+    primary key (level, tile),
+    check ((ids is null) = (level > 0))
+);
+
+-- Hashes cannot be compressed.
+alter table audit.seal_tiles
+    alter column hashes set storage external;
+
+-- What was signed. Every event up to up_to_id that was there is among the first tree_size.
+create table if not exists audit.seal_checkpoints (
+    tree_size bigint primary key check (tree_size > 0),
+    up_to_id bigint not null,
+    root bytea not null check (octet_length(root) = 32),
+    note text collate "C" not null,
+    sealed_at timestamptz not null default clock_timestamp()
+);
+
+-- Public keys, as C2SP's signed notes write them; the introduction of a new one is signed by the one before.
+create table if not exists audit.seal_keys (
+    vkey text collate "C" primary key,
+    introduction text collate "C",
+    first_used_at timestamptz not null default clock_timestamp()
+);
+
+-- What is sealed of each partition, for when it is detached, archived or dropped.
+create table if not exists audit.seal_partitions (
+    -- As regclass it survives pg_dump, which an OID would not.
+    leaf regclass not null,
+    leaf_name text collate "C" not null,
+    first_id bigint not null,
+    last_id bigint not null,
+    events bigint not null check (events > 0),
+    primary key (leaf, leaf_name)
+);
+
+-- The nodes of trees of salts from which all salts that are not destroyed can be computed: node 1 of a block has those of
+-- 4096 ids, node 4096 + n those of one event, and (4096 + n) * 8 + s is the salt of one of its slots.
+create table if not exists audit.seal_seeds (
+    block bigint not null,
+    node integer not null check (node between 1 and 65535),
+    seed bytea not null check (octet_length(seed) = case when node < 8192 then 32 else 16 end),
+    primary key (block, node)
+);
+
+-- Slots whose salt was destroyed: the commitment that stands in the tree, and, with a salt of its own, one to what is left.
+create table if not exists audit.redacted_slots (
+    event_id bigint not null,
+    slot smallint not null check (slot between 0 and 5),
+    -- The R event that announces it.
+    redaction_id bigint not null,
+    commitment bytea not null check (octet_length(commitment) = 32),
+    -- NULL where nothing is left, or once it was redacted again.
+    salt bytea check (octet_length(salt) = 16),
+    remaining bytea check (octet_length(remaining) = 32),
+    primary key (event_id, slot, redaction_id)
+);
+
+select audit.revoke_all('audit.seal_tiles'::regclass);
+
+comment on table audit.seal_tiles is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_checkpoints'::regclass);
+
+comment on table audit.seal_checkpoints is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_keys'::regclass);
+
+comment on table audit.seal_keys is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_partitions'::regclass);
+
+comment on table audit.seal_partitions is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_seeds'::regclass);
+
+comment on table audit.seal_seeds is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.redacted_slots'::regclass);
+
+comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 create or replace function audit.refuse_change()
     returns trigger
@@ -450,31 +538,48 @@ declare
 begin
     -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        with leaves as (
-            select
-                event_id, action_tstamp,
-                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
-sha256(
+        -- Only hashes are sorted, and not the events.
+        with hashes as (
+            select event_id, action_tstamp, sha256(
         '\x0001'::bytea
         || int8send(event_id)
         || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
         || int8send(transaction_id::text::bigint)
         || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
-        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(schema_name)) || schema_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(table_name)) || table_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(action)) || action, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(row_key)) || row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row_key)) || old_row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row)) || old_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(new_row)) || new_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(context)) || context, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(session_user_name)) || session_user_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(role_name)) || role_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(application_name)) || application_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(client_addr)) || client_addr, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(query)) || query, '\xffffffff'::bytea)
     ) as hash
-            from %s as event
+            from (
+                select event_id, action_tstamp, transaction_id, transaction_tstamp,
+                    convert_to(schema_name::text, 'UTF8') as schema_name,
+                    convert_to(table_name::text, 'UTF8') as table_name,
+                    convert_to(action::text, 'UTF8') as action,
+                    convert_to(row_key::text, 'UTF8') as row_key,
+                    convert_to(old_row_key::text, 'UTF8') as old_row_key,
+                    convert_to(old_row::text, 'UTF8') as old_row,
+                    convert_to(new_row::text, 'UTF8') as new_row,
+                    convert_to(context::text, 'UTF8') as context,
+                    convert_to(session_user_name::text, 'UTF8') as session_user_name,
+                    convert_to(role_name::text, 'UTF8') as role_name,
+                    convert_to(application_name::text, 'UTF8') as application_name,
+                    convert_to(query::text, 'UTF8') as query,
+                    convert_to(nullif(concat(client_addr), ''), 'UTF8') as client_addr
+                from %s offset 0
+            ) as event
+            offset 0
+        ), leaves as (
+            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree from hashes
         ), subtrees as (
             select
                 subtree, count(*) as events,
@@ -1481,6 +1586,68 @@ $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
 
+create or replace function audit.write_event(name text, payload jsonb, relation regclass, row_key text)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may record events need not reach the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    present text[];
+    event bigint;
+begin
+    if coalesce(name, '') !~ '\S' then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event of the application needs a name',
+            hint = 'for example order.refunded';
+    end if;
+    if relation is not null then
+        present := parse_ident(relation::text);
+        -- Renamed, and nothing was written to it since.
+        if exists (
+            select from audit.captured_tables as c
+            where c.relation_id = relation and array[c.schema_name, c.table_name] <> present
+        ) and current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+            perform audit.note_changes();
+        end if;
+    end if;
+    -- A number of the transaction comes before that of its event, for those who follow the trail.
+    perform pg_current_xact_id();
+    insert into audit.logged_actions (schema_name, table_name, action, row_key, new_row)
+    values (
+        coalesce(present[1], 'audit'), coalesce(present[2], 'logged_actions'),
+        'E', row_key, jsonb_build_object('name', name, 'payload', payload))
+    returning event_id into strict event;
+    return event;
+end
+$body$;
+
+revoke all on function audit.write_event(text, jsonb, regclass, text) from public;
+
+create or replace function audit.record_event(
+    name text, payload jsonb default null, relation regclass default null, key text default null
+)
+    returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    root constant regclass := coalesce(pg_partition_root(relation), relation);
+begin
+    if key is not null and root is null then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event about a key needs the table that the key is of',
+            hint = 'select audit.record_event(name, payload, table, key)';
+    end if;
+    return audit.write_event(
+        name, payload, root, case when key is not null then audit.row_key_of(root, key) end);
+end
+$body$;
+
+revoke all on function audit.record_event(text, jsonb, regclass, text) from public;
+
 create or replace function audit.present_home()
     returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
     language plpgsql
@@ -2203,6 +2370,89 @@ $body$;
 
 revoke all on function audit.archive_note_export(jsonb) from public;
 
+create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
+    returns table (
+        leaf oid,
+        ids int8multirange,
+        hashes bytea
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set bytea_output = hex
+as $body$
+begin
+    -- The salts are given once, as each mention of a parameter would be planned with a copy of it.
+    return query execute format($query$
+        with given as materialized (
+            select $3 as salts
+        ), redacted as materialized (
+            select
+                event_id
+                , (array_agg(commitment) filter (where slot = 0))[1] as row_key
+                , (array_agg(commitment) filter (where slot = 1))[1] as old_row_key
+                , (array_agg(commitment) filter (where slot = 2))[1] as old_row
+                , (array_agg(commitment) filter (where slot = 3))[1] as new_row
+                , (array_agg(commitment) filter (where slot = 4))[1] as context
+                , (array_agg(commitment) filter (where slot = 5))[1] as query
+            from audit.redacted_slots
+            where event_id between $1 and $2
+            group by event_id
+        ), leaves as materialized (
+            select
+                event.tableoid as leaf, event.event_id, event.action_tstamp,
+                sha256(
+                    '\x0001'::bytea
+                    || int8send(event.event_id)
+                    || timestamptz_send(event.action_tstamp)
+                    || xid8send(event.transaction_id)
+                    || coalesce(timestamptz_send(event.transaction_tstamp), '\x8000000000000000'::bytea)
+                    || int4send(coalesce(length(event.schema_name), -1))
+                    || int4send(coalesce(length(event.table_name), -1))
+                    || int4send(coalesce(length(event.action), -1))
+                    || int4send(coalesce(length(event.session_user_name), -1))
+                    || int4send(coalesce(length(event.role_name), -1))
+                    || int4send(coalesce(length(event.application_name), -1))
+                    || int4send(coalesce(length(nullif(concat(event.client_addr), '')), -1))
+                    || convert_to(concat(event.schema_name, event.table_name, event.action, event.session_user_name, event.role_name, event.application_name, nullif(concat(event.client_addr), '')), 'UTF8')
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 0))::integer + 1 for 16)
+                        || convert_to(event.row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 1))::integer + 1 for 16)
+                        || convert_to(event.old_row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 2))::integer + 1 for 16)
+                        || convert_to(event.old_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.new_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 3))::integer + 1 for 16)
+                        || convert_to(event.new_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.context, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 4))::integer + 1 for 16)
+                        || convert_to(event.context::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.query, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 5))::integer + 1 for 16)
+                        || convert_to(event.query, 'UTF8'))), '\xffffffff'::bytea)
+                ) as hash
+            from %s as event
+            cross join given
+            left join redacted on redacted.event_id = event.event_id
+            where event.event_id between $1 and $2
+        )
+        select
+            leaf,
+            range_agg(int8range(event_id, event_id, '[]')),
+            string_agg(hash, ''::bytea order by event_id, action_tstamp)
+        from leaves
+        group by leaf
+    $query$, relation) using first_id, last_id, salts;
+end
+$body$;
+
+revoke all on function audit.seal_leaves(regclass, bigint, bigint, bytea) from public;
+
 create or replace function audit.former_columns(change jsonb, since jsonb)
     returns jsonb
     language sql
@@ -2780,7 +3030,7 @@ begin
         from (
             (
                 select * from audit.logged_actions
-                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                   and event_id > called.after_id and event_id <= called.until_id
                 order by event_id
                 limit 1
@@ -2815,12 +3065,12 @@ begin
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
                 case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
             union all
             select action, -1, false, old_row
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
@@ -2882,7 +3132,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
@@ -2965,7 +3215,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -2974,7 +3224,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -2995,7 +3245,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3004,7 +3254,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 cross join lateral (values
                     (row_key, action = 'I' or old_row_key is not null),
@@ -3023,7 +3273,7 @@ begin
                   join audit.logged_actions as e
                     on e.schema_name = name.schema_name and e.table_name = name.table_name
                    and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.event_id < earliest.event_id
+                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
                   offset 0
               )
               and not exists (
@@ -3050,14 +3300,14 @@ begin
                 select %2$s from %1$s as present
                 except
                 select row_key from audit.logged_actions
-                where schema_name = $1 and table_name = $2 and event_id > $3
+                where schema_name = $1 and table_name = $2 and event_id > $3 and action <> 'E'
                 except
                 select e.row_key
                 from audit.names_of($4, $5, $7) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
-                where name.until_id < $6
+                where name.until_id < $6 and e.action <> 'E'
                 order by 1
                 limit 1
                 $query$,
@@ -3200,7 +3450,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -3261,7 +3511,7 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -3295,7 +3545,7 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
@@ -3324,12 +3574,12 @@ begin
                 from (
                     select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and new_row is not null
                     union all
                     select event_id, action, old_row_key, -1, old_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
                     union all
                     select event_id, action, old_row_key, -1, old_row
@@ -3421,7 +3671,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3430,7 +3680,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3442,7 +3692,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3451,7 +3701,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3562,7 +3812,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3571,7 +3821,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
@@ -3583,7 +3833,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3592,7 +3842,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -3672,7 +3922,7 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key = any(keys)
+                    where e.row_key = any(keys) and e.action <> 'E'
                     union all
                     select e.*
                     from name
@@ -3767,6 +4017,10 @@ comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "versi
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.write_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.record_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.doubtful_events(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -3808,6 +4062,8 @@ comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "versio
 comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -3862,7 +4118,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -4021,6 +4277,42 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.partition_lifecycle enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_tiles
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_tiles enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_checkpoints
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_checkpoints enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_keys
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_keys enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_partitions
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_partitions enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_seeds
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_seeds enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redacted_slots
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.
