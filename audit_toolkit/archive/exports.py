@@ -150,20 +150,3 @@ def unknown_exports(manifests: Sequence[Manifest], exports: Exports) -> Iterator
     ranges = [manifest for manifest in manifests if manifest.exported]
     known = [number for number, one in enumerate(ranges) if exports.knows(one)]
     yield from ranges[max(known) + 1 if known else 0 :]
-
-
-def check_exports(
-    manifests: Sequence[Manifest], exports: Exports, archive: str
-) -> list[tuple[str, str]]:
-    """What is wrong with the ranges of an archive, compared with what the database knows, as (object, message)."""
-    found = [
-        (
-            manifest.label,
-            "the database did not export this: its manifest was forged, or a copy of the database wrote it",
-        )
-        for manifest in unknown_exports(manifests, exports)
-    ]
-    last = exports.of(archive)
-    if last.sha256 and last.sha256 not in map(fingerprint, manifests):
-        found.append(("exports", f"the archive lacks the manifest of the last export, {last.name}"))
-    return found

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.capture.condition import check_condition
 from audit_toolkit.capture.render import Target
 from audit_toolkit.catalog import Column
-from audit_toolkit.connection import fetch, translated_errors
+from audit_toolkit.connection import fetch, import_psycopg, translated_errors
 from audit_toolkit.errors import RuleError
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT
 from audit_toolkit.templates import render
@@ -75,7 +76,9 @@ def take_baseline(
     for progress in batches:
         total += progress
         on_progress(total)
-    return total + Progress(written=batches.write_gone())
+    total += Progress(written=batches.write_gone())
+    _note_whole(connection, target, schema)
+    return total
 
 
 def take_locked_baseline(
@@ -102,6 +105,7 @@ def take_locked_baseline(
                 hint="without a key a baseline is possible only before the first change; add a primary key",
             )
         written = _run(connection, render("baseline/whole", reason=reason, **target.values(schema)))
+        _note_whole(connection, target, schema)
     return Progress(seen=written, written=written)
 
 
@@ -196,6 +200,14 @@ def _require_readable(connection: Connection, target: Target, schema: str) -> No
         raise RuleError(
             f"the columns of {name} changed while its baseline ran", hint="run it again, it goes on"
         )
+
+
+def _note_whole(connection: Connection, target: Target, schema: str) -> None:
+    """Note that from here on a row without an event is one that came past capture."""
+    errors = import_psycopg().errors
+    # A trail of an older release has no such note.
+    with suppress(errors.UndefinedTable, errors.UndefinedColumn), connection.transaction():
+        connection.execute(render("baseline/note_whole", **target.values(schema)))
 
 
 def _as_list(key: Any) -> list[str]:

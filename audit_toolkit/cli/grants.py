@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from audit_toolkit.schema import Limits
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit grants`."""
-    app.command()(grants)
-
-
 def grants(
     reader: Annotated[
         str | None, typer.Option("--reader", metavar="ROLE", help="May read the trail.")

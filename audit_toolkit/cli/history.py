@@ -34,11 +34,6 @@ TABLE_LIMIT = 100
 """How many events of a whole table are printed as text when nobody says how many."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit history`."""
-    app.command()(history)
-
-
 def history(
     ctx: typer.Context,
     table: Annotated[

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, import_psycopg
@@ -115,16 +115,15 @@ def _seal_batch(
         size=size,
         root=state.growth.root(state.hashes),
         up_to_id=reached,
-        sealed_at=_now(connection).isoformat().replace("+00:00", "Z"),
+        sealed_at=now_of(connection).isoformat().replace("+00:00", "Z"),
     )
     note = write_note(checkpoint.text, signer.public, signer.sign(checkpoint.text))
     writer.finish(checkpoint, note, signer)
     return Sealed(events=size - before, checkpoint=checkpoint, note=note)
 
 
-def _now(connection: Connection) -> datetime:
-    from datetime import UTC
-
+def now_of(connection: Connection) -> datetime:
+    """The time of the server, in UTC."""
     (row,) = fetch(connection, "select clock_timestamp() as now")
     now: datetime = row["now"]
     return now.astimezone(UTC)

@@ -142,19 +142,30 @@ def verify(
     with connection.transaction():
         # One snapshot, so that a sealer that runs meanwhile changes nothing.
         connection.execute("set transaction isolation level repeatable read, read only")
-        return _verify(connection, schema, keys, outside, since, jobs, dsn, progress)
+        return verify_within(
+            connection,
+            schema,
+            keys=keys,
+            outside=outside,
+            since=since,
+            jobs=jobs,
+            dsn=dsn,
+            progress=progress,
+        )
 
 
-def _verify(
+def verify_within(
     connection: Connection,
     schema: str,
-    keys: Sequence[PublicKey],
-    outside: Sequence[tuple[str, str]],
-    since: int,
-    jobs: int,
-    dsn: str,
-    progress: Progress,
+    *,
+    keys: Sequence[PublicKey] = (),
+    outside: Sequence[tuple[str, str]] = (),
+    since: int = 0,
+    jobs: int = 1,
+    dsn: str = "",
+    progress: Progress = lambda _: None,
 ) -> Report:
+    """Like `verify`, in the transaction that the connection is in."""
     report = Report(keys_from="outside" if keys else "database")
     known = read_known_keys(connection, schema)
     trusted = trusted_keys(keys or [key for key, _ in known], [note for _, note in known if note])

@@ -160,7 +160,7 @@ def test_what_speaks_against_a_clock() -> None:
 
     def code(**values: datetime) -> str | None:
         doubt = Clock(**(same | values)).doubt
-        return doubt.code if doubt else None
+        return doubt.kind if doubt else None
 
     assert code() is None
     assert code(here=now - day) is None
