@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "9ad61c8206ca54d2f2e3da34b46cb141ceea3c27b3a7ad0256ea585baa881290"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "2bf3057dae5ed5eb12469d232e8aa5d4853283ba819cf9dc6c601febcd60c7e8"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -252,7 +252,10 @@ create table if not exists audit.captured_tables (
     partitions jsonb not null,
     -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
     triggers jsonb not null,
-    captured_since timestamptz not null
+    captured_since timestamptz not null,
+    -- The trail has an event of every row that was there after this one, and then: it was empty, or a baseline saw them all.
+    whole_after bigint,
+    whole_since timestamptz
 );
 
 select audit.revoke_all('audit.captured_tables'::regclass);
@@ -273,6 +276,11 @@ create table if not exists audit.seal_tiles (
 -- Hashes cannot be compressed.
 alter table audit.seal_tiles
     alter column hashes set storage external;
+
+-- Which tile has an event.
+create index if not exists seal_tiles_first_idx
+    on audit.seal_tiles (lower(ids))
+    where level = 0;
 
 -- What was signed. Every event up to up_to_id that was there is among the first tree_size.
 create table if not exists audit.seal_checkpoints (
@@ -538,31 +546,48 @@ declare
 begin
     -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        with leaves as (
-            select
-                event_id, action_tstamp,
-                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
-sha256(
+        -- Only hashes are sorted, and not the events.
+        with hashes as (
+            select event_id, action_tstamp, sha256(
         '\x0001'::bytea
         || int8send(event_id)
         || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
         || int8send(transaction_id::text::bigint)
         || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
-        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(schema_name)) || schema_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(table_name)) || table_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(action)) || action, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(row_key)) || row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row_key)) || old_row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row)) || old_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(new_row)) || new_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(context)) || context, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(session_user_name)) || session_user_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(role_name)) || role_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(application_name)) || application_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(client_addr)) || client_addr, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(query)) || query, '\xffffffff'::bytea)
     ) as hash
-            from %s as event
+            from (
+                select event_id, action_tstamp, transaction_id, transaction_tstamp,
+                    convert_to(schema_name::text, 'UTF8') as schema_name,
+                    convert_to(table_name::text, 'UTF8') as table_name,
+                    convert_to(action::text, 'UTF8') as action,
+                    convert_to(row_key::text, 'UTF8') as row_key,
+                    convert_to(old_row_key::text, 'UTF8') as old_row_key,
+                    convert_to(old_row::text, 'UTF8') as old_row,
+                    convert_to(new_row::text, 'UTF8') as new_row,
+                    convert_to(context::text, 'UTF8') as context,
+                    convert_to(session_user_name::text, 'UTF8') as session_user_name,
+                    convert_to(role_name::text, 'UTF8') as role_name,
+                    convert_to(application_name::text, 'UTF8') as application_name,
+                    convert_to(query::text, 'UTF8') as query,
+                    convert_to(nullif(concat(client_addr), ''), 'UTF8') as client_addr
+                from %s offset 0
+            ) as event
+            offset 0
+        ), leaves as (
+            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree from hashes
         ), subtrees as (
             select
                 subtree, count(*) as events,
@@ -1487,19 +1512,31 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since)
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
         (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
         audit.partitions_of(t.oid),
-        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp())
+        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp()),
+        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
+    cross join lateral (
+        select
+            -- No file of it has a page, which needs no right to read it.
+            coalesce((select sum(pg_relation_size(tree.relid)) from pg_partition_tree(t.oid) as tree), pg_relation_size(t.oid)) = 0
+            and not exists (
+                select from audit.logged_actions as e
+                where e.schema_name = n.nspname and e.table_name = t.relname) as is_empty,
+            coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0) as newest_id
+    ) as born
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
-        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
+        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
+        whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
+        whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
 
     perform audit.let_owner_partition(relation, function_name);
 end
@@ -1554,7 +1591,7 @@ begin
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = audit.triggers_of(relation, c.function_name)
+    set triggers = audit.triggers_of(relation, c.function_name), whole_after = null, whole_since = null
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
