@@ -153,6 +153,7 @@ def check_database(
             *_index_findings(connection, schema),
             *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
+            *_guard_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -399,6 +400,24 @@ def _event_findings(connection: Connection, schema: str, *, all_events: bool) ->
     yield from _if_permitted(
         lambda: list(event_findings(connection, schema, newest=newest)), "events", schema
     )
+
+
+def _guard_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """A guard that was switched on, and is gone or silenced."""
+    from audit_toolkit.completeness.guard import guard_findings, read_guard
+    from audit_toolkit.findings import Finding, Severity
+
+    def read() -> Iterable[Finding]:
+        for found in guard_findings(read_guard(connection, schema), schema):
+            yield Finding(
+                kind=found.kind,
+                severity=Severity(found.severity.value),
+                object=found.subject,
+                detail=found.message,
+                remedy=found.remedy,
+            )
+
+    yield from _if_permitted(read, "guard", schema)
 
 
 def _if_permitted(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.guard import install_ddl
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
@@ -171,6 +172,14 @@ def install(
             help="Who owns the trail, for the first run. [default: the role that migrates]",
         ),
     ] = None,
+    ddl: Annotated[
+        bool,
+        typer.Option(
+            "--ddl",
+            help="By itself: record DDL on audited tables at once, by event triggers made now. Takes "
+            "a superuser.",
+        ),
+    ] = False,
     audit_schema: ProjectSchema = None,
     message: Message = None,
     head: Head = None,
@@ -193,6 +202,16 @@ def install(
     """
     from audit_toolkit.migrations import Wish
 
+    if ddl:
+        if table or all_tables:
+            raise UsageError(
+                "--ddl goes by itself: it takes a superuser, and the migration of a table does not",
+                hint="run it once, after the trail is there: audit install --ddl",
+            )
+        install_ddl(
+            dsn, config, audit_schema or "audit", Output(upgrade=False, sql=sql, dry_run=dry_run)
+        )
+        return
     if only and all_tables:
         raise UsageError(
             "--only names the columns of one table, and --all-tables means many",

@@ -234,6 +234,7 @@ def _read_marks(
 ) -> _Marks:
     emptied, gaps, attached, detached = [], [], [], []
     columns = [(_LAST, frozenset(retyped))]
+    masked = frozenset[str]()
     for row in fetch(connection, render("reconcile/marks", **values)):
         said, at = json.loads(row["said"] or "{}"), row["event_id"]
         match row["action"], said:
@@ -246,8 +247,13 @@ def _read_marks(
             case "M", {"change": "partitions"}:
                 attached += [at] if said.get("attached") else []
                 detached += [at] if said.get("detached") else []
+            case "M", {"change": "capture", "options": dict(options)}:
+                # What was masked before is in the trail otherwise than it would be now.
+                columns.append((at, masked))
+                masked = frozenset(map(str, options.get("mask") or ()))
             case "M", {"change": "columns"}:
                 columns.append((at, _changed_columns(said, json.loads(row["columns"] or "{}"))))
+    columns.append((_LAST, masked))
     return _Marks(
         emptied=tuple(emptied),
         gaps=tuple(gaps),

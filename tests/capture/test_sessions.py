@@ -183,7 +183,16 @@ def test_the_capture_function_cannot_be_borrowed(samples: Trail) -> None:
 
 
 DEFINERS = {
-    *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap"),
+    *(
+        "end_capture",
+        "note_beginning",
+        "note_capture",
+        "note_changes",
+        "note_coverage",
+        "guard_ddl",
+        "note_ddl",
+        "record_gap",
+    ),
     *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
     *("maintain_cap", "maintain_create", "maintain_detach", "maintain_drop", "maintain_finish"),
     *(
