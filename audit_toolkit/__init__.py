@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from audit_toolkit.attribution.asgi import ContextMiddleware
     from audit_toolkit.attribution.attach import apply_context, attach
     from audit_toolkit.attribution.current import context, current_context, set_actor
+    from audit_toolkit.attribution.events import record
     from audit_toolkit.attribution.wsgi import WsgiContextMiddleware
     from audit_toolkit.declaration import Audit
     from audit_toolkit.migrations.tenants import capture_schema
@@ -24,6 +25,7 @@ else:
         "capture_schema": "migrations.tenants",
         "context": "attribution.current",
         "current_context": "attribution.current",
+        "record": "attribution.events",
         "row_history": "trail.orm",
         "set_actor": "attribution.current",
     }
@@ -48,6 +50,7 @@ __all__ = [
     "capture_schema",
     "context",
     "current_context",
+    "record",
     "row_history",
     "set_actor",
 ]

@@ -12,8 +12,9 @@ from dataclasses import replace
 from audit_toolkit.capture.drift import Captured, capture_findings, captures_of
 from audit_toolkit.catalog import Table
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
-from audit_toolkit.findings import Finding, Severity, psql_command
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier
+from audit_toolkit.remedies import psql_command
 from audit_toolkit.schema.drift import schema_findings
 from audit_toolkit.schema.trail_drift import trail_findings
 
@@ -57,10 +58,10 @@ def _foreign_findings(objects: TrailObjects, captured: Iterable[Captured]) -> It
         if function.name.startswith("capture_") and function.name not in ours:
             name = f"{quote_identifier(objects.schema)}.{quote_identifier(function.name)}()"
             yield Finding(
-                kind="foreign_function",
+                kind=FindingKind.FOREIGN_FUNCTION,
                 severity=Severity.WARNING,
-                object=name,
-                detail="it is named like a capture function, and audit-toolkit did not make it",
+                subject=name,
+                message="it is named like a capture function, and audit-toolkit did not make it",
                 remedy=psql_command(f"drop function {name}"),
             )
     for trigger in objects.triggers:
@@ -77,9 +78,9 @@ def _foreign_trigger(
     if trigger.table not in home:
         remedy = f"drop trigger {quote_identifier(trigger.name)} on {trigger.table}"
         yield Finding(
-            kind="foreign_trigger",
+            kind=FindingKind.FOREIGN_TRIGGER,
             severity=Severity.ERROR,
-            object=f"{quote_identifier(trigger.name)} on {trigger.table}",
-            detail="it is not capture of this table: it may forge events, or stand in the place of one of ours",
+            subject=f"{quote_identifier(trigger.name)} on {trigger.table}",
+            message="it is not capture of this table: it may forge events, or stand in the place of one of ours",
             remedy=psql_command(remedy),
         )

@@ -18,7 +18,7 @@ from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.restore import restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
 from audit_toolkit.archive.store import Store
-from audit_toolkit.archive.verify import ReadBack, check_catalogue, read_back
+from audit_toolkit.archive.verify import ReadBack, check_catalogue, damaged, read_back
 from audit_toolkit.archive.write import archive_leaf
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "archiver",
     "chain_breaks",
     "check_catalogue",
+    "damaged",
     "differences",
     "export_live",
     "find_manifest",

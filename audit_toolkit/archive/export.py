@@ -8,6 +8,7 @@ folder meanwhile has no event twice, and none vanishes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -79,16 +80,17 @@ def export_live(
     Each partition's range is written, read back, compared with a digest computed by the server, and noted, one after
     the other. `since` and `until` (not included) limit it to events of that time. Raises `UsageError` on a standby,
     `AuditError` when the store fails or another database writes there too.
-    Lock: ACCESS SHARE on a partition while it is read.
+    Run by the owner of the trail, or by an archiver who may read the trail. Lock: ACCESS SHARE on a partition while
+    it is read.
     """
     if is_standby(connection):
         raise UsageError(
             "the server is a standby, which cannot note what was exported",
             hint="run it on the primary",
         )
-    _require_right(connection, schema)
+    by_function = _require_right(connection, schema)
     store.require_reachable()
-    work = _Work(connection, store, read_origin(connection, schema), now)
+    work = _Work(connection, store, read_origin(connection, schema), now, by_function)
     work.tidy()
     done = [*work.finish_interrupted()]
     earlier = work.manifests()
@@ -100,7 +102,7 @@ def export_live(
         f"{work.origin.system_identifier}/{work.origin.timeline}",
         wait=wait,
     )
-    save_exports(connection, schema, reach.exports, now)
+    save_exports(connection, schema, reach.exports, now, by_function=by_function)
     partitions = read_partitions(connection, schema, now=now)
     if reach.event_id is not None:
         wanted = Range(
@@ -126,17 +128,26 @@ def finish_interrupted(
     """Finish the export to that archive that was killed, if one was; before its partition is archived, for one."""
     if not read_exports(connection, schema).of(store.address(FOLDER)).pending:
         return []
-    _require_right(connection, schema)
-    return list(_Work(connection, store, read_origin(connection, schema), now).finish_interrupted())
+    by_function = _require_right(connection, schema)
+    work = _Work(connection, store, read_origin(connection, schema), now, by_function)
+    return list(work.finish_interrupted())
 
 
-def _require_right(connection: Connection, schema: str) -> None:
+def _require_right(connection: Connection, schema: str) -> bool:
+    """Whether the role is an archiver, who notes exports by a function; raises `AuditError` without the right."""
     (row,) = fetch(connection, render("archive/may_export", schema=schema))
     if not row["allowed"]:
-        raise AuditError(
-            f"the role {row['role']} may not export: it may not note what it exported, nor read partitions in use",
-            hint="run audit archive export as the owner of the trail, or as a member of it",
+        lacking = (
+            "an archiver needs to read all of the trail, too"
+            if row["is_archiver"]
+            else "it may not note what it exported, nor read partitions in use"
         )
+        raise AuditError(
+            f"the role {row['role']} may not export: {lacking}",
+            hint="run audit archive export as the owner of the trail or a member of it, or let an archiver read the "
+            "trail: audit grants --archiver ROLE --reader ROLE",
+        )
+    return bool(row["by_function"])
 
 
 def _chosen(
@@ -182,6 +193,8 @@ class _Work:
     store: Store
     origin: Origin
     now: datetime
+    by_function: bool
+    """Whether the role may read the trail and none of its partitions."""
 
     @property
     def schema(self) -> str:
@@ -198,7 +211,8 @@ class _Work:
         """Change what the database knows about the exports to this archive."""
         exports = read_exports(self.connection, self.schema)
         exported = replace(exports.of(self.archive), **values)
-        save_exports(self.connection, self.schema, exports.with_archive(exported), self.now)
+        noted = exports.with_archive(exported)
+        save_exports(self.connection, self.schema, noted, self.now, by_function=self.by_function)
 
     def tidy(self) -> None:
         """Remove the manifest that was being written when a run was killed; the next one has another name."""
@@ -217,8 +231,9 @@ class _Work:
         if done is not None:
             self.note(name=done.name, sha256=fingerprint(done), pending=None)
             return
-        if self._is_there(pending):
-            yield self._write(pending, earlier)
+        attached = self._is_attached(pending)
+        if attached is not None:
+            yield self._write(pending, earlier, attached=attached)
         else:
             self._remove_files(pending, earlier)
             self.note(pending=None)
@@ -231,11 +246,10 @@ class _Work:
         if any(not m.exported and m.oid == entry.oid and m.origin == self.origin for m in counting):
             return
         without = widest(ranges_of(counting, self.origin, entry.name, entry.oid))
-        values = {"range": wanted, "without": without}
-        leaf = QualifiedName(self.schema, entry.name)
-        if not fetch(self.connection, render("archive/has_events", leaf=leaf, **values))[0][
-            "found"
-        ]:
+        leaf, part = self._read_from(entry)
+        values = Selection(wanted, without, part).as_values()
+        asked = render("archive/has_events", leaf=leaf, **values)
+        if not fetch(self.connection, asked)[0]["found"]:
             return
         pending = Pending(
             leaf=entry.name,
@@ -252,22 +266,26 @@ class _Work:
         pending: Pending,
         earlier: list[Manifest],
         progress: Progress = unwatched,
+        *,
+        attached: bool = True,
     ) -> Manifest:
-        leaf = QualifiedName(self.schema, pending.leaf)
-        without = widest(ranges_of(newest(earlier), self.origin, pending.leaf, pending.oid))
-        selection = Selection(pending.range, without)
-        paths = Names(self.store, self.origin, _file_name(pending), earlier, keep=True)
-        with self.connection.transaction():
-            self.connection.execute("set transaction isolation level repeatable read")
-            digest = self._digest(leaf, selection)
-            files = write_files(self.connection, self.store, leaf, paths, selection, progress)
         entry = Entry(
             oid=pending.oid,
             name=pending.leaf,
             lower=datetime.fromisoformat(pending.lower) if pending.lower else None,
             upper=datetime.fromisoformat(pending.upper) if pending.upper else None,
-            state=State.ATTACHED,
+            state=State.ATTACHED if attached else State.DETACHED,
         )
+        leaf = QualifiedName(self.schema, pending.leaf)
+        without = widest(ranges_of(newest(earlier), self.origin, pending.leaf, pending.oid))
+        paths = Names(self.store, self.origin, _file_name(pending), earlier, keep=True)
+        with self.connection.transaction():
+            self.connection.execute("set transaction isolation level repeatable read")
+            with self._lent(entry):
+                place, part = self._read_from(entry)
+                selection = Selection(pending.range, without, part)
+                digest = self._digest(leaf, place, selection)
+                files = write_files(self.connection, self.store, place, paths, selection, progress)
         made = make_manifest(self.connection, entry, self.origin, digest, files, earlier, self.now)
         manifest = replace(made, exported=pending.range)
         found = read_back(self.store, manifest, progress)
@@ -282,23 +300,40 @@ class _Work:
         self.note(name=manifest.name, sha256=fingerprint(manifest), pending=None)
         return manifest
 
-    def _digest(self, leaf: QualifiedName, selection: Selection) -> str:
-        values = {"range": selection.range, "without": selection.without}
+    def _read_from(self, entry: Entry) -> tuple[QualifiedName, Entry | None]:
+        """The table whose events are read, and the partition, where that is the trail itself."""
+        if self.by_function and entry.state is State.ATTACHED:
+            return QualifiedName(self.schema, "logged_actions"), entry
+        return QualifiedName(self.schema, entry.name), None
+
+    @contextmanager
+    def _lent(self, entry: Entry) -> Iterator[None]:
+        """An archiver may read a partition that was detached meanwhile for a transaction."""
+        lend = self.by_function and entry.state is not State.ATTACHED
+        values = {"schema": self.schema, "oid": entry.oid, "leaf": None}
+        if lend:
+            self.connection.execute(render("archiver/freeze", **values))
+        yield
+        if lend:
+            self.connection.execute(render("archiver/thaw", **values))
+
+    def _digest(self, leaf: QualifiedName, place: QualifiedName, selection: Selection) -> str:
         columns = fetch(self.connection, render("archive/columns", leaf=leaf))[0]["columns"]
         if tuple(columns) != NAMES:
             raise AuditError(
                 f"{leaf} has other columns than an event: {', '.join(columns)}",
                 hint="the archive would lose some: drop the added columns",
             )
-        statement = render("archive/digest_of_range", schema=self.schema, leaf=leaf, **values)
+        values = selection.as_values()
+        statement = render("archive/digest_of_range", schema=self.schema, leaf=place, **values)
         digest: str = fetch(self.connection, statement)[0]["digest"]
         return digest
 
-    def _is_there(self, pending: Pending) -> bool:
+    def _is_attached(self, pending: Pending) -> bool | None:
+        """Whether a partition is part of the trail; None where it is gone."""
         values = {"oid": pending.oid, "name": pending.leaf}
-        statement = render("archive/is_there", schema=self.schema)
-        found: bool = fetch(self.connection, statement, values)[0]["found"]
-        return found
+        found = fetch(self.connection, render("archive/is_there", schema=self.schema), values)
+        return found[0]["attached"] if found else None
 
     def _remove_files(self, pending: Pending, earlier: list[Manifest]) -> None:
         """Remove what an export wrote that cannot be finished."""

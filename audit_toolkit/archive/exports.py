@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.manifest import Manifest, Origin, Range, fingerprint
 from audit_toolkit.connection import fetch
+from audit_toolkit.errors import AuditError
 from audit_toolkit.templates import render
+from audit_toolkit.trail.history.watermark import Mark
 
 if TYPE_CHECKING:
     import psycopg
@@ -55,14 +57,6 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """No event up to that id can appear once all transactions before that number are over."""
-
-    event_id: int
-    transaction_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Exports:
     """All that the database knows about exports."""
 
@@ -91,16 +85,33 @@ class Exports:
 
 
 def read_exports(connection: Connection, schema: str) -> Exports:
-    """What the database knows about exports."""
+    """What the database knows about exports; raises `AuditError` where somebody noted what makes no sense."""
     rows = fetch(connection, render("archive/exports", schema=schema), {"command": COMMAND})
-    return _from_json(rows[0]["summary"]) if rows else Exports()
+    try:
+        return _from_json(rows[0]["summary"]) if rows else Exports()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise AuditError(
+            f"what the trail has noted of exports cannot be read: {schema}.maintenance, command {COMMAND!r}",
+            hint="a newer audit-toolkit wrote it, or an archiver by hand; if it was the latter, delete that row: "
+            "the next export says what it finds in the archive",
+        ) from error
 
 
-def save_exports(connection: Connection, schema: str, exports: Exports, now: datetime) -> None:
-    """Note what the database is to know about exports."""
-    values = {"command": COMMAND, "now": now, "succeeded": True}
-    summary = json.dumps(asdict(exports))
-    connection.execute(render("partitions/finished", schema=schema, summary=summary, **values))
+def save_exports(
+    connection: Connection,
+    schema: str,
+    exports: Exports,
+    now: datetime,
+    *,
+    by_function: bool = False,
+) -> None:
+    """Note what the database is to know about exports; an archiver does it by a function of the trail."""
+    values = {"schema": schema, "summary": json.dumps(asdict(exports))}
+    if by_function:
+        connection.execute(render("archiver/note_export", **values))
+        return
+    run = {"command": COMMAND, "now": now, "succeeded": True}
+    connection.execute(render("partitions/finished", **values, **run))
 
 
 def _from_json(values: dict[str, Any]) -> Exports:
@@ -139,20 +150,3 @@ def unknown_exports(manifests: Sequence[Manifest], exports: Exports) -> Iterator
     ranges = [manifest for manifest in manifests if manifest.exported]
     known = [number for number, one in enumerate(ranges) if exports.knows(one)]
     yield from ranges[max(known) + 1 if known else 0 :]
-
-
-def check_exports(
-    manifests: Sequence[Manifest], exports: Exports, archive: str
-) -> list[tuple[str, str]]:
-    """What is wrong with the ranges of an archive, compared with what the database knows, as (object, message)."""
-    found = [
-        (
-            manifest.label,
-            "the database did not export this: its manifest was forged, or a copy of the database wrote it",
-        )
-        for manifest in unknown_exports(manifests, exports)
-    ]
-    last = exports.of(archive)
-    if last.sha256 and last.sha256 not in map(fingerprint, manifests):
-        found.append(("exports", f"the archive lacks the manifest of the last export, {last.name}"))
-    return found

@@ -1,31 +1,19 @@
-"""Up to which event the trail is closed: no transaction that still runs can add one before it.
-
-The same certainty as that of `audit history --follow` (see `trail/history/follow.py`), but without waiting for long: where a
-transaction stays open, the reach is what an earlier run noted and what is certain by now.
-"""
+"""Up to which event the trail is closed, as the exports of an archive note it: without waiting for long."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.archive.exports import Exports, Mark
-from audit_toolkit.connection import fetch
-from audit_toolkit.names import quote_plainly
-from audit_toolkit.templates import query, render
-from audit_toolkit.trail.history.follow import Blocker
-from audit_toolkit.trail.rows.lookup import trail_table
+from audit_toolkit.archive.exports import Exports
+from audit_toolkit.trail.history.watermark import find_watermark
 
 if TYPE_CHECKING:
     import psycopg
 
-    Connection = psycopg.Connection[Any]
+    from audit_toolkit.trail.history.follow import Blocker
 
-PAUSE = 0.05
-"""Seconds between two looks at transactions that have to end."""
-MOST_MARKS = 100
+    Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,71 +37,9 @@ def find_reach(
     """
     if exports.origin != origin:  # numbers of transactions are those of another cluster
         exports = replace(exports, origin=origin, marks=())
-    ends = time.monotonic() + wait
-    values = {"trail": trail_table(schema), "recent": False}
-    (row,) = fetch(connection, render("queries/newest_event", **values), {"after": 0})
-    newest: int | None = row["event_id"]
-    if newest is None:
-        return Reach(event_id=None, exports=exports)
-    marks, held_by = exports.marks, _unnumbered(connection, schema, ends)
-    if not held_by:
-        # Whoever drew an id up to the newest one has a number by now, and so a lower one than this.
-        number = fetch(connection, query("next_transaction"))[0]["transaction_id"]
-        marks = (*marks, Mark(event_id=newest, transaction_id=number))
-        held_by = _running(connection, marks[-1], ends)
-    settled = [mark.event_id for mark in marks if _state(connection, mark)["settled"]]
-    reached = max(settled, default=None)
-    if reached is not None:
-        _flush(connection)
-    left = [mark for mark in marks if reached is None or mark.event_id > reached]
+    found = find_watermark(connection, schema, exports.marks, wait=wait)
     return Reach(
-        event_id=reached, exports=replace(exports, marks=_thinned(left)), held_by=tuple(held_by)
+        event_id=found.event_id,
+        exports=replace(exports, marks=found.marks),
+        held_by=found.held_by,
     )
-
-
-def _unnumbered(connection: Connection, schema: str, ends: float) -> list[Blocker]:
-    """Transactions that drew an id and have no number: mostly none, and for an instant."""
-    sequence = f"{quote_plainly(schema)}.logged_actions_event_id_seq"
-    statement = render("queries/tail_unnumbered", sequence=sequence)
-    rows: list[dict[str, Any]] = []
-    for _ in _until(ends):
-        rows = fetch(connection, statement)
-        if not rows:
-            break
-    return [Blocker(transaction_id=None, pid=row["pid"]) for row in rows]
-
-
-def _running(connection: Connection, mark: Mark, ends: float) -> list[Blocker]:
-    for _ in _until(ends):
-        if _state(connection, mark)["settled"]:
-            return []
-    parameters = {"transaction_id": str(mark.transaction_id)}
-    return list(map(Blocker.from_record, fetch(connection, query("tail_blockers"), parameters)))
-
-
-def _state(connection: Connection, mark: Mark) -> dict[str, Any]:
-    parameters = {"transaction_id": str(mark.transaction_id)}
-    (state,) = fetch(connection, query("tail_settled"), parameters)
-    return state
-
-
-def _flush(connection: Connection) -> None:
-    """Wait until what others can see survives a crash, as it may not with synchronous_commit = off."""
-    state = _state(connection, Mark(event_id=0, transaction_id=0))
-    while not fetch(connection, query("tail_flushed"), state)[0]["flushed"]:
-        fetch(connection, query("next_transaction"))  # its record makes the WAL writer come
-        time.sleep(PAUSE)
-
-
-def _until(ends: float) -> Iterator[None]:
-    yield
-    while time.monotonic() < ends:
-        time.sleep(PAUSE)
-        yield
-
-
-def _thinned(marks: list[Mark]) -> tuple[Mark, ...]:
-    """At most so many: the older ones with larger steps."""
-    while len(marks) > MOST_MARKS:
-        marks = [mark for number, mark in enumerate(marks) if number % 2 or mark is marks[-1]]
-    return tuple(marks)

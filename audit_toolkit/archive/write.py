@@ -127,6 +127,12 @@ class Selection:
     range: Range | None = None
     """All without one."""
     without: tuple[Range, ...] = ()
+    part: Entry | None = None
+    """The partition, where it is read by way of the trail: by a role that may read the trail and no partition."""
+
+    def as_values(self) -> dict[str, Any]:
+        """What the templates that read events want."""
+        return {"range": self.range, "without": self.without, "part": self.part}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +196,7 @@ def write_files(
     progress: Progress,
 ) -> list[ArchivedFile]:
     """Write those events of a partition, a file for each table and month."""
-    which = {"range": selection.range, "without": selection.without}
-    statement = render("archive/copy_out", leaf=leaf, columns=COLUMNS, **which)
+    statement = render("archive/copy_out", leaf=leaf, columns=COLUMNS, **selection.as_values())
     written = []
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types([*(column.postgres for column in COLUMNS), "text"])

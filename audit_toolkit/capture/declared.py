@@ -12,8 +12,9 @@ from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import TableRule
 from audit_toolkit.declaration import Declarations
 from audit_toolkit.errors import RuleError, UnknownTableError
-from audit_toolkit.findings import Finding, Severity, install_command
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import NamePattern, QualifiedName
+from audit_toolkit.remedies import install_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +79,10 @@ def declared_findings(
             )
     for name in sorted(set(installed) - set(known)) if sources else ():
         yield Finding(
-            kind="audited_not_declared",
+            kind=FindingKind.AUDITED_NOT_DECLARED,
             severity=Severity.WARNING,
-            object=str(name),
-            detail=f"{_neither(sources)} it: add it there, or end its audit",
+            subject=str(name),
+            message=f"{_neither(sources)} it: add it there, or end its audit",
             remedy=f"audit uninstall --table {shlex.quote(name.plain)} --upgrade",
         )
 
@@ -100,19 +101,19 @@ def _finding(
     options = declared.rule.as_dict()
     if name is None or name not in installed:
         yield Finding(
-            kind="declared_not_audited",
+            kind=FindingKind.DECLARED_NOT_AUDITED,
             severity=Severity.ERROR,
-            object=str(name or declared.typed or declared.pattern),
-            detail=f"{declared.source} declares it"
+            subject=str(name or declared.typed or declared.pattern),
+            message=f"{declared.source} declares it"
             + ("" if name else ", and there is no such table"),
             remedy=install_command(name, options) + " --upgrade" if name else declared.correction,
         )
     elif installed[name] != options:
         yield Finding(
-            kind="declared_otherwise",
+            kind=FindingKind.DECLARED_OTHERWISE,
             severity=Severity.ERROR,
-            object=str(name),
-            detail=f"{declared.source} declares other options than it is audited with",
+            subject=str(name),
+            message=f"{declared.source} declares other options than it is audited with",
             remedy=install_command(name, options or {"capture": "row"}) + " --upgrade",
         )
 

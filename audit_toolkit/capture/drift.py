@@ -23,17 +23,10 @@ from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
-from audit_toolkit.findings import (
-    UPGRADE_DATABASE,
-    UPGRADE_PACKAGE,
-    Finding,
-    Severity,
-    function_body,
-    install_command,
-    lock_down_findings,
-    psql_command,
-)
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
+from audit_toolkit.remedies import UPGRADE_DATABASE, UPGRADE_PACKAGE, install_command, psql_command
+from audit_toolkit.schema.trail_drift import function_body
 from audit_toolkit.version import __version__, is_newer
 
 
@@ -98,10 +91,10 @@ def capture_findings(
     shown = f"{quote_identifier(objects.schema)}.{quote_identifier(captured.function.name)}()"
     if captured.table is None:
         yield Finding(
-            kind="table_gone",
+            kind=FindingKind.TABLE_GONE,
             severity=Severity.WARNING,
-            object=str(captured.name),
-            detail="the table that was audited is not there any more; its capture function is left",
+            subject=str(captured.name),
+            message="the table that was audited is not there any more; its capture function is left",
             remedy=psql_command(f"drop function {shown}"),
         )
         return
@@ -116,15 +109,15 @@ def capture_findings(
         return
     if captured.name != captured.made_for:
         yield Finding(
-            kind="table_renamed",
+            kind=FindingKind.TABLE_RENAMED,
             severity=Severity.WARNING,
-            object=str(captured.name),
-            detail=f"it was renamed from {captured.made_for}; capture goes on under the new name, more slowly",
+            subject=str(captured.name),
+            message=f"it was renamed from {captured.made_for}; capture goes on under the new name, more slowly",
             remedy=_install(captured),
         )
     else:
         yield from _function_findings(captured, target, objects.schema, shown)
-    yield from lock_down_findings(captured.function, shown, definer=True)
+    yield from _lock_down_findings(captured.function, shown, definer=True)
     if capture_hash(target, objects.schema) == captured.hash:
         yield from _settings_findings(captured, target, shown)
     yield from _owner_findings(captured, objects, shown)
@@ -139,10 +132,10 @@ def _function_findings(
 ) -> Iterator[Finding]:
     if captured.key is not None and captured.key != target.table.key:
         yield Finding(
-            kind="key_changed",
+            kind=FindingKind.KEY_CHANGED,
             severity=Severity.ERROR,
-            object=str(captured.name),
-            detail=f"its primary key was ({', '.join(captured.key)}) and is ({', '.join(target.table.key)}): "
+            subject=str(captured.name),
+            message=f"its primary key was ({', '.join(captured.key)}) and is ({', '.join(target.table.key)}): "
             "events carry the old one",
             remedy=_install(captured),
         )
@@ -150,10 +143,10 @@ def _function_findings(
         yield _outdated(captured, f"it was rendered by {captured.version}, for the table as it was")
     elif _rendered_body(target, schema) != captured.function.body:
         yield Finding(
-            kind="function_changed",
+            kind=FindingKind.FUNCTION_CHANGED,
             severity=Severity.ERROR,
-            object=shown,
-            detail="its text is not what was installed: somebody replaced it",
+            subject=shown,
+            message="its text is not what was installed: somebody replaced it",
             remedy=_install(captured),
         )
 
@@ -163,15 +156,41 @@ def _rendered_body(target: Target, schema: str) -> str:
     return found[1] if found else ""
 
 
+def _lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iterator[Finding]:
+    """How a function of the audit schema could be turned against it."""
+    if "search_path=pg_catalog, pg_temp" not in function.settings:
+        yield Finding(
+            kind=FindingKind.SEARCH_PATH_OPEN,
+            severity=Severity.ERROR,
+            subject=shown,
+            message="it does not pin its search_path: others could run code as its owner",
+            remedy=psql_command(
+                f"alter function {shown.removesuffix('()')} set search_path = pg_catalog, pg_temp"
+            ),
+        )
+    if function.security_definer != definer:
+        yield Finding(
+            kind=FindingKind.WRONG_SECURITY,
+            severity=Severity.ERROR,
+            subject=shown,
+            message="it is not SECURITY DEFINER"
+            if definer
+            else "it is SECURITY DEFINER, and should not be",
+            remedy=psql_command(
+                f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
+            ),
+        )
+
+
 def _outdated(captured: Captured, why: str) -> Finding:
     remedy = _install(captured)
     if captured.version != __version__:
         remedy = UPGRADE_PACKAGE if is_newer(captured.version) else UPGRADE_DATABASE
     return Finding(
-        kind="capture_outdated",
+        kind=FindingKind.CAPTURE_OUTDATED,
         severity=Severity.WARNING,
-        object=str(captured.name),
-        detail=why,
+        subject=str(captured.name),
+        message=why,
         remedy=remedy,
     )
 
@@ -183,10 +202,10 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
         name, _, value = setting.partition("=")
         if name.lower() not in pinned or (pinned[name.lower()] not in ("", value)):
             yield Finding(
-                kind="settings_changed",
+                kind=FindingKind.SETTINGS_CHANGED,
                 severity=Severity.ERROR,
-                object=shown,
-                detail=f"it pins {setting}, and was not installed so",
+                subject=shown,
+                message=f"it pins {setting}, and was not installed so",
                 remedy=psql_command(
                     f"alter function {shown.removesuffix('()')} "
                     + (
@@ -202,26 +221,26 @@ def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> It
     owner = next((table.owner for table in objects.tables if table.name == "logged_actions"), None)
     if owner is not None and captured.function.owner != owner:
         yield Finding(
-            kind="wrong_owner",
+            kind=FindingKind.WRONG_OWNER,
             severity=Severity.ERROR,
-            object=shown,
-            detail=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
+            subject=shown,
+            message=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
             remedy=psql_command(f"alter function {shown} owner to {quote_identifier(owner)}"),
         )
     for role in captured.function.refused_to:
         yield Finding(
-            kind="owner_may_not_execute",
+            kind=FindingKind.OWNER_MAY_NOT_EXECUTE,
             severity=Severity.ERROR,
-            object=shown,
-            detail=f"{role} owns {captured.name}, and could not make a partition of it",
+            subject=shown,
+            message=f"{role} owns {captured.name}, and could not make a partition of it",
             remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
         )
 
 
 _STATES = {
-    "D": ("trigger_disabled", "it is disabled: changes are lost"),
-    "O": ("trigger_not_always", "session_replication_role = replica would silence it"),
-    "R": ("trigger_not_always", "it fires in replica mode only: changes are lost"),
+    "D": (FindingKind.TRIGGER_DISABLED, "it is disabled: changes are lost"),
+    "O": (FindingKind.TRIGGER_NOT_ALWAYS, "session_replication_role = replica would silence it"),
+    "R": (FindingKind.TRIGGER_NOT_ALWAYS, "it fires in replica mode only: changes are lost"),
 }
 
 
@@ -236,10 +255,10 @@ def _trigger_findings(
         paused = None  # nothing is left to be resumed
     if paused is not None:
         yield Finding(
-            kind="capture_paused",
+            kind=FindingKind.CAPTURE_PAUSED,
             severity=Severity.ERROR,
-            object=str(captured.name),
-            detail=f"capture is paused: {paused}",
+            subject=str(captured.name),
+            message=f"capture is paused: {paused}",
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
     yield from _second_triggers(captured, objects, ours)
@@ -250,10 +269,10 @@ def _trigger_findings(
         if found is None:
             on_leaf = table != captured.name
             yield Finding(
-                kind="leaf_without_trigger" if on_leaf else "trigger_missing",
+                kind=FindingKind.LEAF_WITHOUT_TRIGGER if on_leaf else FindingKind.TRIGGER_MISSING,
                 severity=Severity.ERROR,
-                object=name,
-                detail="TRUNCATE of this partition would go unseen"
+                subject=name,
+                message="TRUNCATE of this partition would go unseen"
                 if on_leaf
                 else "changes are lost",
                 remedy=_install(captured),
@@ -262,10 +281,10 @@ def _trigger_findings(
             found, trigger, QualifiedName(objects.schema, captured.function.name)
         ):
             yield Finding(
-                kind="trigger_changed",
+                kind=FindingKind.TRIGGER_CHANGED,
                 severity=Severity.ERROR,
-                object=name,
-                detail="it is not what was installed",
+                subject=name,
+                message="it is not what was installed",
                 remedy=_install(captured),
             )
         elif found.state != "A" and paused is None and table == captured.name:
@@ -275,8 +294,8 @@ def _trigger_findings(
             yield Finding(
                 kind=kind,
                 severity=Severity.ERROR,
-                object=name,
-                detail=detail,
+                subject=name,
+                message=detail,
                 remedy=psql_command(
                     f"alter table {table} enable always trigger {quote_identifier(trigger.name)}"
                 ),
@@ -288,8 +307,8 @@ def _trigger_findings(
         yield Finding(
             kind=kind,
             severity=Severity.ERROR,
-            object=f"{names} on {captured.name}",
-            detail=detail,
+            subject=f"{names} on {captured.name}",
+            message=detail,
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
 
@@ -304,10 +323,10 @@ def _second_triggers(
         if on_it and trigger.name not in wanted:
             name = f"{quote_identifier(trigger.name)} on {captured.name}"
             yield Finding(
-                kind="unexpected_trigger",
+                kind=FindingKind.UNEXPECTED_TRIGGER,
                 severity=Severity.ERROR,
-                object=name,
-                detail="it runs the capture function a second time, and forges events",
+                subject=name,
+                message="it runs the capture function a second time, and forges events",
                 remedy=psql_command(f"drop trigger {name}"),
             )
 
@@ -333,10 +352,10 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
     """Tables that inherit from it, each of which needs capture of its own."""
     if target.rule.capture is Capture.STATEMENT and (target.table.heirs or target.table.inherits):
         yield Finding(
-            kind="statement_in_tree",
+            kind=FindingKind.STATEMENT_IN_TREE,
             severity=Severity.ERROR,
-            object=str(captured.name),
-            detail="it is part of an inheritance tree now: rows of other tables are recorded as its own, or not at all",
+            subject=str(captured.name),
+            message="it is part of an inheritance tree now: rows of other tables are recorded as its own, or never",
             remedy=install_command(captured.name, captured.options | {"capture": "row"})
             + " --upgrade",
         )
@@ -345,10 +364,10 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
         if heir.name not in audited:
             is_foreign = heir.kind is Kind.FOREIGN_TABLE
             yield Finding(
-                kind="heir_not_audited",
+                kind=FindingKind.HEIR_NOT_AUDITED,
                 severity=Severity.WARNING if is_foreign else Severity.ERROR,
-                object=str(heir.name),
-                detail=f"it inherits from {captured.name}, and changes of its rows are not recorded"
+                subject=str(heir.name),
+                message=f"it inherits from {captured.name}, and changes of its rows are not recorded"
                 + (": a foreign table cannot be" if is_foreign else ""),
                 remedy="audit it in the database it lives in"
                 if is_foreign
@@ -379,10 +398,10 @@ def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
         accepted = _IN_CLEAR.search(column.comment or "")
         keyed = column.name in target.table.key
         yield Finding(
-            kind="secret_in_clear",
+            kind=FindingKind.SECRET_IN_CLEAR,
             severity=Severity.WARNING,
-            object=shown,
-            detail="the column looks secret, and its values are recorded in clear"
+            subject=shown,
+            message="the column looks secret, and its values are recorded in clear"
             + (": part of the key, it cannot be hidden" if keyed else ""),
             remedy=_accept(shown, column) if keyed else _install(captured, masking=to_mask),
             accepted=accepted["reason"] if accepted else None,
@@ -403,10 +422,10 @@ def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
         if new is None and name in names:
             continue
         yield Finding(
-            kind="hidden_column_gone",
+            kind=FindingKind.HIDDEN_COLUMN_GONE,
             severity=Severity.ERROR,
-            object=f"{captured.name}.{quote_identifier(name)}",
-            detail=f"a column that its options name was renamed to {new}"
+            subject=f"{captured.name}.{quote_identifier(name)}",
+            message=f"a column that its options name was renamed to {new}"
             if new
             else "a column that its options name was dropped"
             if name in captured.numbering.numbers
@@ -422,10 +441,10 @@ def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]
         return
     for name in sorted(extended.named_columns - target.named_columns):
         yield Finding(
-            kind="hidden_value_computed",
+            kind=FindingKind.HIDDEN_VALUE_COMPUTED,
             severity=Severity.ERROR,
-            object=f"{captured.name}.{quote_identifier(name)}",
-            detail="it is computed from a hidden column, and may be recorded in clear",
+            subject=f"{captured.name}.{quote_identifier(name)}",
+            message="it is computed from a hidden column, and may be recorded in clear",
             remedy=_install(captured),
         )
 
@@ -433,19 +452,19 @@ def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]
 def _condition_findings(captured: Captured) -> Iterator[Finding]:
     if captured.unusable:
         yield Finding(
-            kind="condition_unusable",
+            kind=FindingKind.CONDITION_UNUSABLE,
             severity=Severity.ERROR,
-            object=str(captured.name),
-            detail=f"{captured.unusable}; until it has another condition, every change is recorded",
+            subject=str(captured.name),
+            message=f"{captured.unusable}; until it has another condition, every change is recorded",
             remedy=_install(captured),
         )
         return
     for name, new in _renamed_in_condition(captured).items():
         yield Finding(
-            kind="condition_column_renamed",
+            kind=FindingKind.CONDITION_COLUMN_RENAMED,
             severity=Severity.ERROR,
-            object=f"{captured.name}.{quote_identifier(name)}",
-            detail=f"a column of its condition is called {new} now: until capture is installed again, "
+            subject=f"{captured.name}.{quote_identifier(name)}",
+            message=f"a column of its condition is called {new} now: until capture is installed again, "
             "every change is recorded",
             remedy=_install(captured),
         )

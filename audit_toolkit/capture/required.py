@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from audit_toolkit.capture.selection import why_unsupported
 from audit_toolkit.catalog import Kind, Relation, parse_comment
 from audit_toolkit.catalog.trail import TrailObjects
-from audit_toolkit.findings import Finding, Severity, psql_command
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.remedies import psql_command
 
 _OWN_TABLES = ("alembic_version",)
 
@@ -51,10 +52,10 @@ def _not_audited(relation: Relation, why: str, schema: str) -> Finding:
     reason = why_unsupported(relation, trail_schema=schema)
     name = shlex.quote(relation.name.plain)
     return Finding(
-        kind="not_audited",
+        kind=FindingKind.NOT_AUDITED,
         severity=Severity.ERROR,
-        object=str(relation.name),
-        detail=f"it is not audited: {reason[0] if reason else why}",
+        subject=str(relation.name),
+        message=f"it is not audited: {reason[0] if reason else why}",
         remedy=reason[1] if reason else f"audit install --table {name} --upgrade",
     )
 
@@ -77,9 +78,9 @@ def _is_required(relation: Relation, patterns: Iterable[str], schema: str) -> bo
 def _unlogged(relation: Relation) -> Iterator[Finding]:
     if relation.unlogged:
         yield Finding(
-            kind="unlogged_table",
+            kind=FindingKind.UNLOGGED_TABLE,
             severity=Severity.WARNING,
-            object=str(relation.name),
-            detail="it is UNLOGGED: a crash of the server empties it, and the trail goes on as if it had not",
+            subject=str(relation.name),
+            message="it is UNLOGGED: a crash of the server empties it, and the trail goes on as if it had not",
             remedy=psql_command(f"alter table {relation.name} set logged"),
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import typer
-
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 
@@ -19,11 +17,6 @@ _WORDS = {
     "alter": "can change or drop the trail",
     "silence": "can switch capture off",
 }
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit access`."""
-    app.command()(access)
 
 
 def access(

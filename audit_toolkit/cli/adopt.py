@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from audit_toolkit.schema.location import Ids, State
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit adopt`."""
-    app.command()(adopt)
-
-
 def adopt(
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.")

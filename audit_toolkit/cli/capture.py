@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    for command in (baseline, pause, resume):
-        app.command()(command)
-
-
 Table = Annotated[str, typer.Option("--table", "-t", metavar="TABLE", help="The audited table.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.")]
 LockTimeout = Annotated[
@@ -150,7 +144,7 @@ def _installed(connection: Connection, name: str, schema: str) -> Installed:
 
 
 def _install_again(installed: Installed, schema: str, config: Path | None) -> str:
-    from audit_toolkit.findings import install_command
+    from audit_toolkit.remedies import install_command
 
     command = install_command(installed.table, installed.options) + " --upgrade"
     return runs_here(command, config, schema)

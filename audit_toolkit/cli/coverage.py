@@ -28,11 +28,6 @@ Since = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit coverage`."""
-    app.command()(coverage)
-
-
 def coverage(
     at: Annotated[
         str | None,

@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from audit_toolkit.trail import Event, Selection, Subject
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    for command in (show, transaction):
-        app.command()(command)
-
-
 def show(
     event: Annotated[int, typer.Argument(metavar="EVENT", help="The number of the event.")],
     output: OutputFormat = Format.TEXT,

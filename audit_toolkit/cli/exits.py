@@ -102,10 +102,9 @@ def _for_nagios(typed: Sequence[str], message: str) -> None:
     asked = "--format=nagios" in typed or ("--format", "nagios") in pairwise(typed)
     if asked:
         from audit_toolkit.cli.values import visible
+        from audit_toolkit.findings import nagios_unknown
 
-        name = re.sub(r"\W", "_", typed[0].upper())
-        line = " ".join(visible(message).split()).replace("|", "/")
-        print(f"AUDIT_{name} UNKNOWN - {line}")
+        print(nagios_unknown(typed[0], visible(message)))
         raise typer.Exit(UNKNOWN)
 
 

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from audit_toolkit.schema import Limits
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit grants`."""
-    app.command()(grants)
-
-
 def grants(
     reader: Annotated[
         str | None, typer.Option("--reader", metavar="ROLE", help="May read the trail.")
@@ -76,6 +71,14 @@ def grants(
             help="May apply migrations of capture, and so do whatever the owner can.",
         ),
     ] = None,
+    recorder: Annotated[
+        str | None,
+        typer.Option(
+            "--recorder",
+            metavar="ROLE",
+            help="May record events of the application (record_event).",
+        ),
+    ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -86,10 +89,11 @@ def grants(
     from audit_toolkit.schema import render_grants
     from audit_toolkit.templates import query
 
-    if not (reader or maintainer or archiver or installer or deployer):
+    if not (reader or maintainer or archiver or installer or deployer or recorder):
         raise UsageError(
             "no role is named",
-            hint="name one: --reader, --maintainer, --archiver, --installer or --deployer ROLE",
+            hint="name one: --reader, --maintainer, --archiver, --installer, --deployer or "
+            "--recorder ROLE",
         )
     limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
     with open_database(dsn, config) as connection:
@@ -113,6 +117,7 @@ def grants(
         archiver=archiver,
         installer=installer,
         deployer=deployer,
+        recorder=recorder,
         limits=limits,
         captures=[row["name"] for row in captures],
     ):

@@ -17,6 +17,7 @@ from audit_toolkit.cli.options import (
     PrintSql,
     TrailSchema,
 )
+from audit_toolkit.findings import FINDINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,21 +29,7 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-FINDINGS = 3
-
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit guard`."""
-    group = typer.Typer(
-        name="guard",
-        no_args_is_help=True,
-        help="Refuse DDL that would take capture away.",
-    )
-    for command in (on, off, status):
-        group.command()(command)
-    app.add_typer(group)
 
 
 def on(
@@ -104,8 +91,8 @@ def status(
         by = "" if found.event_id is None else f" (event {found.event_id}, {found.who})"
         print(visible(f"the guard is {found.state}{since}{by}"))
         for finding in findings:
-            print(f"  {finding.severity}: {visible(finding.message)}")
-            print(f"  remedy: {visible(finding.remedy)}")
+            for line in finding.lines():
+                print(f"  {visible(line)}")
     if findings:
         raise typer.Exit(FINDINGS)
 

@@ -34,11 +34,6 @@ TABLE_LIMIT = 100
 """How many events of a whole table are printed as text when nobody says how many."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit history`."""
-    app.command()(history)
-
-
 def history(
     ctx: typer.Context,
     table: Annotated[
@@ -82,8 +77,8 @@ def history(
         list[str] | None,
         typer.Option(
             metavar="ACTION",
-            help="Only events of this kind: insert, update, delete, truncate, snapshot or gap, or "
-            "its first letter. Repeatable.",
+            help="Only events of this kind: insert, update, delete, truncate, snapshot, gap or "
+            "event (of the application), or its first letter. Repeatable.",
             show_default=False,
         ),
     ] = None,

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.cli.report import print_lines
+
 if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
-    from audit_toolkit.indexes import Blocker, Build, Failure, Listener, Report
+    from audit_toolkit.findings import Report
+    from audit_toolkit.indexes import Blocker, Build, Failure, Listener
     from audit_toolkit.plan import Plan
 
 
@@ -40,17 +43,17 @@ def _step(step: dict[str, Any]) -> Iterator[str]:
 def print_outcome(plan: Plan, failures: Sequence[Failure], left: Report, *, as_json: bool) -> None:
     """Print what was done, what failed, and what still needs somebody."""
     if as_json:
-        failed = [{"subject": f.finding.subject, "error": f.error.message} for f in failures]
+        failed = [{"subject": f.diagnosis.subject, "error": f.error.message} for f in failures]
         answer = {"plan": plan.as_dict(), "failures": failed, "left": left.as_dict()}
         print(json.dumps(answer, indent=2))
         return
     for failure in failures:
-        print(f"failed: {failure.finding.subject}: {failure.error.message}", file=sys.stderr)
+        print(f"failed: {failure.diagnosis.subject}: {failure.error.message}", file=sys.stderr)
         if failure.error.hint:
             print(f"hint: {failure.error.hint}", file=sys.stderr)
     if not plan and not failures:
         print("nothing to do")
-    print(left.as_text())
+    print_lines(left)
 
 
 @contextmanager

@@ -11,11 +11,6 @@ from audit_toolkit.cli.options import EditEnv
 from audit_toolkit.cli.revisions import say
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit init`."""
-    app.command()(init)
-
-
 def init(
     directory: Annotated[
         Path, typer.Argument(metavar="DIRECTORY", help="Where its scripts go.")

@@ -51,12 +51,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(install)
-    app.command()(uninstall)
-
-
 Names = list[str] | None
 Tables = Annotated[
     Names,

@@ -26,6 +26,7 @@ from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
 from audit_toolkit.exact_json import Json
 from audit_toolkit.trail import Action, Event, table_of
+from audit_toolkit.trail.event import Row
 from audit_toolkit.trail.rows.lookup import Scope, Tables
 
 PIPE_WIDTH = 100
@@ -69,7 +70,7 @@ def print_events_as_csv(
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
     would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
-    from audit_toolkit.cli.spreadsheet import guard_cell
+    from audit_toolkit.spreadsheet import guard_cell
 
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
@@ -122,6 +123,7 @@ _VERBS = {
     Action.DDL: ("changed by DDL", "bold magenta"),
     Action.BOUNDARY: ("went on in another place", "bold magenta"),
     Action.MARK: ("marked", "bold magenta"),
+    Action.EVENT: ("event of the application", "bold blue"),
 }
 
 _Part = tuple[str, str]
@@ -229,6 +231,8 @@ class _Timeline:
                 pass
             case Action.DDL:
                 yield from ([(visible(text), style)] for text, style in ddl_lines(event))
+            case Action.EVENT:
+                yield from self._row(replace(event, new_row=_payload(event)))
             case _:
                 yield from self._row(event)
 
@@ -328,7 +332,17 @@ def _verb(event: Event) -> str:
             return visible(ddl_verb(event))
         case Event(action=Action.BOUNDARY, new_row={"system_identifier": system, "database": name}):
             return visible(f"went on in database {name} of cluster {system}")
+        case Event(action=Action.EVENT, new_row={"name": str(name)}):
+            return visible(name)
     return _VERBS[event.action][0]
+
+
+def _payload(event: Event) -> Row:
+    """What the application said of its event, as columns and values."""
+    payload = (event.new_row or {}).get("payload")
+    if payload is None:
+        return {}
+    return payload if isinstance(payload, dict) else {"payload": payload}
 
 
 def _who(event: Event) -> str:

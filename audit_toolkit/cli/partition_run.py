@@ -15,6 +15,7 @@ import typer
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.config import Interval
+from audit_toolkit.findings import FINDINGS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 
 FAILED = 1
-FINDINGS = 3
 
 Iceberg = Annotated[
     str | None,

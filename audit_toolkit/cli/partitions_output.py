@@ -1,14 +1,13 @@
-"""How `audit partitions` shows leaves and findings."""
+"""How `audit partitions list` shows partitions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from audit_toolkit.partitions import Entry, Finding, Leaf, Partitions
+    from audit_toolkit.partitions import Entry, Leaf, Partitions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +57,3 @@ def _attached(leaf: Leaf, entry: Entry | None) -> Row:
         hold_reason=entry.hold_reason if entry else None,
         archive=entry.archive if entry else None,
     )
-
-
-def report(partitions: Partitions, findings: tuple[Finding, ...]) -> dict[str, Any]:
-    """The check as JSON values."""
-    last = partitions.last_success
-    return {
-        "now": partitions.now.isoformat(),
-        "interval": partitions.interval.value,
-        "horizon_seconds": partitions.horizon.total_seconds(),
-        "last_success": last.isoformat() if last else None,
-        "findings": [finding.as_dict() for finding in findings],
-    }
-
-
-def print_findings(partitions: Partitions, findings: tuple[Finding, ...]) -> None:
-    """The check for people."""
-    days = partitions.horizon / timedelta(days=1)
-    print(f"{len(partitions.bounded)} leaves, a {partitions.interval} each, {days:.1f} days ahead")
-    for finding in findings:
-        print(f"{finding.severity:<8} {finding.object}: {finding.message}")
-        print(f"{'':<8} remedy: {finding.remedy}")
-    if not findings:
-        print("nothing is wrong")

@@ -9,6 +9,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.findings import FINDINGS
 
 if TYPE_CHECKING:
     import psycopg
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
     from audit_toolkit.names import QualifiedName
 
     Connection = psycopg.Connection[Any]
-
-FINDINGS = 3
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit reconcile`."""
-    app.command()(reconcile)
 
 
 def reconcile(
@@ -95,8 +89,8 @@ def _print(one: Reconciliation) -> None:
     words = {"equal": "equal to its trail", "different": "not what its trail says"}
     print(f"{visible(str(one.table))}: {words.get(one.outcome, one.outcome)}{counted}")
     for finding in one.findings:
-        print(f"  {finding.severity}: {visible(finding.subject)}: {visible(finding.message)}")
-        print(f"    {finding.kind}; remedy: {visible(finding.remedy)}")
+        for line in finding.lines():
+            print(f"  {visible(line)}")
     for kind, count in one.counts.items():
         named = sum(finding.kind == kind for finding in one.findings)
         if count > named:

@@ -51,13 +51,6 @@ As = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(restore)
-    app.command()(revert)
-    app.command()(mark)
-
-
 def restore(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The audited table.")],
     key: Annotated[

@@ -266,14 +266,14 @@ class Run:
 
     def apply(self, newest: str | None) -> None:
         """Apply them, as the user would."""
-        from audit_toolkit.migrations import upgrade
+        from audit_toolkit.migrations import apply_revisions
         from audit_toolkit.migrations.django import migrate
 
         if not _is_alembic(self.project):
             migrate(self.project)
         else:
             dsn = None if self.dsn_is_of_project else self.dsn
-            upgrade(self.project, self.target(newest), dsn=dsn)
+            apply_revisions(self.project, self.target(newest), dsn=dsn)
 
 
 def finish(

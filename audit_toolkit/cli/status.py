@@ -6,8 +6,6 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-import typer
-
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
@@ -16,11 +14,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from audit_toolkit.capture.status import Audited, Status
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit status`."""
-    app.command()(status)
 
 
 def status(

@@ -40,11 +40,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit sync`."""
-    app.command()(sync)
-
-
 def sync(
     apply: Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print SQL for psql instead.")] = False,

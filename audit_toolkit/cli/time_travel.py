@@ -55,14 +55,6 @@ Key = Annotated[
 At = Annotated[str, typer.Option("--at", metavar="TIME", help=f"The moment: {times.HELP}.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("row-at")(row_at)
-    app.command("table-at")(table_at)
-    app.command()(diff)
-    app.command()(blame)
-
-
 def row_at(
     table: Table,
     key: Key,
@@ -109,7 +101,7 @@ def table_at(
 ) -> None:
     """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
     from audit_toolkit import exact_json
-    from audit_toolkit.cli.spreadsheet import guard_lines
+    from audit_toolkit.spreadsheet import guard_lines
     from audit_toolkit.trail import copy_table_at, stream_table_at
 
     moment = times.parse_past(at, "--at", utc=utc)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -29,11 +27,6 @@ from audit_toolkit.cli.revisions import (
     say,
     state_without_project,
 )
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit upgrade`."""
-    app.command(name="upgrade")(upgrade_toolkit)
 
 
 def upgrade_toolkit(

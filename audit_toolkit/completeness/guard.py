@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.completeness.findings import Finding, Severity
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render, render_statements
 
@@ -139,7 +139,7 @@ def guard_findings(guard: Guard, schema: str) -> Iterator[Finding]:
     )
     since = f" (event {guard.event_id})" if guard.said == "on" else ""
     yield Finding(
-        kind="guard_missing",
+        kind=FindingKind.GUARD_MISSING,
         severity=Severity.ERROR,
         subject=f"guard of {schema}.logged_actions",
         message=f"it was switched on{since}, and {what}",

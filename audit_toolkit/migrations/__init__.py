@@ -1,6 +1,6 @@
 """Alembic: the user's project, and the revisions that are written into it."""
 
-from audit_toolkit.migrations.apply import upgrade
+from audit_toolkit.migrations.apply import apply_revisions
 from audit_toolkit.migrations.changes import (
     Change,
     Former,
@@ -38,6 +38,7 @@ __all__ = [
     "Wants",
     "Wish",
     "Written",
+    "apply_revisions",
     "capture_revision",
     "check_conditions",
     "find_project",
@@ -54,7 +55,6 @@ __all__ = [
     "survey",
     "trail_revision",
     "trail_settings",
-    "upgrade",
     "with_declared",
     "write_revisions",
 ]

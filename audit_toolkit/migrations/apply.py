@@ -23,7 +23,7 @@ from audit_toolkit.errors import (
 from audit_toolkit.migrations.project import FLASK_UPGRADE, Project, command_options
 
 
-def upgrade(project: Project, revision: str, *, dsn: str | None) -> None:
+def apply_revisions(project: Project, revision: str, *, dsn: str | None) -> None:
     """Bring the database up to `revision`, as `alembic upgrade` does.
 
     `dsn` is handed to env.py as `sqlalchemy.url` of the configuration; None leaves what is there.

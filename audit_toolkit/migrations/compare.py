@@ -14,12 +14,12 @@ from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Interval, TableRule, TrailSettings
 from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import RuleError, UsageError
-from audit_toolkit.findings import UPGRADE_DATABASE, UPGRADE_PACKAGE, as_typed
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.project import is_project_here
 from audit_toolkit.migrations.revision.record import State
 from audit_toolkit.migrations.revision.rule_text import trail_name
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.remedies import UPGRADE_DATABASE, UPGRADE_PACKAGE, as_typed
 from audit_toolkit.schema.install import trail_hash
 from audit_toolkit.version import __version__, is_newer
 

@@ -11,7 +11,6 @@ from audit_toolkit.catalog import Relation, parse_comment
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-from audit_toolkit.findings import UPGRADE_PACKAGE
 from audit_toolkit.migrations.changes import Change, capture_revision, together
 from audit_toolkit.migrations.compare import Wish, check_conditions, plan_changes, survey
 from audit_toolkit.migrations.revision.record import Record, State
@@ -19,6 +18,7 @@ from audit_toolkit.migrations.revision.rule_text import trail_name
 from audit_toolkit.migrations.revision.text import Revision, Script
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan, Step
+from audit_toolkit.remedies import UPGRADE_PACKAGE
 from audit_toolkit.schema.drift import schema_findings
 from audit_toolkit.schema.install import plan_trail_upgrade, relabel_trail
 from audit_toolkit.schema.trail_drift import trail_findings

@@ -10,8 +10,9 @@ from itertools import groupby
 from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.schema import HOME, Fact
 from audit_toolkit.catalog.trail import TrailObjects
-from audit_toolkit.findings import UPGRADE_DATABASE, Finding, Severity, psql_command
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import quote_identifier
+from audit_toolkit.remedies import UPGRADE_DATABASE, psql_command
 from audit_toolkit.schema.expected import Shape, expected_shape
 from audit_toolkit.schema.install import (
     ARCHIVER_FUNCTIONS,
@@ -89,10 +90,10 @@ def _owner_findings(facts: Iterable[Fact], owner: str) -> Iterator[Finding]:
     for fact in facts:
         if fact.kind == "owner" and fact.definition != owner:
             yield Finding(
-                kind="wrong_owner",
+                kind=FindingKind.WRONG_OWNER,
                 severity=Severity.ERROR,
-                object=fact.object.removeprefix("table "),
-                detail=f"it belongs to {fact.definition}, the trail to {owner}",
+                subject=fact.object.removeprefix("table "),
+                message=f"it belongs to {fact.definition}, the trail to {owner}",
                 remedy=psql_command(f"alter {fact.object} owner to {quote_identifier(owner)}"),
             )
 
@@ -110,8 +111,8 @@ def _grant_findings(grants: Iterable[Fact]) -> Iterator[Finding]:
         yield Finding(
             kind=_grant_kind(facts[0], privileges),
             severity=Severity.ERROR,
-            object=shown.removeprefix("table ").removeprefix("function "),
-            detail=", ".join(f"{grantee} {privilege}" for privilege in privileges)
+            subject=shown.removeprefix("table ").removeprefix("function "),
+            message=", ".join(f"{grantee} {privilege}" for privilege in privileges)
             + f": {_grant_meaning(facts[0], privileges)}",
             remedy=psql_command(
                 f"revoke {', '.join(privileges)} on {shown} from {grantee} cascade"
@@ -124,25 +125,29 @@ def _is_for_everybody(fact: Fact) -> bool:
     return (fact.relation, fact.name, fact.definition) == (TRAIL, "select", "public")
 
 
-def _grant_kind(fact: Fact, privileges: list[str]) -> str:
+def _grant_kind(fact: Fact, privileges: list[str]) -> FindingKind:
     if fact.is_leaf:
-        return "grant_on_leaf"
+        return FindingKind.GRANT_ON_LEAF
     if fact.object.startswith("function "):
-        return "executable_by_public" if fact.definition == "public" else "executable_by_others"
+        return (
+            FindingKind.EXECUTABLE_BY_PUBLIC
+            if fact.definition == "public"
+            else FindingKind.EXECUTABLE_BY_OTHERS
+        )
     if all(p.split(" ")[0] in ("select", "references", "usage") for p in privileges):
-        return "readable_by_others"
-    return "writable_by_others"
+        return FindingKind.READABLE_BY_OTHERS
+    return FindingKind.WRITABLE_BY_OTHERS
 
 
 def _grant_meaning(fact: Fact, privileges: list[str]) -> str:
     match _grant_kind(fact, privileges):
-        case "grant_on_leaf":
+        case FindingKind.GRANT_ON_LEAF:
             return "granted past the parent, around row security"
-        case "executable_by_public" | "executable_by_others":
+        case FindingKind.EXECUTABLE_BY_PUBLIC | FindingKind.EXECUTABLE_BY_OTHERS:
             return "only the owner of the trail needs it"
-        case "readable_by_others" if _is_for_everybody(fact):
+        case FindingKind.READABLE_BY_OTHERS if _is_for_everybody(fact):
             return "every role can read every event; grant it to readers by name: audit grants"
-        case "readable_by_others":
+        case FindingKind.READABLE_BY_OTHERS:
             return "no reader of the trail needs it"
     return "others than its owner could write it"
 
@@ -220,15 +225,16 @@ class _Comparison:
         elif (wanted := self.parent.get((fact.kind, fact.name))) is None:
             yield from self._unexpected(fact)
         elif wanted != fact.definition:
-            yield from self._changed(fact, wanted)
+            is_ours = fact.kind in ("column", "trigger")
+            yield from self._changed(fact, wanted) if is_ours else self._unexpected(fact)
 
     def _odd_leaf(self, fact: Fact) -> Finding:
         unlogged = "unlogged" in fact.definition
         return Finding(
-            kind="leaf_changed",
+            kind=FindingKind.LEAF_CHANGED,
             severity=Severity.ERROR,
-            object=fact.object,
-            detail=f"it is a {fact.definition}"
+            subject=fact.object,
+            message=f"it is a {fact.definition}"
             + (": a crash of the server would empty it" if unlogged else ""),
             remedy=psql_command(f"alter table {fact.object} set logged")
             if unlogged
@@ -238,10 +244,10 @@ class _Comparison:
     def _unguarded(self, shown: str) -> Finding:
         trigger, schema = quote_identifier(GUARD), quote_identifier(self.schema)
         return Finding(
-            kind="not_append_only",
+            kind=FindingKind.NOT_APPEND_ONLY,
             severity=Severity.ERROR,
-            object=shown,
-            detail="UPDATE, DELETE and TRUNCATE of it are not refused",
+            subject=shown,
+            message="UPDATE, DELETE and TRUNCATE of it are not refused",
             remedy=psql_command(
                 f"create or replace trigger {trigger} before update or delete or truncate on {shown} "
                 f"for each statement execute function {schema}.refuse_change(); "
@@ -257,10 +263,10 @@ class _Comparison:
         ):
             return  # its table is not expected either
         yield Finding(
-            kind=f"unexpected_{fact.kind.replace(' ', '_')}",
+            kind=FindingKind(f"unexpected_{fact.kind.replace(' ', '_')}"),
             severity=Severity.ERROR,
-            object=fact.object,
-            detail=f"audit-toolkit did not make it{_danger(fact)}",
+            subject=fact.object,
+            message=f"audit-toolkit did not make it{_danger(fact)}",
             remedy=self._removal(fact),
         )
 
@@ -315,10 +321,12 @@ class _Comparison:
         if fact.kind == "index" and ("constraint", fact.relation, fact.name) in self.expected:
             return  # that of a constraint, which has a finding of its own
         yield Finding(
-            kind="schema_outdated" if fact.kind == "function" else f"{fact.kind}_changed",
+            kind=FindingKind.SCHEMA_OUTDATED
+            if fact.kind == "function"
+            else FindingKind(f"{fact.kind}_changed"),
             severity=Severity.ERROR,
-            object=fact.object,
-            detail=_difference(fact, wanted),
+            subject=fact.object,
+            message=_difference(fact, wanted),
             remedy=self._restoration(fact, wanted),
         )
 
@@ -401,10 +409,12 @@ class _Comparison:
         if relation != TRAIL and kind == "index":
             remedies["index"] = psql_command(self._here(definition))
         yield Finding(
-            kind="schema_outdated" if kind == "function" else f"{kind}_missing",
+            kind=FindingKind.SCHEMA_OUTDATED
+            if kind == "function"
+            else FindingKind(f"{kind}_missing"),
             severity=Severity.ERROR,
-            object=shown if kind not in ("relation", "function") else table,
-            detail="it is missing",
+            subject=shown if kind not in ("relation", "function") else table,
+            message="it is missing",
             remedy=remedies.get(kind, f"restore it from a backup: it was {self._here(definition)}"),
         )
 
@@ -480,10 +490,10 @@ def _event_trigger_findings(objects: TrailObjects) -> Iterator[Finding]:
         if not trigger.owner_is_trusted:
             name = quote_identifier(trigger.name)
             yield Finding(
-                kind="event_trigger_of_others",
+                kind=FindingKind.EVENT_TRIGGER_OF_OTHERS,
                 severity=Severity.WARNING,
-                object=f"event trigger {name}",
-                detail=f"{trigger.owner} can replace its function {trigger.function}, which runs with the rights "
+                subject=f"event trigger {name}",
+                message=f"{trigger.owner} can replace its function {trigger.function}, which runs with the rights "
                 "of whoever installs or maintains the trail",
                 remedy=psql_command(f"alter event trigger {name} disable"),
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, import_psycopg
-from audit_toolkit.findings import Finding, Severity
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def event_findings(
         return  # of an older release, or a finding of its own
     for row in rows:
         yield Finding(
-            kind="event_forged",
+            kind=FindingKind.EVENT_FORGED,
             severity=Severity.ERROR,
-            object=f"event {row['event_id']}",
-            detail=f"{row['reason']}: somebody inserted it by hand",
+            subject=f"event {row['event_id']}",
+            message=f"{row['reason']}: somebody inserted it by hand",
             remedy="find out who: compare it with the archive or another copy; an event is never removed",
         )

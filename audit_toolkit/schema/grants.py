@@ -11,6 +11,7 @@ from audit_toolkit.schema.install import (
     INSTALLER_FUNCTIONS,
     MAINTAINER_FUNCTIONS,
     READER_FUNCTIONS,
+    RECORDER_FUNCTIONS,
 )
 from audit_toolkit.templates import render_statements
 
@@ -46,10 +47,11 @@ def render_grants(
     archiver: str | None = None,
     installer: str | None = None,
     deployer: str | None = None,
+    recorder: str | None = None,
     limits: Limits | None = None,
     captures: Sequence[str] = (),
 ) -> list[str]:
-    """The statements that let these roles read the trail, maintain it, or put capture on tables.
+    """The statements that let these roles read the trail, maintain it, put capture on tables, or record events.
 
     `limits` are those of all maintainers; `captures` the functions of tables that the installer owns. A deployer
     becomes a member of the owner, and no other does. Nothing is ever granted on leaves: a grant there would go past
@@ -61,6 +63,7 @@ def render_grants(
         "archiver": (archiver, ARCHIVER_FUNCTIONS),
         "installer": (installer, INSTALLER_FUNCTIONS),
         "deployer": (deployer, {}),
+        "recorder": (recorder, RECORDER_FUNCTIONS),
     }
     return [
         statement

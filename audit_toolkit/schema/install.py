@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, QUERY_LIMIT, Interval, TrailSettings
@@ -57,6 +58,8 @@ _FUNCTIONS = {
     "note_capture": "(regclass, text)",
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
+    "write_event": "(text, jsonb, regclass, text)",
+    "record_event": "(text, jsonb, regclass, text)",
     "present_home": "()",
     "doubtful_events": "(bigint)",
     "maintain_limits": "()",
@@ -77,6 +80,8 @@ _FUNCTIONS = {
     "archive_begin": "(oid)",
     "archive_end": "(oid)",
     "archive_note": "(oid, text, text)",
+    "archive_note_export": "(jsonb)",
+    "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "former_columns": "(jsonb, jsonb)",
     "as_called_now": "(jsonb, jsonb, jsonb)",
     "names_known": "()",
@@ -153,6 +158,7 @@ MAINTAINER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_MAINTAINERS}
 _FOR_ARCHIVERS = (
     *("leaves", "present_home", "maintain_lock", "maintain_has_rows"),
     *("leaf_digest", "merkle_root", "archive_begin", "archive_end", "archive_note"),
+    "archive_note_export",
 )
 ARCHIVER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_ARCHIVERS}
 """What an archiver may execute, with their arguments."""
@@ -168,25 +174,46 @@ _FOR_INSTALLERS = (
 INSTALLER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_INSTALLERS}
 """What an installer may execute, with their arguments; each asks whether the table belongs to the caller."""
 
+_FOR_RECORDERS = ("record_event", "write_event", "row_key_of", "plain_type")
+RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
+"""What records events of the application may execute, with their arguments."""
+
 DEFINERS = frozenset(
     (
-        *(
-            "note_changes",
-            "note_coverage",
-            "guard_ddl",
-            "note_ddl",
-            "note_beginning",
-            "note_capture",
-            "end_capture",
-            "record_gap",
-        ),
+        *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
+        *("note_beginning", "note_capture", "end_capture", "record_gap"),
+        "write_event",
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
-        *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
+        *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
+        "doubtful_events",
     )
 )
 """The functions that run as the owner of the trail; each checks by itself who asks."""
 
-_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle")
+_SEALS = (
+    *("seal_tiles", "seal_checkpoints", "seal_keys"),
+    *("seal_partitions", "seal_seeds", "redacted_slots"),
+)
+"""The tables of the seals."""
+
+SLOTS = MappingProxyType(
+    {
+        "row_key": "event.row_key",
+        "old_row_key": "event.old_row_key",
+        "old_row": "event.old_row::text",
+        "new_row": "event.new_row::text",
+        "context": "event.context::text",
+        "query": "event.query",
+    }
+)
+"""The payload of an event, which a leaf of the sealed tree commits to: in order, with the text of each."""
+
+_SEALED_TEXTS = (
+    *("event.schema_name", "event.table_name", "event.action", "event.session_user_name"),
+    *("event.role_name", "event.application_name", "nullif(concat(event.client_addr), '')"),
+)
+
+_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle", *_SEALS)
 """The tables of what is noted of the trail, which its owner alone writes."""
 
 _COLUMN_COMMENTS = (
@@ -333,6 +360,9 @@ def _steps(
         "comment": comment,
         # Without a version: leaves live longer, and a function that differs by it alone is the same.
         "leaf_comment": json.dumps(_OURS),
+        "slots": SLOTS,
+        "texts": _SEALED_TEXTS,
+        "seals": _SEALS,
     }
     quoted = quote_identifier(schema)
 
@@ -372,6 +402,7 @@ def _steps(
                 *rendered(
                     "functions/revoke_all",
                     "schema/captured_tables",
+                    "schema/seals",
                     *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
                     "schema/function_comments",
                     functions=_FUNCTIONS,

@@ -11,8 +11,9 @@ from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import Capture
 from audit_toolkit.connection import fetch, import_psycopg
-from audit_toolkit.findings import Finding, Severity, install_command, psql_command
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
+from audit_toolkit.remedies import install_command, psql_command
 from audit_toolkit.schema.captured_tables import read_interrupted
 from audit_toolkit.schema.location import LAST_ID, Ids, State, read_ids, read_state
 from audit_toolkit.templates import query
@@ -54,14 +55,14 @@ def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
     trail = f"{quote_identifier(schema)}.logged_actions"
     remedy = adopt_command(schema, renumber=ids.need_renumbering)
 
-    def finding(kind: str, severity: Severity, detail: str) -> Finding:
-        return Finding(kind=kind, severity=severity, object=trail, detail=detail, remedy=remedy)
+    def finding(kind: FindingKind, severity: Severity, message: str) -> Finding:
+        return Finding(kind=kind, severity=severity, subject=trail, message=message, remedy=remedy)
 
     if state.moved:
-        yield finding("trail_moved", Severity.WARNING, _how_moved(state))
+        yield finding(FindingKind.TRAIL_MOVED, Severity.WARNING, _how_moved(state))
     elif state.new_timeline:
         yield finding(
-            "timeline_changed",
+            FindingKind.TIMELINE_CHANGED,
             Severity.WARNING,
             "the server was failed over, or recovered to a point in time: its timeline was "
             f"{state.noted[0].timeline} and is {state.present.timeline}",
@@ -71,13 +72,13 @@ def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
     elif ids.behind:
         given_again = f"; {ids.disordered} events have such ids" if ids.disordered else ""
         yield finding(
-            "sequence_behind",
+            FindingKind.SEQUENCE_BEHIND,
             Severity.ERROR,
             f"the next event gets the id {ids.next_id}, and the highest is {ids.newest_id}{given_again}",
         )
     if ids.doubled:
         yield finding(
-            "event_ids_doubled",
+            FindingKind.EVENT_IDS_DOUBLED,
             Severity.ERROR,
             f"{ids.doubled} ids stand for several events, the first is {ids.first_doubled}: "
             "histories run backwards there",
@@ -100,7 +101,11 @@ def _beyond(trail: str, ids: Ids) -> Finding:
         last = f"coalesce(max(event_id) filter (where event_id < {LAST_ID}), 1)"
         remedy = psql_command(f"select setval({sequence}, {last}) from {trail}")  # noqa: S608 - a remedy
     return Finding(
-        kind="ids_run_out", severity=Severity.ERROR, object=trail, detail=detail, remedy=remedy
+        kind=FindingKind.IDS_RUN_OUT,
+        severity=Severity.ERROR,
+        subject=trail,
+        message=detail,
+        remedy=remedy,
     )
 
 
@@ -131,10 +136,10 @@ def interruption_findings(tables: Sequence[QualifiedName]) -> Iterator[Finding]:
     """Capture that is on, and was off for a while."""
     for table in tables:
         yield Finding(
-            kind="capture_interrupted",
+            kind=FindingKind.CAPTURE_INTERRUPTED,
             severity=Severity.ERROR,
-            object=str(table),
-            detail="a trigger was switched off or changed since capture was installed: "
+            subject=str(table),
+            message="a trigger was switched off or changed since capture was installed: "
             "what changed meanwhile is not known",
             remedy=shlex.join(["audit", "resume", "--table", table.plain, "--reason", "REASON"]),
         )
@@ -166,10 +171,10 @@ def subscriber_findings(objects: TrailObjects, subscribed: Subscribed) -> Iterat
         row = subscribed[arriving[0]]
         trail = QualifiedName(objects.schema, "logged_actions").sql
         yield Finding(
-            kind="trail_subscribed",
+            kind=FindingKind.TRAIL_SUBSCRIBED,
             severity=Severity.ERROR,
-            object=str(arriving[0]),
-            detail=f"it receives the events of another server (subscription {row['subscription']}), and tables are "
+            subject=str(arriving[0]),
+            message=f"it receives the events of another server (subscription {row['subscription']}), and tables are "
             "captured here too: ids are given twice, and each replicated change has two events",
             remedy=f"on the publisher, alter publication {quote_identifier(row['publications'][0])} "
             f"drop table {trail}; then here: "
@@ -180,10 +185,10 @@ def subscriber_findings(objects: TrailObjects, subscribed: Subscribed) -> Iterat
     for table, options in sorted(captured.items()):
         if table in subscribed and options.get("capture") == Capture.STATEMENT.value:
             yield Finding(
-                kind="statement_on_subscriber",
+                kind=FindingKind.STATEMENT_ON_SUBSCRIBER,
                 severity=Severity.ERROR,
-                object=str(table),
-                detail="it is replicated to here, which runs no statement triggers: changes are lost",
+                subject=str(table),
+                message="it is replicated to here, which runs no statement triggers: changes are lost",
                 remedy=install_command(table, options | {"capture": Capture.ROW.value})
                 + " --upgrade",
             )

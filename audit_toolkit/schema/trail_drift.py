@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 
 from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.config import TrailSettings
-from audit_toolkit.findings import (
-    UPGRADE_DATABASE,
-    UPGRADE_PACKAGE,
-    Finding,
-    Severity,
-    function_body,
-    psql_command,
-)
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import quote_identifier, quote_literal
+from audit_toolkit.remedies import UPGRADE_DATABASE, UPGRADE_PACKAGE, psql_command
 from audit_toolkit.schema.install import leaf_interval, plan_trail, trail_comment, trail_hash
 from audit_toolkit.version import __version__, is_newer
 
@@ -30,10 +25,10 @@ def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
         return
     if parent is None or not parse_comment(parent.comment):
         yield Finding(
-            kind="trail_missing",
+            kind=FindingKind.TRAIL_MISSING,
             severity=Severity.ERROR,
-            object=f"{schema}.logged_actions",
-            detail="the database has no audit trail"
+            subject=f"{schema}.logged_actions",
+            message="the database has no audit trail"
             if parent is None
             else "it was not made by audit-toolkit",
             remedy="audit install --table TABLE --upgrade",
@@ -61,10 +56,10 @@ def _comment_changed(objects: TrailObjects) -> Finding:
     interval = leaf_interval(table.name for table in objects.tables if table.is_leaf)
     comment = trail_comment(TrailSettings(schema=objects.schema, interval=interval))
     return Finding(
-        kind="comment_changed",
+        kind=FindingKind.COMMENT_CHANGED,
         severity=Severity.ERROR,
-        object=f"{schema}.logged_actions",
-        detail="somebody changed its comment, by which the toolkit knows a trail of its own: "
+        subject=f"{schema}.logged_actions",
+        message="somebody changed its comment, by which the toolkit knows a trail of its own: "
         "nothing can be installed, and the rest of the trail is not checked",
         remedy=psql_command(
             f"comment on table {schema}.logged_actions is {quote_literal(comment)}"
@@ -93,12 +88,21 @@ def _outdated(
     severity: Severity = Severity.WARNING,
 ) -> Finding:
     return Finding(
-        kind="schema_outdated",
+        kind=FindingKind.SCHEMA_OUTDATED,
         severity=severity,
-        object=name,
-        detail=detail,
+        subject=name,
+        message=detail,
         remedy=UPGRADE_PACKAGE if is_newer(made_by) else UPGRADE_DATABASE,
     )
+
+
+_BODY = re.compile(r"create or replace function .*?\.(\w+)\(.*?\nas (\$\w+\$)(.*)\2", re.DOTALL)
+
+
+def function_body(statement: str) -> tuple[str, str] | None:
+    """Name and body of a rendered function, the body as `pg_proc.prosrc` has it."""
+    found = _BODY.search(statement)
+    return (found[1], found[3]) if found else None
 
 
 @cache

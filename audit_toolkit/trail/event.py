@@ -37,6 +37,8 @@ class Action(StrEnum):
     DDL = "M"
     BOUNDARY = "B"
     MARK = "V"
+    EVENT = "E"
+    """Of the application: `new_row` has its name and payload."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
@@ -141,7 +143,7 @@ class Event:
             row and {column: value for column, value in row.items() if column not in columns}
             for row in (self.old_row, self.new_row)
         )
-        if self.action in (Action.GAP, Action.DDL):
+        if self.action in (Action.GAP, Action.DDL, Action.EVENT):
             return self
         return replace(self, old_row=old, new_row=new)
 

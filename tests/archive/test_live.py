@@ -109,7 +109,8 @@ def problems(rotating: Rotating, store: Store) -> tuple[tuple[str, str], ...]:
     catalogue = read_catalogue(store)
     broken = [p for m in newest(catalogue.manifests) for p in read_back(store, m).problems]
     assert broken == []
-    return check_catalogue(store, catalogue, read_expected(rotating.connection, SCHEMA))
+    found = check_catalogue(store, catalogue, read_expected(rotating.connection, SCHEMA))
+    return tuple((finding.subject, finding.message) for finding in found)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def events(trail: Trail) -> list[tuple[str, str, str | None]]:
 def findings(trail: Trail) -> list[tuple[str, str]]:
     objects = read_trail_objects(trail.connection, SCHEMA)
     tables = {name: trail.table(name.plain) for name in audited_tables(objects)}
-    return [(finding.kind, finding.object) for finding in find_drift(objects, tables)]
+    return [(finding.kind, finding.subject) for finding in find_drift(objects, tables)]
 
 
 def test_a_change_through_the_parent_is_recorded_where_the_row_is(trail: Trail) -> None:

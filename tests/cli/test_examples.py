@@ -17,7 +17,7 @@ TIMES = ("at", "since", "until", "begin", "end")
 
 def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "commands"):
-        yield " ".join(words), command
+        yield " ".join(words), command.load()
         return
     for name, below in command.commands.items():
         yield from commands(below, (*words, name))

@@ -135,9 +135,9 @@ def attempt(connection: Connection, sabotage: Sabotage) -> None:
 def found(connection: Connection) -> tuple[set[str], set[str]]:
     """The kinds of findings of `audit check`, and of `audit reconcile`."""
     connection.execute("set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'")
-    checked = {finding.kind for finding in check_database(connection, "audit")}
+    checked = {finding.kind.value for finding in check_database(connection, "audit")}
     tables = list(reconcile(connection, [], "audit"))
-    kinds = {finding.kind for one in tables for finding in one.findings}
+    kinds = {finding.kind.value for one in tables for finding in one.findings}
     if not any(str(one.table) == "shop.orders" for one in tables):
         kinds.add("not_reconciled")  # named, it is said to be not audited
     return checked, kinds

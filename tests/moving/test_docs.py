@@ -210,7 +210,7 @@ def test_recovery_begins_a_timeline(old_server: Cluster, bin_dir: Path, tmp_path
 
 def test_every_finding_is_explained() -> None:
     source = Path(moved.__file__).read_text(encoding="utf-8")
-    known = set(re.findall(r"(?:kind=|finding\(\s*)\"(\w+)\"", source))
+    known = {word.lower() for word in re.findall(r"FindingKind\.(\w+)", source)}
     assert known == set(re.findall(r"^\| `(\w+)` \|", TEXT, re.M))
 
 

@@ -108,7 +108,7 @@ class Rotating:
         """The codes of what `check` finds, with their severities."""
         policy = replace(self.policy, trust_clock=True)
         found = check_partitions(self.read(), policy, Thresholds())
-        return {finding.code: finding.severity.value for finding in found}
+        return {finding.kind.value: finding.severity.value for finding in found}
 
     def tables(self) -> dict[str, tuple[str, int]]:
         """Every table that holds events: its state or bounds, and how many."""

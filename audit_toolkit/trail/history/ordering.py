@@ -133,6 +133,12 @@ def lives(events: Iterable[Event]) -> list[list[Event]]:
     found: list[_Life] = []
     holders: dict[str | None, list[_Life]] = defaultdict(list)
     for event in in_order(events):
+        if event.action is Action.EVENT:
+            if not holders[event.row_key]:
+                found.append(_Life())
+                holders[event.row_key].append(found[-1])
+            holders[event.row_key][-1].events.append(event)
+            continue
         key, image = _before(event)
         life = _take_holder(holders[key], image, event.transaction_id)
         if life is None:
@@ -193,6 +199,8 @@ def _same_row_and_transaction(events: Sequence[Event]) -> list[list[int]]:
     """The places of the events that are about one row in one transaction, where there are several."""
     by_transaction: dict[int, list[int]] = defaultdict(list)
     for place, event in enumerate(events):
+        if event.action is Action.EVENT:  # which changed nothing
+            continue
         by_transaction[event.transaction_id].append(place)
     groups: list[list[int]] = []
     for places in by_transaction.values():
@@ -235,7 +243,7 @@ class _Past:
         if event.action is Action.TRUNCATE:
             self.latest.clear()
             self.truncated = True
-        else:
+        elif event.action is not Action.EVENT:
             self.latest |= dict.fromkeys(_keys(event), event)
 
     def states(self, events: Sequence[Event]) -> set[State]:

@@ -347,6 +347,9 @@ def _wanted(
             f"event {event} is about {table_of(found)} {found.row_key}, not about {table} {subject.key}",
             hint="audit history TABLE KEY shows the events of a row",
         )
+    if found.action is Action.EVENT:  # of the application, which left the row as it was
+        at = found.action_tstamp
+        return _image_at(connection, table, subject.key, at, schema), f"event {event}", at
     gone = found.action is Action.DELETE
     row = found.old_row if gone else found.row_after
     moment = found.action_tstamp - timedelta(microseconds=1) if gone else found.action_tstamp

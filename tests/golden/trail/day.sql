@@ -53,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'note_coverage', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'note_coverage', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -179,7 +179,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "1c928f9f192e72e899100a90c1df252e5f1ed154284601bfd6ca17793c3936ba"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "dbf4e98034d804eb72a0cffca4ff8ca0baae08ac0c87f8cf9ebb1b637fc8edcb"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -267,6 +267,99 @@ create table if not exists audit.captured_tables (
 select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+-- The tree in tiles of 256 hashes, as C2SP's tlog-tiles have them; an entry of level 1 is the root of a whole tile of level 0.
+create table if not exists audit.seal_tiles (
+    level smallint not null check (level between 0 and 7),
+    tile bigint not null check (tile >= 0),
+    hashes bytea not null check (octet_length(hashes) between 32 and 8192 and octet_length(hashes) % 32 = 0),
+    -- Of level 0: the events of its entries, which are in the order of their ids.
+    ids int8multirange,
+    primary key (level, tile),
+    check ((ids is null) = (level > 0))
+);
+
+-- Hashes cannot be compressed.
+alter table audit.seal_tiles
+    alter column hashes set storage external;
+
+-- Which tile has an event.
+create index if not exists seal_tiles_first_idx
+    on audit.seal_tiles (lower(ids))
+    where level = 0;
+
+-- What was signed. Every event up to up_to_id that was there is among the first tree_size.
+create table if not exists audit.seal_checkpoints (
+    tree_size bigint primary key check (tree_size > 0),
+    up_to_id bigint not null,
+    root bytea not null check (octet_length(root) = 32),
+    note text collate "C" not null,
+    sealed_at timestamptz not null default clock_timestamp()
+);
+
+-- Public keys, as C2SP's signed notes write them; the introduction of a new one is signed by the one before.
+create table if not exists audit.seal_keys (
+    vkey text collate "C" primary key,
+    introduction text collate "C",
+    first_used_at timestamptz not null default clock_timestamp()
+);
+
+-- What is sealed of each partition, for when it is detached, archived or dropped.
+create table if not exists audit.seal_partitions (
+    -- As regclass it survives pg_dump, which an OID would not.
+    leaf regclass not null,
+    leaf_name text collate "C" not null,
+    first_id bigint not null,
+    last_id bigint not null,
+    events bigint not null check (events > 0),
+    primary key (leaf, leaf_name)
+);
+
+-- The nodes of trees of salts from which all salts that are not destroyed can be computed: node 1 of a block has those of
+-- 4096 ids, node 4096 + n those of one event, and (4096 + n) * 8 + s is the salt of one of its slots.
+create table if not exists audit.seal_seeds (
+    block bigint not null,
+    node integer not null check (node between 1 and 65535),
+    seed bytea not null check (octet_length(seed) = case when node < 8192 then 32 else 16 end),
+    primary key (block, node)
+);
+
+-- Slots whose salt was destroyed: the commitment that stands in the tree, and, with a salt of its own, one to what is left.
+create table if not exists audit.redacted_slots (
+    event_id bigint not null,
+    slot smallint not null check (slot between 0 and 5),
+    -- The R event that announces it.
+    redaction_id bigint not null,
+    commitment bytea not null check (octet_length(commitment) = 32),
+    -- NULL where nothing is left, or once it was redacted again.
+    salt bytea check (octet_length(salt) = 16),
+    remaining bytea check (octet_length(remaining) = 32),
+    primary key (event_id, slot, redaction_id)
+);
+
+select audit.revoke_all('audit.seal_tiles'::regclass);
+
+comment on table audit.seal_tiles is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_checkpoints'::regclass);
+
+comment on table audit.seal_checkpoints is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_keys'::regclass);
+
+comment on table audit.seal_keys is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_partitions'::regclass);
+
+comment on table audit.seal_partitions is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_seeds'::regclass);
+
+comment on table audit.seal_seeds is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.redacted_slots'::regclass);
+
+comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 create or replace function audit.refuse_change()
     returns trigger
@@ -1067,10 +1160,9 @@ $body$;
 
 revoke all on function audit.let_owner_partition(regclass, text) from public;
 
-create or replace function audit.note_changes(of_function text default null)
+create or replace function audit.note_changes_by(of_function text, ddl jsonb)
     returns integer
     language plpgsql
-    security definer  -- the trail belongs to its owner; nothing but what is so can be written
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1082,6 +1174,7 @@ declare
     partitions_now jsonb;
     changed jsonb;
     noted integer := 0;
+    by_ddl constant jsonb := case when ddl is null then '{}' else jsonb_build_object('ddl', ddl - 'query') end;
 begin
     for known in
         select * from audit.captured_tables as c
@@ -1103,8 +1196,9 @@ begin
         where c.oid = coalesce(on_table, known.relation_id);
         if not found then
             if has_events then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
-                values (known.schema_name, known.table_name, 'M', jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint));
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                values (known.schema_name, known.table_name, 'M',
+                    jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint) || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
             delete from audit.captured_tables where function_name = known.function_name;
@@ -1134,7 +1228,7 @@ begin
             set schema_name = present.schema_name, table_name = present.table_name
             where c.function_name = known.function_name;
             noted := noted + coalesce((
-                select sum(audit.note_changes(other.function_name))
+                select sum(audit.note_changes_by(other.function_name, null))
                 from audit.captured_tables as other
                 where other.function_name <> known.function_name
                   and (other.schema_name, other.table_name) = (present.schema_name::text, present.table_name::text)
@@ -1144,20 +1238,24 @@ begin
                 select from audit.logged_actions
                 where schema_name = present.schema_name and table_name = present.table_name)
             then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
                 values (present.schema_name, present.table_name, 'M', jsonb_build_object(
                     'change', 'renamed',
                     'from', jsonb_build_array(known.schema_name, known.table_name),
                     'to', jsonb_build_array(present.schema_name, present.table_name),
-                    'relation', coalesce(on_table, known.relation_id)::bigint));
+                    'relation', coalesce(on_table, known.relation_id)::bigint) || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
         end if;
 
         if has_events and columns_now <> known.columns then
             changed := audit.changed_columns(known.columns, columns_now);
-            insert into audit.logged_actions (schema_name, table_name, action, new_row)
-            values (present.schema_name, present.table_name, 'M', changed);
+            insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+            values (present.schema_name, present.table_name, 'M', changed
+                || case when ddl is null then '{}' else jsonb_build_object('ddl', by_ddl -> 'ddl' || jsonb_build_object(
+                    'before', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(known.columns) as c (number, entry)),
+                    'after', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(columns_now) as c (number, entry)))) end,
+                ddl ->> 'query');
             noted := noted + 1;
         end if;
 
@@ -1171,8 +1269,8 @@ begin
             full join jsonb_each_text(partitions_now) as after (number, now) using (number)
             where was is null or now is null;
             if changed ->> 'attached' is not null or changed ->> 'detached' is not null then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
-                values (present.schema_name, present.table_name, 'M', changed);
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                values (present.schema_name, present.table_name, 'M', changed || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
         end if;
@@ -1193,6 +1291,19 @@ begin
               coalesce(on_table, known.relation_id), present.schema_name::text, present.table_name::text, columns_now, partitions_now);
     end loop;
     return noted;
+end
+$body$;
+
+revoke all on function audit.note_changes_by(text, jsonb) from public;
+
+create or replace function audit.note_changes(of_function text default null)
+    returns integer
+    language plpgsql
+    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return audit.note_changes_by(of_function, null);
 end
 $body$;
 
@@ -1250,6 +1361,105 @@ end
 $body$;
 
 revoke all on function audit.note_coverage() from public;
+
+create or replace function audit.note_ddl()
+    returns event_trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    about jsonb;
+    one record;
+    options jsonb;
+    ddl jsonb;
+begin
+    -- ALTER TABLE is told at its end.
+    if tg_event = 'sql_drop' and tg_tag = 'ALTER TABLE' or tg_tag in ('COMMENT', 'SECURITY LABEL')
+        or to_regclass('audit.captured_tables') is null
+        or to_regclass('audit.home') is null
+    then
+        return;
+    elsif not exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) then
+        return;
+    end if;
+    if tg_event = 'sql_drop' then
+        -- The tables that are gone, and those that lost a trigger, a policy or a rule of others.
+        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        from (
+            select
+                object.object_identity as identity,
+                case
+                    when object.object_type in ('table', 'partitioned table') then object.objid
+                    when object.object_type in ('trigger', 'policy', 'rule') and object.address_names[3] not like '00\_audit\_%'
+                        then to_regclass(format('%I.%I', object.address_names[1], object.address_names[2]))::oid
+                end as relation
+            from pg_event_trigger_dropped_objects() as object
+            where not object.is_temporary and object.original
+        ) as found
+        where found.relation is not null;
+    else
+        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        from (
+            select
+                command.object_identity as identity,
+                coalesce(t.tgrelid, p.polrelid, r.ev_class, command.objid) as relation
+            from pg_event_trigger_ddl_commands() as command
+            left join pg_trigger as t on command.classid = 'pg_trigger'::regclass and t.oid = command.objid
+            left join pg_policy as p on command.classid = 'pg_policy'::regclass and p.oid = command.objid
+            left join pg_rewrite as r on command.classid = 'pg_rewrite'::regclass and r.oid = command.objid
+            where command.classid in ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_rewrite'::regclass)
+              and coalesce(t.tgname, '') not like '00\_audit\_%'
+        ) as found;
+    end if;
+
+    for one in
+        select distinct on (known.function_name) known.*, said ->> 'object' as object
+        from jsonb_array_elements(about) as said
+        join audit.captured_tables as known
+          on known.relation_id = (said ->> 'relation')::oid
+          or known.relation_id = pg_partition_root((said ->> 'relation')::oid::regclass)
+          or known.partitions ? (said ->> 'relation')
+        where known.installing is distinct from pg_current_xact_id()
+        order by known.function_name, object
+    loop
+        select obj_description(p.oid, 'pg_proc')::jsonb -> 'options' into options
+        from pg_proc as p
+        where p.pronamespace = 'audit'::regnamespace and p.proname = one.function_name;
+        ddl := jsonb_strip_nulls(jsonb_build_object(
+            'tag', tg_tag,
+            'object', one.object,
+            'query', case when options ? 'capture_query' and not options ?| array['exclude', 'mask', 'only']
+                then left(current_query(), 10000) end));
+        continue when audit.note_changes_by(one.function_name, ddl) > 0;
+        continue when exists (
+            -- Nothing but our own triggers, which are on: what was off is told by the command that switches them.
+            select
+            from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = one.relation_id
+              and p.pronamespace = 'audit'::regnamespace and p.proname = one.function_name
+              and (t.xmin::text::bigint - pg_current_xact_id()::text::bigint) & 4294967295 < 2147483648
+            having count(*) > 0 and bool_and(t.tgenabled = 'A')
+        );
+        insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+        select c.schema_name, c.table_name, 'M',
+            jsonb_build_object('change', 'ddl', 'relation', one.relation_id::bigint, 'ddl', ddl - 'query'), ddl ->> 'query'
+        from audit.captured_tables as c
+        where c.function_name = one.function_name
+          and exists (
+            select from audit.logged_actions as e
+            where e.schema_name = c.schema_name and e.table_name = c.table_name);
+    end loop;
+end
+$body$;
+
+revoke all on function audit.note_ddl() from public;
 
 create or replace function audit.guard_ddl()
     returns event_trigger
@@ -1414,7 +1624,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'note_coverage', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1724,7 +1934,7 @@ begin
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end, whole_after = null, whole_since = null
+    set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end, whole_after = null, whole_since = null, installing = pg_current_xact_id()
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -1738,6 +1948,68 @@ end
 $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
+
+create or replace function audit.write_event(name text, payload jsonb, relation regclass, row_key text)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may record events need not reach the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    present text[];
+    event bigint;
+begin
+    if coalesce(name, '') !~ '\S' then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event of the application needs a name',
+            hint = 'for example order.refunded';
+    end if;
+    if relation is not null then
+        present := parse_ident(relation::text);
+        -- Renamed, and nothing was written to it since.
+        if exists (
+            select from audit.captured_tables as c
+            where c.relation_id = relation and array[c.schema_name, c.table_name] <> present
+        ) and current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+            perform audit.note_changes();
+        end if;
+    end if;
+    -- A number of the transaction comes before that of its event, for those who follow the trail.
+    perform pg_current_xact_id();
+    insert into audit.logged_actions (schema_name, table_name, action, row_key, new_row)
+    values (
+        coalesce(present[1], 'audit'), coalesce(present[2], 'logged_actions'),
+        'E', row_key, jsonb_build_object('name', name, 'payload', payload))
+    returning event_id into strict event;
+    return event;
+end
+$body$;
+
+revoke all on function audit.write_event(text, jsonb, regclass, text) from public;
+
+create or replace function audit.record_event(
+    name text, payload jsonb default null, relation regclass default null, key text default null
+)
+    returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    root constant regclass := coalesce(pg_partition_root(relation), relation);
+begin
+    if key is not null and root is null then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event about a key needs the table that the key is of',
+            hint = 'select audit.record_event(name, payload, table, key)';
+    end if;
+    return audit.write_event(
+        name, payload, root, case when key is not null then audit.row_key_of(root, key) end);
+end
+$body$;
+
+revoke all on function audit.record_event(text, jsonb, regclass, text) from public;
 
 create or replace function audit.present_home()
     returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
@@ -2151,11 +2423,12 @@ begin
     end if;
     -- From here on everybody waits for this transaction, so it waits for nobody.
     execute format('lock table %s in access exclusive mode nowait', part.leaf);
-    execute format('alter table %s detach partition %s', trail, part.leaf);
+    -- Before it is so: the guard asks.
     insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
     values (part.leaf, part.relname, part.lower_bound, part.upper_bound, 'detached', clock_timestamp())
     on conflict (leaf) where state <> 'dropped' do update
     set state = excluded.state, detached_at = excluded.detached_at;
+    execute format('alter table %s detach partition %s', trail, part.leaf);
 end
 $body$;
 
@@ -2432,6 +2705,117 @@ end
 $body$;
 
 revoke all on function audit.archive_note(oid, text, text) from public;
+
+create or replace function audit.archive_note_export(summary jsonb)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if coalesce(
+        jsonb_typeof(summary -> 'archives') <> 'array'
+        or jsonb_typeof(summary -> 'marks') <> 'array'
+        or jsonb_typeof(summary -> 'origin') <> 'string'
+        or length(summary::text) > 1000000, true)
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: what is noted of exports has archives, marks and an origin, and is no longer than 1 MB';
+    end if;
+    insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
+    values ('archive export', clock_timestamp(), clock_timestamp(), summary)
+    on conflict on constraint maintenance_pkey do update
+    set last_run_at = excluded.last_run_at,
+        last_success_at = excluded.last_success_at,
+        summary = excluded.summary;
+end
+$body$;
+
+revoke all on function audit.archive_note_export(jsonb) from public;
+
+create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
+    returns table (
+        leaf oid,
+        ids int8multirange,
+        hashes bytea
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set bytea_output = hex
+as $body$
+begin
+    -- The salts are given once, as each mention of a parameter would be planned with a copy of it.
+    return query execute format($query$
+        with given as materialized (
+            select $3 as salts
+        ), redacted as materialized (
+            select
+                event_id
+                , (array_agg(commitment) filter (where slot = 0))[1] as row_key
+                , (array_agg(commitment) filter (where slot = 1))[1] as old_row_key
+                , (array_agg(commitment) filter (where slot = 2))[1] as old_row
+                , (array_agg(commitment) filter (where slot = 3))[1] as new_row
+                , (array_agg(commitment) filter (where slot = 4))[1] as context
+                , (array_agg(commitment) filter (where slot = 5))[1] as query
+            from audit.redacted_slots
+            where event_id between $1 and $2
+            group by event_id
+        ), leaves as materialized (
+            select
+                event.tableoid as leaf, event.event_id, event.action_tstamp,
+                sha256(
+                    '\x0001'::bytea
+                    || int8send(event.event_id)
+                    || timestamptz_send(event.action_tstamp)
+                    || xid8send(event.transaction_id)
+                    || coalesce(timestamptz_send(event.transaction_tstamp), '\x8000000000000000'::bytea)
+                    || int4send(coalesce(length(event.schema_name), -1))
+                    || int4send(coalesce(length(event.table_name), -1))
+                    || int4send(coalesce(length(event.action), -1))
+                    || int4send(coalesce(length(event.session_user_name), -1))
+                    || int4send(coalesce(length(event.role_name), -1))
+                    || int4send(coalesce(length(event.application_name), -1))
+                    || int4send(coalesce(length(nullif(concat(event.client_addr), '')), -1))
+                    || convert_to(concat(event.schema_name, event.table_name, event.action, event.session_user_name, event.role_name, event.application_name, nullif(concat(event.client_addr), '')), 'UTF8')
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 0))::integer + 1 for 16)
+                        || convert_to(event.row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 1))::integer + 1 for 16)
+                        || convert_to(event.old_row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 2))::integer + 1 for 16)
+                        || convert_to(event.old_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.new_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 3))::integer + 1 for 16)
+                        || convert_to(event.new_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.context, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 4))::integer + 1 for 16)
+                        || convert_to(event.context::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.query, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 5))::integer + 1 for 16)
+                        || convert_to(event.query, 'UTF8'))), '\xffffffff'::bytea)
+                ) as hash
+            from %s as event
+            cross join given
+            left join redacted on redacted.event_id = event.event_id
+            where event.event_id between $1 and $2
+        )
+        select
+            leaf,
+            range_agg(int8range(event_id, event_id, '[]')),
+            string_agg(hash, ''::bytea order by event_id, action_tstamp)
+        from leaves
+        group by leaf
+    $query$, relation) using first_id, last_id, salts;
+end
+$body$;
+
+revoke all on function audit.seal_leaves(regclass, bigint, bigint, bytea) from public;
 
 create or replace function audit.former_columns(change jsonb, since jsonb)
     returns jsonb
@@ -3010,7 +3394,7 @@ begin
         from (
             (
                 select * from audit.logged_actions
-                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                   and event_id > called.after_id and event_id <= called.until_id
                 order by event_id
                 limit 1
@@ -3045,12 +3429,12 @@ begin
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
                 case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
             union all
             select action, -1, false, old_row
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
@@ -3112,7 +3496,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
@@ -3195,7 +3579,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3204,7 +3588,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -3225,7 +3609,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3234,7 +3618,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 cross join lateral (values
                     (row_key, action = 'I' or old_row_key is not null),
@@ -3253,7 +3637,7 @@ begin
                   join audit.logged_actions as e
                     on e.schema_name = name.schema_name and e.table_name = name.table_name
                    and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.event_id < earliest.event_id
+                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
                   offset 0
               )
               and not exists (
@@ -3280,14 +3664,14 @@ begin
                 select %2$s from %1$s as present
                 except
                 select row_key from audit.logged_actions
-                where schema_name = $1 and table_name = $2 and event_id > $3
+                where schema_name = $1 and table_name = $2 and event_id > $3 and action <> 'E'
                 except
                 select e.row_key
                 from audit.names_of($4, $5, $7) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
-                where name.until_id < $6
+                where name.until_id < $6 and e.action <> 'E'
                 order by 1
                 limit 1
                 $query$,
@@ -3430,7 +3814,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -3491,7 +3875,7 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -3525,7 +3909,7 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
@@ -3554,12 +3938,12 @@ begin
                 from (
                     select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and new_row is not null
                     union all
                     select event_id, action, old_row_key, -1, old_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
                     union all
                     select event_id, action, old_row_key, -1, old_row
@@ -3651,7 +4035,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3660,7 +4044,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3672,7 +4056,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3681,7 +4065,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3792,7 +4176,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3801,7 +4185,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
@@ -3813,7 +4197,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3822,7 +4206,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -3902,7 +4286,7 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key = any(keys)
+                    where e.row_key = any(keys) and e.action <> 'E'
                     union all
                     select e.*
                     from name
@@ -3983,9 +4367,13 @@ comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "vers
 
 comment on function audit.let_owner_partition(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.note_changes_by(text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.note_coverage() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.guard_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4000,6 +4388,10 @@ comment on function audit.note_capture(regclass, text) is '{"tool": "audit-toolk
 comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.write_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.record_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4040,6 +4432,10 @@ comment on function audit.archive_begin(oid) is '{"tool": "audit-toolkit", "vers
 comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4094,7 +4490,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'note_coverage', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -4253,6 +4649,42 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.partition_lifecycle enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_tiles
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_tiles enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_checkpoints
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_checkpoints enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_keys
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_keys enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_partitions
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_partitions enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_seeds
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_seeds enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redacted_slots
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.
