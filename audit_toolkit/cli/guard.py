@@ -77,7 +77,8 @@ def status(
 ) -> None:
     """Show whether the guard is on.
 
-    Exits with code 3 if it was switched on and is gone or disabled."""
+    Exits with code 3 if it was switched on and is gone or disabled.
+    """
     from audit_toolkit.cli.output import visible
     from audit_toolkit.completeness.guard import guard_findings, read_guard
 
