@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.catalog import read_trail
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, DryRun, Dsn, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
+from audit_toolkit.connection import translated_errors
+from audit_toolkit.errors import UsageError
+from audit_toolkit.plan import apply
+from audit_toolkit.schema.location import (
+    has_home,
+    plan_adoption,
+    read_boundary,
+    read_ids,
+    read_state,
+)
 
 if TYPE_CHECKING:
     from audit_toolkit.schema.location import Ids, State
@@ -36,18 +47,6 @@ def adopt(
     Records an event (B), moves the id sequence above the highest id, and registers tables and
     triggers again. Run it by hand, not from cron: which of two copies continues is a decision.
     """
-    from audit_toolkit.catalog import read_trail
-    from audit_toolkit.connection import translated_errors
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.plan import apply
-    from audit_toolkit.schema.location import (
-        has_home,
-        plan_adoption,
-        read_boundary,
-        read_ids,
-        read_state,
-    )
-
     with open_database(dsn, config) as connection, translated_errors():
         if not read_trail(connection, audit_schema):
             raise UsageError(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.capture.selection import left_out
+from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -39,11 +41,23 @@ from audit_toolkit.cli.revisions import (
 from audit_toolkit.cli.table_options import Names, Tables, history_command, schema_to_sweep
 from audit_toolkit.config import Capture, Interval, Mask, OnOversize, Store, TableRule, Truncate
 from audit_toolkit.errors import UsageError
+from audit_toolkit.migrations import (
+    Wish,
+    capture_revision,
+    check_conditions,
+    plan_changes,
+    require_present_trail,
+    survey,
+    trail_revision,
+    trail_settings,
+)
+from audit_toolkit.migrations.revision.rule_text import flags
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.schema import plan_trail
 
 if TYPE_CHECKING:
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Former, Revision, State, Wish
+    from audit_toolkit.migrations import Change, Former, Revision, State
 
 
 def install(
@@ -190,8 +204,6 @@ def install(
     the trail. The options from --capture to --touch say how the table is captured. For a table that
     is audited already they replace all of its options; without any, it keeps them.
     """
-    from audit_toolkit.migrations import Wish
-
     if only and all_tables:
         raise UsageError(
             "--only names the columns of one table, so it cannot be combined with --all-tables",
@@ -251,16 +263,6 @@ def _install(
     message: str | None,
     output: Output,
 ) -> None:
-    from audit_toolkit.migrations import (
-        capture_revision,
-        check_conditions,
-        plan_changes,
-        require_present_trail,
-        survey,
-        trail_revision,
-        trail_settings,
-    )
-
     state = run.state
     with run.reading() as (connection, relations):
         found = survey(connection, relations, wish, state.schema)
@@ -296,8 +298,6 @@ def _say_left_out(
     state: State,
 ) -> None:
     """Name the tables that one might take for audited, and that are not."""
-    from audit_toolkit.capture.selection import left_out
-
     if wish.all_of_schema is not None:
         for relation, why in left_out(relations, wish.all_of_schema, state.schema):
             say(f"{relation.name} is skipped: {why}")
@@ -312,8 +312,6 @@ def _say_left_out(
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:
-    from audit_toolkit.migrations.revision.rule_text import flags
-
     options = flags(former.rule)
     text = f"{change.table} is already audited, with {options or 'no options'} ({former.source})"
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
@@ -327,16 +325,6 @@ def _print_install_sql(
     dsn: str | None,
     config: Path | None,
 ) -> None:
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.migrations import (
-        check_conditions,
-        plan_changes,
-        require_present_trail,
-        survey,
-        trail_settings,
-    )
-    from audit_toolkit.schema import plan_trail
-
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         found = survey(connection, read_relations(connection), wish, state.schema)

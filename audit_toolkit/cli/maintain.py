@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.cli.check import check_database
 from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.cli.partition_run import (
     FAILED,
@@ -23,6 +24,16 @@ from audit_toolkit.cli.partition_run import (
 )
 from audit_toolkit.cli.report import print_lines
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION, Finding, Report
+from audit_toolkit.partitions import (
+    Policy,
+    Thresholds,
+    check_partitions,
+    is_standby,
+    partition_report,
+    write_textfile,
+)
+from audit_toolkit.schema.captured_tables import note_changes
+from audit_toolkit.schema.location import note_timeline
 
 if TYPE_CHECKING:
     from audit_toolkit.partitions import Outcome, Run
@@ -96,11 +107,6 @@ def maintain(
 
 
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
-    from audit_toolkit.cli.check import check_database
-    from audit_toolkit.partitions import Policy, is_standby
-    from audit_toolkit.schema.captured_tables import note_changes
-    from audit_toolkit.schema.location import note_timeline
-
     if is_standby(run.connection):
         return Summary(standby=True)
     outcomes = tuple(rotate(rotation, run))
@@ -133,13 +139,6 @@ def _dry_run(rotation: Rotation, output: Format) -> None:
 
 
 def _write_metrics(run: Run, textfile: Path) -> None:
-    from audit_toolkit.partitions import (
-        Thresholds,
-        check_partitions,
-        partition_report,
-        write_textfile,
-    )
-
     partitions = run.read()
     findings = check_partitions(partitions, run.policy, Thresholds())
     report = partition_report(partitions, findings, needs_archive=run.policy.archived_only)

@@ -19,6 +19,7 @@ from typing import TextIO
 
 from audit_toolkit import exact_json
 from audit_toolkit.cli.ddl_text import ddl_lines, ddl_verb
+from audit_toolkit.cli.spreadsheet import guard_cell
 from audit_toolkit.cli.times import show_moment
 from audit_toolkit.cli.values import Change, describe_change
 from audit_toolkit.cli.values import show_value as show_value
@@ -70,8 +71,6 @@ def print_events_as_csv(
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
     would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
-    from audit_toolkit.cli.spreadsheet import guard_cell
-
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
     number = 0

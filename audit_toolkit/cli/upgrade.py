@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -27,6 +28,8 @@ from audit_toolkit.cli.revisions import (
     say,
     state_without_project,
 )
+from audit_toolkit.migrations import plan_renewal
+from audit_toolkit.schema.install import trail_hash
 
 
 def upgrade_toolkit(
@@ -49,10 +52,6 @@ def upgrade_toolkit(
     Writes the revision that does it. The database must be at the head of the project. The options of
     tables stay as they are; events are not touched.
     """
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.migrations import plan_renewal
-    from audit_toolkit.schema.install import trail_hash
-
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
         with open_database(dsn, config) as connection:
