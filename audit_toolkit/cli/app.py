@@ -124,6 +124,7 @@ COMMANDS = (
         "indexes.progress:progress",
         "Show index builds in progress, and what they wait for.",
     ),
+    Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),

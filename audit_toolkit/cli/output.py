@@ -19,13 +19,13 @@ from typing import TextIO
 
 from audit_toolkit import exact_json
 from audit_toolkit.cli.ddl_text import ddl_lines, ddl_verb
-from audit_toolkit.cli.spreadsheet import guard_cell
 from audit_toolkit.cli.times import show_moment
 from audit_toolkit.cli.values import Change, describe_change
 from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
 from audit_toolkit.exact_json import Json
+from audit_toolkit.spreadsheet import guard_cell
 from audit_toolkit.trail import Action, Event, table_of
 from audit_toolkit.trail.event import Row
 from audit_toolkit.trail.rows.lookup import Scope, Tables

@@ -29,7 +29,7 @@ from audit_toolkit.cli.row_output import (
     print_rows_as_json,
     without,
 )
-from audit_toolkit.cli.spreadsheet import guard_lines
+from audit_toolkit.spreadsheet import guard_lines
 from audit_toolkit.trail import copy_table_at, stream_table_at
 
 
