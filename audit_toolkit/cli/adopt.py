@@ -19,11 +19,11 @@ from audit_toolkit.schema.location import (
     plan_adoption,
     read_boundary,
     read_ids,
-    read_state,
+    read_location,
 )
 
 if TYPE_CHECKING:
-    from audit_toolkit.schema.location import Ids, State
+    from audit_toolkit.schema.location import Ids, TrailLocation
 
 
 def adopt(
@@ -58,7 +58,7 @@ def adopt(
                 "the trail was created by an older release, which did not record its location",
                 hint=runs_here("audit upgrade --upgrade", config, audit_schema),
             )
-        state = read_state(connection, audit_schema)
+        state = read_location(connection, audit_schema)
         ids = read_ids(connection, audit_schema, exact=True)
         plan = plan_adoption(state, ids, audit_schema, reason, renumber=renumber or dry_run)
         if plan is None:
@@ -72,7 +72,7 @@ def adopt(
     print("to see what is left to do, run: audit check", file=sys.stderr)
 
 
-def _say_what(state: State, ids: Ids) -> None:
+def _say_what(state: TrailLocation, ids: Ids) -> None:
     if state.moved or state.new_timeline:
         print(
             f"the trail would continue in the database {state.present.database_name} of this "

@@ -15,7 +15,7 @@ from audit_toolkit.connection import choose_dsn, connect, fetch
 from audit_toolkit.errors import AuditError, ProjectError, UnknownTableError, UsageError
 from audit_toolkit.migrations import (
     Project,
-    State,
+    RecordedState,
     apply_revisions,
     find_project,
     installed_captures,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Revision, Written
+    from audit_toolkit.migrations import Change, Revision, WrittenRevision
     from audit_toolkit.migrations.django import DjangoApp
     from audit_toolkit.names import NamePattern, QualifiedName
 
@@ -129,7 +129,7 @@ class Run:
 
     project: Project | DjangoApp
     head: str | None
-    state: State
+    state: RecordedState
     dsn: str
     dsn_is_of_project: bool
     """Whether the address is the one that env.py of the project has."""
@@ -250,7 +250,7 @@ class Run:
         """What the user types to apply what is written."""
         return f"{self.project.upgrade_command} {self.target(newest)}".rstrip()
 
-    def write(self, revisions: Sequence[Revision]) -> list[Written]:
+    def write(self, revisions: Sequence[Revision]) -> list[WrittenRevision]:
         """Write the revisions into the project: all of them, or none."""
         if not _is_alembic(self.project):
             return self.project.write(revisions)
@@ -308,9 +308,9 @@ def print_sql(plans: Sequence[Plan]) -> None:
         print(Plan(steps=tuple(step for plan in plans for step in plan.steps)).as_sql(), end="")
 
 
-def state_without_project(schema: str | None) -> State:
+def state_without_project(schema: str | None) -> RecordedState:
     """What is known where no project records anything."""
-    return State(schema=schema) if schema else State()
+    return RecordedState(schema=schema) if schema else RecordedState()
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audit_toolkit.capture import plan_release
+from audit_toolkit.capture import plan_uninstall
 from audit_toolkit.catalog import read_relations, read_table, resolve
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
@@ -39,14 +39,14 @@ from audit_toolkit.cli.revisions import (
 )
 from audit_toolkit.cli.table_options import Names, Tables, history_command, schema_to_sweep
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.migrations import Former, former_capture, installed_captures, release_revision
+from audit_toolkit.migrations import Former, former_capture, installed_captures, uninstall_revision
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:
     import psycopg
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import State
+    from audit_toolkit.migrations import RecordedState
 
     Connection = psycopg.Connection[Any]
 
@@ -135,7 +135,7 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     if elsewhere:
         with run.reading() as (connection, relations):
             captured |= _captured(connection, relations, elsewhere, run.state)
-    revisions = [release_revision(captured, run.state.schema, message)] if captured else []
+    revisions = [uninstall_revision(captured, run.state.schema, message)] if captured else []
     goal = Goal(captures=dict.fromkeys(captured), then=history_command(run, captured))
     finish(run, revisions, goal, output, up_to_date=not captured)
 
@@ -166,7 +166,10 @@ def _renamed(
 
 
 def _captured(
-    connection: Connection, relations: Sequence[Relation], names: Sequence[str], state: State
+    connection: Connection,
+    relations: Sequence[Relation],
+    names: Sequence[str],
+    state: RecordedState,
 ) -> dict[QualifiedName, Former]:
     """What captures these tables; says so of those that nothing captures."""
     installed = installed_captures(connection, state.schema)
@@ -193,7 +196,7 @@ def _print_uninstall_sql(
         captured = _captured(connection, read_relations(connection), names, state)
     print_sql(
         [
-            plan_release(table, state.schema, function=former.function)
+            plan_uninstall(table, state.schema, function=former.function)
             for table, former in captured.items()
         ]
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from audit_toolkit.findings import Report
-    from audit_toolkit.indexes import Blocker, Build, Failure
+    from audit_toolkit.indexes import BlockingSession, Build, Failure
     from audit_toolkit.plan import Plan
 
 
@@ -143,7 +143,7 @@ def _cells(build: Build) -> tuple[str, str, str]:
     return phase, share, _blocker(build.blocker) if build.blocker else ""
 
 
-def _blocker(blocker: Blocker) -> str:
+def _blocker(blocker: BlockingSession) -> str:
     application = blocker.application or "unknown application"
     state, age = blocker.state or "state not visible", _seconds(blocker.transaction_seconds)
     return f"pid {blocker.pid} ({application}, {state}, in its transaction {age})"
