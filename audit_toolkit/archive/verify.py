@@ -184,21 +184,26 @@ def _missing(catalogue: Catalogue, expected: Expected) -> Iterator[Finding]:
             yield _finding(
                 FindingKind.ARCHIVE_MISSING,
                 record.leaf,
-                f"the database archived{dropped} it, but its manifest {record.name} is "
-                "missing from the archive",
+                f"the database archived{dropped} it, but its manifest {record.name} is missing from the archive",
                 _FROM_BACKUP,
             )
         elif manifest.digest != record.digest:
-            yield _differs(record.leaf, "another digest")
+            yield _differs(
+                record.leaf,
+                "the digest in its manifest differs from the one that the database recorded",
+            )
         elif (_instant(manifest.lower), _instant(manifest.upper)) != (record.lower, record.upper):
-            yield _differs(record.leaf, "other bounds")
+            yield _differs(
+                record.leaf,
+                "the bounds in its manifest differ from those that the database recorded",
+            )
 
 
-def _differs(leaf: str, what: str) -> Finding:
+def _differs(leaf: str, message: str) -> Finding:
     return _finding(
         FindingKind.ARCHIVE_DIFFERS,
         leaf,
-        f"its manifest has {what} than the database recorded",
+        message,
         _FROM_BACKUP,
     )
 
@@ -219,8 +224,7 @@ def _not_ours(subject: str) -> Finding:
     return _finding(
         FindingKind.ARCHIVE_UNKNOWN,
         subject,
-        "this database did not archive it: its manifest was forged, or written by a copy of "
-        "this database",
+        "this database did not archive it: its manifest was forged, or written by a copy of this database",
         _WHO_WROTE_IT,
     )
 
@@ -231,7 +235,8 @@ def _of_exports(catalogue: Catalogue, expected: Expected, archive: str) -> Itera
     for manifest in unknown_exports(manifests, exports):
         yield _not_ours(manifest.label)
     last = exports.of(archive)
-    if last.sha256 and last.sha256 not in map(fingerprint, manifests):
+    # Of any database: one that was renamed or copied since has it under its former name.
+    if last.sha256 and last.sha256 not in map(fingerprint, catalogue.manifests):
         yield _finding(
             FindingKind.ARCHIVE_MISSING,
             "exports",

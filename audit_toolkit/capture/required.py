@@ -55,7 +55,7 @@ def _not_audited(relation: Relation, why: str, schema: str) -> Finding:
         kind=FindingKind.NOT_AUDITED,
         severity=Severity.ERROR,
         subject=str(relation.name),
-        message=f"it is not audited: {reason[0] if reason else why}",
+        message=f"it is not audited: {(reason[0] if reason else why)}",
         remedy=reason[1] if reason else f"audit install --table {name} --upgrade",
     )
 

@@ -15,243 +15,141 @@ from audit_toolkit.version import __version__
 _TYPED = "audit_toolkit.typed"
 
 COMMANDS = (
+    Entry("install", "install:install", "Start auditing a table."),
+    Entry("uninstall", "uninstall:uninstall", "Stop auditing a table; its events stay."),
+    Entry("init", "init:init", "Create an Alembic project that reads DATABASE_URL."),
     Entry(
-        "install",
-        "install:install",
-        "Start auditing a table.",
+        "upgrade", "upgrade:upgrade_toolkit", "Upgrade the trail and all capture to this version."
     ),
+    Entry("sync", "sync:sync", "Install the capture that the project's revisions record."),
+    Entry("baseline", "baseline:baseline", "Snapshot existing rows while the application runs."),
+    Entry("pause", "pause:pause", "Pause capture of a table; the trail records the gap."),
+    Entry("resume", "resume:resume", "Resume capture of a table; the trail records it."),
+    Entry("check", "check:check", "Check that capture and the trail are as installed."),
+    Entry("status", "status:status", "Show audited tables, their options, events and size."),
+    Entry("access", "access:access", "Show who can read, change or disable the trail, and how."),
+    Entry("history", "history:history", "Show who changed what and when, oldest event first."),
+    Entry("show", "show:show", "Show one event: who, when, and what changed."),
     Entry(
-        "uninstall",
-        "install:uninstall",
-        "Stop auditing a table; its events stay.",
+        "transaction", "transaction:transaction", "Show everything that one transaction changed."
     ),
+    Entry("row-at", "row_at:row_at", "Show a row as it was at a point in time."),
+    Entry("table-at", "table_at:table_at", "Print all rows that a table had at a point in time."),
+    Entry("diff", "diff:diff", "Show which rows changed between two points in time."),
+    Entry("blame", "blame:blame", "Show who last changed each column of a row, and when."),
+    Entry("restore", "restore:restore", "Show how to put a row back, or do it with --apply."),
+    Entry("revert", "revert:revert", "Show how to undo events, or do it with --apply."),
+    Entry("mark", "mark:mark", "Name this moment, for `audit revert --to-mark`."),
+    Entry("context", "context:context", "Show the context that a connection sends."),
+    Entry("psql", "psql:psql", "Open psql; changes carry your login and the reason."),
     Entry(
-        "init",
-        "init:init",
-        "Create an Alembic project that reads DATABASE_URL.",
-    ),
-    Entry(
-        "upgrade",
-        "upgrade:upgrade_toolkit",
-        "Upgrade the trail and all capture to this version.",
-    ),
-    Entry(
-        "sync",
-        "sync:sync",
-        "Install the capture that the project's revisions record.",
-    ),
-    Entry(
-        "baseline",
-        "capture:baseline",
-        "Snapshot existing rows while the application runs.",
-    ),
-    Entry(
-        "pause",
-        "capture:pause",
-        "Pause capture of a table; the trail records the gap.",
-    ),
-    Entry(
-        "resume",
-        "capture:resume",
-        "Resume capture of a table; the trail records it.",
-    ),
-    Entry(
-        "check",
-        "check:check",
-        "Check that capture and the trail are as installed.",
-    ),
-    Entry(
-        "status",
-        "status:status",
-        "Show audited tables, their options, events and size.",
-    ),
-    Entry(
-        "access",
-        "access:access",
-        "Show who can read, change or disable the trail, and how.",
-    ),
-    Entry(
-        "history",
-        "history:history",
-        "Show who changed what and when, oldest event first.",
-    ),
-    Entry("show", "events:show", "Show one event: who, when, and what changed."),
-    Entry(
-        "transaction",
-        "events:transaction",
-        "Show everything that one transaction changed.",
-    ),
-    Entry(
-        "row-at",
-        "time_travel:row_at",
-        "Show a row as it was at a point in time.",
-    ),
-    Entry(
-        "table-at",
-        "time_travel:table_at",
-        "Print all rows that a table had at a point in time.",
-    ),
-    Entry(
-        "diff",
-        "time_travel:diff",
-        "Show which rows changed between two points in time.",
-    ),
-    Entry(
-        "blame",
-        "time_travel:blame",
-        "Show who last changed each column of a row, and when.",
-    ),
-    Entry("restore", "revert:restore", "Show how to put a row back, or do it with --apply."),
-    Entry(
-        "revert",
-        "revert:revert",
-        "Show how to undo events, or do it with --apply.",
-    ),
-    Entry(
-        "mark",
-        "revert:mark",
-        "Name this moment, for `audit revert --to-mark`.",
-    ),
-    Entry(
-        "context",
-        "context:context",
-        "Show the context that a connection sends.",
-    ),
-    Entry(
-        "psql",
-        "context:psql",
-        "Open psql; changes carry your login and the reason.",
-    ),
-    Entry(
-        "partitions plan",
-        "partitions:plan",
-        "Show what `run` would do now; changes nothing.",
+        "partitions plan", "partitions.plan:plan", "Show what `run` would do now; changes nothing."
     ),
     Entry(
         "partitions run",
-        "partitions:run",
+        "partitions.run:run",
         "Create, archive, detach and drop partitions as due.",
     ),
     Entry(
         "partitions check",
-        "partitions:check",
+        "partitions.check:check",
         "Check partition coverage, gaps and interrupted work.",
     ),
     Entry(
         "partitions hold",
-        "partitions:hold",
+        "partitions.hold:hold",
         "Protect a partition from retention until released.",
     ),
-    Entry("partitions release", "partitions:release", "Release a partition that is on hold."),
+    Entry(
+        "partitions release", "partitions.release:release", "Release a partition that is on hold."
+    ),
     Entry(
         "partitions attach",
-        "partitions:attach",
+        "partitions.attach:attach",
         "Attach a detached partition again, and hold it.",
     ),
     Entry(
         "partitions list",
-        "partitions:list_leaves",
+        "partitions.list:list_leaves",
         "List partitions: bounds, size, state, holds, archives.",
     ),
     Entry(
         "partitions convert-default",
-        "partitions:convert_default",
+        "partitions.convert_default:convert_default",
         "Turn a DEFAULT partition into one with bounds.",
     ),
     Entry(
-        "archive run",
-        "archive:run",
-        "Archive all detached partitions, and verify the files.",
+        "archive run", "archive.run:run", "Archive all detached partitions, and verify the files."
     ),
     Entry(
         "archive export",
-        "archive:export",
+        "archive.export:export",
         "Export new events of partitions that are in use.",
     ),
     Entry(
         "archive register",
-        "archive:register",
+        "archive.register:register",
         "Create or update an Apache Iceberg table of the archive.",
     ),
-    Entry(
-        "archive verify",
-        "archive:verify",
-        "Verify every file of the archive.",
-    ),
-    Entry(
-        "archive query",
-        "archive:query",
-        "Query the archive with DuckDB SQL.",
-    ),
+    Entry("archive verify", "archive.verify:verify", "Verify every file of the archive."),
+    Entry("archive query", "archive.query:query", "Query the archive with DuckDB SQL."),
     Entry(
         "archive restore",
-        "archive:restore",
+        "archive.restore:restore",
         "Restore an archived partition into PostgreSQL.",
     ),
     Entry(
         "archive adopt",
-        "archive:adopt",
+        "archive.adopt:adopt",
         "Continue the archive of another database in this one.",
     ),
     Entry(
         "archive list",
-        "archive:list_archive",
+        "archive.list:list_archive",
         "List archived partitions: ranges, events and sizes.",
     ),
     Entry(
         "indexes check",
-        "indexes:check",
+        "indexes.check:check",
         "Find invalid, missing, duplicate and unused indexes.",
     ),
-    Entry(
-        "indexes fix",
-        "indexes:fix",
-        "Repair what `check` finds; reads and writes go on.",
-    ),
+    Entry("indexes fix", "indexes.fix:fix", "Repair what `check` finds; reads and writes go on."),
     Entry(
         "indexes create",
-        "indexes:create",
+        "indexes.create:create",
         "Create an index on a table and all its partitions.",
     ),
     Entry(
         "indexes progress",
-        "indexes:progress",
+        "indexes.progress:progress",
         "Show index builds in progress, and what they wait for.",
     ),
-    Entry(
-        "maintain",
-        "maintain:maintain",
-        "Run routine maintenance; intended for cron.",
-    ),
+    Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
+    Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
+    Entry("guard on", "guard:on", "Switch the guard on."),
+    Entry("guard off", "guard:off", "Switch the guard off; the trail keeps who and why."),
+    Entry("guard status", "guard:status", "Show whether the guard is on."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
-    Entry("verify-proof", "prove:verify_proof", "Verify a proof without a database."),
-    Entry("keys new", "keys:new", "Make a new key to seal with."),
-    Entry("keys rotate", "keys:rotate", "Replace the key; the former one signs the new one."),
-    Entry("keys list", "keys:list_keys", "List the public keys that sealed this trail."),
+    Entry("verify-proof", "verify_proof:verify_proof", "Verify a proof without a database."),
+    Entry("keys new", "keys.new:new", "Make a new key to seal with."),
     Entry(
-        "adopt",
-        "adopt:adopt",
-        "Continue a restored or copied trail in this database.",
+        "keys rotate", "keys.rotate:rotate", "Replace the key; the former one signs the new one."
     ),
-    Entry(
-        "grants",
-        "grants:grants",
-        "Print the GRANTs that a role needs; runs nothing.",
-    ),
-    Entry(
-        "demo",
-        "demo:demo",
-        "Run a guided tour on a throwaway PostgreSQL.",
-    ),
+    Entry("keys list", "keys.list:list_keys", "List the public keys that sealed this trail."),
+    Entry("adopt", "adopt:adopt", "Continue a restored or copied trail in this database."),
+    Entry("grants", "grants:grants", "Print the GRANTs that a role needs; runs nothing."),
+    Entry("demo", "demo:demo", "Run a guided tour on a throwaway PostgreSQL."),
 )
 """Every command: what is typed, where it is, and the first line of its help."""
 
 GROUPS = {
     "partitions": "Manage the trail's partitions without blocking writes.",
     "archive": "Archive old partitions as Parquet files, and query them.",
+    "guard": "Refuse DDL that would take capture away.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
 }

@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit install --table orders --table customers",
             "audit install --table customers --mask email=sha256",
             "audit install --table orders --sql > install.sql",
+            "audit install --ddl",
         ),
         "uninstall": (
             "audit uninstall --table orders",
@@ -38,6 +39,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit reconcile",
             "audit reconcile --table orders --format json",
         ),
+        "coverage": (
+            "audit coverage --at 2026-11-01",
+            "audit coverage --since 2026-10-01 --until 2026-11-01 --format json",
+        ),
         "status": ("audit status", "audit status --format json"),
         "access": ("audit access", "audit access --format json"),
         "history": (
@@ -47,6 +52,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit history --table orders --table stock --follow --format jsonl",
         ),
         "show": ("audit show 4711", "audit show 4711 --hide email --format json"),
+        "ui": ("audit ui --open", "audit ui --port 8400 --allow-undo"),
         "transaction": ("audit transaction 757", "audit transaction '757@2026-11-01 10:00'"),
         "row-at": (
             "audit row-at orders 42 --at 'yesterday 10:00'",
@@ -100,7 +106,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "keys list": ("audit keys list", "audit keys list --format json"),
         "adopt": ("audit adopt --dry-run --reason failover", "audit adopt --reason failover"),
         "grants": ("audit grants --reader support", "audit grants --maintainer cron"),
-        "demo": ("audit demo", "audit demo --keep"),
+        "guard on": ("audit guard on", "audit guard on --sql"),
+        "guard off": ("audit guard off --reason 'upgrade of the server'",),
+        "guard status": ("audit guard status --format json",),
+        "demo": ("audit demo", "audit demo --sealed", "audit demo --keep"),
         "partitions plan": (
             "audit partitions plan --retention '1 year'",
             "audit partitions plan --sql",

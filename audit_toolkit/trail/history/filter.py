@@ -44,6 +44,8 @@ class Filter:
     """The number of an event: only those with higher ones."""
     keys: KeyRange | None = None
     """Rows with keys in a range; `find_range` makes it."""
+    reason: str | None = None
+    """Text that the reason contains, in whatever case: the number of a ticket."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.until):
@@ -125,6 +127,7 @@ def history_query(
         actor=wanted.actor is not None,
         context=bool(wanted.context),
         role=wanted.role is not None,
+        reason=wanted.reason is not None,
         transaction=wanted.transaction is not None,
         transaction_start=wanted.transaction_start is not None,
         changed=wanted.changed is not None,
@@ -143,6 +146,7 @@ def history_query(
         "context_keys": [key for key, _ in wanted.context],
         "context_values": [value for _, value in wanted.context],
         "role": wanted.role,
+        "reason": wanted.reason,
         "transaction_id": None if wanted.transaction is None else str(wanted.transaction),
         "transaction_start": wanted.transaction_start,
         "changed": wanted.changed,

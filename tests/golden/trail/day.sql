@@ -9,6 +9,8 @@ declare
     trusted oid[];
     object text;
 begin
+    -- The guard tells our own statements by it: see guard_ddl.
+    perform pg_catalog.set_config('audit.guard', 'open', true);
     perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('audit-toolkit install audit', 0));
 
     select c.oid into trail
@@ -57,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +179,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "a3a1d9c5c63550489fbc4354bd7254e6fd6b6e6ef36ee6b6c66e9f870c4544a5"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "1928c44e1acd0a61089e9e6e35cc21e0968129c21846d02f82d6e178be3b989c"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -255,7 +257,11 @@ create table if not exists audit.captured_tables (
     captured_since timestamptz not null,
     -- The trail has an event of every row that was there after this one, and then: it was empty, or a baseline saw them all.
     whole_after bigint,
-    whole_since timestamptz
+    whole_since timestamptz,
+    -- What the trail was last told of how it is captured: see note_coverage.
+    coverage jsonb,
+    -- The transaction that is putting capture on the table, or changing it: the guard leaves it alone.
+    installing xid8
 );
 
 select audit.revoke_all('audit.captured_tables'::regclass);
@@ -546,31 +552,48 @@ declare
 begin
     -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        with leaves as (
-            select
-                event_id, action_tstamp,
-                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
-sha256(
+        -- Only hashes are sorted, and not the events.
+        with hashes as (
+            select event_id, action_tstamp, sha256(
         '\x0001'::bytea
         || int8send(event_id)
         || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
         || int8send(transaction_id::text::bigint)
         || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
-        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(schema_name)) || schema_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(table_name)) || table_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(action)) || action, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(row_key)) || row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row_key)) || old_row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row)) || old_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(new_row)) || new_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(context)) || context, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(session_user_name)) || session_user_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(role_name)) || role_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(application_name)) || application_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(client_addr)) || client_addr, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(query)) || query, '\xffffffff'::bytea)
     ) as hash
-            from %s as event
+            from (
+                select event_id, action_tstamp, transaction_id, transaction_tstamp,
+                    convert_to(schema_name::text, 'UTF8') as schema_name,
+                    convert_to(table_name::text, 'UTF8') as table_name,
+                    convert_to(action::text, 'UTF8') as action,
+                    convert_to(row_key::text, 'UTF8') as row_key,
+                    convert_to(old_row_key::text, 'UTF8') as old_row_key,
+                    convert_to(old_row::text, 'UTF8') as old_row,
+                    convert_to(new_row::text, 'UTF8') as new_row,
+                    convert_to(context::text, 'UTF8') as context,
+                    convert_to(session_user_name::text, 'UTF8') as session_user_name,
+                    convert_to(role_name::text, 'UTF8') as role_name,
+                    convert_to(application_name::text, 'UTF8') as application_name,
+                    convert_to(query::text, 'UTF8') as query,
+                    convert_to(nullif(concat(client_addr), ''), 'UTF8') as client_addr
+                from %s offset 0
+            ) as event
+            offset 0
+        ), leaves as (
+            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree from hashes
         ), subtrees as (
             select
                 subtree, count(*) as events,
@@ -1154,10 +1177,9 @@ $body$;
 
 revoke all on function audit.let_owner_partition(regclass, text) from public;
 
-create or replace function audit.note_changes(of_function text default null)
+create or replace function audit.note_changes_by(of_function text, ddl jsonb)
     returns integer
     language plpgsql
-    security definer  -- callers need no rights on the trail; only what is true can be written
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1169,6 +1191,7 @@ declare
     partitions_now jsonb;
     changed jsonb;
     noted integer := 0;
+    by_ddl constant jsonb := case when ddl is null then '{}' else jsonb_build_object('ddl', ddl - 'query') end;
 begin
     for known in
         select * from audit.captured_tables as c
@@ -1190,8 +1213,9 @@ begin
         where c.oid = coalesce(on_table, known.relation_id);
         if not found then
             if has_events then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
-                values (known.schema_name, known.table_name, 'M', jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint));
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                values (known.schema_name, known.table_name, 'M',
+                    jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint) || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
             delete from audit.captured_tables where function_name = known.function_name;
@@ -1221,7 +1245,7 @@ begin
             set schema_name = present.schema_name, table_name = present.table_name
             where c.function_name = known.function_name;
             noted := noted + coalesce((
-                select sum(audit.note_changes(other.function_name))
+                select sum(audit.note_changes_by(other.function_name, null))
                 from audit.captured_tables as other
                 where other.function_name <> known.function_name
                   and (other.schema_name, other.table_name) = (present.schema_name::text, present.table_name::text)
@@ -1231,20 +1255,24 @@ begin
                 select from audit.logged_actions
                 where schema_name = present.schema_name and table_name = present.table_name)
             then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
                 values (present.schema_name, present.table_name, 'M', jsonb_build_object(
                     'change', 'renamed',
                     'from', jsonb_build_array(known.schema_name, known.table_name),
                     'to', jsonb_build_array(present.schema_name, present.table_name),
-                    'relation', coalesce(on_table, known.relation_id)::bigint));
+                    'relation', coalesce(on_table, known.relation_id)::bigint) || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
         end if;
 
         if has_events and columns_now <> known.columns then
             changed := audit.changed_columns(known.columns, columns_now);
-            insert into audit.logged_actions (schema_name, table_name, action, new_row)
-            values (present.schema_name, present.table_name, 'M', changed);
+            insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+            values (present.schema_name, present.table_name, 'M', changed
+                || case when ddl is null then '{}' else jsonb_build_object('ddl', by_ddl -> 'ddl' || jsonb_build_object(
+                    'before', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(known.columns) as c (number, entry)),
+                    'after', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(columns_now) as c (number, entry)))) end,
+                ddl ->> 'query');
             noted := noted + 1;
         end if;
 
@@ -1258,8 +1286,8 @@ begin
             full join jsonb_each_text(partitions_now) as after (number, now) using (number)
             where was is null or now is null;
             if changed ->> 'attached' is not null or changed ->> 'detached' is not null then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
-                values (present.schema_name, present.table_name, 'M', changed);
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                values (present.schema_name, present.table_name, 'M', changed || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
         end if;
@@ -1283,7 +1311,351 @@ begin
 end
 $body$;
 
+revoke all on function audit.note_changes_by(text, jsonb) from public;
+
+create or replace function audit.note_changes(of_function text default null)
+    returns integer
+    language plpgsql
+    security definer  -- callers need no rights on the trail; only what is true can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return audit.note_changes_by(of_function, null);
+end
+$body$;
+
 revoke all on function audit.note_changes(text) from public;
+
+create or replace function audit.note_coverage()
+    returns integer
+    language plpgsql
+    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    state jsonb;
+    noted integer := 0;
+begin
+    if not exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) then
+        return 0;
+    end if;
+    for known in
+        select * from audit.captured_tables as c order by c.function_name for update skip locked
+    loop
+        select jsonb_build_object(
+            'capture', case
+                when known.triggers = '{}' or exists (
+                    select from jsonb_object_keys(known.triggers) as name where not present.triggers ? name) then 'off'
+                when known.triggers <> present.triggers then 'interrupted'
+                else 'on'
+            end,
+            'options', described.said -> 'options',
+            'key', described.said -> 'key')
+        into state
+        from audit.triggers_of(known.relation_id, known.function_name) as present (triggers)
+        left join (
+            select obj_description(p.oid, 'pg_proc')::jsonb as said
+            from pg_proc as p
+            where p.pronamespace = 'audit'::regnamespace and p.proname = known.function_name
+        ) as described on true;
+        continue when state = known.coverage;
+
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (known.schema_name, known.table_name, 'M', jsonb_build_object('change', 'capture', 'relation', known.relation_id::bigint)
+            || state
+            || case when known.coverage is null then jsonb_build_object('since', known.captured_since) else '{}' end);
+        update audit.captured_tables as c set coverage = state where c.function_name = known.function_name;
+        noted := noted + 1;
+    end loop;
+    return noted;
+end
+$body$;
+
+revoke all on function audit.note_coverage() from public;
+
+create or replace function audit.note_ddl()
+    returns event_trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    about jsonb;
+    one record;
+    options jsonb;
+    ddl jsonb;
+begin
+    -- ALTER TABLE is told at its end.
+    if tg_event = 'sql_drop' and tg_tag = 'ALTER TABLE' or tg_tag in ('COMMENT', 'SECURITY LABEL')
+        or to_regclass('audit.captured_tables') is null
+        or to_regclass('audit.home') is null
+    then
+        return;
+    elsif not exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) then
+        return;
+    end if;
+    if tg_event = 'sql_drop' then
+        -- The tables that are gone, and those that lost a trigger, a policy or a rule of others.
+        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        from (
+            select
+                object.object_identity as identity,
+                case
+                    when object.object_type in ('table', 'partitioned table') then object.objid
+                    when object.object_type in ('trigger', 'policy', 'rule') and object.address_names[3] not like '00\_audit\_%'
+                        then to_regclass(format('%I.%I', object.address_names[1], object.address_names[2]))::oid
+                end as relation
+            from pg_event_trigger_dropped_objects() as object
+            where not object.is_temporary and object.original
+        ) as found
+        where found.relation is not null;
+    else
+        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        from (
+            select
+                command.object_identity as identity,
+                coalesce(t.tgrelid, p.polrelid, r.ev_class, command.objid) as relation
+            from pg_event_trigger_ddl_commands() as command
+            left join pg_trigger as t on command.classid = 'pg_trigger'::regclass and t.oid = command.objid
+            left join pg_policy as p on command.classid = 'pg_policy'::regclass and p.oid = command.objid
+            left join pg_rewrite as r on command.classid = 'pg_rewrite'::regclass and r.oid = command.objid
+            where command.classid in ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_rewrite'::regclass)
+              and coalesce(t.tgname, '') not like '00\_audit\_%'
+        ) as found;
+    end if;
+
+    for one in
+        select distinct on (known.function_name) known.*, said ->> 'object' as object
+        from jsonb_array_elements(about) as said
+        join audit.captured_tables as known
+          on known.relation_id = (said ->> 'relation')::oid
+          or known.relation_id = pg_partition_root((said ->> 'relation')::oid::regclass)
+          or known.partitions ? (said ->> 'relation')
+        where known.installing is distinct from pg_current_xact_id()
+        order by known.function_name, object
+    loop
+        select obj_description(p.oid, 'pg_proc')::jsonb -> 'options' into options
+        from pg_proc as p
+        where p.pronamespace = 'audit'::regnamespace and p.proname = one.function_name;
+        ddl := jsonb_strip_nulls(jsonb_build_object(
+            'tag', tg_tag,
+            'object', one.object,
+            'query', case when options ? 'capture_query' and not options ?| array['exclude', 'mask', 'only']
+                then left(current_query(), 10000) end));
+        continue when audit.note_changes_by(one.function_name, ddl) > 0;
+        continue when exists (
+            -- Nothing but our own triggers, which are on: what was off is told by the command that switches them.
+            select
+            from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = one.relation_id
+              and p.pronamespace = 'audit'::regnamespace and p.proname = one.function_name
+              and (t.xmin::text::bigint - pg_current_xact_id()::text::bigint) & 4294967295 < 2147483648
+            having count(*) > 0 and bool_and(t.tgenabled = 'A')
+        );
+        insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+        select c.schema_name, c.table_name, 'M',
+            jsonb_build_object('change', 'ddl', 'relation', one.relation_id::bigint, 'ddl', ddl - 'query'), ddl ->> 'query'
+        from audit.captured_tables as c
+        where c.function_name = one.function_name
+          and exists (
+            select from audit.logged_actions as e
+            where e.schema_name = c.schema_name and e.table_name = c.table_name);
+    end loop;
+end
+$body$;
+
+revoke all on function audit.note_ddl() from public;
+
+create or replace function audit.guard_ddl()
+    returns event_trigger
+    language plpgsql
+    security definer  -- whoever runs DDL need not read the registry
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    is_ours constant boolean := coalesce(current_setting('audit.guard', true), '') = 'open';
+    refused text;
+    remedy text;
+begin
+    if to_regclass('audit.captured_tables') is null
+        or to_regclass('audit.home') is null
+        or to_regclass('audit.partition_lifecycle') is null
+    then
+        if is_ours or tg_event <> 'sql_drop' then
+            return;
+        end if;
+        refused := 'what the trail knows of itself belongs to it';
+        remedy := 'switch the guard off first, which the trail records: audit guard off --reason …';
+    elsif not exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) then
+        return;
+    elsif tg_event = 'sql_drop' then
+        select
+            case dropped.kind
+                when 'table' then format('%s is audited: its history would end without a word', dropped.identity)
+                when 'function' then format('%s captures %s', dropped.identity, dropped.of_table)
+                when 'trigger' then format('trigger %s captures changes', dropped.identity)
+                when 'partition' then format('%s holds events, and was not detached by maintenance', dropped.identity)
+                else format('%s belongs to the audit trail', dropped.identity)
+            end,
+            case
+                when dropped.kind in ('table', 'function', 'trigger') then 'take capture off first: audit uninstall --table ' || dropped.of_table
+                when dropped.kind = 'partition' then 'old events leave by: audit partitions run'
+                else 'switch the guard off first, which the trail records: audit guard off --reason …'
+            end
+        into refused, remedy
+        from (
+            select
+                object.object_identity as identity,
+                case
+                    when known.relation_id = object.objid and object.object_type in ('table', 'partitioned table') then 'table'
+                    when known.function_name is not null then object.object_type
+                    when is_ours or object.schema_name is distinct from 'audit' then null
+                    when object.object_type = 'table' and object.object_name like 'logged\_actions\_%' then case
+                        when not exists (
+                            select from audit.partition_lifecycle as l
+                            where l.leaf::oid = object.objid and l.state = 'detached'
+                        ) then 'partition' end
+                    when object.object_type in ('table', 'partitioned table', 'sequence')
+                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' then 'trail'
+                end as kind,
+                case when known.function_name is not null then format('%I.%I', known.schema_name, known.table_name) end as of_table
+            from pg_event_trigger_dropped_objects() as object
+            left join audit.captured_tables as known
+              on known.installing is distinct from pg_current_xact_id()
+             and case object.object_type
+                when 'function' then object.schema_name = 'audit' and object.address_names[2] = known.function_name
+                when 'trigger' then known.relation_id = (
+                        select coalesce(pg_partition_root(c.oid), c.oid)
+                        from pg_class as c
+                        join pg_namespace as n on n.oid = c.relnamespace
+                        where n.nspname = object.address_names[1] and c.relname = object.address_names[2]
+                    ) and (known.triggers ? object.address_names[3] or object.address_names[3] like '00\_audit\_truncate%')
+                    and known.triggers <> '{}'
+                else known.relation_id = object.objid and object.classid = 'pg_class'::regclass
+            end
+            where not object.is_temporary
+            union all
+            select object.object_identity, 'trail', null
+            from pg_event_trigger_dropped_objects() as object
+            where not is_ours and object.object_type = 'trigger'
+              and object.address_names[1] = 'audit' and object.address_names[3] like '00\_audit\_%'
+              and to_regclass(format('%I.%I', object.address_names[1], object.address_names[2])) is not null
+        ) as dropped
+        where dropped.kind is not null
+        order by dropped.kind = 'trail'
+        limit 1;
+    else
+        select
+            case
+                when broken.is_trail then format('%s guards what is in the trail', broken.object)
+                else format('%s captures changes of %s', broken.object, broken.of_table)
+            end,
+            case
+                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason …'
+                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason …'
+            end
+        into refused, remedy
+        from (
+            -- The tables that the command was about.
+            select distinct coalesce(t.tgrelid, command.objid) as relation
+            from pg_event_trigger_ddl_commands() as command
+            left join pg_trigger as t on command.classid = 'pg_trigger'::regclass and t.oid = command.objid
+            where command.classid in ('pg_class'::regclass, 'pg_trigger'::regclass)
+        ) as touched
+        cross join lateral (
+            select format('trigger %I', name) as object, format('%I.%I', known.schema_name, known.table_name) as of_table, false as is_trail
+            from audit.captured_tables as known
+            join pg_proc as p on p.proname = known.function_name and p.pronamespace = 'audit'::regnamespace
+            cross join jsonb_object_keys(known.triggers) as name
+            left join pg_trigger as t on t.tgrelid = known.relation_id and t.tgname = name
+            where known.relation_id = touched.relation
+              and known.installing is distinct from pg_current_xact_id()
+              and (t.oid is null or t.tgenabled <> 'A' or t.tgfoid <> p.oid)
+            union all
+            -- A partition has triggers of its own, which can be switched off by themselves.
+            select format('trigger %I', t.tgname), format('%I.%I', known.schema_name, known.table_name), false
+            from audit.captured_tables as known
+            join pg_proc as p on p.proname = known.function_name and p.pronamespace = 'audit'::regnamespace
+            join pg_trigger as t on t.tgrelid = touched.relation and t.tgfoid = p.oid
+            where known.relation_id = pg_partition_root(touched.relation)
+              and touched.relation <> known.relation_id
+              and known.triggers <> '{}'
+              and known.installing is distinct from pg_current_xact_id()
+              and t.tgenabled in ('D', 'R')
+            union all
+            select 'trigger "00_audit_append_only"', null, true
+            from pg_class as c
+            where c.oid = touched.relation and not is_ours
+              and c.relnamespace = 'audit'::regnamespace
+              and (c.relname = 'logged_actions' or c.relispartition)
+              and c.relkind in ('r', 'p')
+              and not exists (
+                select from pg_trigger as t
+                where t.tgrelid = c.oid and t.tgname = '00_audit_append_only'
+                  -- A partition gets its guard right after it was made.
+                  and (t.tgenabled = 'A' or tg_tag = 'CREATE TRIGGER'))
+            union all
+            -- A partition that the command took off, and maintenance did not say that it would.
+            select format('partition %s', c.oid::regclass), null, true
+            from pg_class as c
+            where not is_ours and tg_tag = 'ALTER TABLE'
+              and touched.relation = 'audit.logged_actions'::regclass
+              and c.relnamespace = 'audit'::regnamespace
+              and c.relkind = 'r'
+              and c.relname ~ '^logged_actions_[0-9]'
+              and not exists (select from pg_inherits as i where i.inhrelid = c.oid)
+              and obj_description(c.oid, 'pg_class') like '%"tool": "audit-toolkit"%'
+              -- One that this transaction made will be attached.
+              and not exists (
+                select from pg_type as t
+                where t.oid = c.reltype
+                  and (t.xmin::text::bigint - pg_current_xact_id()::text::bigint) & 4294967295 < 2147483648)
+              and not exists (
+                select from audit.partition_lifecycle as l
+                where l.leaf::oid = c.oid and l.state in ('detaching', 'detached'))
+        ) as broken
+        limit 1;
+
+        if refused is null and not is_ours then
+            select format('function %s belongs to the audit trail', command.object_identity),
+                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason …'
+            into refused, remedy
+            from pg_event_trigger_ddl_commands() as command
+            join pg_proc as p on p.oid = command.objid
+            where command.classid = 'pg_proc'::regclass
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            limit 1;
+        end if;
+    end if;
+
+    if refused is not null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: ' || refused || ', and the guard refuses ' || tg_tag,
+            hint = remedy;
+    end if;
+end
+$body$;
+
+revoke all on function audit.guard_ddl() from public;
 
 create or replace function audit.captured_as(relation oid, function_name text, operation text)
     returns text[]
@@ -1377,6 +1749,10 @@ begin
     from audit.captured_tables as c
     where c.relation_id = relation or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
         or c.function_name = note_beginning.function_name;
+
+    update audit.captured_tables as c
+    set installing = pg_current_xact_id()
+    where c.relation_id = relation or c.function_name = note_beginning.function_name;
 
     select * into known from audit.captured_tables as c where c.relation_id = relation;
     if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
@@ -1516,6 +1892,7 @@ begin
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
+        installing = null,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
         whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
@@ -1574,7 +1951,7 @@ begin
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = audit.triggers_of(relation, c.function_name), whole_after = null, whole_since = null
+    set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end, whole_after = null, whole_since = null, installing = pg_current_xact_id()
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -2063,11 +2440,12 @@ begin
     end if;
     -- From here on others wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', part.leaf);
-    execute format('alter table %s detach partition %s', trail, part.leaf);
+    -- Before it is so: the guard asks.
     insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
     values (part.leaf, part.relname, part.lower_bound, part.upper_bound, 'detached', clock_timestamp())
     on conflict (leaf) where state <> 'dropped' do update
     set state = excluded.state, detached_at = excluded.detached_at;
+    execute format('alter table %s detach partition %s', trail, part.leaf);
 end
 $body$;
 
@@ -4006,7 +4384,15 @@ comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "vers
 
 comment on function audit.let_owner_partition(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.note_changes_by(text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_coverage() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.guard_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4121,7 +4507,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
