@@ -75,7 +75,10 @@ def status(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Show whether the guard is on; exit code 3 when it should be, and is not."""
+    """Show whether the guard is on.
+
+    Exit code 3 when it should be, and is not.
+    """
     from audit_toolkit.cli.output import visible
     from audit_toolkit.completeness.guard import guard_findings, read_guard
 

@@ -9,7 +9,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.findings import FINDINGS
+from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import psycopg
@@ -75,6 +75,7 @@ def _named(connection: Connection, names: list[str] | tuple[()]) -> list[Qualifi
 
 def _as_json(found: list[Reconciliation], holes: Holes | None, *, failed: bool) -> str:
     said = {
+        "schema_version": SCHEMA_VERSION,
         "ok": not failed,
         "tables": [one.as_dict() for one in found],
         "missing_ids": None if holes is None else holes.as_dict(),

@@ -514,7 +514,7 @@ class _Compared:
     ) -> Finding:
         name = str(self.target.table.name)
         return Finding(
-            kind=kind,
+            kind=FindingKind(kind),
             severity=severity,
             subject=name if key is None else f"{name} {key}",
             message=message,
