@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from audit_toolkit.plurals import counted
+
 SCHEMA_VERSION = 1
 """Of the JSON. It changes when a key changes its meaning or goes; a new key does not change it."""
 FINDINGS = 3
@@ -203,6 +205,15 @@ class FindingKind(StrEnum):
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
 
+    # completeness
+    CHANGED_IN_GAP = "changed_in_gap"
+    EVENT_OUT_OF_LINE = "event_out_of_line"
+    NOT_RECONCILED = "not_reconciled"
+    ROW_DIFFERS = "row_differs"
+    ROW_MISSING = "row_missing"
+    ROW_REAPPEARED = "row_reappeared"
+    ROW_UNKNOWN = "row_unknown"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -344,7 +355,7 @@ class Report:
         shown = [f"{f.kind} {f.subject}: {f.message}" for f in wrong[:_SHOWN_IN_ONE_LINE]]
         if len(wrong) > len(shown):
             shown.append(f"and {len(wrong) - len(shown)} more")
-        return f"{count(len(wrong), 'finding')}: {'; '.join(shown)}" if wrong else "no findings"
+        return f"{counted(len(wrong), 'finding')}: {'; '.join(shown)}" if wrong else "no findings"
 
     def as_prometheus(self) -> str:
         """Gauges in the text format, for node_exporter's textfile collector."""
@@ -376,11 +387,6 @@ def nagios_unknown(command: str, message: str) -> str:
 def worst(findings: Iterable[Finding]) -> Severity:
     """The highest severity among those that nobody accepted; `OK` without any."""
     return max((f.severity for f in _open(findings)), key=lambda s: s.rank, default=Severity.OK)
-
-
-def count(number: int, noun: str) -> str:
-    """`1 finding`, `2 findings`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _open(findings: Iterable[Finding]) -> Iterator[Finding]:

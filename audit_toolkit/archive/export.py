@@ -85,7 +85,7 @@ def export_live(
     """
     if is_standby(connection):
         raise UsageError(
-            "the server is a standby, which cannot note what was exported",
+            "the server is a standby, where exports cannot be recorded",
             hint="run it on the primary",
         )
     by_function = _require_right(connection, schema)
@@ -179,11 +179,14 @@ def _left_out(partitions: Partitions) -> Iterator[str]:
     """What has no partition of its own yet is in none of a fixed range."""
     for leaf in partitions.leaves:
         if leaf.has_rows and leaf.is_past:
-            yield f"{leaf.name.name} has events of a time before the first partition, which are not exported"
+            yield (
+                f"{leaf.name.name} has events from before the first partition, which are not "
+                "exported"
+            )
         elif leaf.has_rows and (leaf.is_tail or leaf.is_default):
             yield (
-                f"{leaf.name.name} has events that are not exported yet: "
-                "audit maintain gives them a partition of their own"
+                f"{leaf.name.name} has events that are not exported yet: audit maintain moves "
+                "them to a partition of their own"
             )
 
 
@@ -292,8 +295,9 @@ class _Work:
         if found.problems:
             self._remove_files(pending, earlier)
             raise AuditError(
-                f"what was exported of {leaf} is not what it holds: {found.problems[0]}",
-                hint="its files were removed; find out why the store returns other bytes, then run it again",
+                f"the export of {leaf} does not match its events: {found.problems[0]}",
+                hint="its files were removed; find out why the store returns other bytes, then "
+                "run the export again",
             )
         with self.store.create(manifest.name) as file:
             file.write(manifest.as_bytes())
@@ -321,8 +325,8 @@ class _Work:
         columns = fetch(self.connection, render("archive/columns", leaf=leaf))[0]["columns"]
         if tuple(columns) != NAMES:
             raise AuditError(
-                f"{leaf} has other columns than an event: {', '.join(columns)}",
-                hint="the archive would lose some: drop the added columns",
+                f"{leaf} has columns that an event does not have: {', '.join(columns)}",
+                hint="the archive would lose them: drop the added columns",
             )
         values = selection.as_values()
         statement = render("archive/digest_of_range", schema=self.schema, leaf=place, **values)

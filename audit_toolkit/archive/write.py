@@ -15,6 +15,7 @@ from audit_toolkit.archive.columns import (
     NAMES,
     SCHEMA_NAME,
     TABLE_NAME,
+    TEXT,
     arrow_schema,
     as_table,
 )
@@ -111,9 +112,9 @@ def archive_leaf(
     problems = found.problems or seal_problems(store, manifest)
     if problems:
         raise AuditError(
-            f"the archive of {leaf} does not hold what the leaf holds: {problems[0]}",
+            f"the archive of {leaf} does not match the partition: {problems[0]}",
             hint="nothing was dropped; find out why the store returns other bytes, then run it again"
-            + ("; audit archive run --again writes anew what was exported" if exported else ""),
+            + ("; audit archive run --again rewrites what was exported" if exported else ""),
         )
     with store.create(manifest.name) as file:
         file.write(manifest.as_bytes())
@@ -206,8 +207,8 @@ def _digest(connection: Connection, schema: str, leaf: QualifiedName) -> str:
     row = fetch(connection, render("archive/digest", schema=schema, leaf=leaf))[0]
     if tuple(row["columns"]) != NAMES:
         raise AuditError(
-            f"{leaf} has other columns than an event: {', '.join(row['columns'])}",
-            hint="the archive would lose some: drop the added columns, or keep the leaf",
+            f"{leaf} has columns that an event does not have: {', '.join(row['columns'])}",
+            hint="the archive would lose them: drop the added columns, or keep the partition",
         )
     digest: str = row["digest"]
     return digest
@@ -292,7 +293,7 @@ def _groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     characters = 0
     for row in rows:
         group.append(row[:-1])
-        characters += sum(len(value) for value in row if isinstance(value, str))
+        characters += sum(map(len, filter(None, row[TEXT])))
         if len(group) >= ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
             yield group
             group, characters = [], 0

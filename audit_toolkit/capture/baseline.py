@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.capture.condition import check_condition
 from audit_toolkit.capture.render import Target
 from audit_toolkit.catalog import Column
-from audit_toolkit.connection import fetch, translated_errors
+from audit_toolkit.connection import fetch, import_psycopg, translated_errors
 from audit_toolkit.errors import RuleError
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT
 from audit_toolkit.templates import render
@@ -75,7 +76,9 @@ def take_baseline(
     for progress in batches:
         total += progress
         on_progress(total)
-    return total + Progress(written=batches.write_gone())
+    total += Progress(written=batches.write_gone())
+    _note_whole(connection, target, schema)
+    return total
 
 
 def take_locked_baseline(
@@ -98,10 +101,12 @@ def take_locked_baseline(
         _require_readable(connection, target, schema)
         if _has_events(connection, target, schema):
             raise RuleError(
-                f"{target.table.name} has no primary key, and events of its rows already",
-                hint="without a key a baseline is possible only before the first change; add a primary key",
+                f"{target.table.name} has no primary key, and its rows have events already",
+                hint="without a primary key a baseline is possible only before the first change; "
+                "add a primary key",
             )
         written = _run(connection, render("baseline/whole", reason=reason, **target.values(schema)))
+        _note_whole(connection, target, schema)
     return Progress(seen=written, written=written)
 
 
@@ -182,20 +187,29 @@ def _require_readable(connection: Connection, target: Target, schema: str) -> No
     name = target.table.name
     if not row["sees_all_rows"]:
         raise RuleError(
-            f"row security hides rows of {name} from this role: a snapshot of the others would say that they are all",
-            hint="run it as a role that sees all rows: one with BYPASSRLS, or the owner where it is not FORCEd",
+            f"row security hides rows of {name} from this role, so a snapshot would be incomplete",
+            hint="use a role that sees all rows: one with BYPASSRLS, or the owner if row security "
+            "is not forced",
         )
     gone = [column for column in target.hidden if target.table.column(column) is None]
     if gone or row["disguised"]:
         what = f"{name} has no column {gone[0]!r}" if gone else f"columns of {name} were renamed"
         raise RuleError(
-            f"{what}: values that are to be hidden would be shown under another name",
-            hint="audit check names the command that mends it",
+            f"{what}: values that should be hidden would appear under another name",
+            hint="audit check names the command that repairs it",
         )
     if not row["has_columns"]:
         raise RuleError(
-            f"the columns of {name} changed while its baseline ran", hint="run it again, it goes on"
+            f"the columns of {name} changed while its baseline ran", hint="run it again to continue"
         )
+
+
+def _note_whole(connection: Connection, target: Target, schema: str) -> None:
+    """Note that from here on a row without an event is one that came past capture."""
+    errors = import_psycopg().errors
+    # A trail of an older release has no such note.
+    with suppress(errors.UndefinedTable, errors.UndefinedColumn), connection.transaction():
+        connection.execute(render("baseline/note_whole", **target.values(schema)))
 
 
 def _as_list(key: Any) -> list[str]:

@@ -254,7 +254,7 @@ def check_rule(table: Table, rule: TableRule) -> Target:
         if keyed := [name for name in hidden if name in table.key]:
             raise RuleError(
                 f"column {keyed[0]!r} is part of the primary key of {table.name} and cannot be {option}",
-                hint="the key says which row an event is about; leave it in the trail",
+                hint="the key says which row an event is about, so it must be recorded",
             )
     for column in table.columns:
         hidden_parts = column.computed_from & {*rule.exclude, *(m.column for m in rule.mask)}
@@ -262,23 +262,24 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             raise RuleError(
                 f"column {min(hidden_parts)!r} cannot be hidden: {column.name!r}, part of the primary key of "
                 f"{table.name}, is computed from it",
-                hint="the key says which row an event is about; leave the column in the trail",
+                hint="the key says which row an event is about, so the column must be recorded",
             )
     if rule.when and compares_rows(rule.when):
         raise RuleError(
-            f"--when: {rule.when!r} compares the row before with the row after",
-            hint="it is judged on one row, and a change is recorded where the row before or the row after "
-            "fulfils it: write it without new and old, such as: status <> 'draft'",
+            f"--when: {rule.when!r} compares old and new",
+            hint="the condition is evaluated on the row before and on the row after, and a change "
+            "is recorded if either matches: write it without old and new, such as: status <> "
+            "'draft'",
         )
     if rule.capture is Capture.STATEMENT and table.partitioned:
         raise RuleError(
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
-            hint="use --capture row for it",
+            hint="use --capture row",
         )
     if rule.capture is Capture.STATEMENT and (table.inherits or table.heirs):
         raise RuleError(
             f"{table.name} is part of an inheritance tree, where a statement changes rows of several tables",
-            hint="use --capture row for it, and for each other table of the tree",
+            hint="use --capture row for it and for every other table of the tree",
         )
     return Target(table=table, rule=rule)
 
@@ -432,7 +433,7 @@ def _function_step(target: Target, schema: str) -> Step:
         comment=capture_comment(target, schema),
     )
     return Step(
-        why=f"The function that captures {target.table.name}, which only triggers can run",
+        why=f"The function that captures {target.table.name}; only triggers can run it",
         statements=(*_render_function(target, schema), *comment),
     )
 

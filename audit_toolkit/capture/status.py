@@ -101,6 +101,26 @@ def read_status(connection: Connection, schema: str) -> Status:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What is audited and what is not, without a look at the events."""
+
+    audited: tuple[Audited, ...]
+    not_audited: tuple[NotAudited, ...]
+
+
+def read_coverage(connection: Connection, schema: str) -> Coverage:
+    """What is audited and what is not. Reads catalogues only, so that a large trail costs no more."""
+    objects = read_trail_objects(connection, schema)
+    relations = read_relations(connection)
+    since = _read_since(connection, schema)
+    audited = tuple(_audited(objects, relations, {}, since, readable=False))
+    return Coverage(
+        audited=audited,
+        not_audited=tuple(_not_audited(relations, {one.table for one in audited}, schema)),
+    )
+
+
 _Events = Mapping[QualifiedName, Mapping[str, Any]]
 
 
@@ -200,5 +220,5 @@ def _not_audited(
         reason = why_unsupported(relation, trail_schema=schema)
         yield NotAudited(
             table=str(relation.name),
-            why=reason[0] if reason else "nobody installed capture",
+            why=reason[0] if reason else "capture was never installed",
         )

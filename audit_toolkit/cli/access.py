@@ -15,7 +15,7 @@ _WORDS = {
     "read": "can read the trail",
     "write": "can insert events by hand",
     "alter": "can change or drop the trail",
-    "silence": "can switch capture off",
+    "silence": "can disable capture",
 }
 
 
@@ -25,9 +25,10 @@ def access(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Show who can read, write, alter or silence the trail, and by which way.
+    """Show who can read, change or disable the trail, and how.
 
-    Directly, by membership, by column grants, predefined roles, ownership, views and attributes of roles.
+    Covers direct grants, membership, column grants, predefined roles, ownership, views and role
+    attributes.
     """
     from audit_toolkit.catalog import read_trail
     from audit_toolkit.errors import UsageError

@@ -37,7 +37,7 @@ Archive = Annotated[
         "--archive",
         metavar="URL",
         envvar="AUDIT_ARCHIVE",
-        help="Also see that what was dropped is in the archive there.",
+        help="Also check that dropped partitions are in this archive.",
         show_default=False,
     ),
 ]
@@ -46,13 +46,14 @@ Archive = Annotated[
 def check(
     table: Annotated[
         list[str] | None,
-        typer.Option("--table", "-t", metavar="TABLE", help="Only this table. Repeatable."),
+        typer.Option("--table", "-t", metavar="TABLE", help="Check only this table. Repeatable."),
     ] = None,
     fail_on: FailOn = Severity.WARNING,
     all_events: Annotated[
         bool,
         typer.Option(
-            "--all-events", help="Look at all events for forged ones, not at the newest 10,000."
+            "--all-events",
+            help="Look for forged events in the whole trail, not only in the newest 10,000.",
         ),
     ] = False,
     output: CheckFormat = ReportFormat.TEXT,
@@ -62,10 +63,10 @@ def check(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Compare what the database has with what was installed; exit code 3 when something is off.
+    """Check that capture and the trail are as installed.
 
-    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
-    production too.
+    Exits with code 3 if something is wrong. Reads catalogs and the newest events, takes no locks, and
+    needs no right to write, so it can run in production.
     """
     with (
         open_database(dsn, config) as connection,
@@ -91,9 +92,7 @@ def trail_report(findings: Sequence[Finding]) -> Report:
     return Report(
         command="check",
         findings=tuple(findings),
-        verdict="all is well: what was installed is there, unchanged and switched on"
-        if is_well
-        else "",
+        verdict="OK: everything installed is present, unchanged and enabled" if is_well else "",
     )
 
 
@@ -208,7 +207,8 @@ def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
             kind=FindingKind.BRANCHES_DISAGREE,
             severity=Severity.ERROR,
             subject=str(table),
-            message=f"branches of the project capture it differently, and the last to run won: {'; '.join(said)}",
+            message="branches of the project capture it differently, and the last one to run won: "
+            f"{'; '.join(said)}",
             remedy=f"audit install --table {table.plain} --capture row …",
         )
         for table, said in conflicts.items()
@@ -390,6 +390,6 @@ def _if_permitted(
             kind=FindingKind.NOT_CHECKED,
             severity=Severity.WARNING,
             subject=f"{what} of {schema}.logged_actions",
-            message=f"this role may not read what is needed: {first_line(error)}",
+            message=f"this role may not read it: {first_line(error)}",
             remedy="audit grants --reader ROLE",
         )

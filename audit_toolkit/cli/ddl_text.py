@@ -14,7 +14,7 @@ def ddl_verb(event: Event) -> str:
         case {"change": "renamed", "from": [schema, table]}:
             return f"renamed from {schema}.{table}"
         case {"change": "created"}:
-            return "created; what was recorded under this name before is of another table"
+            return "created; events under this name before belong to another table"
         case {"change": "dropped"}:
             return "dropped"
         case {"change": str(what)}:
@@ -35,9 +35,9 @@ def ddl_lines(event: Event) -> Iterator[tuple[str, str]]:
         before, after = types
         yield f"column {name} changed from {before} to {after}", "yellow"
     for name in said.get("attached", ()):
-        yield f"partition {name} attached: its rows came without events", "green"
+        yield f"partition {name} attached: its rows arrived without events", "green"
     for name in said.get("detached", ()):
-        yield f"partition {name} detached: its rows went without events", "red"
+        yield f"partition {name} detached: its rows left without events", "red"
 
 
 def _items(said: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:

@@ -34,6 +34,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit check --table orders --format json",
             "audit check --fail-on error",
         ),
+        "reconcile": (
+            "audit reconcile",
+            "audit reconcile --table orders --format json",
+        ),
         "status": ("audit status", "audit status --format json"),
         "access": ("audit access", "audit access --format json"),
         "history": (
@@ -43,6 +47,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit history --table orders --table stock --follow --format jsonl",
         ),
         "show": ("audit show 4711", "audit show 4711 --hide email --format json"),
+        "ui": ("audit ui --open", "audit ui --port 8400 --allow-undo"),
         "transaction": ("audit transaction 757", "audit transaction '757@2026-11-01 10:00'"),
         "row-at": (
             "audit row-at orders 42 --at 'yesterday 10:00'",

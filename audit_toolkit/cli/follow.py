@@ -88,7 +88,10 @@ class Tail:
         if position == self._position:
             return
         if self._cursor and not self._position and position.system_identifier is None:
-            note("this role may not ask which server this is: a cursor of another is not noticed")
+            note(
+                "this role may not read the server's identity: a cursor from another server "
+                "would go unnoticed"
+            )
         self._position = position
         if self._cursor is not None:
             position.save(self._cursor)
@@ -97,7 +100,7 @@ class Tail:
         now = time.monotonic()
         if not batch.held_by and self._last is None and "idle" not in self._waits:
             self._waits["idle"] = now
-            note(nothing_found(self._connection, self._subject) + "; waiting for some")
+            note(nothing_found(self._connection, self._subject) + "; waiting for new ones")
         known = self._waits
         for blocker in batch.held_by:
             began = known.setdefault(blocker, now)
@@ -109,7 +112,7 @@ class Tail:
         from audit_toolkit.connection import first_line
 
         option = f" with --after {self._last}" if self._last and not self._cursor else ""
-        go_on = f"the same command{option} goes on behind what was printed"
+        go_on = f"run the same command{option} to continue after the last printed event"
         return ConnectError(f"the connection was lost: {first_line(error)}", hint=go_on)
 
 
@@ -149,5 +152,5 @@ def describe_blocker(blocker: Blocker) -> str:
     else:
         program = f" ({blocker.application_name})" if blocker.application_name else ""
         what = f"the transaction of pid {blocker.pid}{role}{program}{where}"
-        remedy = "events before others could still come of it"
+        remedy = "it may still add events that come before others"
     return visible(f"waiting for {what}, open{since}: {remedy}")

@@ -70,13 +70,13 @@ class Summary:
 def maintain(
     rotation: Rotation,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be done.")
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
     textfile: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write Prometheus metrics of the partitions there, atomically.",
+            help="Also write Prometheus metrics of the partitions to this file, atomically.",
             show_default=False,
         ),
     ] = None,
@@ -94,10 +94,11 @@ def maintain(
     timestamp: Timestamp = None,
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Do all regular work: seals, partitions, archive, then `audit check`. One line in cron.
+    """Run routine maintenance; intended for cron.
 
-    Running it twice does nothing twice; a second run at the same time ends with exit code 5, a run on a standby does
-    nothing. Exit code 1 when a step failed, 3 when all went well and a check found something.
+    Seals events if a key is given, manages partitions and the archive, then runs `audit check`. Safe
+    to re-run. Exits with code 5 if another run is in progress, 1 if a step failed, 3 if all steps
+    succeeded and the check found something. Does nothing on a standby.
     """
     if dry_run:
         _dry_run(rotation, output)

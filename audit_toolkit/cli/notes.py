@@ -36,8 +36,6 @@ def nothing_found(connection: Connection, subject: Scope) -> str:
     since = since_when(connection, subject.schema)
     if isinstance(subject, Tables):
         return f"the trail has no events of {row}: nothing has changed {since}"
-    if subject.key is not None:
-        return f"no such row in the trail: {row}; it has not changed {since}"
     return f"the trail has no events of {row}: it has not changed {since}"
 
 
@@ -45,7 +43,7 @@ def note_name(subject: Scope) -> None:
     """Say what a table is called that somebody asked for by a name that it had before."""
     former = getattr(subject, "asked_for", None)
     if former is not None:
-        note(f"{former} is called {subject.table} now")
+        note(f"{former} is now called {subject.table}")
 
 
 def print_warning(diagnostic: psycopg.errors.Diagnostic) -> None:

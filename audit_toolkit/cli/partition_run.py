@@ -30,8 +30,9 @@ Iceberg = Annotated[
     typer.Option(
         metavar="CATALOG",
         envvar="AUDIT_ICEBERG",
-        help="Register the archive's files in this Apache Iceberg catalogue: sqlite:///…, postgresql://…, https://… "
-        "(REST), or a name in pyiceberg's configuration; docs/lake.md has more.",
+        help="Register the archive's files in this Apache Iceberg catalog: sqlite:///…, "
+        "postgresql://…, https://… (REST), or a name in pyiceberg's configuration; see "
+        "docs/lake.md.",
         show_default=False,
     ),
 ]
@@ -46,13 +47,16 @@ class Rotation:
         typer.Option(
             metavar="SPAN",
             envvar="AUDIT_RETENTION",
-            help="Detach partitions that are older: '24 months', '90 days'. Without it everything stays.",
+            help="Detach partitions older than this: '24 months', '90 days'. Default: keep "
+            "everything.",
             show_default=False,
         ),
     ] = None
     quarantine: Annotated[
         str,
-        typer.Option(metavar="SPAN", help="How long a detached partition is kept before the drop."),
+        typer.Option(
+            metavar="SPAN", help="How long to keep a detached partition before dropping it."
+        ),
     ] = "7 days"
     no_drop: Annotated[bool, typer.Option("--no-drop", help="Detach, but never drop.")] = False
     archive: Annotated[
@@ -60,8 +64,8 @@ class Rotation:
         typer.Option(
             metavar="URL",
             envvar="AUDIT_ARCHIVE",
-            help="Write detached partitions to Parquet there (a folder, s3://, gs://, az://), and drop only "
-            "what was read back and agrees.",
+            help="Write detached partitions to Parquet here (a folder, s3://, gs://, az://), and "
+            "drop only what was verified.",
             show_default=False,
         ),
     ] = None
@@ -69,7 +73,7 @@ class Rotation:
     interval: Annotated[
         Interval | None,
         typer.Option(
-            help="How much time a new partition holds, from the last one on. Without it: as before.",
+            help="Time range of new partitions. Default: as before.",
             show_default=False,
         ),
     ] = None
@@ -77,7 +81,7 @@ class Rotation:
         int | None,
         typer.Option(
             metavar="N",
-            help="Partitions to keep ahead of now. Without it: 45 days, 12 weeks or 6 months.",
+            help="Number of future partitions. Default: 45 days, 12 weeks or 6 months.",
             show_default=False,
         ),
     ] = None
@@ -85,30 +89,31 @@ class Rotation:
         bool,
         typer.Option(
             "--blocking-detach",
-            help="Beside a DEFAULT partition: detach under a lock, for milliseconds.",
+            help="With a DEFAULT partition: detach under a lock, for milliseconds.",
         ),
     ] = False
     lock_timeout: Annotated[
         str,
-        typer.Option(
-            metavar="TIME", help="How long a step may keep writes waiting before it tries again."
-        ),
+        typer.Option(metavar="TIME", help="How long a step may block writes before it is retried."),
     ] = "2s"
     statement_timeout: Annotated[
         str,
-        typer.Option(metavar="TIME", help="How long a step that keeps nobody waiting may take."),
+        typer.Option(metavar="TIME", help="How long a step that blocks nobody may take."),
     ] = "30min"
     now: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", hidden=True, help="Another clock than the server's, to rehearse."
+            metavar="TIME",
+            hidden=True,
+            help="Use this time instead of the server's, for a rehearsal.",
         ),
     ] = None
     trust_clock: Annotated[
         bool,
         typer.Option(
             "--trust-clock",
-            help="Go by the clock although the newest event, the last run or this machine's clock speak against it.",
+            help="Trust the clock even if the newest event, the last run or this machine's clock "
+            "contradict it.",
         ),
     ] = False
     dsn: Dsn = None
@@ -218,7 +223,7 @@ def reach_archive(url: str) -> list[Outcome]:
     try:
         Store.open(url).require_reachable()
     except AuditError as error:
-        what = f"Reach the archive {url}"
+        what = f"Connect to the archive {url}"
         return [
             Outcome(
                 stage=Stage.ARCHIVE,
@@ -287,7 +292,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 def print_standby() -> None:
     """That nothing is done on a standby, for people."""
-    print("the server is a standby: nothing is done here, maintenance runs on the primary")
+    print("the server is a standby: nothing to do here, maintenance runs on the primary")
 
 
 def print_tasks(tasks: tuple[Task, ...]) -> None:

@@ -44,9 +44,7 @@ class Output:
             if given
         ]
         if len(chosen) > 1:
-            raise UsageError(
-                f"{' and '.join(chosen)} contradict each other", hint="use one of them"
-            )
+            raise UsageError(f"{' and '.join(chosen)} cannot be combined", hint="use one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ class Where:
         """Raise `UsageError` where options of Alembic are given for Django."""
         if self != Where(django=self.django):
             raise UsageError(
-                "--django takes no options of Alembic",
+                "--django cannot be combined with Alembic's options",
                 hint="leave out --config, --name, --head, --version-path, --no-env and --edit-env",
             )
 
@@ -185,7 +183,7 @@ class Run:
                 raise UnknownTableError(
                     error.message,
                     hint="revisions of the project are not applied to this database yet: "
-                    f"{self.upgrade_command()}; or else, {error.hint}",
+                    f"{self.upgrade_command()}; otherwise, {error.hint}",
                 ) from error
 
     def is_applied(self, connection: Connection) -> bool:
@@ -198,8 +196,8 @@ class Run:
         if reached is not None and self.head is not None and self.head not in reached:
             where = ", ".join(sorted(reached)) or "no revision of it"
             raise UsageError(
-                f"the project is at {self.head}, and the database at {where}",
-                hint=f"bring it there first: {self.upgrade_command()}",
+                f"the project is at {self.head}, but the database is at {where}",
+                hint=f"upgrade the database first: {self.upgrade_command()}",
             )
 
     def recorded_as(self, pattern: NamePattern) -> QualifiedName | None:
@@ -312,9 +310,9 @@ def _advise(run: Run, revisions: Sequence[Revision]) -> None:
     first = any(revision.record.interval for revision in revisions)
     if (advice := import_advice(env)) and (first or "include_schemas" in env.read_text("utf-8")):
         say(
-            f"\n{shown(env)} {advice}\n"
-            "Without it `alembic revision --autogenerate` does not see what is declared, and with "
-            "include_schemas=True it\nproposes to drop the trail; --edit-env adds it."
+            f"\n{shown(env)} {advice}\nWithout it `alembic revision --autogenerate` does not "
+            "see what is declared, and with include_schemas=True it\nproposes to drop the "
+            "trail; --edit-env adds it."
         )
 
 
@@ -358,21 +356,22 @@ def present_project(project: Project, where: Where, dsn: str) -> Project:
         project = as_environment_has_it(project)
         strays = _strays(project, dsn)
     hint = (
-        "name the directory with --version-path DIRECTORY, or what to follow with --head REVISION; for good: "
-        "alembic_config, alembic_name or version_path in [tool.audit_toolkit]"
+        "name the directory with --version-path DIRECTORY, or the head to build on with "
+        "--head REVISION; permanently: alembic_config, alembic_name or version_path in "
+        "[tool.audit_toolkit]"
     )
     if strays:
         raise ProjectError(
-            f"the database is at {', '.join(strays)}, which is no revision of the project as it is loaded: "
-            f"{project.seen}",
+            f"the database is at {', '.join(strays)}, which is not a revision of the project "
+            f"as loaded: {project.seen}",
             hint=hint,
         )
     if unread := project.unread():
         named = ", ".join(shown(file) for file in unread[:3])
         more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
         raise ProjectError(
-            f"the project has revisions that Alembic does not read as it is configured: {named}{more}; "
-            f"{project.seen}",
+            "the project has revisions that Alembic does not read with this configuration: "
+            f"{named}{more}; {project.seen}",
             hint=hint,
         )
     return project
@@ -423,7 +422,7 @@ def _edit_env(project: Project) -> None:
     from audit_toolkit.migrations.project import shown
 
     if add_import(project.env):
-        say(f"edited {shown(project.env)}: it imports audit_toolkit.alembic now")
+        say(f"edited {shown(project.env)}: it now imports audit_toolkit.alembic")
 
 
 def _described(run: Run, revisions: Sequence[Revision]) -> str:
@@ -451,10 +450,10 @@ def _apply(run: Run, goal: Goal, newest: str | None) -> None:
     with connect(run.dsn, purpose="install") as connection:
         if not goal.is_reached(connection, run.state.schema):
             raise AuditError(
-                "the database does not have it, although alembic upgrade ended well",
-                hint="env.py decides which database is upgraded: give --dsn the address of that one; if it is "
-                "this one, env.py executes something before context.configure() and never commits: "
-                "let it call connection.commit() after that",
+                "alembic upgrade succeeded, but the changes are not in this database",
+                hint="env.py decides which database is upgraded: give --dsn the address of that "
+                "one; if this is the one, env.py executes something before "
+                "context.configure() and never commits: call connection.commit() after that",
             )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_DIGITS = 20
 METAVAR = "N[@TIME]"
-HELP = "with @TIME, the one that began then, where two clusters gave the same number"
+HELP = "with @TIME, the one that began then, if two clusters used the same number"
 
 
 def parse_transaction(
@@ -28,10 +28,10 @@ def parse_transaction(
     number, at, time = text.partition("@")
     if not number.isascii() or not number.isdigit():
         raise UsageError(
-            f"{option}: {text!a} is not the number of a transaction", hint="write 757, or 757@TIME"
+            f"{option}: {text!a} is not a valid transaction number", hint="use 757, or 757@TIME"
         )
     if len(number) > MOST_DIGITS:
-        raise UsageError(f"{option}: no transaction has so high a number as {number}")
+        raise UsageError(f"{option}: {number} is too high for a transaction number")
     return int(number), times.parse_moment(time, option, utc=utc) if at else None
 
 
@@ -54,6 +54,6 @@ def start_of(
         began = ", ".join(each.isoformat(timespec="microseconds") for each in there)
         raise UsageError(
             f"no single transaction {number} began at {start.isoformat()}",
-            hint=f"of that number, there are those begun at {began}" if there else None,
+            hint=f"transactions with that number began at {began}" if there else None,
         )
     return found[0]

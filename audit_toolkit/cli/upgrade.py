@@ -44,9 +44,10 @@ def upgrade_toolkit(
     edit_env: EditEnv = False,
     django: Django = None,
 ) -> None:
-    """Bring the trail and all capture to this version of the toolkit: write the revision that does it.
+    """Upgrade the trail and all capture to this version.
 
-    The database has to be at the head of the project. Rules stay as they are; events are not touched.
+    Writes the revision that does it. The database must be at the head of the project. The options of
+    tables stay as they are; events are not touched.
     """
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.migrations import plan_renewal
@@ -81,4 +82,4 @@ def upgrade_toolkit(
         revisions = [*first, renewal.revision(message)] if renewal else []
         finish(run, revisions, goal, output, up_to_date=not renewal)
     if not renewal and not dry_run:
-        say("nothing to upgrade: all is of this version")
+        say("already up to date")

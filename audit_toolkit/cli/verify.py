@@ -13,8 +13,9 @@ import typer
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
-from audit_toolkit.findings import Finding, FindingKind, Severity, count
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.findings import Report as Findings
+from audit_toolkit.plurals import counted
 
 if TYPE_CHECKING:
     from audit_toolkit.archive import Manifest, Store
@@ -165,7 +166,7 @@ def _heading(report: Report) -> str:
     checkpoint = report.checkpoint
     if checkpoint is None:
         return ""
-    sealed = count(checkpoint.size, "event")
+    sealed = counted(checkpoint.size, "event")
     return f"{sealed} sealed, up to event {checkpoint.up_to_id}, at {checkpoint.sealed_at}"
 
 
@@ -174,22 +175,22 @@ def _verdict(report: Report, since: int) -> str:
     if report.checkpoint is None:
         return "" if report.findings else "nothing was sealed yet: audit seal"
     if report.findings:
-        said = [f"NOT what was sealed: {count(len(report.findings), 'finding')}"]
+        said = [f"NOT what was sealed: {counted(len(report.findings), 'finding')}"]
     else:
         before = f" (those before entry {since:,} were not read)" if since else ""
-        said = [f"OK: {count(report.verified, 'event')} are what was sealed{before}"]
+        said = [f"OK: {counted(report.verified, 'event')} are what was sealed{before}"]
     said += [
         f"{one.events:,} were dropped with {one.partition}, "
         + (f"archived at {one.archive}" if one.archive else "not archived")
         for one in report.gone
     ]
     if report.redacted:
-        said.append(f"{count(report.redacted, 'value')} redacted, as R events say")
+        said.append(f"{counted(report.redacted, 'value')} redacted, as R events say")
     if report.unsealed:
-        said.append(f"{count(report.unsealed, 'event')} not sealed yet")
+        said.append(f"{counted(report.unsealed, 'event')} not sealed yet")
     if report.outside:
         agree = "agrees" if report.outside == 1 else "agree"
-        said.append(f"{count(report.outside, 'checkpoint')} kept outside {agree}")
+        said.append(f"{counted(report.outside, 'checkpoint')} kept outside {agree}")
     return "; ".join(said)
 
 

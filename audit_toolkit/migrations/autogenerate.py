@@ -210,7 +210,8 @@ class _Comparison:
             name = self._declared_name(typed)
             if rules.setdefault(name, rule) != rule:
                 raise RuleError(
-                    f"{name} is declared with one rule on its model, and another in {self._source}",
+                    f"{name} is declared with one set of options on its model, and with "
+                    f"another in {self._source}",
                     hint="keep one of them",
                 )
         return rules
@@ -224,8 +225,8 @@ class _Comparison:
         name = _name(pattern.schema, pattern.name, self.default_schema)
         if name in self.fates.dropped or not (name in self.relations or name in self.fates.created):
             raise UnknownTableError(
-                f"{self._source} declares {name}, and there is no such table",
-                hint="correct its name, write its schema (schema.table), or take it out",
+                f"{self._source} declares {name}, but that table does not exist",
+                hint="correct its name, add its schema (schema.table), or remove it",
             )
         return name
 
@@ -293,8 +294,8 @@ class _Comparison:
             return new_table(model, name, self.dialect, self.reader)
         if name not in self.relations:
             raise UnknownTableError(
-                f"{name} is declared on a model, and there is no such table",
-                hint="let autogenerate compare it: include_object or include_schemas leave it out",
+                f"{name} is declared on a model, but the table does not exist",
+                hint="let autogenerate compare it: include_object or include_schemas leaves it out",
             )
         if reason := why_unsupported(self.relations[name], trail_schema=self.schema):
             raise UnsupportedTableError(f"{name} cannot be audited: {reason[0]}", hint=reason[1])
@@ -308,7 +309,7 @@ class _Comparison:
         trail = read_trail(self.reader, self.schema)
         if trail == {}:
             raise UnsupportedTableError(
-                f"{self.schema}.logged_actions is there and is not an audit trail of this toolkit",
+                f"{self.schema}.logged_actions exists but was not created by audit-toolkit",
                 hint=f"choose another schema: audit_schema in {self._source}",
             )
         require_present_trail(trail, self.schema)

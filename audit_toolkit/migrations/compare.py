@@ -79,7 +79,7 @@ def survey(
     trail = read_trail(connection, schema)
     if trail == {}:
         raise UsageError(
-            f"{trail_name(schema)} is there and is not an audit trail of this toolkit",
+            f"{trail_name(schema)} exists but was not created by audit-toolkit",
             hint="rename it, or choose another schema: --audit-schema NAME",
         )
     tables = {relation: read_table(connection, relation) for relation in chosen}
@@ -100,9 +100,9 @@ def require_present_trail(trail: Mapping[str, Any] | None, schema: str) -> None:
         return
     first = UPGRADE_PACKAGE if is_newer(trail["version"]) else UPGRADE_DATABASE
     raise UsageError(
-        f"{trail_name(schema)} is of audit-toolkit {trail['version']}, and capture of {__version__} "
-        "may need what it lacks",
-        hint=f"first: {as_typed(first, schema=schema, in_project=is_project_here())}",
+        f"{trail_name(schema)} was created by audit-toolkit {trail['version']}, and may lack "
+        f"what capture of {__version__} needs",
+        hint=f"run first: {as_typed(first, schema=schema, in_project=is_project_here())}",
     )
 
 
@@ -183,8 +183,8 @@ def _disagreement(table: QualifiedName, settles: Sequence[str]) -> UsageError:
     return UsageError(
         f"branches of the project disagree on the capture of {table} ({'; '.join(settles)}): "
         "in each database the last to run won",
-        hint="say which it is, with its options: "
-        f"audit install --table {shlex.quote(table.plain)} --capture row …",
+        hint=f"decide with its options: audit install --table {shlex.quote(table.plain)} --capture "
+        "row …",
     )
 
 
@@ -198,8 +198,8 @@ def check_conditions(connection: psycopg.Connection[Any], changes: Iterable[Chan
 def _switched_off(table: QualifiedName) -> UsageError:
     """Triggers are made anew switched on, which would end a pause without a word in the trail."""
     return UsageError(
-        f"capture of {table} is switched off, and to make it anew would switch it on",
-        hint=f"first: audit resume --table {shlex.quote(table.plain)} --reason REASON",
+        f"capture of {table} is paused; reinstalling it would resume it",
+        hint=f"run first: audit resume --table {shlex.quote(table.plain)} --reason REASON",
     )
 
 
@@ -237,13 +237,14 @@ def trail_settings(
     """
     if owner and present:
         raise UsageError(
-            f"the trail is there already, and --owner {owner} is for the run that creates it",
-            hint="leave --owner out; to give the trail away, use ALTER … OWNER TO",
+            f"the trail already exists, and --owner {owner} only applies when it is created",
+            hint="leave --owner out; to change the owner, use ALTER … OWNER TO",
         )
     if wanted and present and wanted != present:
         raise UsageError(
-            f"the trail has leaves of a {present}, and --interval {wanted} cannot change them",
-            hint="leave --interval out: it is for the run that creates the trail",
+            f"the trail has one partition per {present}, and --interval {wanted} cannot "
+            "change that",
+            hint="leave --interval out: it only applies when the trail is created",
         )
     return TrailSettings(schema=schema, interval=wanted or present or Interval.MONTH, owner=owner)
 
@@ -255,7 +256,7 @@ def _refuse_unknown_columns(rule: TableRule, tables: Sequence[Table]) -> None:
         if len(tables) > 1 and column not in known:
             raise RuleError(
                 f"none of the tables has a column {column!r}",
-                hint="check its spelling; names of columns keep their case",
+                hint="check its spelling; column names are case-sensitive",
             )
 
 

@@ -215,8 +215,8 @@ def _run(operations: Operations, statements: Iterable[str]) -> None:
 def _existing(operations: Operations, text: str) -> QualifiedName:
     if operations.get_context().as_sql:
         raise CommandError(
-            f"op.audit_table and op.unaudit_table read the catalogue, so {text!r} cannot be printed "
-            "with --sql; let autogenerate write frozen SQL, which can"
+            f"op.audit_table and op.unaudit_table read the catalog, so {text!r} cannot be "
+            "printed with --sql; let autogenerate write frozen SQL, which can"
         )
     relations = read_relations(reader(operations.get_bind()))
     try:

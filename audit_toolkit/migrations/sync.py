@@ -84,7 +84,7 @@ class Sync:
                 kind=FindingKind.TRAIL_MISSING,
                 severity=Severity.ERROR,
                 subject=trail_name(self.trail.schema),
-                message="revisions of the project make the audit trail, and the database has none",
+                message="revisions of the project create the audit trail, but the database has none",
                 remedy=command,
             )
         for change, wanted in self.changes:
@@ -93,7 +93,7 @@ class Sync:
                     kind=FindingKind.RECORDED_NOT_AUDITED,
                     severity=Severity.ERROR,
                     subject=str(change.table),
-                    message=f"{wanted.source} captures it, and the database does not",
+                    message=f"{wanted.source} captures it, but the database does not",
                     remedy=command,
                 )
             elif change.former.rule != wanted.rule:
@@ -102,7 +102,7 @@ class Sync:
                     kind=FindingKind.RECORDED_OTHERWISE,
                     severity=Severity.ERROR,
                     subject=str(change.table),
-                    message=f"it is captured with {has}, and {wanted.source} says {says}",
+                    message=f"it is captured with {has}, but {wanted.source} says {says}",
                     remedy=command,
                 )
 
@@ -158,8 +158,8 @@ def with_declared(
             tables.append(Wanted(table=name, rule=one.rule, source=one.source))
         else:
             notes.append(
-                f"{name} is left as it is: {one.source} declares it, and no revision captures it yet: "
-                "alembic revision --autogenerate"
+                f"{name} is left as it is: {one.source} declares it, but no revision captures "
+                "it yet: alembic revision --autogenerate"
             )
     return Wants(
         tables=tuple(tables),
@@ -206,7 +206,7 @@ def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Want
         if not _differs(change, captured):
             continue
         if table.name in found.switched_off:
-            notes.append(f"{table.name} is left as it is: its capture is switched off")
+            notes.append(f"{table.name} is left as it is: its capture is paused")
             continue
         changes.append((change, wanted))
     missing = found.trail is None and bool(changes or wants.trail_is_recorded)
@@ -233,6 +233,6 @@ def _went_on(wanted: Wanted, found: Survey) -> bool:
 
 def _absent(wanted: Wanted) -> str:
     return (
-        f"{wanted.table}, which {wanted.source} captures, is not there; if it has another name now: "
+        f"{wanted.table}, which {wanted.source} captures, does not exist; if it was renamed: "
         "audit install --table NAME"
     )

@@ -64,8 +64,11 @@ class Renewal:
         yield Revision(
             message="",
             summary=(
-                f"Brings {name} and its functions to version {__version__} of the toolkit.",
-                "Events are not touched. The downgrade puts the former functions back; what was added stays.",
+                f"Upgrades {name} and its functions to version {__version__} of the toolkit.",
+                (
+                    "Events are not touched. The downgrade restores the former functions; what "
+                    "was added stays."
+                ),
             ),
             record=Record(schema=self.schema),
             upgrade=(Script(name="UPGRADE_TRAIL", steps=plan_trail_upgrade(self.schema).steps),),
@@ -85,7 +88,7 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     if kinds & {"trail_missing", "comment_changed"}:
         raise UsageError(
             f"there is no audit trail {trail_name(schema)} to upgrade",
-            hint="audit install --table NAME, or name its schema with --audit-schema",
+            hint="run audit install --table NAME, or name its schema with --audit-schema",
         )
     _refuse_newer(objects)
     present = {relation.name for relation in relations}
@@ -112,7 +115,7 @@ def _refuse_newer(objects: TrailObjects) -> None:
     for version in {parse_comment(comment).get("version", "0") for comment in comments}:
         if is_newer(version):
             raise UsageError(
-                f"the trail is of audit-toolkit {version}, and this is {__version__}",
+                f"the trail was created by audit-toolkit {version}; this is {__version__}",
                 hint=f"upgrade the package: {UPGRADE_PACKAGE}",
             )
 
@@ -137,7 +140,7 @@ def _former_trail(connection: Connection, objects: TrailObjects) -> Step:
     ]
     (trail,) = (table for table in ours if table.name == "logged_actions")
     return Step(
-        why="The functions as they were before, and what made them",
+        why="The functions as they were before, and what installed them",
         statements=(
             *functions,
             *comments,

@@ -303,7 +303,7 @@ def plan_trail_upgrade(schema: str) -> Plan:
                 ),
             ),
             Step(
-                why="What is new belongs to whom the trail belongs to, and serves who reads it",
+                why="New objects belong to the owner of the trail, and its readers may use them",
                 statements=(
                     *render_statements("schema/keep_owner", schema=schema),
                     *render_statements(
@@ -319,7 +319,7 @@ def plan_trail_upgrade(schema: str) -> Plan:
 def relabel_trail(schema: str, comment: str) -> Step:
     """The step that gives the trail a comment, but leaves the interval that the database has in it."""
     return Step(
-        why="Its comment says what made it",
+        why="Its comment says which version installed it",
         statements=tuple(render_statements("schema/relabel", schema=schema, comment=comment)),
     )
 
@@ -379,7 +379,7 @@ def _steps(
             undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
         ),
         Step(
-            why=f"The trail, {quoted}.logged_actions: one row an event, partitioned by time",
+            why=f"The trail, {quoted}.logged_actions: one row per event, partitioned by time",
             statements=rendered(
                 "schema/logged_actions",
                 context_limit=CONTEXT_LIMIT,
@@ -405,7 +405,7 @@ def _steps(
         ),
         Step(why="The key of keyed masks", statements=rendered("schema/mask_key")),
         Step(
-            why="What maintenance records: leaves on their way out, its last success",
+            why="Maintenance records: partitions on their way out, the last success",
             statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
         ),
         Step(
@@ -413,7 +413,8 @@ def _steps(
             statements=rendered("schema/home", "schema/owner_only", tables=_NOTED),
         ),
         Step(
-            why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",
+            why="Append-only, with the grants it had before, and with partitions well ahead of "
+            "the server's clock",
             statements=rendered("schema/first_leaves", "schema/give_back_grants"),
             lock=lock,
         ),

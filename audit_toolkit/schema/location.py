@@ -140,19 +140,20 @@ def plan_adoption(
     Raises `UsageError` when the reason is empty, or events need new ids and `renumber` is not said.
     """
     if not reason.strip():
-        raise UsageError("to adopt a trail needs a reason", hint="say why: --reason 'ticket 123'")
+        raise UsageError("adopting a trail needs a reason", hint="add --reason 'ticket 123'")
     if not (state.moved or state.new_timeline or ids.behind or ids.need_renumbering):
         return None
     if ids.need_renumbering and not renumber:
         raise UsageError(
             f"events of {schema}.logged_actions have ids that older events have, or lower ones",
-            hint="add --renumber: those that were captured last get new ids, in their order, which the trail records",
+            hint="add --renumber: the newest ones get new ids, in their order, which the trail "
+            "records",
         )
     statement = render(
         "home/adopt", schema=schema, reason=reason, renumber=renumber and ids.need_renumbering
     )
     step = Step(
-        why="The trail goes on in this place, which it records",
+        why="The trail continues in this place, which it records",
         statements=(statement.strip().removesuffix(";"),),
         lock="SHARE ROW EXCLUSIVE on the trail",
     )

@@ -6,6 +6,7 @@ from audit_toolkit.trail.history.cursor import Position
 from audit_toolkit.trail.history.events import Selection, table_of
 from audit_toolkit.trail.history.filter import Filter, history_query
 from audit_toolkit.trail.history.follow import Batch, Blocker
+from audit_toolkit.trail.history.known import HistoryPage, KnownTable, scope_of
 from audit_toolkit.trail.history.pages import Page
 from audit_toolkit.trail.revert.marks import Mark
 from audit_toolkit.trail.revert.plan import OnConflict, RowChange, Undo
@@ -22,15 +23,20 @@ from audit_toolkit.trail.verbs import (
     copy_table_at,
     cut_page,
     diff,
+    find_event,
     find_mark,
     find_range,
     find_subject,
     follow,
     follow_subject,
     history,
+    known_tables,
     plan_restore,
     plan_revert,
+    read_page,
     row_at,
+    rows_there,
+    rows_with_key,
     select_events,
     set_mark,
     stream_events,
@@ -49,7 +55,9 @@ __all__ = [
     "Difference",
     "Event",
     "Filter",
+    "HistoryPage",
     "KeyRange",
+    "KnownTable",
     "Mark",
     "OnConflict",
     "Origin",
@@ -66,6 +74,7 @@ __all__ = [
     "copy_table_at",
     "cut_page",
     "diff",
+    "find_event",
     "find_mark",
     "find_range",
     "find_subject",
@@ -73,11 +82,16 @@ __all__ = [
     "follow_subject",
     "history",
     "history_query",
+    "known_tables",
     "plan_restore",
     "plan_revert",
     "psycopg_connection",
+    "read_page",
     "reverse",
     "row_at",
+    "rows_there",
+    "rows_with_key",
+    "scope_of",
     "select_events",
     "set_mark",
     "stream_events",

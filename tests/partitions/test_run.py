@@ -282,7 +282,9 @@ def test_what_changed_after_the_plan_stops_the_drop(rotating: Rotating) -> None:
     rotating.now += timedelta(days=8)
     [task] = plan_stage(Stage.DROP, rotating.read(), rotating.policy)
     apply(plan_hold(rotating.read(), name, "in the last second").plan, rotating.connection)
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="not the detached leaf"):
+    with pytest.raises(
+        psycopg.errors.ObjectNotInPrerequisiteState, match="not the detached partition"
+    ):
         apply(task.plan, rotating.connection)
     assert name in rotating.tables()
 

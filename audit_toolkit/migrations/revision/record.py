@@ -353,6 +353,6 @@ def fill(text: Iterable[str], row: CaptureRecord) -> tuple[str, ...]:
 
 def _edited(revision: str, name: str) -> ProjectError:
     return ProjectError(
-        f"revision {revision} was edited: {name} cannot be read",
-        hint="restore the file from version control: what was applied should not change",
+        f"revision {revision} was edited: cannot read {name}",
+        hint="restore the file from version control: an applied revision should not change",
     )

@@ -65,7 +65,7 @@ def write_revisions(
 def _write(project: Project, revision: Revision, identifier: str, parent: str | None) -> Written:
     revision = share(revision)
     body = render(revision)
-    works = "see whether `alembic revision -m test` works"
+    works = "check that `alembic revision -m test` works"
     with (
         reported("the revision", hint=works),
         no_bytecode(),
@@ -84,8 +84,8 @@ def _write(project: Project, revision: Revision, identifier: str, parent: str | 
         )
     if script is None:
         raise ProjectError(
-            "Alembic does not take the file that file_template names for a revision",
-            hint="see file_template in the Alembic configuration",
+            "Alembic does not recognise the file that file_template names as a revision",
+            hint="check file_template in the Alembic configuration",
         )
     template = Path(project.scripts.dir, "script.py.mako")
     _check(script, revision, template, run=project.runs_code)
@@ -107,7 +107,7 @@ def _check(script: AlembicScript, revision: Revision, template: Path, *, run: bo
     for direction, scripts in (("upgrade", revision.upgrade), ("downgrade", revision.downgrade)):
         if any(read_statements(script.module, s.name) != s.statements for s in scripts):
             raise ProjectError(
-                "the revision did not keep the SQL that was written into it",
+                "the revision does not contain the SQL that was written to it",
                 hint=f"{shown(template)} has to print ${{imports}} at the start of a line, "
                 "and no post-write hook may change strings",
             )

@@ -44,17 +44,20 @@ class Filter:
     """The number of an event: only those with higher ones."""
     keys: KeyRange | None = None
     """Rows with keys in a range; `find_range` makes it."""
+    reason: str | None = None
+    """Text that the reason contains, in whatever case: the number of a ticket."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.until):
             if moment is not None and moment.tzinfo is None:
                 raise UsageError(
                     f"{moment.isoformat()} has no time zone",
-                    hint="say which zone it is in: datetime(…, tzinfo=UTC)",
+                    hint="give one: datetime(…, tzinfo=UTC)",
                 )
         if self.since and self.until and self.since >= self.until:
             raise UsageError(
-                f"no time is since {self.since.isoformat()} and before {self.until.isoformat()}",
+                f"since must be earlier than until: {self.since.isoformat()} is not before "
+                f"{self.until.isoformat()}",
                 hint="the beginning has to be before the end",
             )
         # Pages reach below the first event.
@@ -69,8 +72,8 @@ class Filter:
             )
         if self.after is not None and self.before is not None and self.after >= self.before:
             raise UsageError(
-                f"no event is after event {self.after} and before event {self.before}",
-                hint="the one after which has to be the lower number",
+                f"after must be less than before: {self.after} is not below {self.before}",
+                hint="events after 5 and before 7 are after=5, before=7",
             )
 
     @property
@@ -124,6 +127,7 @@ def history_query(
         actor=wanted.actor is not None,
         context=bool(wanted.context),
         role=wanted.role is not None,
+        reason=wanted.reason is not None,
         transaction=wanted.transaction is not None,
         transaction_start=wanted.transaction_start is not None,
         changed=wanted.changed is not None,
@@ -142,6 +146,7 @@ def history_query(
         "context_keys": [key for key, _ in wanted.context],
         "context_values": [value for _, value in wanted.context],
         "role": wanted.role,
+        "reason": wanted.reason,
         "transaction_id": None if wanted.transaction is None else str(wanted.transaction),
         "transaction_start": wanted.transaction_start,
         "changed": wanted.changed,

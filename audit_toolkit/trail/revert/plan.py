@@ -15,6 +15,7 @@ from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
+from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render, render_statements
 from audit_toolkit.trail.event import Event, Row
 from audit_toolkit.trail.revert.operations import Choice, different, operations_of
@@ -160,7 +161,7 @@ def plan_reversals(
         rows=len(changes) if steps else 0,
         claims=claims,
         changes=changes if steps else (),
-        notes=(f"{_rows(so)} already so: as before the events",) if so else (),
+        notes=(f"{counted(so, 'row')} already as before the events",) if so else (),
         meddled=settling,
     )
 
@@ -380,7 +381,7 @@ def _step(home: Home, batch: Batch, *, settling: bool) -> Step:
 
 def _delete(home: Home, keys: Sequence[Row], *, settling: bool) -> Step:
     return Step(
-        why=f"{_rows(len(keys))} of {home.table.name} that had not been there",
+        why=f"{counted(len(keys), 'row')} of {home.table.name} that did not exist",
         statements=(
             _one(
                 "undo/delete",
@@ -398,7 +399,7 @@ def _delete(home: Home, keys: Sequence[Row], *, settling: bool) -> Step:
 def _insert(home: Home, rows: Sequence[Row], *, settling: bool) -> Step:
     settling = settling and bool(home.table.key)
     return Step(
-        why=f"{_rows(len(rows))} of {home.table.name} that had been deleted",
+        why=f"{counted(len(rows), 'row')} of {home.table.name} that were deleted",
         statements=(
             _one(
                 "undo/insert",
@@ -435,7 +436,7 @@ def _update(
     )
     names = ", ".join(quote_identifier(column) for column in columns)
     return Step(
-        why=f"{names} of {_rows(len(rows))} of {home.table.name}, {why}",
+        why=f"{names} of {counted(len(rows), 'row')} of {home.table.name}, {why}",
         statements=(statement,),
         lock="ROW EXCLUSIVE",
         rows=None if settle or in_order else len(rows),
@@ -486,7 +487,7 @@ def _settled(
             for (table, _), rows in sorted(come.items(), key=lambda item: place[item[0][0]])
         ),
         *(
-            _update(homes[table], columns, rows, "where a trigger has set it since", settle=True)
+            _update(homes[table], columns, rows, "if a trigger has set it since", settle=True)
             for (table, columns), rows in others.items()
         ),
     ]
@@ -498,7 +499,3 @@ def _typed(home: Home, columns: Iterable[str]) -> tuple[tuple[str, Sql], ...]:
 
 def _one(template: str, **values: Any) -> str:
     return render(template, **values).strip()
-
-
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number} rows"

@@ -80,8 +80,8 @@ def read_homes(
     for name in tables:
         if name not in homes:
             raise UsageError(
-                f"{name} is gone, so nothing can be put back into it",
-                hint="make the table again first; audit history shows its rows",
+                f"{name} no longer exists, so nothing can be put back into it",
+                hint="create the table again first; audit history shows its rows",
             )
     return homes
 

@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "ff82d8d4de2c5983cf7c3f6b5454a19f57d5d75ad7e8947be9355686523bfaa4"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "ad2005ccacb54832d456878b97511557df4466b5360d9e39cc26bcfcce05c4e2"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -252,7 +252,10 @@ create table if not exists audit.captured_tables (
     partitions jsonb not null,
     -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
     triggers jsonb not null,
-    captured_since timestamptz not null
+    captured_since timestamptz not null,
+    -- The trail has an event of every row that was there after this one, and then: it was empty, or a baseline saw them all.
+    whole_after bigint,
+    whole_since timestamptz
 );
 
 select audit.revoke_all('audit.captured_tables'::regclass);
@@ -1492,19 +1495,31 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since)
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
         (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
         audit.partitions_of(t.oid),
-        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp())
+        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp()),
+        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
+    cross join lateral (
+        select
+            -- No file of it has a page, which needs no right to read it.
+            coalesce((select sum(pg_relation_size(tree.relid)) from pg_partition_tree(t.oid) as tree), pg_relation_size(t.oid)) = 0
+            and not exists (
+                select from audit.logged_actions as e
+                where e.schema_name = n.nspname and e.table_name = t.relname) as is_empty,
+            coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0) as newest_id
+    ) as born
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
-        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
+        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
+        whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
+        whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
 
     perform audit.let_owner_partition(relation, function_name);
 end
@@ -1559,7 +1574,7 @@ begin
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = audit.triggers_of(relation, c.function_name)
+    set triggers = audit.triggers_of(relation, c.function_name), whole_after = null, whole_since = null
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
