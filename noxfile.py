@@ -124,6 +124,13 @@ def seal_proof(session: nox.Session) -> None:
     _run_tests(session, {"SEAL_MUTATIONS": "10000", "SEAL_ROUNDS": "2000"}, arguments)
 
 
+@nox.session(name="completeness-proof")
+def completeness_proof(session: nox.Session) -> None:
+    """300 random histories, clean and sabotaged: no false alarm, and no sabotage that is not found."""
+    arguments = ("tests/completeness/test_random_histories.py", "-n", "2", *session.posargs)
+    _run_tests(session, {"COMPLETENESS_SEEDS": "300"}, arguments)
+
+
 @nox.session(name="settings-proof")
 def settings_proof(session: nox.Session) -> None:
     """Every command under each of forty hostile settings of its role, one by one."""

@@ -205,9 +205,10 @@ class FindingKind(StrEnum):
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
 
-    # completeness
+    # the trail against the tables, and what guards capture
     CHANGED_IN_GAP = "changed_in_gap"
     EVENT_OUT_OF_LINE = "event_out_of_line"
+    GUARD_MISSING = "guard_missing"
     NOT_RECONCILED = "not_reconciled"
     ROW_DIFFERS = "row_differs"
     ROW_MISSING = "row_missing"

@@ -138,6 +138,7 @@ def check_database(
             *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
             *_seal_findings(connection, schema),
+            *_guard_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -375,6 +376,15 @@ def _seal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
     named = os.environ.get(KEY_VARIABLE)
     key = find_key(Path(named) if named else None)
     yield from _if_permitted(lambda: seal_findings(connection, schema, key), "seals", schema)
+
+
+def _guard_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """A guard that was switched on, and is gone or silenced."""
+    from audit_toolkit.completeness.guard import guard_findings, read_guard
+
+    yield from _if_permitted(
+        lambda: guard_findings(read_guard(connection, schema), schema), "guard", schema
+    )
 
 
 def _if_permitted(

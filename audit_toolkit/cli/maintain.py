@@ -162,13 +162,14 @@ def _seal(run: Run, sealing: Sealing) -> list[Outcome]:
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None, sealing: Sealing) -> Summary:
     from audit_toolkit.cli.check import check_database
     from audit_toolkit.partitions import Policy, is_standby
-    from audit_toolkit.schema.captured_tables import note_changes
+    from audit_toolkit.schema.captured_tables import note_changes, note_coverage
     from audit_toolkit.schema.location import note_timeline
 
     if is_standby(run.connection):
         return Summary(standby=True)
     outcomes = (*_seal(run, sealing), *rotate(rotation, run))
     note_changes(run.connection, run.schema)
+    note_coverage(run.connection, run.schema)
     note_timeline(run.connection, run.schema)
     policy = Policy(trust_clock=run.policy.trust_clock)
     findings = tuple(
