@@ -200,6 +200,13 @@ def browser(session: nox.Session) -> None:
     session.run("pytest", "tests/browser", *session.posargs, env={"BROWSER_AXE": str(axe)})
 
 
+@nox.session(name="page-proof")
+def page_proof(session: nox.Session) -> None:
+    """The page on a trail of 10 million events: time and size of every view."""
+    arguments = ("tests/web/test_size.py", "-s", *session.posargs)
+    _run_tests(session, {"PAGE_EVENTS": "10000000"}, arguments)
+
+
 @nox.session
 def pictures(session: nox.Session) -> None:
     """The pictures of README and docs/page.md, anew, from the data of the tests; needs chromium."""

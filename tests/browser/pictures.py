@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import throwaway_cluster
-from audit_toolkit.web import ColumnLabel, Settings, TableLabel, create_app
+from audit_toolkit.web import ColumnLabel, Settings, TableLabel, Viewer, create_app
 from audit_toolkit.web.serving import listen
 from tests.web.shop import fill
 
@@ -46,7 +46,12 @@ def main(folder: Path) -> None:
         with connect(cluster.dsn()) as connection:
             connection.execute("create database shop")
         fill(cluster.dsn("shop"))
-        app = create_app(cluster.dsn("shop"), settings=SETTINGS, undo=True)
+        app = create_app(
+            cluster.dsn("shop"),
+            authorize=lambda _request: Viewer(actor="support:ann", may_undo=True),
+            settings=SETTINGS,
+            undo=True,
+        )
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
