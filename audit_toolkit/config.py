@@ -16,6 +16,10 @@ OVERSIZE_BYTES = 16 * 1024 * 1024
 whole row, of which `bytea` takes two for one."""
 
 
+QUERY_LIMIT = 10_000
+"""Characters of the statement that `--capture-query` keeps."""
+
+
 CONTEXT_LIMIT = 65_536
 """Bytes of a context that an event holds; of a longer one it says how many they were."""
 

@@ -91,6 +91,10 @@ class Declarations:
     """By the names that somebody typed: `orders`, `sales.orders`."""
     require: tuple[str, ...] = ()
     """Patterns of tables that have to be audited: `public.*`; with a `!` before them, that need not."""
+    seal_key: Path | None = None
+    """The key to seal with, for `--key`; relative to the file."""
+    checkpoint_to: tuple[str, ...] = ()
+    """Where checkpoints are kept, for `--checkpoint-to`."""
     accept: Mapping[str, str] = field(default_factory=dict)
     """Findings that somebody decided to leave, as `KIND OBJECT`, with the reason."""
     page: Mapping[str, Any] = field(default_factory=dict)
@@ -128,6 +132,8 @@ _SETTINGS = (
     "models",
     "tables",
     "require",
+    "seal_key",
+    "checkpoint_to",
     "accept",
     "page",
 )
@@ -166,6 +172,10 @@ def read_declarations(
         version_path=path("version_path"),
         models=_models(values.get("models", ()), f"{source}: models"),
         require=tuple(_texts(values.get("require", []), f"{source}: require", "tables")),
+        seal_key=path("seal_key"),
+        checkpoint_to=tuple(
+            _texts(values.get("checkpoint_to", []), f"{source}: checkpoint_to", "places")
+        ),
         accept=_accepted(values.get("accept", {}), f"{source}: accept"),
         page=values.get("page", {}),
         tables={

@@ -190,6 +190,7 @@ class FindingKind(StrEnum):
 
     # seals
     CHECKPOINT_INVALID = "checkpoint_invalid"
+    CHECKPOINT_NOT_KEPT = "checkpoint_not_kept"
     EVENT_CHANGED = "event_changed"
     EVENT_DOUBLED = "event_doubled"
     EVENT_INSERTED = "event_inserted"
@@ -197,13 +198,17 @@ class FindingKind(StrEnum):
     REDACTION_UNANNOUNCED = "redaction_unannounced"
     ROOT_DIFFERS = "root_differs"
     SALTS_MISSING = "salts_missing"
+    SEAL_KEY_MISSING = "seal_key_missing"
+    SEAL_KEY_UNKNOWN = "seal_key_unknown"
+    SEAL_OLD = "seal_old"
     TILE_CHANGED = "tile_changed"
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
 
-    # completeness
+    # the trail against the tables, and what guards capture
     CHANGED_IN_GAP = "changed_in_gap"
     EVENT_OUT_OF_LINE = "event_out_of_line"
+    GUARD_MISSING = "guard_missing"
     NOT_RECONCILED = "not_reconciled"
     ROW_DIFFERS = "row_differs"
     ROW_MISSING = "row_missing"

@@ -14,6 +14,7 @@ from audit_toolkit.archive.columns import (
     NAMES,
     SCHEMA_NAME,
     TABLE_NAME,
+    TEXT,
     arrow_schema,
     as_table,
 )
@@ -266,7 +267,7 @@ def _groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     characters = 0
     for row in rows:
         group.append(row[:-1])
-        characters += sum(len(value) for value in row if isinstance(value, str))
+        characters += sum(map(len, filter(None, row[TEXT])))
         if len(group) >= ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
             yield group
             group, characters = [], 0

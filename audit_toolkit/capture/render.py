@@ -15,6 +15,7 @@ from audit_toolkit.condition import called_functions, compares_rows, names_of
 from audit_toolkit.config import (
     CONTEXT_LIMIT,
     OVERSIZE_BYTES,
+    QUERY_LIMIT,
     Capture,
     Mask,
     OnOversize,
@@ -26,9 +27,6 @@ from audit_toolkit.names import QualifiedName, Sql, capture_function, quote_lite
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 from audit_toolkit.version import __version__
-
-QUERY_LIMIT = 10_000
-"""Characters of the statement that `--capture-query` keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,10 @@ COMMANDS = (
     Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
+    Entry("guard on", "guard:on", "Switch the guard on."),
+    Entry("guard off", "guard:off", "Switch the guard off; the trail keeps who and why."),
+    Entry("guard status", "guard:status", "Show whether the guard is on."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
@@ -145,6 +149,7 @@ COMMANDS = (
 GROUPS = {
     "partitions": "Manage the trail's partitions without blocking writes.",
     "archive": "Archive old partitions as Parquet files, and query them.",
+    "guard": "Refuse DDL that would take capture away.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
 }

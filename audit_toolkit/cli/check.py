@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -147,6 +148,8 @@ def check_database(
             *_index_findings(connection, schema),
             *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
+            *_seal_findings(connection, schema),
+            *_guard_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -339,6 +342,24 @@ def _event_findings(connection: Connection, schema: str, *, all_events: bool) ->
     newest = None if all_events else NEWEST
     yield from _if_permitted(
         lambda: list(event_findings(connection, schema, newest=newest)), "events", schema
+    )
+
+
+def _seal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.cli.seal_options import KEY_VARIABLE, find_key
+    from audit_toolkit.seals.health import seal_findings
+
+    named = os.environ.get(KEY_VARIABLE)
+    key = find_key(Path(named) if named else None)
+    yield from _if_permitted(lambda: seal_findings(connection, schema, key), "seals", schema)
+
+
+def _guard_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """A guard that was switched on, and is gone or silenced."""
+    from audit_toolkit.completeness.guard import guard_findings, read_guard
+
+    yield from _if_permitted(
+        lambda: guard_findings(read_guard(connection, schema), schema), "guard", schema
     )
 
 

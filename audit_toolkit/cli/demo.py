@@ -18,6 +18,12 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the server and the project to try things out.")
     ] = False,
+    sealed: Annotated[
+        bool,
+        typer.Option(
+            "--sealed", help="Also seal the trail, tamper with it, and find the tampering."
+        ),
+    ] = False,
 ) -> None:
     """Run a guided tour on a throwaway PostgreSQL.
 
@@ -30,7 +36,7 @@ def demo(
     print("Starting a throwaway PostgreSQL ...", flush=True)
     with throwaway_cluster(keep=keep) as cluster, _project(keep=keep) as directory:
         print(f"A shop in {directory}, a server on port {cluster.port}.\n", flush=True)
-        tell(cluster, directory, lambda text: print(text, flush=True))
+        tell(cluster, directory, lambda text: print(text, flush=True), sealed=sealed)
         print(_kept(cluster, directory) if keep else _GONE)
 
 

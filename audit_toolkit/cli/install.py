@@ -13,6 +13,7 @@ import typer
 from audit_toolkit.capture.selection import left_out
 from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.guard import install_ddl
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
@@ -184,6 +185,14 @@ def install(
             help="Owner of the trail; only for the first run. [default: the role that migrates]",
         ),
     ] = None,
+    ddl: Annotated[
+        bool,
+        typer.Option(
+            "--ddl",
+            help="By itself: record DDL on audited tables at once, by event triggers made now. Takes "
+            "a superuser.",
+        ),
+    ] = False,
     audit_schema: ProjectSchema = None,
     message: Message = None,
     head: Head = None,
@@ -204,6 +213,16 @@ def install(
     the trail. The options from --capture to --touch say how the table is captured. For a table that
     is audited already they replace all of its options; without any, it keeps them.
     """
+    if ddl:
+        if table or all_tables:
+            raise UsageError(
+                "--ddl goes by itself: it takes a superuser, and the migration of a table does not",
+                hint="run it once, after the trail is there: audit install --ddl",
+            )
+        install_ddl(
+            dsn, config, audit_schema or "audit", Output(upgrade=False, sql=sql, dry_run=dry_run)
+        )
+        return
     if only and all_tables:
         raise UsageError(
             "--only names the columns of one table, so it cannot be combined with --all-tables",

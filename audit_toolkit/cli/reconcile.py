@@ -88,8 +88,8 @@ def _print(one: Reconciliation) -> None:
     words = {"equal": "equal to its trail", "different": "not what its trail says"}
     print(f"{visible(str(one.table))}: {words.get(one.outcome, one.outcome)}{counted}")
     for finding in one.findings:
-        print(f"  {finding.severity}: {visible(finding.subject)}: {visible(finding.message)}")
-        print(f"    {finding.kind}; remedy: {visible(finding.remedy)}")
+        for line in finding.lines():
+            print(f"  {visible(line)}")
     for kind, count in one.counts.items():
         named = sum(finding.kind == kind for finding in one.findings)
         if count > named:

@@ -17,6 +17,7 @@ from audit_toolkit.cli.seal_options import (
     Key,
     SignerCommand,
     Timestamp,
+    find_places,
     find_signer,
 )
 from audit_toolkit.cli.timeouts import as_span
@@ -56,7 +57,7 @@ def seal(
     """
     pause = as_span(every, "--every").milliseconds / 1000 if every else None
     signed_by = find_signer(key, signer)
-    sinks = [open_sink(address) for address in checkpoint_to or ()]
+    sinks = [open_sink(address) for address in find_places(checkpoint_to)]
     failed = False
     while True:
         with open_database(dsn, config) as connection:

@@ -39,6 +39,8 @@ _MAY_BE_GRANTED = {
     ("maintenance", "select"),
     ("captured_tables", "select"),
     ("home", "select"),
+    ("seal_checkpoints", "select"),
+    ("seal_keys", "select"),
     (f"{TRAIL}_event_id_seq", "select"),
     ("partition_lifecycle", "select"),
     *(

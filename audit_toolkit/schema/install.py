@@ -10,7 +10,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, Interval, TrailSettings
+from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, QUERY_LIMIT, Interval, TrailSettings
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -47,7 +47,11 @@ _FUNCTIONS = {
     "table_with_capture": "(text, oid)",
     "require_owner": "(oid)",
     "let_owner_partition": "(regclass, text)",
+    "note_changes_by": "(text, jsonb)",
     "note_changes": "(text)",
+    "note_coverage": "()",
+    "note_ddl": "()",
+    "guard_ddl": "()",
     "captured_as": "(oid, text, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
@@ -145,6 +149,7 @@ _FOR_MAINTAINERS = (
     "present_home",
     "doubtful_events",
     "note_changes",
+    "note_coverage",
     *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
 )
 MAINTAINER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_MAINTAINERS}
@@ -175,7 +180,8 @@ RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
 
 DEFINERS = frozenset(
     (
-        *("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap"),
+        *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
+        *("note_beginning", "note_capture", "end_capture", "record_gap"),
         "write_event",
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
@@ -350,6 +356,7 @@ def _steps(
         "intervals": tuple(Interval),
         "leaf_names": _LEAF_NAMES,
         "bulky_bytes": OVERSIZE_BYTES,
+        "query_limit": QUERY_LIMIT,
         "comment": comment,
         # Without a version: leaves live longer, and a function that differs by it alone is the same.
         "leaf_comment": json.dumps(_OURS),

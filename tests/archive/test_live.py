@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -494,6 +495,15 @@ class TestTampering:
             "exports",
             f"the manifest of the last export is missing from the archive: {last.name}",
         ) in found
+
+    def test_of_a_database_that_was_renamed_nothing_is_missing(
+        self, rotating: Rotating, local: Store
+    ) -> None:
+        few(rotating)
+        export(rotating, local)
+        expected = read_expected(rotating.connection, SCHEMA)
+        renamed = replace(expected, place=f"{expected.place}-renamed")
+        assert check_catalogue(local, read_catalogue(local), renamed) == ()
 
     def test_a_range_is_forged(self, rotating: Rotating, local: Store) -> None:
         few(rotating)
