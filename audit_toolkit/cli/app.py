@@ -26,6 +26,7 @@ from audit_toolkit.cli import (
     partitions,
     revert,
     status,
+    stream,
     sync,
     time_travel,
     trail,
@@ -113,6 +114,7 @@ for commands in (
     indexes,
     maintain,
     adopt,
+    stream,
     grants,
     demo,
 ):

@@ -153,6 +153,7 @@ def check_database(
             *_index_findings(connection, schema),
             *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
+            *_consumer_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -398,6 +399,14 @@ def _event_findings(connection: Connection, schema: str, *, all_events: bool) ->
     newest = None if all_events else NEWEST
     yield from _if_permitted(
         lambda: list(event_findings(connection, schema, newest=newest)), "events", schema
+    )
+
+
+def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.stream.metrics import consumer_findings
+
+    yield from _if_permitted(
+        lambda: consumer_findings(connection, schema=schema), "consumers", schema
     )
 
 

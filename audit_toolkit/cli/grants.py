@@ -84,6 +84,10 @@ def grants(
             help="May record events of the application (record_event).",
         ),
     ] = None,
+    consumer: Annotated[
+        str | None,
+        typer.Option("--consumer", metavar="ROLE", help="May run audit stream."),
+    ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -94,11 +98,11 @@ def grants(
     from audit_toolkit.install import render_grants
     from audit_toolkit.templates import query
 
-    if not (reader or maintainer or archiver or installer or deployer or recorder):
+    if not (reader or maintainer or archiver or installer or deployer or recorder or consumer):
         raise UsageError(
             "no role is named",
-            hint="name one: --reader, --maintainer, --archiver, --installer, --deployer or "
-            "--recorder ROLE",
+            hint="name one: --reader, --maintainer, --archiver, --installer, --deployer, "
+            "--recorder or --consumer ROLE",
         )
     limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
     with open_database(dsn, config) as connection:
@@ -123,6 +127,7 @@ def grants(
         installer=installer,
         deployer=deployer,
         recorder=recorder,
+        consumer=consumer,
         limits=limits,
         captures=[row["name"] for row in captures],
     ):
