@@ -19,8 +19,10 @@ from audit_toolkit.stream.sinks.base import Address, require
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
+PATIENCE = 5.0
+"""Seconds for the first connection."""
 TIMEOUT = 10.0
-"""Seconds for a connection, and for the confirmations of a batch."""
+"""Seconds for the confirmations of a batch."""
 _PART = re.compile(r"[\s.*>]")
 
 
@@ -50,19 +52,24 @@ class NatsSink:
     async def _connect(self) -> Client:
         import nats
 
+        reasons: list[Exception] = []
+
+        async def note(error: Exception) -> None:
+            reasons.append(error)
+
+        connecting = nats.connect(
+            self._servers,
+            name="audit-toolkit",
+            max_reconnect_attempts=-1,  # later on: it goes on where the server does
+            error_cb=note,
+        )
         try:
-            return await nats.connect(
-                self._servers,
-                name="audit-toolkit",
-                connect_timeout=int(TIMEOUT),
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                error_cb=_ignore,
-            )
+            return await asyncio.wait_for(connecting, PATIENCE)
         except (OSError, TimeoutError, nats.errors.Error) as error:
             host = self._servers.rpartition("@")[2]
+            reason = (reasons or [error])[-1]
             raise ConnectError(
-                f"cannot connect to NATS at {host}: {str(error) or type(error).__name__}",
+                f"cannot connect to NATS at {host}: {str(reason) or type(reason).__name__}",
                 hint="is it running, with JetStream (nats-server -js)?",
             ) from error
 
@@ -127,10 +134,6 @@ def _wave(messages: Sequence[Message], start: int) -> Sequence[Message]:
             return messages[start:place]
         keys.add(messages[place].key)
     return messages[start:]
-
-
-async def _ignore(_: Exception) -> None:
-    """What goes wrong is told by what is not confirmed."""
 
 
 def _reason(error: BaseException) -> str:
