@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from audit_toolkit.attribution.wsgi import WsgiContextMiddleware
     from audit_toolkit.declaration import Audit
     from audit_toolkit.migrations.tenants import capture_schema
-    from audit_toolkit.trail.mapped import LoggedAction, row_history
+    from audit_toolkit.trail.orm import LoggedAction, row_history
 else:
     # Imported when first asked for: `import audit_toolkit` needs no driver, and takes no time.
     _HOMES = {
         "Audit": "declaration",
         "ContextMiddleware": "attribution.asgi",
-        "LoggedAction": "trail.mapped",
+        "LoggedAction": "trail.orm",
         "WsgiContextMiddleware": "attribution.wsgi",
         "apply_context": "attribution.attach",
         "attach": "attribution.attach",
@@ -26,7 +26,7 @@ else:
         "context": "attribution.current",
         "current_context": "attribution.current",
         "record": "attribution.events",
-        "row_history": "trail.mapped",
+        "row_history": "trail.orm",
         "set_actor": "attribution.current",
     }
 

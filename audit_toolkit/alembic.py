@@ -8,7 +8,7 @@ notes what became of audited tables.
 
 from __future__ import annotations
 
-from audit_toolkit.migrations import autogenerate, steps
+from audit_toolkit.migrations import autogenerate, hooks
 
 autogenerate.register()
-steps.register()
+hooks.register()

@@ -93,6 +93,8 @@ class Declarations:
     """Patterns of tables that have to be audited: `public.*`; with a `!` before them, that need not."""
     accept: Mapping[str, str] = field(default_factory=dict)
     """Findings that somebody decided to leave, as `KIND OBJECT`, with the reason."""
+    page: Mapping[str, Any] = field(default_factory=dict)
+    """What `audit ui` calls tables and columns, and in which language; read by it."""
 
 
 def find_declarations(directory: Path | None = None) -> Declarations | None:
@@ -127,6 +129,7 @@ _SETTINGS = (
     "tables",
     "require",
     "accept",
+    "page",
 )
 
 
@@ -164,6 +167,7 @@ def read_declarations(
         models=_models(values.get("models", ()), f"{source}: models"),
         require=tuple(_texts(values.get("require", []), f"{source}: require", "tables")),
         accept=_accepted(values.get("accept", {}), f"{source}: accept"),
+        page=values.get("page", {}),
         tables={
             name: read_rule(options, where=f"{source}: tables.{name}")
             for name, options in tables.items()

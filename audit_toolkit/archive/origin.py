@@ -12,7 +12,7 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.archive.exported import read_exports, unknown_exports
+from audit_toolkit.archive.exports import read_exports, unknown_exports
 from audit_toolkit.archive.manifest import Manifest, Origin, fingerprint, newest, read_manifests
 from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import Expected, Recorded

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from audit_toolkit.archive.export import archive_leaf
+from audit_toolkit.archive.export import finish_interrupted
 from audit_toolkit.archive.iceberg import register_own
-from audit_toolkit.archive.live import finish_interrupted
 from audit_toolkit.archive.manifest import MOST_BYTES, Manifest
 from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import Progress, read_back
+from audit_toolkit.archive.write import archive_leaf
 from audit_toolkit.partitions import Entry, Run, Task
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import typer
-
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 
 if TYPE_CHECKING:
-    from audit_toolkit.install.access import Access
+    from audit_toolkit.schema.access import Access
 
 _WORDS = {
     "read": "can read the trail",
@@ -19,11 +17,6 @@ _WORDS = {
     "alter": "can change or drop the trail",
     "silence": "can switch capture off",
 }
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit access`."""
-    app.command()(access)
 
 
 def access(
@@ -38,7 +31,7 @@ def access(
     """
     from audit_toolkit.catalog import read_trail
     from audit_toolkit.errors import UsageError
-    from audit_toolkit.install.access import read_access
+    from audit_toolkit.schema.access import read_access
 
     with open_database(dsn, config) as connection:
         if not read_trail(connection, audit_schema):

@@ -12,12 +12,7 @@ from audit_toolkit.cli.options import AlembicConfig, DryRun, Dsn, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
 
 if TYPE_CHECKING:
-    from audit_toolkit.install.home import Ids, State
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit adopt`."""
-    app.command()(adopt)
+    from audit_toolkit.schema.location import Ids, State
 
 
 def adopt(
@@ -44,14 +39,14 @@ def adopt(
     from audit_toolkit.catalog import read_trail
     from audit_toolkit.connection import translated_errors
     from audit_toolkit.errors import UsageError
-    from audit_toolkit.install.home import (
+    from audit_toolkit.plan import apply
+    from audit_toolkit.schema.location import (
         has_home,
         plan_adoption,
         read_boundary,
         read_ids,
         read_state,
     )
-    from audit_toolkit.plan import apply
 
     with open_database(dsn, config) as connection, translated_errors():
         if not read_trail(connection, audit_schema):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.cli.rotation import (
+from audit_toolkit.cli.partition_run import (
     Iceberg,
     Rotation,
     print_outcomes,
@@ -23,13 +23,13 @@ from audit_toolkit.cli.rotation import (
     register_archive,
     with_archive,
 )
+from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.errors import UsageError
+from audit_toolkit.findings import Finding, FindingKind, Measure, Report, Severity
 
 if TYPE_CHECKING:
-    from audit_toolkit.archive import LiveExport, Manifest, Store
+    from audit_toolkit.archive import LiveExport, Manifest, ReadBack, Store
     from audit_toolkit.archive.verify import Expected
-
-FINDINGS = 3
 
 Url = Annotated[
     str,
@@ -40,19 +40,6 @@ Url = Annotated[
         help="Where the archive is: a folder, s3://bucket/path, gs://bucket/path, az://container/path.",
     ),
 ]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit archive`."""
-    group = typer.Typer(
-        name="archive",
-        no_args_is_help=True,
-        help="Old leaves as Parquet files: written, read back, listed, queried, restored.",
-    )
-    for command in (run, export, register, verify, query, restore, adopt):
-        group.command()(command)
-    group.command("list")(list_archive)
-    app.add_typer(group)
 
 
 def run(
@@ -148,7 +135,7 @@ def export(
 
 def _bound(text: str | None, option: str) -> datetime | None:
     """The moment of an option; a month begins in UTC, as the folders do."""
-    from audit_toolkit.cli.moments import parse_moment
+    from audit_toolkit.cli.times import parse_moment
 
     if text is None:
         return None
@@ -157,7 +144,7 @@ def _bound(text: str | None, option: str) -> datetime | None:
 
 
 def _print_export(found: LiveExport, output: Format) -> None:
-    from audit_toolkit.cli.tail import describe_blocker
+    from audit_toolkit.cli.follow import describe_blocker
 
     if output is Format.JSON:
         held = [describe_blocker(blocker) for blocker in found.held_by]
@@ -231,7 +218,7 @@ def verify(
         typer.Argument(metavar="[PARTITION]", help="Only this partition.", show_default=False),
     ] = None,
     iceberg: Iceberg = None,
-    output: OutputFormat = Format.TEXT,
+    output: CheckFormat = ReportFormat.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -243,6 +230,7 @@ def verify(
     """
     from audit_toolkit.archive import (
         check_catalogue,
+        damaged,
         newest,
         read_back,
         read_catalogue,
@@ -252,51 +240,80 @@ def verify(
     expected = _expected(dsn, config, audit_schema)
     catalogue = read_catalogue(store)
     chosen = [m for m in newest(catalogue.manifests) if leaf in (None, m.leaf)]
-    of_all = [
-        {"object": name, "problem": problem}
-        for name, problem in check_catalogue(store, catalogue, expected)
-        if leaf in (None, name)
-    ]
+    of_all = [f for f in check_catalogue(store, catalogue, expected) if leaf in (None, f.subject)]
     if iceberg and leaf is None:
         of_all += _differences(store, list(catalogue.manifests), iceberg, audit_schema)
-    rows: list[dict[str, Any]] = []
+    if leaf and not chosen:
+        of_all.append(damaged(leaf, "the archive has no partition of that name"))
     with progress_bar(sum(m.events for m in chosen)) as advance:
-        for manifest in chosen:
-            found = read_back(store, manifest, advance)
-            rows.append(
-                {"leaf": manifest.label, "events": found.events, "problems": list(found.problems)}
-            )
-    if output is Format.JSON:
-        compared = {"compared_with_database": expected is not None}
-        print(json.dumps({"leaves": rows, "problems": of_all, **compared}, indent=2))
-    else:
-        _print_verified(rows, of_all, leaf)
-    if expected is None:
+        verified = [(manifest.label, read_back(store, manifest, advance)) for manifest in chosen]
+    broken = [damaged(label, why) for label, found in verified for why in found.problems]
+    report = _verified_report(verified, of_all, [*broken, *of_all], compared=expected is not None)
+    if output is ReportFormat.TEXT:
+        _print_verified(verified)
+    if expected is None and output is not ReportFormat.NAGIOS:
         print(
             "verified without the database: whether something is missing cannot be known; give --dsn",
             file=sys.stderr,
         )
-    if of_all or any(row["problems"] for row in rows) or (leaf and not rows):
-        raise typer.Exit(FINDINGS)
+    end_with(report, output)
+
+
+def _verified_report(
+    verified: list[tuple[str, ReadBack]],
+    of_all: list[Finding],
+    findings: list[Finding],
+    *,
+    compared: bool,
+) -> Report:
+    return Report(
+        command="archive verify",
+        findings=tuple(findings),
+        verdict="" if verified or findings else "the archive is empty",
+        details={
+            "leaves": [
+                {"leaf": label, "events": found.events, "problems": list(found.problems)}
+                for label, found in verified
+            ],
+            "problems": [{"object": f.subject, "problem": f.message} for f in of_all],
+            "compared_with_database": compared,
+        },
+        measures=(
+            Measure(name="partitions", value=len(verified)),
+            Measure(name="events", value=sum(found.events for _, found in verified)),
+        ),
+    )
 
 
 def _differences(
     store: Store, manifests: list[Manifest], iceberg: str, schema: str
-) -> list[dict[str, str]]:
+) -> Iterator[Finding]:
     from audit_toolkit.archive import Target, differences
 
     target = Target.parse(iceberg, schema)
     found = differences(store, _whose(manifests, None), manifests, target)
-    problems = {
-        "the Iceberg table lacks this file: audit archive register": found.missing,
-        "the Iceberg table has it, and the archive does not: audit archive register": found.left,
-        "the Iceberg table has it, and it never was in the archive": found.foreign,
-    }
-    return [
-        {"object": path, "problem": problem}
-        for problem, paths in problems.items()
-        for path in paths
-    ]
+    problems = (
+        ("the Iceberg table lacks this file", found.missing, "audit archive register"),
+        (
+            "the Iceberg table has it, and the archive does not",
+            found.left,
+            "audit archive register",
+        ),
+        (
+            "the Iceberg table has it, and it never was in the archive",
+            found.foreign,
+            "find out who added it, then remove it from the table",
+        ),
+    )
+    for message, paths, remedy in problems:
+        for path in paths:
+            yield Finding(
+                kind=FindingKind.ICEBERG_DIFFERS,
+                severity=Severity.ERROR,
+                subject=path,
+                message=message,
+                remedy=remedy,
+            )
 
 
 def _expected(dsn: str | None, config: Path | None, schema: str) -> Expected | None:
@@ -312,22 +329,10 @@ def _expected(dsn: str | None, config: Path | None, schema: str) -> Expected | N
 _LIBPQ = ("PGHOST", "PGSERVICE", "PGDATABASE")
 
 
-def _print_verified(
-    rows: list[dict[str, Any]], of_all: list[dict[str, str]], leaf: str | None
-) -> None:
-    for row in rows:
-        state = "broken" if row["problems"] else "good"
-        print(f"{state:<7} {_visible(row['leaf'])}  {row['events']:,} events")
-        for problem in row["problems"]:
-            print(f"        {_visible(problem)}")
-    for problem in of_all:
-        print(f"broken  {_visible(problem['object'])}: {_visible(problem['problem'])}")
-    if not rows and not of_all:
-        print(
-            "the archive is empty"
-            if leaf is None
-            else f"the archive has no partition {_visible(leaf)}"
-        )
+def _print_verified(verified: list[tuple[str, ReadBack]]) -> None:
+    for label, found in verified:
+        state = "broken" if found.problems else "good"
+        print(f"{state:<7} {_visible(label)}  {found.events:,} events")
 
 
 def adopt(

@@ -20,16 +20,10 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from audit_toolkit.capture import Progress, Target
     from audit_toolkit.catalog import Installed
-    from audit_toolkit.install import Progress, Target
 
     Connection = psycopg.Connection[Any]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    for command in (baseline, pause, resume):
-        app.command()(command)
 
 
 Table = Annotated[str, typer.Option("--table", "-t", metavar="TABLE", help="The audited table.")]
@@ -59,7 +53,7 @@ def baseline(
     Rows whose last recorded image is the present one get no event, so it can be stopped and run
     again at any time, and finds what changed during a pause.
     """
-    from audit_toolkit.install import take_baseline, take_locked_baseline
+    from audit_toolkit.capture import take_baseline, take_locked_baseline
 
     lock_timeout = as_timeout(lock_timeout, "--lock-timeout")
     with open_database(dsn, config) as connection:
@@ -90,7 +84,7 @@ def pause(
     config: AlembicConfig = None,
 ) -> None:
     """Switch capture of a table off; the trail records the gap, with who and why."""
-    from audit_toolkit.install import plan_pause
+    from audit_toolkit.capture import plan_pause
     from audit_toolkit.plan import apply
 
     with open_database(dsn, config) as connection:
@@ -112,9 +106,9 @@ def resume(
 
     Also after somebody switched it off and on by hand: then the gap alone is recorded.
     """
-    from audit_toolkit.install import plan_resume
-    from audit_toolkit.install.registry import read_interrupted
+    from audit_toolkit.capture import plan_resume
     from audit_toolkit.plan import apply
+    from audit_toolkit.schema.captured_tables import read_interrupted
 
     with open_database(dsn, config) as connection:
         installed = _installed(connection, table, audit_schema)
@@ -150,16 +144,16 @@ def _installed(connection: Connection, name: str, schema: str) -> Installed:
 
 
 def _install_again(installed: Installed, schema: str, config: Path | None) -> str:
-    from audit_toolkit.install.findings import install_command
+    from audit_toolkit.remedies import install_command
 
     command = install_command(installed.table, installed.options) + " --upgrade"
     return runs_here(command, config, schema)
 
 
 def _target(connection: Connection, name: str, schema: str) -> Target:
+    from audit_toolkit.capture import Target
     from audit_toolkit.catalog import find_relation, read_table
     from audit_toolkit.config import TableRule
-    from audit_toolkit.install import Target
 
     installed = _installed(connection, name, schema)
     table = read_table(connection, find_relation(connection, name))

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from audit_toolkit.attribution.console import Seen
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit context` and `audit psql`."""
-    app.command()(context)
-    app.command()(psql)
-
-
 def context(
     values: Annotated[
         list[str] | None,

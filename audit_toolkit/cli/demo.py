@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from audit_toolkit.demo.cluster import Cluster
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit demo`."""
-    app.command()(demo)
-
-
 def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the server and the project there to play with.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_toolkit.cli import moments
+from audit_toolkit.cli import times
 from audit_toolkit.cli.columns import require_columns
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -20,17 +20,11 @@ from audit_toolkit.cli.options import (
     TrailSchema,
     Utc,
 )
-from audit_toolkit.cli.transactions import HELP, METAVAR, parse_transaction, start_of
+from audit_toolkit.cli.transaction_ids import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     from audit_toolkit.trail import Event, Selection, Subject
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    for command in (show, transaction):
-        app.command()(command)
 
 
 def show(
@@ -60,7 +54,7 @@ def transaction(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Look only from then on: " + moments.HELP + ".",
+            help="Look only from then on: " + times.HELP + ".",
             show_default=False,
         ),
     ] = None,
@@ -81,8 +75,8 @@ def transaction(
     selection = Selection(
         transaction=number,
         transaction_start=start,
-        since=moments.parse_moment(since, "--since", utc=utc) if since else None,
-        until=moments.parse_moment(until, "--until", utc=utc) if until else None,
+        since=times.parse_moment(since, "--since", utc=utc) if since else None,
+        until=times.parse_moment(until, "--until", utc=utc) if until else None,
     )
     if not _print(selection, output, dsn, config, audit_schema, hide or (), utc=utc):
         raise UsageError(

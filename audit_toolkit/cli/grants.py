@@ -13,12 +13,7 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from audit_toolkit.install import Limits
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit grants`."""
-    app.command()(grants)
+    from audit_toolkit.schema import Limits
 
 
 def grants(
@@ -95,7 +90,7 @@ def grants(
     """Print the GRANTs that a role needs. Nothing is run: read them, then pipe them into psql."""
     from audit_toolkit.cli.output import visible
     from audit_toolkit.connection import fetch
-    from audit_toolkit.install import render_grants
+    from audit_toolkit.schema import render_grants
     from audit_toolkit.templates import query
 
     if not (reader or maintainer or archiver or installer or deployer or recorder or consumer):
@@ -137,8 +132,8 @@ def grants(
 def _limits(
     retention: str | None, quarantine: str, *, unarchived: bool, maintainer: str | None
 ) -> Limits | None:
-    from audit_toolkit.install import Limits
     from audit_toolkit.partitions import Span
+    from audit_toolkit.schema import Limits
 
     if retention is None:
         return None

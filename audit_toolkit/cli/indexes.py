@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.database import find_address, open_database
+from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.report import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.timeouts import as_timeout
-from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
+from audit_toolkit.findings import FINDINGS, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,25 +24,6 @@ if TYPE_CHECKING:
 
     from audit_toolkit.indexes import Scope
     from audit_toolkit.plan import Plan
-
-FINDINGS = 3
-
-
-class CheckFormat(StrEnum):
-    """How `check` prints."""
-
-    TEXT = "text"
-    JSON = "json"
-    NAGIOS = "nagios"
-    PROMETHEUS = "prometheus"
-
-
-class FailOn(StrEnum):
-    """From which severity on findings are an exit code."""
-
-    INFO = "info"
-    WARNING = "warning"
-    CRITICAL = "critical"
 
 
 class UnfinishedChoice(StrEnum):
@@ -72,18 +55,6 @@ StatementTimeout = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit indexes`."""
-    group = typer.Typer(
-        name="indexes",
-        no_args_is_help=True,
-        help="Indexes: which are broken and why, how to mend them, new ones without blocking a write.",
-    )
-    for command in (check, fix, create, progress):
-        group.command()(command)
-    app.add_typer(group)
-
-
 def check(
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -95,37 +66,21 @@ def check(
         float,
         typer.Option(metavar="DAYS", help="Call an index unused after so long without a scan."),
     ] = 30,
-    fail_on: Annotated[
-        FailOn, typer.Option(help="From which severity on the exit code is 3.")
-    ] = FailOn.WARNING,
+    fail_on: FailOn = Severity.WARNING,
     timeout: Timeout = TIMEOUT,
-    output: Annotated[
-        CheckFormat, typer.Option("--format", help="How to print.")
-    ] = CheckFormat.TEXT,
+    output: CheckFormat = ReportFormat.TEXT,
 ) -> None:
     """Find invalid, unfinished, missing, duplicate and unused indexes, with the cause and the remedy.
 
     An index that is being built right now is no finding. Exit code 3 when there are findings; with --format nagios
     0, 1, 2, 3 as Nagios wants them.
     """
-    from audit_toolkit.indexes import Report, Severity, diagnose, plan_repairs, read_catalogue
+    from audit_toolkit.indexes import diagnose, index_report, plan_repairs, read_catalogue
 
     with open_database(dsn, config) as connection, impatient(connection, audit_schema, timeout):
         catalogue = read_catalogue(connection, _scope(audit_schema, schema, table, everything))
-    findings = diagnose(catalogue, unused_after=unused_after)
-    report = Report(repairs=plan_repairs(findings, catalogue), total=len(catalogue.indexes))
-    match output:
-        case CheckFormat.NAGIOS:
-            print(report.as_nagios())
-            raise typer.Exit(report.nagios_code)
-        case CheckFormat.PROMETHEUS:
-            print(report.as_prometheus(), end="")
-        case CheckFormat.JSON:
-            print(json.dumps(report.as_dict(), indent=2))
-        case _:
-            print(report.as_text())
-    if report.reaches(Severity(fail_on.value)):
-        raise typer.Exit(FINDINGS)
+    repairs = plan_repairs(diagnose(catalogue, unused_after=unused_after), catalogue)
+    end_with(index_report(repairs, len(catalogue.indexes)), output, fail_on)
 
 
 def fix(
@@ -149,13 +104,12 @@ def fix(
 
     Nothing that a constraint relies on is ever dropped. Exit code 3 when something remains that needs a decision.
     """
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import (
-        Report,
-        Severity,
         Timeouts,
         Unfinished,
         diagnose,
+        index_report,
         plan_repairs,
         read_catalogue,
         refuse_while_building,
@@ -178,16 +132,16 @@ def fix(
             _show(plan, sql=sql, output=output)
             return
         refuse_while_building(findings)
-        with index_view.telling(address) as listener:
+        with indexes_output.telling(address) as listener:
             failures = repair(repairs, connection, timeouts, listener)
         catalogue = read_catalogue(connection, scope)
         left = plan_repairs(diagnose(catalogue, unused_after=float("inf")), catalogue, choice)
-    report = Report(repairs=left, total=len(catalogue.indexes))
-    index_view.print_outcome(plan, failures, report, as_json=output is Format.JSON)
+    report = index_report(left, len(catalogue.indexes), "indexes fix")
+    indexes_output.print_outcome(plan, failures, report, as_json=output is Format.JSON)
     if failures:
         # Busy only where waiting is all it takes.
         raise typer.Exit(min(failure.error.exit_code for failure in failures))
-    if report.reaches(Severity.WARNING):
+    if report.failing():
         raise typer.Exit(FINDINGS)
 
 
@@ -212,7 +166,7 @@ def create(
     The partitioned table declares it, each leaf builds it CONCURRENTLY and is attached. Indexes of the same
     definition that leaves have already are taken over. After a failure, run the same command: it goes on from there.
     """
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import IndexRequest, Timeouts, missing_steps
     from audit_toolkit.indexes import create as create_index
 
@@ -226,7 +180,7 @@ def create(
         if sql or dry_run:
             _show(timeouts.plan(missing_steps(request, connection)), sql=sql, output=output)
             return
-        with index_view.telling(address) as listener:
+        with indexes_output.telling(address) as listener:
             number = create_index(request, connection, timeouts, listener)
     if output is Format.JSON:
         print(json.dumps({"index": request.name, "steps": number, "valid": True}))
@@ -247,7 +201,7 @@ def progress(
 
     Live on a terminal until nothing runs; elsewhere, and as JSON, one view.
     """
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
     from audit_toolkit.indexes import read_builds
 
     with open_database(dsn, config) as connection:
@@ -255,9 +209,9 @@ def progress(
         if output is Format.JSON:
             print(json.dumps({"builds": [build.as_dict() for build in builds]}, indent=2))
         elif once or not sys.stdout.isatty():
-            index_view.print_builds(builds)
+            indexes_output.print_builds(builds)
         else:
-            index_view.watch_builds(lambda: read_builds(connection), watch)
+            indexes_output.watch_builds(lambda: read_builds(connection), watch)
 
 
 def _scope(
@@ -291,6 +245,6 @@ def _alone(address: str, schema: str, *, needed: bool) -> Iterator[psycopg.Conne
 
 
 def _show(plan: Plan, *, sql: bool, output: Format) -> None:
-    from audit_toolkit.cli import index_view
+    from audit_toolkit.cli import indexes_output
 
-    index_view.print_plan(plan, sql=sql, as_json=output is Format.JSON)
+    indexes_output.print_plan(plan, sql=sql, as_json=output is Format.JSON)

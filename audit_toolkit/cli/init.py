@@ -8,12 +8,7 @@ from typing import Annotated
 import typer
 
 from audit_toolkit.cli.options import EditEnv
-from audit_toolkit.cli.revise import say
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit init`."""
-    app.command()(init)
+from audit_toolkit.cli.revisions import say
 
 
 def init(

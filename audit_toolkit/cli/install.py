@@ -27,7 +27,7 @@ from audit_toolkit.cli.options import (
     Upgrade,
     VersionPath,
 )
-from audit_toolkit.cli.revise import (
+from audit_toolkit.cli.revisions import (
     Goal,
     Output,
     Run,
@@ -48,12 +48,6 @@ if TYPE_CHECKING:
     from audit_toolkit.migrations import Change, Former, Revision, State, Wish
 
     Connection = psycopg.Connection[Any]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(install)
-    app.command()(uninstall)
 
 
 Names = list[str] | None
@@ -377,7 +371,7 @@ def _say_left_out(
     state: State,
 ) -> None:
     """Name the tables that one might take for audited, and that are not."""
-    from audit_toolkit.install.selection import left_out
+    from audit_toolkit.capture.selection import left_out
 
     if wish.all_of_schema is not None:
         for relation, why in left_out(relations, wish.all_of_schema, state.schema):
@@ -393,7 +387,7 @@ def _say_left_out(
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:
-    from audit_toolkit.migrations.wording import flags
+    from audit_toolkit.migrations.revision.rule_text import flags
 
     options = flags(former.rule)
     text = f"{change.table} is audited already, with {options or 'no options'} ({former.source})"
@@ -487,7 +481,7 @@ def _captured(
 
 
 def _history_command(run: Run, tables: Iterable[QualifiedName]) -> str:
-    from audit_toolkit.migrations.wording import short
+    from audit_toolkit.migrations.revision.rule_text import short
 
     names = [shlex.quote(short(table)) for table in tables]
     return " ".join(["audit history", *names[:1], *run.schema_option])
@@ -502,7 +496,6 @@ def _print_install_sql(
     config: Path | None,
 ) -> None:
     from audit_toolkit.catalog import read_relations
-    from audit_toolkit.install import plan_trail
     from audit_toolkit.migrations import (
         check_conditions,
         plan_changes,
@@ -510,6 +503,7 @@ def _print_install_sql(
         survey,
         trail_settings,
     )
+    from audit_toolkit.schema import plan_trail
 
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
@@ -532,8 +526,8 @@ def _print_uninstall_sql(
     dsn: str | None,
     config: Path | None,
 ) -> None:
+    from audit_toolkit.capture import plan_release
     from audit_toolkit.catalog import read_relations
-    from audit_toolkit.install import plan_release
     from audit_toolkit.migrations import installed_captures
 
     state = state_without_project(schema)

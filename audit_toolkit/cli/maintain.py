@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.options import Format, OutputFormat
-from audit_toolkit.cli.rotation import (
+from audit_toolkit.cli.partition_run import (
     FAILED,
-    FINDINGS,
     Rotation,
     exit_code,
     plan_tasks,
@@ -22,15 +21,11 @@ from audit_toolkit.cli.rotation import (
     rotate,
     takes_rotation,
 )
+from audit_toolkit.cli.report import print_lines
+from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION, Finding, Report
 
 if TYPE_CHECKING:
-    from audit_toolkit.install.findings import Finding
     from audit_toolkit.partitions import Outcome, Run
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit maintain`."""
-    app.command()(maintain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +37,20 @@ class Summary:
     findings: tuple[Finding, ...] = ()
 
     @property
+    def report(self) -> Report:
+        """The findings as `audit check` reports them."""
+        return Report(command="maintain", findings=self.findings)
+
+    @property
     def exit_code(self) -> int:
         """1 when a step failed, else 3 when there are findings."""
-        return exit_code(self.outcomes) or (FINDINGS if self.findings else 0)
+        return exit_code(self.outcomes) or (FINDINGS if self.report.failing() else 0)
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
         words = {0: "ok", FAILED: "failed", FINDINGS: "findings"}
         return {
+            "schema_version": SCHEMA_VERSION,
             "status": "standby" if self.standby else words[self.exit_code],
             "outcomes": [outcome.as_dict() for outcome in self.outcomes],
             "findings": [finding.as_dict() for finding in self.findings],
@@ -88,18 +89,16 @@ def maintain(
         print_standby()
     else:
         print_outcomes(summary.outcomes)
-        for finding in summary.findings:
-            print(f"{finding.severity:<9} {finding.object}: {finding.detail}")
-            print(f"{'':<9} remedy: {finding.remedy}")
+        print_lines(summary.report)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
     from audit_toolkit.cli.check import check_database
-    from audit_toolkit.install.home import note_timeline
-    from audit_toolkit.install.registry import note_changes
     from audit_toolkit.partitions import Policy, is_standby
+    from audit_toolkit.schema.captured_tables import note_changes
+    from audit_toolkit.schema.location import note_timeline
 
     if is_standby(run.connection):
         return Summary(standby=True)
@@ -133,10 +132,14 @@ def _dry_run(rotation: Rotation, output: Format) -> None:
 
 
 def _write_metrics(run: Run, textfile: Path) -> None:
-    from audit_toolkit.partitions import Thresholds, check_partitions, monitoring
+    from audit_toolkit.partitions import (
+        Thresholds,
+        check_partitions,
+        partition_report,
+        write_textfile,
+    )
 
     partitions = run.read()
     findings = check_partitions(partitions, run.policy, Thresholds())
-    monitoring.write_textfile(
-        textfile, monitoring.prometheus(partitions, findings, run.policy.archived_only)
-    )
+    report = partition_report(partitions, findings, needs_archive=run.policy.archived_only)
+    write_textfile(textfile, report.as_prometheus())

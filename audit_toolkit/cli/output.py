@@ -17,16 +17,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TextIO
 
-from audit_toolkit.cli.ddl_words import ddl_lines, ddl_verb
-from audit_toolkit.cli.moments import show_moment
+from audit_toolkit import exact_json
+from audit_toolkit.cli.ddl_text import ddl_lines, ddl_verb
+from audit_toolkit.cli.times import show_moment
 from audit_toolkit.cli.values import Change, describe_change
 from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
-from audit_toolkit.trail import Action, Event, exact, table_of
-from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.model import Row
-from audit_toolkit.trail.subject import Scope, Tables
+from audit_toolkit.exact_json import Json
+from audit_toolkit.trail import Action, Event, table_of
+from audit_toolkit.trail.event import Row
+from audit_toolkit.trail.rows.lookup import Scope, Tables
 
 PIPE_WIDTH = 100
 """Columns of text that goes to a file or to another program."""
@@ -40,7 +41,7 @@ _SHOWN_BEFORE_CHANGE = 12
 def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) -> int:
     """Print `{"events": [...]}`, one event a line as they come; how many there were."""
     file = file or sys.stdout
-    as_text = partial(exact.dumps, ascii_only=not _is_unicode(file.encoding))
+    as_text = partial(exact_json.dumps, ascii_only=not _is_unicode(file.encoding))
     number = 0
     file.write('{"events": [')
     for number, event in enumerate(events, 1):
@@ -53,7 +54,7 @@ def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) ->
 def print_events_as_lines(events: Iterable[Event], file: TextIO | None = None) -> int:
     """Print one JSON object a line, as the events come; how many there were."""
     file = file or sys.stdout
-    as_text = partial(exact.dumps, ascii_only=not _is_unicode(file.encoding))
+    as_text = partial(exact_json.dumps, ascii_only=not _is_unicode(file.encoding))
     number = 0
     for event in events:
         file.write(visible(as_text(event.as_dict())) + "\n")
@@ -69,7 +70,7 @@ def print_events_as_csv(
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
     would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
-    from audit_toolkit.cli.spreadsheet import guard_cell
+    from audit_toolkit.spreadsheet import guard_cell
 
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
@@ -84,7 +85,7 @@ def print_events_as_csv(
 def _as_field(value: Json) -> str:
     if value is None:
         return ""
-    return visible(value if isinstance(value, str) else exact.dumps(value))
+    return visible(value if isinstance(value, str) else exact_json.dumps(value))
 
 
 def print_timeline(
@@ -376,7 +377,7 @@ def _claims(event: Event) -> dict[str, Json]:
 
 
 def _plain(value: Json) -> str:
-    return value if isinstance(value, str) else exact.dumps(value)
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 _DAYS = {"year": 365.25, "month": 30.44, "week": 7, "day": 1, "hour": 1 / 24, "minute": 1 / 1440}

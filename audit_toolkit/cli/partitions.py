@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_toolkit.cli import partition_view as view
+from audit_toolkit.cli import partitions_output as view
+from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.cli.rotation import (
+from audit_toolkit.cli.partition_run import (
     Rotation,
     exit_code,
     plan_tasks,
@@ -23,40 +23,15 @@ from audit_toolkit.cli.rotation import (
     rotate,
     takes_rotation,
 )
-from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
+from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 
 if TYPE_CHECKING:
     from audit_toolkit.partitions import Run, Task, Thresholds
-
-FINDINGS = 3
 
 LeafName = Annotated[
     str, typer.Argument(metavar="LEAF", help="The leaf, as `audit partitions list` names it.")
 ]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever reads it next year.")]
-
-
-class CheckFormat(StrEnum):
-    """How `check` prints."""
-
-    TEXT = "text"
-    JSON = "json"
-    NAGIOS = "nagios"
-    PROMETHEUS = "prometheus"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit partitions`."""
-    group = typer.Typer(
-        name="partitions",
-        no_args_is_help=True,
-        help="The leaves of the trail: create ahead, detach, archive, drop; no write ever waits for it.",
-    )
-    for command in (plan, run, check, hold, release, attach):
-        group.command()(command)
-    group.command("list")(list_leaves)
-    group.command("convert-default")(convert_default)
-    app.add_typer(group)
 
 
 @takes_rotation
@@ -123,9 +98,7 @@ def check(
         ),
     ] = None,
     timeout: Timeout = TIMEOUT,
-    output: Annotated[
-        CheckFormat, typer.Option("--format", help="How to print.")
-    ] = CheckFormat.TEXT,
+    output: CheckFormat = ReportFormat.TEXT,
 ) -> None:
     """Tell what is wrong, or soon will be: the horizon, gaps, the tail, interrupted work, leaves that were touched.
 
@@ -236,10 +209,10 @@ def _check(
     rotation: Rotation,
     limits: Thresholds,
     textfile: Path | None,
-    output: CheckFormat,
+    output: ReportFormat,
     timeout: float,
 ) -> None:
-    from audit_toolkit.partitions import check_partitions, monitoring
+    from audit_toolkit.partitions import check_partitions, partition_report, write_textfile
 
     with rotation.open() as run, impatient(run.connection, run.schema, timeout):
         partitions = run.read()
@@ -248,21 +221,10 @@ def _check(
             from audit_toolkit.archive import archive_findings
 
             findings += tuple(archive_findings(run.connection, run.schema, rotation.archive))
-    metrics = monitoring.prometheus(partitions, findings, run.policy.archived_only)
+    report = partition_report(partitions, findings, limits, needs_archive=run.policy.archived_only)
     if textfile:
-        monitoring.write_textfile(textfile, metrics)
-    match output:
-        case CheckFormat.NAGIOS:
-            print(monitoring.nagios(partitions, findings, limits))
-            raise typer.Exit(monitoring.nagios_code(findings))
-        case CheckFormat.PROMETHEUS:
-            print(metrics, end="")
-        case CheckFormat.JSON:
-            print(json.dumps(view.report(partitions, findings), indent=2))
-        case CheckFormat.TEXT:
-            view.print_findings(partitions, findings)
-    if findings:
-        raise typer.Exit(FINDINGS)
+        write_textfile(textfile, report.as_prometheus())
+    end_with(report, output)
 
 
 def _do(run: Run, task: Task) -> None:

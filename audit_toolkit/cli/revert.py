@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audit_toolkit.cli import moments
+from audit_toolkit.cli import times
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
-from audit_toolkit.cli.transactions import HELP, METAVAR, parse_transaction, start_of
+from audit_toolkit.cli.transaction_ids import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,13 +51,6 @@ As = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(restore)
-    app.command()(revert)
-    app.command()(mark)
-
-
 def restore(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The audited table.")],
     key: Annotated[
@@ -70,7 +63,7 @@ def restore(
     ],
     at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help=f"As it was then: {moments.HELP}.", show_default=False),
+        typer.Option(metavar="TIME", help=f"As it was then: {times.HELP}.", show_default=False),
     ] = None,
     event: Annotated[
         int | None,
@@ -117,7 +110,7 @@ def restore(
     from audit_toolkit.trail import apply_restore, plan_restore
 
     _require_one(apply=apply, sql=sql)
-    moment = moments.parse_past(at, "--at", utc=utc) if at else None
+    moment = times.parse_past(at, "--at", utc=utc) if at else None
     run = apply_restore if apply else plan_restore
     with nested({"actor": _actor(actor)}), open_database(dsn, config) as connection:
         undo = run(
@@ -166,7 +159,7 @@ def revert(
         str | None,
         typer.Option(
             metavar="TIME",
-            help=f"All that was changed from then on: {moments.HELP}.",
+            help=f"All that was changed from then on: {times.HELP}.",
             show_default=False,
         ),
     ] = None,
@@ -244,8 +237,8 @@ def revert(
             transaction=number,
             transaction_start=start_of(connection, number, start, audit_schema),
             actor=actor,
-            since=moments.parse_past(since, "--since", utc=utc) if since else None,
-            until=moments.parse_moment(until, "--until", utc=utc) if until else None,
+            since=times.parse_past(since, "--since", utc=utc) if since else None,
+            until=times.parse_moment(until, "--until", utc=utc) if until else None,
             after_event=_event_of_mark(connection, to_mark, audit_schema),
             tables=tuple(table or ()),
             leave_out=tuple(leave_out or ()),
@@ -292,16 +285,17 @@ def mark(
 
     Only the owner of the trail may. Changes that are under way fall before it or after it, one by one.
     """
+    from audit_toolkit import exact_json
     from audit_toolkit.attribution.current import nested
     from audit_toolkit.cli.database import open_database
     from audit_toolkit.cli.output import visible
-    from audit_toolkit.trail import exact, set_mark
+    from audit_toolkit.trail import set_mark
 
     claims = {"actor": _actor(actor), "reason": reason}
     with nested(claims), open_database(dsn, config) as connection:
         made = set_mark(connection, name, schema=audit_schema)
     if output is Format.JSON:
-        print(exact.dumps({"mark": made.name, "event_id": made.event_id}, ascii_only=True))
+        print(exact_json.dumps({"mark": made.name, "event_id": made.event_id}, ascii_only=True))
     else:
         print(f"marked {visible(made.name)}: event {made.event_id}", file=sys.stderr)
 
@@ -356,10 +350,10 @@ def _last_change(connection: Connection, row: Sequence[str], schema: str) -> int
 
 
 def _print(undo: Undo, output: Format, *, applied: bool, sql: bool) -> None:
-    from audit_toolkit.trail import exact
+    from audit_toolkit import exact_json
 
     if output is Format.JSON:
-        print(exact.dumps({"applied": applied, **undo.as_dict()}, ascii_only=True))
+        print(exact_json.dumps({"applied": applied, **undo.as_dict()}, ascii_only=True))
         return
     if not undo.plan:
         _say("note: there is nothing to put back")

@@ -6,21 +6,14 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-import typer
-
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from audit_toolkit.install.status import Audited, Status
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit status`."""
-    app.command()(status)
+    from audit_toolkit.capture.status import Audited, Status
 
 
 def status(
@@ -34,9 +27,9 @@ def status(
 
     Events of a trail beyond a million are estimated from a sample. `audit check` says whether it is sound.
     """
+    from audit_toolkit.capture.status import read_status
     from audit_toolkit.catalog import read_trail
     from audit_toolkit.errors import UsageError
-    from audit_toolkit.install.status import read_status
 
     with (
         open_database(dsn, config) as connection,

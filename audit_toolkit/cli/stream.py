@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audit_toolkit.cli import moments
+from audit_toolkit.cli import times
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
 from audit_toolkit.errors import BusyError, UsageError
@@ -64,28 +64,6 @@ class LagFormat(StrEnum):
     PROMETHEUS = "prometheus"
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit stream`."""
-    group = typer.Typer(
-        name="stream",
-        no_args_is_help=True,
-        help="Deliver events to somewhere else, each at least once.",
-    )
-    group.command("run")(run)
-    group.command("list")(list_consumers)
-    group.command("lag")(lag)
-    group.command("reset")(reset)
-    group.command("drop")(drop)
-    letters = typer.Typer(
-        name="dead-letters", no_args_is_help=True, help="Events that a sink refused for good."
-    )
-    letters.command("list")(list_letters)
-    letters.command("retry")(retry_letters)
-    letters.command("drop")(drop_letters)
-    group.add_typer(letters)
-    app.add_typer(group)
-
-
 def run(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The consumer; a new one begins with --from.")
@@ -133,7 +111,7 @@ def run(
             "--from",
             metavar="WHERE",
             help="Where a new consumer begins: at the beginning, with what commits from now on (now), "
-            f"behind an event (its number), or at a time: {moments.HELP}.",
+            f"behind an event (its number), or at a time: {times.HELP}.",
         ),
     ] = "beginning",
     once: Annotated[
@@ -369,7 +347,7 @@ def list_letters(
         return
     for letter in found:
         row = f"{letter.schema_name}.{letter.table_name} {letter.row_key or ''}".rstrip()
-        when = moments.show_moment(letter.refused_at, utc=utc)
+        when = times.show_moment(letter.refused_at, utc=utc)
         due = "; will be delivered again" if letter.is_due else ""
         print(visible(f"event {letter.event_id}  {row}  {when}"))
         tried = f"refused {_number(letter.tries, 'time')}: " if letter.tries else ""
@@ -434,7 +412,7 @@ def _wanted(
 ) -> Any:
     from datetime import datetime
 
-    from audit_toolkit.cli.trail import parse_action, parse_claim
+    from audit_toolkit.cli.history import parse_action, parse_claim
     from audit_toolkit.stream import Wanted
 
     return Wanted(
@@ -452,7 +430,7 @@ def _begin(text: str, option: str = "--from", *, utc: bool) -> int | datetime | 
         return 0
     if text == "now":
         return None
-    return int(text) if text.isdigit() else moments.parse_moment(text, option, utc=utc)
+    return int(text) if text.isdigit() else times.parse_moment(text, option, utc=utc)
 
 
 def _span(text: str | None) -> str | None:

@@ -19,7 +19,7 @@ from audit_toolkit.cli.options import (
     ProjectSchema,
     VersionPath,
 )
-from audit_toolkit.cli.revise import (
+from audit_toolkit.cli.revisions import (
     Where,
     present_project,
     print_sql,
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
     from audit_toolkit.migrations import Project, Sync, Wants
 
     Connection = psycopg.Connection[Any]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit sync`."""
-    app.command()(sync)
 
 
 def sync(
@@ -159,8 +154,8 @@ def _wants(
     where: Where,
     schema: str | None,
 ) -> Wants:
+    from audit_toolkit.capture.declared import declared_tables
     from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.install.declared import declared_tables
     from audit_toolkit.migrations import recorded_wants, with_declared
     from audit_toolkit.migrations.django import find_app
 
@@ -192,7 +187,7 @@ def _command(schema: str | None, like: str | None) -> str:
 
 
 def _describe(found: Sync, *, done: bool, command: str) -> None:
-    from audit_toolkit.migrations.wording import trail_name
+    from audit_toolkit.migrations.revision.rule_text import trail_name
 
     if found.trail:
         print(f"{trail_name(found.trail.schema)}: {'made' if done else 'missing'}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audit_toolkit.cli import moments
+from audit_toolkit.cli import times
 from audit_toolkit.cli.columns import require_columns
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from audit_toolkit.exact_json import Json
     from audit_toolkit.trail import Difference, Event
-    from audit_toolkit.trail.exact import Json
-    from audit_toolkit.trail.model import Row
-    from audit_toolkit.trail.subject import Subject
+    from audit_toolkit.trail.event import Row
+    from audit_toolkit.trail.rows.lookup import Subject
 
 
 class RowFormat(StrEnum):
@@ -52,15 +52,7 @@ Key = Annotated[
         "with a dash.",
     ),
 ]
-At = Annotated[str, typer.Option("--at", metavar="TIME", help=f"The moment: {moments.HELP}.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("row-at")(row_at)
-    app.command("table-at")(table_at)
-    app.command()(diff)
-    app.command()(blame)
+At = Annotated[str, typer.Option("--at", metavar="TIME", help=f"The moment: {times.HELP}.")]
 
 
 def row_at(
@@ -75,10 +67,9 @@ def row_at(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Show a row as it was at a moment, in the columns that the table has now."""
-    from audit_toolkit import trail
-    from audit_toolkit.trail import exact
+    from audit_toolkit import exact_json, trail
 
-    moment = moments.parse_past(at, "--at", utc=utc)
+    moment = times.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
         row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
         columns = _found(connection, table, audit_schema).columns
@@ -87,10 +78,10 @@ def row_at(
         row = _without(row, hide)
         columns = tuple(column for column in columns if column in row)
     if output is Format.JSON:
-        print(exact.dumps({"row": row}, ascii_only=True))
+        print(exact_json.dumps({"row": row}, ascii_only=True))
     elif row is None:
         print(
-            f"note: there was no such row at {moments.show_moment(moment, utc=utc)}",
+            f"note: there was no such row at {times.show_moment(moment, utc=utc)}",
             file=sys.stderr,
         )
     else:
@@ -109,10 +100,11 @@ def table_at(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Print all rows that a table had at a moment, in no order, in the columns that it has now."""
-    from audit_toolkit.cli.spreadsheet import guard_lines
-    from audit_toolkit.trail import copy_table_at, exact, stream_table_at
+    from audit_toolkit import exact_json
+    from audit_toolkit.spreadsheet import guard_lines
+    from audit_toolkit.trail import copy_table_at, stream_table_at
 
-    moment = moments.parse_past(at, "--at", utc=utc)
+    moment = times.parse_past(at, "--at", utc=utc)
     with _opened(dsn, config) as connection:
         subject = _found(connection, table, audit_schema)
         require_columns(hide, "--hide", subject.columns, subject.table)
@@ -127,7 +119,7 @@ def table_at(
             return
         with closing(stream_table_at(connection, subject, moment)) as images:
             shown_rows = (
-                exact.dumps(_without(exact.loads(i), hide)) if hide else i for i in images
+                exact_json.dumps(_without(exact_json.loads(i), hide)) if hide else i for i in images
             )
             _print_json("rows", shown_rows, lines=output is RowFormat.JSONL)
 
@@ -156,7 +148,7 @@ def _visible_lines(text: str) -> str:
 
 def diff(
     table: Table,
-    since: Annotated[str, typer.Option("--from", metavar="TIME", help=f"From: {moments.HELP}.")],
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help=f"From: {times.HELP}.")],
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="Up to then.")] = "now",
     output: OutputFormat = Format.TEXT,
     hide: Hide = None,
@@ -169,13 +161,12 @@ def diff(
 
     What changed and changed back is no difference; `audit history` shows it.
     """
-    from audit_toolkit import trail
+    from audit_toolkit import exact_json, trail
+    from audit_toolkit.cli.notes import warn_of_columns
     from audit_toolkit.cli.pager import paged
-    from audit_toolkit.cli.trail import warn_of_columns
-    from audit_toolkit.trail import exact
 
-    begin = moments.parse_past(since, "--from", utc=utc)
-    end = moments.parse_past(until, "--to", utc=utc)
+    begin = times.parse_past(since, "--from", utc=utc)
+    end = times.parse_past(until, "--to", utc=utc)
     with (
         _opened(dsn, config) as connection,
         closing(trail.diff(connection, table, begin, end, schema=audit_schema)) as found,
@@ -183,7 +174,7 @@ def diff(
         warn_of_columns(_found(connection, table, audit_schema), hide or ())
         differences = _hidden(found, hide) if hide else found
         if output is Format.JSON:
-            _print_json("rows", (exact.dumps(d.as_dict()) for d in differences), lines=False)
+            _print_json("rows", (exact_json.dumps(d.as_dict()) for d in differences), lines=False)
         else:
             with paged():
                 _print_differences(differences)
@@ -200,7 +191,7 @@ def blame(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Show for each column of a row its present value, and who gave it that and when."""
-    from audit_toolkit.trail import exact
+    from audit_toolkit import exact_json
     from audit_toolkit.trail.blame import find_blame
 
     with _opened(dsn, config) as connection:
@@ -217,7 +208,7 @@ def blame(
     if output is Format.JSON:
         gone = found.gone and found.gone.event_id
         columns: list[Json] = [o.as_dict() for o in origins]
-        print(exact.dumps({"columns": columns, "gone_event_id": gone}, ascii_only=True))
+        print(exact_json.dumps({"columns": columns, "gone_event_id": gone}, ascii_only=True))
         return
     from audit_toolkit.cli.output import show_value, visible
 
@@ -231,20 +222,20 @@ def _say_gap(gap: Event, *, utc: bool) -> None:
     from audit_toolkit.cli.output import visible
 
     capture = visible(str((gap.new_row or {}).get("capture", "off")))
-    when = moments.show_moment(gap.action_tstamp, utc=utc)
+    when = times.show_moment(gap.action_tstamp, utc=utc)
     print(f"warning: capture was {capture} at {when} (event {gap.event_id})", file=sys.stderr)
 
 
 def _said(event: Any, *, utc: bool) -> str:
     from audit_toolkit.cli.output import visible
 
-    when = moments.show_moment(event.action_tstamp, utc=utc)
+    when = times.show_moment(event.action_tstamp, utc=utc)
     return f"{visible(event.actor)}, {when}, event {event.event_id}"
 
 
 def _found(connection: psycopg.Connection[Any], table: str, schema: str) -> Subject:
     """The table that is meant; where it has another name now, that is said."""
-    from audit_toolkit.cli.trail import note_name
+    from audit_toolkit.cli.notes import note_name
     from audit_toolkit.trail import find_subject
 
     subject = find_subject(connection, table, schema=schema)
@@ -256,7 +247,7 @@ def _found(connection: psycopg.Connection[Any], table: str, schema: str) -> Subj
 def _opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
     """The database, whose warnings (gaps in capture) go to stderr."""
     from audit_toolkit.cli.database import open_database
-    from audit_toolkit.cli.trail import print_warning
+    from audit_toolkit.cli.notes import print_warning
 
     with open_database(dsn, config) as connection:
         connection.add_notice_handler(print_warning)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -20,7 +18,7 @@ from audit_toolkit.cli.options import (
     Upgrade,
     VersionPath,
 )
-from audit_toolkit.cli.revise import (
+from audit_toolkit.cli.revisions import (
     Goal,
     Output,
     Where,
@@ -29,11 +27,6 @@ from audit_toolkit.cli.revise import (
     say,
     state_without_project,
 )
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit upgrade`."""
-    app.command(name="upgrade")(upgrade_toolkit)
 
 
 def upgrade_toolkit(
@@ -56,8 +49,8 @@ def upgrade_toolkit(
     The database has to be at the head of the project. Rules stay as they are; events are not touched.
     """
     from audit_toolkit.catalog import read_relations
-    from audit_toolkit.install.trail import trail_hash
     from audit_toolkit.migrations import plan_renewal
+    from audit_toolkit.schema.install import trail_hash
 
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:

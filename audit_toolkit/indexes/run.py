@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import first_line, import_psycopg
 from audit_toolkit.errors import AuditError, BusyError, ServerVersionError
 from audit_toolkit.indexes.create import IndexRequest, find_table, plan_create, understand
-from audit_toolkit.indexes.model import UNSAFE_SERVERS, Catalogue, Finding, Index, State
+from audit_toolkit.indexes.model import UNSAFE_SERVERS, Catalogue, Diagnosis, Index, IndexState
 from audit_toolkit.indexes.read import Scope, read_catalogue, read_indexes
 from audit_toolkit.indexes.repair import Repair
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT, DEFAULT_STATEMENT_TIMEOUT, Plan, Step, apply
@@ -51,13 +51,13 @@ class Listener:
 class Failure:
     """A repair that did not work."""
 
-    finding: Finding
+    diagnosis: Diagnosis
     error: AuditError
 
 
-def refuse_while_building(findings: Sequence[Finding]) -> None:
+def refuse_while_building(findings: Sequence[Diagnosis]) -> None:
     """Raise `BusyError` when something works on one of these indexes right now."""
-    building = [finding for finding in findings if finding.state is State.BUILDING]
+    building = [finding for finding in findings if finding.state is IndexState.BUILDING]
     if building:
         raise BusyError(
             f"{building[0].subject} is being built: {building[0].message}",
@@ -75,10 +75,10 @@ def repair(
     failures = []
     for each in repairs:
         try:
-            if each.steps and _is_as_it_was(each.finding.index, connection):
+            if each.steps and _is_as_it_was(each.diagnosis.index, connection):
                 _apply(timeouts.plan(each.steps), connection, listener)
         except AuditError as error:
-            failures.append(Failure(finding=each.finding, error=error))
+            failures.append(Failure(diagnosis=each.diagnosis, error=error))
     return failures
 
 

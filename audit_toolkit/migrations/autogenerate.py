@@ -18,6 +18,8 @@ from alembic.autogenerate import comparators
 from alembic.operations import ops
 from alembic.util import CommandError
 
+from audit_toolkit.capture import check_condition, check_rule, free_function
+from audit_toolkit.capture.selection import why_unsupported
 from audit_toolkit.catalog import Installed, Relation, Table, read_relations, read_table, read_trail
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Interval, TableRule
@@ -30,8 +32,6 @@ from audit_toolkit.declaration import (
     read_rule,
 )
 from audit_toolkit.errors import AuditError, RuleError, UnknownTableError, UnsupportedTableError
-from audit_toolkit.install import check_condition, check_rule, free_function
-from audit_toolkit.install.selection import why_unsupported
 from audit_toolkit.migrations.changes import (
     Change,
     Former,
@@ -40,22 +40,22 @@ from audit_toolkit.migrations.changes import (
     together,
     trail_revision,
 )
-from audit_toolkit.migrations.frozen import RunSql
-from audit_toolkit.migrations.models import changed_table, new_table
-from audit_toolkit.migrations.operations import (
-    AuditTable,
-    CreateTrail,
-    UnauditTable,
-)
-from audit_toolkit.migrations.reader import reader
-from audit_toolkit.migrations.record import declared_tables
-from audit_toolkit.migrations.renames import require_no_rename_by_hand
-from audit_toolkit.migrations.survey import (
+from audit_toolkit.migrations.compare import (
     has_drifted,
     installed_captures,
     require_present_trail,
     trail_settings,
 )
+from audit_toolkit.migrations.future_tables import changed_table, new_table
+from audit_toolkit.migrations.operations import (
+    AuditTable,
+    CreateTrail,
+    UnauditTable,
+)
+from audit_toolkit.migrations.renames import require_no_rename_by_hand
+from audit_toolkit.migrations.revision.inline_sql import RunSql
+from audit_toolkit.migrations.revision.record import declared_tables
+from audit_toolkit.migrations.sqlalchemy_catalog import reader
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:

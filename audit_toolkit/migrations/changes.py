@@ -7,15 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 
+from audit_toolkit.capture import Target, plan_capture, plan_release
+from audit_toolkit.capture.render import capture_hash, former_statements, own_values
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
-from audit_toolkit.install import Target, plan_capture, plan_release, plan_trail
-from audit_toolkit.install.capture import capture_hash, former_statements, own_values
-from audit_toolkit.migrations.record import CaptureRecord, Record, Recorded, constant_name
-from audit_toolkit.migrations.source import Revision, Script
-from audit_toolkit.migrations.wording import flags, hidden_columns, listed, meaning, trail_name
+from audit_toolkit.migrations.revision.record import CaptureRecord, Record, Recorded, constant_name
+from audit_toolkit.migrations.revision.rule_text import (
+    flags,
+    hidden_columns,
+    listed,
+    meaning,
+    trail_name,
+)
+from audit_toolkit.migrations.revision.text import Revision, Script
 from audit_toolkit.names import QualifiedName, capture_function
 from audit_toolkit.plan import Plan, Step
+from audit_toolkit.schema import plan_trail
 from audit_toolkit.templates import render_statements
 
 

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, ProjectError
 from audit_toolkit.migrations.project import shown
-from audit_toolkit.migrations.record import RECORD_NAME, State, read_statements, state_of
-from audit_toolkit.migrations.revision import Written
-from audit_toolkit.migrations.source import Revision, Script, render_constants
-from audit_toolkit.migrations.static import static_module
+from audit_toolkit.migrations.revision.record import RECORD_NAME, State, read_statements, state_of
+from audit_toolkit.migrations.revision.text import Revision, Script, render_constants
+from audit_toolkit.migrations.revision.writer import Written
+from audit_toolkit.migrations.revision_files import static_module
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query
 

@@ -60,7 +60,7 @@ def run_environment(config: Config) -> Environment:
         answer = Path(directory, "answer.json")
         try:
             done = subprocess.run(
-                [sys.executable, "-B", "-m", "audit_toolkit.migrations.probe", str(answer)],
+                [sys.executable, "-B", "-m", "audit_toolkit.migrations.env_probe", str(answer)],
                 input=json.dumps(given),
                 capture_output=True,
                 encoding="utf-8",

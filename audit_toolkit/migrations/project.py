@@ -35,7 +35,7 @@ from audit_toolkit.migrations.environment import (
     changes_the_project,
     run_environment,
 )
-from audit_toolkit.migrations.static import read_literals, revisions_not_run
+from audit_toolkit.migrations.revision_files import read_literals, revisions_not_run
 
 STOCK_URL = "driver://user:pass@localhost/dbname"
 """What `alembic init` writes for `sqlalchemy.url`: no address at all."""

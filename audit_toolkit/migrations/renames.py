@@ -10,7 +10,7 @@ from alembic.script import Script, ScriptDirectory
 
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations.changes import Change, Rename
-from audit_toolkit.migrations.record import RECORD_NAME, State
+from audit_toolkit.migrations.revision.record import RECORD_NAME, State
 from audit_toolkit.names import NamePattern, QualifiedName
 
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from audit_toolkit.capture.selection import is_of_schema
 from audit_toolkit.catalog import Relation, read_installed, read_relations
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.connection import import_psycopg
 from audit_toolkit.errors import UnknownTableError, UsageError
-from audit_toolkit.install.selection import is_of_schema
 from audit_toolkit.migrations.sync import Wanted, Wants, plan_sync
 from audit_toolkit.names import QualifiedName
 
@@ -95,7 +95,7 @@ def _ways(connection: Any) -> tuple[Connection, Any]:
     import sqlalchemy as sa
     from sqlalchemy.orm import Session, scoped_session
 
-    from audit_toolkit.migrations.reader import reader
+    from audit_toolkit.migrations.sqlalchemy_catalog import reader
 
     if isinstance(connection, Session | scoped_session):
         connection.flush()

@@ -17,9 +17,9 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.templates import render
 from audit_toolkit.trail import Event, Position
-from audit_toolkit.trail.follow import settle
-from audit_toolkit.trail.position import find_position
-from audit_toolkit.trail.subject import Tables, require_readable_trail
+from audit_toolkit.trail.history.cursor import find_position
+from audit_toolkit.trail.history.follow import settle
+from audit_toolkit.trail.rows.lookup import Tables, require_readable_trail
 
 if TYPE_CHECKING:
     import psycopg

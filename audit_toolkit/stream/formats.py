@@ -16,8 +16,9 @@ from importlib.resources import files
 from typing import Any, cast
 from urllib.parse import quote
 
+from audit_toolkit import exact_json
 from audit_toolkit.stream.messages import Format, Message, row_of
-from audit_toolkit.trail import Action, Event, exact
+from audit_toolkit.trail import Action, Event
 from audit_toolkit.version import __version__
 
 
@@ -71,7 +72,7 @@ def find_format(name: FormatName, origin: Origin) -> Format:
         values = body(event, origin)
         if values is None:
             return None
-        return _message(event, origin, exact.dumps(values).encode(), content_type=kind)
+        return _message(event, origin, exact_json.dumps(values).encode(), content_type=kind)
 
     return make
 
@@ -147,7 +148,7 @@ def _as_debezium(event: Event, origin: Origin) -> Any:
     envelope = {"op": op, "ts_ms": _milliseconds(datetime.now(UTC)), "source": source}
     if event.action is Action.EVENT:
         said = event.new_row or {}
-        content = exact.dumps(said.get("payload")).encode()
+        content = exact_json.dumps(said.get("payload")).encode()
         message = {
             "prefix": said.get("name"),
             "content": base64.b64encode(content).decode("ascii"),
@@ -197,7 +198,7 @@ def _binary_cloudevent(event: Event, origin: Origin) -> Message:
         f"ce-{name}": quote(value, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
         for name, value in _attributes(event, origin).items()
     }
-    body = exact.dumps(event.as_dict()).encode()
+    body = exact_json.dumps(event.as_dict()).encode()
     return _message(event, origin, body, headers=headers)
 
 

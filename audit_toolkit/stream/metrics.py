@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.install.findings import Finding, Severity
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.stream.consumers import Consumer, has_consumers, read_consumers
 
 if TYPE_CHECKING:
@@ -59,20 +59,20 @@ def _findings(consumer: Consumer, now: datetime) -> Iterator[Finding]:
         why = f": {consumer.last_error}" if consumer.failures else ""
         state = "delivers nothing" if consumer.is_active else "is not running"
         yield Finding(
-            kind="consumer_stuck",
+            kind=FindingKind.CONSUMER_STUCK,
             severity=Severity.ERROR,
-            object=name,
-            detail=f"it {state}, and is {consumer.lag_events} events and {behind} behind{why}",
+            subject=name,
+            message=f"it {state}, and is {consumer.lag_events} events and {behind} behind{why}",
             remedy=f"audit stream run {consumer.name} --to …"
             if not consumer.is_active
             else "see to what the sink says; audit stream list",
         )
     if consumer.dead_letters:
         yield Finding(
-            kind="dead_letters",
+            kind=FindingKind.DEAD_LETTERS,
             severity=Severity.WARNING,
-            object=name,
-            detail=f"its sink refused {consumer.dead_letters} events",
+            subject=name,
+            message=f"its sink refused {consumer.dead_letters} events",
             remedy=f"audit stream dead-letters list {consumer.name}",
         )
 

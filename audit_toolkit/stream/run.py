@@ -23,9 +23,9 @@ from audit_toolkit.stream.formats import Origin
 from audit_toolkit.stream.messages import Format, Message
 from audit_toolkit.stream.sinks import Sink
 from audit_toolkit.trail import Action, Batch, Event, Filter, Position, Selection, select_events
-from audit_toolkit.trail.follow import follow_subject
-from audit_toolkit.trail.position import find_position
-from audit_toolkit.trail.subject import Tables, find_tables
+from audit_toolkit.trail.history.cursor import find_position
+from audit_toolkit.trail.history.follow import follow_subject
+from audit_toolkit.trail.rows.lookup import Tables, find_tables
 
 if TYPE_CHECKING:
     import psycopg

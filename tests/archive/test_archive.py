@@ -315,7 +315,7 @@ def test_killed_on_the_way_the_next_run_completes(
     first, second, *_ = detached(rotating)
     archive(rotating, local, first)
     with monkeypatch.context() as patch:
-        patch.setattr(f"audit_toolkit.archive.export.{boundary}", die)
+        patch.setattr(f"audit_toolkit.archive.write.{boundary}", die)
         with pytest.raises(KilledError):
             archive(rotating, local, second)
     assert [manifest.leaf for manifest in newest(read_manifests(local))] == [first.name]

@@ -109,7 +109,8 @@ def problems(rotating: Rotating, store: Store) -> tuple[tuple[str, str], ...]:
     catalogue = read_catalogue(store)
     broken = [p for m in newest(catalogue.manifests) for p in read_back(store, m).problems]
     assert broken == []
-    return check_catalogue(store, catalogue, read_expected(rotating.connection, SCHEMA))
+    found = check_catalogue(store, catalogue, read_expected(rotating.connection, SCHEMA))
+    return tuple((finding.subject, finding.message) for finding in found)
 
 
 @contextmanager
@@ -293,12 +294,12 @@ BOUNDARIES = ["begin", "file", "files", "read_back", "manifest", "note"]
 @contextmanager
 def killed(at: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Die at that point of an export."""
-    from audit_toolkit.archive import live
+    from audit_toolkit.archive import export
 
     def die(*_: object, **__: object) -> None:
         raise KilledError
 
-    create, note = Store.create, live._Work.note
+    create, note = Store.create, export._Work.note
     made: list[str] = []
 
     @contextmanager
@@ -316,13 +317,13 @@ def killed(at: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "create", created)
-        patch.setattr(live._Work, "note", noted)
+        patch.setattr(export._Work, "note", noted)
         if at == "begin":
-            patch.setattr(live, "write_files", die)
+            patch.setattr(export, "write_files", die)
         if at == "files":
-            patch.setattr(live, "make_manifest", die)
+            patch.setattr(export, "make_manifest", die)
         if at == "read_back":
-            patch.setattr(live, "read_back", die)
+            patch.setattr(export, "read_back", die)
         with pytest.raises(KilledError):
             yield
 

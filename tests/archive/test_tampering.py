@@ -168,7 +168,7 @@ def problems(rotating: Rotating, root: Path) -> list[str]:
     store = Store.open(str(root))
     catalogue = read_catalogue(store)
     expected = read_expected(rotating.connection, SCHEMA)
-    found = [f"{name}: {problem}" for name, problem in check_catalogue(store, catalogue, expected)]
+    found = [f"{f.subject}: {f.message}" for f in check_catalogue(store, catalogue, expected)]
     for manifest in newest(catalogue.manifests):
         found += read_back(store, manifest).problems
     return found

@@ -13,8 +13,8 @@ from audit_toolkit.attribution.values import as_document
 from audit_toolkit.config import CONTEXT_LIMIT, Capture, Mask, MaskMethod, TrailSettings
 from audit_toolkit.connection import choose_dsn, connect
 from audit_toolkit.errors import AuditError, ContextError
-from audit_toolkit.install import plan_trail
 from audit_toolkit.plan import apply, single_flight
+from audit_toolkit.schema import plan_trail
 from tests.plugins.command import Audit
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from audit_toolkit.capture import check_condition, check_rule
 from audit_toolkit.condition import compares_rows, on_one_row
 from audit_toolkit.config import TableRule, Truncate
 from audit_toolkit.errors import RuleError
-from audit_toolkit.install import check_condition, check_rule
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 

@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from audit_toolkit.capture import take_baseline
+from audit_toolkit.capture.render import Target
 from audit_toolkit.config import Capture, Mask, TableRule, Truncate
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import RuleError
-from audit_toolkit.install import take_baseline
-from audit_toolkit.install.capture import Target
 from audit_toolkit.trail import Selection, apply_revert, row_at, table_at
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail

@@ -452,13 +452,6 @@ def test_help(audit: Audit, golden: Golden) -> None:
     golden("history/help.txt", re.sub(r"Usage: \S+", "Usage: audit", result.stdout))
 
 
-def test_nothing_heavy_is_imported_for_help() -> None:
-    code = "import sys; from audit_toolkit.cli import trail; print(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    heavy = {"psycopg", "jinja2", "sqlalchemy", "alembic", "rich.console"}
-    assert not heavy & set(done.stdout.split())
-
-
 def test_a_renamed_table_shows_what_was_before(audit: Audit, shop: Trail) -> None:
     shop.execute("alter table orders rename to purchases; insert into purchases (id) values (7)")
     result = audit("history", "purchases", "--dsn", shop.database.dsn)

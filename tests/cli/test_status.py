@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from audit_toolkit.install import status
+from audit_toolkit.capture import status
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 

@@ -40,8 +40,8 @@ def test_attaching_to_psycopg_needs_no_sqlalchemy() -> None:
 
 
 def test_the_trail_needs_neither_until_it_is_asked() -> None:
-    loaded = loaded_after("import audit_toolkit.trail\naudit_toolkit.trail.history")
-    assert "audit_toolkit.trail.calling" in loaded
+    loaded = loaded_after("import audit_toolkit.trail\naudit_toolkit.trail.history.read")
+    assert "audit_toolkit.trail.sources.calling" in loaded
     assert not loaded & (HEAVY - {"jinja2"} | {"asyncio", "greenlet"})
 
 

@@ -53,7 +53,9 @@ def test_nagios_is_ok_without_findings(audit_indexes: AuditIndexes) -> None:
     # Two of its own, and one for each of four TOAST tables.
     result = audit_indexes("check", "--schema", "public", "--format", "nagios")
     assert result.exit_code == 0
-    assert result.stdout == "AUDIT_INDEXES OK - 6 indexes | broken=0;0;;0; building=0\n"
+    assert (
+        result.stdout == "AUDIT_INDEXES OK - 6 indexes, no findings | broken=0;0;;0; building=0\n"
+    )
 
 
 def test_a_check_that_could_not_run_is_unknown_to_nagios(audit_indexes: AuditIndexes) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from audit_toolkit.config import Mask, MaskMethod, Store
-from audit_toolkit.connection import connect
-from audit_toolkit.errors import BusyError, RuleError, UsageError
-from audit_toolkit.install import (
+from audit_toolkit.capture import (
     Progress,
     plan_pause,
     plan_resume,
     take_baseline,
     take_locked_baseline,
 )
+from audit_toolkit.config import Mask, MaskMethod, Store
+from audit_toolkit.connection import connect
+from audit_toolkit.errors import BusyError, RuleError, UsageError
 from audit_toolkit.plan import apply
 from tests.plugins.trail import SCHEMA, Trail
 

@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 from audit_toolkit.cli.app import app
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import plan_trail
+from audit_toolkit.errors import AuditError
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail
 
@@ -259,3 +260,83 @@ def test_grants_say_who_can_run_them(house: House) -> None:
         house.run("postgres", "grants", "--maintainer", "x", "--retention", "soon").exit_code == 2
     )
     assert "can do whatever that can" in house.run("postgres", "grants", "--deployer", "x").stderr
+
+
+def test_an_archiver_who_reads_the_trail_exports_partitions_in_use(
+    house: House, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "archive")
+    export = ("archive", "export", "--archive", place)
+    grant(house, "--maintainer", "rol_cron", "--retention", "2 years", "--archiver", "rol_archiver")
+    alone = house.run("rol_archiver", *export)
+    assert alone.exit_code == 1
+    assert "an archiver needs to read all of the trail, too" in alone.output
+    assert "audit grants --archiver ROLE --reader ROLE" in alone.output
+    grant(house, "--reader", "rol_archiver")
+    answer = house.run("rol_archiver", *export)
+    assert answer.exit_code == 0, answer.output
+    assert "logged_actions_2020_01 up to event" in answer.output
+    assert house.run("rol_archiver", *export).stdout == "nothing new\n"
+    verified = house.run("postgres", "archive", "verify", "--archive", place)
+    assert verified.exit_code == 0, verified.output
+    # What was exported becomes a part of the archive.
+    maintained(house, "--retention", "24 months")
+    answer = house.run("rol_archiver", "archive", "run", "--archive", place)
+    assert answer.exit_code == 0, answer.output
+    counted = house.run(
+        "postgres", "archive", "query", "select count(*) from logged_actions", "--archive", place
+    )
+    assert counted.stdout.split()[-1] == str(
+        house.trail.execute(
+            "select (select count(*) from audit.logged_actions)"
+            " + (select count(*) from audit.logged_actions_2020_01)"
+        )[0][0]
+    )
+    verified = house.run("postgres", "archive", "verify", "--archive", place)
+    assert verified.exit_code == 0, verified.output
+
+
+def test_an_export_that_was_killed_is_finished_by_an_archiver_after_the_detach(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = str(tmp_path / "archive")
+    grant(house, "--maintainer", "rol_cron", "--retention", "2 years")
+    grant(house, "--archiver", "rol_archiver", "--reader", "rol_archiver")
+
+    def killed(*_: object, **__: object) -> None:
+        raise AuditError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("audit_toolkit.archive.export.write_files", killed)
+        answer = house.run("rol_archiver", "archive", "export", "--archive", place)
+        assert answer.exit_code == 1
+    maintained(house, "--retention", "24 months")
+    answer = house.run("rol_archiver", "archive", "run", "--archive", place)
+    assert answer.exit_code == 0, answer.output
+    verified = house.run("postgres", "archive", "verify", "--archive", place)
+    assert verified.exit_code == 0, verified.output
+
+
+def test_row_security_leaves_no_export_with_gaps(house: House, tmp_path: Path) -> None:
+    grant(house, "--archiver", "rol_archiver", "--reader", "rol_archiver")
+    house.trail.execute("alter table audit.logged_actions enable row level security")
+    answer = house.run("rol_archiver", "archive", "export", "--archive", str(tmp_path / "archive"))
+    assert answer.exit_code == 1
+    assert "an archiver needs to read all of the trail, too" in answer.output
+
+
+@pytest.mark.parametrize("noted", ["{}", "[]", '{"archives": [1], "marks": [], "origin": ""}'])
+def test_nonsense_noted_of_exports_is_no_traceback(
+    house: House, tmp_path: Path, noted: str
+) -> None:
+    grant(house, "--archiver", "rol_archiver", "--reader", "rol_archiver")
+    with house.trail.database.connect(user="rol_archiver") as archiver:
+        if '"archives"' in noted:
+            archiver.execute("select audit.archive_note_export(%s)", [noted])
+        else:
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match="archives, marks"):
+                archiver.execute("select audit.archive_note_export(%s)", [noted])
+            return
+    answer = house.run("postgres", "archive", "verify", "--archive", str(tmp_path))
+    assert answer.exit_code == 1
+    assert "what the trail has noted of exports cannot be read" in answer.output

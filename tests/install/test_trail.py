@@ -10,8 +10,8 @@ import pytest
 from audit_toolkit.catalog import read_trail
 from audit_toolkit.config import Interval, TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import plan_trail
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail, install_trail
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from audit_toolkit.config import TrailSettings
-from audit_toolkit.install import plan_trail
-from audit_toolkit.install.trail import READER_FUNCTIONS
 from audit_toolkit.migrations import init_project
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
+from audit_toolkit.schema.install import READER_FUNCTIONS
 from tests.plugins.catalogue import Entry, catalogue
 from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import Shop

@@ -13,7 +13,7 @@ import pytest
 
 from audit_toolkit import __version__
 from audit_toolkit.migrations import find_project, recorded_state
-from audit_toolkit.migrations.source import literal, sql_literal
+from audit_toolkit.migrations.revision.text import literal, sql_literal
 from audit_toolkit.names import QualifiedName, quote_identifier
 from tests.plugins.golden import Golden
 from tests.plugins.project import Shop

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
 from audit_toolkit.config import TrailSettings
-from audit_toolkit.install import plan_trail
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.moving.words import ADOPT, boundaries, findings, kinds, mend, run
 from tests.plugins.trail import Trail
 

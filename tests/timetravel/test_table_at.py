@@ -7,8 +7,8 @@ from datetime import datetime
 import psycopg
 import pytest
 
-from audit_toolkit.install import take_baseline
-from audit_toolkit.install.grants import render_grants
+from audit_toolkit.capture import take_baseline
+from audit_toolkit.schema.grants import render_grants
 from tests.plugins.trail import Trail
 from tests.timetravel.histories import ITEMS, KEYED, describe, happen, rows_of
 from tests.timetravel.words import now

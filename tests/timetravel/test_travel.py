@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from audit_toolkit import trail as verbs
+from audit_toolkit.capture import take_baseline
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.install import take_baseline
-from audit_toolkit.trail import travel
+from audit_toolkit.trail import time_travel
 from tests.plugins.trail import Trail
 from tests.timetravel.histories import ITEMS, KEYED, happen
 from tests.timetravel.words import Audit, now, say
@@ -165,7 +165,7 @@ def test_values_that_the_type_refuses_now(trail: Trail, audit: Audit, kind: str)
 @pytest.fixture(params=["by rows", "by table"])
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to compare, which are chosen by the number of events."""
-    monkeypatch.setattr(travel, "_EVENTS_PER_ROW", 0 if request.param == "by rows" else 10**6)
+    monkeypatch.setattr(time_travel, "_EVENTS_PER_ROW", 0 if request.param == "by rows" else 10**6)
 
 
 @pytest.mark.usefixtures("each_way")

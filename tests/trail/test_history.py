@@ -277,9 +277,10 @@ class TestConnections:
 
 
 def test_another_schema_for_the_trail(trail: Trail) -> None:
+    from audit_toolkit.capture import plan_capture
     from audit_toolkit.config import TrailSettings
-    from audit_toolkit.install import plan_capture, plan_trail
     from audit_toolkit.plan import apply
+    from audit_toolkit.schema import plan_trail
 
     name = 'a"b%s{{ %% }}'
     trail.execute(ORDERS)

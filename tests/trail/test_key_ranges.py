@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail import Action, history
-from audit_toolkit.trail.key_range import integer_spans
+from audit_toolkit.trail.rows.key_range import integer_spans
 from tests.plugins.trail import Trail
 
 

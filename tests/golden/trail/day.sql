@@ -51,13 +51,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "85897b146a3d36ead461734771b07ef06b916c445576a82363e01352c082f306"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "4e987784ee147758016b94c50ffa6de2e4bae7dc83d0121a22488a073aacc5ca"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -252,12 +252,108 @@ create table if not exists audit.captured_tables (
     partitions jsonb not null,
     -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
     triggers jsonb not null,
-    captured_since timestamptz not null
+    captured_since timestamptz not null,
+    -- The trail has an event of every row that was there after this one, and then: it was empty, or a baseline saw them all.
+    whole_after bigint,
+    whole_since timestamptz
 );
 
 select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+-- The tree in tiles of 256 hashes, as C2SP's tlog-tiles have them; an entry of level 1 is the root of a whole tile of level 0.
+create table if not exists audit.seal_tiles (
+    level smallint not null check (level between 0 and 7),
+    tile bigint not null check (tile >= 0),
+    hashes bytea not null check (octet_length(hashes) between 32 and 8192 and octet_length(hashes) % 32 = 0),
+    -- Of level 0: the events of its entries, which are in the order of their ids.
+    ids int8multirange,
+    primary key (level, tile),
+    check ((ids is null) = (level > 0))
+);
+
+-- Hashes cannot be compressed.
+alter table audit.seal_tiles
+    alter column hashes set storage external;
+
+-- Which tile has an event.
+create index if not exists seal_tiles_first_idx
+    on audit.seal_tiles (lower(ids))
+    where level = 0;
+
+-- What was signed. Every event up to up_to_id that was there is among the first tree_size.
+create table if not exists audit.seal_checkpoints (
+    tree_size bigint primary key check (tree_size > 0),
+    up_to_id bigint not null,
+    root bytea not null check (octet_length(root) = 32),
+    note text collate "C" not null,
+    sealed_at timestamptz not null default clock_timestamp()
+);
+
+-- Public keys, as C2SP's signed notes write them; the introduction of a new one is signed by the one before.
+create table if not exists audit.seal_keys (
+    vkey text collate "C" primary key,
+    introduction text collate "C",
+    first_used_at timestamptz not null default clock_timestamp()
+);
+
+-- What is sealed of each partition, for when it is detached, archived or dropped.
+create table if not exists audit.seal_partitions (
+    -- As regclass it survives pg_dump, which an OID would not.
+    leaf regclass not null,
+    leaf_name text collate "C" not null,
+    first_id bigint not null,
+    last_id bigint not null,
+    events bigint not null check (events > 0),
+    primary key (leaf, leaf_name)
+);
+
+-- The nodes of trees of salts from which all salts that are not destroyed can be computed: node 1 of a block has those of
+-- 4096 ids, node 4096 + n those of one event, and (4096 + n) * 8 + s is the salt of one of its slots.
+create table if not exists audit.seal_seeds (
+    block bigint not null,
+    node integer not null check (node between 1 and 65535),
+    seed bytea not null check (octet_length(seed) = case when node < 8192 then 32 else 16 end),
+    primary key (block, node)
+);
+
+-- Slots whose salt was destroyed: the commitment that stands in the tree, and, with a salt of its own, one to what is left.
+create table if not exists audit.redacted_slots (
+    event_id bigint not null,
+    slot smallint not null check (slot between 0 and 5),
+    -- The R event that announces it.
+    redaction_id bigint not null,
+    commitment bytea not null check (octet_length(commitment) = 32),
+    -- NULL where nothing is left, or once it was redacted again.
+    salt bytea check (octet_length(salt) = 16),
+    remaining bytea check (octet_length(remaining) = 32),
+    primary key (event_id, slot, redaction_id)
+);
+
+select audit.revoke_all('audit.seal_tiles'::regclass);
+
+comment on table audit.seal_tiles is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_checkpoints'::regclass);
+
+comment on table audit.seal_checkpoints is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_keys'::regclass);
+
+comment on table audit.seal_keys is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_partitions'::regclass);
+
+comment on table audit.seal_partitions is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_seeds'::regclass);
+
+comment on table audit.seal_seeds is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.redacted_slots'::regclass);
+
+comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 create or replace function audit.refuse_change()
     returns trigger
@@ -1399,19 +1495,31 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since)
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
         (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
         audit.partitions_of(t.oid),
-        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp())
+        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp()),
+        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
+    cross join lateral (
+        select
+            -- No file of it has a page, which needs no right to read it.
+            coalesce((select sum(pg_relation_size(tree.relid)) from pg_partition_tree(t.oid) as tree), pg_relation_size(t.oid)) = 0
+            and not exists (
+                select from audit.logged_actions as e
+                where e.schema_name = n.nspname and e.table_name = t.relname) as is_empty,
+            coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0) as newest_id
+    ) as born
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
-        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
+        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
+        whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
+        whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
 
     perform audit.let_owner_partition(relation, function_name);
 end
@@ -1466,7 +1574,7 @@ begin
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = audit.triggers_of(relation, c.function_name)
+    set triggers = audit.triggers_of(relation, c.function_name), whole_after = null, whole_since = null
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -2236,6 +2344,117 @@ end
 $body$;
 
 revoke all on function audit.archive_note(oid, text, text) from public;
+
+create or replace function audit.archive_note_export(summary jsonb)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if coalesce(
+        jsonb_typeof(summary -> 'archives') <> 'array'
+        or jsonb_typeof(summary -> 'marks') <> 'array'
+        or jsonb_typeof(summary -> 'origin') <> 'string'
+        or length(summary::text) > 1000000, true)
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: what is noted of exports has archives, marks and an origin, and is no longer than 1 MB';
+    end if;
+    insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
+    values ('archive export', clock_timestamp(), clock_timestamp(), summary)
+    on conflict on constraint maintenance_pkey do update
+    set last_run_at = excluded.last_run_at,
+        last_success_at = excluded.last_success_at,
+        summary = excluded.summary;
+end
+$body$;
+
+revoke all on function audit.archive_note_export(jsonb) from public;
+
+create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
+    returns table (
+        leaf oid,
+        ids int8multirange,
+        hashes bytea
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set bytea_output = hex
+as $body$
+begin
+    -- The salts are given once, as each mention of a parameter would be planned with a copy of it.
+    return query execute format($query$
+        with given as materialized (
+            select $3 as salts
+        ), redacted as materialized (
+            select
+                event_id
+                , (array_agg(commitment) filter (where slot = 0))[1] as row_key
+                , (array_agg(commitment) filter (where slot = 1))[1] as old_row_key
+                , (array_agg(commitment) filter (where slot = 2))[1] as old_row
+                , (array_agg(commitment) filter (where slot = 3))[1] as new_row
+                , (array_agg(commitment) filter (where slot = 4))[1] as context
+                , (array_agg(commitment) filter (where slot = 5))[1] as query
+            from audit.redacted_slots
+            where event_id between $1 and $2
+            group by event_id
+        ), leaves as materialized (
+            select
+                event.tableoid as leaf, event.event_id, event.action_tstamp,
+                sha256(
+                    '\x0001'::bytea
+                    || int8send(event.event_id)
+                    || timestamptz_send(event.action_tstamp)
+                    || xid8send(event.transaction_id)
+                    || coalesce(timestamptz_send(event.transaction_tstamp), '\x8000000000000000'::bytea)
+                    || int4send(coalesce(length(event.schema_name), -1))
+                    || int4send(coalesce(length(event.table_name), -1))
+                    || int4send(coalesce(length(event.action), -1))
+                    || int4send(coalesce(length(event.session_user_name), -1))
+                    || int4send(coalesce(length(event.role_name), -1))
+                    || int4send(coalesce(length(event.application_name), -1))
+                    || int4send(coalesce(length(nullif(concat(event.client_addr), '')), -1))
+                    || convert_to(concat(event.schema_name, event.table_name, event.action, event.session_user_name, event.role_name, event.application_name, nullif(concat(event.client_addr), '')), 'UTF8')
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 0))::integer + 1 for 16)
+                        || convert_to(event.row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 1))::integer + 1 for 16)
+                        || convert_to(event.old_row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 2))::integer + 1 for 16)
+                        || convert_to(event.old_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.new_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 3))::integer + 1 for 16)
+                        || convert_to(event.new_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.context, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 4))::integer + 1 for 16)
+                        || convert_to(event.context::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.query, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 5))::integer + 1 for 16)
+                        || convert_to(event.query, 'UTF8'))), '\xffffffff'::bytea)
+                ) as hash
+            from %s as event
+            cross join given
+            left join redacted on redacted.event_id = event.event_id
+            where event.event_id between $1 and $2
+        )
+        select
+            leaf,
+            range_agg(int8range(event_id, event_id, '[]')),
+            string_agg(hash, ''::bytea order by event_id, action_tstamp)
+        from leaves
+        group by leaf
+    $query$, relation) using first_id, last_id, salts;
+end
+$body$;
+
+revoke all on function audit.seal_leaves(regclass, bigint, bigint, bytea) from public;
 
 create or replace function audit.former_columns(change jsonb, since jsonb)
     returns jsonb
@@ -3845,6 +4064,10 @@ comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "versio
 
 comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.as_called_now(jsonb, jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -3898,7 +4121,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -4105,6 +4328,42 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.partition_lifecycle enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_tiles
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_tiles enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_checkpoints
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_checkpoints enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_keys
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_keys enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_partitions
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_partitions enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_seeds
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_seeds enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redacted_slots
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
 
 
 -- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.

@@ -55,6 +55,12 @@ begin
     drop table audit.mask_key;
     drop table audit.partition_lifecycle;
     drop table audit.maintenance;
+    drop table audit.seal_tiles;
+    drop table audit.seal_checkpoints;
+    drop table audit.seal_keys;
+    drop table audit.seal_partitions;
+    drop table audit.seal_seeds;
+    drop table audit.redacted_slots;
     for object in
         select oid::regprocedure::text from pg_catalog.pg_proc
         where pronamespace = 'audit'::regnamespace
