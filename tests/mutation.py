@@ -75,8 +75,14 @@ class Mutant:
 def mutants(source: str) -> Iterator[Mutant]:
     """The module with each change that makes sense, one at a time."""
     tree = ast.parse(source)
+    decorators = {
+        id(below)
+        for node in ast.walk(tree)
+        for decorator in getattr(node, "decorator_list", ())
+        for below in ast.walk(decorator)
+    }
     for place, node in enumerate(ast.walk(tree)):
-        for what, change in _changes(node):
+        for what, change in () if id(node) in decorators else _changes(node):
             changed = copy.deepcopy(tree)
             twin = next(n for i, n in enumerate(ast.walk(changed)) if i == place)
             change(twin)
