@@ -365,7 +365,7 @@ class Report:
         shared = (
             Gauge(
                 name="audit_check_success",
-                help="1 when the check itself could run",
+                help="1 if the check itself could run",
                 samples=[({"check": check}, 1)],
             ),
             Gauge(

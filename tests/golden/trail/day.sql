@@ -159,12 +159,11 @@ partition by range (action_tstamp);
 alter sequence audit.logged_actions_event_id_seq
     owned by audit.logged_actions.event_id;
 
+-- all entries differ
 -- The history of one row.
 create index if not exists logged_actions_row_idx
     on audit.logged_actions (schema_name, table_name, row_key, event_id)
     with (deduplicate_items = off);
-
--- all entries differ
 
 -- Finds rows whose key was changed. Nearly empty, so nearly free to maintain.
 create index if not exists logged_actions_old_key_idx
@@ -179,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "1928c44e1acd0a61089e9e6e35cc21e0968129c21846d02f82d6e178be3b989c"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "454ccc8d062259cf9ca5e098ad1b6fe815d1ed3f1b1fe70d384d9cbdf44196a8"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
