@@ -14,14 +14,17 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'people' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
+    end if;
+    if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
-        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -81,7 +84,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "eab10a89e15b04993c1c9f4fe190d645f9e47c1f080150e20f884cc6308a7191"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "455787d7b47eb8d715a99522a5977b91fc1192e140841f77c081911891b0550e"}';
 
 
 -- Its triggers on public.people.

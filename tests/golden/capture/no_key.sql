@@ -15,13 +15,16 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'readings' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+    if not is_as_installed and (tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -76,7 +79,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "add8e3a2d1c03e56e06d08c51c7d81c09fd853b9d782f51676f62077ec27fc6a"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "c4530aa78a43bcf365abcfcef134395b0665e20cf393e11b22acfc6bc9a9d1f5"}';
 
 
 -- Its triggers on public.readings.
