@@ -117,6 +117,13 @@ def rotation_proof(session: nox.Session) -> None:
     _run_tests(session, environment, arguments)
 
 
+@nox.session(name="seal-proof")
+def seal_proof(session: nox.Session) -> None:
+    """Ten thousand random mutations of a sealed trail, all found; writers beside killed sealers, no false alarm."""
+    arguments = ("tests/seals", "-s", *session.posargs)
+    _run_tests(session, {"SEAL_MUTATIONS": "10000", "SEAL_ROUNDS": "2000"}, arguments)
+
+
 @nox.session(name="settings-proof")
 def settings_proof(session: nox.Session) -> None:
     """Every command under each of forty hostile settings of its role, one by one."""

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from audit_toolkit.capture import check_rule, plan_capture
 from audit_toolkit.catalog import read_relations, read_table, resolve
 from audit_toolkit.config import Capture, Mask, MaskMethod, Store, TableRule, TrailSettings
-from audit_toolkit.install import check_rule, plan_capture, plan_trail
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from benchmarks.backend import Backend, read_sql
 from benchmarks.peers import auditrum, pghistory, postgresql_audit
 from benchmarks.shapes import COMPOSITE, NARROW, ORDERS, WIDE, Shape

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.capture import check_rule, plan_capture
 from audit_toolkit.catalog import find_relation, read_table
 from audit_toolkit.config import TableRule
-from audit_toolkit.install import check_rule, plan_capture
 from audit_toolkit.plan import apply
 from benchmarks.backend import read_sql
 

@@ -1,8 +1,7 @@
 """Detached leaves as Parquet files, read back and compared before anything is dropped."""
 
-from audit_toolkit.archive.export import archive_leaf
+from audit_toolkit.archive.export import LiveExport, export_live
 from audit_toolkit.archive.iceberg import Differences, Registered, Target, differences, register
-from audit_toolkit.archive.live import LiveExport, export_live
 from audit_toolkit.archive.manifest import (
     Catalogue,
     Manifest,
@@ -19,7 +18,8 @@ from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.restore import restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
 from audit_toolkit.archive.store import Store
-from audit_toolkit.archive.verify import ReadBack, check_catalogue, read_back
+from audit_toolkit.archive.verify import ReadBack, check_catalogue, damaged, read_back
+from audit_toolkit.archive.write import archive_leaf
 
 __all__ = [
     "Catalogue",
@@ -38,6 +38,7 @@ __all__ = [
     "archiver",
     "chain_breaks",
     "check_catalogue",
+    "damaged",
     "differences",
     "export_live",
     "find_manifest",

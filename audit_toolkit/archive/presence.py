@@ -10,7 +10,7 @@ from audit_toolkit.archive.origin import read_expected
 from audit_toolkit.archive.store import EVENTS, OLD_FOLDER, Store
 from audit_toolkit.archive.verify import Expected
 from audit_toolkit.errors import AuditError
-from audit_toolkit.partitions import Finding, Severity
+from audit_toolkit.findings import Finding, FindingKind, Severity
 
 if TYPE_CHECKING:
     import psycopg
@@ -26,20 +26,21 @@ def archive_findings(connection: Connection, schema: str, url: str) -> Iterator[
         missing = tuple(_missing(store, read_expected(connection, schema)))
     except AuditError as error:
         yield Finding(
-            code="archive_unreachable",
-            severity=Severity.CRITICAL,
-            object=url,
+            kind=FindingKind.ARCHIVE_UNREACHABLE,
+            severity=Severity.ERROR,
+            subject=url,
             message=error.message,
-            remedy="see that the place exists and is reachable, then look again",
+            remedy="make sure that the location exists and can be reached, then try again",
         )
         return
     for leaf, message in missing:
         yield Finding(
-            code="dropped_not_archived",
-            severity=Severity.CRITICAL,
-            object=f"{schema}.{leaf}",
+            kind=FindingKind.DROPPED_NOT_ARCHIVED,
+            severity=Severity.ERROR,
+            subject=f"{schema}.{leaf}",
             message=message,
-            remedy="bring the archive back from a backup; audit archive verify says what else is missing",
+            remedy="restore the archive from a backup; audit archive verify says what else is "
+            "missing",
         )
 
 
@@ -54,11 +55,20 @@ def _missing(store: Store, expected: Expected) -> Iterator[tuple[str, str]]:
     for record in dropped:
         manifest = manifests.get(record.name)
         if manifest is None:
-            yield record.leaf, f"dropped here, and the archive lacks its manifest {record.name}"
+            yield (
+                record.leaf,
+                (
+                    f"dropped from this database, but its manifest {record.name} is missing from the "
+                    "archive"
+                ),
+            )
             continue
         lost = [file.path for file in manifest.files if file.path not in present]
         if lost:
             yield (
                 record.leaf,
-                f"dropped here, and the archive lacks {len(lost)} of its files: {lost[0]}",
+                (
+                    f"dropped from this database, but {len(lost)} of its files are missing from "
+                    f"the archive: {lost[0]}"
+                ),
             )

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from audit_toolkit.archive.digest import Digest, SumDigest
-from audit_toolkit.archive.exported import Exports, check_exports
+from audit_toolkit.archive.exports import Exports, unknown_exports
 from audit_toolkit.archive.extra import arrow, parquet
 from audit_toolkit.archive.manifest import (
     ArchivedFile,
     Catalogue,
     Manifest,
     chain_breaks,
+    fingerprint,
     newest,
 )
 from audit_toolkit.archive.store import EVENTS, FOLDER, OLD_FOLDER, Store
 from audit_toolkit.errors import AuditError
+from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.plurals import counted
 
 BATCH = 16_384
 
 Progress = Callable[[int], None]
 """Called with the number of events done since the last call."""
+
+
+_FROM_BACKUP = "bring the archive back from a backup"
+_WHO_WROTE_IT = (
+    "find out who wrote it; if this database goes on for a copy that did: audit archive adopt"
+)
 
 
 def unwatched(_events: int) -> None:
@@ -57,10 +66,12 @@ def read_back(
         found, events = str(digest), digest.events
     if found != manifest.digest and not problems:
         problems.append(
-            f"the events are not those of the partition: {found} instead of {manifest.digest}"
+            f"its events do not match the partition: digest {found} instead of {manifest.digest}"
         )
     if events != manifest.events and not problems:
-        problems.append(f"its manifest says {manifest.events} events, and its files have {events}")
+        problems.append(
+            f"its manifest lists {counted(manifest.events, 'event')}, but its files have {events}"
+        )
     return ReadBack(leaf=manifest.leaf, digest=found, events=events, problems=tuple(problems))
 
 
@@ -70,7 +81,7 @@ def _read_file(
     problems = []
     with store.fetched(file.path) as (copy, sha256):
         if sha256 != file.sha256:
-            problems.append(f"{file.path}: the bytes are not those that were written")
+            problems.append(f"{file.path}: the file was changed since it was written")
         before = digest.events
         try:
             with parquet().ParquetFile(copy) as opened:
@@ -110,80 +121,125 @@ class Expected:
 
 def check_catalogue(
     store: Store, catalogue: Catalogue, expected: Expected | None
-) -> tuple[tuple[str, str], ...]:
-    """What is wrong with the archive as a whole, as (object, message); reads no events.
+) -> tuple[Finding, ...]:
+    """What is wrong with the archive as a whole; reads no events.
 
     Damaged manifests and a broken chain, files that no manifest names, and, where the database says what it
     archived, what is missing and what it knows nothing of.
     """
     counting = newest(catalogue.manifests)
-    found = list(catalogue.damaged)
+    found = [damaged(name, problem) for name, problem in catalogue.damaged]
     found += [
-        (leaf, "the manifest before this one was removed or changed")
+        _finding(
+            FindingKind.ARCHIVE_CHAIN_BROKEN,
+            leaf,
+            "the previous manifest was removed or changed",
+            _FROM_BACKUP,
+        )
         for leaf in chain_breaks(catalogue.manifests)
     ]
     found += _strays(store, catalogue, counting)
     if expected:
         found += _missing(catalogue, expected)
         found += _unknown(counting, expected)
-        mine = catalogue.of(expected.place)
-        found += check_exports(mine, expected.exports, store.address(FOLDER))
+        found += _of_exports(catalogue, expected, store.address(FOLDER))
     return tuple(found)
 
 
-def _strays(store: Store, catalogue: Catalogue, counting: list[Manifest]) -> list[tuple[str, str]]:
+def damaged(subject: str, problem: str) -> Finding:
+    """A file or a partition of the archive that is not as it was written."""
+    return _finding(FindingKind.ARCHIVE_DAMAGED, subject, problem, _FROM_BACKUP)
+
+
+def _finding(kind: FindingKind, subject: str, message: str, remedy: str) -> Finding:
+    return Finding(
+        kind=kind, severity=Severity.ERROR, subject=subject, message=message, remedy=remedy
+    )
+
+
+def _strays(store: Store, catalogue: Catalogue, counting: list[Manifest]) -> list[Finding]:
     named = {file.path for manifest in counting for file in manifest.files}
     named |= {manifest.name for manifest in catalogue.manifests}
     named |= {name for name, _ in catalogue.damaged}
     inside = [name for folder in (EVENTS, FOLDER, OLD_FOLDER) for name in store.files(folder)]
     inside += [name for name in store.files_of_old_layout() if name not in inside]
     return [
-        (name, "no manifest names this file, and whoever reads the folder would read it")
+        _finding(
+            FindingKind.ARCHIVE_STRAY_FILE,
+            name,
+            "no manifest names this file, yet whoever reads the folder would read it",
+            "find out who put it there, then remove it",
+        )
         for name in inside
         if name not in named
     ]
 
 
-def _missing(catalogue: Catalogue, expected: Expected) -> list[tuple[str, str]]:
+def _missing(catalogue: Catalogue, expected: Expected) -> Iterator[Finding]:
     names = {manifest.name: manifest for manifest in catalogue.manifests}
-    found = []
     for record in expected.recorded:
         manifest = names.get(record.name)
         if manifest is None:
             dropped = " and dropped" if record.state == "dropped" else ""
-            found.append(
-                (
-                    record.leaf,
-                    f"the database archived{dropped} it, and the archive lacks its manifest {record.name}",
-                )
+            yield _finding(
+                FindingKind.ARCHIVE_MISSING,
+                record.leaf,
+                f"the database archived{dropped} it, but its manifest {record.name} is missing from the archive",
+                _FROM_BACKUP,
             )
         elif manifest.digest != record.digest:
-            found.append(
-                (record.leaf, "its manifest has another digest than the database recorded")
+            yield _differs(
+                record.leaf,
+                "the digest in its manifest differs from the one that the database recorded",
             )
         elif (_instant(manifest.lower), _instant(manifest.upper)) != (record.lower, record.upper):
-            found.append((record.leaf, "its manifest has other bounds than the database recorded"))
-    return found
+            yield _differs(
+                record.leaf,
+                "the bounds in its manifest differ from those that the database recorded",
+            )
+
+
+def _differs(leaf: str, message: str) -> Finding:
+    return _finding(
+        FindingKind.ARCHIVE_DIFFERS,
+        leaf,
+        message,
+        _FROM_BACKUP,
+    )
 
 
 def _instant(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _unknown(counting: list[Manifest], expected: Expected) -> list[tuple[str, str]]:
+def _unknown(counting: list[Manifest], expected: Expected) -> Iterator[Finding]:
     known = {(record.leaf, record.digest) for record in expected.recorded}
-    return [
-        (
-            manifest.leaf,
-            "the database did not archive this: its manifest was forged, or a copy of the database wrote it",
+    for manifest in counting:
+        is_ours = manifest.place in ("", expected.place) and not manifest.exported
+        if is_ours and (manifest.leaf, manifest.digest) not in known:
+            yield _not_ours(manifest.leaf)
+
+
+def _not_ours(subject: str) -> Finding:
+    return _finding(
+        FindingKind.ARCHIVE_UNKNOWN,
+        subject,
+        "this database did not archive it: its manifest was forged, or written by a copy of this database",
+        _WHO_WROTE_IT,
+    )
+
+
+def _of_exports(catalogue: Catalogue, expected: Expected, archive: str) -> Iterator[Finding]:
+    """What is wrong with the ranges of an archive, compared with what the database knows."""
+    manifests, exports = catalogue.of(expected.place), expected.exports
+    for manifest in unknown_exports(manifests, exports):
+        yield _not_ours(manifest.label)
+    last = exports.of(archive)
+    # Of any database: one that was renamed or copied since has it under its former name.
+    if last.sha256 and last.sha256 not in map(fingerprint, catalogue.manifests):
+        yield _finding(
+            FindingKind.ARCHIVE_MISSING,
+            "exports",
+            f"the manifest of the last export is missing from the archive: {last.name}",
+            _FROM_BACKUP,
         )
-        for manifest in counting
-        if manifest.place in ("", expected.place)
-        and not manifest.exported
-        and (manifest.leaf, manifest.digest) not in known
-    ]
-
-
-_NOT_OURS = (
-    "the database did not archive this: its manifest was forged, or a copy of the database wrote it"
-)

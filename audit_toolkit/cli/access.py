@@ -5,25 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import typer
-
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 
 if TYPE_CHECKING:
-    from audit_toolkit.install.access import Access
+    from audit_toolkit.schema.access import Access
 
 _WORDS = {
     "read": "can read the trail",
     "write": "can insert events by hand",
     "alter": "can change or drop the trail",
-    "silence": "can switch capture off",
+    "silence": "can disable capture",
 }
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit access`."""
-    app.command()(access)
 
 
 def access(
@@ -32,13 +25,14 @@ def access(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Show who can read, write, alter or silence the trail, and by which way.
+    """Show who can read, change or disable the trail, and how.
 
-    Directly, by membership, by column grants, predefined roles, ownership, views and attributes of roles.
+    Covers direct grants, membership, column grants, predefined roles, ownership, views and role
+    attributes.
     """
     from audit_toolkit.catalog import read_trail
     from audit_toolkit.errors import UsageError
-    from audit_toolkit.install.access import read_access
+    from audit_toolkit.schema.access import read_access
 
     with open_database(dsn, config) as connection:
         if not read_trail(connection, audit_schema):

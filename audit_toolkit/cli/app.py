@@ -8,37 +8,154 @@ from typing import Any
 import typer
 import typer.core
 
-from audit_toolkit.cli import (
-    access,
-    adopt,
-    archive,
-    capture,
-    check,
-    context,
-    demo,
-    events,
-    examples,
-    grants,
-    indexes,
-    init,
-    install,
-    maintain,
-    partitions,
-    revert,
-    status,
-    sync,
-    time_travel,
-    trail,
-    upgrade,
-)
-from audit_toolkit.cli.ending import ending, open_closed_streams
+from audit_toolkit.cli.exits import ending, open_closed_streams
+from audit_toolkit.cli.lazy import Entry, lazy_commands
 from audit_toolkit.version import __version__
 
 _TYPED = "audit_toolkit.typed"
 
+COMMANDS = (
+    Entry("install", "install:install", "Start auditing a table."),
+    Entry("uninstall", "uninstall:uninstall", "Stop auditing a table; its events stay."),
+    Entry("init", "init:init", "Create an Alembic project that reads DATABASE_URL."),
+    Entry(
+        "upgrade", "upgrade:upgrade_toolkit", "Upgrade the trail and all capture to this version."
+    ),
+    Entry("sync", "sync:sync", "Install the capture that the project's revisions record."),
+    Entry("baseline", "baseline:baseline", "Snapshot existing rows while the application runs."),
+    Entry("pause", "pause:pause", "Pause capture of a table; the trail records the gap."),
+    Entry("resume", "resume:resume", "Resume capture of a table; the trail records it."),
+    Entry("check", "check:check", "Check that capture and the trail are as installed."),
+    Entry("status", "status:status", "Show audited tables, their options, events and size."),
+    Entry("access", "access:access", "Show who can read, change or disable the trail, and how."),
+    Entry("history", "history:history", "Show who changed what and when, oldest event first."),
+    Entry("show", "show:show", "Show one event: who, when, and what changed."),
+    Entry(
+        "transaction", "transaction:transaction", "Show everything that one transaction changed."
+    ),
+    Entry("row-at", "row_at:row_at", "Show a row as it was at a point in time."),
+    Entry("table-at", "table_at:table_at", "Print all rows that a table had at a point in time."),
+    Entry("diff", "diff:diff", "Show which rows changed between two points in time."),
+    Entry("blame", "blame:blame", "Show who last changed each column of a row, and when."),
+    Entry("restore", "restore:restore", "Show how to put a row back, or do it with --apply."),
+    Entry("revert", "revert:revert", "Show how to undo events, or do it with --apply."),
+    Entry("mark", "mark:mark", "Name this moment, for `audit revert --to-mark`."),
+    Entry("context", "context:context", "Show the context that a connection sends."),
+    Entry("psql", "psql:psql", "Open psql; changes carry your login and the reason."),
+    Entry(
+        "partitions plan", "partitions.plan:plan", "Show what `run` would do now; changes nothing."
+    ),
+    Entry(
+        "partitions run",
+        "partitions.run:run",
+        "Create, archive, detach and drop partitions as due.",
+    ),
+    Entry(
+        "partitions check",
+        "partitions.check:check",
+        "Check partition coverage, gaps and interrupted work.",
+    ),
+    Entry(
+        "partitions hold",
+        "partitions.hold:hold",
+        "Protect a partition from retention until released.",
+    ),
+    Entry(
+        "partitions release", "partitions.release:release", "Release a partition that is on hold."
+    ),
+    Entry(
+        "partitions attach",
+        "partitions.attach:attach",
+        "Attach a detached partition again, and hold it.",
+    ),
+    Entry(
+        "partitions list",
+        "partitions.list:list_leaves",
+        "List partitions: bounds, size, state, holds, archives.",
+    ),
+    Entry(
+        "partitions convert-default",
+        "partitions.convert_default:convert_default",
+        "Turn a DEFAULT partition into one with bounds.",
+    ),
+    Entry(
+        "archive run", "archive.run:run", "Archive all detached partitions, and verify the files."
+    ),
+    Entry(
+        "archive export",
+        "archive.export:export",
+        "Export new events of partitions that are in use.",
+    ),
+    Entry(
+        "archive register",
+        "archive.register:register",
+        "Create or update an Apache Iceberg table of the archive.",
+    ),
+    Entry("archive verify", "archive.verify:verify", "Verify every file of the archive."),
+    Entry("archive query", "archive.query:query", "Query the archive with DuckDB SQL."),
+    Entry(
+        "archive restore",
+        "archive.restore:restore",
+        "Restore an archived partition into PostgreSQL.",
+    ),
+    Entry(
+        "archive adopt",
+        "archive.adopt:adopt",
+        "Continue the archive of another database in this one.",
+    ),
+    Entry(
+        "archive list",
+        "archive.list:list_archive",
+        "List archived partitions: ranges, events and sizes.",
+    ),
+    Entry(
+        "indexes check",
+        "indexes.check:check",
+        "Find invalid, missing, duplicate and unused indexes.",
+    ),
+    Entry("indexes fix", "indexes.fix:fix", "Repair what `check` finds; reads and writes go on."),
+    Entry(
+        "indexes create",
+        "indexes.create:create",
+        "Create an index on a table and all its partitions.",
+    ),
+    Entry(
+        "indexes progress",
+        "indexes.progress:progress",
+        "Show index builds in progress, and what they wait for.",
+    ),
+    Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
+    Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
+    Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
+    Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
+    Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
+    Entry("verify-proof", "verify_proof:verify_proof", "Verify a proof without a database."),
+    Entry("keys new", "keys.new:new", "Make a new key to seal with."),
+    Entry(
+        "keys rotate", "keys.rotate:rotate", "Replace the key; the former one signs the new one."
+    ),
+    Entry("keys list", "keys.list:list_keys", "List the public keys that sealed this trail."),
+    Entry("adopt", "adopt:adopt", "Continue a restored or copied trail in this database."),
+    Entry("grants", "grants:grants", "Print the GRANTs that a role needs; runs nothing."),
+    Entry("demo", "demo:demo", "Run a guided tour on a throwaway PostgreSQL."),
+)
+"""Every command: what is typed, where it is, and the first line of its help."""
+
+GROUPS = {
+    "partitions": "Manage the trail's partitions without blocking writes.",
+    "archive": "Archive old partitions as Parquet files, and query them.",
+    "keys": "Manage the keys that seals are signed with.",
+    "indexes": "Find and repair broken indexes, and create new ones.",
+}
+
 
 class AuditGroup(typer.core.TyperGroup):
     """Runs a command; what it raises ends as two lines on stderr and an exit code."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands.update(lazy_commands(COMMANDS, GROUPS, _examples, _complete))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the command line as far as the name of the command."""
@@ -56,15 +173,21 @@ class AuditGroup(typer.core.TyperGroup):
         ):
             return super().invoke(ctx)
 
-    def _main_shell_completion(
-        self, ctx_args: Any, prog_name: str, complete_var: Any = None
-    ) -> None:
-        # Typer ends here at once where the shell asks nothing.
-        if any(name.endswith("_COMPLETE") and name.startswith("_") for name in os.environ):
-            from audit_toolkit.cli.completion import complete_values
 
-            complete_values(self)
-        super()._main_shell_completion(ctx_args, prog_name, complete_var)
+def _examples(words: str) -> str:
+    from audit_toolkit.cli.examples import EXAMPLES
+
+    # \b keeps the lines as they are.
+    lines = (f"  {example}" for example in EXAMPLES.get(words, ()))
+    return "\n".join(["\b", "Examples:", *lines])
+
+
+def _complete(words: str, command: Any) -> None:
+    """Where the shell asks, let the parameters of a command offer values of the database."""
+    if any(name.endswith("_COMPLETE") and name.startswith("_") for name in os.environ):
+        from audit_toolkit.cli.completion import complete_values
+
+        complete_values(words.rpartition(" ")[2], command)
 
 
 app = typer.Typer(
@@ -74,8 +197,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals hold connection strings
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="The audit trail for PostgreSQL: who changed which row, when, from what to what.",
-    epilog="Exit codes: 0 fine, 1 failed, 2 usage, 3 findings, 4 cannot connect, 5 busy.",
+    help="Record, query and undo changes to PostgreSQL tables.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 findings, 4 cannot connect, 5 busy.",
 )
 
 
@@ -92,32 +215,6 @@ def _options(
     ),
 ) -> None:
     pass
-
-
-for commands in (
-    install,
-    init,
-    upgrade,
-    sync,
-    capture,
-    check,
-    status,
-    access,
-    trail,
-    events,
-    time_travel,
-    revert,
-    context,
-    partitions,
-    archive,
-    indexes,
-    maintain,
-    adopt,
-    grants,
-    demo,
-):
-    commands.add_to(app)
-examples.add_to(app)
 
 
 def main() -> None:

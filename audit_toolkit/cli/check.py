@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audit_toolkit.cli.database import open_database
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
-from audit_toolkit.cli.watching import TIMEOUT, Timeout, impatient
+from audit_toolkit.cli.report import CheckFormat, FailOn, ReportFormat, end_with
+from audit_toolkit.findings import Finding, FindingKind, Report, Severity
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,15 +26,10 @@ if TYPE_CHECKING:
 
     from audit_toolkit.catalog import Table
     from audit_toolkit.catalog.trail import TrailObjects
-    from audit_toolkit.install.findings import Finding
     from audit_toolkit.names import QualifiedName
-    from audit_toolkit.partitions import Finding as PartitionFinding
     from audit_toolkit.partitions import Policy
 
     Connection = psycopg.Connection[Any]
-
-FINDINGS = 3
-
 
 Archive = Annotated[
     str | None,
@@ -41,49 +37,36 @@ Archive = Annotated[
         "--archive",
         metavar="URL",
         envvar="AUDIT_ARCHIVE",
-        help="Also see that what was dropped is in the archive there.",
+        help="Also check that dropped partitions are in this archive.",
         show_default=False,
     ),
 ]
 
 
-class FailOn(StrEnum):
-    """From which severity on findings are an exit code."""
-
-    WARNING = "warning"
-    ERROR = "error"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit check`."""
-    app.command()(check)
-
-
 def check(
     table: Annotated[
         list[str] | None,
-        typer.Option("--table", "-t", metavar="TABLE", help="Only this table. Repeatable."),
+        typer.Option("--table", "-t", metavar="TABLE", help="Check only this table. Repeatable."),
     ] = None,
-    fail_on: Annotated[
-        FailOn, typer.Option("--fail-on", help="From which severity on to end with code 3.")
-    ] = FailOn.WARNING,
+    fail_on: FailOn = Severity.WARNING,
     all_events: Annotated[
         bool,
         typer.Option(
-            "--all-events", help="Look at all events for forged ones, not at the newest 10,000."
+            "--all-events",
+            help="Look for forged events in the whole trail, not only in the newest 10,000.",
         ),
     ] = False,
-    output: OutputFormat = Format.TEXT,
+    output: CheckFormat = ReportFormat.TEXT,
     audit_schema: TrailSchema = "audit",
     archive: Archive = None,
     timeout: Timeout = TIMEOUT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Compare what the database has with what was installed; exit code 3 when something is off.
+    """Check that capture and the trail are as installed.
 
-    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
-    production too.
+    Exits with code 3 if something is wrong. Reads catalogs and the newest events, takes no locks, and
+    needs no right to write, so it can run in production.
     """
     with (
         open_database(dsn, config) as connection,
@@ -100,19 +83,17 @@ def check(
         recorded = _recorded_findings(connection, config, audit_schema, tuple(table or ()))
     findings = _with_recorded(findings, recorded)
     findings += [] if table else _branch_findings(config, audit_schema)
-    failing = [
-        f
-        for f in findings
-        if f.accepted is None and (fail_on is FailOn.WARNING or f.severity.value == "error")
-    ]
-    if output is Format.JSON:
-        print(
-            json.dumps({"ok": not failing, "findings": [f.as_dict() for f in findings]}, indent=2)
-        )
-    else:
-        _print(findings)
-    if failing:
-        raise typer.Exit(FINDINGS)
+    end_with(trail_report(findings), output, fail_on)
+
+
+def trail_report(findings: Sequence[Finding]) -> Report:
+    """The report of `audit check`."""
+    is_well = all(finding.accepted is not None for finding in findings)
+    return Report(
+        command="check",
+        findings=tuple(findings),
+        verdict="OK: everything installed is present, unchanged and enabled" if is_well else "",
+    )
 
 
 def check_database(
@@ -131,10 +112,10 @@ def check_database(
 
     Without `models` no code of the project is imported, and what only they declare is not known.
     """
+    from audit_toolkit.capture.condition_drift import unusable_conditions
     from audit_toolkit.catalog.trail import read_trail_objects
-    from audit_toolkit.install.drift import find_drift
-    from audit_toolkit.install.drift_cluster import in_order
-    from audit_toolkit.install.drift_condition import unusable_conditions
+    from audit_toolkit.drift import find_drift
+    from audit_toolkit.schema.moved import in_order
 
     objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
@@ -145,14 +126,18 @@ def check_database(
     found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
         wanted = {str(name) for name in _named(connection, names)}
-        named = [f for f in found if any(name in f.object for name in wanted)]
+        named = [f for f in found if any(name in f.subject for name in wanted)]
         return _accepted(_runnable(named, config, schema), schema)
-    if not {finding.kind for finding in found} & {"trail_missing", "comment_changed"}:
+    if not {finding.kind for finding in found} & {
+        FindingKind.TRAIL_MISSING,
+        FindingKind.COMMENT_CHANGED,
+    }:
         found += [
             *_partition_findings(connection, schema, now, policy),
             *_index_findings(connection, schema),
             *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
+            *_seal_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -183,26 +168,26 @@ def _recorded_findings(
     findings = list(found.findings(f"audit sync --apply{option}")) if found else []
     if names:
         asked = {str(name) for name in _named(connection, names)}
-        findings = [finding for finding in findings if finding.object in asked]
+        findings = [finding for finding in findings if finding.subject in asked]
     return _accepted(findings, schema)
 
 
 _SAID_BETTER = {
-    "declared_not_audited",
-    "declared_otherwise",
-    "not_audited",
-    "trail_missing",
-    "trigger_missing",
+    FindingKind.DECLARED_NOT_AUDITED,
+    FindingKind.DECLARED_OTHERWISE,
+    FindingKind.NOT_AUDITED,
+    FindingKind.TRAIL_MISSING,
+    FindingKind.TRIGGER_MISSING,
 }
 """Kinds of findings that say less than what a revision records of the same table."""
 
 
 def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Finding]:
     """The findings with those about what is recorded, in place of what else was said of the same tables."""
-    named = {finding.object for finding in recorded}
+    named = {finding.subject for finding in recorded}
 
     def is_said_better(finding: Finding) -> bool:
-        return finding.kind in _SAID_BETTER and finding.object.rpartition(" on ")[2] in named
+        return finding.kind in _SAID_BETTER and finding.subject.rpartition(" on ")[2] in named
 
     return [*recorded, *(finding for finding in findings if not is_said_better(finding))]
 
@@ -210,7 +195,6 @@ def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Fin
 def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
     """Tables on which merged branches of the project disagree; its files are read, and none is run."""
     from audit_toolkit.errors import AuditError
-    from audit_toolkit.install.findings import Finding, Severity
     from audit_toolkit.migrations import find_project, recorded_state
 
     try:
@@ -220,10 +204,11 @@ def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
         return []  # there is no project here, or none that can be read
     return [
         Finding(
-            kind="branches_disagree",
+            kind=FindingKind.BRANCHES_DISAGREE,
             severity=Severity.ERROR,
-            object=str(table),
-            detail=f"branches of the project capture it differently, and the last to run won: {'; '.join(said)}",
+            subject=str(table),
+            message="branches of the project capture it differently, and the last one to run won: "
+            f"{'; '.join(said)}",
             remedy=f"audit install --table {table.plain} --capture row …",
         )
         for table, said in conflicts.items()
@@ -239,7 +224,7 @@ def _accepted(findings: list[Finding], schema: str) -> list[Finding]:
         return findings
     return [
         replace(finding, accepted=reason)
-        if (reason := file.accept.get(f"{finding.kind} {finding.object}"))
+        if (reason := file.accept.get(f"{finding.kind} {finding.subject}"))
         else finding
         for finding in findings
     ]
@@ -256,9 +241,9 @@ def _coverage_findings(
     connection: Connection, objects: TrailObjects, names: tuple[str, ...]
 ) -> list[Finding]:
     """Tables that were asked for or are required, and are not audited; tables that a crash empties."""
+    from audit_toolkit.capture.required import coverage_findings
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.install.coverage import coverage_findings
 
     file = find_declarations()
     required = file.require if file and file.audit_schema == objects.schema else ()
@@ -274,8 +259,8 @@ def _coverage_findings(
 
 
 def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
+    from audit_toolkit.capture.drift import audited_tables
     from audit_toolkit.catalog import read_relations, read_table
-    from audit_toolkit.install.drift import audited_tables
 
     present = {relation.name: relation for relation in read_relations(connection)}
     wanted = dict.fromkeys(audited_tables(objects))
@@ -286,9 +271,9 @@ def _declared_findings(
     connection: Connection, objects: TrailObjects, *, models: bool
 ) -> list[Finding]:
     """What a file in the working directory, and the models it names, declare of this trail, and is not so."""
+    from audit_toolkit.capture.declared import declared_findings, declared_tables
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.install.declared import declared_findings, declared_tables
 
     file = find_declarations()
     if file is None or file.audit_schema != objects.schema:
@@ -321,14 +306,14 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
 
 
 def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
-    from audit_toolkit.install.drift_cluster import cluster_findings
+    from audit_toolkit.schema.moved import cluster_findings
 
     yield from _if_permitted(
         lambda: cluster_findings(connection, objects), "place and ids", objects.schema
     )
 
 
-_OF_PARTITIONS_ALONE = {"last_success", "not_guarded"}
+_OF_PARTITIONS_ALONE = {FindingKind.LAST_SUCCESS, FindingKind.NOT_GUARDED}
 """What is for `audit partitions check`: that no maintenance ran yet is no drift, and what guards a partition is
 compared with the rest of the schema (`not_append_only`)."""
 
@@ -341,23 +326,10 @@ def _partition_findings(
     def read() -> Iterable[Finding]:
         partitions = read_partitions(connection, schema, now=now)
         for found in check_partitions(partitions, policy or Policy(), Thresholds()):
-            if found.code not in _OF_PARTITIONS_ALONE:
-                yield _as_finding(found)
+            if found.kind not in _OF_PARTITIONS_ALONE:
+                yield found
 
     yield from _if_permitted(read, "partitions", schema)
-
-
-def _as_finding(found: PartitionFinding) -> Finding:
-    from audit_toolkit.install.findings import Finding, Severity
-
-    critical = found.severity.value == "critical"
-    return Finding(
-        kind=found.code,
-        severity=Severity.ERROR if critical else Severity.WARNING,
-        object=found.object,
-        detail=found.message,
-        remedy=found.remedy,
-    )
 
 
 def _archive_findings(
@@ -367,33 +339,28 @@ def _archive_findings(
         if archive:
             from audit_toolkit.archive import archive_findings
 
-            yield from map(_as_finding, archive_findings(connection, schema, archive))
+            yield from archive_findings(connection, schema, archive)
 
     yield from _if_permitted(read, "archive", schema)
 
 
 def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
-    from audit_toolkit.indexes import Scope, diagnose, read_catalogue
-    from audit_toolkit.indexes import Severity as IndexSeverity
-    from audit_toolkit.install.findings import Finding, Severity
+    from audit_toolkit.indexes import Scope, diagnose, index_report, plan_repairs, read_catalogue
 
     def read() -> Iterable[Finding]:
-        for found in diagnose(read_catalogue(connection, Scope(schema=schema))):
-            if found.severity is not IndexSeverity.INFO:
-                critical = found.severity is IndexSeverity.CRITICAL
-                yield Finding(
-                    kind=f"index_{found.state.value}",
-                    severity=Severity.ERROR if critical else Severity.WARNING,
-                    object=found.subject,
-                    detail=found.message,
-                    remedy=found.advice or "audit indexes fix",
+        catalogue = read_catalogue(connection, Scope(schema=schema))
+        report = index_report(plan_repairs(diagnose(catalogue), catalogue), len(catalogue.indexes))
+        for found in report.findings:
+            if found.severity.rank >= Severity.WARNING.rank:
+                yield replace(
+                    found, remedy=found.remedy or "audit indexes fix", notes=(), details={}
                 )
 
     yield from _if_permitted(read, "indexes", schema)
 
 
 def _event_findings(connection: Connection, schema: str, *, all_events: bool) -> Iterator[Finding]:
-    from audit_toolkit.install.drift_events import NEWEST, event_findings
+    from audit_toolkit.schema.forged_events import NEWEST, event_findings
 
     newest = None if all_events else NEWEST
     yield from _if_permitted(
@@ -401,34 +368,28 @@ def _event_findings(connection: Connection, schema: str, *, all_events: bool) ->
     )
 
 
+def _seal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.cli.seal_options import KEY_VARIABLE, find_key
+    from audit_toolkit.seals.health import seal_findings
+
+    named = os.environ.get(KEY_VARIABLE)
+    key = find_key(Path(named) if named else None)
+    yield from _if_permitted(lambda: seal_findings(connection, schema, key), "seals", schema)
+
+
 def _if_permitted(
     read: Callable[[], Iterable[Finding]], what: str, schema: str
 ) -> Iterator[Finding]:
     from audit_toolkit.connection import first_line, import_psycopg
     from audit_toolkit.errors import PermissionDeniedError
-    from audit_toolkit.install.findings import Finding, Severity
 
     try:
         yield from list(read())
     except (PermissionDeniedError, import_psycopg().errors.InsufficientPrivilege) as error:
         yield Finding(
-            kind="not_checked",
+            kind=FindingKind.NOT_CHECKED,
             severity=Severity.WARNING,
-            object=f"{what} of {schema}.logged_actions",
-            detail=f"this role may not read what is needed: {first_line(error)}",
+            subject=f"{what} of {schema}.logged_actions",
+            message=f"this role may not read it: {first_line(error)}",
             remedy="audit grants --reader ROLE",
         )
-
-
-def _print(findings: list[Finding]) -> None:
-    from audit_toolkit.cli.output import visible
-
-    for finding in findings:
-        if finding.accepted is not None:
-            print(f"accepted: {visible(finding.object)}: {visible(finding.detail)}")
-            print(f"  {finding.kind}; because: {visible(finding.accepted)}")
-            continue
-        print(f"{finding.severity.value}: {visible(finding.object)}: {visible(finding.detail)}")
-        print(f"  {finding.kind}; remedy: {visible(finding.remedy)}")
-    if all(finding.accepted is not None for finding in findings):
-        print("all is well: what was installed is there, unchanged and switched on")

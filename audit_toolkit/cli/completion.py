@@ -32,15 +32,12 @@ Asked = Callable[[Any, str], Iterable[str]]
 _PATIENCE = {"connect_timeout": 2, "options": "-c statement_timeout=1000 -c lock_timeout=200"}
 
 
-def complete_values(group: Any) -> None:
-    """Let the parameters of all commands offer what their metavar names."""
-    for command in group.commands.values():
-        if hasattr(command, "commands"):
-            complete_values(command)
-        for parameter in command.params:
-            if finder := _finder(command.name, parameter):
-                # What Typer's own autocompletion= sets, without an option list in each command.
-                parameter._custom_shell_complete = _offering(finder)
+def complete_values(name: str, command: Any) -> None:
+    """Let the parameters of a command offer what their metavar names."""
+    for parameter in command.params:
+        if finder := _finder(name, parameter):
+            # What Typer's own autocompletion= sets, without an option list in each command.
+            parameter._custom_shell_complete = _offering(finder)
 
 
 def _finder(command: str, parameter: Any) -> Asked | None:
@@ -121,7 +118,7 @@ def _row(context: Any, incomplete: str) -> list[str]:
 
 def _keys_of(context: Any, table: str, parts: Sequence[str], incomplete: str) -> list[str]:
     """Keys of one column as they are; of several, the values of the column that comes next."""
-    from audit_toolkit.trail.subject import trail_table
+    from audit_toolkit.trail.rows.lookup import trail_table
 
     schema = _schema(context)
     sql = render("queries/completions", what="keys", trail_schema=schema, trail=trail_table(schema))
@@ -163,7 +160,7 @@ def _is_number(text: str) -> bool:
 
 
 def _marks(context: Any, _incomplete: str) -> list[str]:
-    from audit_toolkit.trail.subject import trail_table
+    from audit_toolkit.trail.rows.lookup import trail_table
 
     schema = _schema(context)
     with _database(context) as connection:
@@ -187,7 +184,6 @@ _BY_METAVAR: dict[str, Asked] = {
     "ACTION": _actions,
     "COLUMN": _columns,
     "KEY": _keys,
-    "LEAF": _partitions,
     "PARTITION": _partitions,
 }
 _OF_ANY_TABLE = ("install", "check", "fix")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-
-import typer
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -36,6 +34,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit check --table orders --format json",
             "audit check --fail-on error",
         ),
+        "reconcile": (
+            "audit reconcile",
+            "audit reconcile --table orders --format json",
+        ),
         "status": ("audit status", "audit status --format json"),
         "access": ("audit access", "audit access --format json"),
         "history": (
@@ -45,6 +47,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit history --table orders --table stock --follow --format jsonl",
         ),
         "show": ("audit show 4711", "audit show 4711 --hide email --format json"),
+        "ui": ("audit ui --open", "audit ui --port 8400 --allow-undo"),
         "transaction": ("audit transaction 757", "audit transaction '757@2026-11-01 10:00'"),
         "row-at": (
             "audit row-at orders 42 --at 'yesterday 10:00'",
@@ -83,9 +86,22 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit maintain --dry-run",
             "audit maintain --retention '2 years' --archive s3://backup/trail",
         ),
+        "seal": (
+            "audit seal --key /etc/audit/seal.key --checkpoint-to /mnt/worm/audit",
+            "audit seal --every '30 seconds' --checkpoint-to s3://acme-seals/audit",
+        ),
+        "verify": (
+            "audit verify --checkpoints /mnt/worm/audit --key seal.key.pub",
+            "audit verify --since 1000000 --jobs 4",
+        ),
+        "prove": ("audit prove 4711 > event-4711.json",),
+        "verify-proof": ("audit verify-proof event-4711.json --key seal.key.pub",),
+        "keys new": ("audit keys new --key /etc/audit/seal.key --name example.com/orders",),
+        "keys rotate": ("audit keys rotate --key /etc/audit/seal.key",),
+        "keys list": ("audit keys list", "audit keys list --format json"),
         "adopt": ("audit adopt --dry-run --reason failover", "audit adopt --reason failover"),
         "grants": ("audit grants --reader support", "audit grants --maintainer cron"),
-        "demo": ("audit demo", "audit demo --keep"),
+        "demo": ("audit demo", "audit demo --sealed", "audit demo --keep"),
         "partitions plan": (
             "audit partitions plan --retention '1 year'",
             "audit partitions plan --sql",
@@ -141,22 +157,3 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """By the words after `audit`."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Put the examples below the options of each command."""
-    for words, command in _commands(app):
-        if found := EXAMPLES.get(words):
-            # \b keeps the lines as they are.
-            command.epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in found)])
-
-
-def _commands(app: typer.Typer, before: str = "") -> Iterator[tuple[str, typer.models.CommandInfo]]:
-    for command in app.registered_commands:
-        callback = command.callback
-        name = command.name or (callback.__name__.replace("_", "-") if callback else "")
-        yield before + name, command
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            name = str(group.name or group.typer_instance.info.name)
-            yield from _commands(group.typer_instance, f"{before}{name} ")

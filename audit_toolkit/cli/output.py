@@ -17,15 +17,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TextIO
 
-from audit_toolkit.cli.ddl_words import ddl_lines, ddl_verb
-from audit_toolkit.cli.moments import show_moment
+from audit_toolkit import exact_json
+from audit_toolkit.cli.ddl_text import ddl_lines, ddl_verb
+from audit_toolkit.cli.times import show_moment
 from audit_toolkit.cli.values import Change, describe_change
 from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
-from audit_toolkit.trail import Action, Event, exact, table_of
-from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.subject import Scope, Tables
+from audit_toolkit.exact_json import Json
+from audit_toolkit.trail import Action, Event, table_of
+from audit_toolkit.trail.event import Row
+from audit_toolkit.trail.rows.lookup import Scope, Tables
 
 PIPE_WIDTH = 100
 """Columns of text that goes to a file or to another program."""
@@ -39,7 +41,7 @@ _SHOWN_BEFORE_CHANGE = 12
 def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) -> int:
     """Print `{"events": [...]}`, one event a line as they come; how many there were."""
     file = file or sys.stdout
-    as_text = partial(exact.dumps, ascii_only=not _is_unicode(file.encoding))
+    as_text = partial(exact_json.dumps, ascii_only=not _is_unicode(file.encoding))
     number = 0
     file.write('{"events": [')
     for number, event in enumerate(events, 1):
@@ -52,7 +54,7 @@ def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) ->
 def print_events_as_lines(events: Iterable[Event], file: TextIO | None = None) -> int:
     """Print one JSON object a line, as the events come; how many there were."""
     file = file or sys.stdout
-    as_text = partial(exact.dumps, ascii_only=not _is_unicode(file.encoding))
+    as_text = partial(exact_json.dumps, ascii_only=not _is_unicode(file.encoding))
     number = 0
     for event in events:
         file.write(visible(as_text(event.as_dict())) + "\n")
@@ -68,7 +70,7 @@ def print_events_as_csv(
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
     would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
-    from audit_toolkit.cli.spreadsheet import guard_cell
+    from audit_toolkit.spreadsheet import guard_cell
 
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
@@ -83,7 +85,7 @@ def print_events_as_csv(
 def _as_field(value: Json) -> str:
     if value is None:
         return ""
-    return visible(value if isinstance(value, str) else exact.dumps(value))
+    return visible(value if isinstance(value, str) else exact_json.dumps(value))
 
 
 def print_timeline(
@@ -119,8 +121,9 @@ _VERBS = {
     Action.SNAPSHOT: ("recorded", "cyan"),
     Action.GAP: ("capture paused or resumed", "bold magenta"),
     Action.DDL: ("changed by DDL", "bold magenta"),
-    Action.BOUNDARY: ("went on in another place", "bold magenta"),
+    Action.BOUNDARY: ("continued in another place", "bold magenta"),
     Action.MARK: ("marked", "bold magenta"),
+    Action.EVENT: ("event of the application", "bold blue"),
 }
 
 _Part = tuple[str, str]
@@ -219,7 +222,7 @@ class _Timeline:
     def _values(self, event: Event) -> Iterator[_Line]:
         match event.action:
             case Action.TRUNCATE:
-                yield [("every row of the table is gone", "red")]
+                yield [("all rows of the table are gone", "red")]
             case Action.UPDATE:
                 yield from self._changes(event)
             case Action.INSERT if event.old_row is not None:
@@ -228,6 +231,8 @@ class _Timeline:
                 pass
             case Action.DDL:
                 yield from ([(visible(text), style)] for text, style in ddl_lines(event))
+            case Action.EVENT:
+                yield from self._row(replace(event, new_row=_payload(event)))
             case _:
                 yield from self._row(event)
 
@@ -326,8 +331,18 @@ def _verb(event: Event) -> str:
         case Event(action=Action.DDL):
             return visible(ddl_verb(event))
         case Event(action=Action.BOUNDARY, new_row={"system_identifier": system, "database": name}):
-            return visible(f"went on in database {name} of cluster {system}")
+            return visible(f"continued in database {name} of cluster {system}")
+        case Event(action=Action.EVENT, new_row={"name": str(name)}):
+            return visible(name)
     return _VERBS[event.action][0]
+
+
+def _payload(event: Event) -> Row:
+    """What the application said of its event, as columns and values."""
+    payload = (event.new_row or {}).get("payload")
+    if payload is None:
+        return {}
+    return payload if isinstance(payload, dict) else {"payload": payload}
 
 
 def _who(event: Event) -> str:
@@ -362,7 +377,7 @@ def _claims(event: Event) -> dict[str, Json]:
 
 
 def _plain(value: Json) -> str:
-    return value if isinstance(value, str) else exact.dumps(value)
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 _DAYS = {"year": 365.25, "month": 30.44, "week": 7, "day": 1, "hour": 1 / 24, "minute": 1 / 1440}

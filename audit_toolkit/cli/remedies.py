@@ -7,7 +7,7 @@ from pathlib import Path
 
 def runs_here(command: str, config: Path | None, schema: str) -> str:
     """The command; where there is no project to write a revision into, it pipes SQL into psql instead."""
-    from audit_toolkit.install.findings import as_typed
     from audit_toolkit.migrations.project import is_project_here
+    from audit_toolkit.remedies import as_typed
 
     return as_typed(command, schema=schema, in_project=is_project_here(config))

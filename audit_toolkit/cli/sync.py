@@ -19,7 +19,7 @@ from audit_toolkit.cli.options import (
     ProjectSchema,
     VersionPath,
 )
-from audit_toolkit.cli.revise import (
+from audit_toolkit.cli.revisions import (
     Where,
     present_project,
     print_sql,
@@ -40,11 +40,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add `audit sync`."""
-    app.command()(sync)
-
-
 def sync(
     apply: Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print SQL for psql instead.")] = False,
@@ -54,7 +49,7 @@ def sync(
         typer.Option(
             "--schema",
             metavar="SCHEMA",
-            help="With --like: the schema to capture, or a pattern as in 'tenant_*'.",
+            help="With --like: the schema to capture, or a pattern such as 'tenant_*'.",
         ),
     ] = None,
     like: Annotated[
@@ -62,7 +57,8 @@ def sync(
         typer.Option(
             "--like",
             metavar="SCHEMA",
-            help="Capture the tables of --schema as those of this one are, whatever the project records.",
+            help="Capture the tables of --schema as those of this schema, whatever the project "
+            "records.",
         ),
     ] = None,
     audit_schema: ProjectSchema = None,
@@ -73,11 +69,11 @@ def sync(
     no_env: NoEnv = False,
     django: Django = None,
 ) -> None:
-    """Give a database the capture that the project's revisions record, where it lacks it.
+    """Install the capture that the project's revisions record.
 
-    For databases made by `create_all` and `alembic stamp`, whose tables have no capture. Nothing is written into
-    the project, and what is captured already as recorded stays untouched. Without --apply or --sql it says
-    what is missing.
+    For databases made by `create_all` and `alembic stamp`, whose tables have no capture. Writes no
+    revision, and leaves alone what is captured as recorded. Without --apply or --sql it lists what is
+    missing.
     """
     from audit_toolkit.catalog import read_relations
     from audit_toolkit.connection import connect, translated_errors
@@ -86,11 +82,11 @@ def sync(
     from audit_toolkit.plan import apply as carry_out
 
     if apply + sql + dry_run > 1:
-        raise UsageError("--apply, --sql and --dry-run contradict each other", hint="use one")
+        raise UsageError("--apply, --sql and --dry-run cannot be combined", hint="use one")
     if (schema is None) != (like is None):
         raise UsageError(
-            "--schema and --like belong together",
-            hint="say which tenants, and as which one: --schema 'tenant_*' --like tenant_1",
+            "--schema and --like must be given together",
+            hint="name the tenants and the one to copy: --schema 'tenant_*' --like tenant_1",
         )
     where = Where(config=config, name=name, version_path=version_path, no_env=no_env, django=django)
     if schema and like:
@@ -159,8 +155,8 @@ def _wants(
     where: Where,
     schema: str | None,
 ) -> Wants:
+    from audit_toolkit.capture.declared import declared_tables
     from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.install.declared import declared_tables
     from audit_toolkit.migrations import recorded_wants, with_declared
     from audit_toolkit.migrations.django import find_app
 
@@ -176,8 +172,9 @@ def _wants(
         wants = recorded
     else:
         raise UsageError(
-            "the database is at no revision of the project, so nobody knows what it should have",
-            hint=f"if it was made by create_all: alembic stamp head; else: {project.upgrade_command} head",
+            "the database is at no revision of the project, so there is nothing to compare it with",
+            hint=f"if create_all made it: alembic stamp head; otherwise: {project.upgrade_command} "
+            "head",
         )
     if file is None or file.audit_schema != wants.trail.schema:
         return wants
@@ -192,7 +189,7 @@ def _command(schema: str | None, like: str | None) -> str:
 
 
 def _describe(found: Sync, *, done: bool, command: str) -> None:
-    from audit_toolkit.migrations.wording import trail_name
+    from audit_toolkit.migrations.revision.rule_text import trail_name
 
     if found.trail:
         print(f"{trail_name(found.trail.schema)}: {'made' if done else 'missing'}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -20,7 +18,7 @@ from audit_toolkit.cli.options import (
     Upgrade,
     VersionPath,
 )
-from audit_toolkit.cli.revise import (
+from audit_toolkit.cli.revisions import (
     Goal,
     Output,
     Where,
@@ -29,11 +27,6 @@ from audit_toolkit.cli.revise import (
     say,
     state_without_project,
 )
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add `audit upgrade`."""
-    app.command(name="upgrade")(upgrade_toolkit)
 
 
 def upgrade_toolkit(
@@ -51,13 +44,14 @@ def upgrade_toolkit(
     edit_env: EditEnv = False,
     django: Django = None,
 ) -> None:
-    """Bring the trail and all capture to this version of the toolkit: write the revision that does it.
+    """Upgrade the trail and all capture to this version.
 
-    The database has to be at the head of the project. Rules stay as they are; events are not touched.
+    Writes the revision that does it. The database must be at the head of the project. The options of
+    tables stay as they are; events are not touched.
     """
     from audit_toolkit.catalog import read_relations
-    from audit_toolkit.install.trail import trail_hash
     from audit_toolkit.migrations import plan_renewal
+    from audit_toolkit.schema.install import trail_hash
 
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
@@ -88,4 +82,4 @@ def upgrade_toolkit(
         revisions = [*first, renewal.revision(message)] if renewal else []
         finish(run, revisions, goal, output, up_to_date=not renewal)
     if not renewal and not dry_run:
-        say("nothing to upgrade: all is of this version")
+        say("already up to date")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from audit_toolkit.trail import exact, inside
-from audit_toolkit.trail.exact import Json
+from audit_toolkit import exact_json
+from audit_toolkit.exact_json import Json
+from audit_toolkit.trail import json_diff
 
 MOST_INSIDE = 20
 """So many differences inside one value are shown."""
@@ -31,14 +32,14 @@ def show_value(value: Json) -> str:
         return "NULL"
     if isinstance(value, str) and not _is_ambiguous(value):
         return value
-    return visible(exact.dumps(value))
+    return visible(exact_json.dumps(value))
 
 
 def show_values(old: Json, new: Json) -> tuple[str, str]:
     """Two values to be compared: of two texts, both are in quotes if one has to be."""
     texts = isinstance(old, str) and isinstance(new, str)
     if texts and (_is_ambiguous(old) or _is_ambiguous(new)):
-        return visible(exact.dumps(old)), visible(exact.dumps(new))
+        return visible(exact_json.dumps(old)), visible(exact_json.dumps(new))
     return show_value(old), show_value(new)
 
 
@@ -48,7 +49,7 @@ def _is_ambiguous(text: str) -> bool:
     if text[:1] in ("", '"', "[", "{") or text.lower() in ("null", "true", "false"):
         return True
     try:
-        exact.loads(text)
+        exact_json.loads(text)
     except ValueError:
         return False
     return True
@@ -72,14 +73,14 @@ class Change:
 
 def describe_change(name: str, old: Json, new: Json) -> Iterator[Change]:
     """The change of a column: of objects and arrays only what differs inside, with its path."""
-    if not inside.differ_inside(old, new):
+    if not json_diff.differ_inside(old, new):
         before, after = show_values(old, new)
         yield Change(label=name, old=before, new=after)
         return
-    found = inside.differences(old, new)
+    found = json_diff.differences(old, new)
     for each in islice(found, MOST_INSIDE):
         yield Change(
-            label=name + visible(inside.show_path(each.path)),
+            label=name + visible(json_diff.show_path(each.path)),
             old=_show_inside(each.old),
             new=_show_inside(each.new),
         )
@@ -88,4 +89,4 @@ def describe_change(name: str, old: Json, new: Json) -> Iterator[Change]:
 
 
 def _show_inside(value: Json) -> str | None:
-    return None if value is inside.ABSENT else visible(exact.dumps(value))
+    return None if value is json_diff.ABSENT else visible(exact_json.dumps(value))

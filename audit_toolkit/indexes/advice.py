@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit_toolkit.indexes.model import Catalogue, Finding, Index, Severity, State
+from audit_toolkit.findings import Severity
+from audit_toolkit.indexes.model import Catalogue, Diagnosis, Index, IndexState
 
 
-def unneeded(catalogue: Catalogue, unused_after: float) -> Iterator[Finding]:
+def unneeded(catalogue: Catalogue, unused_after: float) -> Iterator[Diagnosis]:
     """Valid indexes that cost writes and that no query needs; leaves are judged with their parent."""
     victims = [i for i in catalogue.indexes if _may_go(i)]
     for index in victims:
@@ -40,10 +41,10 @@ def _covers(keeper: Index, index: Index) -> bool:
     return ordered and keeper.keys[: len(index.keys)] == index.keys
 
 
-def _redundant(index: Index, keeper: Index) -> Finding:
+def _redundant(index: Index, keeper: Index) -> Diagnosis:
     same = keeper.keys == index.keys
-    return Finding(
-        state=State.DUPLICATE if same else State.REDUNDANT,
+    return Diagnosis(
+        state=IndexState.DUPLICATE if same else IndexState.REDUNDANT,
         severity=Severity.INFO,
         index=index,
         subject=str(index.name),
@@ -57,14 +58,14 @@ def _scans(index: Index, catalogue: Catalogue) -> int:
     return index.scans + sum(_scans(child, catalogue) for child in children)
 
 
-def _unused(index: Index, days: float) -> Finding:
-    return Finding(
-        state=State.UNUSED,
+def _unused(index: Index, days: float) -> Diagnosis:
+    return Diagnosis(
+        state=IndexState.UNUSED,
         severity=Severity.INFO,
         index=index,
         subject=str(index.name),
-        message=f"not scanned on this server in the {days:.0f} days since statistics began; "
-        "replicas count for themselves",
+        message=f"not scanned on this server in the {days:.0f} days since statistics began; replicas "
+        "count their own scans",
         advice=f"if no replica and no yearly report needs it: {_drop(index)}",
     )
 

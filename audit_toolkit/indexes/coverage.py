@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audit_toolkit.indexes.model import Catalogue, Finding, Index, Partition, Severity, State
+from audit_toolkit.findings import Severity
+from audit_toolkit.indexes.model import Catalogue, Diagnosis, Index, IndexState, Partition
 from audit_toolkit.names import QualifiedName
 
 _SHOWN = 5
@@ -41,7 +42,7 @@ def same_shape(partition: Partition, shape: str, catalogue: Catalogue) -> Index 
     return min(found, key=lambda index: (index.broken, index.name), default=None)
 
 
-def uneven(catalogue: Catalogue) -> Iterator[Finding]:
+def uneven(catalogue: Catalogue) -> Iterator[Diagnosis]:
     """Indexes that were made leaf by leaf and are missing on some leaves.
 
     An index that the partitioned table declares is judged there.
@@ -50,7 +51,7 @@ def uneven(catalogue: Catalogue) -> Iterator[Finding]:
         yield from _uneven_on(table_oid, catalogue)
 
 
-def _uneven_on(table_oid: int, catalogue: Catalogue) -> Iterator[Finding]:
+def _uneven_on(table_oid: int, catalogue: Catalogue) -> Iterator[Diagnosis]:
     leaves = [p for p in catalogue.partitions_of(table_oid) if not p.detach_pending]
     declared = {index.shape for index in catalogue.on(table_oid)}
     carried: dict[str, dict[int, Index]] = {}
@@ -64,17 +65,17 @@ def _uneven_on(table_oid: int, catalogue: Catalogue) -> Iterator[Finding]:
             yield _on_some(leaves[0].parent, list(indexes.values()), lacking)
 
 
-def _on_some(parent: QualifiedName, indexes: list[Index], lacking: list[str]) -> Finding:
+def _on_some(parent: QualifiedName, indexes: list[Index], lacking: list[str]) -> Diagnosis:
     unique = "unique " if indexes[0].unique else ""
-    return Finding(
-        state=State.SOME_LEAVES_ONLY,
+    return Diagnosis(
+        state=IndexState.SOME_LEAVES_ONLY,
         severity=Severity.WARNING,
         index=indexes[0],
         subject=str(indexes[0].name),
-        message=f"only {len(indexes)} of {len(indexes) + len(lacking)} leaves have this index; "
+        message=f"only {len(indexes)} of {len(indexes) + len(lacking)} partitions have this index; "
         f"missing on {_some(lacking)}",
-        advice="to have it everywhere, and take over those that are there: audit indexes create "
-        f"'create {unique}index NAME on {parent} using {indexes[0].using}'",
+        advice="to create it everywhere and reuse the existing ones: audit indexes create 'create "
+        f"{unique}index NAME on {parent} using {indexes[0].using}'",
     )
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from audit_toolkit.findings import Severity
 from audit_toolkit.indexes.advice import unneeded
 from audit_toolkit.indexes.coverage import absent, uneven
-from audit_toolkit.indexes.model import UNSAFE_SERVERS, Catalogue, Finding, Index, Severity, State
+from audit_toolkit.indexes.model import UNSAFE_SERVERS, Catalogue, Diagnosis, Index, IndexState
 
 _COPY = re.compile(r"_cc(new|old)\d*$")
 _REPACK = re.compile(r"index_\d+$")
 
 
-def diagnose(catalogue: Catalogue, *, unused_after: float = 30) -> list[Finding]:
+def diagnose(catalogue: Catalogue, *, unused_after: float = 30) -> list[Diagnosis]:
     """All findings, the worst first; `unused_after` is in days of statistics."""
     findings = [
         *_server(catalogue),
@@ -25,14 +26,7 @@ def diagnose(catalogue: Catalogue, *, unused_after: float = 30) -> list[Finding]
         *uneven(catalogue),
         *unneeded(catalogue, unused_after),
     ]
-    order = list(Severity)
-    return sorted(findings, key=lambda f: (-order.index(f.severity), f.subject))
-
-
-def worst(findings: list[Finding]) -> Severity:
-    """The highest severity among them; `OK` without any."""
-    order = list(Severity)
-    return max((f.severity for f in findings), key=order.index, default=Severity.OK)
+    return sorted(findings, key=lambda f: (-f.severity.rank, f.subject))
 
 
 def original(index: Index, catalogue: Catalogue) -> Index | None:
@@ -49,11 +43,11 @@ def original(index: Index, catalogue: Catalogue) -> Index | None:
     )
 
 
-def _server(catalogue: Catalogue) -> Iterator[Finding]:
+def _server(catalogue: Catalogue) -> Iterator[Diagnosis]:
     if catalogue.server_version in UNSAFE_SERVERS:
-        yield Finding(
-            state=State.UNSAFE_SERVER,
-            severity=Severity.CRITICAL,
+        yield Diagnosis(
+            state=IndexState.UNSAFE_SERVER,
+            severity=Severity.ERROR,
             index=None,
             subject=f"PostgreSQL 14.{catalogue.server_version % 100}",
             message="indexes that this server built or rebuilt CONCURRENTLY may lack rows",
@@ -61,11 +55,13 @@ def _server(catalogue: Catalogue) -> Iterator[Finding]:
         )
 
 
-def _verdicts(index: Index, catalogue: Catalogue) -> Iterator[Finding]:
+def _verdicts(index: Index, catalogue: Catalogue) -> Iterator[Diagnosis]:
     copied = original(index, catalogue)
     worker = _worker(index, catalogue) if index.broken else None
     if worker is not None:
-        yield _finding(State.BUILDING, Severity.OK, index, f"session {worker} works on it")
+        yield _finding(
+            IndexState.BUILDING, Severity.OK, index, f"session {worker} is working on it"
+        )
     elif copied is not None:
         yield _copy(index, copied)
     elif index.partitioned and not index.valid:
@@ -83,68 +79,69 @@ def _worker(index: Index, catalogue: Catalogue) -> int | None:
     return next(filter(None, workers), None)
 
 
-def _copy(index: Index, copied: Index) -> Finding:
-    state = State.CCOLD if "_ccold" in index.name.name else State.CCNEW
+def _copy(index: Index, copied: Index) -> Diagnosis:
+    state = IndexState.CCOLD if "_ccold" in index.name.name else IndexState.CCNEW
     if index.valid:
         message = f"a finished copy of {copied.name}: an interrupted REINDEX was itself rebuilt"
-    elif state is State.CCNEW:
-        message = f"left by an interrupted REINDEX of {copied.name}, which itself is as it was"
+    elif state is IndexState.CCNEW:
+        message = f"left by an interrupted REINDEX of {copied.name}, which itself is unchanged"
     else:
-        message = f"left by a REINDEX of {copied.name} that had already succeeded"
+        message = f"left by a REINDEX of {copied.name} that succeeded"
     return _finding(state, Severity.WARNING, index, message + _cost(index))
 
 
-def _broken(index: Index, catalogue: Catalogue) -> Finding:
+def _broken(index: Index, catalogue: Catalogue) -> Diagnosis:
     parent = catalogue.by_oid.get(index.parent_oid or 0)
     if parent is not None and parent.valid:
         return _finding(
-            State.INVALID_UNDER_VALID_PARENT,
-            Severity.CRITICAL,
+            IndexState.INVALID_UNDER_VALID_PARENT,
+            Severity.ERROR,
             index,
-            f"queries through {parent.name} cannot use it here, yet {parent.name} counts as valid",
+            f"queries through {parent.name} cannot use it here, although {parent.name} is "
+            "marked valid",
         )
     state, message, advice = _cause(index)
     needed = index.protected or index.ready or parent is not None
     return _finding(
         state,
-        Severity.CRITICAL if needed and index.live else Severity.WARNING,
+        Severity.ERROR if needed and index.live else Severity.WARNING,
         index,
         message + _reliance(index, parent) + _cost(index),
         advice,
     )
 
 
-def _cause(index: Index) -> tuple[State, str, str]:
+def _cause(index: Index) -> tuple[IndexState, str, str]:
     if index.exclusion:
         return (
-            State.INVALID_EXCLUSION,
+            IndexState.INVALID_EXCLUSION,
             "an exclusion constraint that is not enforced for all rows",
             f"in a maintenance window: REINDEX INDEX {index.name}, which blocks writes",
         )
     if _REPACK.fullmatch(index.name.name):
-        return State.REPACK_LEFTOVER, "left by an interrupted pg_repack", ""
+        return IndexState.REPACK_LEFTOVER, "left by an interrupted pg_repack", ""
     if not index.live:
-        return State.CANCELLED_DROP, "a DROP INDEX CONCURRENTLY that did not finish", ""
+        return IndexState.CANCELLED_DROP, "a DROP INDEX CONCURRENTLY that did not finish", ""
     if not index.ready:
         return (
-            State.FAILED_CREATE,
-            "a CREATE INDEX CONCURRENTLY that failed before or while it was built",
+            IndexState.FAILED_CREATE,
+            "a CREATE INDEX CONCURRENTLY that failed before or during the build",
             "",
         )
     message = (
-        "a CREATE INDEX CONCURRENTLY that failed while it was validated, or a DROP INDEX CONCURRENTLY "
-        "that was cancelled: the catalogue does not tell which"
+        "a CREATE INDEX CONCURRENTLY that failed during validation, or a cancelled DROP "
+        "INDEX CONCURRENTLY: the catalog does not tell which"
     )
-    advice = "say which: audit indexes fix --unfinished rebuild, or --unfinished drop"
-    return State.UNFINISHED, message, advice
+    advice = "choose one: audit indexes fix --unfinished rebuild, or --unfinished drop"
+    return IndexState.UNFINISHED, message, advice
 
 
-def _parent(index: Index, catalogue: Catalogue) -> Finding:
+def _parent(index: Index, catalogue: Catalogue) -> Diagnosis:
     reasons = absent(index, catalogue)
-    message = "; ".join(reasons) or "all its leaves are fine, but it was never checked again"
+    message = "; ".join(reasons) or "all its partitions are fine, but it was never validated again"
     return _finding(
-        State.PARENT_INVALID,
-        Severity.CRITICAL if index.constraint else Severity.WARNING,
+        IndexState.PARENT_INVALID,
+        Severity.ERROR if index.constraint else Severity.WARNING,
         index,
         f"not valid on the partitioned table: {message}",
     )
@@ -163,14 +160,14 @@ def _reliance(index: Index, parent: Index | None) -> str:
 def _cost(index: Index) -> str:
     size = f"{index.size / 2**20:.1f} MB" if index.size >= 2**20 else f"{index.size // 1024} kB"
     if index.ready:
-        return f"; every write maintains it, for nothing ({size})"
+        return f"; every write maintains it, in vain ({size})"
     return f"; it takes {size}" if index.size else ""
 
 
 def _finding(
-    state: State, severity: Severity, index: Index, message: str, advice: str = ""
-) -> Finding:
-    return Finding(
+    state: IndexState, severity: Severity, index: Index, message: str, advice: str = ""
+) -> Diagnosis:
+    return Diagnosis(
         state=state,
         severity=severity,
         index=index,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from audit_toolkit.errors import AuditError
+from audit_toolkit.findings import FindingKind, Severity
 from audit_toolkit.names import QualifiedName
 
 # CREATE [UNIQUE] INDEX name ON [ONLY] table USING …, as pg_get_indexdef() prints it.
@@ -100,7 +101,7 @@ class Index:
     def _parts(self) -> tuple[str | None, str]:
         found = _DEFINITION.fullmatch(self.definition)
         if found is None:
-            raise AuditError(f"the definition of {self.name} cannot be read: {self.definition}")
+            raise AuditError(f"cannot parse the definition of {self.name}: {self.definition}")
         return found[1], found[2]
 
 
@@ -177,17 +178,7 @@ class Catalogue:
         return found
 
 
-class Severity(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    INFO = "info"
-    """Advice: nothing is wrong."""
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
-class State(StrEnum):
+class IndexState(StrEnum):
     """What is the matter with an index."""
 
     BUILDING = "building"
@@ -208,10 +199,10 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something about one index."""
+class Diagnosis:
+    """What is the matter with one index."""
 
-    state: State
+    state: IndexState
     severity: Severity
     index: Index | None
     """None where it is about the server or about an index that is not there."""
@@ -221,3 +212,8 @@ class Finding:
     """What is the matter and what it costs, without a final period."""
     advice: str = ""
     """What to do where `fix` does nothing by itself."""
+
+    @property
+    def kind(self) -> FindingKind:
+        """Its kind among all findings."""
+        return FindingKind(f"index_{self.state}")

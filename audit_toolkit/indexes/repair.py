@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from audit_toolkit.indexes import steps
 from audit_toolkit.indexes.complete import Completion, Wanted
-from audit_toolkit.indexes.model import Catalogue, Finding, Index, State
+from audit_toolkit.indexes.model import Catalogue, Diagnosis, Index, IndexState
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Step
 
@@ -25,23 +25,28 @@ class Unfinished(StrEnum):
 class Repair:
     """A finding and the steps that end it; none where it needs somebody's decision."""
 
-    finding: Finding
+    diagnosis: Diagnosis
     steps: tuple[Step, ...]
 
 
 # An interrupted REINDEX may have left a copy under the name that the next REINDEX wants.
-_LEFTOVERS = (State.CCNEW, State.CCOLD, State.REPACK_LEFTOVER, State.CANCELLED_DROP)
+_LEFTOVERS = (
+    IndexState.CCNEW,
+    IndexState.CCOLD,
+    IndexState.REPACK_LEFTOVER,
+    IndexState.CANCELLED_DROP,
+)
 
 
 def plan_repairs(
-    findings: Sequence[Finding], catalogue: Catalogue, unfinished: Unfinished = Unfinished.LEAVE
+    findings: Sequence[Diagnosis], catalogue: Catalogue, unfinished: Unfinished = Unfinished.LEAVE
 ) -> list[Repair]:
     """The repairs in the order in which they have to run; a step that ends two findings comes once.
 
     Nothing on a server whose concurrent builds are not safe (PostgreSQL 14.0 to 14.3).
     """
-    if any(finding.state is State.UNSAFE_SERVER for finding in findings):
-        return [Repair(finding=finding, steps=()) for finding in findings]
+    if any(finding.state is IndexState.UNSAFE_SERVER for finding in findings):
+        return [Repair(diagnosis=finding, steps=()) for finding in findings]
     ordered = sorted(findings, key=_rank)
     dropped = {
         f.index.name for f in ordered if f.index and f.state in _LEFTOVERS and not f.index.valid
@@ -53,36 +58,41 @@ def plan_repairs(
             s for s in _steps(finding, catalogue, dropped, unfinished) if s.statements not in seen
         ]
         seen.update(step.statements for step in found)
-        repairs.append(Repair(finding=finding, steps=tuple(found)))
+        repairs.append(Repair(diagnosis=finding, steps=tuple(found)))
     return repairs
 
 
-def _rank(finding: Finding) -> int:
+def _rank(finding: Diagnosis) -> int:
     if finding.state not in _LEFTOVERS or finding.index is None:
         return 1
     return 2 if finding.index.valid else 0
 
 
 def _steps(
-    finding: Finding, catalogue: Catalogue, dropped: set[QualifiedName], unfinished: Unfinished
+    finding: Diagnosis, catalogue: Catalogue, dropped: set[QualifiedName], unfinished: Unfinished
 ) -> Iterator[Step]:
     index = finding.index
     if index is None:
         return
     match finding.state:
-        case State.CCNEW | State.CCOLD | State.REPACK_LEFTOVER | State.CANCELLED_DROP:
+        case (
+            IndexState.CCNEW
+            | IndexState.CCOLD
+            | IndexState.REPACK_LEFTOVER
+            | IndexState.CANCELLED_DROP
+        ):
             if _may_drop(index):
                 yield steps.drop(index, finding.message)
-        case State.PARENT_INVALID:
+        case IndexState.PARENT_INVALID:
             top = catalogue.root(index)
             yield from Completion(catalogue).steps(Wanted.like(top))
-        case State.FAILED_CREATE | State.INVALID_UNDER_VALID_PARENT:
+        case IndexState.FAILED_CREATE | IndexState.INVALID_UNDER_VALID_PARENT:
             yield from _rebuilt_or_dropped(index, catalogue, dropped)
-        case State.UNFINISHED:
+        case IndexState.UNFINISHED:
             if unfinished is Unfinished.REBUILD or _is_wanted(index, catalogue):
                 yield from _rebuilt_or_dropped(index, catalogue, dropped)
             elif unfinished is Unfinished.DROP:
-                yield steps.drop(index, "somebody cancelled its drop, and it is to go")
+                yield steps.drop(index, "its drop was cancelled, and it was to go")
 
 
 def _rebuilt_or_dropped(

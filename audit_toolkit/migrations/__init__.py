@@ -1,5 +1,6 @@
 """Alembic: the user's project, and the revisions that are written into it."""
 
+from audit_toolkit.migrations.apply import apply_revisions
 from audit_toolkit.migrations.changes import (
     Change,
     Former,
@@ -7,12 +8,7 @@ from audit_toolkit.migrations.changes import (
     release_revision,
     trail_revision,
 )
-from audit_toolkit.migrations.project import Project, find_project, init_project
-from audit_toolkit.migrations.record import State, recorded_state
-from audit_toolkit.migrations.renewal import Renewal, plan_renewal
-from audit_toolkit.migrations.revision import Written, write_revisions
-from audit_toolkit.migrations.source import Revision
-from audit_toolkit.migrations.survey import (
+from audit_toolkit.migrations.compare import (
     Survey,
     Wish,
     check_conditions,
@@ -23,8 +19,12 @@ from audit_toolkit.migrations.survey import (
     survey,
     trail_settings,
 )
+from audit_toolkit.migrations.project import Project, find_project, init_project
+from audit_toolkit.migrations.revision.record import State, recorded_state
+from audit_toolkit.migrations.revision.text import Revision
+from audit_toolkit.migrations.revision.writer import Written, write_revisions
 from audit_toolkit.migrations.sync import Sync, Wants, plan_sync, recorded_wants, with_declared
-from audit_toolkit.migrations.upgrade import upgrade
+from audit_toolkit.migrations.upgrade import Renewal, plan_renewal
 
 __all__ = [
     "Change",
@@ -38,6 +38,7 @@ __all__ = [
     "Wants",
     "Wish",
     "Written",
+    "apply_revisions",
     "capture_revision",
     "check_conditions",
     "find_project",
@@ -54,7 +55,6 @@ __all__ = [
     "survey",
     "trail_revision",
     "trail_settings",
-    "upgrade",
     "with_declared",
     "write_revisions",
 ]

@@ -18,6 +18,8 @@ from alembic.autogenerate import comparators
 from alembic.operations import ops
 from alembic.util import CommandError
 
+from audit_toolkit.capture import check_condition, check_rule, free_function
+from audit_toolkit.capture.selection import why_unsupported
 from audit_toolkit.catalog import Installed, Relation, Table, read_relations, read_table, read_trail
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Interval, TableRule
@@ -30,8 +32,6 @@ from audit_toolkit.declaration import (
     read_rule,
 )
 from audit_toolkit.errors import AuditError, RuleError, UnknownTableError, UnsupportedTableError
-from audit_toolkit.install import check_condition, check_rule, free_function
-from audit_toolkit.install.selection import why_unsupported
 from audit_toolkit.migrations.changes import (
     Change,
     Former,
@@ -40,22 +40,22 @@ from audit_toolkit.migrations.changes import (
     together,
     trail_revision,
 )
-from audit_toolkit.migrations.frozen import RunSql
-from audit_toolkit.migrations.models import changed_table, new_table
-from audit_toolkit.migrations.operations import (
-    AuditTable,
-    CreateTrail,
-    UnauditTable,
-)
-from audit_toolkit.migrations.reader import reader
-from audit_toolkit.migrations.record import declared_tables
-from audit_toolkit.migrations.renames import require_no_rename_by_hand
-from audit_toolkit.migrations.survey import (
+from audit_toolkit.migrations.compare import (
     has_drifted,
     installed_captures,
     require_present_trail,
     trail_settings,
 )
+from audit_toolkit.migrations.future_tables import changed_table, new_table
+from audit_toolkit.migrations.operations import (
+    AuditTable,
+    CreateTrail,
+    UnauditTable,
+)
+from audit_toolkit.migrations.renames import require_no_rename_by_hand
+from audit_toolkit.migrations.revision.inline_sql import RunSql
+from audit_toolkit.migrations.revision.record import declared_tables
+from audit_toolkit.migrations.sqlalchemy_catalog import reader
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:
@@ -210,7 +210,8 @@ class _Comparison:
             name = self._declared_name(typed)
             if rules.setdefault(name, rule) != rule:
                 raise RuleError(
-                    f"{name} is declared with one rule on its model, and another in {self._source}",
+                    f"{name} is declared with one set of options on its model, and with "
+                    f"another in {self._source}",
                     hint="keep one of them",
                 )
         return rules
@@ -224,8 +225,8 @@ class _Comparison:
         name = _name(pattern.schema, pattern.name, self.default_schema)
         if name in self.fates.dropped or not (name in self.relations or name in self.fates.created):
             raise UnknownTableError(
-                f"{self._source} declares {name}, and there is no such table",
-                hint="correct its name, write its schema (schema.table), or take it out",
+                f"{self._source} declares {name}, but that table does not exist",
+                hint="correct its name, add its schema (schema.table), or remove it",
             )
         return name
 
@@ -293,8 +294,8 @@ class _Comparison:
             return new_table(model, name, self.dialect, self.reader)
         if name not in self.relations:
             raise UnknownTableError(
-                f"{name} is declared on a model, and there is no such table",
-                hint="let autogenerate compare it: include_object or include_schemas leave it out",
+                f"{name} is declared on a model, but the table does not exist",
+                hint="let autogenerate compare it: include_object or include_schemas leaves it out",
             )
         if reason := why_unsupported(self.relations[name], trail_schema=self.schema):
             raise UnsupportedTableError(f"{name} cannot be audited: {reason[0]}", hint=reason[1])
@@ -308,7 +309,7 @@ class _Comparison:
         trail = read_trail(self.reader, self.schema)
         if trail == {}:
             raise UnsupportedTableError(
-                f"{self.schema}.logged_actions is there and is not an audit trail of this toolkit",
+                f"{self.schema}.logged_actions exists but was not created by audit-toolkit",
                 hint=f"choose another schema: audit_schema in {self._source}",
             )
         require_present_trail(trail, self.schema)

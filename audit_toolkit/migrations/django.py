@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, ProjectError
 from audit_toolkit.migrations.project import shown
-from audit_toolkit.migrations.record import RECORD_NAME, State, read_statements, state_of
-from audit_toolkit.migrations.revision import Written
-from audit_toolkit.migrations.source import Revision, Script, render_constants
-from audit_toolkit.migrations.static import static_module
+from audit_toolkit.migrations.revision.record import RECORD_NAME, State, read_statements, state_of
+from audit_toolkit.migrations.revision.text import Revision, Script, render_constants
+from audit_toolkit.migrations.revision.writer import Written
+from audit_toolkit.migrations.revision_files import static_module
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query
 
@@ -85,7 +85,8 @@ class DjangoApp:
         leaves = sorted(set(self.migrations) - replaced - followed)
         if len(leaves) > 1:
             raise ProjectError(
-                f"the app {self.label} has {len(leaves)} migrations that nothing follows: {', '.join(leaves)}",
+                f"the app {self.label} has {len(leaves)} migrations that nothing follows: "
+                f"{', '.join(leaves)}",
                 hint="merge them first: python manage.py makemigrations --merge",
             )
         return leaves[0] if leaves else None
@@ -178,8 +179,9 @@ def find_app(name: str) -> DjangoApp:
     if len(places) != 1:
         found = f"there are several: {', '.join(map(str, places))}" if places else "there is none"
         raise ProjectError(
-            f"no one Django app {name} is here: {found}",
-            hint="run the command where manage.py is, and name the app by its path: --django project.shop",
+            f"there is no single Django app {name} here: {found}",
+            hint="run the command where manage.py is, and name the app by its path: --django "
+            "project.shop",
         )
     return DjangoApp(label=_label(places[0]) or places[0].name, directory=places[0])
 
@@ -209,8 +211,10 @@ def migrate(app: DjangoApp) -> None:
     )
     print(done.stdout, end="", file=sys.stderr)  # noqa: T201 - what Django says goes on
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise AuditError(f"{app.upgrade_command} failed: {last}", hint="see what it says by itself")
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise AuditError(
+            f"{app.upgrade_command} failed: {last}", hint="run it by itself to see what it prints"
+        )
 
 
 def _is_app(place: Path) -> bool:
@@ -236,7 +240,7 @@ def _read_migration(path: Path, label: str) -> Migration:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise ProjectError(f"{path} cannot be read: {error}", hint="repair the file") from error
+        raise ProjectError(f"{path} cannot be read: {error}", hint="fix the file") from error
     body = [
         statement
         for node in tree.body
@@ -298,6 +302,6 @@ def _check(path: Path, revision: Revision) -> None:
     for script in (*revision.upgrade, *revision.downgrade):
         if read_statements(module, script.name) != script.statements:
             raise ProjectError(
-                f"{shown(path)} did not keep the SQL that was written into it",
+                f"{shown(path)} does not contain the SQL that was written to it",
                 hint="nothing was written",
             )

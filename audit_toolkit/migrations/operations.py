@@ -11,24 +11,24 @@ from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
-from audit_toolkit.catalog import read_relations, read_table, resolve
-from audit_toolkit.config import Interval, TableRule, TrailSettings
-from audit_toolkit.declaration import Options, read_rule
-from audit_toolkit.errors import UnknownTableError
-from audit_toolkit.install import (
+from audit_toolkit.capture import (
     check_condition,
     check_rule,
     free_function,
     plan_capture,
     plan_release,
-    plan_trail,
 )
-from audit_toolkit.migrations.reader import reader
-from audit_toolkit.migrations.source import literal
-from audit_toolkit.migrations.survey import installed_captures
-from audit_toolkit.migrations.wording import flags
+from audit_toolkit.catalog import read_relations, read_table, resolve
+from audit_toolkit.config import Interval, TableRule, TrailSettings
+from audit_toolkit.declaration import Options, read_rule
+from audit_toolkit.errors import UnknownTableError
+from audit_toolkit.migrations.compare import installed_captures
+from audit_toolkit.migrations.revision.rule_text import flags
+from audit_toolkit.migrations.revision.text import literal
+from audit_toolkit.migrations.sqlalchemy_catalog import reader
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT, Plan
+from audit_toolkit.schema import plan_trail
 from audit_toolkit.templates import render_statements
 
 if TYPE_CHECKING:
@@ -215,8 +215,8 @@ def _run(operations: Operations, statements: Iterable[str]) -> None:
 def _existing(operations: Operations, text: str) -> QualifiedName:
     if operations.get_context().as_sql:
         raise CommandError(
-            f"op.audit_table and op.unaudit_table read the catalogue, so {text!r} cannot be printed "
-            "with --sql; let autogenerate write frozen SQL, which can"
+            f"op.audit_table and op.unaudit_table read the catalog, so {text!r} cannot be "
+            "printed with --sql; let autogenerate write frozen SQL, which can"
         )
     relations = read_relations(reader(operations.get_bind()))
     try:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.script import ScriptDirectory
 
+from audit_toolkit.capture import Target, check_rule
+from audit_toolkit.capture.declared import Declared, resolved
 from audit_toolkit.catalog import Installed, Kind, Relation
 from audit_toolkit.config import TableRule, TrailSettings
-from audit_toolkit.install import Target, check_rule, plan_trail
-from audit_toolkit.install.declared import Declared, resolved
-from audit_toolkit.install.findings import Finding, Severity
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.migrations.changes import Change, Former
-from audit_toolkit.migrations.record import State, declared_tables
-from audit_toolkit.migrations.renames import name_after
-from audit_toolkit.migrations.survey import (
+from audit_toolkit.migrations.compare import (
     Survey,
     Wish,
     check_conditions,
@@ -27,9 +25,12 @@ from audit_toolkit.migrations.survey import (
     require_present_trail,
     survey,
 )
-from audit_toolkit.migrations.wording import flags, trail_name
+from audit_toolkit.migrations.renames import name_after
+from audit_toolkit.migrations.revision.record import State, declared_tables
+from audit_toolkit.migrations.revision.rule_text import flags, trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan
+from audit_toolkit.schema import plan_trail
 
 if TYPE_CHECKING:
     import psycopg
@@ -80,28 +81,28 @@ class Sync:
         """It as findings of `audit check`; `command` is what mends them all."""
         if self.trail:
             yield Finding(
-                kind="trail_missing",
+                kind=FindingKind.TRAIL_MISSING,
                 severity=Severity.ERROR,
-                object=trail_name(self.trail.schema),
-                detail="revisions of the project make the audit trail, and the database has none",
+                subject=trail_name(self.trail.schema),
+                message="revisions of the project create the audit trail, but the database has none",
                 remedy=command,
             )
         for change, wanted in self.changes:
             if change.former is None:
                 yield Finding(
-                    kind="recorded_not_audited",
+                    kind=FindingKind.RECORDED_NOT_AUDITED,
                     severity=Severity.ERROR,
-                    object=str(change.table),
-                    detail=f"{wanted.source} captures it, and the database does not",
+                    subject=str(change.table),
+                    message=f"{wanted.source} captures it, but the database does not",
                     remedy=command,
                 )
             elif change.former.rule != wanted.rule:
                 has, says = (flags(r) or "no options" for r in (change.former.rule, wanted.rule))
                 yield Finding(
-                    kind="recorded_otherwise",
+                    kind=FindingKind.RECORDED_OTHERWISE,
                     severity=Severity.ERROR,
-                    object=str(change.table),
-                    detail=f"it is captured with {has}, and {wanted.source} says {says}",
+                    subject=str(change.table),
+                    message=f"it is captured with {has}, but {wanted.source} says {says}",
                     remedy=command,
                 )
 
@@ -157,8 +158,8 @@ def with_declared(
             tables.append(Wanted(table=name, rule=one.rule, source=one.source))
         else:
             notes.append(
-                f"{name} is left as it is: {one.source} declares it, and no revision captures it yet: "
-                "alembic revision --autogenerate"
+                f"{name} is left as it is: {one.source} declares it, but no revision captures "
+                "it yet: alembic revision --autogenerate"
             )
     return Wants(
         tables=tuple(tables),
@@ -205,7 +206,7 @@ def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Want
         if not _differs(change, captured):
             continue
         if table.name in found.switched_off:
-            notes.append(f"{table.name} is left as it is: its capture is switched off")
+            notes.append(f"{table.name} is left as it is: its capture is paused")
             continue
         changes.append((change, wanted))
     missing = found.trail is None and bool(changes or wants.trail_is_recorded)
@@ -232,6 +233,6 @@ def _went_on(wanted: Wanted, found: Survey) -> bool:
 
 def _absent(wanted: Wanted) -> str:
     return (
-        f"{wanted.table}, which {wanted.source} captures, is not there; if it has another name now: "
+        f"{wanted.table}, which {wanted.source} captures, does not exist; if it was renamed: "
         "audit install --table NAME"
     )

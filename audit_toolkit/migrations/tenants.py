@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from audit_toolkit.capture.selection import is_of_schema
 from audit_toolkit.catalog import Relation, read_installed, read_relations
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.connection import import_psycopg
 from audit_toolkit.errors import UnknownTableError, UsageError
-from audit_toolkit.install.selection import is_of_schema
 from audit_toolkit.migrations.sync import Wanted, Wants, plan_sync
 from audit_toolkit.names import QualifiedName
 
@@ -41,7 +41,7 @@ def capture_schema(
     present = {relation.name for relation in relations}
     if missing := [wanted.table for wanted in wants.tables if wanted.table not in present]:
         raise UnknownTableError(
-            f"there is no table {missing[0]}, which is captured in the schema {like!r}",
+            f"table {missing[0]} does not exist, but is captured in the schema {like!r}",
             hint="create the tables first, in the same transaction",
         )
     found = plan_sync(reading, relations, wants)
@@ -74,9 +74,7 @@ def wants_like(
         )
     schemas = {r.name.schema for r in relations if is_of_schema(r, schema, relations)} - {like}
     if not schemas:
-        raise UsageError(
-            f"there is no other schema {schema!r} with tables", hint="create its tables first"
-        )
+        raise UsageError(f"no other schema {schema!r} has tables", hint="create its tables first")
     return Wants(
         tables=tuple(
             Wanted(table=QualifiedName(each, name), rule=rule, source=f"like {like}")
@@ -95,7 +93,7 @@ def _ways(connection: Any) -> tuple[Connection, Any]:
     import sqlalchemy as sa
     from sqlalchemy.orm import Session, scoped_session
 
-    from audit_toolkit.migrations.reader import reader
+    from audit_toolkit.migrations.sqlalchemy_catalog import reader
 
     if isinstance(connection, Session | scoped_session):
         connection.flush()

@@ -1,98 +1,149 @@
-"""Applying revisions: Alembic runs them through the project's env.py; its failures become ours."""
+"""From what an older toolkit installed to what this one installs."""
 
 from __future__ import annotations
 
-import socket
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.util import CommandError
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+from audit_toolkit.capture.drift import audited_tables
+from audit_toolkit.catalog import Relation, parse_comment
+from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
+from audit_toolkit.connection import fetch
+from audit_toolkit.errors import UsageError
+from audit_toolkit.migrations.changes import Change, capture_revision, together
+from audit_toolkit.migrations.compare import Wish, check_conditions, plan_changes, survey
+from audit_toolkit.migrations.revision.record import Record, State
+from audit_toolkit.migrations.revision.rule_text import trail_name
+from audit_toolkit.migrations.revision.text import Revision, Script
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.plan import Plan, Step
+from audit_toolkit.remedies import UPGRADE_PACKAGE
+from audit_toolkit.schema.drift import schema_findings
+from audit_toolkit.schema.install import plan_trail_upgrade, relabel_trail
+from audit_toolkit.schema.trail_drift import trail_findings
+from audit_toolkit.templates import query, render_statements
+from audit_toolkit.version import __version__, is_newer
 
-from audit_toolkit.connection import describe_failure, first_line, import_psycopg
-from audit_toolkit.errors import (
-    AuditError,
-    BusyError,
-    ConnectError,
-    PermissionDeniedError,
-    ProjectError,
-)
-from audit_toolkit.migrations.project import FLASK_UPGRADE, Project, command_options
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
 
 
-def upgrade(project: Project, revision: str, *, dsn: str | None) -> None:
-    """Bring the database up to `revision`, as `alembic upgrade` does.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """What is to be brought to this version of the toolkit."""
 
-    `dsn` is handed to env.py as `sqlalchemy.url` of the configuration; None leaves what is there.
-    Raises `BusyError`, `ConnectError`, `PermissionDeniedError`, `ProjectError` or `AuditError`, and
-    says what to do next; what ran in a transaction that failed is rolled back.
+    schema: str
+    former_trail: Step | None
+    """What puts the trail back that an older toolkit made; None for a trail of this version."""
+    changes: tuple[Change, ...]
+    """The tables whose capture this version renders otherwise, or that lost some of it."""
+
+    def __bool__(self) -> bool:
+        return self.former_trail is not None or bool(self.changes)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The steps, the trail's first."""
+        trail = (plan_trail_upgrade(self.schema),) if self.former_trail else ()
+        return (*trail, *(change.plan() for change in self.changes))
+
+    def revision(self, message: str | None = None) -> Revision:
+        """All of it as one revision; its downgrade puts back what was there."""
+        parts = [*self._trail_revision()]
+        if self.changes:
+            parts.append(capture_revision(self.changes, self.schema))
+        return together(parts, message or f"audit: upgrade to {__version__}")
+
+    def _trail_revision(self) -> Iterator[Revision]:
+        if self.former_trail is None:
+            return
+        name = trail_name(self.schema)
+        yield Revision(
+            message="",
+            summary=(
+                f"Upgrades {name} and its functions to version {__version__} of the toolkit.",
+                (
+                    "Events are not touched. The downgrade restores the former functions; what "
+                    "was added stays."
+                ),
+            ),
+            record=Record(schema=self.schema),
+            upgrade=(Script(name="UPGRADE_TRAIL", steps=plan_trail_upgrade(self.schema).steps),),
+            downgrade=(Script(name="FORMER_TRAIL", steps=(self.former_trail,)),),
+        )
+
+
+def plan_renewal(connection: Connection, relations: list[Relation], state: State) -> Renewal:
+    """What a trail and its captures lack to be what this toolkit renders; often nothing.
+
+    Reads catalogues only. The database has to be at the head of the project that `state` is from.
+    Raises `UsageError` where there is no trail.
     """
-    project.config.cmd_opts = command_options("upgrade", revision)
-    if dsn is not None:
-        project.config.set_main_option("sqlalchemy.url", _sqlalchemy_url(dsn).replace("%", "%%"))
-    try:
-        with redirect_stdout(sys.stderr):
-            command.upgrade(project.config, revision)
-    except AuditError:
-        raise
-    except Exception as error:
-        again = f"{project.upgrade_command} {revision}"
-        if project.upgrade_command.startswith(FLASK_UPGRADE) and "context" in str(error):
-            raise ProjectError(
-                "env.py of the project runs only within its Flask application", hint=f"run: {again}"
-            ) from error
-        raise _translated(error, again) from error
-
-
-def _sqlalchemy_url(dsn: str) -> str:
-    """A libpq connection string as SQLAlchemy takes it, for psycopg, which is always installed."""
-    parameters = import_psycopg().conninfo.conninfo_to_dict(dsn)
-    return URL.create("postgresql+psycopg", query=parameters).render_as_string(hide_password=False)
-
-
-def _translated(error: Exception, again: str) -> AuditError:
-    """The error that says what went wrong: in the database, on the way there, or in env.py."""
-    hint = f"when that is mended: {again}"
-    for cause in _causes(error):
-        state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-        if isinstance(state, str):
-            return _by_state(state, cause, again, hint)
-        if isinstance(cause, OperationalError | ConnectionError | TimeoutError | socket.gaierror):
-            orig = getattr(cause, "orig", cause)
-            return ConnectError(f"alembic cannot connect: {describe_failure(orig)}", hint=hint)
-        if isinstance(cause, NoSuchModuleError):
-            return ProjectError(
-                "env.py of the project has no address of the database",
-                hint=f"set sqlalchemy.url in alembic.ini, or the variable that env.py reads; {hint}",
-            )
-    if isinstance(error, CommandError):
-        return ProjectError(f"alembic: {error}", hint=hint)
-    return AuditError(
-        f"alembic upgrade failed: {type(error).__name__}: {first_line(error)}", hint=hint
+    schema = state.schema
+    objects = read_trail_objects(connection, schema, whole=True)
+    kinds = {f.kind for f in (*trail_findings(objects), *schema_findings(objects))}
+    if kinds & {"trail_missing", "comment_changed"}:
+        raise UsageError(
+            f"there is no audit trail {trail_name(schema)} to upgrade",
+            hint="run audit install --table NAME, or name its schema with --audit-schema",
+        )
+    _refuse_newer(objects)
+    present = {relation.name for relation in relations}
+    wish = Wish(names=tuple(name.plain for name in audited_tables(objects) if name in present))
+    changes = plan_changes(wish, survey(connection, relations, wish, schema), state, applied=True)
+    check_conditions(connection, changes)
+    needed = tuple(_optional(change, state) for change in changes if change.needed)
+    return Renewal(
+        schema=schema,
+        former_trail=_former_trail(connection, objects) if "schema_outdated" in kinds else None,
+        changes=needed,
     )
 
 
-def _by_state(state: str, error: Exception, again: str, hint: str) -> AuditError:
-    message = first_line(error)
-    if state in ("55P03", "40P01"):
-        return BusyError(
-            f"a lock was not to be had in time: {message}",
-            hint=f"a long transaction holds the table (see pg_stat_activity); later: {again}",
+def _optional(change: Change, state: State) -> Change:
+    """What the project does not record, as capture of a tenant that an application made, is not everywhere."""
+    elsewhere = bool(state.captures) and change.table not in state.captures
+    renamed = change.former and change.former.made_for in state.captures
+    return replace(change, optional=True) if elsewhere and not renamed else change
+
+
+def _refuse_newer(objects: TrailObjects) -> None:
+    comments = [t.comment for t in objects.tables] + [f.comment for f in objects.functions]
+    for version in {parse_comment(comment).get("version", "0") for comment in comments}:
+        if is_newer(version):
+            raise UsageError(
+                f"the trail was created by audit-toolkit {version}; this is {__version__}",
+                hint=f"upgrade the package: {UPGRADE_PACKAGE}",
+            )
+
+
+def _former_trail(connection: Connection, objects: TrailObjects) -> Step:
+    schema = objects.schema
+    functions = [
+        statement
+        for row in fetch(connection, query("function_definitions"), {"schema": schema})
+        for statement in render_statements("migrations/former_function", **row)
+    ]
+    ours = [t for t in objects.tables if parse_comment(t.comment) and not t.is_leaf]
+    comments = [
+        statement
+        for table in ours
+        if table.name != "logged_actions"
+        for statement in render_statements(
+            "migrations/former_comment",
+            table=QualifiedName(schema, table.name),
+            comment=table.comment,
         )
-    if state in ("42501", "25006"):
-        return PermissionDeniedError(f"the server refused: {message}", hint=hint)
-    if state.startswith(("08", "28", "3D", "57P")):
-        return ConnectError(f"alembic cannot connect: {message}", hint=hint)
-    return AuditError(f"alembic upgrade failed: {message}", hint=hint)
-
-
-def _causes(error: BaseException | None) -> Iterator[Exception]:
-    """What was raised, outermost first; before it, the driver's error that SQLAlchemy wrapped."""
-    while isinstance(error, Exception):
-        if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
-            yield error.orig
-        yield error
-        error = error.__cause__ or error.__context__
+    ]
+    (trail,) = (table for table in ours if table.name == "logged_actions")
+    return Step(
+        why="The functions as they were before, and what installed them",
+        statements=(
+            *functions,
+            *comments,
+            *relabel_trail(schema, trail.comment or "").statements,
+        ),
+    )

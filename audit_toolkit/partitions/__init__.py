@@ -1,10 +1,10 @@
 """The partitions of the trail: created ahead, detached, kept for a while, dropped; no write fails."""
 
-from audit_toolkit.partitions import monitoring
 from audit_toolkit.partitions.default import plan_default
 from audit_toolkit.partitions.grid import Span
-from audit_toolkit.partitions.health import Finding, Severity, Thresholds, check_partitions
+from audit_toolkit.partitions.health import Thresholds, check_partitions
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.monitoring import partition_report, write_textfile
 from audit_toolkit.partitions.planning import (
     plan_attach,
     plan_hold,
@@ -18,14 +18,12 @@ from audit_toolkit.partitions.tasks import Stage, Task
 
 __all__ = [
     "Entry",
-    "Finding",
     "Leaf",
     "Outcome",
     "Partitions",
     "Policy",
     "Result",
     "Run",
-    "Severity",
     "Span",
     "Stage",
     "State",
@@ -33,7 +31,7 @@ __all__ = [
     "Thresholds",
     "check_partitions",
     "is_standby",
-    "monitoring",
+    "partition_report",
     "plan_attach",
     "plan_default",
     "plan_hold",
@@ -42,4 +40,5 @@ __all__ = [
     "plan_stage",
     "read_partitions",
     "succeeded",
+    "write_textfile",
 ]

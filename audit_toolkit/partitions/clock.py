@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from audit_toolkit.findings import FindingKind
 from audit_toolkit.partitions.grid import literal
 
 APART = timedelta(days=1)
@@ -23,7 +24,7 @@ TRUST = "set the clock right; if it is right, say so once: audit maintain --trus
 class Doubt:
     """Why the clock is not believed."""
 
-    code: str
+    kind: FindingKind
     message: str
 
 
@@ -58,20 +59,21 @@ class Clock:
         }
         if max(clocks.values()) - min(clocks.values()) > APART:
             said = ", ".join(f"{literal(_second(at))} by {whose}" for whose, at in clocks.items())
-            return Doubt("clocks_disagree", f"the clocks disagree: it is {said}")
+            return Doubt(FindingKind.CLOCKS_DISAGREE, f"the clocks disagree: it is {said}")
         for what, at in (("the newest event", self.newest_event), ("the last run", self.last_run)):
             if at and at - self.now > APART:
                 return Doubt(
-                    "clock_behind",
-                    f"the clock says {literal(_second(self.now))}, and {what} is of "
+                    FindingKind.CLOCK_BEHIND,
+                    f"the clock says {literal(_second(self.now))}, but {what} is of "
                     f"{literal(_second(at))}, {(at - self.now).days} days later",
                 )
         since = self.silent_since
         if since:
             return Doubt(
-                "clock_ahead",
-                f"the clock says {literal(_second(self.now))}, and after {literal(_second(since))} there was neither "
-                "a run of maintenance nor an event for long: it may have leapt ahead",
+                FindingKind.CLOCK_AHEAD,
+                f"the clock says {literal(_second(self.now))}, but for a long time after "
+                f"{literal(_second(since))} there was neither a maintenance run nor an event: "
+                "it may have jumped ahead",
             )
         return None
 

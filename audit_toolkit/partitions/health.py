@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any
 
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import quote_identifier, quote_literal
 from audit_toolkit.partitions.clock import TRUST
 from audit_toolkit.partitions.grid import literal
@@ -18,29 +17,6 @@ from audit_toolkit.partitions.planning import is_droppable
 RUN = "audit partitions run"
 FAR = timedelta(days=366)
 """So far ahead of now no partition is made: an event of then is of a clock that was wrong."""
-
-
-class Severity(StrEnum):
-    """How bad a finding is."""
-
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is not as it ought to be."""
-
-    code: str
-    severity: Severity
-    object: str
-    message: str
-    """What is the matter, without a final period."""
-    remedy: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """The finding as JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +32,7 @@ class Thresholds:
 def check_partitions(
     partitions: Partitions, policy: Policy, thresholds: Thresholds
 ) -> tuple[Finding, ...]:
-    """All findings, the critical ones first; none when all is well."""
+    """All findings, errors first; none when all is well."""
     found = [
         *_clock(partitions, policy),
         *_horizon(partitions, thresholds),
@@ -72,19 +48,14 @@ def check_partitions(
     return tuple(sorted(found, key=lambda finding: finding.severity is Severity.WARNING))
 
 
-def worst(findings: tuple[Finding, ...]) -> Severity | None:
-    """The highest severity there is."""
-    return min((f.severity for f in findings), default=None, key=list(Severity)[::-1].index)
-
-
 def _clock(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
     doubt = policy.doubt(partitions)
     if doubt:
         yield Finding(
-            code=doubt.code,
-            severity=Severity.CRITICAL,
-            object=str(partitions.trail),
-            message=f"{doubt.message}; nothing is created, detached or dropped by it",
+            kind=doubt.kind,
+            severity=Severity.ERROR,
+            subject=str(partitions.trail),
+            message=f"{doubt.message}; nothing is created, detached or dropped by this clock",
             remedy=TRUST,
         )
 
@@ -95,12 +66,14 @@ def _horizon(partitions: Partitions, thresholds: Thresholds) -> Iterator[Finding
         return
     critical = partitions.horizon < thresholds.horizon_critical
     reached = (
-        f"{days:.1f} days of partitions are left" if days > 0 else "now has no partition of its own"
+        f"{days:.1f} days of partitions are left"
+        if days > 0
+        else "no partition other than the catch-all covers the present"
     )
     yield Finding(
-        code="horizon",
-        severity=Severity.CRITICAL if critical else Severity.WARNING,
-        object=str(partitions.trail),
+        kind=FindingKind.HORIZON,
+        severity=Severity.ERROR if critical else Severity.WARNING,
+        subject=str(partitions.trail),
         message=reached,
         remedy=RUN,
     )
@@ -110,28 +83,31 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
     tail, default = partitions.tail, partitions.default
     if tail is None and default is None:
         yield Finding(
-            code="no_tail",
-            severity=Severity.CRITICAL,
-            object=str(partitions.trail),
-            message="no partition takes what comes after the last one: those writes would fail",
+            kind=FindingKind.NO_TAIL,
+            severity=Severity.ERROR,
+            subject=str(partitions.trail),
+            message="there is no catch-all partition: writes after the end of the last partition "
+            "would fail",
             remedy=RUN,
         )
     if tail is not None and tail.has_rows:
         yield _tail_has_rows(partitions, tail)
     if tail is not None and tail.capped:
         yield Finding(
-            code="tail_capped",
-            severity=Severity.CRITICAL,
-            object=str(tail.name),
-            message="an interrupted run left a CHECK on the catch-all that will refuse later events",
+            kind=FindingKind.TAIL_CAPPED,
+            severity=Severity.ERROR,
+            subject=str(tail.name),
+            message="an interrupted run left a CHECK on the catch-all partition that will refuse "
+            "later events",
             remedy=RUN,
         )
     if default is not None:
         yield Finding(
-            code="default_has_rows" if default.has_rows else "default_present",
-            severity=Severity.CRITICAL if default.has_rows else Severity.WARNING,
-            object=str(default.name),
-            message="a DEFAULT partition forbids DETACH CONCURRENTLY and makes each new partition lock it",
+            kind=FindingKind.DEFAULT_HAS_ROWS if default.has_rows else FindingKind.DEFAULT_PRESENT,
+            severity=Severity.ERROR if default.has_rows else Severity.WARNING,
+            subject=str(default.name),
+            message="a DEFAULT partition prevents DETACH CONCURRENTLY, and each new partition locks "
+            "it",
             remedy="audit partitions convert-default",
         )
 
@@ -140,17 +116,19 @@ def _tail_has_rows(partitions: Partitions, tail: Leaf) -> Finding:
     first = tail.first_event
     if first and first - partitions.now > FAR:
         return Finding(
-            code="far_future",
+            kind=FindingKind.FAR_FUTURE,
             severity=Severity.WARNING,
-            object=str(tail.name),
-            message=f"it has events from {literal(first)} on: a clock was far ahead when they were captured",
+            subject=str(tail.name),
+            message=f"it has events from {literal(first)} on: a clock was far ahead when they were "
+            "recorded",
             remedy="they may stay; docs/partitions.md says how to move or accept them",
         )
     return Finding(
-        code="tail_has_rows",
-        severity=Severity.CRITICAL,
-        object=str(tail.name),
-        message="the catch-all has taken events: no partition was made in time, or a clock was wrong",
+        kind=FindingKind.TAIL_HAS_ROWS,
+        severity=Severity.ERROR,
+        subject=str(tail.name),
+        message="the catch-all partition has events: no partition was created in time, or a clock "
+        "was wrong",
         remedy=RUN,
     )
 
@@ -159,19 +137,20 @@ def _past(partitions: Partitions) -> Iterator[Finding]:
     past, default = partitions.past, partitions.default
     if past is None and default is None and all(leaf.lower for leaf in partitions.leaves):
         yield Finding(
-            code="no_past",
+            kind=FindingKind.NO_PAST,
             severity=Severity.WARNING,
-            object=str(partitions.trail),
-            message="no partition takes what is before the first one: writes of a clock that is far behind "
-            "would fail",
+            subject=str(partitions.trail),
+            message="no partition covers times before the first one: writes with a clock that is far "
+            "behind would fail",
             remedy=RUN,
         )
     if past is not None and past.has_rows:
         yield Finding(
-            code="past_has_rows",
+            kind=FindingKind.PAST_HAS_ROWS,
             severity=Severity.WARNING,
-            object=str(past.name),
-            message="it has events from before the first partition: a clock was behind when they were captured",
+            subject=str(past.name),
+            message="it has events from before the first partition: a clock was behind when they "
+            "were recorded",
             remedy="they stay, whatever the retention; docs/partitions.md says how to move or accept them",
         )
 
@@ -182,14 +161,14 @@ def _gaps(partitions: Partitions) -> Iterator[Finding]:
         known = any(_covers(entry, lower, upper) for entry in partitions.entries)
         if ahead or not known:
             yield Finding(
-                code="gap",
-                severity=Severity.CRITICAL if ahead else Severity.WARNING,
-                object=str(partitions.trail),
+                kind=FindingKind.GAP,
+                severity=Severity.ERROR if ahead else Severity.WARNING,
+                subject=str(partitions.trail),
                 message=f"no partition from {lower:%Y-%m-%d} to {upper:%Y-%m-%d}"
                 + (": writes of that time fail" if ahead else ""),
                 remedy=RUN
                 if ahead
-                else "attach the partition that somebody took off, if it is missed",
+                else "attach the partition that somebody detached, if it is still there",
             )
 
     yield from _lost_beginning(partitions)
@@ -208,9 +187,9 @@ def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
             reached = entry.upper
     if reached < lowest:
         yield Finding(
-            code="gap",
-            severity=Severity.CRITICAL,
-            object=str(partitions.trail),
+            kind=FindingKind.GAP,
+            severity=Severity.ERROR,
+            subject=str(partitions.trail),
             message=f"no partition from {reached:%Y-%m-%d} to {lowest:%Y-%m-%d}, where the trail begins:"
             " somebody dropped or detached it",
             remedy="attach it again, or restore it from the archive or a backup",
@@ -225,28 +204,28 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
     for leaf in partitions.leaves:
         if leaf.detach_pending:
             yield Finding(
-                code="detach_pending",
-                severity=Severity.CRITICAL if leaf.is_tail else Severity.WARNING,
-                object=str(leaf.name),
-                message="its detach was interrupted: its events are hidden, and migrations of the trail"
-                " must wait",
+                kind=FindingKind.DETACH_PENDING,
+                severity=Severity.ERROR if leaf.is_tail else Severity.WARNING,
+                subject=str(leaf.name),
+                message="its detach was interrupted: its events are hidden, and migrations of the "
+                "trail must wait",
                 remedy=RUN,
             )
         if leaf.plain and not leaf.guarded:
             yield Finding(
-                code="not_guarded",
-                severity=Severity.CRITICAL,
-                object=str(leaf.name),
+                kind=FindingKind.NOT_GUARDED,
+                severity=Severity.ERROR,
+                subject=str(leaf.name),
                 message="the partition is not append-only: its guard is missing or disabled",
                 remedy="psql -c " + shlex.quote(_guard(partitions, leaf)),
             )
         if not leaf.plain:
             yield Finding(
-                code="unmanaged",
+                kind=FindingKind.UNMANAGED,
                 severity=Severity.WARNING,
-                object=str(leaf.name),
-                message="not an ordinary table: retention and archive leave it alone",
-                remedy="replace it by an ordinary table, or look after it yourself",
+                subject=str(leaf.name),
+                message="not an ordinary table: retention and archiving skip it",
+                remedy="replace it with an ordinary table, or take care of it yourself",
             )
 
 
@@ -260,9 +239,9 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
         if stray == partitions.spare_tail and partitions.tail is None:
             continue  # reported as the missing tail
         yield Finding(
-            code="unattached",
+            kind=FindingKind.UNATTACHED,
             severity=Severity.WARNING,
-            object=str(stray.name),
+            subject=str(stray.name),
             message="a partition that somebody detached by hand"
             + (": its events are hidden" if stray.has_rows else ", without events"),
             remedy=f"alter table {partitions.trail} attach partition {stray.name} for values …, or drop it",
@@ -270,11 +249,12 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
     for entry in partitions.entries:
         if entry.state is State.DETACHED and entry.renamed:
             yield Finding(
-                code="renamed",
+                kind=FindingKind.RENAMED,
                 severity=Severity.WARNING,
-                object=str(partitions.trail_sibling(entry.current_name or entry.name)),
-                message=f"the detached partition was {entry.name} when it was recorded: it is kept, not dropped",
-                remedy=f"rename it back to {entry.name}, or hold it: audit partitions hold",
+                subject=str(partitions.trail_sibling(entry.current_name or entry.name)),
+                message=f"the detached partition was called {entry.name} when it was recorded: it is "
+                "kept, not dropped",
+                remedy=f"rename it back to {entry.name}, or put it on hold: audit partitions hold",
             )
 
 
@@ -284,9 +264,9 @@ def _archive(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
         due = is_droppable(partitions, entry, unarchived)
         if policy.archived_only and due and not entry.is_archived:
             yield Finding(
-                code="not_archived",
+                kind=FindingKind.NOT_ARCHIVED,
                 severity=Severity.WARNING,
-                object=str(partitions.trail_sibling(entry.name)),
+                subject=str(partitions.trail_sibling(entry.name)),
                 message="its quarantine is over, but it has no verified archive: it is kept",
                 remedy="audit archive run",
             )
@@ -299,11 +279,11 @@ def _dropped(partitions: Partitions) -> Iterator[Finding]:
         dropped = entry.dropped_at if entry.state is State.DROPPED else None
         if since and dropped and dropped > since and not entry.archive:
             yield Finding(
-                code="dropped_unarchived",
+                kind=FindingKind.DROPPED_UNARCHIVED,
                 severity=Severity.WARNING,
-                object=str(partitions.trail_sibling(entry.name)),
-                message=f"dropped here on {dropped:%Y-%m-%d}, and it was never archived, as others were",
-                remedy="restore it from a backup, if it is missed; give every run the same --archive",
+                subject=str(partitions.trail_sibling(entry.name)),
+                message=f"dropped here on {dropped:%Y-%m-%d} without being archived, unlike others",
+                remedy="restore it from a backup if it is needed; give every run the same --archive",
             )
 
 
@@ -315,9 +295,9 @@ def _last_success(partitions: Partitions, thresholds: Thresholds) -> Iterator[Fi
     critical = age is not None and age >= thresholds.success_critical
     when = f"{age / timedelta(days=1):.1f} days ago" if age else "never"
     yield Finding(
-        code="last_success",
-        severity=Severity.CRITICAL if critical else Severity.WARNING,
-        object=str(partitions.trail),
+        kind=FindingKind.LAST_SUCCESS,
+        severity=Severity.ERROR if critical else Severity.WARNING,
+        subject=str(partitions.trail),
         message=f"maintenance last succeeded {when}",
-        remedy="see that cron runs audit maintain",
+        remedy="check that cron runs audit maintain",
     )

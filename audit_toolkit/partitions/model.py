@@ -273,8 +273,8 @@ class Policy:
     def __post_init__(self) -> None:
         if self.ahead is not None and self.ahead < 1:
             raise UsageError(
-                f"at least one partition is kept ahead, not {self.ahead}",
-                hint="leave out --ahead for a number that suits the interval",
+                f"at least one partition must be kept ahead, not {self.ahead}",
+                hint="leave out --ahead for a number that fits the interval",
             )
 
     def check(self, partitions: Partitions) -> None:
@@ -282,7 +282,8 @@ class Policy:
         interval = self.new_interval(partitions)
         if self.retention and self.retention.shorter_than(interval):
             raise UsageError(
-                f"the retention of {self.retention} is shorter than a partition, which holds a {interval}",
+                f"the retention of {self.retention} is shorter than a partition, which holds "
+                f"a {interval}",
                 hint="partitions expire as a whole: choose a longer --retention or a shorter --interval",
             )
 

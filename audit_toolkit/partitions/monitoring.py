@@ -1,52 +1,46 @@
-"""The state of the partitions for monitoring: one line for Nagios, a textfile for Prometheus."""
+"""The state of the partitions for people and for monitoring."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from audit_toolkit.errors import AuditError
-from audit_toolkit.partitions.health import Finding, Severity, Thresholds, worst
+from audit_toolkit.findings import Finding, Gauge, Measure, Report, Severity
+from audit_toolkit.partitions.health import Thresholds
 from audit_toolkit.partitions.model import Partitions, State
+from audit_toolkit.plurals import counted
+
+_DAY = timedelta(days=1)
 
 
-def nagios_code(findings: tuple[Finding, ...]) -> int:
-    """0 OK, 1 WARNING, 2 CRITICAL."""
-    return {None: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}[worst(findings)]
-
-
-def nagios(partitions: Partitions, findings: tuple[Finding, ...], limits: Thresholds) -> str:
-    """A status line with performance data, and a line for each finding."""
-    level = worst(findings)
-    word = level.name if level else "OK"
-    days = partitions.horizon / timedelta(days=1)
-    head = f"AUDIT_PARTITIONS {word} - {days:.1f} days ahead, {_summary(findings)}"
-    warn, crit = (
-        limit / timedelta(days=1) for limit in (limits.horizon_warning, limits.horizon_critical)
+def partition_report(
+    partitions: Partitions,
+    findings: Sequence[Finding],
+    limits: Thresholds | None = None,
+    *,
+    needs_archive: bool = False,
+) -> Report:
+    """The report of `audit partitions check`; `needs_archive` where only what is archived is dropped."""
+    last = partitions.last_success
+    return Report(
+        command="partitions check",
+        findings=tuple(sorted(findings, key=lambda finding: -finding.severity.rank)),
+        heading=f"{counted(len(partitions.bounded), 'partition')}, one {partitions.interval} each, "
+        f"{partitions.horizon / _DAY:.1f} days ahead",
+        verdict="" if findings else "OK: no problems found",
+        details={
+            "now": partitions.now.isoformat(),
+            "interval": partitions.interval.value,
+            "horizon_seconds": partitions.horizon.total_seconds(),
+            "last_success": last.isoformat() if last else None,
+        },
+        measures=_measures(partitions, limits or Thresholds()),
+        gauges=tuple(_gauges(partitions, findings, needs_archive)),
     )
-    data = [
-        f"horizon_days={days:.1f};{warn:g}:;{crit:g}:;;",
-        f"leaves={len(partitions.bounded)};;;0;",
-        f"gaps={len(partitions.gaps)};;;0;",
-        f"tail_rows={int(_tail_rows(partitions))};;0;0;1",
-        f"detach_pending={int(partitions.pending is not None)};0;;0;1",
-        f"detached={len(_detached(partitions))};;;0;",
-    ]
-    lines = [f"{f.severity.upper()} {f.code} {f.object}: {f.message}" for f in findings]
-    # A bar would end the text and begin performance data.
-    return "\n".join(
-        [f"{head.replace('|', '/')} | {' '.join(data)}"] + [t.replace("|", "/") for t in lines]
-    )
-
-
-def prometheus(
-    partitions: Partitions, findings: tuple[Finding, ...], policy_needs_archive: bool
-) -> str:
-    """Gauges in the exposition format, for node_exporter's textfile collector."""
-    return "\n".join(_metrics(partitions, findings, policy_needs_archive)) + "\n"
 
 
 def write_textfile(path: Path, text: str) -> None:
@@ -65,10 +59,19 @@ def write_textfile(path: Path, text: str) -> None:
         ) from error
 
 
-def _summary(findings: tuple[Finding, ...]) -> str:
-    if not findings:
-        return "no findings"
-    return f"{len(findings)} findings: " + ", ".join(sorted({f.code for f in findings}))
+def _measures(partitions: Partitions, limits: Thresholds) -> tuple[Measure, ...]:
+    warning, critical = (
+        limit / _DAY for limit in (limits.horizon_warning, limits.horizon_critical)
+    )
+    days = round(partitions.horizon / _DAY, 1)
+    return (
+        Measure(name="horizon_days", value=days, limits=f"{warning:g}:;{critical:g}:;;"),
+        Measure(name="leaves", value=len(partitions.bounded), limits=";;0;"),
+        Measure(name="gaps", value=len(partitions.gaps), limits=";;0;"),
+        Measure(name="tail_rows", value=int(_tail_rows(partitions)), limits=";0;0;1"),
+        Measure(name="detach_pending", value=int(partitions.pending is not None), limits="0;;0;1"),
+        Measure(name="detached", value=len(_detached(partitions)), limits=";;0;"),
+    )
 
 
 def _detached(partitions: Partitions) -> list[datetime]:
@@ -83,60 +86,65 @@ def _tail_rows(partitions: Partitions) -> bool:
     return partitions.tail is not None and partitions.tail.has_rows
 
 
-def _metrics(
-    partitions: Partitions, findings: tuple[Finding, ...], policy_needs_archive: bool
-) -> Iterator[str]:
-    def gauge(name: str, text: str, *samples: tuple[str, float]) -> Iterator[str]:
-        yield f"# HELP audit_{name} {text}"
-        yield f"# TYPE audit_{name} gauge"
-        for labels, value in samples:
-            yield f"audit_{name}{labels} {value:.15g}"
+def _gauges(
+    partitions: Partitions, findings: Sequence[Finding], needs_archive: bool
+) -> Iterator[Gauge]:
+    def gauge(name: str, text: str, value: float) -> Gauge:
+        return Gauge(name=f"audit_{name}", help=text, samples=[({}, value)])
 
     detached = _detached(partitions)
-    oldest = max(((partitions.now - at).total_seconds() for at in detached), default=0)
-    unarchived = [e for e in partitions.entries if e.state is State.DETACHED and e.archive is None]
-    last = partitions.last_success
-    default = partitions.default
-    yield from gauge(
+    last, default = partitions.last_success, partitions.default
+    yield gauge(
         "maintenance_last_success_timestamp_seconds",
-        "When maintenance of the partitions last succeeded, 0 for never.",
-        ("", last.astimezone(UTC).timestamp() if last else 0),
+        "When partition maintenance last succeeded, 0 for never.",
+        last.astimezone(UTC).timestamp() if last else 0,
     )
-    yield from gauge(
+    yield gauge(
         "partition_horizon_seconds",
-        "How long from now on every moment has a leaf: the main alarm.",
-        ("", partitions.horizon.total_seconds()),
+        "For how long from now on partitions cover every moment: the main alarm.",
+        partitions.horizon.total_seconds(),
     )
-    yield from gauge(
-        "partition_tail_rows", "Whether the tail has taken events.", ("", _tail_rows(partitions))
+    yield gauge(
+        "partition_tail_rows",
+        "Whether the catch-all partition has events.",
+        _tail_rows(partitions),
     )
-    yield from gauge(
+    yield gauge(
         "partition_default_rows",
         "Whether a DEFAULT partition has events.",
-        ("", default is not None and default.has_rows),
+        default is not None and default.has_rows,
     )
-    yield from gauge("partition_gaps", "Ranges without a leaf.", ("", len(partitions.gaps)))
-    yield from gauge(
+    yield gauge("partition_gaps", "Ranges without a partition.", len(partitions.gaps))
+    yield gauge(
         "partition_detach_pending",
         "Whether a detach was interrupted.",
-        ("", partitions.pending is not None),
+        partitions.pending is not None,
     )
-    yield from gauge(
-        "partitions",
-        "Leaves by state.",
-        ('{state="attached"}', len(partitions.bounded)),
-        ('{state="detached"}', len(detached)),
-        ('{state="unattached"}', len(partitions.strays)),
+    states = {
+        "attached": len(partitions.bounded),
+        "detached": len(detached),
+        "unattached": len(partitions.strays),
+    }
+    yield Gauge(
+        name="audit_partitions",
+        help="Partitions by state.",
+        samples=[({"state": state}, number) for state, number in states.items()],
     )
-    yield from gauge(
-        "partition_oldest_detached_seconds", "Age of the oldest detached leaf.", ("", oldest)
+    yield gauge(
+        "partition_oldest_detached_seconds",
+        "Age of the oldest detached partition.",
+        max(((partitions.now - at).total_seconds() for at in detached), default=0),
     )
-    if policy_needs_archive:
-        yield from gauge(
-            "archive_pending", "Detached leaves without a verified archive.", ("", len(unarchived))
+    if needs_archive:
+        unarchived = [e for e in partitions.entries if e.state is State.DETACHED and not e.archive]
+        yield gauge(
+            "archive_pending", "Detached partitions without a verified archive.", len(unarchived)
         )
-    yield from gauge(
-        "partition_findings",
-        "Findings by severity.",
-        *((f'{{severity="{s}"}}', sum(f.severity is s for f in findings)) for s in Severity),
+    yield Gauge(
+        name="audit_partition_findings",
+        help="Findings by severity.",
+        samples=[
+            ({"severity": severity.alarm}, sum(f.severity is severity for f in findings))
+            for severity in (Severity.WARNING, Severity.ERROR)
+        ],
     )

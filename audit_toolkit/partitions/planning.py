@@ -17,7 +17,9 @@ from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, Stat
 from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
 from audit_toolkit.plan import Step
 
-_CONCURRENT = "SHARE UPDATE EXCLUSIVE on the trail, ACCESS EXCLUSIVE on the leaf: nobody waits"
+_CONCURRENT = (
+    "SHARE UPDATE EXCLUSIVE on the trail, ACCESS EXCLUSIVE on the partition: blocks nobody"
+)
 
 
 def plan_partitions(partitions: Partitions, policy: Policy) -> tuple[Task, ...]:
@@ -75,7 +77,7 @@ def plan_archive(partitions: Partitions, policy: Policy) -> Iterator[Task]:
         if is_archivable(entry, policy):
             yield Task(
                 stage=Stage.ARCHIVE,
-                what=f"Archive {entry.name}, and read it back",
+                what=f"Archive {entry.name}, and verify it",
                 leaf=partitions.trail_sibling(entry.name),
                 oid=entry.oid,
                 plan=one_by_one(),
@@ -141,7 +143,7 @@ def plan_hold(partitions: Partitions, name: str, reason: str) -> Task:
         raise UsageError("a hold needs a reason", hint="add --reason 'why, and until when'")
     leaf = find_leaf(partitions, name)
     step = Steps(partitions).step(
-        f"Keep {name}: {reason}",
+        f"Hold {name}: {reason}",
         "hold",
         oid=leaf.oid,
         name=_plain_name(leaf),
@@ -159,9 +161,9 @@ def plan_release(partitions: Partitions, name: str) -> Task:
     entry = partitions.entry(leaf.oid)
     if entry is None or entry.hold_reason is None:
         raise UsageError(
-            f"nobody holds {name}", hint="audit partitions list shows partitions and their holds"
+            f"{name} is not on hold", hint="audit partitions list shows partitions and their holds"
         )
-    step = Steps(partitions).step(f"End the hold of {name}", "release", oid=leaf.oid)
+    step = Steps(partitions).step(f"Release {name}", "release", oid=leaf.oid)
     return Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
 
 
@@ -187,7 +189,7 @@ def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
         past_upper=entry.lower,
         lock="ACCESS EXCLUSIVE on the trail, for milliseconds"
         if past
-        else "SHARE UPDATE EXCLUSIVE on the trail: nobody waits",
+        else "SHARE UPDATE EXCLUSIVE on the trail: blocks nobody",
     )
     hold = plan_hold(partitions, name, reason).plan.steps
     record = make.record(entry, State.ATTACHED)
@@ -205,8 +207,9 @@ def _refuse_overlap(partitions: Partitions, entry: Entry, past: Leaf | None) -> 
             raise UsageError(
                 f"{entry.name} ({entry.range}) overlaps {leaf.name.name} ({leaf.range}), "
                 "which has taken its place",
-                hint=f"its events can be read from {partitions.schema}.{entry.current_name or entry.name} as it is; "
-                f"{leaf.name.name} has to be detached before it can come back",
+                hint="its events can be read from "
+                f"{partitions.schema}.{entry.current_name or entry.name} as it is; "
+                f"{leaf.name.name} must be detached before it can come back",
             )
 
 
@@ -249,7 +252,7 @@ def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
         return None  # not to be noted away: `audit check` misses it
     if entry.current_name is None:
         return Steps(partitions).step(
-            f"Note that {entry.name} was dropped by hand",
+            f"Record that {entry.name} was dropped by hand",
             "mark_gone",
             oid=entry.oid,
             now=partitions.now,
@@ -288,7 +291,7 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
         )
     else:
         detach = make.step(
-            f"Detach {leaf.name.name} under a lock, as a DEFAULT partition forbids CONCURRENTLY",
+            f"Detach {leaf.name.name} under a lock, as a DEFAULT partition prevents CONCURRENTLY",
             "detach_blocking",
             lock="ACCESS EXCLUSIVE on the trail, for milliseconds",
             **values,
@@ -308,8 +311,8 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
 
 
 _DEFAULT_IN_THE_WAY = (
-    "a DEFAULT partition forbids DETACH CONCURRENTLY: convert it (audit partitions convert-default), "
-    "or allow --blocking-detach"
+    "a DEFAULT partition prevents DETACH CONCURRENTLY: convert it (audit partitions "
+    "convert-default), or allow --blocking-detach"
 )
 
 
@@ -322,6 +325,6 @@ def _drop(partitions: Partitions, entry: Entry) -> Task:
         oid=entry.oid,
         archive_digest=entry.archive_digest if entry.is_archived else None,
         now=partitions.now,
-        lock="ACCESS EXCLUSIVE on the detached leaf alone",
+        lock="ACCESS EXCLUSIVE on the detached partition only",
     )
     return Task(stage=Stage.DROP, what=step.why, leaf=leaf, oid=entry.oid, plan=one_by_one(step))

@@ -79,7 +79,7 @@ def _interval(connection: Connection, schema: str) -> Interval:
     recorded = read_trail(connection, schema)
     if not recorded:
         raise UsageError(
-            f"there is no audit trail in schema {schema!r} of this database",
+            f"the database has no audit trail in the schema {schema!r}",
             hint="run audit install, or name its schema with --audit-schema",
         )
     return Interval(recorded.get("interval", Interval.MONTH))
@@ -90,8 +90,8 @@ def _facts(connection: Connection, schema: str) -> dict[str, Any]:
         return fetch(connection, render("partitions/facts", schema=schema))[0]
     except import_psycopg().errors.UndefinedTable as error:
         raise AuditError(
-            "the trail was installed by an older audit-toolkit: it keeps no record of maintenance",
-            hint="upgrade the trail: run audit install and apply the migration",
+            "the trail was created by an older audit-toolkit, and has no maintenance records",
+            hint="upgrade the trail: audit upgrade",
         ) from error
 
 

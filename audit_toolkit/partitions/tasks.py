@@ -89,7 +89,7 @@ class Steps:
         partitions = self.partitions
         if partitions.by_function and template not in _FOR_MAINTAINERS:
             raise PermissionDeniedError(
-                "only the owner of the trail can do this, and this role is a maintainer",
+                "only the owner of the trail can do this, but this role is a maintainer",
                 hint="connect as the owner of the trail, or as a member of it",
             )
         folder = "maintainer" if partitions.by_function else "partitions"
@@ -122,7 +122,7 @@ class Steps:
         """Note the state of a leaf; the quarantine of a detached one begins now."""
         name = leaf.name.name if isinstance(leaf, Leaf) else leaf.name
         return self.step(
-            f"Note that {name} is {state}",
+            f"Record that {name} is {state}",
             "record",
             oid=leaf.oid,
             name=name,

@@ -1,20 +1,21 @@
 """Reading the trail: events, the history of tables and rows, how they were, and putting them back."""
 
 from audit_toolkit.trail.blame import Origin
-from audit_toolkit.trail.events import Selection, table_of
-from audit_toolkit.trail.filter import Filter, history_query
-from audit_toolkit.trail.follow import Batch, Blocker
-from audit_toolkit.trail.key_range import KeyRange
-from audit_toolkit.trail.marks import Mark
-from audit_toolkit.trail.model import Action, Event
-from audit_toolkit.trail.pages import Page
-from audit_toolkit.trail.position import Position
-from audit_toolkit.trail.revert import ConflictError
-from audit_toolkit.trail.session import psycopg_connection
-from audit_toolkit.trail.subject import Subject
-from audit_toolkit.trail.travel import Difference
-from audit_toolkit.trail.undo import Conflict, Reversal, reverse
-from audit_toolkit.trail.undo_plan import OnConflict, RowChange, Undo
+from audit_toolkit.trail.event import Action, Event
+from audit_toolkit.trail.history.cursor import Position
+from audit_toolkit.trail.history.events import Selection, table_of
+from audit_toolkit.trail.history.filter import Filter, history_query
+from audit_toolkit.trail.history.follow import Batch, Blocker
+from audit_toolkit.trail.history.known import HistoryPage, KnownTable, scope_of
+from audit_toolkit.trail.history.pages import Page
+from audit_toolkit.trail.revert.marks import Mark
+from audit_toolkit.trail.revert.plan import OnConflict, RowChange, Undo
+from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
+from audit_toolkit.trail.revert.selection import ConflictError
+from audit_toolkit.trail.rows.key_range import KeyRange
+from audit_toolkit.trail.rows.lookup import Subject
+from audit_toolkit.trail.sources.session import psycopg_connection
+from audit_toolkit.trail.time_travel import Difference
 from audit_toolkit.trail.verbs import (
     apply_restore,
     apply_revert,
@@ -22,15 +23,20 @@ from audit_toolkit.trail.verbs import (
     copy_table_at,
     cut_page,
     diff,
+    find_event,
     find_mark,
     find_range,
     find_subject,
     follow,
     follow_subject,
     history,
+    known_tables,
     plan_restore,
     plan_revert,
+    read_page,
     row_at,
+    rows_there,
+    rows_with_key,
     select_events,
     set_mark,
     stream_events,
@@ -49,7 +55,9 @@ __all__ = [
     "Difference",
     "Event",
     "Filter",
+    "HistoryPage",
     "KeyRange",
+    "KnownTable",
     "Mark",
     "OnConflict",
     "Origin",
@@ -66,6 +74,7 @@ __all__ = [
     "copy_table_at",
     "cut_page",
     "diff",
+    "find_event",
     "find_mark",
     "find_range",
     "find_subject",
@@ -73,11 +82,16 @@ __all__ = [
     "follow_subject",
     "history",
     "history_query",
+    "known_tables",
     "plan_restore",
     "plan_revert",
     "psycopg_connection",
+    "read_page",
     "reverse",
     "row_at",
+    "rows_there",
+    "rows_with_key",
+    "scope_of",
     "select_events",
     "set_mark",
     "stream_events",

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit import exact_json
 from audit_toolkit.errors import UsageError
-from audit_toolkit.trail import exact
-from audit_toolkit.trail.exact import Json
-from audit_toolkit.trail.history import stream_events
-from audit_toolkit.trail.model import Action, Event, Row
-from audit_toolkit.trail.subject import find_subject, since_when, warn_of_absence
+from audit_toolkit.exact_json import Json
+from audit_toolkit.trail.event import Action, Event, Row
+from audit_toolkit.trail.history.read import stream_events
+from audit_toolkit.trail.rows.lookup import find_subject, since_when, warn_of_absence
 
 if TYPE_CHECKING:
     import psycopg
@@ -70,9 +70,9 @@ def find_blame(connection: Connection, table: str, key: object, *, schema: str =
     found = _trace(stream_events(connection, subject))
     if not found.origins:
         raise UsageError(
-            f"no such row in the trail: {subject.table} {subject.key}",
-            hint=f"if the table has it, it has not changed {since_when(connection, schema)}; "
-            "audit baseline records such rows",
+            f"the trail has no events of {subject.table} {subject.key}",
+            hint=f"if the row exists, it has not changed {since_when(connection, schema)}; audit "
+            "baseline records such rows",
         )
     order = {column: place for place, column in enumerate(subject.columns)}
     ordered = sorted(found.origins, key=lambda origin: order.get(origin.column, len(order)))
@@ -105,7 +105,7 @@ def _trace(events: Iterable[Event]) -> Blame:
         gone = None
         for column, value in after.items():
             known = before if event.action is Action.UPDATE else row
-            is_same = column in known and exact.same(known[column], value)
+            is_same = column in known and exact_json.same(known[column], value)
             if column not in setters or not is_same:
                 seen = event.action is Action.UPDATE and is_same
                 setters[column] = None if seen else event

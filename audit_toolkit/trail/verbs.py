@@ -10,44 +10,43 @@ async for row in rows: …
 
 from __future__ import annotations
 
-from audit_toolkit.trail import (
-    events,
-    key_range,
-    marks,
-    pages,
-    revert,
-    subject,
-    transactions,
-    travel,
-)
+from audit_toolkit.trail import time_travel
 from audit_toolkit.trail.blame import blame as _blame
-from audit_toolkit.trail.calling import stream_verb, verb
-from audit_toolkit.trail.follow import follow as _follow
-from audit_toolkit.trail.follow import follow_subject as _follow_subject
-from audit_toolkit.trail.history import history as _history
-from audit_toolkit.trail.history import stream_events as _stream_events
+from audit_toolkit.trail.history import events, known, pages, transactions
+from audit_toolkit.trail.history.follow import follow as _follow
+from audit_toolkit.trail.history.follow import follow_subject as _follow_subject
+from audit_toolkit.trail.history.read import history as _history
+from audit_toolkit.trail.history.read import stream_events as _stream_events
+from audit_toolkit.trail.revert import marks, selection
+from audit_toolkit.trail.rows import key_range, lookup
+from audit_toolkit.trail.sources.calling import stream_verb, verb
 
 blame = verb(_blame)
 cut_page = verb(pages.cut_page)
+find_event = verb(known.find_event)
 find_range = verb(key_range.find_range)
-find_subject = verb(subject.find_subject)
+find_subject = verb(lookup.find_subject)
 history = verb(_history)
+known_tables = verb(known.known_tables)
+read_page = verb(known.read_page)
+rows_there = verb(known.rows_there)
+rows_with_key = verb(known.rows_with_key)
 select_events = verb(events.select_events)
 subjects_of = verb(events.subjects_of)
 
-row_at = verb(travel.row_at)
-copy_table_at = stream_verb(travel.copy_table_at)
-diff = stream_verb(travel.diff)
+row_at = verb(time_travel.row_at)
+copy_table_at = stream_verb(time_travel.copy_table_at)
+diff = stream_verb(time_travel.diff)
 follow = stream_verb(_follow)
 follow_subject = stream_verb(_follow_subject)
 stream_events = stream_verb(_stream_events)
-stream_table_at = stream_verb(travel.stream_table_at)
-table_at = stream_verb(travel.table_at)
+stream_table_at = stream_verb(time_travel.stream_table_at)
+table_at = stream_verb(time_travel.table_at)
 
-apply_restore = verb(revert.apply_restore)
-apply_revert = verb(revert.apply_revert)
-plan_restore = verb(revert.plan_restore)
-plan_revert = verb(revert.plan_revert)
+apply_restore = verb(selection.apply_restore)
+apply_revert = verb(selection.apply_revert)
+plan_restore = verb(selection.plan_restore)
+plan_revert = verb(selection.plan_revert)
 
 find_mark = verb(marks.find_mark)
 set_mark = verb(marks.set_mark)

@@ -44,6 +44,7 @@ with trail as (
         ('maintain_create', 'alter', 'maintainer: makes partitions'),
         ('archive_begin', 'read', 'archiver: reads detached partitions'),
         ('archive_note', 'alter', 'archiver: says what is archived'),
+        ('archive_note_export', 'alter', 'archiver: says what is exported'),
         ('note_capture', 'write', 'installer: writes of tables that it owns when capture was off')
 ), predefined (role, power, meaning) as (
     values

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from audit_toolkit.capture import check_rule, plan_capture
 from audit_toolkit.config import Mask, MaskMethod, TableRule, TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import Limits, check_rule, plan_capture, plan_trail, render_grants
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import Limits, plan_trail, render_grants
 from tests.plugins.cluster import Server
 from tests.plugins.database import Database, Databases
 from tests.plugins.trail import Trail

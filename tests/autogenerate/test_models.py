@@ -11,12 +11,12 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.types import TypeEngine
 
 from audit_toolkit import Audit
+from audit_toolkit.capture import Target
+from audit_toolkit.capture.render import capture_hash
 from audit_toolkit.catalog import Table, read_relations, read_table
 from audit_toolkit.config import TableRule
-from audit_toolkit.install import Target
-from audit_toolkit.install.capture import capture_hash
-from audit_toolkit.migrations.models import new_table
-from audit_toolkit.migrations.reader import reader
+from audit_toolkit.migrations.future_tables import new_table
+from audit_toolkit.migrations.sqlalchemy_catalog import reader
 from audit_toolkit.names import QualifiedName
 from tests.plugins.database import Database
 

@@ -28,6 +28,7 @@ from benchmarks.compare import Comparison, Result, prepare
 from benchmarks.curves import Point
 from benchmarks.operations import Operation, beforehand, restart_numbers, work
 from benchmarks.plots import save_plots
+from benchmarks.questions import ask
 from benchmarks.report import save
 
 ROWS = 3
@@ -112,3 +113,9 @@ class TestGoals:
 
         found = Comparison(results=(result(NONE, 5.0), result(ROW, 25.0), result(CLASSIC, 30.0)))
         assert found.net(ROW, Operation.INSERT1) == Cost(cpu=20.0, wal=200.0, stored=100.0)
+
+
+def test_questions_find_what_they_ask_for(databases: Databases) -> None:
+    asked = {question.words: question.found for question in ask(databases, 1000)}
+    assert asked["`table-at` at the end"] == asked["`diff` of the second half"] == 100
+    assert asked["`history --actor`, 11 months"] == 1

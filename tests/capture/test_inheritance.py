@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from audit_toolkit.capture.baseline import take_locked_baseline
+from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture
+from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import RuleError
-from audit_toolkit.install.baseline import take_locked_baseline
-from audit_toolkit.install.drift import audited_tables, find_drift
 from tests.plugins.trail import SCHEMA, Trail
 
 CITIES = """
@@ -24,7 +25,7 @@ def events(trail: Trail) -> list[tuple[str, str, str | None]]:
 def findings(trail: Trail) -> list[tuple[str, str]]:
     objects = read_trail_objects(trail.connection, SCHEMA)
     tables = {name: trail.table(name.plain) for name in audited_tables(objects)}
-    return [(finding.kind, finding.object) for finding in find_drift(objects, tables)]
+    return [(finding.kind, finding.subject) for finding in find_drift(objects, tables)]
 
 
 def test_a_change_through_the_parent_is_recorded_where_the_row_is(trail: Trail) -> None:

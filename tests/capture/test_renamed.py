@@ -9,11 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture, Truncate
-from audit_toolkit.install.drift import audited_tables, find_drift
-from audit_toolkit.install.registry import note_changes
+from audit_toolkit.drift import find_drift
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.schema.captured_tables import note_changes
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, status text)"

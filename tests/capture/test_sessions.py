@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from audit_toolkit.capture.render import pinned_settings
 from audit_toolkit.config import Capture
-from audit_toolkit.install.capture import pinned_settings
 from tests.plugins.trail import Trail
 
 BOTH = pytest.mark.parametrize("capture", Capture)
@@ -183,8 +183,8 @@ def test_the_capture_function_cannot_be_borrowed(samples: Trail) -> None:
 
 
 DEFINERS = {
-    *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap"),
-    *("archive_begin", "archive_end", "archive_note", "doubtful_events"),
+    *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap", "write_event"),
+    *("archive_begin", "archive_end", "archive_note", "archive_note_export", "doubtful_events"),
     *("maintain_cap", "maintain_create", "maintain_detach", "maintain_drop", "maintain_finish"),
     *(
         "maintain_has_rows",

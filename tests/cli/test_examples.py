@@ -8,7 +8,7 @@ from typing import Any
 
 import typer.main
 
-from audit_toolkit.cli import moments
+from audit_toolkit.cli import times
 from audit_toolkit.cli.app import app
 from audit_toolkit.cli.examples import EXAMPLES
 
@@ -17,7 +17,7 @@ TIMES = ("at", "since", "until", "begin", "end")
 
 def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "commands"):
-        yield " ".join(words), command
+        yield " ".join(words), command.load()
         return
     for name, below in command.commands.items():
         yield from commands(below, (*words, name))
@@ -36,7 +36,7 @@ def test_every_command_has_examples_that_it_takes() -> None:
             with command.make_context(words, typed[len(own) :]) as context:
                 for name in TIMES:
                     if isinstance(text := context.params.get(name), str):
-                        moments.parse_moment(text, f"--{name}")
+                        times.parse_moment(text, f"--{name}")
 
 
 def test_help_shows_them_line_by_line() -> None:

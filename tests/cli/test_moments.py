@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from audit_toolkit.cli.moments import parse_moment, parse_past, show_moment
+from audit_toolkit.cli.times import parse_moment, parse_past, show_moment
 from audit_toolkit.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 10, 30, 15, tzinfo=UTC)

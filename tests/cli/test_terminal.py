@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from audit_toolkit.cli.spreadsheet import guard_cell
+from audit_toolkit.spreadsheet import guard_cell
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sele
 
 import audit_toolkit
 from audit_toolkit import LoggedAction, row_history
-from audit_toolkit.trail.model import Action
+from audit_toolkit.trail.event import Action
 from tests.context.conftest import Shop, async_engine, run
 
 TABLES = """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
-from audit_toolkit.indexes import State
+from audit_toolkit.indexes import IndexState
 from tests.plugins.trail import Trail
 
 TEXT = (Path(__file__).parents[2] / "docs" / "indexes.md").read_text("utf-8")
@@ -32,4 +32,4 @@ def test_every_command_runs(trail: Trail) -> None:
 
 def test_every_state_is_explained() -> None:
     explained = set(re.findall(r"`([a-z_]+)`", "\n".join(re.findall(r"^\|([^|]*)\|", TEXT, re.M))))
-    assert explained == {state.value for state in State}
+    assert explained == {state.value for state in IndexState}

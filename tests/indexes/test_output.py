@@ -53,7 +53,9 @@ def test_nagios_is_ok_without_findings(audit_indexes: AuditIndexes) -> None:
     # Two of its own, and one for each of four TOAST tables.
     result = audit_indexes("check", "--schema", "public", "--format", "nagios")
     assert result.exit_code == 0
-    assert result.stdout == "AUDIT_INDEXES OK - 6 indexes | broken=0;0;;0; building=0\n"
+    assert (
+        result.stdout == "AUDIT_INDEXES OK - 6 indexes, no findings | broken=0;0;;0; building=0\n"
+    )
 
 
 def test_a_check_that_could_not_run_is_unknown_to_nagios(audit_indexes: AuditIndexes) -> None:
@@ -102,14 +104,14 @@ def test_unused_indexes_and_those_that_are_never_judged(
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["check", "--schema", "nowhere"], 2, "there is no schema 'nowhere'"),
-        (["check", "--table", "nothing"], 2, "there is no table 'nothing'"),
-        (["check", "--all", "--schema", "public"], 2, "exclude each other"),
+        (["check", "--schema", "nowhere"], 2, "schema 'nowhere'"),
+        (["check", "--table", "nothing"], 2, "table 'nothing'"),
+        (["check", "--all", "--schema", "public"], 2, "cannot be combined"),
         (["create", "drop table people"], 2, "not a CREATE INDEX statement"),
         (["create", "create index on people (name)"], 2, "not a CREATE INDEX statement"),
-        (["create", "create index i on nothing (name)"], 2, "there is no table 'nothing'"),
+        (["create", "create index i on nothing (name)"], 2, "table 'nothing'"),
         (["create", "create index i on people (nothing)"], 2, 'column "nothing" does not exist'),
-        (["create", "create index people on people (name)"], 2, "already something else"),
+        (["create", "create index people on people (name)"], 2, "something else is already named"),
         (["create", "create index people_name_idx on people (email)"], 2, "another definition"),
         (["create", "create index i on people (name); drop table people"], 2, "not a CREATE INDEX"),
     ],

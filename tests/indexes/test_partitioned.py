@@ -102,8 +102,8 @@ def test_a_parent_that_was_never_checked_again_is_reattached(
     )
     stocked.execute("reindex index concurrently events_2025_actor_idx")
     (found,) = findings()
-    assert "never checked again" in found["message"]
-    (step,) = found["remedy"]
+    assert "never validated again" in found["message"]
+    (step,) = found["steps"]
     (statement,) = step["statements"]
     assert statement.startswith("alter index public.events_actor_idx attach partition")
     assert audit_indexes("fix", "--schema", "public").exit_code == 0
@@ -118,7 +118,7 @@ def test_an_invalid_child_of_a_valid_parent_is_critical(
         "update pg_index set indisvalid = false where indexrelid = 'events_2025_actor_idx'::regclass"
     )
     (found,) = findings()
-    assert (found["state"], found["severity"]) == ("invalid_under_valid_parent", "critical")
+    assert (found["state"], found["severity"]) == ("invalid_under_valid_parent", "error")
     assert audit_indexes("fix", "--schema", "public").exit_code == 0
     assert_whole(stocked)
 
@@ -157,7 +157,7 @@ def test_a_primary_key_is_completed_leaf_by_leaf(
     stocked.execute("alter table events alter id set not null")
     stocked.execute("alter table only events add primary key (id, at)")
     (found,) = findings()
-    assert (found["severity"], found["constraint"]) == ("critical", "events_pkey")
+    assert (found["severity"], found["constraint"]) == ("error", "events_pkey")
     result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 0, result.output
     assert_whole(stocked, "events_pkey")

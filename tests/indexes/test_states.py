@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from audit_toolkit.indexes import Scope, State, diagnose, plan_repairs, read_catalogue
+from audit_toolkit.indexes import IndexState, Scope, diagnose, plan_repairs, read_catalogue
 from tests.indexes import breakage
 from tests.indexes.breakage import definitions, flags
 from tests.indexes.conftest import AuditIndexes
@@ -126,9 +126,9 @@ def test_what_looks_the_same_is_left_until_somebody_decides(
     UNFINISHED[case](stocked)
     assert flags(stocked)["people_again_idx"] == "rl"
     (found,) = findings()
-    assert (found["state"], found["severity"]) == ("unfinished", "critical")
+    assert (found["state"], found["severity"]) == ("unfinished", "error")
     assert "every write maintains it" in found["message"]
-    assert found["remedy"] == []
+    assert found["steps"] == []
 
     assert audit_indexes("fix", "--schema", "public").exit_code == 3
     assert flags(stocked)["people_again_idx"] == "rl"
@@ -157,7 +157,7 @@ def test_duplicate_rows_keep_a_unique_index_from_being_built(
     stocked.execute("insert into people values (2001, 'n', 'mail 5')")
     breakage.failing(stocked, "create unique index concurrently people_email_key on people (email)")
     (found,) = findings()
-    assert (found["state"], found["severity"]) == ("failed_create", "critical")
+    assert (found["state"], found["severity"]) == ("failed_create", "error")
 
     result = audit_indexes("fix", "--schema", "public")
     assert result.exit_code == 1
@@ -229,7 +229,7 @@ def test_an_index_that_a_constraint_relies_on_is_rebuilt_and_never_dropped(
         "update pg_index set indisvalid = false where indexrelid = 'people_pkey'::regclass"
     )
     (found,) = findings()
-    assert (found["severity"], found["constraint"]) == ("critical", "people_pkey")
+    assert (found["severity"], found["constraint"]) == ("error", "people_pkey")
     assert audit_indexes("fix", "--schema", "public", "--unfinished", "drop").exit_code == 0
     assert definitions(stocked) == before
 
@@ -242,7 +242,7 @@ def test_an_exclusion_constraint_needs_a_maintenance_window(
         "update pg_index set indisvalid = false where indexrelid = 'stays_room_excl'::regclass"
     )
     (found,) = findings()
-    assert (found["state"], found["remedy"]) == ("invalid_exclusion", [])
+    assert (found["state"], found["steps"]) == ("invalid_exclusion", [])
     assert audit_indexes("fix", "--schema", "public").exit_code == 3
     statement = found["advice"].partition("window: ")[2].partition(",")[0]
     stocked.execute(statement)
@@ -317,6 +317,6 @@ def test_a_server_that_corrupts_indexes_repairs_none(stocked: Database) -> None:
         read_catalogue(stocked.connection, Scope(schema="public")), server_version=140003
     )
     findings = diagnose(catalogue)
-    assert findings[0].state is State.UNSAFE_SERVER
+    assert findings[0].state is IndexState.UNSAFE_SERVER
     assert len(findings) == 2
     assert not any(repair.steps for repair in plan_repairs(findings, catalogue))

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
+from audit_toolkit.capture.drift import audited_tables
+from audit_toolkit.capture.pause import plan_resume
+from audit_toolkit.capture.secrets import looks_secret
 from audit_toolkit.catalog import Column, read_relations, read_table
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture, Interval, Mask, MaskMethod, TrailSettings, Truncate
-from audit_toolkit.install import plan_trail
-from audit_toolkit.install.drift import audited_tables, find_drift
-from audit_toolkit.install.findings import Finding
-from audit_toolkit.install.pause import plan_resume
-from audit_toolkit.install.secrets import looks_secret
+from audit_toolkit.drift import find_drift
+from audit_toolkit.findings import Finding
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, region text not null, total numeric)"
@@ -99,7 +100,7 @@ def test_each_kind_is_found_and_its_remedy_removes_it(shop: Trail, kind: str) ->
     shop.execute(DRIFTS[kind])
     [finding] = drift(shop)
     assert finding.kind == kind
-    assert finding.detail
+    assert finding.message
     mend(shop, finding)
     assert drift(shop) == []
 
@@ -149,7 +150,7 @@ def test_another_owner_of_a_partitioned_table(trail: Trail, mend_by: str) -> Non
 def test_writable_by_others(shop: Trail) -> None:
     shop.execute("grant insert on audit.logged_actions to public")
     [finding] = drift(shop)
-    assert (finding.kind, "public insert" in finding.detail) == ("writable_by_others", True)
+    assert (finding.kind, "public insert" in finding.message) == ("writable_by_others", True)
     mend(shop, finding)
     assert drift(shop) == []
 
@@ -161,7 +162,7 @@ def test_reading_may_be_granted_to_somebody(shop: Trail) -> None:
         assert drift(shop) == []
         shop.execute("grant select on audit.logged_actions to public")
         [finding] = drift(shop)
-        assert (finding.kind, finding.object) == ("readable_by_others", "audit.logged_actions")
+        assert (finding.kind, finding.subject) == ("readable_by_others", "audit.logged_actions")
         mend(shop, finding)
         assert drift(shop) == []
     finally:
@@ -216,7 +217,7 @@ def test_columns_that_look_secret(trail: Trail) -> None:
     trail.audit("users", exclude=("iban",))
     [finding] = drift(trail)
     assert finding.kind == "secret_in_clear"
-    assert finding.object == "public.users.password_hash"
+    assert finding.subject == "public.users.password_hash"
     assert finding.remedy.endswith("--mask password_hash --upgrade")
     trail.audit("users", only=("name",))
     assert drift(trail) == []
@@ -268,8 +269,8 @@ def test_a_secret_that_somebody_accepted_shows_why(trail: Trail) -> None:
     trail.execute(
         "comment on column users.token is 'For the API. audit: in clear, of the test system'"
     )
-    password, token = sorted(drift(trail), key=lambda finding: finding.object)
-    assert (token.object, token.accepted) == ("public.users.token", "of the test system")
+    password, token = sorted(drift(trail), key=lambda finding: finding.subject)
+    assert (token.subject, token.accepted) == ("public.users.token", "of the test system")
     assert password.accepted is None
     assert password.remedy == "audit install --table public.users --mask password --upgrade"
 
@@ -289,7 +290,7 @@ def test_a_secret_in_the_key_cannot_be_masked(trail: Trail) -> None:
     trail.execute("create table sessions (token text primary key)")
     trail.audit("sessions")
     [finding] = drift(trail)
-    assert "cannot be hidden" in finding.detail
+    assert "cannot be hidden" in finding.message
     mend(trail, finding)
     [finding] = drift(trail)
     assert finding.accepted == "REASON"
@@ -301,9 +302,9 @@ def test_a_hidden_column_that_was_renamed_stays_hidden_by_the_remedy(trail: Trai
     trail.execute("alter table users rename note to remark")
     trail.execute("alter table users rename email to mail")
     found = [finding for finding in drift(trail) if finding.kind == "hidden_column_gone"]
-    assert [finding.detail for finding in found] == [
-        "a column that its options name was renamed to mail",
-        "a column that its options name was renamed to remark",
+    assert [finding.message for finding in found] == [
+        "a column named in its options was renamed to mail",
+        "a column named in its options was renamed to remark",
     ]
     command = "audit install --table public.users --exclude remark --mask mail=sha256 --upgrade"
     assert {finding.remedy for finding in found} == {command}
@@ -314,7 +315,7 @@ def test_a_hidden_column_that_was_dropped(trail: Trail) -> None:
     trail.audit("users", exclude=("note",))
     trail.execute("alter table users drop note")
     [finding] = [finding for finding in drift(trail) if finding.kind == "hidden_column_gone"]
-    assert finding.detail == "a column that its options name was dropped"
+    assert finding.message == "a column named in its options was dropped"
     assert finding.remedy == "audit install --table public.users --capture row --upgrade"
     mend(trail, finding)
     assert drift(trail) == []
@@ -356,7 +357,7 @@ def test_a_pause_is_no_mystery(shop: Trail) -> None:
     shop.execute('alter table orders disable trigger "00_audit_row"')
     [name] = audited_tables(read_trail_objects(shop.connection, SCHEMA))
     [finding] = drift(shop, paused={name: "import"})
-    assert (finding.kind, finding.detail) == ("capture_paused", "capture is paused: import")
+    assert (finding.kind, finding.message) == ("capture_paused", "capture is paused: import")
     assert finding.remedy == "audit resume --table public.orders --reason REASON"
 
 

@@ -7,9 +7,9 @@ import pytest
 from audit_toolkit.catalog.schema import read_facts
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import plan_trail
-from audit_toolkit.install.expected import as_lines, shape_of
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
+from audit_toolkit.schema.expected import as_lines, shape_of
 from audit_toolkit.templates import template_directory
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail

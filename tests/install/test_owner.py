@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from audit_toolkit.config import TrailSettings, Truncate
-from audit_toolkit.install import plan_trail
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.command import Audit
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail
@@ -63,7 +63,7 @@ def house(database: Database) -> Iterator[House]:
 
 
 def audit(house: House, **rule: Any) -> None:
-    from audit_toolkit.install import plan_capture
+    from audit_toolkit.capture import plan_capture
 
     apply(plan_capture(house.trail.target("shop.orders", **rule), "audit"), house.migrator)
 
@@ -94,7 +94,7 @@ def test_installing_again_and_changing_options_keeps_the_owner(house: House) -> 
 
 
 def test_a_reader_reads_through_the_parent_alone(house: House) -> None:
-    from audit_toolkit.install import render_grants
+    from audit_toolkit.schema import render_grants
 
     audit(house)
     house.app.execute("insert into shop.orders values (1, 'new')")

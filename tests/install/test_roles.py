@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 from audit_toolkit.cli.app import app
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import plan_trail
+from audit_toolkit.errors import AuditError
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail
 
@@ -159,25 +160,27 @@ def test_cron_closes_a_gap_and_puts_the_last_partition_back(house: House) -> Non
 
 def test_the_owner_says_what_cron_may_take_away(house: House) -> None:
     """Whatever retention is on the command line of cron."""
-    assert "may neither detach nor drop" in grant(house, "--maintainer", "rol_cron")
+    assert "can create partitions but neither detach nor drop" in grant(
+        house, "--maintainer", "rol_cron"
+    )
     outcome, *_ = maintained(house, "--retention", "24 months")["outcomes"]
-    assert "did not say which partitions a maintainer may detach" in outcome["message"]
+    assert "has not set which partitions a maintainer may detach" in outcome["message"]
 
     grant(house, "--maintainer", "rol_cron", "--retention", "10 years")
     outcome, *_ = maintained(house, "--retention", "24 months")["outcomes"]
-    assert "is no partition that a maintainer may detach" in outcome["message"]
+    assert "a maintainer may not detach" in outcome["message"]
     assert "that nobody holds" in outcome["hint"]
 
     grant(house, "--maintainer", "rol_cron", "--retention", "2 years", "--quarantine", "30 days")
     maintained(house, "--retention", "24 months")
     house.trail.execute(OLD)
     outcome, *_ = maintained(house, "--retention", "24 months")["outcomes"]
-    assert "is no partition that a maintainer may drop" in outcome["message"]
+    assert "a maintainer may not drop" in outcome["message"]
 
     grant(house, "--maintainer", "rol_cron", "--retention", "2 years", "--quarantine", "7 days")
     outcome, *_ = maintained(house, "--retention", "24 months")["outcomes"]
     assert outcome["result"] == "failed"
-    assert "is archived if that is asked for" in outcome["hint"]
+    assert "archived if required" in outcome["hint"]
     assert house.partitions()["logged_actions_2020_01"] == "detached"
 
 
@@ -210,10 +213,12 @@ def test_what_is_archived_is_compared_and_lent_for_a_transaction_alone(house: Ho
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             archiver.execute("select from audit.logged_actions_2020_01")
         with pytest.raises(
-            psycopg.errors.InsufficientPrivilege, match="no partition that is to be archived"
+            psycopg.errors.InsufficientPrivilege, match="not a partition to be archived"
         ):
             archiver.execute("select audit.archive_begin(%s)", [since])
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="does not hold what"):
+        with pytest.raises(
+            psycopg.errors.ObjectNotInPrerequisiteState, match="does not match the archive"
+        ):
             archiver.execute("select audit.archive_note(%s, 'nowhere', '0/sha256:00')", [leaf])
         with archiver.transaction():
             archiver.execute("select audit.archive_begin(%s)", [leaf])
@@ -253,9 +258,89 @@ def test_a_maintainer_waits_for_the_run_of_the_owner(house: House) -> None:
 
 def test_grants_say_who_can_run_them(house: House) -> None:
     answer = house.run("rol_dev", "grants", "--maintainer", "rol_cron")
-    assert "these statements are for rol_audit, which owns the trail" in answer.stderr
+    assert "run these statements as rol_audit, which owns the trail" in answer.stderr
     assert house.run("postgres", "grants", "--retention", "1 year", "--reader", "x").exit_code == 2
     assert (
         house.run("postgres", "grants", "--maintainer", "x", "--retention", "soon").exit_code == 2
     )
-    assert "can do whatever that can" in house.run("postgres", "grants", "--deployer", "x").stderr
+    assert "can do whatever it can" in house.run("postgres", "grants", "--deployer", "x").stderr
+
+
+def test_an_archiver_who_reads_the_trail_exports_partitions_in_use(
+    house: House, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "archive")
+    export = ("archive", "export", "--archive", place)
+    grant(house, "--maintainer", "rol_cron", "--retention", "2 years", "--archiver", "rol_archiver")
+    alone = house.run("rol_archiver", *export)
+    assert alone.exit_code == 1
+    assert "an archiver needs to read all of the trail, too" in alone.output
+    assert "audit grants --archiver ROLE --reader ROLE" in alone.output
+    grant(house, "--reader", "rol_archiver")
+    answer = house.run("rol_archiver", *export)
+    assert answer.exit_code == 0, answer.output
+    assert "logged_actions_2020_01 up to event" in answer.output
+    assert house.run("rol_archiver", *export).stdout == "nothing new\n"
+    verified = house.run("postgres", "archive", "verify", "--archive", place)
+    assert verified.exit_code == 0, verified.output
+    # What was exported becomes a part of the archive.
+    maintained(house, "--retention", "24 months")
+    answer = house.run("rol_archiver", "archive", "run", "--archive", place)
+    assert answer.exit_code == 0, answer.output
+    counted = house.run(
+        "postgres", "archive", "query", "select count(*) from logged_actions", "--archive", place
+    )
+    assert counted.stdout.split()[-1] == str(
+        house.trail.execute(
+            "select (select count(*) from audit.logged_actions)"
+            " + (select count(*) from audit.logged_actions_2020_01)"
+        )[0][0]
+    )
+    verified = house.run("postgres", "archive", "verify", "--archive", place)
+    assert verified.exit_code == 0, verified.output
+
+
+def test_an_export_that_was_killed_is_finished_by_an_archiver_after_the_detach(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = str(tmp_path / "archive")
+    grant(house, "--maintainer", "rol_cron", "--retention", "2 years")
+    grant(house, "--archiver", "rol_archiver", "--reader", "rol_archiver")
+
+    def killed(*_: object, **__: object) -> None:
+        raise AuditError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("audit_toolkit.archive.export.write_files", killed)
+        answer = house.run("rol_archiver", "archive", "export", "--archive", place)
+        assert answer.exit_code == 1
+    maintained(house, "--retention", "24 months")
+    answer = house.run("rol_archiver", "archive", "run", "--archive", place)
+    assert answer.exit_code == 0, answer.output
+    verified = house.run("postgres", "archive", "verify", "--archive", place)
+    assert verified.exit_code == 0, verified.output
+
+
+def test_row_security_leaves_no_export_with_gaps(house: House, tmp_path: Path) -> None:
+    grant(house, "--archiver", "rol_archiver", "--reader", "rol_archiver")
+    house.trail.execute("alter table audit.logged_actions enable row level security")
+    answer = house.run("rol_archiver", "archive", "export", "--archive", str(tmp_path / "archive"))
+    assert answer.exit_code == 1
+    assert "an archiver needs to read all of the trail, too" in answer.output
+
+
+@pytest.mark.parametrize("noted", ["{}", "[]", '{"archives": [1], "marks": [], "origin": ""}'])
+def test_nonsense_noted_of_exports_is_no_traceback(
+    house: House, tmp_path: Path, noted: str
+) -> None:
+    grant(house, "--archiver", "rol_archiver", "--reader", "rol_archiver")
+    with house.trail.database.connect(user="rol_archiver") as archiver:
+        if '"archives"' in noted:
+            archiver.execute("select audit.archive_note_export(%s)", [noted])
+        else:
+            with pytest.raises(psycopg.errors.InvalidParameterValue, match="archives, marks"):
+                archiver.execute("select audit.archive_note_export(%s)", [noted])
+            return
+    answer = house.run("postgres", "archive", "verify", "--archive", str(tmp_path))
+    assert answer.exit_code == 1
+    assert "what the trail has noted of exports cannot be read" in answer.output

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from audit_toolkit.capture import plan_release, select_tables
 from audit_toolkit.catalog import read_installed, read_relations
 from audit_toolkit.config import Capture
 from audit_toolkit.errors import (
@@ -14,7 +15,6 @@ from audit_toolkit.errors import (
     UnsupportedTableError,
     UsageError,
 )
-from audit_toolkit.install import plan_release, select_tables
 from audit_toolkit.plan import apply
 from tests.plugins.trail import SCHEMA, Trail
 

@@ -13,7 +13,7 @@ import pytest
 
 from audit_toolkit import __version__
 from audit_toolkit.migrations import find_project, recorded_state
-from audit_toolkit.migrations.source import literal, sql_literal
+from audit_toolkit.migrations.revision.text import literal, sql_literal
 from audit_toolkit.names import QualifiedName, quote_identifier
 from tests.plugins.golden import Golden
 from tests.plugins.project import Shop
@@ -198,7 +198,7 @@ def test_the_message_may_be_anything(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('${imports if imports else ""}', "", "did not keep the SQL"),
+        ('${imports if imports else ""}', "", "does not contain the SQL"),
         ('${upgrades if upgrades else "pass"}', "pass", "upgrade() of the revision would not run"),
         (
             '${downgrades if downgrades else "pass"}',

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.demo.binaries import DEBIAN
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
-from audit_toolkit.install import drift_cluster
+from audit_toolkit.schema import moved
 from tests.moving.words import TABLES, boundaries, findings, kinds
 from tests.plugins.cluster import Server
 from tests.plugins.database import Databases, MakeDatabase
@@ -205,12 +205,12 @@ def test_recovery_begins_a_timeline(old_server: Cluster, bin_dir: Path, tmp_path
             "select new_row from audit.logged_actions where action = 'B'"
         ).fetchall()
     assert (boundary["timeline"], boundary["former"]["timeline"]) == (2, 1)
-    assert "all is well" in CliRunner().invoke(app, ["check", *address]).stdout
+    assert "OK: everything installed" in CliRunner().invoke(app, ["check", *address]).stdout
 
 
 def test_every_finding_is_explained() -> None:
-    source = Path(drift_cluster.__file__).read_text(encoding="utf-8")
-    known = set(re.findall(r"(?:kind=|finding\(\s*)\"(\w+)\"", source))
+    source = Path(moved.__file__).read_text(encoding="utf-8")
+    known = {word.lower() for word in re.findall(r"FindingKind\.(\w+)", source)}
     assert known == set(re.findall(r"^\| `(\w+)` \|", TEXT, re.M))
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from audit_toolkit.config import TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.install import plan_trail
 from audit_toolkit.partitions import (
     Outcome,
     Partitions,
@@ -27,6 +26,7 @@ from audit_toolkit.partitions import (
 )
 from audit_toolkit.partitions.read import PATIENCE
 from audit_toolkit.plan import Step, apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Connection, Database, MakeDatabase, TemplateDatabase
 from tests.plugins.trail import SCHEMA
 
@@ -108,7 +108,7 @@ class Rotating:
         """The codes of what `check` finds, with their severities."""
         policy = replace(self.policy, trust_clock=True)
         found = check_partitions(self.read(), policy, Thresholds())
-        return {finding.code: finding.severity.value for finding in found}
+        return {finding.kind.value: finding.severity.value for finding in found}
 
     def tables(self) -> dict[str, tuple[str, int]]:
         """Every table that holds events: its state or bounds, and how many."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit_toolkit.cli.moments import parse_moment
 from audit_toolkit.cli.timeouts import as_timeout
+from audit_toolkit.cli.times import parse_moment
 from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 from audit_toolkit.partitions import Span

@@ -153,7 +153,8 @@ def interrupt_a_detach(rotating: Rotating, leaf: str) -> None:
         ("partitions", "check", "--format", "nagios", "--timeout", "0"),
         ("indexes", "check", "--format", "nagios", "--fail-on", "never"),
         ("indexes", "check", "--format", "nagios", "--all", "--table", "x"),
-        ("check", "--format", "nagios"),
+        ("check", "--format", "nagios", "--nothing"),
+        ("archive", "verify", "--format", "nagios"),
         ("partitions", "chek", "--format", "nagios"),
     ],
 )

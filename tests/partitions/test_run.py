@@ -91,8 +91,8 @@ def test_dead_for_a_year_then_one_run(rotating: Rotating) -> None:
     rotating.fill(start, start + timedelta(days=500))
     rotating.now += timedelta(days=500)
     before = rotating.count()
-    assert rotating.findings()["tail_has_rows"] == "critical"
-    assert rotating.findings()["horizon"] == "critical"
+    assert rotating.findings()["tail_has_rows"] == "error"
+    assert rotating.findings()["horizon"] == "error"
     scans = rotating.execute("select oid from pg_class where relname = 'logged_actions_tail'")[0][0]
     assert ("create", "done") in rotating.did()
     assert rotating.count() == before
@@ -130,7 +130,7 @@ def test_events_of_now_and_of_a_far_future_in_the_tail_keep_it_and_say_so(
     # The cap is gone, or it would refuse writes.
     assert rotating.read().tail
     assert not rotating.read().tail.capped  # type: ignore[union-attr]
-    assert rotating.findings()["tail_has_rows"] == "critical"
+    assert rotating.findings()["tail_has_rows"] == "error"
     rotating.fill(at(90, 2), at(90, 2))
 
 
@@ -155,7 +155,7 @@ def test_a_gap_ahead_is_closed_and_a_past_one_reported(rotating: Rotating) -> No
     ahead = rotating.read().bounded[3]
     rotating.execute(f"alter table audit.logged_actions detach partition {ahead.name}")
     rotating.execute(f"drop table {ahead.name}")
-    assert rotating.findings()["gap"] == "critical"
+    assert rotating.findings()["gap"] == "error"
     assert rotating.did() == [("create", "done")]
     assert rotating.read().gaps == ()
     past = rotating.read().bounded[1]
@@ -178,7 +178,7 @@ def test_a_missing_leaf_of_now_is_made_at_once(rotating: Rotating) -> None:
 def test_without_any_leaf_or_tail(rotating: Rotating) -> None:
     for leaf in rotating.read().leaves:
         rotating.execute(f"drop table {leaf.name}")
-    assert rotating.findings()["no_tail"] == "critical"
+    assert rotating.findings()["no_tail"] == "error"
     assert rotating.did() == [("create", "done")] * 2
     rotating.fill(rotating.now, rotating.now)
     assert rotating.findings() == {}
@@ -282,7 +282,9 @@ def test_what_changed_after_the_plan_stops_the_drop(rotating: Rotating) -> None:
     rotating.now += timedelta(days=8)
     [task] = plan_stage(Stage.DROP, rotating.read(), rotating.policy)
     apply(plan_hold(rotating.read(), name, "in the last second").plan, rotating.connection)
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="not the detached leaf"):
+    with pytest.raises(
+        psycopg.errors.ObjectNotInPrerequisiteState, match="not the detached partition"
+    ):
         apply(task.plan, rotating.connection)
     assert name in rotating.tables()
 
@@ -328,7 +330,7 @@ def test_a_default_partition_becomes_a_leaf(rotating: Rotating, filled: bool) ->
     if filled:
         rotating.now += timedelta(days=400)
         rotating.fill(rotating.now - timedelta(days=90), rotating.now)
-        assert rotating.findings()["default_has_rows"] == "critical"
+        assert rotating.findings()["default_has_rows"] == "error"
     before = rotating.count()
     task = plan_default(rotating.connection, rotating.read(), rotating.policy)
     apply(task.plan, rotating.connection)

@@ -39,7 +39,12 @@ def test_a_standby_is_left_alone_and_can_be_checked(standby: str) -> None:
         return result.stdout
 
     summary = json.loads(audit("maintain", "--retention", "2 months", "--format", "json"))
-    assert summary == {"status": "standby", "outcomes": [], "findings": []}
+    assert summary == {
+        "schema_version": 1,
+        "status": "standby",
+        "outcomes": [],
+        "findings": [],
+    }
     for command in (("maintain",), ("partitions", "run")):
         assert "the server is a standby" in audit(*command, "--retention", "2 months")
     # A check reads only; that no run is recorded yet is its one finding.
@@ -51,4 +56,4 @@ def test_a_standby_is_left_alone_and_can_be_checked(standby: str) -> None:
         words = [verb, "--table", "orders", "--reason", "x", "--dsn", standby]
         result = CliRunner().invoke(app, words)
         assert (result.exit_code, "in a read-only transaction" in result.stderr) == (1, True)
-        assert "hint: the server is a standby, where nothing can be written" in result.stderr
+        assert "hint: the server is a read-only standby" in result.stderr

@@ -18,9 +18,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from audit_toolkit.capture import check_rule, plan_capture, select_tables
 from audit_toolkit.catalog import read_relations, read_table
 from audit_toolkit.config import TableRule
-from audit_toolkit.install import check_rule, plan_capture, select_tables
 from audit_toolkit.partitions import Policy
 from audit_toolkit.plan import apply
 from tests.partitions.conftest import START, Rotating, months

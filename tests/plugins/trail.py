@@ -11,19 +11,19 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from audit_toolkit.catalog import Installed, Table, read_installed, read_relations, read_table
-from audit_toolkit.config import TableRule, TrailSettings
-from audit_toolkit.connection import connect
-from audit_toolkit.install import (
+from audit_toolkit.capture import (
     check_rule,
     free_function,
     plan_capture,
     plan_release,
-    plan_trail,
     select_tables,
 )
-from audit_toolkit.install.capture import Target
+from audit_toolkit.capture.render import Target
+from audit_toolkit.catalog import Installed, Table, read_installed, read_relations, read_table
+from audit_toolkit.config import TableRule, TrailSettings
+from audit_toolkit.connection import connect
 from audit_toolkit.plan import Plan, apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Connection, Database, MakeDatabase, TemplateDatabase
 
 SCHEMA = "audit"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import psycopg
 
+from audit_toolkit.capture import check_rule, plan_capture, plan_release, select_tables
 from audit_toolkit.catalog import Relation, read_relations, read_table
 from audit_toolkit.config import TableRule
-from audit_toolkit.install import check_rule, plan_capture, plan_release, select_tables
 from audit_toolkit.plan import Plan, apply
 from tests.plugins.database import Connection
 from tests.plugins.trail import SCHEMA

@@ -11,9 +11,9 @@ import pytest
 from psycopg import sql
 
 from audit_toolkit import names
+from audit_toolkit.capture import render
 from audit_toolkit.catalog import read_relations
 from audit_toolkit.config import Capture, Store, TableRule, Truncate
-from audit_toolkit.install import capture
 from audit_toolkit.names import QualifiedName
 from tests.plugins.database import Connection
 from tests.plugins.proofs import ShowFigures
@@ -201,7 +201,7 @@ def test_hostile_names_are_only_names(
 def test_control_names_that_are_cut_collide(
     coal_mine: Trail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture, "capture_function", lambda table: f"capture_{table.name}"[:63])
+    monkeypatch.setattr(render, "capture_function", lambda table: f"capture_{table.name}"[:63])
     tables = [Hostile(QualifiedName("s", "x" * 62 + last), "k", "c") for last in "ab"]
     with pytest.raises((AssertionError, psycopg.Error)):
         run(coal_mine.connection, tables)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from audit_toolkit.capture import plan_capture, plan_release
 from audit_toolkit.config import (
     Capture,
     Interval,
@@ -14,7 +15,7 @@ from audit_toolkit.config import (
     TrailSettings,
     Truncate,
 )
-from audit_toolkit.install import plan_capture, plan_release, plan_trail
+from audit_toolkit.schema import plan_trail
 from tests.plugins.golden import Golden
 from tests.plugins.trail import SCHEMA, Trail
 

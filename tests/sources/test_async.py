@@ -22,9 +22,10 @@ from sqlalchemy.ext.asyncio import (
 import audit_toolkit
 from audit_toolkit import trail as verbs
 from audit_toolkit.errors import MissingExtraError, UsageError
-from audit_toolkit.trail import Selection, calling
-from audit_toolkit.trail.calling import stream_verb
-from audit_toolkit.trail.session import pause
+from audit_toolkit.trail import Selection
+from audit_toolkit.trail.sources import calling
+from audit_toolkit.trail.sources.calling import stream_verb
+from audit_toolkit.trail.sources.session import pause
 from tests.context.conftest import async_engine, run
 from tests.plugins.database import Connection
 from tests.plugins.trail import Trail

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from audit_toolkit.capture import check_rule, plan_capture, select_tables
 from audit_toolkit.catalog import read_relations, read_table
 from audit_toolkit.cli.app import app
 from audit_toolkit.config import OnOversize, TableRule, TrailSettings
-from audit_toolkit.install import check_rule, plan_capture, plan_trail, select_tables
 from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Database
 
 SCHEMA = '50%"x %s %I'

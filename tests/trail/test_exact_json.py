@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit_toolkit.trail import exact
+from audit_toolkit import exact_json
 from tests.plugins.database import Database
 
 
@@ -25,11 +25,11 @@ from tests.plugins.database import Database
     ],
 )
 def test_what_is_read_is_written_again_digit_by_digit(text: str) -> None:
-    assert exact.dumps(exact.loads(text)) == text
+    assert exact_json.dumps(exact_json.loads(text)) == text
 
 
 def test_whole_numbers_are_int_and_others_decimal() -> None:
-    assert [(type(value), value) for value in exact.loads("[1, 1.0]")] == [
+    assert [(type(value), value) for value in exact_json.loads("[1, 1.0]")] == [
         (int, 1),
         (Decimal, Decimal("1.0")),
     ]
@@ -39,27 +39,27 @@ def test_whole_numbers_are_int_and_others_decimal() -> None:
     ("one", "other"), [("1.0", "1.00"), ("1", "1.0"), ("true", "1"), ('"1"', "1"), ("[0]", "[0.0]")]
 )
 def test_values_that_python_holds_for_equal_are_told_apart(one: str, other: str) -> None:
-    assert not exact.same(exact.loads(one), exact.loads(other))
-    assert exact.same(exact.loads(one), exact.loads(one))
+    assert not exact_json.same(exact_json.loads(one), exact_json.loads(other))
+    assert exact_json.same(exact_json.loads(one), exact_json.loads(one))
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "[NaN]", "{", "", "'a'"])
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        exact.loads(text)
+        exact_json.loads(text)
 
 
 def test_what_is_no_json_value_cannot_be_written() -> None:
     with pytest.raises(TypeError, match="object is no JSON value"):
-        exact.dumps([object()])
+        exact_json.dumps([object()])
     with pytest.raises(ValueError, match="not JSON compliant"):
-        exact.dumps(float("nan"))
+        exact_json.dumps(float("nan"))
 
 
 @pytest.mark.parametrize("deep", ["[" * 5000 + "]" * 5000, '{"a":' * 3000 + "1" + "}" * 3000])
 def test_a_value_that_is_nested_too_deep_stays_text(deep: str) -> None:
     text = f'{{"a,:": "x]", "deep": {deep}, "b": [1.0, {{"c": "}}"}}], "empty": {{}}}}'
-    assert exact.loads(text) == {
+    assert exact_json.loads(text) == {
         "a,:": "x]",
         "deep": deep,
         "b": [Decimal("1.0"), {"c": "}"}],
@@ -69,7 +69,7 @@ def test_a_value_that_is_nested_too_deep_stays_text(deep: str) -> None:
 
 def test_many_brackets_are_no_depth() -> None:
     text = "[" + ", ".join(["[]"] * 5000) + "]"
-    assert exact.loads(text) == [[]] * 5000
+    assert exact_json.loads(text) == [[]] * 5000
 
 
 VALUES = st.recursive(
@@ -81,12 +81,12 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_any_value_comes_back(value: Any) -> None:
-    assert exact.loads(exact.dumps(value)) == value
-    assert exact.loads(exact.dumps(value, ascii_only=True)) == value
-    assert exact.dumps(value, ascii_only=True).isascii()
+    assert exact_json.loads(exact_json.dumps(value)) == value
+    assert exact_json.loads(exact_json.dumps(value, ascii_only=True)) == value
+    assert exact_json.dumps(value, ascii_only=True).isascii()
 
 
 def test_the_text_is_that_of_postgresql(database: Database) -> None:
     text = '{"a": [1, 2.50, -0.0001, 100000], "b": "tab\\t quote\\" \\u0001 \u007f ü", "": null}'
     (printed,) = database.execute("select %s::jsonb::text", [text])[0]
-    assert exact.dumps(exact.loads(printed)) == printed
+    assert exact_json.dumps(exact_json.loads(printed)) == printed

@@ -13,7 +13,7 @@ import pytest
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail import Event, follow, history
-from audit_toolkit.trail.own import keys_of
+from audit_toolkit.trail.history.row_events import keys_of
 from tests.plugins.trail import Trail
 from tests.timetravel.histories import ITEMS, KEYED, happen
 from tests.trail.tails import ORDERS, Naive, Tail, all_ids, ids, writer

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit_toolkit.trail import exact
-from audit_toolkit.trail.inside import (
+from audit_toolkit import exact_json
+from audit_toolkit.trail.json_diff import (
     ABSENT,
     Inside,
     differ_inside,
@@ -50,12 +50,12 @@ def apply(value: Any, found: list[Inside]) -> Any:
             holder = holder[step]
         last = path[-1]
         if each.new is ABSENT:
-            assert exact.same(holder[last], each.old)
+            assert exact_json.same(holder[last], each.old)
             del holder[last]
         elif each.old is ABSENT and isinstance(holder, list):
             holder.insert(int(last), each.new)
         else:
-            assert each.old is ABSENT or exact.same(holder[last], each.old)
+            assert each.old is ABSENT or exact_json.same(holder[last], each.old)
             holder[last] = each.new
     return root[0]
 
@@ -63,7 +63,9 @@ def apply(value: Any, found: list[Inside]) -> Any:
 @given(values, values)
 def test_applied_they_give_the_other_value(old: object, new: object) -> None:
     found = list(differences(old, new))
-    assert bool(found) == (exact.dumps(sorted_members(old)) != exact.dumps(sorted_members(new)))
+    assert bool(found) == (
+        exact_json.dumps(sorted_members(old)) != exact_json.dumps(sorted_members(new))
+    )
     changed = [each for each in found if ABSENT not in (each.old, each.new)]
     removed = [each for each in found if each.new is ABSENT]
     added = [each for each in found if each.old is ABSENT]
@@ -71,7 +73,7 @@ def test_applied_they_give_the_other_value(old: object, new: object) -> None:
     result = apply(result, removed)
     for each in added:
         result = apply(result, [each])
-    assert exact.dumps(sorted_members(result)) == exact.dumps(sorted_members(new))
+    assert exact_json.dumps(sorted_members(result)) == exact_json.dumps(sorted_members(new))
 
 
 def sorted_members(value: Any) -> Any:
@@ -118,10 +120,10 @@ def test_pointers_are_those_of_rfc_6901() -> None:
 def test_depth_and_size_are_no_trouble() -> None:
     old: object = 1
     new: object = 2
-    for _ in range(exact.DEEPEST):
+    for _ in range(exact_json.DEEPEST):
         old, new = {"a": old}, {"a": new}
     (found,) = differences(old, new)
-    assert len(found.path) == exact.DEEPEST
+    assert len(found.path) == exact_json.DEEPEST
     wide = list(range(200_000))
     (found,) = differences(wide, [*wide, 1])
     assert found.path == (200_000,)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from audit_toolkit.trail import Action, Event
-from audit_toolkit.trail.chain import WINDOW, in_order, in_order_streamed, lives
+from audit_toolkit.trail.history.ordering import WINDOW, in_order, in_order_streamed, lives
 
 
 def event(

@@ -12,10 +12,10 @@ from psycopg import sql
 
 from audit_toolkit.templates import render
 from audit_toolkit.trail import Action, Filter, cut_page, find_range, find_subject, history_query
-from audit_toolkit.trail.chain import WINDOW
-from audit_toolkit.trail.filter import Reach
-from audit_toolkit.trail.own import own_events
-from audit_toolkit.trail.subject import trail_table
+from audit_toolkit.trail.history.filter import Reach
+from audit_toolkit.trail.history.ordering import WINDOW
+from audit_toolkit.trail.history.row_events import own_events
+from audit_toolkit.trail.rows.lookup import trail_table
 from tests.plugins.database import MakeDatabase, TemplateDatabase
 from tests.plugins.trail import Trail, audit, install_trail
 

@@ -1,16 +1,16 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.people, which only triggers can run.
--- Writes what happens to public.people into the audit trail, statement by statement.
+-- The function that captures public.people; only triggers can run it.
+-- Records changes to public.people in the audit trail, statement by statement.
 create or replace function audit.capture_public__people()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
-    -- The same for all rows, so worked out once; as in the defaults of the columns.
+    -- The same for all rows, so computed once; as in the defaults of the columns.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
@@ -238,11 +238,11 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "3baf7dc28f8e59633d0e9e007944454c7b64c3d618cfed421e7af0849e7e76d4"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "1001354168c38d2929e3c6e29576d3979c757cc84a260b80fbdb2f18e72bd21f"}';
 
 
 -- Its triggers on public.people.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.people'::regclass, 'capture_public__people');
 
 create or replace trigger "00_audit_insert"
@@ -276,7 +276,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.people enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

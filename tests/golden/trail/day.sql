@@ -16,7 +16,7 @@ begin
     join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
     where n.nspname = 'audit' and c.relname = 'logged_actions';
 
-    -- A superuser is a member of every role, and so not to be asked.
+    -- Not for superusers, who are members of every role.
     trusted := array(
         select oid from pg_catalog.pg_roles
         where rolname = current_user or case when is_superuser then rolsuper else pg_catalog.pg_has_role(oid, 'usage') end
@@ -40,7 +40,7 @@ begin
     ) then
         raise exception using
             errcode = 'duplicate_table',
-            message = 'audit: audit.logged_actions exists and is not a trail of audit-toolkit',
+            message = 'audit: audit.logged_actions exists but was not created by audit-toolkit',
             hint = 'rename that table, or choose another schema: audit install --audit-schema NAME';
     end if;
 
@@ -51,13 +51,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -65,7 +65,7 @@ begin
     if found then
         raise exception using
             errcode = 'duplicate_object',
-            message = 'audit: ' || object || ' exists and was not created by audit-toolkit',
+            message = 'audit: ' || object || ' exists but was not created by audit-toolkit',
             hint = 'find out who made it and drop it, or choose another schema: audit install --audit-schema NAME';
     end if;
 end
@@ -82,14 +82,14 @@ begin
     if found then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: a partition of audit.logged_actions is half detached: ' || pending,
+            message = 'audit: a partition of audit.logged_actions has a pending DETACH CONCURRENTLY: ' || pending,
             hint = 'finish it first: alter table audit.logged_actions detach partition '
                 || pending || ' finalize';
     end if;
 end
 $refuse$;
 
--- What was granted before stays granted; on a new trail, nothing is.
+-- Existing grants stay; a new trail has none.
 select set_config('audit.granted_before', coalesce(string_agg(format(
     'grant %s%s on %s to %s%s', acl.privilege_type, of_column, object,
     case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end,
@@ -108,7 +108,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -122,7 +122,7 @@ create schema if not exists audit;
 revoke all on schema audit from public;
 
 
--- The trail, audit.logged_actions: one row an event, partitioned by time.
+-- The trail, audit.logged_actions: one row per event, partitioned by time.
 -- CACHE 1: ids rise with capture, over all sessions.
 create sequence if not exists audit.logged_actions_event_id_seq
     as bigint
@@ -162,22 +162,22 @@ create index if not exists logged_actions_row_idx
     on audit.logged_actions (schema_name, table_name, row_key, event_id)
     with (deduplicate_items = off);
 
--- no two entries are alike, so there is nothing to look for
+-- all entries differ
 
--- Where a row went whose key was changed: nearly empty, and next to free to keep.
+-- Finds rows whose key was changed. Nearly empty, so nearly free to maintain.
 create index if not exists logged_actions_old_key_idx
     on audit.logged_actions (schema_name, table_name, old_row_key, event_id)
     where old_row_key is not null;
 
--- All that one transaction changed.
+-- Everything that one transaction changed.
 create index if not exists logged_actions_transaction_idx
     on audit.logged_actions (transaction_id);
 
--- Time ranges within a leaf.
+-- Time ranges within a partition.
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "27a0797bbb6c3133a10cfc7b06b164d3c76a28e98bd0944978a7c97d18707749"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "368bbbaf6f8840e190120a3d049b468e2420682fb4efe6ada3e8088dcff2c2fe"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -241,7 +241,7 @@ revoke all on function audit.revoke_all(regclass) from public;
 create table if not exists audit.captured_tables (
     function_name text collate "C" primary key,
     relation_id oid not null unique,
-    -- The name under which its events stand now.
+    -- The name that its events carry now.
     schema_name text collate "C" not null,
     table_name text collate "C" not null,
     -- By number: {"1": {"name": "id", "type": "bigint"}}.
@@ -250,14 +250,110 @@ create table if not exists audit.captured_tables (
     installed_columns jsonb not null,
     -- By OID: {"16400": "public.visits_2026"}.
     partitions jsonb not null,
-    -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
+    -- The version (xmin) of each trigger, by name: one that was disabled and enabled again has another.
     triggers jsonb not null,
-    captured_since timestamptz not null
+    captured_since timestamptz not null,
+    -- The trail has an event of every row that was there after this one, and then: it was empty, or a baseline saw them all.
+    whole_after bigint,
+    whole_since timestamptz
 );
 
 select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+-- The tree in tiles of 256 hashes, as C2SP's tlog-tiles have them; an entry of level 1 is the root of a whole tile of level 0.
+create table if not exists audit.seal_tiles (
+    level smallint not null check (level between 0 and 7),
+    tile bigint not null check (tile >= 0),
+    hashes bytea not null check (octet_length(hashes) between 32 and 8192 and octet_length(hashes) % 32 = 0),
+    -- Of level 0: the events of its entries, which are in the order of their ids.
+    ids int8multirange,
+    primary key (level, tile),
+    check ((ids is null) = (level > 0))
+);
+
+-- Hashes cannot be compressed.
+alter table audit.seal_tiles
+    alter column hashes set storage external;
+
+-- Which tile has an event.
+create index if not exists seal_tiles_first_idx
+    on audit.seal_tiles (lower(ids))
+    where level = 0;
+
+-- What was signed. Every event up to up_to_id that was there is among the first tree_size.
+create table if not exists audit.seal_checkpoints (
+    tree_size bigint primary key check (tree_size > 0),
+    up_to_id bigint not null,
+    root bytea not null check (octet_length(root) = 32),
+    note text collate "C" not null,
+    sealed_at timestamptz not null default clock_timestamp()
+);
+
+-- Public keys, as C2SP's signed notes write them; the introduction of a new one is signed by the one before.
+create table if not exists audit.seal_keys (
+    vkey text collate "C" primary key,
+    introduction text collate "C",
+    first_used_at timestamptz not null default clock_timestamp()
+);
+
+-- What is sealed of each partition, for when it is detached, archived or dropped.
+create table if not exists audit.seal_partitions (
+    -- As regclass it survives pg_dump, which an OID would not.
+    leaf regclass not null,
+    leaf_name text collate "C" not null,
+    first_id bigint not null,
+    last_id bigint not null,
+    events bigint not null check (events > 0),
+    primary key (leaf, leaf_name)
+);
+
+-- The nodes of trees of salts from which all salts that are not destroyed can be computed: node 1 of a block has those of
+-- 4096 ids, node 4096 + n those of one event, and (4096 + n) * 8 + s is the salt of one of its slots.
+create table if not exists audit.seal_seeds (
+    block bigint not null,
+    node integer not null check (node between 1 and 65535),
+    seed bytea not null check (octet_length(seed) = case when node < 8192 then 32 else 16 end),
+    primary key (block, node)
+);
+
+-- Slots whose salt was destroyed: the commitment that stands in the tree, and, with a salt of its own, one to what is left.
+create table if not exists audit.redacted_slots (
+    event_id bigint not null,
+    slot smallint not null check (slot between 0 and 5),
+    -- The R event that announces it.
+    redaction_id bigint not null,
+    commitment bytea not null check (octet_length(commitment) = 32),
+    -- NULL where nothing is left, or once it was redacted again.
+    salt bytea check (octet_length(salt) = 16),
+    remaining bytea check (octet_length(remaining) = 32),
+    primary key (event_id, slot, redaction_id)
+);
+
+select audit.revoke_all('audit.seal_tiles'::regclass);
+
+comment on table audit.seal_tiles is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_checkpoints'::regclass);
+
+comment on table audit.seal_checkpoints is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_keys'::regclass);
+
+comment on table audit.seal_keys is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_partitions'::regclass);
+
+comment on table audit.seal_partitions is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.seal_seeds'::regclass);
+
+comment on table audit.seal_seeds is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.redacted_slots'::regclass);
+
+comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 create or replace function audit.refuse_change()
     returns trigger
@@ -268,7 +364,7 @@ begin
     raise exception using
         errcode = 'object_not_in_prerequisite_state',
         message = 'audit: ' || tg_table_schema || '.' || tg_table_name || ' is append-only, ' || tg_op || ' is refused',
-        hint = 'events are never changed; old ones leave with their whole leaf';
+        hint = 'events are immutable; they expire by dropping partitions';
 end
 $body$;
 
@@ -283,7 +379,7 @@ begin
     if not pg_has_role(current_user, (select relowner from pg_class where oid = tg_relid), 'usage') then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: only the owner of the trail changes ' || tg_table_schema || '.' || tg_table_name;
+            message = 'audit: only the owner of the trail may change ' || tg_table_schema || '.' || tg_table_name;
     end if;
     return null;
 end
@@ -301,7 +397,7 @@ as $body$
 declare
     owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
 begin
-    -- For each statement: such triggers are not cloned to leaves, so every leaf gets its own.
+    -- FOR EACH STATEMENT: such triggers are not cloned to partitions, so each gets its own.
     execute format(
         'create or replace trigger "00_audit_append_only"'
         ' before update or delete or truncate on %s'
@@ -397,7 +493,7 @@ begin
     end if;
 
     perform audit.guard_relation(leaf);
-    -- Policies guard the way through the trail; without any of its own, the leaf itself shows no row.
+    -- Policies guard access through the trail; without policies of its own, the partition shows no rows.
     if trail.relrowsecurity then
         execute format('alter table %s enable row level security', leaf);
     end if;
@@ -450,31 +546,48 @@ declare
 begin
     -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        with leaves as (
-            select
-                event_id, action_tstamp,
-                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
-sha256(
+        -- Only hashes are sorted, and not the events.
+        with hashes as (
+            select event_id, action_tstamp, sha256(
         '\x0001'::bytea
         || int8send(event_id)
         || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
         || int8send(transaction_id::text::bigint)
         || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
-        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(schema_name)) || schema_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(table_name)) || table_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(action)) || action, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(row_key)) || row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row_key)) || old_row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row)) || old_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(new_row)) || new_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(context)) || context, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(session_user_name)) || session_user_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(role_name)) || role_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(application_name)) || application_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(client_addr)) || client_addr, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(query)) || query, '\xffffffff'::bytea)
     ) as hash
-            from %s as event
+            from (
+                select event_id, action_tstamp, transaction_id, transaction_tstamp,
+                    convert_to(schema_name::text, 'UTF8') as schema_name,
+                    convert_to(table_name::text, 'UTF8') as table_name,
+                    convert_to(action::text, 'UTF8') as action,
+                    convert_to(row_key::text, 'UTF8') as row_key,
+                    convert_to(old_row_key::text, 'UTF8') as old_row_key,
+                    convert_to(old_row::text, 'UTF8') as old_row,
+                    convert_to(new_row::text, 'UTF8') as new_row,
+                    convert_to(context::text, 'UTF8') as context,
+                    convert_to(session_user_name::text, 'UTF8') as session_user_name,
+                    convert_to(role_name::text, 'UTF8') as role_name,
+                    convert_to(application_name::text, 'UTF8') as application_name,
+                    convert_to(query::text, 'UTF8') as query,
+                    convert_to(nullif(concat(client_addr), ''), 'UTF8') as client_addr
+                from %s offset 0
+            ) as event
+            offset 0
+        ), leaves as (
+            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree from hashes
         ), subtrees as (
             select
                 subtree, count(*) as events,
@@ -526,7 +639,7 @@ begin
         past := audit.make_leaf(name);
     else
         execute format('lock table only %s in access exclusive mode', trail);
-        -- From here on everybody waits for this transaction, so it waits for nobody.
+        -- From here on others wait for this transaction, so it must not wait for a lock.
         execute format('lock table %s in access exclusive mode nowait', past);
         execute format('alter table %s detach partition %s', trail, past);
     end if;
@@ -564,10 +677,10 @@ begin
     if ahead < 1 then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: at least one leaf is kept ahead, not ' || ahead;
+            message = 'audit: at least one partition must be kept ahead, not ' || ahead;
     end if;
 
-    -- Leaves follow each other without a gap. The very first begins one step early, as clocks are set back.
+    -- Partitions follow each other without a gap. The first begins one step early, in case a clock is set back.
     bound := coalesce(
         (select lower_bound from audit.leaves() where is_tail),
         (select max(upper_bound) from audit.leaves()),
@@ -580,8 +693,8 @@ begin
     if tail is null and to_regclass('audit.logged_actions_tail') is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: the tail is detached: a run of the partitions is under way, or was interrupted',
-            hint = 'audit partitions run puts it back';
+            message = 'audit: the catch-all partition is detached: partition maintenance is in progress, or was interrupted',
+            hint = 'audit partitions run attaches it again';
     end if;
 
     -- Made while nobody waits: until they are attached, no lock on the trail is needed.
@@ -592,7 +705,7 @@ begin
         end if;
         leaves := leaves || audit.make_leaf(leaf)::text;
         bounds := bounds || bound;
-        -- After a change of the interval, the first leaf reaches only to the next boundary.
+        -- After a change of the interval, the first partition reaches only to the next boundary.
         bound := date_trunc(unit, bound) + step;
     end loop;
     bounds := bounds || bound;
@@ -605,8 +718,8 @@ begin
         if tail_has_rows then
             raise exception using
                 errcode = 'object_not_in_prerequisite_state',
-                message = format('audit: events have reached the tail %s: no leaf was made for so long', tail),
-                hint = 'nothing is lost and nothing was changed; audit partitions run gives the tail an upper bound';
+                message = format('audit: the catch-all partition %s has events: no other partition was created in time', tail),
+                hint = 'nothing is lost and nothing was changed; audit partitions run turns it into an ordinary partition';
         end if;
     end if;
 
@@ -649,7 +762,7 @@ begin
             into stand_in
             from audit.mask_key;
     end case;
-    -- Without a key the value stays hidden, and the write goes through.
+    -- Without a key the value stays hidden, and the write succeeds.
     return image || jsonb_build_object(column_name, coalesce(stand_in, '[redacted]'));
 end
 $body$;
@@ -1047,7 +1160,7 @@ begin
     ) then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: only the owner of ' || relation::regclass || ' can switch its capture';
+            message = 'audit: only the owner of ' || relation::regclass || ' may pause or resume its capture';
     end if;
 end
 $body$;
@@ -1079,7 +1192,7 @@ revoke all on function audit.let_owner_partition(regclass, text) from public;
 create or replace function audit.note_changes(of_function text default null)
     returns integer
     language plpgsql
-    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    security definer  -- callers need no rights on the trail; only what is true can be written
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1234,7 +1347,7 @@ begin
             raise exception using
                 errcode = 'insufficient_privilege',
                 message = format('audit: %I.%s() does not capture %s', 'audit', function_name, relation::regclass),
-                hint = 'drop the trigger, and put capture on the table: audit install --table ' || relation::regclass;
+                hint = 'drop the trigger, and install capture: audit install --table ' || relation::regclass;
         end if;
     end if;
     if captured <> root and exists (
@@ -1271,7 +1384,7 @@ revoke all on function audit.captured_as(oid, text, text) from public;
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1286,9 +1399,9 @@ begin
     if captures <> relation then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %I.%s() captures %s in this database, and not %s',
+            message = format('audit: %I.%s() captures %s in this database, not %s',
                 'audit', function_name, captures::regclass, relation),
-            hint = 'tables were renamed by hand, here or where this was written: rename them as they are there';
+            hint = 'tables were renamed by hand, here or where this was written: make the names agree';
     end if;
     select n.nspname as schema_name, c.relname as table_name into strict name_of
     from pg_class as c
@@ -1392,7 +1505,7 @@ revoke all on function audit.begin_capture(regclass, text) from public;
 create or replace function audit.note_capture(relation regclass, function_name text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1409,7 +1522,7 @@ begin
         raise exception using
             errcode = 'insufficient_privilege',
             message = format('audit: %s has no triggers that run %I.%I()', relation, 'audit', function_name),
-            hint = 'put capture on the table: audit install --table ' || relation;
+            hint = 'install capture: audit install --table ' || relation;
     end if;
     -- Installed again under another name, it has another function.
     delete from audit.captured_tables as c
@@ -1417,19 +1530,31 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since)
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
         (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
         audit.partitions_of(t.oid),
-        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp())
+        audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp()),
+        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
+    cross join lateral (
+        select
+            -- No file of it has a page, which needs no right to read it.
+            coalesce((select sum(pg_relation_size(tree.relid)) from pg_partition_tree(t.oid) as tree), pg_relation_size(t.oid)) = 0
+            and not exists (
+                select from audit.logged_actions as e
+                where e.schema_name = n.nspname and e.table_name = t.relname) as is_empty,
+            coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0) as newest_id
+    ) as born
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
-        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end;
+        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
+        whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
+        whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
 
     perform audit.let_owner_partition(relation, function_name);
 end
@@ -1440,7 +1565,7 @@ revoke all on function audit.note_capture(regclass, text) from public;
 create or replace function audit.end_capture(function_name text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1469,7 +1594,7 @@ revoke all on function audit.end_capture(text) from public;
 create or replace function audit.record_gap(relation regclass, capture text, reason text)
     returns bigint
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1478,13 +1603,13 @@ begin
     if capture is null or capture not in ('paused', 'resumed') or coalesce(trim(reason), '') = '' then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: a gap is either paused or resumed, and has a reason';
+            message = 'audit: a gap must be paused or resumed, with a reason';
     end if;
     perform audit.require_owner(relation);
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = audit.triggers_of(relation, c.function_name)
+    set triggers = audit.triggers_of(relation, c.function_name), whole_after = null, whole_since = null
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -1498,6 +1623,68 @@ end
 $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
+
+create or replace function audit.write_event(name text, payload jsonb, relation regclass, row_key text)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner: who may record events need not reach the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    present text[];
+    event bigint;
+begin
+    if coalesce(name, '') !~ '\S' then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event of the application needs a name',
+            hint = 'for example order.refunded';
+    end if;
+    if relation is not null then
+        present := parse_ident(relation::text);
+        -- Renamed, and nothing was written to it since.
+        if exists (
+            select from audit.captured_tables as c
+            where c.relation_id = relation and array[c.schema_name, c.table_name] <> present
+        ) and current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
+            perform audit.note_changes();
+        end if;
+    end if;
+    -- A number of the transaction comes before that of its event, for those who follow the trail.
+    perform pg_current_xact_id();
+    insert into audit.logged_actions (schema_name, table_name, action, row_key, new_row)
+    values (
+        coalesce(present[1], 'audit'), coalesce(present[2], 'logged_actions'),
+        'E', row_key, jsonb_build_object('name', name, 'payload', payload))
+    returning event_id into strict event;
+    return event;
+end
+$body$;
+
+revoke all on function audit.write_event(text, jsonb, regclass, text) from public;
+
+create or replace function audit.record_event(
+    name text, payload jsonb default null, relation regclass default null, key text default null
+)
+    returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    root constant regclass := coalesce(pg_partition_root(relation), relation);
+begin
+    if key is not null and root is null then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: an event about a key needs the table that the key is of',
+            hint = 'select audit.record_event(name, payload, table, key)';
+    end if;
+    return audit.write_event(
+        name, payload, root, case when key is not null then audit.row_key_of(root, key) end);
+end
+$body$;
+
+revoke all on function audit.record_event(text, jsonb, regclass, text) from public;
 
 create or replace function audit.present_home()
     returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
@@ -1617,8 +1804,8 @@ begin
     if kept_until is null or quarantined_until is null or archived_only is null then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: the owner of the trail did not say which partitions a maintainer may detach and drop',
-            hint = 'audit grants --maintainer ROLE --retention SPAN, run by the owner';
+            message = 'audit: the owner of the trail has not set which partitions a maintainer may detach and drop',
+            hint = 'as the owner, run what this prints: audit grants --maintainer ROLE --retention SPAN';
     end if;
 end
 $body$;
@@ -1628,7 +1815,7 @@ revoke all on function audit.maintain_limits() from public;
 create or replace function audit.maintain_lock()
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -1641,7 +1828,7 @@ revoke all on function audit.maintain_lock() from public;
 create or replace function audit.maintain_interval(unit text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1650,7 +1837,7 @@ begin
     if unit is null or unit not in ('day', 'week', 'month') then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: a partition holds one of: ' || 'day, week, month';
+            message = 'audit: the interval of partitions must be one of: ' || 'day, week, month';
     end if;
     execute format(
         'comment on table %s is %L', trail,
@@ -1663,7 +1850,7 @@ revoke all on function audit.maintain_interval(text) from public;
 create or replace function audit.maintain_create(names text[], bounds timestamptz[], move_tail boolean)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1690,12 +1877,12 @@ begin
     then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: partitions need names that begin with logged_actions_, and bounds at midnight UTC that rise, one more than names';
+            message = 'audit: partitions need names that begin with logged_actions_, and rising bounds at midnight UTC, one more than names';
     end if;
     if not move_tail and bounds[number_of_new + 1] <= clock_timestamp() then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: what is past needs no partition: events carry the time of their capture';
+            message = 'audit: past times need no new partition: events carry the time of their capture';
     end if;
     if (select count(*) from audit.leaves()) + number_of_new > 5000 then
         raise exception using
@@ -1716,10 +1903,10 @@ begin
         if bounds[1] is distinct from end_of_all then
             raise exception using
                 errcode = 'invalid_parameter_value',
-                message = format('audit: new partitions begin where the last one ends, %s, as writes in between would fail', end_of_all);
+                message = format('audit: new partitions must begin where the last one ends, %s: writes in between would fail', end_of_all);
         end if;
         if tail is not null then
-            -- From here on everybody waits for this transaction, so it waits for nobody.
+            -- From here on others wait for this transaction, so it must not wait for a lock.
             execute format('lock table %s in access exclusive mode nowait', tail);
             execute format('alter table %s detach partition %s', trail, tail);
         end if;
@@ -1776,7 +1963,7 @@ revoke all on function audit.maintain_create(text[], timestamptz[], boolean) fro
 create or replace function audit.maintain_cap(first timestamptz, upper timestamptz)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1793,7 +1980,7 @@ begin
     then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: the catch-all partition cannot end within 30 days, nor begin later than now: writes would fail';
+            message = 'audit: the catch-all partition must not end within 30 days, nor begin later than now: writes would fail';
     end if;
     execute format('alter table %s drop constraint if exists audit_relabel_cap', tail);
     if first is not null or upper is not null then
@@ -1813,7 +2000,7 @@ revoke all on function audit.maintain_cap(timestamptz, timestamptz) from public;
 create or replace function audit.maintain_past()
     returns boolean
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -1826,7 +2013,7 @@ revoke all on function audit.maintain_past() from public;
 create or replace function audit.maintain_validate()
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -1840,7 +2027,7 @@ revoke all on function audit.maintain_validate() from public;
 create or replace function audit.maintain_relabel(new_name text, names text[], bounds timestamptz[])
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1861,7 +2048,7 @@ begin
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: the catch-all partition was not capped and validated, or the new name does not begin with logged_actions_';
     end if;
-    -- From here on everybody waits for this transaction, so it waits for nobody.
+    -- From here on others wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', tail);
     execute format('alter table %s detach partition %s', trail, tail);
     execute format('alter table %s rename to %I', tail, new_name);
@@ -1879,7 +2066,7 @@ revoke all on function audit.maintain_relabel(text, text[], timestamptz[]) from 
 create or replace function audit.maintain_detach(relation regclass)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1906,10 +2093,10 @@ begin
     if not found then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %s is no partition that a maintainer may detach', relation),
-            hint = format('only partitions of the trail that end before %s, and that nobody holds', limits.kept_until);
+            message = format('audit: a maintainer may not detach %s', relation),
+            hint = format('only partitions of the trail that end before %s and are not on hold', limits.kept_until);
     end if;
-    -- From here on everybody waits for this transaction, so it waits for nobody.
+    -- From here on others wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', part.leaf);
     execute format('alter table %s detach partition %s', trail, part.leaf);
     insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
@@ -1924,7 +2111,7 @@ revoke all on function audit.maintain_detach(regclass) from public;
 create or replace function audit.maintain_finish()
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1971,7 +2158,7 @@ revoke all on function audit.maintain_finish() from public;
 create or replace function audit.maintain_drop(relation_id oid)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1999,13 +2186,13 @@ begin
     if not found or exists (select from pg_inherits where inhrelid = relation_id) then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %s is no partition that a maintainer may drop', relation_id::regclass),
-            hint = 'only what was detached long enough ago, is archived if that is asked for, was not renamed and is held by nobody';
+            message = format('audit: a maintainer may not drop %s', relation_id::regclass),
+            hint = 'only partitions detached long enough ago, archived if required, not renamed and not on hold';
     end if;
     if entry.archive_digest is not null and audit.leaf_digest(entry.leaf) <> entry.archive_digest then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %s is no longer what its archive holds', entry.leaf),
+            message = format('audit: %s does not match its archive any more', entry.leaf),
             hint = 'nothing was dropped; find out who changed it, then archive it again: audit archive run --again';
     end if;
     execute format('drop table %s', entry.leaf);
@@ -2020,7 +2207,7 @@ revoke all on function audit.maintain_drop(oid) from public;
 create or replace function audit.maintain_hold(relation_id oid, reason text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -2047,14 +2234,14 @@ revoke all on function audit.maintain_hold(oid, text) from public;
 create or replace function audit.maintain_note(command text, succeeded boolean, summary jsonb)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
     if command is null or command not in ('partitions', 'maintain') or succeeded is null or length(summary::text) > 1000000 then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: a run is one of partitions and maintain, succeeded or not, and its summary is no longer than 1 MB';
+            message = 'audit: a run must be of partitions or maintain, succeeded or failed, with a summary of at most 1 MB';
     end if;
     insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
     values (command, clock_timestamp(), case when succeeded then clock_timestamp() end, coalesce(summary, '[]'))
@@ -2070,7 +2257,7 @@ revoke all on function audit.maintain_note(text, boolean, jsonb) from public;
 create or replace function audit.maintain_timeline()
     returns setof bigint
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -2105,7 +2292,7 @@ create or replace function audit.maintain_has_rows(relation regclass)
     returns boolean
     language plpgsql
     stable
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -2116,7 +2303,7 @@ begin
         where oid = relation and relkind = 'r' and relnamespace = 'audit'::regnamespace
           and relname like 'logged\_actions%'
     ) then
-        raise exception using errcode = 'insufficient_privilege', message = format('audit: %s is no partition of the trail', relation);
+        raise exception using errcode = 'insufficient_privilege', message = format('audit: %s is not a partition of the trail', relation);
     end if;
     execute format('select exists (select from %s)', relation) into has_rows;
     return has_rows;
@@ -2128,7 +2315,7 @@ revoke all on function audit.maintain_has_rows(regclass) from public;
 create or replace function audit.archive_begin(relation_id oid)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set lock_timeout = '10s'
 as $body$
@@ -2143,7 +2330,7 @@ begin
     ) then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %s is no partition that is to be archived', relation_id::regclass);
+            message = format('audit: %s is not a partition to be archived', relation_id::regclass);
     end if;
     execute format('lock table %s in share mode', relation_id::regclass);
     execute format('grant select on %s to %I', relation_id::regclass, coalesce(nullif(current_setting('role'), 'none'), session_user));
@@ -2155,7 +2342,7 @@ revoke all on function audit.archive_begin(oid) from public;
 create or replace function audit.archive_end(relation_id oid)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -2170,7 +2357,7 @@ revoke all on function audit.archive_end(oid) from public;
 create or replace function audit.archive_note(relation_id oid, address text, digest text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -2183,7 +2370,7 @@ begin
     if relation is null or coalesce(address, '') = '' or digest is distinct from audit.leaf_digest(relation) then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %s is not detached, or does not hold what the archive holds', relation_id::regclass);
+            message = format('audit: %s is not detached, or does not match the archive', relation_id::regclass);
     end if;
     update audit.partition_lifecycle as l
     set archive = address, archive_digest = digest, archived_at = clock_timestamp()
@@ -2192,6 +2379,117 @@ end
 $body$;
 
 revoke all on function audit.archive_note(oid, text, text) from public;
+
+create or replace function audit.archive_note_export(summary jsonb)
+    returns void
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if coalesce(
+        jsonb_typeof(summary -> 'archives') <> 'array'
+        or jsonb_typeof(summary -> 'marks') <> 'array'
+        or jsonb_typeof(summary -> 'origin') <> 'string'
+        or length(summary::text) > 1000000, true)
+    then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: what is noted of exports has archives, marks and an origin, and is no longer than 1 MB';
+    end if;
+    insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
+    values ('archive export', clock_timestamp(), clock_timestamp(), summary)
+    on conflict on constraint maintenance_pkey do update
+    set last_run_at = excluded.last_run_at,
+        last_success_at = excluded.last_success_at,
+        summary = excluded.summary;
+end
+$body$;
+
+revoke all on function audit.archive_note_export(jsonb) from public;
+
+create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
+    returns table (
+        leaf oid,
+        ids int8multirange,
+        hashes bytea
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+    set bytea_output = hex
+as $body$
+begin
+    -- The salts are given once, as each mention of a parameter would be planned with a copy of it.
+    return query execute format($query$
+        with given as materialized (
+            select $3 as salts
+        ), redacted as materialized (
+            select
+                event_id
+                , (array_agg(commitment) filter (where slot = 0))[1] as row_key
+                , (array_agg(commitment) filter (where slot = 1))[1] as old_row_key
+                , (array_agg(commitment) filter (where slot = 2))[1] as old_row
+                , (array_agg(commitment) filter (where slot = 3))[1] as new_row
+                , (array_agg(commitment) filter (where slot = 4))[1] as context
+                , (array_agg(commitment) filter (where slot = 5))[1] as query
+            from audit.redacted_slots
+            where event_id between $1 and $2
+            group by event_id
+        ), leaves as materialized (
+            select
+                event.tableoid as leaf, event.event_id, event.action_tstamp,
+                sha256(
+                    '\x0001'::bytea
+                    || int8send(event.event_id)
+                    || timestamptz_send(event.action_tstamp)
+                    || xid8send(event.transaction_id)
+                    || coalesce(timestamptz_send(event.transaction_tstamp), '\x8000000000000000'::bytea)
+                    || int4send(coalesce(length(event.schema_name), -1))
+                    || int4send(coalesce(length(event.table_name), -1))
+                    || int4send(coalesce(length(event.action), -1))
+                    || int4send(coalesce(length(event.session_user_name), -1))
+                    || int4send(coalesce(length(event.role_name), -1))
+                    || int4send(coalesce(length(event.application_name), -1))
+                    || int4send(coalesce(length(nullif(concat(event.client_addr), '')), -1))
+                    || convert_to(concat(event.schema_name, event.table_name, event.action, event.session_user_name, event.role_name, event.application_name, nullif(concat(event.client_addr), '')), 'UTF8')
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 0))::integer + 1 for 16)
+                        || convert_to(event.row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row_key, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 1))::integer + 1 for 16)
+                        || convert_to(event.old_row_key, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.old_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 2))::integer + 1 for 16)
+                        || convert_to(event.old_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.new_row, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 3))::integer + 1 for 16)
+                        || convert_to(event.new_row::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.context, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 4))::integer + 1 for 16)
+                        || convert_to(event.context::text, 'UTF8'))), '\xffffffff'::bytea)
+                    || coalesce('\x00000020'::bytea || coalesce(redacted.query, sha256(
+                        substring(salts from (16 * (8 * (event.event_id - $1) + 5))::integer + 1 for 16)
+                        || convert_to(event.query, 'UTF8'))), '\xffffffff'::bytea)
+                ) as hash
+            from %s as event
+            cross join given
+            left join redacted on redacted.event_id = event.event_id
+            where event.event_id between $1 and $2
+        )
+        select
+            leaf,
+            range_agg(int8range(event_id, event_id, '[]')),
+            string_agg(hash, ''::bytea order by event_id, action_tstamp)
+        from leaves
+        group by leaf
+    $query$, relation) using first_id, last_id, salts;
+end
+$body$;
+
+revoke all on function audit.seal_leaves(regclass, bigint, bigint, bytea) from public;
 
 create or replace function audit.former_columns(change jsonb, since jsonb)
     returns jsonb
@@ -2553,10 +2851,10 @@ begin
         from audit.moved_to(oldest.schema_name, oldest.table_name, oldest.event_id) as went;
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %I.%I is another table since %s than the one before', wanted_schema, wanted_table, oldest.action_tstamp),
+            message = format('audit: since %3$s %1$I.%2$I is another table than before', wanted_schema, wanted_table, oldest.action_tstamp),
             hint = case
-                when former is null then 'the one before was renamed; ask for it by the name that it has now'
-                else format('the one before is called %I.%I: ask for that', former.schema_name, former.table_name)
+                when former is null then 'the former table was renamed; use its present name'
+                else format('the former table is now %I.%I: use that name', former.schema_name, former.table_name)
             end;
     end if;
 end
@@ -2581,7 +2879,7 @@ begin
         raise exception using
             errcode = 'wrong_object_type',
             message = format('audit: %s is not the type of a table''s rows', row_type),
-            hint = 'name the table as in null::public.orders';
+            hint = 'give the table as in null::public.orders';
     end if;
     return relation;
 end
@@ -2636,7 +2934,7 @@ begin
         raise exception using
             errcode = 'invalid_parameter_value',
             message = format('audit: %s cannot be a key of %s', quote_literal(key), relation),
-            hint = format('write its values (%s) as one JSON array', column_names);
+            hint = format('give its values (%s) as one JSON array', column_names);
     end if;
     execute (
         select 'select jsonb_build_array('
@@ -2770,7 +3068,7 @@ begin
         from (
             (
                 select * from audit.logged_actions
-                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                   and event_id > called.after_id and event_id <= called.until_id
                 order by event_id
                 limit 1
@@ -2805,12 +3103,12 @@ begin
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
                 case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
             union all
             select action, -1, false, old_row
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
@@ -2842,9 +3140,9 @@ begin
     if since is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail knows row %s of %I.%I only from %s on', wanted_key, wanted_schema, wanted_table, since),
+            message = format('audit: the trail has events of row %s of %I.%I only from %s on', wanted_key, wanted_schema, wanted_table, since),
             detail = format('Asked for: %s. The row is older than its first event.', moment),
-            hint = 'audit baseline records the rows that were there before capture began';
+            hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
 $body$;
@@ -2872,7 +3170,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
@@ -2903,8 +3201,8 @@ begin
     if is_there then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', wanted_key, relation),
-            hint = 'audit baseline records the rows that were there before capture began';
+            message = format('audit: the trail has no events of row %s of %s: it has not changed since capture began', wanted_key, relation),
+            hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
 $body$;
@@ -2955,7 +3253,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -2964,7 +3262,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -2985,7 +3283,7 @@ begin
                         case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                         case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
                         e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -2994,7 +3292,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 cross join lateral (values
                     (row_key, action = 'I' or old_row_key is not null),
@@ -3013,7 +3311,7 @@ begin
                   join audit.logged_actions as e
                     on e.schema_name = name.schema_name and e.table_name = name.table_name
                    and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.event_id < earliest.event_id
+                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
                   offset 0
               )
               and not exists (
@@ -3040,14 +3338,14 @@ begin
                 select %2$s from %1$s as present
                 except
                 select row_key from audit.logged_actions
-                where schema_name = $1 and table_name = $2 and event_id > $3
+                where schema_name = $1 and table_name = $2 and event_id > $3 and action <> 'E'
                 except
                 select e.row_key
                 from audit.names_of($4, $5, $7) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
-                where name.until_id < $6
+                where name.until_id < $6 and e.action <> 'E'
                 order by 1
                 limit 1
                 $query$,
@@ -3075,8 +3373,8 @@ begin
     if example is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', example, relation),
-            hint = 'audit baseline records the rows that were there before capture began';
+            message = format('audit: the trail has no events of row %s of %s: it has not changed since capture began', example, relation),
+            hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
 $body$;
@@ -3106,15 +3404,15 @@ begin
           and t.tgenabled in ('A', 'O')
     ) then
         raise warning using
-            message = format('audit: capture of %I.%I is off: what changed since its last event is not known', wanted_schema, wanted_table),
-            hint = 'audit check says how to switch it on';
+            message = format('audit: capture of %I.%I is disabled: changes since its last event are unknown', wanted_schema, wanted_table),
+            hint = 'audit check says how to enable it';
     elsif has_table_privilege('audit.captured_tables', 'select') then
         select c.function_name, c.triggers into known
         from audit.captured_tables as c
         where c.relation_id = relation;
         if known.triggers <> '{}' and known.triggers <> audit.triggers_of(relation, known.function_name) then
             raise warning using
-                message = format('audit: capture of %I.%I was switched off and on by hand: what changed then is not known',
+                message = format('audit: capture of %I.%I was disabled and enabled by hand: changes made meanwhile are unknown',
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to record the gap';
         end if;
@@ -3190,7 +3488,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -3201,14 +3499,14 @@ begin
     end if;
     raise warning using
         message = case gap.capture
-            when 'paused' then format('audit: capture of %I.%I is paused since %s: what changed then is not known',
+            when 'paused' then format('audit: capture of %I.%I has been paused since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
-            when 'ended' then format('audit: capture of %I.%I is off since %s: what changed then is not known',
+            when 'ended' then format('audit: capture of %I.%I has been off since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
-            else format('audit: capture of %I.%I was off until %s: what changed before is not known',
+            else format('audit: capture of %I.%I was off until %s: earlier changes are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
         end,
-        hint = 'audit baseline records what the trail has missed';
+        hint = 'audit baseline records the rows as they are now';
 end
 $body$;
 
@@ -3251,7 +3549,7 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -3285,7 +3583,7 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
@@ -3314,12 +3612,12 @@ begin
                 from (
                     select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and new_row is not null
                     union all
                     select event_id, action, old_row_key, -1, old_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
                     union all
                     select event_id, action, old_row_key, -1, old_row
@@ -3411,7 +3709,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3420,7 +3718,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3432,7 +3730,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3441,7 +3739,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -3552,7 +3850,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3561,7 +3859,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
@@ -3573,7 +3871,7 @@ join audit.logged_actions as e
                             case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
                             case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
                             e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
@@ -3582,7 +3880,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -3662,7 +3960,7 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key = any(keys)
+                    where e.row_key = any(keys) and e.action <> 'E'
                     union all
                     select e.*
                     from name
@@ -3759,6 +4057,10 @@ comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "versi
 
 comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.write_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.record_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.doubtful_events(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -3798,6 +4100,10 @@ comment on function audit.archive_begin(oid) is '{"tool": "audit-toolkit", "vers
 comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -3852,7 +4158,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -3869,12 +4175,12 @@ $grants$;
 
 -- The key of keyed masks.
 create table if not exists audit.mask_key (
-    -- Of no use but this: a publication FOR ALL TABLES wants to know rows apart.
+    -- Only for a publication FOR ALL TABLES, which needs to identify rows.
     inner_pad bytea not null primary key,
     outer_pad bytea not null
 );
 
--- What an older release made has none.
+-- Older releases created it without.
 do $key$
 begin
     if not exists (
@@ -3886,7 +4192,7 @@ begin
 end
 $key$;
 
--- There is one key. Who may write every table (pg_write_all_data) can neither take it away nor put another beside it.
+-- There is one key. Even a member of pg_write_all_data can neither remove it nor add another.
 create unique index if not exists mask_key_only_one
     on audit.mask_key ((true));
 
@@ -3910,7 +4216,7 @@ where not exists (select from audit.mask_key)
 having count(*) > 0;
 
 
--- What maintenance records: leaves on their way out, its last success.
+-- Maintenance records: partitions on their way out, the last success.
 create table if not exists audit.partition_lifecycle (
     -- As regclass it survives pg_dump, which an OID would not.
     leaf regclass not null,
@@ -3920,20 +4226,20 @@ create table if not exists audit.partition_lifecycle (
     state text collate "C" not null check (state in ('attached', 'detaching', 'detached', 'dropped')),
     detached_at timestamptz,
     dropped_at timestamptz,
-    -- A leaf with a reason stays, whatever the retention.
+    -- A partition with a reason stays, whatever the retention.
     hold_reason text,
     held_by text,
     held_at timestamptz,
-    -- Set together, once the archive was read back and agreed with the leaf.
+    -- Set together, once the archive was read back and matched the partition.
     archive text,
     archive_digest text,
     archived_at timestamptz,
-    -- Without it, a publication FOR ALL TABLES would refuse every update.
+    -- Without it, a publication FOR ALL TABLES would reject every update.
     entry_id uuid not null default gen_random_uuid() primary key,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
 
--- What an older release made has none.
+-- Older releases created it without.
 do $key$
 begin
     if not exists (
@@ -4012,16 +4318,52 @@ create or replace trigger "00_audit_owner_only"
 
 alter table audit.partition_lifecycle enable always trigger "00_audit_owner_only";
 
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_tiles
+    for each statement execute function audit.refuse_others();
 
--- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.
+alter table audit.seal_tiles enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_checkpoints
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_checkpoints enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_keys
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_keys enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_partitions
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_partitions enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.seal_seeds
+    for each statement execute function audit.refuse_others();
+
+alter table audit.seal_seeds enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redacted_slots
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
+
+
+-- Append-only, with the grants it had before, and with partitions well ahead of the server's clock.
 select audit.guard_relation('audit.logged_actions'::regclass);
 
 select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
--- From the leaf before the present one to well ahead of it, the tail, and a partition for the past.
+-- From the previous partition to well ahead, the catch-all partition, and one for the past.
 select audit.ensure_partitions();
 
--- Where the trail begins, so that a first leaf which is gone is missed.
+-- Where the trail begins, so that a missing first partition is noticed.
 insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state)
 select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached'
 from audit.leaves() as l

@@ -1,0 +1,519 @@
+"""Drift of capture: function, triggers and columns of each audited table."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audit_toolkit.capture.render import (
+    Target,
+    Trigger,
+    capture_hash,
+    pinned_settings,
+    plan_capture,
+    with_dependants,
+)
+from audit_toolkit.capture.secrets import looks_secret
+from audit_toolkit.catalog import Column, Kind, Numbering, Table, parse_comment
+from audit_toolkit.catalog.read import numbering
+from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
+from audit_toolkit.condition import names_of, with_names
+from audit_toolkit.config import Capture, TableRule
+from audit_toolkit.errors import RuleError
+from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
+from audit_toolkit.remedies import UPGRADE_DATABASE, UPGRADE_PACKAGE, install_command, psql_command
+from audit_toolkit.schema.trail_drift import function_body
+from audit_toolkit.version import __version__, is_newer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """Capture of one table as its function records it, and the table as it is now."""
+
+    name: QualifiedName
+    made_for: QualifiedName
+    """What the table was called when it was installed."""
+    options: dict[str, Any]
+    hash: str
+    version: str
+    key: tuple[str, ...] | None
+    """The key at the time; None where an older toolkit did not record it."""
+    numbering: Numbering
+    schema: str
+    """That of the trail."""
+    function: Function
+    table: Table | None
+    """None when the table is gone."""
+    unusable: str | None = None
+    """Why its condition cannot be judged on the table as it is."""
+
+
+def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
+    """The tables that the functions of a trail capture, as they are called now."""
+    recorded = [(parse_comment(function.comment), function) for function in objects.functions]
+    return [
+        objects.captured_by(function) or QualifiedName(*one["table"])
+        for one, function in recorded
+        if "table" in one
+    ]
+
+
+def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
+    """What captures each table, as its function records it."""
+    for function in objects.functions:
+        recorded = parse_comment(function.comment)
+        if "table" not in recorded:
+            continue
+        made_for = QualifiedName(*recorded["table"])
+        name = objects.captured_by(function) or made_for
+        yield Captured(
+            name=name,
+            made_for=made_for,
+            options=recorded["options"],
+            hash=recorded["hash"],
+            version=recorded["version"],
+            key=tuple(recorded["key"]) if "key" in recorded else None,
+            numbering=numbering(function.name, recorded, objects.installed_columns),
+            schema=objects.schema,
+            function=function,
+            table=tables.get(name),
+        )
+
+
+def capture_findings(
+    captured: Captured, objects: TrailObjects, paused: Mapping[QualifiedName, str]
+) -> Iterator[Finding]:
+    """What is wrong with capture of one table."""
+    shown = f"{quote_identifier(objects.schema)}.{quote_identifier(captured.function.name)}()"
+    if captured.table is None:
+        yield Finding(
+            kind=FindingKind.TABLE_GONE,
+            severity=Severity.WARNING,
+            subject=str(captured.name),
+            message="the audited table does not exist any more; its capture function is left",
+            remedy=psql_command(f"drop function {shown}"),
+        )
+        return
+    try:
+        target = Target(
+            table=captured.table,
+            rule=TableRule.from_dict(captured.options),
+            function_name=captured.function.name,
+        )
+    except RuleError as error:
+        yield _outdated(captured, f"its options cannot be read: {error.message}")
+        return
+    if captured.name != captured.made_for:
+        yield Finding(
+            kind=FindingKind.TABLE_RENAMED,
+            severity=Severity.WARNING,
+            subject=str(captured.name),
+            message=f"it was renamed from {captured.made_for}; capture continues under the new name, "
+            "but more slowly",
+            remedy=_install(captured),
+        )
+    else:
+        yield from _function_findings(captured, target, objects.schema, shown)
+    yield from _lock_down_findings(captured.function, shown, definer=True)
+    if capture_hash(target, objects.schema) == captured.hash:
+        yield from _settings_findings(captured, target, shown)
+    yield from _owner_findings(captured, objects, shown)
+    yield from _trigger_findings(captured, target, objects, paused.get(captured.name))
+    yield from _heir_findings(captured, target, objects)
+    yield from _condition_findings(captured)
+    yield from _column_findings(captured, target)
+
+
+def _function_findings(
+    captured: Captured, target: Target, schema: str, shown: str
+) -> Iterator[Finding]:
+    if captured.key is not None and captured.key != target.table.key:
+        yield Finding(
+            kind=FindingKind.KEY_CHANGED,
+            severity=Severity.ERROR,
+            subject=str(captured.name),
+            message=f"its primary key was ({', '.join(captured.key)}) and is now "
+            f"({', '.join(target.table.key)}): events carry the old one",
+            remedy=_install(captured),
+        )
+    elif capture_hash(target, schema) != captured.hash:
+        yield _outdated(
+            captured,
+            f"it was rendered by {captured.version} for an earlier definition of the table",
+        )
+    elif _rendered_body(target, schema) != captured.function.body:
+        yield Finding(
+            kind=FindingKind.FUNCTION_CHANGED,
+            severity=Severity.ERROR,
+            subject=shown,
+            message="its source is not what was installed: somebody replaced it",
+            remedy=_install(captured),
+        )
+
+
+def _rendered_body(target: Target, schema: str) -> str:
+    found = function_body(plan_capture(target, schema).statements[0])
+    return found[1] if found else ""
+
+
+def _lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iterator[Finding]:
+    """How a function of the audit schema could be turned against it."""
+    if "search_path=pg_catalog, pg_temp" not in function.settings:
+        yield Finding(
+            kind=FindingKind.SEARCH_PATH_OPEN,
+            severity=Severity.ERROR,
+            subject=shown,
+            message="it does not set search_path: others could run code as its owner",
+            remedy=psql_command(
+                f"alter function {shown.removesuffix('()')} set search_path = pg_catalog, pg_temp"
+            ),
+        )
+    if function.security_definer != definer:
+        yield Finding(
+            kind=FindingKind.WRONG_SECURITY,
+            severity=Severity.ERROR,
+            subject=shown,
+            message="it is not SECURITY DEFINER"
+            if definer
+            else "it is SECURITY DEFINER, but should not be",
+            remedy=psql_command(
+                f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
+            ),
+        )
+
+
+def _outdated(captured: Captured, why: str) -> Finding:
+    remedy = _install(captured)
+    if captured.version != __version__:
+        remedy = UPGRADE_PACKAGE if is_newer(captured.version) else UPGRADE_DATABASE
+    return Finding(
+        kind=FindingKind.CAPTURE_OUTDATED,
+        severity=Severity.WARNING,
+        subject=str(captured.name),
+        message=why,
+        remedy=remedy,
+    )
+
+
+def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterator[Finding]:
+    """Settings that it pins and should not: `set role` would take the right to write the trail from it."""
+    pinned = dict(pinned_settings(target.table)) | {"search_path": ""}
+    for setting in captured.function.settings:
+        name, _, value = setting.partition("=")
+        if name.lower() not in pinned or (pinned[name.lower()] not in ("", value)):
+            yield Finding(
+                kind=FindingKind.SETTINGS_CHANGED,
+                severity=Severity.ERROR,
+                subject=shown,
+                message=f"it sets {setting}, which was not installed",
+                remedy=psql_command(
+                    f"alter function {shown.removesuffix('()')} "
+                    + (
+                        f"set {name} = {quote_literal(pinned[name.lower()])}"
+                        if name.lower() in pinned
+                        else f"reset {name}"
+                    )
+                ),
+            )
+
+
+def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> Iterator[Finding]:
+    owner = next((table.owner for table in objects.tables if table.name == "logged_actions"), None)
+    if owner is not None and captured.function.owner != owner:
+        yield Finding(
+            kind=FindingKind.WRONG_OWNER,
+            severity=Severity.ERROR,
+            subject=shown,
+            message=f"it runs as {captured.function.owner}, but the trail belongs to {owner}",
+            remedy=psql_command(f"alter function {shown} owner to {quote_identifier(owner)}"),
+        )
+    for role in captured.function.refused_to:
+        yield Finding(
+            kind=FindingKind.OWNER_MAY_NOT_EXECUTE,
+            severity=Severity.ERROR,
+            subject=shown,
+            message=f"{role} owns {captured.name}, but could not create a partition of it",
+            remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
+        )
+
+
+_STATES = {
+    "D": (FindingKind.TRIGGER_DISABLED, "it is disabled: changes are not recorded"),
+    "O": (FindingKind.TRIGGER_NOT_ALWAYS, "session_replication_role = replica would silence it"),
+    "R": (
+        FindingKind.TRIGGER_NOT_ALWAYS,
+        "it fires in replica mode only: changes are not recorded",
+    ),
+}
+
+
+def _trigger_findings(
+    captured: Captured, target: Target, objects: TrailObjects, paused: str | None
+) -> Iterator[Finding]:
+    wanted = [(captured.name, trigger) for trigger in target.triggers]
+    wanted += [(leaf, trigger) for leaf in target.table.leaves for trigger in target.leaf_triggers]
+    present = {(t.table, t.name): t for t in objects.triggers}
+    ours = {trigger.name for trigger in target.triggers}
+    if not any(captured.name == table for table, name in present if name in ours):
+        paused = None  # nothing is left to be resumed
+    if paused is not None:
+        yield Finding(
+            kind=FindingKind.CAPTURE_PAUSED,
+            severity=Severity.ERROR,
+            subject=str(captured.name),
+            message=f"capture is paused: {paused}",
+            remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
+        )
+    yield from _second_triggers(captured, objects, ours)
+    off: list[TriggerState] = []
+    for table, trigger in wanted:
+        found = present.get((table, trigger.name))
+        name = f"{quote_identifier(trigger.name)} on {table}"
+        if found is None:
+            on_leaf = table != captured.name
+            yield Finding(
+                kind=FindingKind.LEAF_WITHOUT_TRIGGER if on_leaf else FindingKind.TRIGGER_MISSING,
+                severity=Severity.ERROR,
+                subject=name,
+                message="TRUNCATE of this partition would not be recorded"
+                if on_leaf
+                else "changes are not recorded",
+                remedy=_install(captured),
+            )
+        elif not _is_as_rendered(
+            found, trigger, QualifiedName(objects.schema, captured.function.name)
+        ):
+            yield Finding(
+                kind=FindingKind.TRIGGER_CHANGED,
+                severity=Severity.ERROR,
+                subject=name,
+                message="it differs from what was installed",
+                remedy=_install(captured),
+            )
+        elif found.state != "A" and paused is None and table == captured.name:
+            off.append(found)
+        elif found.state != "A" and paused is None:
+            kind, detail = _STATES[found.state]
+            yield Finding(
+                kind=kind,
+                severity=Severity.ERROR,
+                subject=name,
+                message=detail,
+                remedy=psql_command(
+                    f"alter table {table} enable always trigger {quote_identifier(trigger.name)}"
+                ),
+            )
+    if off:
+        # One remedy switches all of them on, and lets the trail say that there is a gap.
+        kind, detail = _STATES["D" if any(one.state == "D" for one in off) else off[0].state]
+        names = ", ".join(quote_identifier(one.name) for one in off)
+        yield Finding(
+            kind=kind,
+            severity=Severity.ERROR,
+            subject=f"{names} on {captured.name}",
+            message=detail,
+            remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
+        )
+
+
+def _second_triggers(
+    captured: Captured, objects: TrailObjects, wanted: set[str]
+) -> Iterator[Finding]:
+    """Triggers that run the capture function, too: each change would have two events."""
+    function = QualifiedName(objects.schema, captured.function.name)
+    for trigger in objects.triggers:
+        on_it = trigger.table == captured.name and trigger.function == function
+        if on_it and trigger.name not in wanted:
+            name = f"{quote_identifier(trigger.name)} on {captured.name}"
+            yield Finding(
+                kind=FindingKind.UNEXPECTED_TRIGGER,
+                severity=Severity.ERROR,
+                subject=name,
+                message="it runs the capture function a second time, and forges events",
+                remedy=psql_command(f"drop trigger {name}"),
+            )
+
+
+def _is_as_rendered(found: TriggerState, trigger: Trigger, function: QualifiedName) -> bool:
+    referencing = trigger.referencing or ""
+    return (
+        found.type == _trigger_type(trigger)
+        and found.function == function
+        and found.has_old_table == ("old table" in referencing)
+        and found.has_new_table == ("new table" in referencing)
+        and not found.is_conditional
+    )
+
+
+def _trigger_type(trigger: Trigger) -> int:
+    bits = {"before": 2, "insert": 4, "delete": 8, "update": 16, "truncate": 32}
+    row = 1 if trigger.level == "row" else 0
+    return row + sum(bit for word, bit in bits.items() if word in trigger.fires.split())
+
+
+def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) -> Iterator[Finding]:
+    """Tables that inherit from it, each of which needs capture of its own."""
+    if target.rule.capture is Capture.STATEMENT and (target.table.heirs or target.table.inherits):
+        yield Finding(
+            kind=FindingKind.STATEMENT_IN_TREE,
+            severity=Severity.ERROR,
+            subject=str(captured.name),
+            message="it is part of an inheritance tree now: rows of other tables are recorded as its own, or never",
+            remedy=install_command(captured.name, captured.options | {"capture": "row"})
+            + " --upgrade",
+        )
+    audited = {trigger.table for trigger in objects.triggers if trigger.type & 28}
+    for heir in target.table.heirs:
+        if heir.name not in audited:
+            is_foreign = heir.kind is Kind.FOREIGN_TABLE
+            yield Finding(
+                kind=FindingKind.HEIR_NOT_AUDITED,
+                severity=Severity.WARNING if is_foreign else Severity.ERROR,
+                subject=str(heir.name),
+                message=f"it inherits from {captured.name}, and changes of its rows are not recorded"
+                + (": foreign tables cannot be audited here" if is_foreign else ""),
+                remedy="audit it in the database it lives in"
+                if is_foreign
+                else install_command(heir.name, {"capture": "row"}) + " --upgrade",
+            )
+
+
+_IN_CLEAR = re.compile(r"audit: in clear, (?P<reason>.*\S)", re.DOTALL)
+"""What the comment of a column says when somebody has looked and decided."""
+
+
+def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
+    rule = target.rule
+    yield from _gone_findings(captured, target)
+    yield from _dependant_findings(captured, target)
+    hidden = {*rule.exclude, *(mask.column for mask in with_dependants(target).rule.mask)}
+    secret = [
+        column
+        for column in target.table.columns
+        if (not rule.only or column.name in rule.only)
+        and column.name not in hidden
+        and looks_secret(column)
+    ]
+    open_ones = [c for c in secret if not _IN_CLEAR.search(c.comment or "")]
+    to_mask = [c.name for c in open_ones if c.name not in target.table.key]
+    for column in secret:
+        shown = f"{captured.name}.{quote_identifier(column.name)}"
+        accepted = _IN_CLEAR.search(column.comment or "")
+        keyed = column.name in target.table.key
+        yield Finding(
+            kind=FindingKind.SECRET_IN_CLEAR,
+            severity=Severity.WARNING,
+            subject=shown,
+            message="the column looks like a secret, and its values are recorded in plain text"
+            + (": as part of the key, it cannot be hidden" if keyed else ""),
+            remedy=_accept(shown, column) if keyed else _install(captured, masking=to_mask),
+            accepted=accepted["reason"] if accepted else None,
+        )
+
+
+def _accept(shown: str, column: Column) -> str:
+    text = f"{column.comment} " if column.comment else ""
+    literal = quote_literal(f"{text}audit: in clear, REASON")
+    return psql_command(f"comment on column {shown} is {literal}")
+
+
+def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
+    """Columns that the rule names and the table does not have any more."""
+    for name in sorted(target.named_columns):
+        names = captured.numbering.now(name, target.table.columns)
+        new = next((each for each in names if each != name), None)
+        if new is None and name in names:
+            continue
+        yield Finding(
+            kind=FindingKind.HIDDEN_COLUMN_GONE,
+            severity=Severity.ERROR,
+            subject=f"{captured.name}.{quote_identifier(name)}",
+            message=f"a column named in its options was renamed to {new}"
+            if new
+            else "a column named in its options was dropped"
+            if name in captured.numbering.numbers
+            else "a column named in its options is missing: if it was renamed, give its new name",
+            remedy=_install(captured),
+        )
+
+
+def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]:
+    """Generated columns that were added since, and give a hidden value away."""
+    extended = with_dependants(target)
+    if capture_hash(target, captured.schema) == captured.hash:
+        return
+    for name in sorted(extended.named_columns - target.named_columns):
+        yield Finding(
+            kind=FindingKind.HIDDEN_VALUE_COMPUTED,
+            severity=Severity.ERROR,
+            subject=f"{captured.name}.{quote_identifier(name)}",
+            message="it is computed from a hidden column, and may be recorded in plain text",
+            remedy=_install(captured),
+        )
+
+
+def _condition_findings(captured: Captured) -> Iterator[Finding]:
+    if captured.unusable:
+        yield Finding(
+            kind=FindingKind.CONDITION_UNUSABLE,
+            severity=Severity.ERROR,
+            subject=str(captured.name),
+            message=f"{captured.unusable}; until the condition is replaced, every change is recorded",
+            remedy=_install(captured),
+        )
+        return
+    for name, new in _renamed_in_condition(captured).items():
+        yield Finding(
+            kind=FindingKind.CONDITION_COLUMN_RENAMED,
+            severity=Severity.ERROR,
+            subject=f"{captured.name}.{quote_identifier(name)}",
+            message=f"a column of its condition was renamed to {new}: until capture is reinstalled, "
+            "every change is recorded",
+            remedy=_install(captured),
+        )
+
+
+def condition_now(captured: Captured) -> str | None:
+    """Its condition by the names that columns have now."""
+    when = captured.options.get("when")
+    return with_names(when, _renamed_in_condition(captured)) if when else None
+
+
+def _renamed_in_condition(captured: Captured) -> dict[str, str]:
+    if captured.table is None or not captured.options.get("when"):
+        return {}
+    names = names_of(captured.options["when"])
+    return captured.numbering.renamed(names, captured.table.columns)
+
+
+def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
+    """The command that puts capture right, with the rule that it has: by the names that columns have now."""
+    options = dict(captured.options)
+    columns = captured.table.columns if captured.table else ()
+
+    def now(name: str) -> tuple[str, ...]:
+        return captured.numbering.now(name, columns)
+
+    if "exclude" in options:
+        options["exclude"] = list(dict.fromkeys(new for o in options["exclude"] for new in now(o)))
+    if "only" in options:
+        # Whatever took the name of a column since was never to be recorded.
+        options["only"] = list(dict.fromkeys(new for o in options["only"] for new in now(o)[:1]))
+    masks = {new: method for name, method in options.get("mask", {}).items() for new in now(name)}
+    masks |= dict.fromkeys(masking, "redact")
+    if masks or "mask" in options:
+        options["mask"] = masks
+    if masking and not options.get("force_capture_query"):
+        options.pop("capture_query", None)
+    if "when" in options:
+        options["when"] = condition_now(captured)
+        if captured.unusable:
+            del options["when"]  # no other can be told
+    options = {name: value for name, value in options.items() if value not in ([], {})}
+    if not options and captured.options:
+        options = {"capture": "row"}
+    return install_command(captured.name, options) + " --upgrade"

@@ -1,0 +1,78 @@
+"""Commands that are named and described before they are imported: `audit --help` imports none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+import typer.core
+import typer.main
+
+Loaded = Callable[[str, Any], None]
+"""Called with the words and the command when one was imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the table of commands."""
+
+    words: str
+    """What is typed after `audit`: `partitions check`."""
+    target: str
+    """Where it is, below `audit_toolkit.cli`: `partitions.check:check`."""
+    help: str
+    """The first line of its help."""
+
+
+class LazyCommand(typer.core.TyperCommand):
+    """Stands for a command until it is typed."""
+
+    def __init__(self, entry: Entry, examples: Callable[[str], str], loaded: Loaded) -> None:
+        name = entry.words.rpartition(" ")[2]
+        super().__init__(name, help=entry.help, short_help=entry.help, rich_markup_mode=None)
+        self.entry = entry
+        self._examples = examples
+        self._loaded = loaded
+
+    def load(self) -> Any:
+        """The command itself."""
+        module, _, function = self.entry.target.partition(":")
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        callback = getattr(import_module(f"audit_toolkit.cli.{module}"), function)
+        single.command(self.name, epilog=self._examples(self.entry.words))(callback)
+        command = typer.main.get_command(single)
+        self._loaded(self.entry.words, command)
+        return command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read a command line, as the command itself reads it."""
+        return self.load().make_context(*args, **kwargs)
+
+
+def lazy_commands(
+    table: Iterable[Entry],
+    groups: dict[str, str],
+    examples: Callable[[str], str],
+    loaded: Loaded,
+) -> dict[str, Any]:
+    """The commands and groups of a table by name; `groups` has the help of each group."""
+    found: dict[str, Any] = {}
+    for entry in table:
+        command = LazyCommand(entry, examples, loaded)
+        group, _, name = entry.words.rpartition(" ")
+        if not group:
+            found[name] = command
+            continue
+        if group not in found:
+            found[group] = typer.core.TyperGroup(
+                name=group,
+                help=groups[group],
+                short_help=groups[group],
+                no_args_is_help=True,
+                rich_markup_mode=None,
+            )
+        found[group].commands[name] = command
+    return found

@@ -1,0 +1,73 @@
+"""Commands that monitoring calls: they wait for nobody for long, and name who is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audit_toolkit.errors import BusyError, UsageError
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+TIMEOUT = 3.0
+SLOW = 10
+"""A statement that waits for no lock may take so many times as long."""
+
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", help="How long to wait for a lock."),
+]
+
+
+@contextmanager
+def impatient(connection: Connection, schema: str, timeout: float) -> Iterator[None]:
+    """Let each statement wait at most `timeout` seconds for a lock; raises `BusyError`, which names who has it."""
+    from audit_toolkit.connection import import_psycopg
+
+    if not 0 < timeout < 86400:
+        raise UsageError(
+            f"--timeout: {timeout:g} is not a number of seconds", hint="use 3 or 0.5, for example"
+        )
+    errors = import_psycopg().errors
+    _set(connection, timeout)
+    try:
+        yield
+    except (BusyError, errors.LockNotAvailable, errors.QueryCanceled) as error:
+        slow = isinstance(error, errors.QueryCanceled)
+        limit = timeout * SLOW if slow else timeout
+        raise _who_is_in_the_way(connection, schema, limit) from error
+
+
+def _set(connection: Connection, timeout: float) -> None:
+    connection.execute(
+        "select pg_catalog.set_config('lock_timeout', %s, false),"
+        " pg_catalog.set_config('statement_timeout', %s, false)",
+        (f"{timeout * 1000:.0f}ms", f"{timeout * SLOW * 1000:.0f}ms"),
+    )
+
+
+def _who_is_in_the_way(connection: Connection, schema: str, limit: float) -> BusyError:
+    from audit_toolkit.connection import fetch
+    from audit_toolkit.templates import query
+
+    found = fetch(connection, query("exclusive_locks"), {"schema": schema})
+    if not found:
+        return BusyError(
+            f"the database did not answer within {limit:g} s",
+            hint="try again; --timeout allows more time",
+        )
+    who = found[0]
+    has = "holds" if who["granted"] else "waits for"
+    return BusyError(
+        f"could not read within {limit:g} s: pid {who['pid']} ({who['role']}, "
+        f"{who['application']}) {has} ACCESS EXCLUSIVE on {who['relation']} since "
+        f"{who['since']}: {' '.join(who['query'].split())}",
+        hint="try again when it is done; --timeout allows more time; select "
+        f"pg_terminate_backend({who['pid']}) ends it",
+    )

@@ -1,0 +1,154 @@
+"""`audit verify`: is the past what was sealed?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
+from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.findings import Report as Findings
+from audit_toolkit.plurals import counted
+
+if TYPE_CHECKING:
+    from audit_toolkit.seals import Report
+
+
+def verify(
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Checkpoints that were kept outside: a folder, a file, s3://bucket/path. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    key: PublicKeys = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Read only events sealed after it: its file, or its number of events.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Verify on so many connections.")
+    ] = 1,
+    output: CheckFormat = ReportFormat.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Verify that no sealed event was changed.
+
+    Reads every event, computes the tree anew and compares it with the newest checkpoint, and with every one
+    that was kept outside. Exit code 3 when something is not what was sealed; events are named.
+    """
+    from audit_toolkit.cli.database import find_address, open_database
+    from audit_toolkit.seals import read_outside
+    from audit_toolkit.seals import verify as verify_trail
+
+    keys = read_public_keys(key)
+    outside = read_outside(checkpoints or ())
+    first = _size_of(since) if since else 0
+    with open_database(dsn, config) as connection, _progress() as progress:
+        report = verify_trail(
+            connection,
+            audit_schema,
+            keys=keys,
+            outside=outside,
+            since=first,
+            jobs=jobs,
+            dsn=find_address(dsn, config),
+            progress=progress,
+        )
+    _warn(report)
+    details = report.details() if output is not ReportFormat.TEXT else {}
+    end_with(
+        Findings(
+            command="verify",
+            findings=tuple(report.findings),
+            heading=_heading(report),
+            verdict=_verdict(report, first),
+            details=details,
+        ),
+        output,
+    )
+
+
+def _size_of(text: str) -> int:
+    from audit_toolkit.errors import UsageError
+    from audit_toolkit.seals import Checkpoint, Note, read_outside
+
+    if text.isdecimal():
+        return int(text)
+    ((_, note),) = read_outside([text])[-1:]
+    try:
+        return Checkpoint.parse(Note.parse(note).text).size
+    except Exception as error:
+        raise UsageError(f"--since: {text} is not a checkpoint") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("verified {task.completed:,.0f} events"))
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
+        task = bars.add_task("verify", total=None)
+        yield lambda events: bars.advance(task, events)
+
+
+def _heading(report: Report) -> str:
+    """What was looked at, for people."""
+    checkpoint = report.checkpoint
+    if checkpoint is None:
+        return ""
+    sealed = counted(checkpoint.size, "event")
+    return f"{sealed} sealed, up to event {checkpoint.up_to_id}, at {checkpoint.sealed_at}"
+
+
+def _verdict(report: Report, since: int) -> str:
+    """What came of it, for people."""
+    if report.checkpoint is None:
+        return "" if report.findings else "nothing was sealed yet: audit seal"
+    if report.findings:
+        said = [f"NOT what was sealed: {counted(len(report.findings), 'finding')}"]
+    else:
+        before = f" (those before entry {since:,} were not read)" if since else ""
+        said = [f"OK: {counted(report.verified, 'event')} are what was sealed{before}"]
+    said += [
+        f"{one.events:,} were dropped with {one.partition}, "
+        + (f"archived at {one.archive}" if one.archive else "not archived")
+        for one in report.gone
+    ]
+    if report.redacted:
+        said.append(f"{counted(report.redacted, 'value')} redacted, as R events say")
+    if report.unsealed:
+        said.append(f"{counted(report.unsealed, 'event')} not sealed yet")
+    if report.outside:
+        agree = "agrees" if report.outside == 1 else "agree"
+        said.append(f"{counted(report.outside, 'checkpoint')} kept outside {agree}")
+    return "; ".join(said)
+
+
+def _warn(report: Report) -> None:
+    if report.checkpoint and not report.outside:
+        print(
+            "warning: no checkpoint that was kept outside agrees or was given (--checkpoints PLACE); without one, "
+            "whoever can write the database and sign could have written all of it anew",
+            file=sys.stderr,
+        )
+    if report.checkpoint and report.keys_from == "database":
+        print(
+            "warning: the keys are those that the database names (--key FILE names the one that you kept)",
+            file=sys.stderr,
+        )

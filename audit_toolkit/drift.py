@@ -1,0 +1,87 @@
+"""Drift: what the database has against what the recorded options render to now.
+
+Everything here is pure; `catalog.read_trail_objects` and `catalog.read_table` supply what it compares. Nothing
+is executed and nothing is locked, so a role that may not write can check a production database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from audit_toolkit.capture.drift import Captured, capture_findings, captures_of
+from audit_toolkit.catalog import Table
+from audit_toolkit.catalog.trail import TrailObjects, TriggerState
+from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.names import QualifiedName, quote_identifier
+from audit_toolkit.remedies import psql_command
+from audit_toolkit.schema.drift import schema_findings
+from audit_toolkit.schema.trail_drift import trail_findings
+
+
+def find_drift(
+    objects: TrailObjects,
+    tables: Mapping[QualifiedName, Table],
+    *,
+    paused: Mapping[QualifiedName, str] | None = None,
+    conditions: Mapping[QualifiedName, str] | None = None,
+) -> list[Finding]:
+    """All that is not as it should be, errors first.
+
+    Args:
+        objects: the trail.
+        tables: the audited tables that still exist, by name.
+        paused: tables whose capture was paused and not resumed, with the reason.
+        conditions: why the condition of a table cannot be judged any more.
+    """
+    captured = [
+        replace(one, unusable=(conditions or {}).get(one.name))
+        for one in captures_of(objects, tables)
+    ]
+    findings = [
+        *trail_findings(objects),
+        *schema_findings(objects),
+        *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
+        *_foreign_findings(objects, captured),
+    ]
+    return sorted(findings, key=_order)
+
+
+def _order(finding: Finding) -> tuple[bool, bool]:
+    """Errors first; and what one statement mends before the commands that install, which rely on it."""
+    return finding.severity is Severity.WARNING, finding.remedy.startswith("audit ")
+
+
+def _foreign_findings(objects: TrailObjects, captured: Iterable[Captured]) -> Iterator[Finding]:
+    ours = {one.function.name: one for one in captured}
+    for function in objects.functions:
+        if function.name.startswith("capture_") and function.name not in ours:
+            name = f"{quote_identifier(objects.schema)}.{quote_identifier(function.name)}()"
+            yield Finding(
+                kind=FindingKind.FOREIGN_FUNCTION,
+                severity=Severity.WARNING,
+                subject=name,
+                message="it is named like a capture function, but audit-toolkit did not create it",
+                remedy=psql_command(f"drop function {name}"),
+            )
+    for trigger in objects.triggers:
+        yield from _foreign_trigger(trigger, objects, ours)
+
+
+def _foreign_trigger(
+    trigger: TriggerState, objects: TrailObjects, ours: Mapping[str, Captured]
+) -> Iterator[Finding]:
+    if trigger.table.schema == objects.schema:
+        return
+    owner = ours.get(trigger.function.name) if trigger.function.schema == objects.schema else None
+    home = {owner.name, *(owner.table.leaves if owner.table else ())} if owner else set()
+    if trigger.table not in home:
+        remedy = f"drop trigger {quote_identifier(trigger.name)} on {trigger.table}"
+        yield Finding(
+            kind=FindingKind.FOREIGN_TRIGGER,
+            severity=Severity.ERROR,
+            subject=f"{quote_identifier(trigger.name)} on {trigger.table}",
+            message="it is not capture of this table: it may forge events, or replace a trigger of "
+            "the toolkit",
+            remedy=psql_command(remedy),
+        )

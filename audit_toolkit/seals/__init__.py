@@ -1,0 +1,54 @@
+"""Seals: the events as one Merkle tree, whose signed root, kept elsewhere, shows every later change of the past."""
+
+from audit_toolkit.seals.destroy import commit_remaining, destroy_slots, draw_redaction_id
+from audit_toolkit.seals.keys import (
+    CommandSigner,
+    FileKey,
+    Signer,
+    keys_of,
+    new_key,
+    public_path,
+    read_key,
+    read_public,
+    rotate_key,
+    write_key,
+)
+from audit_toolkit.seals.notes import Checkpoint, Note, PublicKey, read_checkpoint
+from audit_toolkit.seals.run import SealRun, read_state, run_seal
+from audit_toolkit.seals.seal import Sealed, read_known_keys, read_newest, seal
+from audit_toolkit.seals.sinks import Delivered, Sink, open_sink, read_outside
+from audit_toolkit.seals.verify import Report, redaction_digest, verify
+
+__all__ = [
+    "Checkpoint",
+    "CommandSigner",
+    "Delivered",
+    "FileKey",
+    "Note",
+    "PublicKey",
+    "Report",
+    "SealRun",
+    "Sealed",
+    "Signer",
+    "Sink",
+    "commit_remaining",
+    "destroy_slots",
+    "draw_redaction_id",
+    "keys_of",
+    "new_key",
+    "open_sink",
+    "public_path",
+    "read_checkpoint",
+    "read_key",
+    "read_known_keys",
+    "read_newest",
+    "read_outside",
+    "read_public",
+    "read_state",
+    "redaction_digest",
+    "rotate_key",
+    "run_seal",
+    "seal",
+    "verify",
+    "write_key",
+]

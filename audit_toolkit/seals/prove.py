@@ -1,0 +1,116 @@
+"""A proof that one event is in the sealed trail, which says nothing of any other event."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.connection import fetch
+from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.schema.install import SLOTS
+from audit_toolkit.seals.ids import expand, read_ranges
+from audit_toolkit.seals.leaves import read_relations, read_seeds
+from audit_toolkit.seals.notes import Checkpoint, Note, NoteError
+from audit_toolkit.seals.salts import SALT, block_of, salts_between
+from audit_toolkit.seals.seal import read_newest
+from audit_toolkit.seals.tiles import WIDTH, Tree, split
+from audit_toolkit.seals.verify_proof import COLUMNS, FORMAT, leaf_hash
+from audit_toolkit.templates import render
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
+    """The proof of an event, as JSON values: the event, its salts, its place in the tree, the signed checkpoint.
+
+    Raises `UsageError` for an event that is not there or not sealed yet, `AuditError` for one that is not what was
+    sealed.
+    """
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        event = _read_event(connection, schema, event_id)
+        index, sealed = _place(connection, schema, event_id)
+        newest = read_newest(connection, schema)
+        checkpoint = _checkpoint(newest["note"] if newest else "")
+        salts, redacted = _salts(connection, schema, event_id)
+        salts = {n: s for n, s in salts.items() if event[n] is not None and n not in redacted}
+        shown = event | dict.fromkeys(redacted)
+        if leaf_hash(shown, salts, redacted) != sealed:
+            raise AuditError(
+                f"event {event_id} is not what was sealed, so that there is no proof of it",
+                hint="audit verify says what else was changed",
+            )
+        tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
+        path = tree.inclusion(index, checkpoint.size)
+    return {
+        "format": FORMAT,
+        "event": shown,
+        "salts": {name: salt.hex() for name, salt in salts.items()},
+        "redacted": {name: found.hex() for name, found in redacted.items()},
+        "index": index,
+        "path": [hashed.hex() for hashed in path],
+        "checkpoint": newest["note"] if newest else "",
+    }
+
+
+def _read_event(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
+    rows = [
+        row
+        for relation in read_relations(connection, schema)
+        for row in fetch(
+            connection,
+            render("seals/event", relation=relation, slots=SLOTS),
+            {"event_id": event_id},
+        )
+    ]
+    if len(rows) != 1:
+        raise UsageError(
+            f"there are {len(rows)} events {event_id}" if rows else f"there is no event {event_id}",
+            hint="audit history shows the numbers of events"
+            if not rows
+            else "audit adopt --renumber tells them apart",
+        )
+    return {name: rows[0][name] for name in rows[0] if name in COLUMNS}
+
+
+def _place(connection: Connection, schema: str, event_id: int) -> tuple[int, bytes]:
+    """Which leaf of the tree an event is, and its hash there."""
+    rows = fetch(connection, render("seals/tile_of", schema=schema), {"event_id": event_id})
+    if not rows:
+        raise UsageError(
+            f"event {event_id} is not sealed", hint="audit seal seals what is certain by now"
+        )
+    place = expand(read_ranges(rows[0]["ids"])).index(event_id)
+    hashes = split(bytes(rows[0]["hashes"]))
+    return rows[0]["tile"] * WIDTH + place, hashes[place] if place < len(hashes) else b""
+
+
+def _checkpoint(note: str) -> Checkpoint:
+    try:
+        return Checkpoint.parse(Note.parse(note).text)
+    except NoteError as error:
+        raise AuditError(
+            f"the last checkpoint cannot be read: {error.message}", hint="audit verify says more"
+        ) from error
+
+
+def _salts(
+    connection: Connection, schema: str, event_id: int
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The salts of the slots of an event, and the commitments of those whose salt was destroyed."""
+    number = block_of(event_id)
+    nodes = read_seeds(connection, schema, number, number).get(number, {})
+    found = salts_between(nodes, event_id, event_id)
+    salts = {name: found[SALT * s : SALT * (s + 1)] for s, name in enumerate(SLOTS)}
+    rows = fetch(connection, render("seals/redacted", schema=schema), {"event_id": event_id})
+    names = tuple(SLOTS)
+    return salts, {names[row["slot"]]: bytes(row["commitment"]) for row in rows}
+
+
+def _tile(connection: Connection, schema: str, level: int, tile: int) -> list[bytes]:
+    asked = {"level": level, "first": tile, "last": tile}
+    rows = fetch(connection, render("seals/tiles", schema=schema), asked)
+    return split(bytes(rows[0]["hashes"])) if rows else []

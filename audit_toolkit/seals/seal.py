@@ -1,0 +1,281 @@
+"""Add to the tree what is certain, and sign it.
+
+All of a batch is one transaction: seeds, tiles, what was sealed of which partition, the checkpoint. A sealer
+that is killed leaves what was, and the next one goes on behind the last checkpoint. Nothing is added to a tree
+whose last checkpoint is not signed by a key that the signer vouches for: whoever rewrote the tables cannot have
+the forgery signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.connection import fetch, import_psycopg
+from audit_toolkit.errors import AuditError, BusyError
+from audit_toolkit.seals.ids import compress, expand, read_ranges, write_ranges
+from audit_toolkit.seals.keys import Signer, keys_of, successor_of
+from audit_toolkit.seals.leaves import (
+    Block,
+    block_end,
+    next_id,
+    read_block,
+    read_relations,
+    read_seeds,
+)
+from audit_toolkit.seals.notes import Checkpoint, NoteError, PublicKey, read_checkpoint, write_note
+from audit_toolkit.seals.salts import block_of, new_seed
+from audit_toolkit.seals.tiles import WIDTH, Growth, split, widths
+from audit_toolkit.templates import render, split_statements
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+BLOCKS_AT_ONCE = 16
+"""Blocks of 4096 ids in one transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """What one batch added, and the signed checkpoint that it ends with."""
+
+    events: int
+    checkpoint: Checkpoint
+    note: str
+
+
+@dataclass(slots=True)
+class _State:
+    """The tree as the database has it."""
+
+    growth: Growth = field(default_factory=Growth)
+    up_to_id: int | None = None
+    ids: list[int] = field(default_factory=list)
+    """Of the tile of level 0 that is not full."""
+    note: str | None = None
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """Those of that tile."""
+        return self.growth.edge[0]
+
+
+def seal(
+    connection: Connection,
+    schema: str,
+    signer: Signer,
+    up_to_id: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[Sealed]:
+    """Seal every event up to an id, below which none can appear any more; a checkpoint for each batch.
+
+    The connection has to be in autocommit mode and outside a transaction, its role the owner of the trail or a
+    member of it. Raises `BusyError` while another sealer runs, and `AuditError` where the tree is not what was
+    signed last. Lock: SHARE UPDATE EXCLUSIVE on the table of checkpoints.
+    """
+    while True:
+        try:
+            with connection.transaction():
+                sealed = _seal_batch(connection, schema, signer, up_to_id, progress)
+        except import_psycopg().errors.LockNotAvailable as error:
+            raise BusyError(
+                "another run is sealing this trail", hint="wait until it ends, and try again"
+            ) from error
+        if sealed is None:
+            return
+        yield sealed
+
+
+def _seal_batch(
+    connection: Connection,
+    schema: str,
+    signer: Signer,
+    up_to_id: int,
+    progress: Callable[[int], None],
+) -> Sealed | None:
+    for statement in split_statements(render("seals/lock", schema=schema)):
+        connection.execute(statement.encode())
+    state = _read_state(connection, schema, signer)
+    before = state.growth.size + len(state.hashes)
+    writer = _Writer(connection, schema, state)
+    reached = state.up_to_id
+    for block, last in _blocks(connection, schema, state.up_to_id, up_to_id):
+        writer.add(block)
+        progress(len(block.ids))
+        reached = last
+    size = state.growth.size + len(state.hashes)
+    if size == before or reached is None:
+        return None
+    checkpoint = Checkpoint(
+        origin=signer.public.name,
+        size=size,
+        root=state.growth.root(state.hashes),
+        up_to_id=reached,
+        sealed_at=now_of(connection).isoformat().replace("+00:00", "Z"),
+    )
+    note = write_note(checkpoint.text, signer.public, signer.sign(checkpoint.text))
+    writer.finish(checkpoint, note, signer)
+    return Sealed(events=size - before, checkpoint=checkpoint, note=note)
+
+
+def now_of(connection: Connection) -> datetime:
+    """The time of the server, in UTC."""
+    (row,) = fetch(connection, "select clock_timestamp() as now")
+    now: datetime = row["now"]
+    return now.astimezone(UTC)
+
+
+def _blocks(
+    connection: Connection, schema: str, after: int | None, up_to_id: int
+) -> Iterator[tuple[Block, int]]:
+    """Some of the events that are not sealed yet, and up to which id each block goes."""
+    relations = read_relations(connection, schema)
+    seeds = read_seeds(connection, schema, block_of(after), block_of(after)) if after else {}
+    first = next_id(connection, relations, -(2**63) if after is None else after + 1)
+    for _ in range(BLOCKS_AT_ONCE):
+        if first is None or first > up_to_id:
+            return
+        last = min(block_end(first), up_to_id)
+        number = block_of(first)
+        if number not in seeds:
+            seeds |= read_seeds(connection, schema, number, number)
+        if number not in seeds:
+            seeds[number] = {1: new_seed()}
+            values = {"block": number, "seed": seeds[number][1]}
+            connection.execute(render("seals/add_seed", schema=schema), values)
+        block = read_block(connection, schema, relations, first, last, seeds[number])
+        if block.doubled:
+            raise AuditError(
+                f"several events have the id {block.doubled[0]}, and so cannot be sealed",
+                hint="audit adopt --renumber tells them apart; audit check says how it came to that",
+            )
+        yield block, last
+        first = next_id(connection, relations, last + 1)
+
+
+def read_known_keys(
+    connection: Connection, schema: str
+) -> tuple[tuple[PublicKey, str | None], ...]:
+    """The public keys that the database names, each with the note that introduces it."""
+    rows = fetch(connection, render("seals/keys", schema=schema))
+    return tuple((PublicKey.parse(row["vkey"]), row["introduction"]) for row in rows)
+
+
+def read_newest(connection: Connection, schema: str) -> dict[str, Any] | None:
+    """The last checkpoint, as its row."""
+    rows = fetch(connection, render("seals/newest", schema=schema))
+    return rows[0] if rows else None
+
+
+def _read_state(connection: Connection, schema: str, signer: Signer) -> _State:
+    newest = read_newest(connection, schema)
+    if newest is None:
+        return _State()
+    checkpoint = _require_own(signer, newest)
+    state = _State(up_to_id=checkpoint.up_to_id, note=newest["note"])
+    statement = render("seals/tiles", schema=schema)
+    state.growth.size = checkpoint.size - checkpoint.size % WIDTH
+    for level, tile, width in widths(checkpoint.size):
+        asked = {"level": level, "first": tile, "last": tile}
+        rows = fetch(connection, statement, asked)
+        hashes = split(bytes(rows[0]["hashes"])) if rows else []
+        if len(hashes) != width:
+            raise _changed(checkpoint)
+        state.growth.edge[level] = hashes
+        if level == 0:
+            state.ids = expand(read_ranges(rows[0]["ids"]))
+    if state.growth.root(state.hashes) != checkpoint.root or len(state.ids) != len(state.hashes):
+        raise _changed(checkpoint)
+    return state
+
+
+def _changed(checkpoint: Checkpoint) -> AuditError:
+    return AuditError(
+        f"the tree in the database is not the one of {checkpoint.size} events that was sealed last",
+        hint="nothing was sealed; audit verify says what was changed",
+    )
+
+
+def _require_own(signer: Signer, newest: dict[str, Any]) -> Checkpoint:
+    """The last checkpoint, which a key signed that leads to the signer's; raises `AuditError`."""
+    try:
+        checkpoint = read_checkpoint(newest["note"], keys_of(signer))
+    except NoteError as error:
+        raise AuditError(
+            f"the last checkpoint does not hold for the key {signer.public}: {error.message}",
+            hint="sign with the key of before, or with one that audit keys rotate made of it; "
+            "audit keys list shows which keys signed",
+        ) from error
+    if (newest["tree_size"], bytes(newest["root"])) != (checkpoint.size, checkpoint.root):
+        raise _changed(checkpoint)
+    return checkpoint
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes what a batch adds to the tree."""
+
+    connection: Connection
+    schema: str
+    state: _State
+    tiles: list[dict[str, Any]] = field(default_factory=list)
+    partitions: dict[tuple[int, str], list[int]] = field(default_factory=dict)
+    """(OID, name) -> first id, last id, events."""
+
+    def add(self, block: Block) -> None:
+        """The next events."""
+        state = self.state
+        ids, hashes = state.ids + block.ids, state.hashes + block.hashes
+        whole = len(ids) - len(ids) % WIDTH
+        for start in range(0, whole, WIDTH):
+            some = hashes[start : start + WIDTH]
+            number = state.growth.size // WIDTH
+            self._put(0, number, b"".join(some), ids[start : start + WIDTH])
+            state.growth.add_tile(some)
+        state.growth.edge[0], state.ids = hashes[whole:], ids[whole:]
+        for part in block.parts:
+            entry = self.partitions.setdefault((part.leaf, part.name), [part.ids[0], 0, 0])
+            entry[1] = part.ids[-1]
+            entry[2] += len(part.ids)
+
+    def _put(self, level: int, tile: int, hashes: bytes, ids: list[int] | None = None) -> None:
+        ranges = write_ranges(compress(ids)) if ids else None
+        self.tiles.append({"level": level, "tile": tile, "hashes": hashes, "ids": ranges})
+
+    def finish(self, checkpoint: Checkpoint, note: str, signer: Signer) -> None:
+        """Write all of it, and the checkpoint."""
+        growth = self.state.growth
+        for level, tile, hashes in growth.take_full():
+            self._put(level, tile, hashes)
+        for level, tile, _ in widths(checkpoint.size):
+            self._put(level, tile, b"".join(growth.edge[level]), None if level else self.state.ids)
+        with self.connection.cursor() as cursor:
+            cursor.executemany(render("seals/add_tile", schema=self.schema), self.tiles)
+            cursor.executemany(
+                render("seals/add_partition", schema=self.schema),
+                [
+                    {"leaf": leaf, "name": name, "first": first, "last": last, "events": events}
+                    for (leaf, name), (first, last, events) in self.partitions.items()
+                ],
+            )
+            cursor.execute(
+                render("seals/add_checkpoint", schema=self.schema),
+                {
+                    "size": checkpoint.size,
+                    "up_to_id": checkpoint.up_to_id,
+                    "root": checkpoint.root,
+                    "note": note,
+                },
+            )
+            by_key = {str(successor_of(note)[1]): note for note in signer.introductions}
+            cursor.executemany(
+                render("seals/add_key", schema=self.schema),
+                [
+                    {"vkey": str(key), "introduction": by_key.get(str(key))}
+                    for key in reversed(keys_of(signer))
+                ],
+            )

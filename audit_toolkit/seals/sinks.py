@@ -1,0 +1,366 @@
+"""Where checkpoints go, out of reach of whoever can write the database.
+
+    /path, file:///path         a folder: a new file for each, flushed to disk, none ever written over
+    s3://bucket/path, gs://, …  a store by fsspec, likewise; with Object Lock nobody can remove one
+    command:PROGRAM ARGUMENTS   a program that gets the checkpoint on its standard input
+
+A checkpoint's file is `<name>/<number of events>.checkpoint`, and its RFC 3161 time stamp `….tsr` beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import subprocess
+import urllib.request
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
+from audit_toolkit.seals.notes import Checkpoint
+
+COMMAND = "command:"
+ENDING, STAMP = ".checkpoint", ".tsr"
+TIMEOUT = 60
+_NUMBER = re.compile(r"(\d{20})\.checkpoint")
+_TSA_TYPE = "application/timestamp-query"
+
+
+class Sink(Protocol):
+    """A place for checkpoints."""
+
+    @property
+    def address(self) -> str:
+        """As it was given."""
+
+    def put(self, checkpoint: Checkpoint, note: str, stamp: bytes | None) -> None:
+        """Keep a checkpoint, and its time stamp; again without harm. Raises `AuditError`."""
+
+    def largest(self, origin: str) -> int | None:
+        """The number of events of the largest one that it keeps; None where it has none, or cannot be asked."""
+
+
+def open_sink(address: str) -> Sink:
+    """The sink of an address; raises `UsageError` for what is none."""
+    if address.startswith(COMMAND):
+        if not address.removeprefix(COMMAND).strip():
+            raise UsageError(
+                "--checkpoint-to command: names no program",
+                hint="write it behind the colon: --checkpoint-to 'command:/usr/local/bin/keep'",
+            )
+        return CommandSink(address)
+    if "://" in address and not address.startswith("file://"):
+        return StoreSink(address)
+    return DirectorySink(address, Path(address.removeprefix("file://")))
+
+
+def file_name(checkpoint: Checkpoint) -> str:
+    """The file of a checkpoint, relative to where they are kept."""
+    return f"{quote(checkpoint.origin, safe='')}/{checkpoint.size:020}{ENDING}"
+
+
+def _forked(where: str, checkpoint: Checkpoint) -> AuditError:
+    return AuditError(
+        f"{where} is another checkpoint of {checkpoint.size} events",
+        hint="the trail was put back to an earlier state, or two copies of it are sealed: audit verify "
+        "compares them",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySink:
+    """A folder."""
+
+    address: str
+    path: Path
+
+    def put(self, checkpoint: Checkpoint, note: str, stamp: bytes | None) -> None:
+        """Write a new file and flush it to disk."""
+        target = self.path / file_name(checkpoint)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._write(target, note.encode(), checkpoint)
+            if stamp and not target.with_suffix(STAMP).exists():
+                self._write(target.with_suffix(STAMP), stamp, checkpoint)
+        except OSError as error:
+            raise AuditError(
+                f"cannot write {target}: {error.strerror}", hint="make room, or name another folder"
+            ) from error
+
+    def _write(self, target: Path, content: bytes, checkpoint: Checkpoint) -> None:
+        if target.exists():
+            if target.read_bytes() != content:
+                raise _forked(str(target), checkpoint)
+            return
+        # A file that a killed run left half written has another name.
+        new = target.with_name(f".{target.name}.{os.getpid()}")
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(new, target)
+        except FileExistsError:
+            raise _forked(str(target), checkpoint) from None
+        finally:
+            new.unlink()
+        _flush_folder(target.parent)
+
+    def largest(self, origin: str) -> int | None:
+        """That of the last file."""
+        folder = self.path / quote(origin, safe="")
+        found = [
+            match for file in folder.glob(f"*{ENDING}") if (match := _NUMBER.fullmatch(file.name))
+        ]
+        return max((int(match[1]) for match in found), default=None)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSink:
+    """A bucket, by fsspec."""
+
+    address: str
+
+    def _open(self) -> tuple[Any, str]:
+        try:
+            core = import_module("fsspec").core
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{self.address} needs fsspec", hint="pip install 'audit-toolkit[archive]'"
+            ) from error
+        try:
+            filesystem, root = core.url_to_fs(self.address)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"no driver for {self.address.split(':')[0]}://",
+                hint=f"pip install what it asks for: {error}",
+            ) from error
+        except ValueError as error:
+            raise UsageError(
+                f"{self.address!r} is not an address for checkpoints: {error}",
+                hint="write a folder, s3://bucket/path, or command:PROGRAM",
+            ) from error
+        return filesystem, str(root).rstrip("/")
+
+    def put(self, checkpoint: Checkpoint, note: str, stamp: bytes | None) -> None:
+        """Write a new object."""
+        filesystem, root = self._open()
+        path = f"{root}/{file_name(checkpoint)}"
+        with _storage_errors(self.address):
+            filesystem.invalidate_cache()
+            if filesystem.exists(path):
+                if filesystem.cat_file(path) != note.encode():
+                    raise _forked(path, checkpoint)
+            else:
+                filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+                filesystem.pipe_file(path, note.encode())
+            stamped = path.removesuffix(ENDING) + STAMP
+            if stamp and not filesystem.exists(stamped):
+                filesystem.pipe_file(stamped, stamp)
+
+    def largest(self, origin: str) -> int | None:
+        """That of the last object."""
+        filesystem, root = self._open()
+        folder = f"{root}/{quote(origin, safe='')}"
+        with _storage_errors(self.address):
+            filesystem.invalidate_cache()
+            names = filesystem.find(folder) if filesystem.exists(folder) else []
+        found = [match for name in names if (match := _NUMBER.fullmatch(name.rpartition("/")[2]))]
+        return max((int(match[1]) for match in found), default=None)
+
+    def notes(self) -> list[tuple[str, str]]:
+        """All checkpoints that are kept there, as (where, note)."""
+        filesystem, root = self._open()
+        with _storage_errors(self.address):
+            names = sorted(name for name in filesystem.find(root) if name.endswith(ENDING))
+            return [(name, filesystem.cat_file(name).decode(errors="replace")) for name in names]
+
+
+class _storage_errors:  # noqa: N801 - it reads like a function
+    """Turns what a storage driver raises, which has no base but Exception, into an `AuditError`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, AuditError):
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise AuditError(
+                f"{self.address} failed: {reason}",
+                hint="see that the place exists, can be reached and has room; the next run tries again",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSink:
+    """A program."""
+
+    address: str
+
+    def put(self, checkpoint: Checkpoint, note: str, stamp: bytes | None) -> None:  # noqa: ARG002
+        """Run it with the checkpoint on its standard input."""
+        command = self.address.removeprefix(COMMAND)
+        environment = {
+            "AUDIT_CHECKPOINT_NAME": checkpoint.origin,
+            "AUDIT_CHECKPOINT_SIZE": str(checkpoint.size),
+        }
+        try:
+            answer = subprocess.run(
+                shlex.split(command),
+                input=note.encode(),
+                capture_output=True,
+                check=False,
+                timeout=TIMEOUT,
+                env={**os.environ, **environment},
+            )
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            raise AuditError(
+                f"{self.address} failed: {error}", hint="the next run tries again"
+            ) from error
+        if answer.returncode:
+            said = answer.stderr.decode(errors="replace").strip().splitlines()
+            why = said[-1] if said else f"exit code {answer.returncode}"
+            raise AuditError(f"{self.address} failed: {why}", hint="the next run tries again")
+
+    def largest(self, origin: str) -> int | None:  # noqa: ARG002 - nobody can be asked
+        """Nobody can be asked."""
+        return None
+
+
+def read_outside(addresses: Iterable[str]) -> list[tuple[str, str]]:
+    """All checkpoints of these folders, stores and files, as (where, note); raises `UsageError` where there is none."""
+    found: list[tuple[str, str]] = []
+    for address in addresses:
+        if "://" in address and not address.startswith("file://"):
+            notes = StoreSink(address).notes()
+        else:
+            notes = _notes_of(Path(address.removeprefix("file://")))
+        if not notes:
+            raise UsageError(
+                f"there is no checkpoint in {address}",
+                hint="name the folder that audit seal --checkpoint-to writes to",
+            )
+        found += notes
+    return found
+
+
+def _notes_of(path: Path) -> list[tuple[str, str]]:
+    files = sorted(path.rglob(f"*{ENDING}")) if path.is_dir() else [path]
+    try:
+        return [
+            (str(file), file.read_text(encoding="utf-8", errors="replace"))
+            for file in files
+            if not file.name.startswith(".")
+        ]
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    return bytes([tag, size]) + content if size < 128 else bytes([tag, 0x81, size]) + content
+
+
+def time_stamp(url: str, note: str) -> bytes:
+    """The answer of an RFC 3161 time-stamping authority about a checkpoint, as it came; raises `AuditError`.
+
+    That it was granted for this very note is seen here; `openssl ts -verify` sees who signed it.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise UsageError(f"--timestamp: {url!r} is not the address of a time-stamping authority")
+    hashed = hashlib.sha256(note.encode()).digest()
+    sha256 = bytes.fromhex("0609608648016503040201") + b"\x05\x00"
+    imprint = _der(0x30, _der(0x30, sha256) + _der(0x04, hashed))
+    question = _der(0x30, b"\x02\x01\x01" + imprint + b"\x01\x01\xff")
+    request = urllib.request.Request(  # noqa: S310 - http and https alone
+        url, data=question, headers={"Content-Type": _TSA_TYPE}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            content: bytes = answer.read(1 << 20)
+    except (OSError, ValueError) as error:
+        raise AuditError(
+            f"the time-stamping authority {url} failed: {error}", hint="the next run tries again"
+        ) from error
+    status = re.match(
+        rb"\x30(?:[\x00-\x7f]|\x81.|\x82..|\x83...)\x30.\x02\x01(.)", content, re.DOTALL
+    )
+    if not status or status[1] not in (b"\0", b"\1") or hashed not in content:
+        raise AuditError(
+            f"the time-stamping authority {url} did not grant a time stamp",
+            hint="ask it by hand: openssl ts -query -data FILE -sha256 -cert",
+        )
+    return content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What became of a checkpoint at one sink."""
+
+    address: str
+    size: int | None
+    """Of the last checkpoint that it has, as far as is known."""
+    failed: str | None = None
+
+
+def deliver(
+    sinks: Sequence[Sink],
+    checkpoint: Checkpoint,
+    note: str,
+    known: dict[str, int | None],
+    timestamp: str | None = None,
+) -> list[Delivered]:
+    """Hand a checkpoint to every sink that does not have it yet; what fails keeps no other from having it."""
+    missing = [sink for sink in sinks if (known.get(sink.address) or 0) < checkpoint.size]
+    found = [
+        Delivered(address=sink.address, size=known[sink.address])
+        for sink in sinks
+        if sink not in missing
+    ]
+    stamp = None
+    if timestamp and missing:
+        try:
+            stamp = time_stamp(timestamp, note)
+        except AuditError as error:
+            found.append(Delivered(address=timestamp, size=None, failed=error.message))
+    for sink in missing:
+        try:
+            sink.put(checkpoint, note, stamp)
+            found.append(Delivered(address=sink.address, size=checkpoint.size))
+        except AuditError as error:
+            size = known.get(sink.address)
+            found.append(Delivered(address=sink.address, size=size, failed=error.message))
+    return found
+
+
+def require_not_behind(sinks: Iterable[Sink], origin: str, size: int) -> None:
+    """Raise `AuditError` where a sink has a larger tree than the database: that was put back to an earlier state."""
+    for sink in sinks:
+        largest = None
+        with suppress(AuditError):
+            largest = sink.largest(origin)
+        if largest is not None and largest > size:
+            raise AuditError(
+                f"{sink.address} has a checkpoint of {largest} events, and the database has sealed {size}",
+                hint="it was put back to an earlier state, and sealing it would hide that: audit verify shows "
+                "what is lost; then move the checkpoints that are ahead aside",
+            )

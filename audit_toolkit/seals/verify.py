@@ -1,0 +1,550 @@
+"""Is every event what was sealed, and every checkpoint that is kept outside one of this tree?
+
+Everything is computed anew from the events: their leaves, the tiles above them, the root. What the tables of
+the seals say is compared with that, and the root with what was signed. Checkpoints that are kept elsewhere have
+to be roots of the beginning of this very tree: a trail that was cut off, put back to an earlier state or
+written anew has others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.connection import connect, fetch
+from audit_toolkit.findings import Finding, FindingKind
+from audit_toolkit.merkle import root_of
+from audit_toolkit.schema.install import SLOTS
+from audit_toolkit.seals.findings import error, of_events
+from audit_toolkit.seals.ids import describe, expand, read_ranges
+from audit_toolkit.seals.keys import trusted_keys
+from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
+from audit_toolkit.seals.notes import Checkpoint, NoteError, PublicKey, read_checkpoint
+from audit_toolkit.seals.salts import IDS, block_of
+from audit_toolkit.seals.seal import read_known_keys, read_newest
+from audit_toolkit.seals.tiles import HASH, WIDTH, Growth, Tree, split, widths
+from audit_toolkit.templates import render
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+TILES_AT_ONCE = 64
+PARALLEL_FROM = 256 * WIDTH
+"""Events from which several processes are worth it."""
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoneEvents:
+    """Events that were sealed and left with their partition."""
+
+    partition: str
+    events: int
+    archive: str | None
+    dropped_at: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What was verified, and what is wrong."""
+
+    checkpoint: Checkpoint | None = None
+    verified: int = 0
+    """Events that are what was sealed."""
+    outside: int = 0
+    """Checkpoints kept outside that this tree agrees with."""
+    unsealed: int = 0
+    redacted: int = 0
+    """Slots of events whose values were erased, announced by R events."""
+    gone: list[GoneEvents] = field(default_factory=list)
+    keys_from: str = "outside"
+    findings: list[Finding] = field(default_factory=list)
+
+    def details(self) -> dict[str, Any]:
+        """All but the findings, as JSON values."""
+        checkpoint = self.checkpoint
+        return {
+            "sealed": checkpoint.size if checkpoint else 0,
+            "up_to_event": checkpoint.up_to_id if checkpoint else None,
+            "sealed_at": checkpoint.sealed_at if checkpoint else None,
+            "root": checkpoint.root.hex() if checkpoint else None,
+            "verified": self.verified,
+            "unsealed": self.unsealed,
+            "redacted": self.redacted,
+            "checkpoints_outside": self.outside,
+            "keys_from": self.keys_from,
+            "gone": [
+                {
+                    "partition": one.partition,
+                    "events": one.events,
+                    "archive": one.archive,
+                    "dropped_at": one.dropped_at,
+                }
+                for one in self.gone
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Some tiles of level 0, with all ids from those of the first to before those of the one that follows."""
+
+    first_tile: int
+    last_tile: int
+    first_id: int
+    last_id: int
+    skip: int = 0
+    """Entries at the beginning whose events are not read."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Checked:
+    """What became of a segment."""
+
+    roots: list[bytes] = field(default_factory=list)
+    """Of its whole tiles."""
+    last: list[bytes] = field(default_factory=list)
+    """The hashes of a last tile that is not full."""
+    verified: int = 0
+    changed: list[int] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    inserted: list[int] = field(default_factory=list)
+    doubled: list[int] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def verify(
+    connection: Connection,
+    schema: str,
+    *,
+    keys: Sequence[PublicKey] = (),
+    outside: Sequence[tuple[str, str]] = (),
+    since: int = 0,
+    jobs: int = 1,
+    dsn: str = "",
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Compare all events with the tree, and the tree with what was signed.
+
+    `keys` are those that are trusted; without any, those that the database itself names, which proves less.
+    `outside` has checkpoints kept elsewhere, as (where, note). Events before entry `since` of the tree are not
+    read. With several `jobs`, each has a connection of its own to `dsn`.
+    """
+    with connection.transaction():
+        # One snapshot, so that a sealer that runs meanwhile changes nothing.
+        connection.execute("set transaction isolation level repeatable read, read only")
+        return verify_within(
+            connection,
+            schema,
+            keys=keys,
+            outside=outside,
+            since=since,
+            jobs=jobs,
+            dsn=dsn,
+            progress=progress,
+        )
+
+
+def verify_within(
+    connection: Connection,
+    schema: str,
+    *,
+    keys: Sequence[PublicKey] = (),
+    outside: Sequence[tuple[str, str]] = (),
+    since: int = 0,
+    jobs: int = 1,
+    dsn: str = "",
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Like `verify`, in the transaction that the connection is in."""
+    report = Report(keys_from="outside" if keys else "database")
+    known = read_known_keys(connection, schema)
+    trusted = trusted_keys(keys or [key for key, _ in known], [note for _, note in known if note])
+    report.checkpoint = _newest(connection, schema, trusted, report)
+    tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
+    if report.checkpoint is not None:
+        checkpoint = report.checkpoint
+        checked = _check(connection, schema, checkpoint, since, jobs, dsn, progress)
+        report.verified = sum(one.verified for one in checked)
+        report.findings += [finding for one in checked for finding in one.findings]
+        report.findings += _check_tree(connection, schema, checkpoint, checked)
+        _judge_events(connection, schema, checked, report)
+        _check_redactions(connection, schema, report)
+    _check_outside(outside, trusted, tree, report)
+    up_to_id = report.checkpoint.up_to_id if report.checkpoint else -(2**63)
+    (row,) = fetch(connection, render("seals/unsealed", schema=schema), {"up_to_id": up_to_id})
+    report.unsealed = row["events"]
+    return report
+
+
+def _newest(
+    connection: Connection, schema: str, trusted: Sequence[PublicKey], report: Report
+) -> Checkpoint | None:
+    row = read_newest(connection, schema)
+    if row is None:
+        return None
+    subject = f"the checkpoint of {row['tree_size']} events"
+    remedy = "name the public key that you kept (--key FILE); audit keys list shows who signed"
+    try:
+        checkpoint = read_checkpoint(row["note"], trusted)
+    except NoteError as wrong:
+        report.findings.append(
+            error(FindingKind.CHECKPOINT_INVALID, subject, wrong.message, remedy)
+        )
+        try:
+            checkpoint = Checkpoint.parse(row["note"].rpartition("\n\n")[0] + "\n")
+        except NoteError:
+            return None
+    signed = (checkpoint.size, checkpoint.up_to_id, checkpoint.root)
+    if (row["tree_size"], row["up_to_id"], bytes(row["root"])) != signed:
+        report.findings.append(
+            error(
+                FindingKind.CHECKPOINT_INVALID, subject, "its row says other than its note", remedy
+            )
+        )
+    return checkpoint
+
+
+def _tile(connection: Connection, schema: str, level: int, tile: int) -> list[bytes]:
+    asked = {"level": level, "first": tile, "last": tile}
+    rows = fetch(connection, render("seals/tiles", schema=schema), asked)
+    return split(bytes(rows[0]["hashes"])) if rows else []
+
+
+def _segments(
+    connection: Connection, schema: str, checkpoint: Checkpoint, since: int, jobs: int
+) -> list[Segment]:
+    """The tree in parts of about the same size, cut between tiles."""
+    tiles = -(-checkpoint.size // WIDTH)
+    parts = max(1, min(jobs * 4 if jobs > 1 else 1, tiles // 16))
+    starts = sorted({tiles * part // parts for part in range(parts)})
+    firsts = {0: -(2**63)}
+    for start in starts[1:]:
+        asked = {"level": 0, "first": start, "last": start}
+        rows = fetch(connection, render("seals/tiles", schema=schema), asked)
+        ranges = read_ranges(rows[0]["ids"]) if rows else ()
+        if ranges:
+            firsts[start] = ranges[0][0]
+    starts = sorted(firsts)
+    ends = [*starts[1:], tiles]
+    return [
+        Segment(
+            first_tile=start,
+            last_tile=end - 1,
+            first_id=firsts[start],
+            last_id=firsts[end] - 1 if end in firsts else checkpoint.up_to_id,
+            skip=max(0, min(since, end * WIDTH) - start * WIDTH),
+        )
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _check(
+    connection: Connection,
+    schema: str,
+    checkpoint: Checkpoint,
+    since: int,
+    jobs: int,
+    dsn: str,
+    progress: Progress,
+) -> list[Checked]:
+    segments = _segments(connection, schema, checkpoint, since, jobs)
+    if jobs == 1 or len(segments) == 1 or checkpoint.size < PARALLEL_FROM:
+        return [
+            check_segment(connection, schema, segment, checkpoint, progress) for segment in segments
+        ]
+    (row,) = fetch(connection, "select pg_export_snapshot() as snapshot")
+    tasks = [(dsn, schema, segment, checkpoint, row["snapshot"]) for segment in segments]
+    found = []
+    with get_context("spawn").Pool(min(jobs, len(tasks))) as pool:
+        for checked in pool.imap(_check_apart, tasks):
+            progress(checked.verified)
+            found.append(checked)
+    return found
+
+
+def _check_apart(task: tuple[str, str, Segment, Checkpoint, str]) -> Checked:
+    """A segment, in a process and on a connection of its own, as the first connection sees it."""
+    dsn, schema, segment, checkpoint, snapshot = task
+    with connect(dsn, purpose="verify") as connection, connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        connection.execute(
+            f"set transaction snapshot '{snapshot}'".encode()
+        )  # hex digits and dashes
+        return check_segment(connection, schema, segment, checkpoint, lambda _: None)
+
+
+def check_segment(
+    connection: Connection,
+    schema: str,
+    segment: Segment,
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> Checked:
+    """Read the events of some tiles and compare them with these."""
+    checked = Checked()
+    relations = read_relations(connection, schema)
+    expected = _expected(connection, schema, segment, checkpoint, checked)
+    reader = _Reader(connection, schema, relations, checked, progress)
+    position = segment.first_id
+    for number, pairs in groupby(expected, key=lambda pair: block_of(pair[0])):
+        start, end = number * IDS, number * IDS + IDS - 1
+        ids, hashes = map(list, zip(*pairs, strict=True))
+        if segment.skip and position == segment.first_id:
+            position = ids[0]  # what is before is not looked at
+        reader.between(position, min(start, ids[0]) - 1)
+        reader.compare(max(start, position), min(end, segment.last_id), ids, hashes)
+        position = end + 1
+    reader.between(position, segment.last_id)
+    return checked
+
+
+def _expected(
+    connection: Connection,
+    schema: str,
+    segment: Segment,
+    checkpoint: Checkpoint,
+    checked: Checked,
+) -> Iterator[tuple[int, bytes]]:
+    """Id and hash of each entry of the tiles, whose roots are noted on the way."""
+    statement = render("seals/tiles", schema=schema)
+    skip = segment.skip
+    for start in range(segment.first_tile, segment.last_tile + 1, TILES_AT_ONCE):
+        last = min(start + TILES_AT_ONCE - 1, segment.last_tile)
+        rows = fetch(connection, statement, {"level": 0, "first": start, "last": last})
+        found = {row["tile"]: row for row in rows}
+        for tile in range(start, last + 1):
+            row = found.get(tile)
+            width = min(WIDTH, checkpoint.size - tile * WIDTH)
+            content = bytes(row["hashes"]) if row else b""
+            ids = expand(read_ranges(row["ids"])) if row and len(row["ids"]) < 1 << 16 else []
+            hashes = split(content)
+            if len(content) != width * HASH or len(ids) != width:
+                checked.findings.append(_tile_changed(0, tile))
+            if len(hashes) == WIDTH:
+                checked.roots.append(root_of(hashes))
+            else:
+                checked.last = hashes
+            pairs = list(zip(ids, hashes, strict=False))
+            yield from pairs[skip:]
+            skip = max(0, skip - len(pairs))
+
+
+def _tile_changed(level: int, tile: int) -> Finding:
+    return error(
+        FindingKind.TILE_CHANGED,
+        f"tile {tile} of level {level}",
+        "the tree of the seals was changed, or a part of it removed",
+        "put the tables of the seals back from a backup of after the last checkpoint",
+    )
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads events and compares them with what is expected."""
+
+    connection: Connection
+    schema: str
+    relations: Sequence[str]
+    checked: Checked
+    progress: Progress
+
+    def between(self, first: int, last: int) -> None:
+        """Where no event is sealed: all that are there were inserted."""
+        if first > last:
+            return
+        found = next_id(self.connection, self.relations, first)
+        while found is not None and found <= last:
+            end = min(block_of(found) * IDS + IDS - 1, last)
+            self.compare(found, end, [], [])
+            found = next_id(self.connection, self.relations, end + 1)
+
+    def compare(self, first: int, last: int, ids: list[int], hashes: list[bytes]) -> None:
+        """The events with these ids, all of one block, against those that are expected."""
+        number = block_of(first)
+        seeds = read_seeds(self.connection, self.schema, number, number).get(number, {})
+        there = read_block(self.connection, self.schema, self.relations, first, last, seeds)
+        self.progress(len(ids))
+        checked = self.checked
+        if there.ids == ids and there.hashes == hashes and not there.doubled:
+            checked.verified += len(ids)
+            return
+        expected = dict(zip(ids, hashes, strict=True))
+        present = dict(zip(there.ids, there.hashes, strict=True))
+        checked.doubled += there.doubled
+        checked.inserted += present.keys() - expected.keys()
+        checked.removed += expected.keys() - present.keys() - set(there.doubled)
+        changed = {n for n in expected.keys() & present.keys() if expected[n] != present[n]}
+        checked.verified += len(expected.keys() & present.keys()) - len(changed)
+        if changed and not seeds:
+            checked.findings.append(
+                error(
+                    FindingKind.SALTS_MISSING,
+                    f"events {describe(changed)}",
+                    "the seed of their salts is gone, so that nothing can be verified of them",
+                    "put audit.seal_seeds back from a backup",
+                )
+            )
+        else:
+            checked.changed += changed
+
+
+def _check_tree(
+    connection: Connection, schema: str, checkpoint: Checkpoint, checked: Sequence[Checked]
+) -> list[Finding]:
+    """Build the tree anew above level 0, and compare it with what is stored and signed."""
+    growth = Growth()
+    findings = []
+    for part in checked:
+        for root in part.roots:
+            growth.add_root(root)
+    last = checked[-1].last if checked else []
+    tiles = growth.take_full()
+    tiles += [
+        (level, tile, b"".join(growth.edge[level]))
+        for level, tile, _ in widths(growth.size)
+        if level
+    ]
+    for level, tile, hashes in tiles:
+        if b"".join(_tile(connection, schema, level, tile)) != hashes:
+            findings.append(_tile_changed(level, tile))
+    size = growth.size + len(last)
+    if size != checkpoint.size or growth.root(last) != checkpoint.root:
+        findings.append(
+            error(
+                FindingKind.ROOT_DIFFERS,
+                f"the checkpoint of {checkpoint.size} events",
+                "the tree in the database has another root than the one that was signed",
+                "put the tables of the seals back from a backup of after that checkpoint",
+            )
+        )
+    return findings
+
+
+def _judge_events(
+    connection: Connection, schema: str, checked: Sequence[Checked], report: Report
+) -> None:
+    """Which of the events that are missing left with their partition, and which were removed."""
+    removed = {number for one in checked for number in one.removed}
+    for row in fetch(connection, render("seals/partitions", schema=schema)):
+        if row["is_there"] or row["state"] != "dropped":
+            continue
+        gone = {number for number in removed if row["first_id"] <= number <= row["last_id"]}
+        if len(gone) > row["events"]:
+            continue  # more is missing than the partition had
+        removed -= gone
+        if gone:
+            report.gone.append(
+                GoneEvents(
+                    partition=row["leaf_name"],
+                    events=len(gone),
+                    archive=row["archive"],
+                    dropped_at=row["dropped_at"].isoformat() if row["dropped_at"] else None,
+                )
+            )
+    report.findings += of_events(FindingKind.EVENT_REMOVED, list(removed))
+    for kind, attribute in (
+        (FindingKind.EVENT_CHANGED, "changed"),
+        (FindingKind.EVENT_INSERTED, "inserted"),
+        (FindingKind.EVENT_DOUBLED, "doubled"),
+    ):
+        ids = [number for one in checked for number in getattr(one, attribute)]
+        report.findings += of_events(kind, ids)
+
+
+def _check_outside(
+    outside: Iterable[tuple[str, str]],
+    trusted: Sequence[PublicKey],
+    tree: Tree,
+    report: Report,
+) -> None:
+    """Every checkpoint that is kept elsewhere has to be of a beginning of this tree."""
+    size = report.checkpoint.size if report.checkpoint else 0
+    for where, note in outside:
+        try:
+            checkpoint = read_checkpoint(note, trusted)
+        except NoteError as wrong:
+            report.findings.append(
+                error(
+                    FindingKind.CHECKPOINT_INVALID,
+                    where,
+                    wrong.message,
+                    "name the public key that you kept (--key FILE), or remove what is no checkpoint",
+                )
+            )
+            continue
+        if checkpoint.size > size:
+            report.findings.append(
+                error(
+                    FindingKind.TRAIL_BEHIND,
+                    where,
+                    f"it has {checkpoint.size} sealed events, and the database {size}: "
+                    "the trail was cut off or put back to an earlier state",
+                    "if the database was restored or failed over, audit adopt says so in the trail; "
+                    "else find out who did it",
+                )
+            )
+        elif tree.root(checkpoint.size) != checkpoint.root:
+            report.findings.append(
+                error(
+                    FindingKind.TRAIL_FORKED,
+                    where,
+                    f"the first {checkpoint.size} events had another root when it was signed",
+                    "the trail was written anew, or sealed as a copy: compare it with a backup",
+                )
+            )
+        else:
+            report.outside += 1
+
+
+def redaction_digest(rows: Iterable[tuple[int, int, bytes, bytes | None]]) -> str:
+    """What an R event says of the slots that it announces.
+
+    Given in order, as (event id, slot, commitment, commitment to what is left).
+    """
+    digest = hashlib.sha256()
+    for event_id, slot, commitment, remaining in rows:
+        digest.update(struct.pack(">qh", event_id, slot) + commitment + (remaining or bytes(32)))
+    return digest.hexdigest()
+
+
+def _check_redactions(connection: Connection, schema: str, report: Report) -> None:
+    rows = fetch(connection, render("seals/redactions", schema=schema, slots=SLOTS))
+    for redaction_id, group in groupby(rows, key=lambda row: row["redaction_id"]):
+        slots = list(group)
+        digest = redaction_digest(
+            (row["event_id"], row["slot"], bytes(row["commitment"]), row["remaining"])
+            for row in slots
+        )
+        unannounced = slots[0]["action"] != "R" or slots[0]["announced"] != digest
+        for row in slots:
+            if unannounced or not _is_what_was_left(row):
+                report.findings.append(_not_as_announced(row, redaction_id))
+            else:
+                report.redacted += 1
+
+
+def _is_what_was_left(row: dict[str, Any]) -> bool:
+    if not row["is_last"] or not row["is_here"]:
+        return True
+    if row["remaining"] is None:
+        return not row["is_left"]
+    return row["present"] is not None and bytes(row["present"]) == bytes(row["remaining"])
+
+
+def _not_as_announced(row: dict[str, Any], redaction_id: int) -> Finding:
+    slot = tuple(SLOTS)[row["slot"]]
+    return error(
+        FindingKind.REDACTION_UNANNOUNCED,
+        f"event {row['event_id']}",
+        f"{slot} was replaced, and no R event announces what is there now (event {redaction_id} should)",
+        "audit redact announces what it erases; find out who wrote this",
+    )

@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""Verify a proof that an event was in a sealed audit trail: python3 verify_proof.py PROOF.json --key PUBLIC_KEY.
+
+One file that needs nothing but Python 3.9: give it away with a proof. It says whether the event that the proof
+shows, every column of it, is in the tree whose root was signed with that key. Exit code 0: it is; 3: it is not;
+2: usage.
+
+The format is described in docs/seals.md of Audit Toolkit. Ed25519 is verified as RFC 8032 has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import re
+import struct
+import sys
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+FORMAT = "audit-toolkit proof 1"
+TEXTS = (
+    "schema_name",
+    "table_name",
+    "action",
+    "session_user_name",
+    "role_name",
+    "application_name",
+    "client_addr",
+)
+SLOTS = ("row_key", "old_row_key", "old_row", "new_row", "context", "query")
+TIMES = ("action_tstamp", "transaction_tstamp")
+COLUMNS = {"event_id", "transaction_id", *TIMES, *TEXTS, *SLOTS}
+_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9 has no datetime.UTC
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+class ProofError(Exception):
+    """The proof does not hold, and why."""
+
+
+def hexadecimal(text: Any, size: int) -> bytes:
+    """Bytes that are written in hexadecimal."""
+    if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{%d}" % (2 * size), text):  # noqa: UP031
+        raise ProofError(f"{text!r} is not {size} bytes in hexadecimal")
+    return bytes.fromhex(text)
+
+
+def microseconds(text: Any) -> int:
+    """A time as PostgreSQL sends it: microseconds since 2000."""
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
+        raise ProofError(f"{text!r} is not a time in UTC with six decimals")
+    try:
+        moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=_EPOCH.tzinfo)
+    except ValueError as error:
+        raise ProofError(f"{text!r} is not a time: {error}") from error
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def commitment(salt: bytes, text: str) -> bytes:
+    """The commitment to the text of a slot."""
+    return hashlib.sha256(salt + text.encode()).digest()
+
+
+def leaf_hash(
+    event: dict[str, Any], salts: dict[str, bytes], commitments: dict[str, bytes]
+) -> bytes:
+    """An event as a leaf of the tree, encoding 1; `commitments` are those of slots whose salt was destroyed."""
+    numbers = [event["event_id"], microseconds(event["action_tstamp"])]
+    began = event["transaction_tstamp"]
+    texts = [event[name] for name in TEXTS]
+    data = struct.pack(">qq", *numbers) + struct.pack(">Q", int(event["transaction_id"]))
+    data += struct.pack(">q", -(2**63) if began is None else microseconds(began))
+    data += b"".join(struct.pack(">i", -1 if text is None else len(text)) for text in texts)
+    data += "".join(text or "" for text in texts).encode()
+    for name in SLOTS:
+        found = commitments.get(name)
+        if found is None and event[name] is not None:
+            found = commitment(salts[name], event[name])
+        data += b"\xff\xff\xff\xff" if found is None else b"\0\0\0\x20" + found
+    return hashlib.sha256(b"\0\1" + data).digest()
+
+
+def root_from(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
+    """The root that a proof of inclusion leads to (RFC 9162, 2.1.3.2)."""
+    if not 0 <= index < size:
+        raise ProofError("the place of the event is not in the tree")
+    place, last, found = index, size - 1, leaf
+    for hashed in path:
+        if last == 0:
+            raise ProofError("the path is too long")
+        if place & 1 or place == last:
+            found = hashlib.sha256(b"\1" + hashed + found).digest()
+            while not place & 1 and place:
+                place, last = place >> 1, last >> 1
+        else:
+            found = hashlib.sha256(b"\1" + found + hashed).digest()
+        place, last = place >> 1, last >> 1
+    if last != 0:
+        raise ProofError("the path is too short")
+    return found
+
+
+P = 2**255 - 19
+D = -121665 * pow(121666, P - 2, P) % P
+ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+def _add(one: tuple[int, ...], two: tuple[int, ...]) -> tuple[int, ...]:
+    a = (one[1] - one[0]) * (two[1] - two[0]) % P
+    b = (one[1] + one[0]) * (two[1] + two[0]) % P
+    c, d = 2 * one[3] * two[3] * D % P, 2 * one[2] * two[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return (e * f % P, g * h % P, f * g % P, e * h % P)
+
+
+def _times(number: int, point: tuple[int, ...]) -> tuple[int, ...]:
+    found: tuple[int, ...] = (0, 1, 1, 0)
+    while number:
+        if number & 1:
+            found = _add(found, point)
+        point, number = _add(point, point), number >> 1
+    return found
+
+
+def _point(data: bytes) -> tuple[int, ...]:
+    y = int.from_bytes(data, "little")
+    sign, y = y >> 255, y & (2**255 - 1)
+    if y >= P:
+        raise ProofError("a point of the signature is none")
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    if (x * x - square) % P or (x == 0 and sign):
+        raise ProofError("a point of the signature is none")
+    if x & 1 != sign:
+        x = P - x
+    return (x, y, 1, x * y % P)
+
+
+_BASE = _point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
+
+
+def is_signed(key: bytes, text: bytes, signature: bytes) -> bool:
+    """Whether a text was signed with an Ed25519 key (RFC 8032, 5.1.7)."""
+    if len(signature) != 64 or len(key) != 32:
+        return False
+    try:
+        public, commitment_ = _point(key), _point(signature[:32])
+    except ProofError:
+        return False
+    scalar = int.from_bytes(signature[32:], "little")
+    if scalar >= ORDER:
+        return False
+    hashed = hashlib.sha512(signature[:32] + key + text).digest()
+    left = _times(scalar, _BASE)
+    right = _add(commitment_, _times(int.from_bytes(hashed, "little") % ORDER, public))
+    return (left[0] * right[2] - right[0] * left[2]) % P == 0 and (
+        left[1] * right[2] - right[1] * left[2]
+    ) % P == 0
+
+
+def read_key(text: str) -> tuple[str, bytes, bytes]:
+    """A public key, name+id+base64, as name, id and key."""
+    name, _, rest = text.strip().partition("+")
+    hashed, _, data = rest.partition("+")
+    try:
+        content = base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise ProofError("the public key is not base64") from error
+    found = hashlib.sha256(name.encode() + b"\n" + content).digest()[:4]
+    if not name or len(content) != 33 or content[0] != 1 or found.hex() != hashed:
+        raise ProofError("the public key is not name+id+base64 of an Ed25519 key")
+    return name, found, content[1:]
+
+
+def read_checkpoint(note: str, key: str) -> tuple[int, bytes, str]:
+    """The size and root of a checkpoint that was signed with a key, and up to which event and when."""
+    name, key_id, public = read_key(key)
+    text, separator, rest = note.rpartition("\n\n")
+    text += "\n"
+    signatures = []
+    for line in rest.splitlines():
+        dash, _, data = line.partition(f" {name} ")
+        if dash == "—":
+            try:
+                signatures.append(base64.b64decode(data, validate=True))
+            except ValueError as error:
+                raise ProofError("a signature of the checkpoint is not base64") from error
+    signed = [data[4:] for data in signatures if data[:4] == key_id]
+    if not separator or not signed:
+        raise ProofError(f"the checkpoint is not signed with {name}+{key_id.hex()}")
+    if not all(is_signed(public, text.encode(), signature) for signature in signed):
+        raise ProofError("the signature of the checkpoint is wrong")
+    lines = text.split("\n")
+    if len(lines) < 4 or lines[0] != name or not re.fullmatch(r"0|[1-9]\d{0,18}", lines[1]):
+        raise ProofError("what was signed is not a checkpoint of that trail")
+    try:
+        root = base64.b64decode(lines[2], validate=True)
+    except ValueError as error:
+        raise ProofError("the root of the checkpoint is not base64") from error
+    return int(lines[1]), root, lines[3]
+
+
+def verify(proof: Any, keys: list[str]) -> str:
+    """Verify a proof with one of these public keys; what the checkpoint says of its time.
+
+    Raises `ProofError`: the proof does not hold.
+    """
+    if not isinstance(proof, dict) or proof.get("format") != FORMAT:
+        raise ProofError(f"it is not a proof of the format {FORMAT!r}")
+    try:
+        event, index = proof["event"], proof["index"]
+        salts = {name: hexadecimal(text, 16) for name, text in proof["salts"].items()}
+        redacted = {name: hexadecimal(text, 32) for name, text in proof["redacted"].items()}
+        path = [hexadecimal(text, 32) for text in proof["path"]]
+        _require_event(event, salts, redacted)
+        if type(index) is not int:
+            raise ProofError("the place of the event is not a number")
+        leaf = leaf_hash(event, salts, redacted)
+        note = proof["checkpoint"]
+    except (KeyError, TypeError, AttributeError, ValueError, struct.error) as error:
+        raise ProofError(f"it is damaged: {error!r}") from error
+    if not isinstance(note, str):
+        raise ProofError("the checkpoint is not a text")
+    size, root, when = _signed_by_one(note, keys)
+    if root_from(leaf, index, size, path) != root:
+        raise ProofError("the event that it shows is not in the tree that was signed")
+    return when
+
+
+def _require_event(event: Any, salts: dict[str, bytes], redacted: dict[str, bytes]) -> None:
+    if not isinstance(event, dict) or set(event) != COLUMNS:
+        raise ProofError("it does not show exactly the columns of an event")
+    if type(event["event_id"]) is not int:
+        raise ProofError("the event has no number")
+    if not re.fullmatch(r"\d{1,20}", str(event["transaction_id"])):
+        raise ProofError("the transaction has no number")
+    for name in (*TEXTS, *SLOTS):
+        if event[name] is not None and not isinstance(event[name], str):
+            raise ProofError(f"{name} is not a text")
+    if not set(salts) | set(redacted) <= set(SLOTS) or set(salts) & set(redacted):
+        raise ProofError("it has salts of what an event does not have")
+    for name in redacted:
+        if event[name] is not None:
+            raise ProofError(f"it shows {name}, which was redacted and cannot be proved")
+
+
+def _signed_by_one(note: str, keys: list[str]) -> tuple[int, bytes, str]:
+    problem = ProofError("no public key is given")
+    for key in keys:
+        try:
+            return read_checkpoint(note, key)
+        except ProofError as error:
+            problem = error
+    raise problem
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("proof", help="the file of the proof, or - for standard input")
+    parser.add_argument("--key", required=True, help="the public key: its file, or the key itself")
+    options = parser.parse_args(arguments)
+    try:
+        if options.proof == "-":
+            text = sys.stdin.read()
+        else:
+            with open(options.proof, encoding="utf-8") as file:  # noqa: PTH123 - one file, no more
+                text = file.read()
+        key = options.key
+        if os.path.exists(key):  # noqa: PTH110
+            with open(key, encoding="utf-8") as file:  # noqa: PTH123
+                key = file.read()
+        proof = json.loads(text)
+        when = verify(proof, [line for line in key.splitlines() if line.strip()])
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except (ProofError, ValueError, RecursionError) as error:
+        print(f"NOT proved: {error}", file=sys.stderr)  # noqa: T201
+        return 3
+    print(json.dumps(proof["event"], indent=2, ensure_ascii=False))  # noqa: T201
+    print(f"proved: this event is in the sealed trail ({when})", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

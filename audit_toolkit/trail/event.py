@@ -1,0 +1,219 @@
+"""An event of the trail."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import islice
+from typing import Any, Self
+
+from audit_toolkit import exact_json
+from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.exact_json import Json
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.trail import json_diff
+
+MOST_PATHS = 100
+"""So many places are named that changed inside a column."""
+
+BIGGEST = 2**63 - 1
+"""No event and no transaction has a higher number."""
+
+Row = dict[str, Json]
+"""A row as the trail has it: column names and JSON values."""
+
+
+class Action(StrEnum):
+    """What happened."""
+
+    INSERT = "I"
+    UPDATE = "U"
+    DELETE = "D"
+    TRUNCATE = "T"
+    SNAPSHOT = "S"
+    GAP = "G"
+    DDL = "M"
+    BOUNDARY = "B"
+    MARK = "V"
+    EVENT = "E"
+    """Of the application: `new_row` has its name and payload."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        raise AuditError(
+            f"the trail has events of kind {value!r}, which this version does not know",
+            hint="pip install --upgrade audit-toolkit",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One row of `audit.logged_actions`, its columns in their order."""
+
+    event_id: int
+    action_tstamp: datetime
+    """When it was captured, in UTC."""
+    transaction_id: int
+    schema_name: str
+    table_name: str
+    action: Action
+    row_key: str | None
+    old_row_key: str | None
+    old_row: Row | None
+    new_row: Row | None
+    context: Json
+    """Whatever the application set: usually a dict, a claim and not a proof."""
+    session_user_name: str
+    role_name: str | None
+    application_name: str | None
+    client_addr: str | None
+    query: str | None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The event of a row of our queries: `jsonb` as text, the time in UTC without a zone."""
+        values = dict(record)
+        for name in ("old_row", "new_row", "context"):
+            values[name] = None if values[name] is None else exact_json.loads(values[name])
+        values["action_tstamp"] = values["action_tstamp"].replace(tzinfo=UTC)
+        values["action"] = Action(values["action"])
+        return cls(**values)
+
+    @property
+    def key_before(self) -> str | None:
+        """The key that its row had before."""
+        return self.row_key if self.old_row_key is None else self.old_row_key
+
+    @property
+    def actor(self) -> str:
+        """Who, as the application claimed it; the login role where it claimed nothing."""
+        claimed = self.context.get("actor") if isinstance(self.context, dict) else None
+        if not claimed:
+            return self.session_user_name
+        return claimed if isinstance(claimed, str) else exact_json.dumps(claimed)
+
+    @property
+    def changed(self) -> dict[str, tuple[Json, Json]]:
+        """The columns that this event changed, each with its old and new value.
+
+        Of an update, the columns whose value is another one (1.0 and 1.00 are two values); all
+        columns of a row that was inserted (old None) or deleted (new None); else nothing.
+        """
+        old, new = self.old_row or {}, self.new_row or {}
+        match self.action:
+            case Action.INSERT:
+                return {column: (None, value) for column, value in new.items()}
+            case Action.DELETE:
+                return {column: (value, None) for column, value in old.items()}
+            case Action.UPDATE:
+                # With --store changes, new_row has only what changed: what it lacks has not.
+                return {
+                    column: (old.get(column), value)
+                    for column, value in new.items()
+                    if column not in old or not exact_json.same(old[column], value)
+                }
+        return {}
+
+    @property
+    def changed_paths(self) -> list[str]:
+        """Where an update changed something inside objects and arrays, as JSON pointers (RFC 6901).
+
+        The first step is the column, which stands alone where more than `MOST_PATHS` values differ
+        inside. Of columns that hold no JSON, `changed` tells all.
+        """
+        return _changed_paths(self.changed) if self.action is Action.UPDATE else []
+
+    @property
+    def row_after(self) -> Row | None:
+        """The whole row as the event left it, even if only changes are stored; None without."""
+        if self.action is Action.UPDATE:
+            return (self.old_row or {}) | (self.new_row or {})
+        return self.new_row if self.action in (Action.INSERT, Action.SNAPSHOT) else None
+
+    @property
+    def is_drop(self) -> bool:
+        """Whether the table was dropped, and all its rows with it."""
+        return self.action is Action.DDL and (self.new_row or {}).get("change") == "dropped"
+
+    def without(self, columns: Collection[str]) -> Self:
+        """The event as if its rows had not these columns; its key stays."""
+        old, new = (
+            row and {column: value for column, value in row.items() if column not in columns}
+            for row in (self.old_row, self.new_row)
+        )
+        if self.action in (Action.GAP, Action.DDL, Action.EVENT):
+            return self
+        return replace(self, old_row=old, new_row=new)
+
+    def puts_back(self, former: Event | None) -> bool:
+        """Whether it inserts what that event deleted in the same transaction: one life of one row.
+
+        That is how a row gets into another partition, and how some programs change one.
+        """
+        return (
+            self.action is Action.INSERT
+            and former is not None
+            and former.action is Action.DELETE
+            and self.row_key is not None
+            and (self.transaction_id, self.schema_name, self.table_name, self.row_key)
+            == (former.transaction_id, former.schema_name, former.table_name, former.row_key)
+        )
+
+    def as_dict(self) -> dict[str, Json]:
+        """The event as JSON values, with `changed`; `exact.dumps` writes them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["action_tstamp"] = self.action_tstamp.isoformat(timespec="microseconds")
+        values["changed"] = changed = self.changed
+        values["changed_paths"] = _changed_paths(changed) if self.action is Action.UPDATE else []
+        return {name: values[name] for name in _JSON_ORDER}
+
+    @staticmethod
+    def field_names() -> tuple[str, ...]:
+        """The names of `as_dict`, in their order."""
+        return _JSON_ORDER
+
+
+_JSON_ORDER = (
+    "event_id",
+    "action_tstamp",
+    "transaction_id",
+    "action",
+    "schema_name",
+    "table_name",
+    "row_key",
+    "old_row_key",
+    "changed",
+    "old_row",
+    "new_row",
+    "context",
+    "session_user_name",
+    "role_name",
+    "application_name",
+    "client_addr",
+    "query",
+    "changed_paths",
+)
+
+
+def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
+    found: list[str] = []
+    for column, (old, new) in changed.items():
+        if json_diff.differ_inside(old, new):
+            some = list(islice(json_diff.differences(old, new), MOST_PATHS + 1))
+            paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
+            found += [json_diff.pointer((column, *path)) for path in paths]
+    return found
+
+
+def table_of(event: Event) -> QualifiedName:
+    """The table that an event is about."""
+    return QualifiedName(event.schema_name, event.table_name)
+
+
+def require_numbers(*numbers: int | None) -> None:
+    """Raise `UsageError` for one that no event and no transaction can have."""
+    for number in numbers:
+        if number is not None and not 0 <= number <= BIGGEST:
+            raise UsageError(f"{number} is not a valid event or transaction number")

@@ -1,0 +1,317 @@
+"""The trail as it grows, in the order of its ids, with nothing missed and nothing twice.
+
+Ids are drawn before their transactions commit, so whoever remembers the highest id that he saw
+steps over what commits late. A tail goes up to an id only when no lower one can appear any more:
+
+1. It looks for the newest event that it can see, L. The sequence gives ids in order (CACHE 1), so
+   every lower id was drawn by now.
+2. It waits until every transaction that has drawn an id has a number of its own, then takes a number
+   X itself: whoever drew an id up to L has a lower one. In this order, in statements apart.
+3. It waits until the oldest running transaction is younger than X. All ids up to L are decided now.
+4. It waits until the WAL up to here is on disk: with synchronous_commit = off others see what a
+   crash can still take back, and ids would be given again.
+
+Taking L from what can be seen needs no right on the sequence, and costs no transaction number while
+nothing happens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from audit_toolkit.connection import fetch
+from audit_toolkit.errors import UsageError
+from audit_toolkit.names import quote_plainly
+from audit_toolkit.templates import query, render
+from audit_toolkit.trail.event import Action, Event
+from audit_toolkit.trail.history.cursor import Position, find_position
+from audit_toolkit.trail.history.filter import Filter, Reach, reach_parameters
+from audit_toolkit.trail.history.ordering import WINDOW, in_runs
+from audit_toolkit.trail.history.pages import cut_page, require_event_of
+from audit_toolkit.trail.history.read import find_scope, read_events, with_range
+from audit_toolkit.trail.history.row_events import events_around, keys_of, own_events, with_moves
+from audit_toolkit.trail.rows.lookup import Scope, trail_table
+from audit_toolkit.trail.sources.session import pause
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+"""Seconds between two looks at the trail: more and more while nothing happens."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.25
+"""Seconds between two looks at transactions that have to end."""
+ALL_LEAVES_AFTER = 60.0
+"""Seconds after which an idle tail looks into all leaves, whatever the clocks said."""
+_RECENT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """An open transaction that a tail has to wait for, as events before others could come of it."""
+
+    transaction_id: str | None
+    """None where it has no number yet."""
+    pid: int | None
+    """Of its session; None for a prepared transaction."""
+    prepared_name: str | None = None
+    since: datetime | None = None
+    """When it began, in UTC, or was prepared; None where this role may not know."""
+    role_name: str | None = None
+    application_name: str | None = None
+    database_name: str | None = None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The blocker of a row of our query."""
+        since = record["since"]
+        return cls(**{**record, "since": since and since.replace(tzinfo=UTC)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What a tail delivers at a time; often nothing."""
+
+    events: tuple[Event, ...] = ()
+    position: Position
+    """Where the tail stands behind these events; saved after they were used, it is where to go on."""
+    held_by: tuple[Blocker, ...] = ()
+    """Whose end the tail is waiting for."""
+
+
+def follow(
+    connection: Connection,
+    table: str | Sequence[str] = (),
+    key: object = None,
+    *,
+    after: Position | int | None = None,
+    limit: int | None = None,
+    since: datetime | None = None,
+    actions: Iterable[Action] = (),
+    actor: str | None = None,
+    context: Mapping[str, str] | None = None,
+    role: str | None = None,
+    transaction: int | None = None,
+    changed: str | None = None,
+    from_key: object = None,
+    to_key: object = None,
+    schema: str = "audit",
+) -> Generator[Batch, None, None]:
+    """The events of `history`, then each new one as soon as it is certain; without end.
+
+    Batches come in the order of ids, and inside a transaction as in `history`. Where nothing
+    happened they are empty, about once a second, so that the caller can stop; while a transaction
+    is waited for they say whose. `after` is an event, or the position of a batch that was used
+    before: `position.save(path)` after each batch and `Position.load(path)` at the next start
+    deliver every event at least once. `limit` begins with the newest so many.
+
+    A row is followed where its key changes. What took the key of a row is followed from then on.
+
+    The connection has to be in autocommit mode and outside a transaction, on the primary. Needs no
+    more than the right to read the trail, holds no transaction open between batches, and takes a
+    transaction number only when there is something new.
+
+    Raises:
+        UsageError: what `find_subject` and `find_range` raise, a standby, a connection in a
+            transaction, or a position of another server, timeline, table or row.
+    """
+    subject = find_scope(connection, table, key, schema=schema)
+    wanted = Filter(
+        since=since,
+        actions=frozenset(actions),
+        limit=limit,
+        actor=actor,
+        context=tuple((context or {}).items()),
+        role=role,
+        transaction=transaction,
+        changed=changed,
+    )
+    return follow_subject(
+        connection, subject, with_range(connection, subject, wanted, from_key, to_key), after
+    )
+
+
+def follow_subject(
+    connection: Connection,
+    subject: Scope,
+    wanted: Filter,
+    after: Position | int | None = None,
+) -> Generator[Batch, None, None]:
+    """Like `follow`, of a subject that was found already. A limit is that of the beginning only."""
+    from psycopg.pq import TransactionStatus
+
+    if not connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE:
+        raise UsageError(
+            "follow cannot run inside a transaction, which would never see new events",
+            hint="use a connection of its own: psycopg.connect(…, autocommit=True)",
+        )
+    position = find_position(connection, subject)
+    if isinstance(after, Position):
+        after.require_same(position)
+        position = replace(position, event_id=after.event_id)
+        wanted = replace(wanted, limit=None)
+    elif after is not None:
+        require_event_of(connection, subject, after)
+        position = replace(position, event_id=after)
+    return _tail(connection, subject, wanted, position)
+
+
+def _tail(
+    connection: Connection, subject: Scope, wanted: Filter, position: Position
+) -> Generator[Batch, None, None]:
+    watch, reader = _Watch(connection, subject), _Reader(connection, subject, wanted)
+    seconds = SHORTEST_PAUSE
+    while True:
+        newest = watch.look(position.event_id)
+        if newest is None:
+            yield Batch(position=position)
+            pause(connection, seconds)
+            seconds = min(2 * seconds, LONGEST_PAUSE)
+            continue
+        seconds = SHORTEST_PAUSE
+        reach = yield from _settle(connection, subject, position, newest)
+        for events, event_id in reader.read(reach, position.event_id):
+            position = replace(position, event_id=event_id)
+            yield Batch(events=events, position=position)
+
+
+class _Watch:
+    """Looks for something new, in the leaves of the last day, now and then in all of them."""
+
+    def __init__(self, connection: Connection, subject: Scope) -> None:
+        self._connection = connection
+        self._trail = trail_table(subject.schema)
+        self._recent: datetime | None = None
+        self._all_at = 0.0
+
+    def look(self, after: int) -> int | None:
+        """The newest event behind that one, None without."""
+        if time.monotonic() - self._all_at > ALL_LEAVES_AFTER:
+            self._recent, self._all_at = None, time.monotonic()
+        sql = render("queries/newest_event", trail=self._trail, recent=self._recent is not None)
+        (row,) = fetch(self._connection, sql, {"after": after, "recent": self._recent})
+        self._recent = row["looked_at"].replace(tzinfo=UTC) - _RECENT
+        newest: int | None = row["event_id"]
+        return newest
+
+
+def _settle(
+    connection: Connection, subject: Scope, position: Position, newest: int
+) -> Generator[Batch, None, Reach]:
+    """Wait until nothing can appear up to the newest event, and nothing of it can be lost."""
+    sequence = f"{quote_plainly(subject.schema)}.logged_actions_event_id_seq"
+    unnumbered = render("queries/tail_unnumbered", sequence=sequence)
+    waits = _waits(connection)
+    while rows := fetch(connection, unnumbered):
+        held_by = tuple(Blocker(transaction_id=None, pid=row["pid"]) for row in rows)
+        yield Batch(position=position, held_by=held_by)
+        next(waits)
+    number, state = _take_number(connection)
+    parameters = {"transaction_id": str(number)}
+    waits = _waits(connection)
+    while not state["settled"]:
+        (state,) = fetch(connection, query("tail_settled"), parameters)
+        if state["settled"]:
+            break
+        rows = fetch(connection, query("tail_blockers"), parameters)
+        yield Batch(position=position, held_by=tuple(map(Blocker.from_record, rows)))
+        next(waits)
+    waits = _waits(connection)
+    while not fetch(connection, query("tail_flushed"), state)[0]["flushed"]:
+        # The record of this transaction makes the WAL writer come, within 3 * wal_writer_delay.
+        fetch(connection, query("next_transaction"))
+        next(waits)
+    return Reach(event_id=newest, transaction_id=number)
+
+
+def _take_number(connection: Connection) -> tuple[int, dict[str, Any]]:
+    """A transaction's number, and whether all before it were over then already.
+
+    Mostly they were. Asked within the transaction, the WAL to be flushed ends before its own record.
+    """
+    with connection.transaction():
+        number: int = fetch(connection, query("next_transaction"))[0]["transaction_id"]
+        before = {"transaction_id": str(number - 1)}
+        return number, fetch(connection, query("tail_settled"), before)[0]
+
+
+def _waits(connection: Connection) -> Iterator[None]:
+    seconds = SHORTEST_WAIT
+    while True:
+        pause(connection, seconds)
+        yield
+        seconds = min(2 * seconds, LONGEST_WAIT)
+
+
+class _Reader:
+    """Reads what is within reach, a part at a time."""
+
+    def __init__(self, connection: Connection, subject: Scope, wanted: Filter) -> None:
+        self._connection = connection
+        self._subject = subject
+        self._wanted = wanted
+        self._keys: set[str | None] = set()
+        """Of the row that is followed, if its key was ever changed, as far as was read."""
+
+    def read(self, reach: Reach, after: int) -> Iterator[tuple[tuple[Event, ...], int]]:
+        """The events within reach, at most `WINDOW` at a time, and the last number behind them.
+
+        Each part is a query of its own, so that a slow reader keeps no snapshot. What a transaction
+        did on both sides of the reach is read with it; where its events changed places across, they
+        wait for the next time, which reaches further than the whole transaction.
+        """
+        self._subject = with_moves(self._connection, self._subject)
+        if self._keys and not self._is_touched(reach, after):
+            yield (), reach.event_id
+            return
+        own = self._own(reach)
+        after = self._beginning(reach, after, own)
+        around = events_around(self._connection, self._subject)
+        more = True
+        while more:
+            some = replace(self._wanted, after=after, limit=2 * WINDOW)
+            events = list(read_events(self._connection, self._subject, some, own, reach))
+            more = len(events) == 2 * WINDOW
+            batch: list[Event] = []
+            after = reach.event_id
+            for run in in_runs(events, around=around):
+                ids = [event.event_id for event in run]
+                if max(ids) > reach.event_id:
+                    after, more = min(reach.event_id, min(ids) - 1), False
+                    break
+                batch += run
+                if more and len(batch) >= WINDOW:
+                    after = max(ids)
+                    break
+            yield tuple(batch), after
+
+    def _own(self, reach: Reach) -> list[Event] | None:
+        own = own_events(self._connection, self._subject, reach)
+        if own is not None:
+            self._keys = {self._subject.key, *keys_of(own)}
+        return own
+
+    def _is_touched(self, reach: Reach, after: int) -> bool:
+        """Whether anything new is about a key that the row had, or about the whole table."""
+        sql = render(
+            "queries/keys_touched",
+            trail=trail_table(self._subject.schema),
+            names=self._subject.names,
+        )
+        asked = {"row_keys": list(self._keys), "after": after, **reach_parameters(reach)}
+        rows = fetch(self._connection, sql, self._subject.parameters | asked)
+        return bool(rows[0]["touched"])
+
+    def _beginning(self, reach: Reach, after: int, own: list[Event] | None) -> int:
+        """Before the newest so many events, the first time that a limit asks for them."""
+        if self._wanted.limit is None:
+            return after
+        wanted = replace(self._wanted, after=after, before=reach.event_id + 1)
+        self._wanted = replace(self._wanted, limit=None)
+        page = cut_page(self._connection, self._subject, wanted, own, reach)
+        return page.wanted.after or after

@@ -1,0 +1,168 @@
+"""The tables that the trail knows, and the rows of several tables at once: what a page of them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.catalog import read_installed
+from audit_toolkit.connection import fetch
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.templates import query, render
+from audit_toolkit.trail.event import Event
+from audit_toolkit.trail.history.events import Selection, select_events
+from audit_toolkit.trail.history.filter import Filter
+from audit_toolkit.trail.history.read import stream_page
+from audit_toolkit.trail.rows.lookup import (
+    Scope,
+    Subject,
+    Tables,
+    require_readable_trail,
+    trail_table,
+)
+from audit_toolkit.trail.rows.renamed import as_called_now
+from audit_toolkit.trail.rows.table_names import TableName, of_names, read_names
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownTable:
+    """A table that is captured, or that the trail has events of."""
+
+    table: QualifiedName
+    captured: bool
+    """Whether capture is installed on it."""
+    columns: tuple[str, ...] = ()
+    """The columns that it has now, in their order; empty when it was dropped."""
+    key: tuple[str, ...] = ()
+    """The columns of its primary key."""
+    names: tuple[TableName, ...] = ()
+    """Its names in the trail, the latest first."""
+
+    def subject(self, schema: str = "audit") -> Subject:
+        """The table as what a history is of."""
+        return Subject(
+            schema=schema,
+            table=self.table,
+            columns=self.columns,
+            is_there=bool(self.columns),
+            known=True,
+            former_names=self.names,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """Events, and where the next page begins."""
+
+    events: tuple[Event, ...]
+    border: int | None
+    """`before` or `after` of the next page; None where nothing follows."""
+
+
+def known_tables(connection: Connection, *, schema: str = "audit") -> tuple[KnownTable, ...]:
+    """All tables that the trail knows, by name: those that are captured, and those that were.
+
+    A table that was renamed is there once, under its present name. Four queries, however many tables.
+    Raises what `require_readable_trail` raises.
+    """
+    require_readable_trail(connection, schema)
+    captured = [installed.table for installed in read_installed(connection, schema)]
+    rows = fetch(connection, render("queries/trail_tables", trail=trail_table(schema)), {})
+    recorded = [QualifiedName(row["schema_name"], row["table_name"]) for row in rows]
+    names = read_names(connection, schema, [*captured, *recorded])
+    former = {part.table for table in captured for part in names[table] if part.table != table}
+    shown = sorted({*captured, *(t for t in recorded if t not in former and t.schema != schema)})
+    shapes = _read_shapes(connection, shown)
+    return tuple(
+        KnownTable(
+            table=table,
+            captured=table in captured,
+            columns=shapes.get(table, ((), ()))[0],
+            key=shapes.get(table, ((), ()))[1],
+            names=names[table],
+        )
+        for table in shown
+    )
+
+
+def scope_of(tables: Iterable[KnownTable], *, schema: str = "audit") -> Tables:
+    """These tables as what a history is of; at least one."""
+    known = tuple(tables)
+    if not known:
+        raise ValueError("no table: that would be a history of all")
+    return Tables(
+        schema=schema,
+        names=tuple(one.table for one in known),
+        known=True,
+        columns=tuple(dict.fromkeys(column for one in known for column in one.columns)),
+        named=tuple(name for one in known for name in one.names),
+    )
+
+
+def read_page(connection: Connection, scope: Scope, wanted: Filter) -> HistoryPage:
+    """A page of the history of a table, a row, of several tables or of all.
+
+    Events stand under the names that their tables and columns have now. Unlike `history`, it takes
+    the number of any event for `before` and `after`.
+    """
+    page, stream = stream_page(connection, scope, wanted)
+    events: list[Event] = list(stream)
+    if isinstance(scope, Tables):
+        events = as_called_now(connection, events, scope.schema) if events else []
+    else:  # its query has given the columns their present names
+        table = scope.table
+        events = [replace(e, schema_name=table.schema, table_name=table.name) for e in events]
+    return HistoryPage(events=tuple(events), border=page.border)
+
+
+def find_event(connection: Connection, event_id: int, *, schema: str = "audit") -> Event:
+    """One event, under the names that its table and columns have now. Raises what `select_events` does."""
+    events = select_events(connection, Selection(event_ids=(event_id,)), schema=schema)
+    return as_called_now(connection, events, schema)[0]
+
+
+def rows_with_key(
+    connection: Connection, tables: Collection[KnownTable], key: str, *, schema: str = "audit"
+) -> list[KnownTable]:
+    """Those of the tables that have, or had, a row with this key, as the trail writes keys."""
+    if not tables or "\x00" in key:
+        return []
+    sql = render("queries/rows_with_key", trail=trail_table(schema))
+    asked = scope_of(tables, schema=schema).parameters | {"row_key": key}
+    found = {
+        QualifiedName(row["schema_name"], row["table_name"])
+        for row in fetch(connection, sql, asked)
+    }
+    return [one for one in tables if found & {name.table for name in one.names}]
+
+
+def rows_there(
+    connection: Connection, table: KnownTable, keys: Iterable[str], *, schema: str = "audit"
+) -> set[str]:
+    """Those of the keys whose rows are there now, as far as the trail knows."""
+    names = table.names or (TableName(table=table.table),)
+    sql = render("queries/rows_there", trail=trail_table(schema), names=names)
+    rows = fetch(connection, sql, {**of_names(names), "row_keys": list(keys)})
+    return {row["row_key"] for row in rows}
+
+
+def _read_shapes(
+    connection: Connection, tables: Sequence[QualifiedName]
+) -> dict[QualifiedName, tuple[tuple[str, ...], tuple[str, ...]]]:
+    parameters = {
+        "schemas": [table.schema for table in tables],
+        "names": [table.name for table in tables],
+    }
+    return {
+        QualifiedName(row["schema_name"], row["table_name"]): (
+            tuple(row["columns"]),
+            tuple(row["key"]),
+        )
+        for row in fetch(connection, query("table_shapes"), parameters)
+    }

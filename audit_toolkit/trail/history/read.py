@@ -1,0 +1,191 @@
+"""The history of a table or of a row: who changed it, when, from what to what."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.errors import UsageError
+from audit_toolkit.trail.event import Action, Event
+from audit_toolkit.trail.history.filter import Filter, Reach, history_query
+from audit_toolkit.trail.history.ordering import WINDOW, in_order_streamed
+from audit_toolkit.trail.history.pages import Page, cut_page, require_event_of, small_page
+from audit_toolkit.trail.history.row_events import events_around, own_events
+from audit_toolkit.trail.history.transactions import require_one_transaction
+from audit_toolkit.trail.rows.key_range import find_range, unreadable_keys
+from audit_toolkit.trail.rows.lookup import Scope, Tables, find_subject, find_tables
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+FETCH_SIZE = 500
+"""Rows that a streamed history asks the server for at a time."""
+
+
+def history(
+    connection: Connection,
+    table: str | Sequence[str] = (),
+    key: object = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    actions: Iterable[Action] = (),
+    limit: int | None = None,
+    actor: str | None = None,
+    context: Mapping[str, str] | None = None,
+    role: str | None = None,
+    transaction: int | None = None,
+    transaction_start: datetime | None = None,
+    changed: str | None = None,
+    newest_first: bool = False,
+    before: int | None = None,
+    after: int | None = None,
+    from_key: object = None,
+    to_key: object = None,
+    schema: str = "audit",
+) -> list[Event]:
+    """The events of a table, or of the row with this key, oldest first.
+
+    Without a table: those of all tables that the trail knows; with several, those of them.
+
+    A row's history is all that happened under its key, to whatever rows had the key in turn. Where
+    an update changed a row's key, it goes on under the other key, before and after; what happened
+    there to other rows is left out. TRUNCATE is part of it while the row was there, and so is every
+    gap in capture since its first event.
+
+    Instead of a key, `from_key` and `to_key` (both included, either may be left out) choose the
+    rows whose keys lie between them, compared as their types compare, deleted rows too. All that
+    befell the whole table is part of it.
+
+    Events are ordered by id, and inside a transaction so that each row's images follow each other.
+    `limit` keeps the newest so many. With `before` or `after`, numbers of events, it makes pages:
+    the newest so many before one event, or the oldest so many after it. A page is longer than
+    `limit` where it would end between events that changed places, so that pages joined are the
+    history. The other filters are those of `Filter`.
+    Takes no lock beyond that of a SELECT. Raises what `find_subject` and `find_range` raise, and
+    `UsageError` where `before` or `after` is an event of another table, and for the number of a
+    transaction that clusters have given twice, without `transaction_start`, when it began.
+    """
+    if transaction is not None and transaction_start is None:
+        require_one_transaction(connection, transaction, schema, since=since, until=until)
+    subject = find_scope(connection, table, key, schema=schema)
+    wanted = Filter(
+        since=since,
+        until=until,
+        actions=frozenset(actions),
+        limit=limit,
+        actor=actor,
+        context=tuple((context or {}).items()),
+        role=role,
+        transaction=transaction,
+        transaction_start=transaction_start,
+        changed=changed,
+        newest_first=newest_first,
+        before=before,
+        after=after,
+    )
+    wanted = with_range(connection, subject, wanted, from_key, to_key)
+    for event_id in (before, after):
+        require_event_of(connection, subject, event_id)
+    return list(stream_events(connection, subject, wanted))
+
+
+def find_scope(
+    connection: Connection, table: str | Sequence[str], key: object = None, *, schema: str
+) -> Scope:
+    """The table or row as from `find_subject`; several tables or all as from `find_tables`."""
+    if isinstance(table, str):
+        return find_subject(connection, table, key, schema=schema)
+    if len(table) == 1:
+        return find_subject(connection, table[0], key, schema=schema)
+    if key is not None:
+        raise UsageError("a key needs exactly one table", hint="name the table that has the key")
+    return find_tables(connection, table, schema=schema)
+
+
+def with_range(
+    connection: Connection, subject: Scope, wanted: Filter, from_key: object, to_key: object
+) -> Filter:
+    """The filter, with the range of keys if there is one. Raises what `find_range` raises."""
+    if from_key is None and to_key is None:
+        return wanted
+    if isinstance(subject, Tables):
+        raise UsageError(
+            "a range of keys needs exactly one table", hint="name the table that has the keys"
+        )
+    if subject.key is not None:
+        raise UsageError(
+            f"a key ({subject.key!a}) cannot be combined with a range of keys",
+            hint="leave out one of them",
+        )
+    return replace(wanted, keys=find_range(connection, subject, from_key, to_key))
+
+
+def stream_events(
+    connection: Connection, subject: Scope, wanted: Filter | None = None
+) -> Generator[Event, None, None]:
+    """The events of a subject as `history` orders them, with flat memory however many they are.
+
+    Until the generator is exhausted or closed, a cursor and a transaction stay open.
+    """
+    _, events = stream_page(connection, subject, wanted or Filter())
+    return events
+
+
+def stream_page(
+    connection: Connection, subject: Scope, wanted: Filter
+) -> tuple[Page, Generator[Event, None, None]]:
+    """The page that `wanted` asks for, and its events as from `stream_events`."""
+    own = own_events(connection, subject)
+    if wanted.limit is not None and wanted.limit <= WINDOW:
+        # Mostly these events are the page, and one more tells that it is not the last.
+        asked = replace(wanted, limit=wanted.limit + 1, newest_first=not wanted.oldest_of)
+        events = list(read_events(connection, subject, asked, own))
+        if found := small_page(connection, subject, wanted, events, own):
+            events = sorted(events[: wanted.limit], key=lambda event: event.event_id)
+            if wanted.newest_first:
+                events.reverse()
+            return found, _ordered(connection, subject, wanted, iter(events))
+    page = cut_page(connection, subject, wanted, own)
+    return page, _stream(connection, subject, page.wanted, own)
+
+
+def _stream(
+    connection: Connection, subject: Scope, wanted: Filter, own: list[Event] | None
+) -> Generator[Event, None, None]:
+    with closing(read_events(connection, subject, wanted, own)) as events:
+        yield from _ordered(connection, subject, wanted, events)
+
+
+def _ordered(
+    connection: Connection, subject: Scope, wanted: Filter, events: Iterator[Event]
+) -> Generator[Event, None, None]:
+    around = events_around(connection, subject)
+    yield from in_order_streamed(events, newest_first=wanted.newest_first, around=around)
+
+
+def read_events(
+    connection: Connection,
+    subject: Scope,
+    wanted: Filter,
+    own: list[Event] | None,
+    reach: Reach | None = None,
+) -> Generator[Event, None, None]:
+    """The events as the query gives them: by id, each read when it is asked for."""
+    from psycopg.rows import dict_row
+
+    query, parameters = history_query(subject, wanted, own, reach=reach)
+    with (
+        connection.transaction(),
+        connection.cursor("audit_history", row_factory=dict_row) as cursor,
+        unreadable_keys(wanted.keys),
+    ):
+        cursor.itersize = FETCH_SIZE
+        cursor.execute(query, parameters)
+        for record in cursor:
+            yield Event.from_record(record)

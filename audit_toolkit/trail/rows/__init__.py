@@ -1,0 +1,1 @@
+"""Which table and which row is meant, under all the names and keys that it had."""

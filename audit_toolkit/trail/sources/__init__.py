@@ -1,0 +1,1 @@
+"""What an application calls the verbs with: connections and sessions, sync and async."""

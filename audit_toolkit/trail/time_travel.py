@@ -1,0 +1,256 @@
+"""Time travel: a row or a table as it was, and what became of it between two moments.
+
+The server does the work, by the functions `audit.row_at` and `audit.table_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit import exact_json
+from audit_toolkit.connection import fetch, first_line, import_psycopg, prepare_session
+from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.exact_json import Json
+from audit_toolkit.names import Sql, quote_identifier
+from audit_toolkit.templates import render
+from audit_toolkit.trail.event import Row
+from audit_toolkit.trail.rows.lookup import Subject, find_subject, trail_table
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+FETCH_SIZE = 500
+"""Rows that the server is asked for at a time."""
+_EVENTS_PER_ROW = 100
+"""So many events are read in the time in which one row is looked up at two moments."""
+_MOST_LOOKED_UP = 100_000
+"""With so many events of a time there is no need to count on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A row that was another at the end: inserted (before None), deleted (after None) or changed."""
+
+    key: str
+    before: Row | None
+    after: Row | None
+
+    @property
+    def changed(self) -> dict[str, tuple[Json, Json]]:
+        """The columns that differ, each with both values; all columns of a row that came or went."""
+        before, after = self.before or {}, self.after or {}
+        return {
+            column: (before.get(column), after.get(column))
+            for column in before | after
+            if column not in before
+            or column not in after
+            or not exact_json.same(before[column], after[column])
+        }
+
+    def as_dict(self) -> dict[str, Json]:
+        """The difference as JSON values."""
+        kind = "inserted" if self.before is None else "deleted" if self.after is None else "changed"
+        return {
+            "row_key": self.key,
+            "kind": kind,
+            "changed": self.changed,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def row_at(
+    connection: Connection, table: str, key: object, at: datetime, *, schema: str = "audit"
+) -> Row | None:
+    """The row with a key as it was at a moment, in the table's present columns; None without one.
+
+    Of a table that was dropped: as it was captured. Events at the moment itself count.
+    Raises `AuditError` where the trail does not reach back that far, and what `find_subject` raises.
+    """
+    require_zone(at)
+    subject = find_subject(connection, table, key, schema=schema)
+    sql = render("queries/row_at", trail_schema=schema, relation=_relation(subject))
+    with answered(), connection.transaction(force_rollback=True):
+        prepare_session(connection)
+        for key in (subject.key, *subject.equal_keys):
+            asked = subject.parameters | {"row_key": key, "at": at}
+            for row in fetch(connection, sql, asked):
+                if row["image"] is not None:
+                    return _row(row["image"])
+    return None
+
+
+def table_at(
+    connection: Connection, table: str, at: datetime, *, schema: str = "audit"
+) -> Generator[Row, None, None]:
+    """All rows that a table had at a moment, in no order, with flat memory however many they are.
+
+    Until the generator is exhausted or closed, a cursor and a transaction stay open.
+    Raises `AuditError` where the trail does not reach back that far, and what `find_subject` raises.
+    """
+    for image in stream_table_at(connection, find_subject(connection, table, schema=schema), at):
+        yield exact_json.loads(image)
+
+
+def stream_table_at(
+    connection: Connection, subject: Subject, at: datetime
+) -> Generator[str, None, None]:
+    """Like `table_at`, each row as JSON text."""
+    with answered(), connection.transaction(force_rollback=True):
+        prepare_session(connection)
+        with connection.cursor("audit_table_at") as cursor:
+            cursor.itersize = FETCH_SIZE
+            cursor.execute(_table_at(subject, at, csv=False), {"at": at})
+            for (image,) in cursor:
+                yield image
+
+
+def copy_table_at(
+    connection: Connection, subject: Subject, at: datetime, hide: Collection[str] = ()
+) -> Generator[bytes, None, None]:
+    """Like `table_at`, as the bytes of a CSV file with a line of names, as COPY writes it.
+
+    Without the columns that `hide` names.
+    """
+    with answered(), connection.transaction(force_rollback=True):
+        prepare_session(connection)
+        with connection.cursor().copy(
+            _table_at(subject, at, csv=True, hide=hide), {"at": at}
+        ) as copy:
+            # The line of names comes before the question is answered: nothing of a file where it is refused.
+            names = next(iter(copy), b"")
+            for part in copy:
+                yield bytes(names) + bytes(part)
+                names = b""
+            if names:
+                yield bytes(names)
+
+
+def diff(
+    connection: Connection,
+    table: str,
+    since: datetime,
+    until: datetime,
+    *,
+    schema: str = "audit",
+) -> Generator[Difference, None, None]:
+    """The rows of a table that were others at `until` than at `since`, by key as text.
+
+    Rows are as they were captured. What changed and changed back is no difference.
+    Raises `UsageError` for a table without a primary key, and what `find_subject` raises.
+    """
+    require_zone(since)
+    require_zone(until)
+    if since >= until:
+        raise UsageError(
+            f"since must be earlier than until: {since.isoformat()} is not before "
+            f"{until.isoformat()}"
+        )
+    subject = find_subject(connection, table, schema=schema)
+    trail = trail_table(schema)
+    parameters = subject.parameters | {"since": since, "until": until}
+    answer = fetch(
+        connection,
+        render("queries/truncated_between", trail=trail, names=subject.names),
+        parameters,
+    )
+    size = parameters | {"most": _MOST_LOOKED_UP, "events_per_row": _EVENTS_PER_ROW}
+    large = fetch(connection, render("queries/diff_size", trail=trail, names=subject.names), size)[
+        0
+    ]["is_large"]
+    sql = render(
+        "queries/diff_by_table" if large else "queries/diff_by_rows",
+        trail=trail,
+        trail_schema=schema,
+        names=subject.names,
+        truncated=answer[0]["truncated"],
+    )
+    with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
+        for check in ("queries/require_life", "queries/warn_of_gap"):
+            connection.execute(render(check, trail_schema=schema), parameters)
+        cursor.itersize = FETCH_SIZE
+        cursor.execute(sql, parameters)
+        for key, before, after in cursor:
+            yield Difference(key=key, before=_row(before), after=_row(after))
+
+
+def require_zone(moment: datetime) -> None:
+    """Raise `UsageError` for a time that does not say which moment it is."""
+    if moment.tzinfo is None:
+        raise UsageError(
+            f"{moment.isoformat()} has no time zone",
+            hint="give one: datetime(…, tzinfo=UTC)",
+        )
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what the functions of the trail refuse into `AuditError`, with their hint."""
+    errors = import_psycopg().errors
+    try:
+        yield
+    except errors.ObjectNotInPrerequisiteState as error:
+        raise AuditError(
+            first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
+        ) from error
+    except errors.Error as error:
+        if error.sqlstate == "42883" and error.diag.statement_position:
+            raise AuditError(
+                f"the trail lacks a function of this version: {first_line(error)}",
+                hint="run audit upgrade, or grant its execution: audit grants",
+            ) from error
+        if not _is_of_a_value(error):
+            raise
+        raise AuditError(
+            f"recorded values cannot be read as the present type: {first_line(error)}",
+            hint="audit history shows the rows as they were recorded",
+        ) from error
+
+
+def _is_of_a_value(error: psycopg.Error) -> bool:
+    """Whether the input of a type refused a value: a domain's check may raise anything, `regclass` finds no table."""
+    state = error.sqlstate or ""
+    return (
+        state[:2] in ("22", "23", "3F", "42", "P0")
+        and state != "42501"
+        and not error.diag.statement_position
+    )
+
+
+def _table_at(subject: Subject, at: datetime, *, csv: bool, hide: Collection[str] = ()) -> str:
+    require_zone(at)
+    relation = _relation(subject)
+    if relation is None:
+        raise UsageError(
+            f"{subject.table} no longer exists, so its rows have no type",
+            hint="audit row-at shows single rows of it, audit history all its events",
+        )
+    return render(
+        "queries/table_at",
+        trail_schema=subject.schema,
+        relation=relation,
+        relation_name=str(subject.table.plain.replace("%", "%%")),
+        csv=csv,
+        columns=tuple(
+            Sql(quote_identifier(column).replace("%", "%%"))
+            for column in subject.columns
+            if column not in hide
+        )
+        if hide
+        else (Sql("*"),),
+    )
+
+
+def _relation(subject: Subject) -> Sql | None:
+    """The table as SQL that is sent with parameters; None for one that is gone."""
+    return Sql(subject.table.sql.replace("%", "%%")) if subject.is_there else None
+
+
+def _row(image: str | None) -> Row | None:
+    return None if image is None else exact_json.loads(image)

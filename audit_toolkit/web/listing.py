@@ -1,0 +1,140 @@
+"""Lists of events: what a query of the address asks for, a page of it, and the pages beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from audit_toolkit import trail
+from audit_toolkit.trail import Action, Event, Filter, HistoryPage, KnownTable
+from audit_toolkit.trail.rows.lookup import Scope
+from audit_toolkit.web.errors import AskedError, NotFoundError
+
+if TYPE_CHECKING:
+    from audit_toolkit.web.page import Page
+
+PAGE = 25
+MOST = 1000
+"""Events of a page that somebody asks for, to export them."""
+RECENT = timedelta(days=30)
+"""How far back is looked for what no index finds, if nobody says."""
+
+KINDS = {
+    "insert": Action.INSERT,
+    "update": Action.UPDATE,
+    "delete": Action.DELETE,
+    "truncate": Action.TRUNCATE,
+    "snapshot": Action.SNAPSHOT,
+    "gap": Action.GAP,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a list is to show."""
+
+    table: KnownTable | None
+    wanted: Filter
+    action: str | None
+    all_time: bool
+    """Whether somebody asked to look back as far as the trail goes."""
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it asks for what only reading many events finds."""
+        wanted = self.wanted
+        rare = (wanted.actor, wanted.reason, wanted.changed, *wanted.context)
+        return any(part is not None for part in rare) and wanted.transaction is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A page of events, and where the others are."""
+
+    events: tuple[Event, ...]
+    older: str | None
+    newer: str | None
+
+
+def read_query(page: Page) -> Asked:
+    """What the address asks for. Raises `AskedError`."""
+    table = page.table() if page.asked("table") else None
+    action = page.asked("action")
+    if action is not None and action not in KINDS:
+        raise AskedError(page.words.gettext("There is no such kind of change."))
+    request = page.asked("request")
+    before, after = page.number("before"), page.number("after")
+    since, until = page.moment("since"), page.moment("until")
+    if since and until and since >= until:
+        raise AskedError(page.words.gettext("The beginning has to be before the end."))
+    if before is not None and after is not None and after >= before:
+        raise AskedError(page.words.gettext("No event is between these two."))
+    wanted = Filter(
+        since=since,
+        until=until,
+        actions=frozenset({KINDS[action]}) if action else frozenset(),
+        limit=_limit(page),
+        actor=page.asked("actor"),
+        context=(("request_id", request),) if request else (),
+        reason=page.asked("reason"),
+        transaction=page.number("transaction"),
+        changed=_column(page, table),
+        newest_first=True,
+        before=before,
+        after=after,
+    )
+    return Asked(table=table, wanted=wanted, action=action, all_time=page.asked("all") is not None)
+
+
+def recent(asked: Asked) -> Asked:
+    """The same of the last time only, where all of it would take long and nobody asked for that."""
+    wanted = asked.wanted
+    bound = wanted.since or wanted.before or wanted.after or asked.all_time
+    if bound or not asked.is_narrow:
+        return asked
+    end = wanted.until or datetime.now(UTC)
+    return replace(asked, wanted=replace(wanted, since=end - RECENT))
+
+
+def scope(page: Page, asked: Asked) -> Scope | None:
+    """The tables that are asked about, as far as the viewer sees them; None for none at all."""
+    if asked.table is not None:
+        return asked.table.subject(page.site.schema)
+    return page.sight.scope
+
+
+def read_list(page: Page, scope: Scope | None, wanted: Filter) -> Listed:
+    """A page of events."""
+    if scope is None:
+        return Listed(events=(), older=None, newer=None)
+    found = trail.read_page(page.connection, scope, wanted)
+    return _with_neighbours(page, found, wanted)
+
+
+def _with_neighbours(page: Page, found: HistoryPage, wanted: Filter) -> Listed:
+    ids = [event.event_id for event in found.events]
+    forward = wanted.oldest_of
+    older = found.border if not forward else min(ids, default=None)
+    newer = found.border if forward else (max(ids, default=None) if wanted.before else None)
+    return Listed(
+        events=found.events,
+        older=page.here(before=older, after=None) if older is not None else None,
+        newer=page.here(after=newer, before=None) if newer is not None else None,
+    )
+
+
+def _limit(page: Page) -> int:
+    limit = page.number("limit") or PAGE
+    return min(limit, MOST)
+
+
+def _column(page: Page, table: KnownTable | None) -> str | None:
+    column = page.asked("column")
+    if column is None:
+        return None
+    if table is None:
+        raise AskedError(page.words.gettext("A column is that of a table: choose the table, too."))
+    if column in page.viewer.hidden_of(table.table):
+        raise NotFoundError(page.words.gettext("The table has no such column."))
+    return column
