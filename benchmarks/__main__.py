@@ -1,5 +1,6 @@
 """Run the benchmark: `nox -s bench`, or `nox -s bench -- --short` for the goals alone.
 
+`nox -s bench -- --against 0.2.0` compares a write with that of an earlier release;
 `nox -s bench -- --questions 10000000` asks a trail of so many events what reads much of it.
 """
 
@@ -11,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import against, goals, questions
 from benchmarks import arms as known
-from benchmarks import goals, questions
 from benchmarks.arms import Arm
 from benchmarks.backend import Databases, server
 from benchmarks.commits import commits
@@ -105,6 +106,13 @@ TINY = Extent(
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the tables, and write them with `--output`."""
     options = _parser().parse_args(arguments)
+    if options.against:
+        with server() as cluster:
+            ratios = against.against(
+                Databases(cluster), options.against, rounds=300, rows=200, say=_say
+            )
+        print(against.as_text(ratios, options.against))
+        return
     if options.questions:
         with server() as cluster:
             asked = questions.ask(Databases(cluster), options.questions)
@@ -171,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--short", action="store_true", help="the goals alone, in under a minute")
     extent.add_argument("--tiny", action="store_true", help="all of it on a few rows: does it run?")
+    extent.add_argument("--against", metavar="RELEASE", help="a write beside that release, alone")
     extent.add_argument(
         "--questions", type=int, metavar="EVENTS", help="what reads much of such a trail, alone"
     )

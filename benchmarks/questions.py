@@ -52,9 +52,7 @@ def as_text(questions: list[Question], events: int) -> str:
         "| question | rows | server | client |",
         "|---|---|---|---|",
     ]
-    lines += [
-        f"| {q.words} | {q.found} | {q.server:.2f} | {q.client:.2f} |" for q in questions
-    ]
+    lines += [f"| {q.words} | {q.found} | {q.server:.2f} | {q.client:.2f} |" for q in questions]
     return "\n".join(lines)
 
 
