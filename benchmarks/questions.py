@@ -37,9 +37,8 @@ def ask(databases: Databases, events: int) -> list[Question]:
     with Backend(databases.dsn(databases.template())) as backend:
         apply(plan_trail(TrailSettings()), backend.connection)
         fill_history(backend.connection, events)
-        first, last = backend.connection.execute(
-            "select min(action_tstamp), max(action_tstamp) from audit.logged_actions"
-        ).fetchone() or (None, None)
+        first: datetime = backend.value("select min(action_tstamp) from audit.logged_actions")
+        last: datetime = backend.value("select max(action_tstamp) from audit.logged_actions")
         middle = first + (last - first) / 2
         return [_asked(backend, words, call) for words, call in _questions(backend, middle, last)]
 

@@ -108,8 +108,8 @@ def test_its_gaps_lives_and_refusals_are_told(database_of_signs: Database) -> No
     )
     database_of_signs.execute('alter table orders enable always trigger "00_audit_row"')
     database_of_signs.execute("insert into orders (id) values (10)")
-    assert "no such row" in run("row-at", "orders", "77", "--at", middle).output
-    assert "off" in run("row-at", "orders", "1", "--at", "2 seconds ago").output
+    assert "the row did not exist" in run("row-at", "orders", "77", "--at", middle).output
+    assert "disabled" in run("row-at", "orders", "1", "--at", middle).output
     schema = '"50%""x %s %I"'.replace("%", "%%")
     for function in (
         "row_at(null::orders, '1', ",
@@ -119,4 +119,6 @@ def test_its_gaps_lives_and_refusals_are_told(database_of_signs: Database) -> No
         statement = f"select {schema}.{function}%s::timestamptz)"
         assert database_of_signs.execute(statement, [middle])
     database_of_signs.execute("drop table remarks; create table remarks (id int primary key)")
-    assert "capture of public.remarks is off" in run("table-at", "remarks", "--at", middle).output
+    assert (
+        "capture of public.remarks is disabled" in run("table-at", "remarks", "--at", middle).output
+    )

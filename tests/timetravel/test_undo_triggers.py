@@ -82,7 +82,7 @@ def test_columns_to_ignore_need_not_be_in_the_tables_of_triggers(trail: Trail) -
     undo = verbs.apply_revert(trail.connection, last(trail), ignore=["updated_at"])
     assert trail.execute("select id from items") == [(1,)]
     assert trail.execute("select * from log") == []
-    assert undo.notes == ("a trigger changed 1 other row of public.log, put back as well",)
+    assert undo.notes == ("a trigger also changed 1 other row of public.log, put back as well",)
 
 
 def last(trail: Trail) -> Selection:
