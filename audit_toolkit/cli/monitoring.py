@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TIMEOUT = 3.0
 SLOW = 10
 """A statement that waits for no lock may take so many times as long."""
+LONGEST = 60.0
+"""Seconds that a run of maintenance waits for a lock that it needs only to look."""
 
 Timeout = Annotated[
     float,
@@ -41,7 +43,25 @@ def impatient(connection: Connection, schema: str, timeout: float) -> Iterator[N
     except (BusyError, errors.LockNotAvailable, errors.QueryCanceled) as error:
         slow = isinstance(error, errors.QueryCanceled)
         limit = timeout * SLOW if slow else timeout
-        raise _who_is_in_the_way(connection, schema, limit) from error
+        longer = "; --timeout waits longer"
+        raise _who_is_in_the_way(connection, schema, limit, longer) from error
+
+
+@contextmanager
+def not_for_ever(connection: Connection, schema: str) -> Iterator[None]:
+    """Let what a run of maintenance reads wait for a lock as well, but not without end; steps have limits of their own.
+
+    Raises `BusyError`, which names who has the lock.
+    """
+    from audit_toolkit.connection import import_psycopg
+
+    connection.execute(
+        "select pg_catalog.set_config('lock_timeout', %s, false)", (f"{LONGEST * 1000:.0f}ms",)
+    )
+    try:
+        yield
+    except import_psycopg().errors.LockNotAvailable as error:
+        raise _who_is_in_the_way(connection, schema, LONGEST) from error
 
 
 def _set(connection: Connection, timeout: float) -> None:
@@ -52,7 +72,9 @@ def _set(connection: Connection, timeout: float) -> None:
     )
 
 
-def _who_is_in_the_way(connection: Connection, schema: str, limit: float) -> BusyError:
+def _who_is_in_the_way(
+    connection: Connection, schema: str, limit: float, longer: str = ""
+) -> BusyError:
     from audit_toolkit.connection import fetch
     from audit_toolkit.templates import query
 
@@ -60,12 +82,12 @@ def _who_is_in_the_way(connection: Connection, schema: str, limit: float) -> Bus
     if not found:
         return BusyError(
             f"the database did not answer within {limit:g} s",
-            hint="try again; --timeout waits longer",
+            hint=f"try again{longer}",
         )
     who = found[0]
     has = "holds" if who["granted"] else "waits for"
     return BusyError(
         f"could not look within {limit:g} s: pid {who['pid']} ({who['role']}, {who['application']}) {has} "
         f"ACCESS EXCLUSIVE on {who['relation']} since {who['since']}: {' '.join(who['query'].split())}",
-        hint=f"try again when it is done; --timeout waits longer; select pg_terminate_backend({who['pid']}) ends it",
+        hint=f"try again when it is done{longer}; select pg_terminate_backend({who['pid']}) ends it",
     )

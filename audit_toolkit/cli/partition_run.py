@@ -160,10 +160,15 @@ class Rotation:
     def open_alone(self) -> Iterator[Run]:
         """The same, while no other run goes on; raises `BusyError` when one does."""
         from audit_toolkit.cli.database import find_address
+        from audit_toolkit.cli.monitoring import not_for_ever
         from audit_toolkit.plan import single_flight
 
         address = find_address(self.dsn, self.config)
-        with single_flight(address, self.audit_schema), self.open() as run:
+        with (
+            single_flight(address, self.audit_schema),
+            self.open() as run,
+            not_for_ever(run.connection, run.schema),
+        ):
             yield run
 
 
