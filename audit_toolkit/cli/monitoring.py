@@ -58,9 +58,12 @@ def not_for_ever(connection: Connection, schema: str) -> Iterator[None]:
     connection.execute(
         "select pg_catalog.set_config('lock_timeout', %s, false)", (f"{LONGEST * 1000:.0f}ms",)
     )
+    missed = import_psycopg().errors.LockNotAvailable
     try:
         yield
-    except import_psycopg().errors.LockNotAvailable as error:
+    except (missed, BusyError) as error:
+        if connection.closed or not isinstance(error.__cause__ or error, missed):
+            raise
         raise _who_is_in_the_way(connection, schema, LONGEST) from error
 
 
