@@ -104,7 +104,7 @@ def _what_is_wrong(error: Exception) -> str:
         return "it is nested too deep"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return "it is not JSON"
-    return "a value of it is of the wrong kind"
+    return "a value has the wrong type"
 
 
 def _is_time(text: object) -> bool:
@@ -193,9 +193,9 @@ class Manifest:
             manifest.require_sound()
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise AuditError(
-                f"the manifest {where} cannot be read: {_what_is_wrong(error)}",
-                hint="it was damaged or forged, or written by a newer audit-toolkit: "
-                "bring the file back from a backup of the archive",
+                f"cannot read the manifest {where}: {_what_is_wrong(error)}",
+                hint="it was damaged, forged or written by a newer audit-toolkit: restore the "
+                "file from a backup of the archive",
             ) from None
         return manifest
 
@@ -219,7 +219,7 @@ class Manifest:
         part = self.exported or Range(reach=0)
         for moment in (self.created_at, self.lower, self.upper, part.since, part.until):
             if moment is not None and not _is_time(moment):
-                raise UnsoundError(f"{moment!r} is not a time")
+                raise UnsoundError(f"{moment!r} is not a valid time")
         # Whatever the annotations say, these come from a file that anybody may have written.
         texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
         texts += [text for file in self.files for text in (file.path, file.sha256)]
@@ -229,11 +229,11 @@ class Manifest:
             texts += [self.origin.system_identifier, self.origin.database, self.origin.trail]
             numbers += [self.origin.timeline, self.origin.database_oid]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
-            raise UnsoundError("a text of it is none, or cannot be printed")
+            raise UnsoundError("a text value is not text, or cannot be printed")
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise UnsoundError("a number of it is none, or negative")
+            raise UnsoundError("a number is missing or negative")
         if "/" in self.leaf or self.leaf.startswith("."):
-            raise UnsoundError(f"{self.leaf!r} is no name of a partition")
+            raise UnsoundError(f"{self.leaf!r} is not a valid partition name")
         outside = [file.path for file in self.files if not is_inside(file.path)]
         if outside:
             raise UnsoundError(f"{outside[0]!r} is not a path inside the archive")
@@ -263,7 +263,7 @@ def read_catalogue(store: Store, place: str | None = None) -> Catalogue:
         try:
             manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
             if manifest.name != name:
-                raise AuditError(f"the manifest {name} belongs into {manifest.name}")
+                raise AuditError(f"the manifest {name} should be at {manifest.name}")
             found.append(manifest)
         except AuditError as error:
             damaged.append((name, error.message))
@@ -275,7 +275,7 @@ def read_manifests(store: Store, place: str | None = None) -> list[Manifest]:
     """All manifests, the oldest first; the newest of a partition counts. Raises `AuditError` when one is damaged."""
     catalogue = read_catalogue(store, place)
     for _, message in catalogue.damaged:
-        raise AuditError(message, hint="audit archive verify looks at all of them")
+        raise AuditError(message, hint="to check all of them, run: audit archive verify")
     return list(catalogue.manifests)
 
 
@@ -304,8 +304,9 @@ def find_manifest(
     found = [m for m in of_leaf if not m.exported]
     if of_leaf and not found:
         raise UsageError(
-            f"{leaf} is not archived: parts of it were exported, and its events are still in the trail",
-            hint="query the trail, or audit archive query",
+            f"{leaf} is not archived: parts of it were exported, and its events are still in "
+            "the trail",
+            hint="query the trail, or use audit archive query",
         )
     recorded = [manifest for manifest in found if manifest.name in names]
     if recorded and place is None:
@@ -314,13 +315,14 @@ def find_manifest(
         raise UsageError(
             f"the archive {store.url} has no partition {leaf!r}"
             + (f" of {place}" if place else ""),
-            hint="audit archive list shows what it has, and of which database",
+            hint="audit archive list shows what the archive has, and from which database",
         )
     places = sorted({manifest.place for manifest in found})
     if len(places) > 1:
         raise UsageError(
-            f"the archive has {leaf!r} of several databases, and this one has no record of any",
-            hint="say which: " + ", or ".join(f"--from {name}" for name in places if name),
+            f"the archive has {leaf!r} from several databases, and this database has no "
+            "record of any",
+            hint="name one of: " + ", ".join(f"--from {name}" for name in places if name),
         )
     return found[-1]
 

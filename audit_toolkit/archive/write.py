@@ -102,9 +102,9 @@ def archive_leaf(
     found = read_back(store, manifest, progress)
     if found.problems:
         raise AuditError(
-            f"the archive of {leaf} does not hold what the leaf holds: {found.problems[0]}",
+            f"the archive of {leaf} does not match the partition: {found.problems[0]}",
             hint="nothing was dropped; find out why the store returns other bytes, then run it again"
-            + ("; audit archive run --again writes anew what was exported" if exported else ""),
+            + ("; audit archive run --again rewrites what was exported" if exported else ""),
         )
     with store.create(manifest.name) as file:
         file.write(manifest.as_bytes())
@@ -181,8 +181,8 @@ def _digest(connection: Connection, schema: str, leaf: QualifiedName) -> str:
     row = fetch(connection, render("archive/digest", schema=schema, leaf=leaf))[0]
     if tuple(row["columns"]) != NAMES:
         raise AuditError(
-            f"{leaf} has other columns than an event: {', '.join(row['columns'])}",
-            hint="the archive would lose some: drop the added columns, or keep the leaf",
+            f"{leaf} has columns that an event does not have: {', '.join(row['columns'])}",
+            hint="the archive would lose them: drop the added columns, or keep the partition",
         )
     digest: str = row["digest"]
     return digest

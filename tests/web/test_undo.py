@@ -12,7 +12,8 @@ from tests.web.conftest import Browse, text_of
 
 
 def editor(**options: Any) -> Any:
-    return lambda _request: Viewer(**({"actor": "support:ann", "may_undo": True} | options))
+    chosen: dict[str, Any] = {"actor": "support:ann", "may_undo": True} | options
+    return lambda _request: Viewer(**chosen)
 
 
 def event_of(shop: Trail, condition: str) -> int:

@@ -177,7 +177,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "2bf3057dae5ed5eb12469d232e8aa5d4853283ba819cf9dc6c601febcd60c7e8"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "ad2005ccacb54832d456878b97511557df4466b5360d9e39cc26bcfcce05c4e2"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -546,48 +546,31 @@ declare
 begin
     -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        -- Only hashes are sorted, and not the events.
-        with hashes as (
-            select event_id, action_tstamp, sha256(
+        with leaves as (
+            select
+                event_id, action_tstamp,
+                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
+sha256(
         '\x0001'::bytea
         || int8send(event_id)
         || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
         || int8send(transaction_id::text::bigint)
         || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
-        || coalesce(int4send(octet_length(schema_name)) || schema_name, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(table_name)) || table_name, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(action)) || action, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(row_key)) || row_key, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(old_row_key)) || old_row_key, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(old_row)) || old_row, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(new_row)) || new_row, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(context)) || context, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(session_user_name)) || session_user_name, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(role_name)) || role_name, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(application_name)) || application_name, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(client_addr)) || client_addr, '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(query)) || query, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
     ) as hash
-            from (
-                select event_id, action_tstamp, transaction_id, transaction_tstamp,
-                    convert_to(schema_name::text, 'UTF8') as schema_name,
-                    convert_to(table_name::text, 'UTF8') as table_name,
-                    convert_to(action::text, 'UTF8') as action,
-                    convert_to(row_key::text, 'UTF8') as row_key,
-                    convert_to(old_row_key::text, 'UTF8') as old_row_key,
-                    convert_to(old_row::text, 'UTF8') as old_row,
-                    convert_to(new_row::text, 'UTF8') as new_row,
-                    convert_to(context::text, 'UTF8') as context,
-                    convert_to(session_user_name::text, 'UTF8') as session_user_name,
-                    convert_to(role_name::text, 'UTF8') as role_name,
-                    convert_to(application_name::text, 'UTF8') as application_name,
-                    convert_to(query::text, 'UTF8') as query,
-                    convert_to(nullif(concat(client_addr), ''), 'UTF8') as client_addr
-                from %s offset 0
-            ) as event
-            offset 0
-        ), leaves as (
-            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree from hashes
+            from %s as event
         ), subtrees as (
             select
                 subtree, count(*) as events,
