@@ -144,7 +144,12 @@ class Plan:
     def timeouts(self, wait: Wait) -> dict[str, str]:
         """The settings under which a step that waits like this runs."""
         if wait is Wait.SHORT:
-            return {"lock_timeout": self.lock_timeout}
+            patience = {"lock_timeout": self.lock_timeout}
+            # Nor is a lock kept for longer by a client that stalls, or whose machine is gone: the server ends it.
+            stalled = (
+                {} if self.atomic else {"idle_in_transaction_session_timeout": self.lock_timeout}
+            )
+            return patience | stalled
         return {"lock_timeout": "0", "statement_timeout": self.statement_timeout}
 
     def as_dict(self) -> dict[str, Any]:
