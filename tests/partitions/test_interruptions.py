@@ -49,7 +49,7 @@ Scenario = Callable[[Rotating], None]
 def test_a_client_that_stalls_with_the_lock_keeps_no_write_waiting(
     make_rotating: MakeRotating,
 ) -> None:
-    """Its machine is gone: the server ends it when the lock timeout is over, and what waits goes on."""
+    """Its machine is gone: the server ends it soon, and what waits goes on."""
     rotating = make_rotating(swap)
     now, written = START + timedelta(days=240), []
     with connect(rotating.database.dsn) as connection, closing(connection):
