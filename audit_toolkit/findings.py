@@ -158,6 +158,10 @@ class FindingKind(StrEnum):
     UNATTACHED = "unattached"
     UNMANAGED = "unmanaged"
 
+    # consumers of the trail
+    CONSUMER_STUCK = "consumer_stuck"
+    DEAD_LETTERS = "dead_letters"
+
     # indexes
     INDEX_BUILDING = "index_building"
     INDEX_CANCELLED_DROP = "index_cancelled_drop"

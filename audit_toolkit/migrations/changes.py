@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, groupby
 
 from audit_toolkit.capture import Target, plan_capture, plan_uninstall
@@ -75,7 +76,7 @@ class Former:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """A table that is to be captured, and what captures it until then."""
 
@@ -107,7 +108,7 @@ class Change:
             return True
         return former.rule != self.target.rule or former.hash != self.hash
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """What the function and the triggers are compared by."""
         return capture_hash(self.target, self.schema)

@@ -416,6 +416,10 @@ def _steps(
             statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
         ),
         Step(
+            why="Who is told what the trail holds, and how far",
+            statements=rendered("schema/consumers"),
+        ),
+        Step(
             why="Where the trail is, so that it notices when it was moved",
             statements=rendered("schema/home", "schema/owner_only", tables=_NOTED),
         ),

@@ -19,6 +19,7 @@ from audit_toolkit.archive import (
     read_back,
     read_catalogue,
     read_expected,
+    seal_problems,
 )
 from audit_toolkit.cli.archive.common import (
     Url,
@@ -33,6 +34,7 @@ from audit_toolkit.cli.partition_run import (
     Iceberg,
 )
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
+from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
 from audit_toolkit.findings import Finding, FindingKind, Measure, Report, Severity
 from audit_toolkit.plurals import counted
 
@@ -48,6 +50,7 @@ def verify(
         typer.Argument(metavar="[PARTITION]", help="Only this partition.", show_default=False),
     ] = None,
     iceberg: Iceberg = None,
+    key: PublicKeys = None,
     output: CheckFormat = ReportFormat.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -58,6 +61,7 @@ def verify(
     Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
     Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so.
     """
+    keys = read_public_keys(key)
     store = open_store(archive)
     expected = _expected(dsn, config, audit_schema)
     catalogue = read_catalogue(store)
@@ -69,7 +73,15 @@ def verify(
         of_all.append(damaged(leaf, "the archive has no partition of that name"))
     with progress_bar(sum(m.events for m in chosen)) as advance:
         verified = [(manifest.label, read_back(store, manifest, advance)) for manifest in chosen]
+        # What is damaged need not be held against its seal.
+        sealed = [
+            (manifest.label, problem)
+            for manifest, (_, found) in zip(chosen, verified, strict=True)
+            if not found.problems
+            for problem in seal_problems(store, manifest, keys)
+        ]
     broken = [damaged(label, why) for label, found in verified for why in found.problems]
+    broken += [damaged(label, why) for label, why in sealed]
     report = _verified_report(verified, of_all, [*broken, *of_all], compared=expected is not None)
     if output is ReportFormat.TEXT:
         _print_verified(verified)

@@ -179,7 +179,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "59350261a33896b7027cbf2fd94974a4854b94b1e0fe56fa48707ca7a35afbb4"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "1928c44e1acd0a61089e9e6e35cc21e0968129c21846d02f82d6e178be3b989c"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -272,7 +272,7 @@ comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": 
 create table if not exists audit.seal_tiles (
     level smallint not null check (level between 0 and 7),
     tile bigint not null check (tile >= 0),
-    hashes bytea not null check (octet_length(hashes) >= 32 and octet_length(hashes) <= 8192 and octet_length(hashes) % 32 = 0),
+    hashes bytea not null check (octet_length(hashes) between 32 and 8192 and octet_length(hashes) % 32 = 0),
     -- Of level 0: the events of its entries, which are in the order of their ids.
     ids int8multirange,
     primary key (level, tile),
