@@ -158,6 +158,10 @@ class FindingKind(StrEnum):
     UNATTACHED = "unattached"
     UNMANAGED = "unmanaged"
 
+    # consumers of the trail
+    CONSUMER_STUCK = "consumer_stuck"
+    DEAD_LETTERS = "dead_letters"
+
     # indexes
     INDEX_BUILDING = "index_building"
     INDEX_CANCELLED_DROP = "index_cancelled_drop"
@@ -205,7 +209,7 @@ class FindingKind(StrEnum):
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
 
-    # completeness
+    # the trail against the tables, and what guards capture
     CHANGED_IN_GAP = "changed_in_gap"
     EVENT_OUT_OF_LINE = "event_out_of_line"
     GUARD_MISSING = "guard_missing"
@@ -365,7 +369,7 @@ class Report:
         shared = (
             Gauge(
                 name="audit_check_success",
-                help="1 when the check itself could run",
+                help="1 if the check itself could run",
                 samples=[({"check": check}, 1)],
             ),
             Gauge(

@@ -146,6 +146,8 @@ class Manifest:
     version: int = VERSION
     exported: Range | None = None
     """Without what ranges before it have."""
+    seal: ArchivedFile | None = None
+    """What shows without the database that these events were sealed; beside the events, as an erasure replaces it."""
 
     @property
     def label(self) -> str:
@@ -159,6 +161,11 @@ class Manifest:
         # Restored from a dump, a partition has another OID.
         same_database = self.origin.database_oid == origin.database_oid
         return self.oid == oid if same_database else self.leaf == leaf
+
+    @property
+    def all_files(self) -> tuple[ArchivedFile, ...]:
+        """The files with events, and that of the seal."""
+        return (*self.files, *([self.seal] if self.seal else ()))
 
     @property
     def folder(self) -> str:
@@ -183,6 +190,8 @@ class Manifest:
             del values["origin"]
         if self.exported is None:
             del values["exported"]
+        if self.seal is None:
+            del values["seal"]
         return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
     @classmethod
@@ -207,7 +216,7 @@ class Manifest:
         files = (_values_of(ArchivedFile, file, "a file of it") for file in values["files"])
         values["files"] = tuple(ArchivedFile(**file) for file in files)
         values["columns"] = tuple(values["columns"])
-        for name, kind in (("origin", Origin), ("exported", Range)):
+        for name, kind in (("origin", Origin), ("exported", Range), ("seal", ArchivedFile)):
             part = values.get(name)
             values[name] = kind(**_values_of(kind, part, f"its {name}")) if part else None
         return cls(**values)
@@ -222,9 +231,9 @@ class Manifest:
                 raise UnsoundError(f"{moment!r} is not a valid time")
         # Whatever the annotations say, these come from a file that anybody may have written.
         texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
-        texts += [text for file in self.files for text in (file.path, file.sha256)]
+        texts += [text for file in self.all_files for text in (file.path, file.sha256)]
         numbers: list[object] = [self.oid, self.events, self.server_version, part.reach]
-        numbers += [number for file in self.files for number in (file.bytes, file.events)]
+        numbers += [number for file in self.all_files for number in (file.bytes, file.events)]
         if self.origin:
             texts += [self.origin.system_identifier, self.origin.database, self.origin.trail]
             numbers += [self.origin.timeline, self.origin.database_oid]
@@ -234,7 +243,7 @@ class Manifest:
             raise UnsoundError("a number is missing or negative")
         if "/" in self.leaf or self.leaf.startswith("."):
             raise UnsoundError(f"{self.leaf!r} is not a valid partition name")
-        outside = [file.path for file in self.files if not is_inside(file.path)]
+        outside = [file.path for file in self.all_files if not is_inside(file.path)]
         if outside:
             raise UnsoundError(f"{outside[0]!r} is not a path inside the archive")
 

@@ -2,6 +2,7 @@
 
     <root>/events/<whose>/relation=public.orders/month=2026-03/<leaf>-<oid>-<digest>.parquet   the events
     <root>/manifests/<whose>/<time>-<leaf>.json                            what of it counts as archived
+    <root>/seals/<whose>/<leaf>-<oid>-<digest>.json                        what shows that it is what was sealed
 
 where <whose> is system=…/database=…/trail=…, so that no two databases share a file. DuckDB, Spark, Trino, Polars and
 pandas read the folder `events` as it stands, in Hive's layout. Archives from before 0.3 have `relation=…` and
@@ -27,7 +28,7 @@ from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 
 CHUNK = 4 * 2**20
 """Bytes that are held at once while a file is fetched."""
-EVENTS, FOLDER, OLD_FOLDER = "events", "manifests", "_manifests"
+EVENTS, FOLDER, OLD_FOLDER, SEALS = "events", "manifests", "_manifests", "seals"
 
 
 def is_inside(path: str) -> bool:

@@ -18,7 +18,7 @@ from audit_toolkit.archive.manifest import (
     fingerprint,
     newest,
 )
-from audit_toolkit.archive.store import EVENTS, FOLDER, OLD_FOLDER, Store
+from audit_toolkit.archive.store import EVENTS, FOLDER, OLD_FOLDER, SEALS, Store
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.plurals import counted
@@ -158,10 +158,12 @@ def _finding(kind: FindingKind, subject: str, message: str, remedy: str) -> Find
 
 
 def _strays(store: Store, catalogue: Catalogue, counting: list[Manifest]) -> list[Finding]:
-    named = {file.path for manifest in counting for file in manifest.files}
+    named = {file.path for manifest in counting for file in manifest.all_files}
     named |= {manifest.name for manifest in catalogue.manifests}
     named |= {name for name, _ in catalogue.damaged}
-    inside = [name for folder in (EVENTS, FOLDER, OLD_FOLDER) for name in store.files(folder)]
+    inside = [
+        name for folder in (EVENTS, FOLDER, OLD_FOLDER, SEALS) for name in store.files(folder)
+    ]
     inside += [name for name in store.files_of_old_layout() if name not in inside]
     return [
         _finding(

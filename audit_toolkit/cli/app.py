@@ -26,10 +26,6 @@ COMMANDS = (
     Entry("pause", "pause:pause", "Pause capture of a table; the trail records the gap."),
     Entry("resume", "resume:resume", "Resume capture of a table; the trail records it."),
     Entry("check", "check:check", "Check that capture and the trail are as installed."),
-    Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
-    Entry("guard on", "guard:on", "Switch the guard on."),
-    Entry("guard off", "guard:off", "Switch the guard off; the trail keeps who and why."),
-    Entry("guard status", "guard:status", "Show whether the guard is on."),
     Entry("status", "status:status", "Show audited tables, their options, events and size."),
     Entry("access", "access:access", "Show who can read, change or disable the trail, and how."),
     Entry("history", "history:history", "Show who changed what and when, oldest event first."),
@@ -131,6 +127,10 @@ COMMANDS = (
     Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
+    Entry("guard on", "guard:on", "Switch the guard on."),
+    Entry("guard off", "guard:off", "Switch the guard off; the trail keeps who and why."),
+    Entry("guard status", "guard:status", "Show whether the guard is on."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
@@ -140,6 +140,32 @@ COMMANDS = (
         "keys rotate", "keys.rotate:rotate", "Replace the key; the former one signs the new one."
     ),
     Entry("keys list", "keys.list:list_keys", "List the public keys that sealed this trail."),
+    Entry(
+        "stream run", "stream:run", "Deliver events to a sink, from where this consumer stopped."
+    ),
+    Entry(
+        "stream list",
+        "stream:list_consumers",
+        "List consumers, where they stand and what went wrong.",
+    ),
+    Entry("stream lag", "stream:lag", "Show how far consumers are behind, in events and seconds."),
+    Entry("stream reset", "stream:reset", "Let a consumer go on from another place."),
+    Entry("stream drop", "stream:drop", "Forget a consumer with its place and its dead letters."),
+    Entry(
+        "stream dead-letters list",
+        "stream:list_letters",
+        "List the dead letters of a consumer, the oldest first.",
+    ),
+    Entry(
+        "stream dead-letters retry",
+        "stream:retry_letters",
+        "Have dead letters delivered again by the consumer.",
+    ),
+    Entry(
+        "stream dead-letters drop",
+        "stream:drop_letters",
+        "Give up dead letters; their events stay in the trail.",
+    ),
     Entry("adopt", "adopt:adopt", "Continue a restored or copied trail in this database."),
     Entry("grants", "grants:grants", "Print the GRANTs that a role needs; runs nothing."),
     Entry("demo", "demo:demo", "Run a guided tour on a throwaway PostgreSQL."),
@@ -147,11 +173,13 @@ COMMANDS = (
 """Every command: what is typed, where it is, and the first line of its help."""
 
 GROUPS = {
-    "guard": "Refuse DDL that would take capture away.",
     "partitions": "Manage the trail's partitions without blocking writes.",
     "archive": "Archive old partitions as Parquet files, and query them.",
+    "guard": "Refuse DDL that would take capture away.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
+    "stream": "Deliver events to somewhere else, each at least once.",
+    "stream dead-letters": "Events that a sink refused for good.",
 }
 
 

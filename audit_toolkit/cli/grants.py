@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-
-if TYPE_CHECKING:
-    from audit_toolkit.schema import Limits
+from audit_toolkit.partitions import Span
+from audit_toolkit.schema import Limits, render_grants
+from audit_toolkit.templates import query
 
 
 def grants(
@@ -79,6 +81,10 @@ def grants(
             help="May record events of the application (record_event).",
         ),
     ] = None,
+    consumer: Annotated[
+        str | None,
+        typer.Option("--consumer", metavar="ROLE", help="May run audit stream."),
+    ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -87,16 +93,11 @@ def grants(
 
     Review them, then pipe them into psql.
     """
-    from audit_toolkit.cli.output import visible
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.schema import render_grants
-    from audit_toolkit.templates import query
-
-    if not (reader or maintainer or archiver or installer or deployer or recorder):
+    if not (reader or maintainer or archiver or installer or deployer or recorder or consumer):
         raise UsageError(
             "no role given",
-            hint="add --reader, --maintainer, --archiver, --installer, --deployer or "
-            "--recorder ROLE",
+            hint="add --reader, --maintainer, --archiver, --installer, --deployer, "
+            "--recorder or --consumer ROLE",
         )
     limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
     with open_database(dsn, config) as connection:
@@ -121,6 +122,7 @@ def grants(
         installer=installer,
         deployer=deployer,
         recorder=recorder,
+        consumer=consumer,
         limits=limits,
         captures=[row["name"] for row in captures],
     ):
@@ -130,9 +132,6 @@ def grants(
 def _limits(
     retention: str | None, quarantine: str, *, unarchived: bool, maintainer: str | None
 ) -> Limits | None:
-    from audit_toolkit.partitions import Span
-    from audit_toolkit.schema import Limits
-
     if retention is None:
         return None
     if maintainer is None:

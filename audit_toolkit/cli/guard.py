@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Reason to record in the trail.")
+]
 
 
 def on(
@@ -77,7 +79,7 @@ def status(
 ) -> None:
     """Show whether the guard is on.
 
-    Exit code 3 when it should be, and is not.
+    Exits with code 3 if it was switched on and is gone or disabled.
     """
     from audit_toolkit.cli.output import visible
     from audit_toolkit.completeness.guard import guard_findings, read_guard

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.errors import UsageError
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.findings import Report as Findings
 from audit_toolkit.plurals import counted
+from audit_toolkit.seals import Checkpoint, Note, read_outside
+from audit_toolkit.seals import verify as verify_trail
 
 if TYPE_CHECKING:
-    from audit_toolkit.seals import Report
+    from audit_toolkit.archive import Manifest, Store
+    from audit_toolkit.seals import PublicKey, Report
 
 
 def verify(
@@ -29,6 +36,15 @@ def verify(
         ),
     ] = None,
     key: PublicKeys = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="AUDIT_ARCHIVE",
+            help="Also verify what is archived there against the same tree.",
+            show_default=False,
+        ),
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -50,24 +66,23 @@ def verify(
     Reads every event, computes the tree anew and compares it with the newest checkpoint, and with every one
     that was kept outside. Exit code 3 when something is not what was sealed; events are named.
     """
-    from audit_toolkit.cli.database import find_address, open_database
-    from audit_toolkit.seals import read_outside
-    from audit_toolkit.seals import verify as verify_trail
-
     keys = read_public_keys(key)
     outside = read_outside(checkpoints or ())
+    archived = _Archived.open(archive) if archive else None
     first = _size_of(since) if since else 0
     with open_database(dsn, config) as connection, _progress() as progress:
         report = verify_trail(
             connection,
             audit_schema,
             keys=keys,
-            outside=outside,
+            outside=[*outside, *(archived.notes() if archived else ())],
             since=first,
             jobs=jobs,
             dsn=find_address(dsn, config),
             progress=progress,
         )
+    if archived:
+        report.findings += archived.findings(keys)
     _warn(report)
     details = report.details() if output is not ReportFormat.TEXT else {}
     end_with(
@@ -82,10 +97,46 @@ def verify(
     )
 
 
-def _size_of(text: str) -> int:
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.seals import Checkpoint, Note, read_outside
+@dataclass(frozen=True, slots=True)
+class _Archived:
+    """The partitions of an archive that have a seal."""
 
+    store: Store
+    manifests: tuple[Manifest, ...]
+
+    @classmethod
+    def open(cls, url: str) -> _Archived:
+        from audit_toolkit.archive import Store, newest, read_manifests
+
+        store = Store.open(url)
+        store.require_reachable()
+        return cls(store, tuple(m for m in newest(read_manifests(store)) if m.seal))
+
+    def notes(self) -> list[tuple[str, str]]:
+        """The checkpoints of their seals, which have to be of the same tree."""
+        from audit_toolkit.archive import seal_note
+
+        notes = [(m.seal.path, seal_note(self.store, m)) for m in self.manifests if m.seal]
+        return [(path, note) for path, note in notes if note]
+
+    def findings(self, keys: Sequence[PublicKey]) -> list[Finding]:
+        """What in them is not what was sealed."""
+        from audit_toolkit.archive import seal_problems
+
+        return [
+            Finding(
+                kind=FindingKind.ARCHIVE_DAMAGED,
+                severity=Severity.ERROR,
+                subject=manifest.label,
+                message=problem,
+                remedy="bring the archive back from a backup",
+            )
+            for manifest in self.manifests
+            for problem in seal_problems(self.store, manifest, keys)
+        ]
+
+
+def _size_of(text: str) -> int:
     if text.isdecimal():
         return int(text)
     ((_, note),) = read_outside([text])[-1:]

@@ -25,7 +25,7 @@ that bound behind as a CHECK, and the next one has so long to come."""
 WEEK = Span(days=7)
 
 
-class State(StrEnum):
+class PartitionState(StrEnum):
     """Where a leaf is on its way out (`partition_lifecycle.state`)."""
 
     ATTACHED = "attached"
@@ -92,7 +92,7 @@ class Entry:
     """Its name when it was recorded."""
     lower: datetime | None
     upper: datetime | None
-    state: State
+    state: PartitionState
     detached_at: datetime | None = None
     hold_reason: str | None = None
     archive: str | None = None
@@ -128,12 +128,22 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocker:
+class DetachBlocker:
     """A session whose transaction has used the trail for long, so that a detach would wait for it."""
 
     pid: int
     application: str
     seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerHold:
+    """A consumer of the trail that has not had all events yet, and for which retention waits."""
+
+    since: datetime
+    """When the first of them happened."""
+    hold_for: timedelta
+    """How long their partitions stay beyond the retention, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +157,19 @@ class Partitions:
     """What is attached, or half detached, by lower bound."""
     entries: tuple[Entry, ...] = ()
     strays: tuple[Stray, ...] = ()
-    blockers: tuple[Blocker, ...] = ()
+    blockers: tuple[DetachBlocker, ...] = ()
     taken_names: frozenset[str] = frozenset()
     by_function: bool = False
     """Whether this role changes the trail by functions, as a maintainer, and not as its owner."""
     last_success: datetime | None = None
     """When a run of the partitions last succeeded."""
     clock: Clock
+    consumer_holds: tuple[ConsumerHold, ...] = ()
+
+    def kept_from(self, cutoff: datetime) -> datetime:
+        """From when on partitions stay, with what consumers have not had, where retention says `cutoff`."""
+        held = (max(hold.since, cutoff - hold.hold_for) for hold in self.consumer_holds)
+        return min([cutoff, *held])
 
     @property
     def trail(self) -> QualifiedName:
@@ -241,7 +257,8 @@ class Partitions:
     def entry(self, oid: int) -> Entry | None:
         """The record of a table that is not dropped."""
         return next(
-            (e for e in self.entries if e.oid == oid and e.state is not State.DROPPED), None
+            (e for e in self.entries if e.oid == oid and e.state is not PartitionState.DROPPED),
+            None,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,15 @@ from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions.clock import LEAP, Clock
-from audit_toolkit.partitions.model import Blocker, Entry, Leaf, Partitions, State, Stray
+from audit_toolkit.partitions.model import (
+    ConsumerHold,
+    DetachBlocker,
+    Entry,
+    Leaf,
+    Partitions,
+    PartitionState,
+    Stray,
+)
 from audit_toolkit.templates import query, render
 
 if TYPE_CHECKING:
@@ -49,7 +58,9 @@ def read_partitions(
     recorded = [
         _entry(row) for row in fetch(connection, render("partitions/entries", schema=schema))
     ]
-    known = {e.oid for e in recorded if e.state in (State.DETACHING, State.DETACHED)}
+    known = {
+        e.oid for e in recorded if e.state in (PartitionState.DETACHING, PartitionState.DETACHED)
+    }
     # Of what is known to be detached nothing is asked: a drop may have locked it.
     strays = [
         _stray(connection, row, schema if facts["by_function"] else None)
@@ -65,14 +76,24 @@ def read_partitions(
         entries=tuple(recorded),
         strays=tuple(strays),
         blockers=tuple(
-            Blocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
+            DetachBlocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
         ),
         taken_names=frozenset(
             row["name"] for row in fetch(connection, query("partition_names"), named)
         ),
         by_function=facts["by_function"],
         last_success=facts["last_success"],
+        consumer_holds=_consumer_holds(connection, schema),
     )
+
+
+def _consumer_holds(connection: Connection, schema: str) -> tuple[ConsumerHold, ...]:
+    """What consumers ask for; nothing where this role may not know, or the trail has no consumers."""
+    errors = import_psycopg().errors
+    with suppress(errors.UndefinedTable, errors.InsufficientPrivilege), connection.transaction():
+        rows = fetch(connection, render("partitions/consumer_holds", schema=schema))
+        return tuple(ConsumerHold(**row) for row in rows)
+    return ()
 
 
 def _interval(connection: Connection, schema: str) -> Interval:
@@ -175,7 +196,7 @@ def has_rows(connection: Connection, leaf: QualifiedName) -> bool:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    return Entry(**(row | {"state": State(row["state"])}))
+    return Entry(**(row | {"state": PartitionState(row["state"])}))
 
 
 def _stray(connection: Connection, row: dict[str, Any], function_in: str | None) -> Stray:

@@ -13,8 +13,8 @@ from audit_toolkit.partitions import (
     Stage,
     plan_attach,
     plan_default,
+    plan_end_of_hold,
     plan_hold,
-    plan_release,
 )
 from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.plan import apply
@@ -204,7 +204,7 @@ def test_a_hold_keeps_a_leaf_and_its_release_lets_it_go(rotating: Rotating) -> N
     assert oldest in [leaf.name.name for leaf in rotating.read().bounded]
     assert len(rotating.read().bounded) > 2
     assert "gap" not in rotating.findings()
-    apply(plan_release(rotating.read(), oldest).plan, rotating.connection)
+    apply(plan_end_of_hold(rotating.read(), oldest).plan, rotating.connection)
     rotating.run()
     assert oldest not in [leaf.name.name for leaf in rotating.read().bounded]
     # A hold during the quarantine prevents the drop.
@@ -215,6 +215,41 @@ def test_a_hold_keeps_a_leaf_and_its_release_lets_it_go(rotating: Rotating) -> N
         plan_hold(rotating.read(), oldest, " ")
     with pytest.raises(UsageError, match="no partition"):
         plan_hold(rotating.read(), "nothing", "why")
+
+
+def test_retention_waits_for_a_consumer_that_asks_for_it_but_not_for_ever(
+    rotating: Rotating,
+) -> None:
+    oldest = rotating.read().bounded[0]
+    assert oldest.upper is not None
+    rotating.fill(oldest.upper - timedelta(days=2), oldest.upper - timedelta(days=1))
+    rotating.fill(oldest.upper + timedelta(days=70), oldest.upper + timedelta(days=71))
+    rotating.execute(
+        "insert into audit.consumers (name, event_id, hold_for) values ('c', 0, '60 days')"
+    )
+
+    def is_there() -> bool:
+        return oldest.name.name in [leaf.name.name for leaf in rotating.read().bounded]
+
+    rotating.run(oldest.upper + timedelta(days=75), retention=months(2))
+    assert is_there()
+    rotating.execute(
+        "update audit.consumers set event_id = (select max(event_id) from audit.logged_actions)"
+    )
+    rotating.run()
+    assert not is_there()
+
+
+def test_a_consumer_that_never_comes_holds_no_longer_than_it_may(rotating: Rotating) -> None:
+    oldest = rotating.read().bounded[0]
+    assert oldest.upper is not None
+    rotating.fill(oldest.upper - timedelta(days=2), oldest.upper - timedelta(days=1))
+    rotating.fill(oldest.upper + timedelta(days=70), oldest.upper + timedelta(days=71))
+    rotating.execute(
+        "insert into audit.consumers (name, event_id, hold_for) values ('c', 0, '10 days')"
+    )
+    rotating.run(oldest.upper + timedelta(days=75), retention=months(2))
+    assert oldest.name.name not in [leaf.name.name for leaf in rotating.read().bounded]
 
 
 def test_a_detached_leaf_comes_back_and_stays(rotating: Rotating) -> None:
@@ -252,7 +287,7 @@ def test_a_leaf_detached_by_hand_is_never_dropped_even_when_it_was_held(
     oldest = rotating.read().bounded[0].name.name
     apply(plan_hold(rotating.read(), oldest, "case 4711").plan, rotating.connection)
     rotating.execute(f"alter table audit.logged_actions detach partition audit.{oldest}")
-    apply(plan_release(rotating.read(), oldest).plan, rotating.connection)
+    apply(plan_end_of_hold(rotating.read(), oldest).plan, rotating.connection)
     rotating.policy = Policy(retention=months(2))
     for days in (60, 90, 120, 150):
         rotating.run(START + timedelta(days=days))

@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.archive import (
+    Target,
+    check_catalogue,
+    damaged,
+    differences,
+    newest,
+    read_back,
+    read_catalogue,
+    read_expected,
+    seal_problems,
+)
 from audit_toolkit.cli.archive.common import (
     Url,
     open_store,
@@ -17,11 +28,13 @@ from audit_toolkit.cli.archive.common import (
     shown,
     whose,
 )
+from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.partition_run import (
     Iceberg,
 )
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
+from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
 from audit_toolkit.findings import Finding, FindingKind, Measure, Report, Severity
 from audit_toolkit.plurals import counted
 
@@ -37,6 +50,7 @@ def verify(
         typer.Argument(metavar="[PARTITION]", help="Only this partition.", show_default=False),
     ] = None,
     iceberg: Iceberg = None,
+    key: PublicKeys = None,
     output: CheckFormat = ReportFormat.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -47,14 +61,7 @@ def verify(
     Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
     Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so.
     """
-    from audit_toolkit.archive import (
-        check_catalogue,
-        damaged,
-        newest,
-        read_back,
-        read_catalogue,
-    )
-
+    keys = read_public_keys(key)
     store = open_store(archive)
     expected = _expected(dsn, config, audit_schema)
     catalogue = read_catalogue(store)
@@ -66,7 +73,15 @@ def verify(
         of_all.append(damaged(leaf, "the archive has no partition of that name"))
     with progress_bar(sum(m.events for m in chosen)) as advance:
         verified = [(manifest.label, read_back(store, manifest, advance)) for manifest in chosen]
+        # What is damaged need not be held against its seal.
+        sealed = [
+            (manifest.label, problem)
+            for manifest, (_, found) in zip(chosen, verified, strict=True)
+            if not found.problems
+            for problem in seal_problems(store, manifest, keys)
+        ]
     broken = [damaged(label, why) for label, found in verified for why in found.problems]
+    broken += [damaged(label, why) for label, why in sealed]
     report = _verified_report(verified, of_all, [*broken, *of_all], compared=expected is not None)
     if output is ReportFormat.TEXT:
         _print_verified(verified)
@@ -107,8 +122,6 @@ def _verified_report(
 def _differences(
     store: Store, manifests: list[Manifest], iceberg: str, schema: str
 ) -> Iterator[Finding]:
-    from audit_toolkit.archive import Target, differences
-
     target = Target.parse(iceberg, schema)
     found = differences(store, whose(manifests, None), manifests, target)
     problems = (
@@ -136,9 +149,6 @@ def _differences(
 
 
 def _expected(dsn: str | None, config: Path | None, schema: str) -> Expected | None:
-    from audit_toolkit.archive import read_expected
-    from audit_toolkit.cli.database import find_address, open_database
-
     if not find_address(dsn, config) and not any(os.environ.get(n) for n in _LIBPQ):
         return None
     with open_database(dsn, config) as connection:

@@ -110,7 +110,7 @@ def _require_allowed(page: Page) -> Database:
     if page.site.undoing is None or not page.may_undo:
         raise RefusedError(
             page.words.gettext("Nothing can be undone here."),
-            hint=page.words.gettext("It is switched off, or you may not."),
+            hint=page.words.gettext("It is disabled, or you may not use it."),
         )
     return page.site.undoing
 
@@ -178,7 +178,9 @@ def _row(page: Page, change: RowChange) -> dict[str, Any]:
         "kind": kind,
         "changes": [
             found
-            for column in (after if kind == "changed" else {**before, **after})
+            for column in page.sight.in_order(
+                change.table, after if kind == "changed" else {**before, **after}
+            )
             for found in _changes(page, change, column, before.get(column), after.get(column))
         ],
         "since": tell(page, change.since),
