@@ -107,8 +107,6 @@ def authority(tmp_path: Path) -> Iterator[str]:
         "-nodes",
         "-days",
         "2",
-        "-config",
-        config,
     ]
     subprocess.run(
         [
