@@ -38,7 +38,14 @@ from audit_toolkit.archive.write import Names, Selection, make_manifest, write_f
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.partitions import Entry, Leaf, Partitions, State, is_standby, read_partitions
+from audit_toolkit.partitions import (
+    Entry,
+    Leaf,
+    Partitions,
+    PartitionState,
+    is_standby,
+    read_partitions,
+)
 from audit_toolkit.templates import render
 from audit_toolkit.trail.history.follow import Blocker
 
@@ -170,7 +177,7 @@ def _as_entry(leaf: Leaf) -> Entry:
         name=name,
         lower=leaf.lower,
         upper=leaf.upper,
-        state=State.ATTACHED,
+        state=PartitionState.ATTACHED,
         current_name=name,
     )
 
@@ -277,7 +284,7 @@ class _Work:
             name=pending.leaf,
             lower=datetime.fromisoformat(pending.lower) if pending.lower else None,
             upper=datetime.fromisoformat(pending.upper) if pending.upper else None,
-            state=State.ATTACHED if attached else State.DETACHED,
+            state=PartitionState.ATTACHED if attached else PartitionState.DETACHED,
         )
         leaf = QualifiedName(self.schema, pending.leaf)
         without = widest(ranges_of(newest(earlier), self.origin, pending.leaf, pending.oid))
@@ -306,14 +313,14 @@ class _Work:
 
     def _read_from(self, entry: Entry) -> tuple[QualifiedName, Entry | None]:
         """The table whose events are read, and the partition, where that is the trail itself."""
-        if self.by_function and entry.state is State.ATTACHED:
+        if self.by_function and entry.state is PartitionState.ATTACHED:
             return QualifiedName(self.schema, "logged_actions"), entry
         return QualifiedName(self.schema, entry.name), None
 
     @contextmanager
     def _lent(self, entry: Entry) -> Iterator[None]:
         """An archiver may read a partition that was detached meanwhile for a transaction."""
-        lend = self.by_function and entry.state is not State.ATTACHED
+        lend = self.by_function and entry.state is not PartitionState.ATTACHED
         values = {"schema": self.schema, "oid": entry.oid, "leaf": None}
         if lend:
             self.connection.execute(render("archiver/freeze", **values))

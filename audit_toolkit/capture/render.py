@@ -343,7 +343,7 @@ def plan_capture(
     )
 
 
-def plan_release(table: QualifiedName, schema: str, *, function: str | None = None) -> Plan:
+def plan_uninstall(table: QualifiedName, schema: str, *, function: str | None = None) -> Plan:
     """The steps that take capture off a table; its events stay.
 
     `function` is what captures it, where it is not named for the table: that was renamed.

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.catalog import read_trail
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, DryRun, Dsn, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
+from audit_toolkit.connection import translated_errors
+from audit_toolkit.errors import UsageError
+from audit_toolkit.plan import apply
+from audit_toolkit.schema.location import (
+    has_home,
+    plan_adoption,
+    read_boundary,
+    read_ids,
+    read_location,
+)
 
 if TYPE_CHECKING:
-    from audit_toolkit.schema.location import Ids, State
+    from audit_toolkit.schema.location import Ids, TrailLocation
 
 
 def adopt(
@@ -36,18 +47,6 @@ def adopt(
     Records an event (B), moves the id sequence above the highest id, and registers tables and
     triggers again. Run it by hand, not from cron: which of two copies continues is a decision.
     """
-    from audit_toolkit.catalog import read_trail
-    from audit_toolkit.connection import translated_errors
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.plan import apply
-    from audit_toolkit.schema.location import (
-        has_home,
-        plan_adoption,
-        read_boundary,
-        read_ids,
-        read_state,
-    )
-
     with open_database(dsn, config) as connection, translated_errors():
         if not read_trail(connection, audit_schema):
             raise UsageError(
@@ -59,7 +58,7 @@ def adopt(
                 "the trail was created by an older release, which did not record its location",
                 hint=runs_here("audit upgrade --upgrade", config, audit_schema),
             )
-        state = read_state(connection, audit_schema)
+        state = read_location(connection, audit_schema)
         ids = read_ids(connection, audit_schema, exact=True)
         plan = plan_adoption(state, ids, audit_schema, reason, renumber=renumber or dry_run)
         if plan is None:
@@ -73,7 +72,7 @@ def adopt(
     print("to see what is left to do, run: audit check", file=sys.stderr)
 
 
-def _say_what(state: State, ids: Ids) -> None:
+def _say_what(state: TrailLocation, ids: Ids) -> None:
     if state.moved or state.new_timeline:
         print(
             f"the trail would continue in the database {state.present.database_name} of this "

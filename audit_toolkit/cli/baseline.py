@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.capture import take_baseline, take_locked_baseline
 from audit_toolkit.cli.captured import (
     Reason,
     Table,
@@ -16,7 +17,9 @@ from audit_toolkit.cli.captured import (
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
+from audit_toolkit.connection import fetch
 from audit_toolkit.plurals import counted
+from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
     import psycopg
@@ -51,8 +54,6 @@ def baseline(
     Rows whose last recorded image is current get no event, so it is safe to stop and re-run, and it
     finds what changed while capture was paused.
     """
-    from audit_toolkit.capture import take_baseline, take_locked_baseline
-
     lock_timeout = as_timeout(lock_timeout, "--lock-timeout")
     with open_database(dsn, config) as connection:
         target = audited_target(connection, table, audit_schema)
@@ -80,9 +81,6 @@ def baseline(
 def _progress(connection: Connection, target: Target) -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
     from rich.progress import Progress as Bar
-
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.templates import query
 
     [row] = fetch(connection, query("row_estimate"), {"table": target.table.oid})
     with Bar(console=Console(stderr=True), transient=True) as bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit import exact_json
 from audit_toolkit.cli import times
 from audit_toolkit.cli.columns import require_columns
 from audit_toolkit.cli.options import (
@@ -16,12 +17,14 @@ from audit_toolkit.cli.options import (
     TrailSchema,
     Utc,
 )
+from audit_toolkit.cli.output import show_value, visible
 from audit_toolkit.cli.row_output import (
     Key,
     Table,
     find_table,
     opened,
 )
+from audit_toolkit.trail.blame import find_blame
 
 if TYPE_CHECKING:
     from audit_toolkit.exact_json import Json
@@ -39,9 +42,6 @@ def blame(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Show who last changed each column of a row, and when."""
-    from audit_toolkit import exact_json
-    from audit_toolkit.trail.blame import find_blame
-
     with opened(dsn, config) as connection:
         find_table(connection, table, audit_schema)
         found = find_blame(connection, table, tuple(key), schema=audit_schema)
@@ -58,7 +58,6 @@ def blame(
         columns: list[Json] = [o.as_dict() for o in origins]
         print(exact_json.dumps({"columns": columns, "gone_event_id": gone}, ascii_only=True))
         return
-    from audit_toolkit.cli.output import show_value, visible
 
     width = max((len(visible(o.column)) for o in origins), default=0)
     for origin in origins:
@@ -67,15 +66,11 @@ def blame(
 
 
 def _say_gap(gap: Event, *, utc: bool) -> None:
-    from audit_toolkit.cli.output import visible
-
     capture = visible(str((gap.new_row or {}).get("capture", "off")))
     when = times.show_moment(gap.action_tstamp, utc=utc)
     print(f"warning: capture was {capture} at {when} (event {gap.event_id})", file=sys.stderr)
 
 
 def _said(event: Any, *, utc: bool) -> str:
-    from audit_toolkit.cli.output import visible
-
     when = times.show_moment(event.action_tstamp, utc=utc)
     return f"{visible(event.actor)}, {when}, event {event.event_id}"

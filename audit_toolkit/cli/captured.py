@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.capture import Target
+from audit_toolkit.catalog import find_relation, read_installed, read_table
 from audit_toolkit.cli.remedies import runs_here
+from audit_toolkit.config import TableRule
 from audit_toolkit.errors import UsageError
+from audit_toolkit.remedies import install_command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import psycopg
 
-    from audit_toolkit.capture import Target
     from audit_toolkit.catalog import Installed
 
     Connection = psycopg.Connection[Any]
@@ -30,8 +33,6 @@ Reason = Annotated[
 
 def installed_capture(connection: Connection, name: str, schema: str) -> Installed:
     """The capture of a table; raises `UsageError` where there is none."""
-    from audit_toolkit.catalog import find_relation, read_installed
-
     table = find_relation(connection, name).name
     found = [i for i in read_installed(connection, schema) if i.table == table]
     if not found:
@@ -43,18 +44,12 @@ def installed_capture(connection: Connection, name: str, schema: str) -> Install
 
 def install_again(installed: Installed, schema: str, config: Path | None) -> str:
     """The command that installs that capture again."""
-    from audit_toolkit.remedies import install_command
-
     command = install_command(installed.table, installed.options) + " --upgrade"
     return runs_here(command, config, schema)
 
 
 def audited_target(connection: Connection, name: str, schema: str) -> Target:
     """An audited table with the rule that it was installed with."""
-    from audit_toolkit.capture import Target
-    from audit_toolkit.catalog import find_relation, read_table
-    from audit_toolkit.config import TableRule
-
     installed = installed_capture(connection, name, schema)
     table = read_table(connection, find_relation(connection, name))
     rule = TableRule.from_dict(installed.options)

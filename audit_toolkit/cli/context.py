@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.attribution.console import read_seen
+from audit_toolkit.attribution.current import current_document, nested
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat
+from audit_toolkit.cli.output import visible
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,10 +35,6 @@ def context(
 
     And what the server sees of it. Changes nothing: the transaction is read-only.
     """
-    from audit_toolkit.attribution.console import read_seen
-    from audit_toolkit.attribution.current import current_document, nested
-    from audit_toolkit.cli.database import open_database
-
     with nested(dict(_parse(text) for text in values or ())):
         with open_database(dsn, config) as connection:
             seen = read_seen(connection)
@@ -51,8 +51,6 @@ def _parse(text: str) -> tuple[str, str]:
 
 
 def _print(sent: str, seen: Seen, output: Format) -> None:
-    from audit_toolkit.cli.output import visible
-
     known = {
         "context": seen.context,
         "session_user_name": seen.session_user_name,

@@ -24,6 +24,9 @@ def demo(
             "--sealed", help="Also seal the trail, tamper with it, and find the tampering."
         ),
     ] = False,
+    ui: Annotated[
+        bool, typer.Option("--ui", help="Show the page on it at the end, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Run a guided tour on a throwaway PostgreSQL.
 
@@ -33,11 +36,25 @@ def demo(
     from audit_toolkit.demo.cluster import throwaway_cluster
     from audit_toolkit.demo.story import tell
 
+    if ui:
+        from audit_toolkit.cli.ui import require_extra
+
+        require_extra()
     print("Starting a throwaway PostgreSQL ...", flush=True)
     with throwaway_cluster(keep=keep) as cluster, _project(keep=keep) as directory:
         print(f"A shop in {directory}, a server on port {cluster.port}.\n", flush=True)
         tell(cluster, directory, lambda text: print(text, flush=True), sealed=sealed)
+        if ui:
+            _show_page(cluster)
         print(_kept(cluster, directory) if keep else _GONE)
+
+
+def _show_page(cluster: Cluster) -> None:
+    from audit_toolkit.cli.ui import serve_page
+    from audit_toolkit.web import create_app
+
+    app = create_app(cluster.dsn("shop"), undo=True)
+    serve_page(app, "127.0.0.1", 0, open_browser=False)
 
 
 _GONE = (

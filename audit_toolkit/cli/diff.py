@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit import exact_json, trail
 from audit_toolkit.cli import times
+from audit_toolkit.cli.notes import warn_of_columns
 from audit_toolkit.cli.options import (
     AlembicConfig,
     Dsn,
@@ -20,6 +22,8 @@ from audit_toolkit.cli.options import (
     TrailSchema,
     Utc,
 )
+from audit_toolkit.cli.output import arrow, show_value, visible
+from audit_toolkit.cli.pager import paged
 from audit_toolkit.cli.row_output import (
     Table,
     find_table,
@@ -27,6 +31,7 @@ from audit_toolkit.cli.row_output import (
     print_rows_as_json,
     without,
 )
+from audit_toolkit.cli.values import describe_change
 
 if TYPE_CHECKING:
     from audit_toolkit.exact_json import Json
@@ -62,10 +67,6 @@ def diff(
 
     A change that was undone in between is not a difference; `audit history` shows it.
     """
-    from audit_toolkit import exact_json, trail
-    from audit_toolkit.cli.notes import warn_of_columns
-    from audit_toolkit.cli.pager import paged
-
     begin = times.parse_past(since, "--from", utc=utc)
     end = times.parse_past(until, "--to", utc=utc)
     with (
@@ -84,8 +85,6 @@ def diff(
 
 
 def _print_differences(differences: Iterator[Difference]) -> None:
-    from audit_toolkit.cli.output import show_value, visible
-
     found = False
     for difference in differences:
         found = True
@@ -102,9 +101,6 @@ def _print_differences(differences: Iterator[Difference]) -> None:
 
 
 def _print_change(column: str, before: Json, after: Json) -> None:
-    from audit_toolkit.cli.output import arrow
-    from audit_toolkit.cli.values import describe_change
-
     for change in describe_change(column, before, after):
         if change.old is not None and change.new is not None:
             print(f"  {change.label}: {change.old} {arrow()} {change.new}")

@@ -8,12 +8,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from audit_toolkit.cli.columns import require_columns
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
     Dsn,
     Format,
 )
+from audit_toolkit.cli.output import print_events_as_json, print_timeline
+from audit_toolkit.cli.pager import paged
 from audit_toolkit.cli.transaction_ids import start_of
+from audit_toolkit.trail import select_events, subjects_of, table_of
 
 if TYPE_CHECKING:
     from audit_toolkit.trail import Event, Selection, Subject
@@ -30,11 +34,6 @@ def print_selected(
     utc: bool,
 ) -> int:
     """Print the events of a selection."""
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.cli.output import print_events_as_json
-    from audit_toolkit.cli.pager import paged
-    from audit_toolkit.trail import select_events, subjects_of
-
     with open_database(dsn, config) as connection:
         start = start_of(connection, selection.transaction, selection.transaction_start, schema)
         selection = replace(selection, transaction_start=start)
@@ -55,9 +54,6 @@ def print_selected(
 
 def print_by_table(events: list[Event], subjects: list[Subject], *, utc: bool) -> None:
     """Print events under the names of their tables."""
-    from audit_toolkit.cli.output import print_timeline
-    from audit_toolkit.trail import table_of
-
     by_table = {subject.table: subject for subject in subjects}
     for number, (table, group) in enumerate(groupby(events, key=table_of)):
         if number:

@@ -109,7 +109,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "guard on": ("audit guard on", "audit guard on --sql"),
         "guard off": ("audit guard off --reason 'upgrade of the server'",),
         "guard status": ("audit guard status --format json",),
-        "demo": ("audit demo", "audit demo --sealed", "audit demo --keep"),
+        "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --keep"),
         "partitions plan": (
             "audit partitions plan --retention '1 year'",
             "audit partitions plan --sql",

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.cli import times
 from audit_toolkit.cli.event_formats import EventFormat, Shown, print_as
 from audit_toolkit.cli.notes import note, nothing_found
+from audit_toolkit.cli.output import visible
+from audit_toolkit.connection import first_line
 from audit_toolkit.errors import ConnectError
+from audit_toolkit.trail import Position, follow_subject
 
 if TYPE_CHECKING:
     import psycopg
 
-    from audit_toolkit.trail import Batch, Blocker, Event, Filter, Position
+    from audit_toolkit.trail import Batch, Blocker, Event, Filter
     from audit_toolkit.trail.rows.lookup import Scope
 
     Connection = psycopg.Connection[Any]
@@ -65,8 +68,6 @@ class Tail:
                 self._connection.close()
 
     def _batches(self) -> Any:
-        from audit_toolkit.trail import Position, follow_subject
-
         after: Position | int | None = self._wanted.after
         if self._cursor is not None and self._cursor.exists():
             after = Position.load(self._cursor)
@@ -109,8 +110,6 @@ class Tail:
                 note(describe_blocker(blocker))
 
     def _lost(self, error: Exception) -> ConnectError:
-        from audit_toolkit.connection import first_line
-
         option = f" with --after {self._last}" if self._last and not self._cursor else ""
         go_on = f"run the same command{option} to continue after the last printed event"
         return ConnectError(f"the connection was lost: {first_line(error)}", hint=go_on)
@@ -140,8 +139,6 @@ def _reader_left() -> bool:
 
 def describe_blocker(blocker: Blocker) -> str:
     """Whom the tail waits for, and how that ends."""
-    from audit_toolkit.cli.output import visible
-
     since = f" since {times.show_moment(blocker.since)}" if blocker.since else ""
     role = f" of {blocker.role_name}" if blocker.role_name else ""
     where = f" in the database {blocker.database_name}" if blocker.database_name else ""

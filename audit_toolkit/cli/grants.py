@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-
-if TYPE_CHECKING:
-    from audit_toolkit.schema import Limits
+from audit_toolkit.partitions import Span
+from audit_toolkit.schema import Limits, render_grants
+from audit_toolkit.templates import query
 
 
 def grants(
@@ -87,11 +89,6 @@ def grants(
 
     Review them, then pipe them into psql.
     """
-    from audit_toolkit.cli.output import visible
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.schema import render_grants
-    from audit_toolkit.templates import query
-
     if not (reader or maintainer or archiver or installer or deployer or recorder):
         raise UsageError(
             "no role given",
@@ -130,9 +127,6 @@ def grants(
 def _limits(
     retention: str | None, quarantine: str, *, unarchived: bool, maintainer: str | None
 ) -> Limits | None:
-    from audit_toolkit.partitions import Span
-    from audit_toolkit.schema import Limits
-
     if retention is None:
         return None
     if maintainer is None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import times
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.event_formats import EventFormat, Shown, print_as
+from audit_toolkit.cli.next_page import next_page
 from audit_toolkit.cli.notes import (
     note,
     note_name,
@@ -19,13 +21,18 @@ from audit_toolkit.cli.notes import (
     warn_of_columns,
 )
 from audit_toolkit.cli.options import AlembicConfig, Dsn, GuardCells, Hide, TrailSchema, Utc
+from audit_toolkit.cli.pager import paged
 from audit_toolkit.cli.transaction_ids import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
+from audit_toolkit.trail import Action, Filter
+from audit_toolkit.trail.history.pages import require_event_of
+from audit_toolkit.trail.history.read import find_scope, stream_page, with_range
+from audit_toolkit.trail.history.transactions import require_one_transaction
+from audit_toolkit.trail.rows.lookup import Subject, warn_of_absence
 
 if TYPE_CHECKING:
     import psycopg
 
-    from audit_toolkit.trail import Action, Filter
     from audit_toolkit.trail.rows.lookup import Scope
 
     Connection = psycopg.Connection[Any]
@@ -197,12 +204,6 @@ def history(
     Of one row, one table, several tables, or all. The history of a row follows changes of its key.
     Times are local; in JSON and CSV they are UTC.
     """
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.trail import Filter
-    from audit_toolkit.trail.history.pages import require_event_of
-    from audit_toolkit.trail.history.read import find_scope, with_range
-    from audit_toolkit.trail.rows.lookup import Subject, warn_of_absence
-
     if guard_cells and output is not EventFormat.CSV:
         raise UsageError("--guard-cells needs --format csv", hint="add --format csv")
     shown = Shown(hidden=frozenset(hide or ()), utc=utc, guarded=guard_cells)
@@ -253,8 +254,6 @@ def history(
 
 def _of_one_transaction(connection: Connection, wanted: Filter, schema: str) -> Filter:
     """The filter with the exact beginning of its transaction, which no other may share the number of."""
-    from audit_toolkit.trail.history.transactions import require_one_transaction
-
     number, start = wanted.transaction, wanted.transaction_start
     if number is not None and start is None:
         require_one_transaction(connection, number, schema, since=wanted.since, until=wanted.until)
@@ -295,13 +294,9 @@ def _print_history(
     *,
     cut: bool,
 ) -> None:
-    from audit_toolkit.cli.next_page import next_page
-    from audit_toolkit.trail.history.read import stream_page
-
     output = ctx.params["output"]
 
     page, stream = stream_page(connection, subject, wanted)
-    from audit_toolkit.cli.pager import paged
 
     with closing(stream) as events, paged(wanted=output is EventFormat.TEXT):
         number = print_as(output, subject, events, shown)
@@ -317,8 +312,6 @@ def _print_history(
 
 
 def _parse_action(text: str) -> Action:
-    from audit_toolkit.trail import Action
-
     for action in Action:
         if text.upper() in (action.name, action.value):
             return action

@@ -9,6 +9,8 @@ import typer
 
 from audit_toolkit.cli.options import EditEnv
 from audit_toolkit.cli.revisions import say
+from audit_toolkit.migrations import init_project
+from audit_toolkit.migrations.environment import IMPORT_LINE, add_import
 
 
 def init(
@@ -24,9 +26,6 @@ def init(
 
     Uses Alembic's own templates.
     """
-    from audit_toolkit.migrations import init_project
-    from audit_toolkit.migrations.environment import IMPORT_LINE, add_import
-
     for path in init_project(directory, template=template):
         say(f"created {path}")
     env = directory / "env.py"

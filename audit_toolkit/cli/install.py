@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.capture.selection import left_out
+from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.guard import install_ddl
 from audit_toolkit.cli.options import (
@@ -40,11 +42,23 @@ from audit_toolkit.cli.revisions import (
 from audit_toolkit.cli.table_options import Names, Tables, history_command, schema_to_sweep
 from audit_toolkit.config import Capture, Interval, Mask, OnOversize, Store, TableRule, Truncate
 from audit_toolkit.errors import UsageError
+from audit_toolkit.migrations import (
+    CaptureRequest,
+    capture_revision,
+    check_conditions,
+    plan_changes,
+    read_capture_state,
+    require_present_trail,
+    trail_revision,
+    trail_settings,
+)
+from audit_toolkit.migrations.revision.rule_text import flags
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.schema import plan_trail
 
 if TYPE_CHECKING:
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Former, Revision, State, Wish
+    from audit_toolkit.migrations import Change, Former, RecordedState, Revision
 
 
 def install(
@@ -199,8 +213,6 @@ def install(
     the trail. The options from --capture to --touch say how the table is captured. For a table that
     is audited already they replace all of its options; without any, it keeps them.
     """
-    from audit_toolkit.migrations import Wish
-
     if ddl:
         if table or all_tables:
             raise UsageError(
@@ -231,17 +243,17 @@ def install(
         log_unchanged=log_unchanged,
         touch=tuple(touch or ()),
     )
-    wish = Wish(
+    request = CaptureRequest(
         names=tuple(table or ()),
         all_of_schema=schema_to_sweep(table, schema, all_tables=all_tables, leave_out=leave_out),
         leave_out=tuple(leave_out or ()),
         rule=rule if _rule_is_given(context) else None,
     )
-    if not (wish.names or all_tables):
+    if not (request.names or all_tables):
         raise UsageError("no table given", hint="name one with --table, or use --all-tables")
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
-        _print_install_sql(wish, interval, owner, audit_schema, dsn, config)
+        _print_install_sql(request, interval, owner, audit_schema, dsn, config)
         return
     where = Where(
         config=config,
@@ -253,7 +265,7 @@ def install(
         django=django,
     )
     run = where.begin(dsn, audit_schema)
-    _install(run, wish, interval, owner, message, output)
+    _install(run, request, interval, owner, message, output)
 
 
 def _rule_is_given(context: typer.Context) -> bool:
@@ -264,29 +276,19 @@ def _rule_is_given(context: typer.Context) -> bool:
 
 def _install(
     run: Run,
-    wish: Wish,
+    request: CaptureRequest,
     interval: Interval | None,
     owner: str | None,
     message: str | None,
     output: Output,
 ) -> None:
-    from audit_toolkit.migrations import (
-        capture_revision,
-        check_conditions,
-        plan_changes,
-        require_present_trail,
-        survey,
-        trail_revision,
-        trail_settings,
-    )
-
     state = run.state
     with run.reading() as (connection, relations):
-        found = survey(connection, relations, wish, state.schema)
+        found = read_capture_state(connection, relations, request, state.schema)
         applied = run.is_applied(connection)
         present = state.interval or found.interval
         settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
-        changes = plan_changes(wish, found, state, applied=applied)
+        changes = plan_changes(request, found, state, applied=applied)
         check_conditions(connection, changes)
     needed = [change for change in changes if change.needed]
     revisions: list[Revision] = []
@@ -300,7 +302,9 @@ def _install(
     for change in changes:
         if not change.needed and change.former:
             say(_already(change, change.former, run, hashes.get(change.table)))
-    _say_left_out(relations, wish, changes, {*hashes, *(change.table for change in changes)}, state)
+    _say_left_out(
+        relations, request, changes, {*hashes, *(change.table for change in changes)}, state
+    )
     expected = {change.table: change.hash for change in changes}
     up_to_date = not needed and expected.items() <= hashes.items()
     goal = Goal(captures=expected, then=history_command(run, expected))
@@ -309,16 +313,14 @@ def _install(
 
 def _say_left_out(
     relations: Sequence[Relation],
-    wish: Wish,
+    request: CaptureRequest,
     changes: Sequence[Change],
     audited: Collection[QualifiedName],
-    state: State,
+    state: RecordedState,
 ) -> None:
     """Name the tables that one might take for audited, and that are not."""
-    from audit_toolkit.capture.selection import left_out
-
-    if wish.all_of_schema is not None:
-        for relation, why in left_out(relations, wish.all_of_schema, state.schema):
+    if request.all_of_schema is not None:
+        for relation, why in left_out(relations, request.all_of_schema, state.schema):
             say(f"{relation.name} is skipped: {why}")
     unlogged = {relation.name for relation in relations if relation.unlogged}
     for table in (change.table for change in changes if change.table in unlogged):
@@ -331,39 +333,27 @@ def _say_left_out(
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:
-    from audit_toolkit.migrations.revision.rule_text import flags
-
     options = flags(former.rule)
     text = f"{change.table} is already audited, with {options or 'no options'} ({former.source})"
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
 
 
 def _print_install_sql(
-    wish: Wish,
+    request: CaptureRequest,
     interval: Interval | None,
     owner: str | None,
     schema: str | None,
     dsn: str | None,
     config: Path | None,
 ) -> None:
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.migrations import (
-        check_conditions,
-        plan_changes,
-        require_present_trail,
-        survey,
-        trail_settings,
-    )
-    from audit_toolkit.schema import plan_trail
-
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
-        found = survey(connection, read_relations(connection), wish, state.schema)
+        found = read_capture_state(connection, read_relations(connection), request, state.schema)
         require_present_trail(found.trail, state.schema)
         settings = trail_settings(
             state.schema, wanted=interval, present=found.interval, owner=owner
         )
-        changes = plan_changes(wish, found, state)
+        changes = plan_changes(request, found, state)
         check_conditions(connection, changes)
     print_sql(
         [*([plan_trail(settings)] if found.interval is None else []), *(c.plan() for c in changes)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.cli.check import check_database
 from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.cli.partition_run import (
     FAILED,
@@ -31,10 +32,24 @@ from audit_toolkit.cli.seal_options import (
     find_places,
     find_signer,
 )
+from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION, Finding, Report
+from audit_toolkit.partitions import (
+    Outcome,
+    Policy,
+    Result,
+    Thresholds,
+    check_partitions,
+    is_standby,
+    partition_report,
+    write_textfile,
+)
+from audit_toolkit.schema.captured_tables import note_changes, note_coverage
+from audit_toolkit.schema.location import note_timeline
+from audit_toolkit.seals import open_sink, run_seal
 
 if TYPE_CHECKING:
-    from audit_toolkit.partitions import Outcome, Run
+    from audit_toolkit.partitions import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +149,6 @@ class Sealing:
 
 def _seal(run: Run, sealing: Sealing) -> list[Outcome]:
     """Seal what is certain, before anything is detached; what goes wrong is an outcome like any other."""
-    from audit_toolkit.errors import AuditError
-    from audit_toolkit.partitions import Outcome, Result
-    from audit_toolkit.seals import open_sink, run_seal
-
     if sealing.key is None:
         return []
     what, message, hint, result = "Seal new events", "", None, Result.DONE
@@ -160,11 +171,6 @@ def _seal(run: Run, sealing: Sealing) -> list[Outcome]:
 
 
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None, sealing: Sealing) -> Summary:
-    from audit_toolkit.cli.check import check_database
-    from audit_toolkit.partitions import Policy, is_standby
-    from audit_toolkit.schema.captured_tables import note_changes, note_coverage
-    from audit_toolkit.schema.location import note_timeline
-
     if is_standby(run.connection):
         return Summary(standby=True)
     outcomes = (*_seal(run, sealing), *rotate(rotation, run))
@@ -198,13 +204,6 @@ def _dry_run(rotation: Rotation, output: Format) -> None:
 
 
 def _write_metrics(run: Run, textfile: Path) -> None:
-    from audit_toolkit.partitions import (
-        Thresholds,
-        check_partitions,
-        partition_report,
-        write_textfile,
-    )
-
     partitions = run.read()
     findings = check_partitions(partitions, run.policy, Thresholds())
     report = partition_report(partitions, findings, needs_archive=run.policy.archived_only)

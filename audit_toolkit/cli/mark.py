@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit import exact_json
+from audit_toolkit.attribution.current import nested
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.undo_output import (
     Reason,
     actor_of,
 )
+from audit_toolkit.trail import set_mark
 
 
 def mark(
@@ -37,12 +42,6 @@ def mark(
     Only the owner of the trail may. A change in progress counts as before or after the mark, each on
     its own.
     """
-    from audit_toolkit import exact_json
-    from audit_toolkit.attribution.current import nested
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.cli.output import visible
-    from audit_toolkit.trail import set_mark
-
     claims = {"actor": actor_of(actor), "reason": reason}
     with nested(claims), open_database(dsn, config) as connection:
         made = set_mark(connection, name, schema=audit_schema)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import BusyError, UsageError
+from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,8 +30,6 @@ Timeout = Annotated[
 @contextmanager
 def impatient(connection: Connection, schema: str, timeout: float) -> Iterator[None]:
     """Let each statement wait at most `timeout` seconds for a lock; raises `BusyError`, which names who has it."""
-    from audit_toolkit.connection import import_psycopg
-
     if not 0 < timeout < 86400:
         raise UsageError(
             f"--timeout: {timeout:g} is not a number of seconds", hint="use 3 or 0.5, for example"
@@ -53,9 +53,6 @@ def _set(connection: Connection, timeout: float) -> None:
 
 
 def _who_is_in_the_way(connection: Connection, schema: str, limit: float) -> BusyError:
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.templates import query
-
     found = fetch(connection, query("exclusive_locks"), {"schema": schema})
     if not found:
         return BusyError(

@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.cli.columns import nearest
+from audit_toolkit.cli.output import visible
+from audit_toolkit.trail.rows.lookup import Tables, since_when
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,9 +29,6 @@ def warn_of_columns(subject: Scope, columns: Iterable[str | None]) -> None:
 
 def nothing_found(connection: Connection, subject: Scope) -> str:
     """Why there may be no events of a subject."""
-    from audit_toolkit.cli.output import visible
-    from audit_toolkit.trail.rows.lookup import Tables, since_when
-
     row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
     if subject.known:
         return f"no events of {row} match these filters"

@@ -12,15 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
+from audit_toolkit.cli.times import parse_moment
 from audit_toolkit.config import Interval
+from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import FINDINGS
+from audit_toolkit.partitions import (
+    Outcome,
+    Policy,
+    Result,
+    Run,
+    Span,
+    Stage,
+    Task,
+    is_standby,
+    plan_partitions,
+    succeeded,
+)
+from audit_toolkit.plan import Plan, single_flight
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from audit_toolkit.partitions import Outcome, Policy, Run, Task
 
 
 FAILED = 1
@@ -123,14 +137,10 @@ class Rotation:
     @property
     def moment(self) -> datetime | None:
         """What takes the place of the server's clock."""
-        from audit_toolkit.cli.times import parse_moment
-
         return parse_moment(self.now, "--now") if self.now else None
 
     def policy(self) -> Policy:
         """The policy they make; raises `UsageError`."""
-        from audit_toolkit.partitions import Policy, Span
-
         return Policy(
             interval=self.interval,
             ahead=self.ahead,
@@ -145,9 +155,6 @@ class Rotation:
     @contextmanager
     def open(self) -> Iterator[Run]:
         """A run on the database that the command is about."""
-        from audit_toolkit.cli.database import open_database
-        from audit_toolkit.partitions import Run
-
         policy, moment = self.policy(), self.moment
         with open_database(self.dsn, self.config) as connection:
             yield Run(
@@ -164,9 +171,6 @@ class Rotation:
     @contextmanager
     def open_alone(self) -> Iterator[Run]:
         """The same, while no other run goes on; raises `BusyError` when one does."""
-        from audit_toolkit.cli.database import find_address
-        from audit_toolkit.plan import single_flight
-
         address = find_address(self.dsn, self.config)
         with single_flight(address, self.audit_schema), self.open() as run:
             yield run
@@ -200,8 +204,6 @@ def takes_rotation(command: Callable[..., None]) -> Callable[..., None]:
 
 def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
     """All stages in their order. What fails is an outcome like any other; a standby is left alone."""
-    from audit_toolkit.partitions import Stage, is_standby
-
     if is_standby(run.connection):
         return []
     with with_archive(rotation, run):
@@ -217,8 +219,6 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
 def reach_archive(url: str) -> list[Outcome]:
     """A failure where the archive cannot be reached, even when there was nothing to write."""
     from audit_toolkit.archive import Store
-    from audit_toolkit.errors import AuditError
-    from audit_toolkit.partitions import Outcome, Result, Stage
 
     try:
         Store.open(url).require_reachable()
@@ -264,9 +264,6 @@ def with_archive(rotation: Rotation, run: Run) -> Iterator[None]:
 
 def register_archive(rotation: Rotation, run: Run) -> list[Outcome]:
     """Bring the Iceberg table of --iceberg in line with the archive, if there is one."""
-    from audit_toolkit.partitions import Stage, Task
-    from audit_toolkit.plan import Plan
-
     if not rotation.iceberg or not rotation.archive:
         return []
     what = "Register the archive's files in the Iceberg table"
@@ -275,8 +272,6 @@ def register_archive(rotation: Rotation, run: Run) -> list[Outcome]:
 
 def plan_tasks(run: Run) -> tuple[Task, ...]:
     """What a run would do, as things are now, with the timeouts of this one."""
-    from audit_toolkit.partitions import plan_partitions
-
     return tuple(run.timed(task) for task in plan_partitions(run.read(), run.policy))
 
 
@@ -307,8 +302,6 @@ def print_tasks(tasks: tuple[Task, ...]) -> None:
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
     """1 when a step failed, 3 when somebody has to look first, else 0."""
-    from audit_toolkit.partitions import Result, succeeded
-
     if not succeeded(outcomes):
         return FAILED
     return FINDINGS if any(o.result is Result.REFUSED for o in outcomes) else 0

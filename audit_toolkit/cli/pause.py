@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from audit_toolkit.capture import plan_pause
 from audit_toolkit.cli.captured import (
     Reason,
     Table,
@@ -12,6 +13,7 @@ from audit_toolkit.cli.captured import (
 )
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.plan import apply
 
 
 def pause(
@@ -25,9 +27,6 @@ def pause(
 
     Who paused it and why are part of the record.
     """
-    from audit_toolkit.capture import plan_pause
-    from audit_toolkit.plan import apply
-
     with open_database(dsn, config) as connection:
         installed = installed_capture(connection, table, audit_schema)
         again = install_again(installed, audit_schema, config)

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.seals.prove import prove as make_proof
 
 
 def prove(
@@ -21,9 +23,6 @@ def prove(
     The proof shows the event and nothing of any other. Whoever has it and the public key verifies it without the
     database: audit verify-proof, or the script verify_proof.py, which needs nothing but Python.
     """
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.seals.prove import prove as make_proof
-
     with open_database(dsn, config) as connection:
         proof = make_proof(connection, audit_schema, event)
     print(json.dumps(proof, indent=1, ensure_ascii=False))

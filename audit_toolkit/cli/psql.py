@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.attribution.console import console_claims, console_environment
+from audit_toolkit.cli.database import find_address
 from audit_toolkit.cli.options import AlembicConfig, Dsn
+from audit_toolkit.cli.output import visible
 from audit_toolkit.errors import AuditError
 
 
@@ -38,10 +41,6 @@ def psql(
     They also carry an id of the session. Connects to the server itself: PgBouncer does not allow what
     this needs. Exits as psql does.
     """
-    from audit_toolkit.attribution.console import console_claims, console_environment
-    from audit_toolkit.cli.database import find_address
-    from audit_toolkit.cli.output import visible
-
     claims = console_claims(reason)
     environment = console_environment(claims, os.environ)
     program = shutil.which("psql")

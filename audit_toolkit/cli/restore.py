@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.attribution.current import nested
 from audit_toolkit.cli import times
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
 from audit_toolkit.cli.undo_output import (
     Apply,
@@ -17,6 +19,7 @@ from audit_toolkit.cli.undo_output import (
     print_undo,
     require_one,
 )
+from audit_toolkit.trail import apply_restore, plan_restore
 
 
 def restore(
@@ -75,10 +78,6 @@ def restore(
 
     To undo everything that a transaction changed, use `audit revert --transaction`.
     """
-    from audit_toolkit.attribution.current import nested
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.trail import apply_restore, plan_restore
-
     require_one(apply=apply, sql=sql)
     moment = times.parse_past(at, "--at", utc=utc) if at else None
     run = apply_restore if apply else plan_restore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from audit_toolkit.capture import plan_resume
 from audit_toolkit.cli.captured import (
     Reason,
     Table,
@@ -13,6 +14,8 @@ from audit_toolkit.cli.captured import (
 )
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.plan import apply
+from audit_toolkit.schema.captured_tables import read_interrupted
 
 
 def resume(
@@ -26,10 +29,6 @@ def resume(
 
     Also after somebody disabled and enabled it by hand: then only the gap is recorded.
     """
-    from audit_toolkit.capture import plan_resume
-    from audit_toolkit.plan import apply
-    from audit_toolkit.schema.captured_tables import read_interrupted
-
     with open_database(dsn, config) as connection:
         installed = installed_capture(connection, table, audit_schema)
         interrupted = installed.table in read_interrupted(connection, audit_schema)

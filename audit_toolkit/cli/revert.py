@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.attribution.current import nested
 from audit_toolkit.cli import times
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
+from audit_toolkit.cli.output import show_value, visible
 from audit_toolkit.cli.transaction_ids import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.cli.undo_output import (
     MOST_SHOWN,
@@ -23,13 +26,23 @@ from audit_toolkit.cli.undo_output import (
     who,
 )
 from audit_toolkit.errors import UsageError
+from audit_toolkit.trail import (
+    Action,
+    ConflictError,
+    OnConflict,
+    Selection,
+    apply_revert,
+    find_mark,
+    history,
+    plan_revert,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import psycopg
 
-    from audit_toolkit.trail import Conflict, OnConflict, Undo
+    from audit_toolkit.trail import Conflict, Undo
 
     Connection = psycopg.Connection[Any]
 
@@ -136,10 +149,6 @@ def revert(
     Rows that changed since are shown with both versions, and refused without --force or --ours.
     A revert can itself be reverted.
     """
-    from audit_toolkit.attribution.current import nested
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.trail import ConflictError, Selection, apply_revert, plan_revert
-
     require_one(apply=apply, sql=sql)
     if actor is not None and since is None and to_mark is None:
         raise UsageError("--actor needs --since", hint="add a time, such as --since 2h")
@@ -187,22 +196,16 @@ def revert(
 
 
 def _choice(*, force: bool, ours: bool) -> OnConflict:
-    from audit_toolkit.trail import OnConflict
-
     if force and ours:
         raise UsageError("--force cannot be combined with --ours", hint="choose one of them")
     return OnConflict.FORCE if force else OnConflict.OURS if ours else OnConflict.REFUSE
 
 
 def _event_of_mark(connection: Connection, name: str | None, schema: str) -> int | None:
-    from audit_toolkit.trail import find_mark
-
     return None if name is None else find_mark(connection, name, schema=schema).event_id
 
 
 def _last_change(connection: Connection, row: Sequence[str], schema: str) -> int:
-    from audit_toolkit.trail import Action, history
-
     table, *key = row
     if not key:
         raise UsageError("no row given", hint="write: audit revert --last orders 42")
@@ -217,8 +220,6 @@ def _last_change(connection: Connection, row: Sequence[str], schema: str) -> int
 
 def _print_conflicts(conflicts: Sequence[Conflict]) -> None:
     """Both sides of each row, what would be put back, and who is in between."""
-    from audit_toolkit.cli.output import show_value, visible
-
     for conflict in conflicts[:MOST_SHOWN]:
         say(f"{conflict.table} {visible(str(conflict.key))}")
         sides = (conflict.left, conflict.present, conflict.wanted)

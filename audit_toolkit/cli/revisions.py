@@ -10,17 +10,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.catalog import read_relations, read_trail
+from audit_toolkit.connection import choose_dsn, connect, fetch
 from audit_toolkit.errors import AuditError, ProjectError, UnknownTableError, UsageError
+from audit_toolkit.migrations import (
+    Project,
+    RecordedState,
+    apply_revisions,
+    find_project,
+    installed_captures,
+    recorded_state,
+    write_revisions,
+)
+from audit_toolkit.migrations.changes import rename_revision
+from audit_toolkit.migrations.django import find_app, migrate, read_applied
+from audit_toolkit.migrations.environment import add_import, import_advice
+from audit_toolkit.migrations.project import as_environment_has_it, shown
+from audit_toolkit.migrations.renames import name_after, renamed_by_hand
+from audit_toolkit.migrations.revision.record import DEFAULT_SCHEMA
+from audit_toolkit.names import check_schema_name
+from audit_toolkit.plan import Plan
+from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
     import psycopg
     from typing_extensions import TypeIs
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Project, Revision, State, Written
+    from audit_toolkit.migrations import Change, Revision, WrittenRevision
     from audit_toolkit.migrations.django import DjangoApp
     from audit_toolkit.names import NamePattern, QualifiedName
-    from audit_toolkit.plan import Plan
 
     Connection = psycopg.Connection[Any]
 
@@ -76,8 +95,6 @@ class Where:
 
     def find(self) -> Project:
         """The project; raises `ProjectError` where there is none."""
-        from audit_toolkit.migrations import find_project
-
         return find_project(
             self.config,
             name=self.name,
@@ -99,9 +116,6 @@ class Goal:
 
     def is_reached(self, connection: Connection, schema: str) -> bool:
         """Whether the database has it."""
-        from audit_toolkit.catalog import read_trail
-        from audit_toolkit.migrations import installed_captures
-
         installed = installed_captures(connection, schema)
         hashes = {table: there.hash for table, there in installed.items()}
         if any(hashes.get(table) != wanted for table, wanted in self.captures.items()):
@@ -115,7 +129,7 @@ class Run:
 
     project: Project | DjangoApp
     head: str | None
-    state: State
+    state: RecordedState
     dsn: str
     dsn_is_of_project: bool
     """Whether the address is the one that env.py of the project has."""
@@ -123,10 +137,6 @@ class Run:
     @classmethod
     def begin(cls, dsn: str | None, where: Where, schema: str | None) -> Run:
         """Find them, and refuse at once where no revision can be written, or the project is another one."""
-        from audit_toolkit.connection import choose_dsn
-        from audit_toolkit.migrations import recorded_state
-        from audit_toolkit.names import check_schema_name
-
         if schema is not None:
             check_schema_name(schema)
         project = where.find()
@@ -148,10 +158,6 @@ class Run:
     @classmethod
     def begin_django(cls, dsn: str | None, app: str, schema: str | None) -> Run:
         """The same for an app of a Django project."""
-        from audit_toolkit.connection import choose_dsn, connect
-        from audit_toolkit.migrations.django import find_app, read_applied
-        from audit_toolkit.names import check_schema_name
-
         if schema is not None:
             check_schema_name(schema)
         project = find_app(app)
@@ -169,9 +175,6 @@ class Run:
     @contextmanager
     def reading(self) -> Iterator[tuple[Connection, list[Relation]]]:
         """A connection, and what relations there are; an unknown one may be still to come."""
-        from audit_toolkit.catalog import read_relations
-        from audit_toolkit.connection import connect
-
         with connect(self.dsn, purpose="install") as connection:
             relations = read_relations(connection)
             try:
@@ -202,8 +205,6 @@ class Run:
 
     def recorded_as(self, pattern: NamePattern) -> QualifiedName | None:
         """The table that the project captures under another name, and that its later revisions call so."""
-        from audit_toolkit.migrations.renames import name_after
-
         if not _is_alembic(self.project):
             return None
         for table, recorded in self.state.captures.items():
@@ -216,9 +217,6 @@ class Run:
 
     def rename_revisions(self, changes: Iterable[Change]) -> list[Revision]:
         """What has to come first, where tables were renamed by hand since the project captured them."""
-        from audit_toolkit.migrations.changes import rename_revision
-        from audit_toolkit.migrations.renames import renamed_by_hand
-
         if not _is_alembic(self.project):
             return []
         recorded = [
@@ -233,8 +231,6 @@ class Run:
     @property
     def schema_option(self) -> tuple[str, ...]:
         """What a command for this trail needs besides, where its schema is not the usual one."""
-        from audit_toolkit.migrations.revision.record import DEFAULT_SCHEMA
-
         schema = self.state.schema
         return () if schema == DEFAULT_SCHEMA else ("--audit-schema", shlex.quote(schema))
 
@@ -254,19 +250,14 @@ class Run:
         """What the user types to apply what is written."""
         return f"{self.project.upgrade_command} {self.target(newest)}".rstrip()
 
-    def write(self, revisions: Sequence[Revision]) -> list[Written]:
+    def write(self, revisions: Sequence[Revision]) -> list[WrittenRevision]:
         """Write the revisions into the project: all of them, or none."""
-        from audit_toolkit.migrations import write_revisions
-
         if not _is_alembic(self.project):
             return self.project.write(revisions)
         return write_revisions(self.project, revisions, self.head)
 
     def apply(self, newest: str | None) -> None:
         """Apply them, as the user would."""
-        from audit_toolkit.migrations import apply_revisions
-        from audit_toolkit.migrations.django import migrate
-
         if not _is_alembic(self.project):
             migrate(self.project)
         else:
@@ -278,8 +269,6 @@ def finish(
     run: Run, revisions: Sequence[Revision], goal: Goal, output: Output, *, up_to_date: bool
 ) -> None:
     """Write the revisions, or say what they would be, and go on as was asked for."""
-    from audit_toolkit.migrations.project import shown
-
     if output.dry_run:
         print(_described(run, revisions))
         return
@@ -301,9 +290,6 @@ def finish(
 
 def _advise(run: Run, revisions: Sequence[Revision]) -> None:
     """Say what env.py lacks, with the first revision, and as long as the trail is in danger."""
-    from audit_toolkit.migrations.environment import import_advice
-    from audit_toolkit.migrations.project import shown
-
     if not _is_alembic(run.project):
         return
     env = run.project.env
@@ -318,17 +304,13 @@ def _advise(run: Run, revisions: Sequence[Revision]) -> None:
 
 def print_sql(plans: Sequence[Plan]) -> None:
     """One script, one transaction."""
-    from audit_toolkit.plan import Plan
-
     if plans:
         print(Plan(steps=tuple(step for plan in plans for step in plan.steps)).as_sql(), end="")
 
 
-def state_without_project(schema: str | None) -> State:
+def state_without_project(schema: str | None) -> RecordedState:
     """What is known where no project records anything."""
-    from audit_toolkit.migrations import State
-
-    return State(schema=schema) if schema else State()
+    return RecordedState(schema=schema) if schema else RecordedState()
 
 
 def say(text: str) -> None:
@@ -337,8 +319,6 @@ def say(text: str) -> None:
 
 
 def _is_alembic(project: Project | DjangoApp) -> TypeIs[Project]:
-    from audit_toolkit.migrations import Project
-
     return isinstance(project, Project)
 
 
@@ -348,8 +328,6 @@ def present_project(project: Project, where: Where, dsn: str) -> Project:
     Raises `ProjectError` where it is only part of what the application migrates with. Who says where
     revisions go, or what they follow, knows better.
     """
-    from audit_toolkit.migrations.project import as_environment_has_it, shown
-
     if project.version_path or where.head:
         return project
     if (strays := _strays(project, dsn)) and not where.no_env:
@@ -380,8 +358,6 @@ def present_project(project: Project, where: Where, dsn: str) -> Project:
 def _strays(project: Project, dsn: str) -> list[str]:
     """The revisions that the database is at, and the project does not have; none if nobody knows."""
     import psycopg
-
-    from audit_toolkit.connection import connect
 
     try:
         with connect(dsn, purpose="install") as connection:
@@ -418,16 +394,11 @@ def reached_heads(connection: Connection, project: Project) -> tuple[str, ...]:
 
 
 def _edit_env(project: Project) -> None:
-    from audit_toolkit.migrations.environment import add_import
-    from audit_toolkit.migrations.project import shown
-
     if add_import(project.env):
         say(f"edited {shown(project.env)}: it now imports audit_toolkit.alembic")
 
 
 def _described(run: Run, revisions: Sequence[Revision]) -> str:
-    from audit_toolkit.migrations.project import shown
-
     if not revisions:
         return "nothing to write"
     place = shown(run.project.version_directory(run.head))
@@ -444,8 +415,6 @@ def _described(run: Run, revisions: Sequence[Revision]) -> str:
 
 def _apply(run: Run, goal: Goal, newest: str | None) -> None:
     """Let Alembic apply the revisions, and see whether they arrived where we look."""
-    from audit_toolkit.connection import connect
-
     run.apply(newest)
     with connect(run.dsn, purpose="install") as connection:
         if not goal.is_reached(connection, run.state.schema):
@@ -470,9 +439,6 @@ def _reached(connection: Connection) -> set[str] | None:
 def _version_tables(connection: Connection) -> dict[tuple[str, str], set[str]]:
     """What each version table of Alembic says, by its schema and name."""
     from psycopg import sql
-
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.templates import query
 
     versions = sql.SQL("select version_num from {}.{}")
     tables = [

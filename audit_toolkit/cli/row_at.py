@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from audit_toolkit import exact_json, trail
 from audit_toolkit.cli import times
 from audit_toolkit.cli.columns import require_columns
 from audit_toolkit.cli.options import (
@@ -16,6 +17,7 @@ from audit_toolkit.cli.options import (
     TrailSchema,
     Utc,
 )
+from audit_toolkit.cli.output import show_value, visible
 from audit_toolkit.cli.row_output import (
     At,
     Key,
@@ -44,8 +46,6 @@ def row_at(
 
     In the columns that the table has now.
     """
-    from audit_toolkit import exact_json, trail
-
     moment = times.parse_past(at, "--at", utc=utc)
     with opened(dsn, config) as connection:
         row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
@@ -66,8 +66,6 @@ def row_at(
 
 
 def _print_row(row: Row) -> None:
-    from audit_toolkit.cli.output import show_value, visible
-
     width = max((len(visible(column)) for column in row), default=0)
     for column, value in row.items():
         print(f"{visible(column):<{width}}  {show_value(value)}")

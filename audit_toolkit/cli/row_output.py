@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import times
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.notes import note_name, print_warning
+from audit_toolkit.cli.output import visible
+from audit_toolkit.trail import find_subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,9 +47,6 @@ def without(row: Row, hide: Collection[str] | None) -> Row:
 
 def find_table(connection: psycopg.Connection[Any], table: str, schema: str) -> Subject:
     """The table that is meant; where it has another name now, that is said."""
-    from audit_toolkit.cli.notes import note_name
-    from audit_toolkit.trail import find_subject
-
     subject = find_subject(connection, table, schema=schema)
     note_name(subject)
     return subject
@@ -54,9 +55,6 @@ def find_table(connection: psycopg.Connection[Any], table: str, schema: str) -> 
 @contextmanager
 def opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
     """The database, whose warnings (gaps in capture) go to stderr."""
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.cli.notes import print_warning
-
     with open_database(dsn, config) as connection:
         connection.add_notice_handler(print_warning)
         yield connection
@@ -64,8 +62,6 @@ def opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
 
 def print_rows_as_json(name: str, texts: Iterable[str], *, lines: bool) -> None:
     """Print rows that are JSON already: one a line, or as the array `name`."""
-    from audit_toolkit.cli.output import visible
-
     # Nothing before the first is there: the question may be refused.
     begin = f'{{"{name}": ['
     number = 0

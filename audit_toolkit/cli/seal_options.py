@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audit_toolkit.errors import UsageError
+from audit_toolkit.seals import CommandSigner, read_key, read_public
 
 if TYPE_CHECKING:
     from audit_toolkit.seals import PublicKey, Signer
@@ -85,8 +86,6 @@ def find_places(places: list[str] | None) -> list[str]:
 
 def find_signer(key: Path | None, command: str | None) -> Signer:
     """The signer of these options; raises `UsageError` where none is named."""
-    from audit_toolkit.seals import CommandSigner, read_key, read_public
-
     found = find_key(key)
     if found is None:
         raise UsageError(
@@ -101,6 +100,4 @@ def find_signer(key: Path | None, command: str | None) -> Signer:
 
 def read_public_keys(files: list[Path] | None) -> tuple[PublicKey, ...]:
     """The public keys of these files."""
-    from audit_toolkit.seals import read_public
-
     return tuple(key for file in files or () for key in read_public(file))

@@ -16,6 +16,7 @@ from audit_toolkit.cli.options import (
     TrailSchema,
     Utc,
 )
+from audit_toolkit.trail import Selection
 
 
 def show(
@@ -28,8 +29,6 @@ def show(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Show one event: who, when, and what changed."""
-    from audit_toolkit.trail import Selection
-
     print_selected(
         Selection(event_ids=(event,)), output, dsn, config, audit_schema, hide or (), utc=utc
     )

@@ -6,9 +6,14 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from audit_toolkit.capture.status import read_status
+from audit_toolkit.catalog import read_trail
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.config import option_words
+from audit_toolkit.errors import UsageError
 from audit_toolkit.plurals import counted
 
 if TYPE_CHECKING:
@@ -29,10 +34,6 @@ def status(
     Also which tables are not audited, and who may read the trail. Above a million events, counts are
     estimated from a sample. `audit check` says whether capture is in order.
     """
-    from audit_toolkit.capture.status import read_status
-    from audit_toolkit.catalog import read_trail
-    from audit_toolkit.errors import UsageError
-
     with (
         open_database(dsn, config) as connection,
         impatient(connection, audit_schema, timeout),
@@ -50,8 +51,6 @@ def status(
 
 
 def _print(found: Status) -> None:
-    from audit_toolkit.cli.output import visible
-
     about = "about " if found.estimated else ""
     print(f"audited ({len(found.audited)}):")
     for table in found.audited:
@@ -67,8 +66,6 @@ def _print(found: Status) -> None:
 
 
 def _lines(table: Audited, about: str) -> list[str]:
-    from audit_toolkit.config import option_words
-
     since = f", since {_moment(table.since)}" if table.since else ""
     state = "" if table.state == "on" else f" [{table.state}]"
     lines = [f"{table.table}{state}: {table.capture}{since}"]

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit import exact_json
 from audit_toolkit.cli import times
 from audit_toolkit.cli.columns import require_columns
 from audit_toolkit.cli.options import (
@@ -19,6 +20,7 @@ from audit_toolkit.cli.options import (
     TrailSchema,
     Utc,
 )
+from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.row_output import (
     At,
     Table,
@@ -27,6 +29,8 @@ from audit_toolkit.cli.row_output import (
     print_rows_as_json,
     without,
 )
+from audit_toolkit.spreadsheet import guard_lines
+from audit_toolkit.trail import copy_table_at, stream_table_at
 
 
 class RowFormat(StrEnum):
@@ -52,10 +56,6 @@ def table_at(
 
     In no particular order, in the columns that the table has now.
     """
-    from audit_toolkit import exact_json
-    from audit_toolkit.spreadsheet import guard_lines
-    from audit_toolkit.trail import copy_table_at, stream_table_at
-
     moment = times.parse_past(at, "--at", utc=utc)
     with opened(dsn, config) as connection:
         subject = find_table(connection, table, audit_schema)
@@ -77,6 +77,4 @@ def table_at(
 
 
 def _visible_lines(text: str) -> str:
-    from audit_toolkit.cli.output import visible
-
     return "\n".join(map(visible, text.split("\n")))

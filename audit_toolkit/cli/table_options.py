@@ -12,6 +12,7 @@ from audit_toolkit.cli.revisions import (
     Run,
 )
 from audit_toolkit.errors import UsageError
+from audit_toolkit.migrations.revision.rule_text import short
 from audit_toolkit.names import QualifiedName
 
 Names = list[str] | None
@@ -55,7 +56,5 @@ def schema_to_sweep(
 
 def history_command(run: Run, tables: Iterable[QualifiedName]) -> str:
     """The command that shows the history of what was changed."""
-    from audit_toolkit.migrations.revision.rule_text import short
-
     names = [shlex.quote(short(table)) for table in tables]
     return " ".join(["audit history", *names[:1], *run.schema_option])

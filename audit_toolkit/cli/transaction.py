@@ -19,6 +19,7 @@ from audit_toolkit.cli.options import (
 )
 from audit_toolkit.cli.transaction_ids import HELP, METAVAR, parse_transaction
 from audit_toolkit.errors import UsageError
+from audit_toolkit.trail import Selection
 
 
 def transaction(
@@ -49,8 +50,6 @@ def transaction(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Show everything that one transaction changed."""
-    from audit_toolkit.trail import Selection
-
     number, start = parse_transaction(transaction, "TRANSACTION", utc=utc)
     selection = Selection(
         transaction=number,

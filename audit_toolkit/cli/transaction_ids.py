@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.cli import times
 from audit_toolkit.errors import UsageError
+from audit_toolkit.trail import transaction_starts
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,8 +40,6 @@ def start_of(
     connection: Connection, number: int | None, start: datetime | None, schema: str
 ) -> datetime | None:
     """The exact beginning of that transaction; None where none was named. Raises `UsageError`."""
-    from audit_toolkit.trail import transaction_starts
-
     if number is None or start is None:
         return None
     there = [began for began in transaction_starts(connection, number, schema=schema) if began]

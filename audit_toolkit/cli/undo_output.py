@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit import exact_json
+from audit_toolkit.attribution.console import os_actor
 from audit_toolkit.cli.options import Format
+from audit_toolkit.cli.output import arrow, show_value, show_values, visible
 from audit_toolkit.errors import UsageError
 from audit_toolkit.plurals import counted
 
@@ -48,8 +51,6 @@ Ignore = Annotated[
 
 def actor_of(given: str | None) -> str:
     """Who undoes it: the one that was given, or the login of this machine."""
-    from audit_toolkit.attribution.console import os_actor
-
     return given or os_actor()
 
 
@@ -64,8 +65,6 @@ def require_one(*, apply: bool, sql: bool) -> None:
 
 def print_undo(undo: Undo, output: Format, *, applied: bool, sql: bool) -> None:
     """Print an undo: what it changes, and what conflicts."""
-    from audit_toolkit import exact_json
-
     if output is Format.JSON:
         print(exact_json.dumps({"applied": applied, **undo.as_dict()}, ascii_only=True))
         return
@@ -90,8 +89,6 @@ def print_undo(undo: Undo, output: Format, *, applied: bool, sql: bool) -> None:
 
 def print_changes(changes: Sequence[RowChange]) -> None:
     """Of each row, what becomes what, and who else changed it since."""
-    from audit_toolkit.cli.output import visible
-
     for change in changes[:MOST_SHOWN]:
         what = (
             "inserted again"
@@ -114,8 +111,6 @@ def print_changes(changes: Sequence[RowChange]) -> None:
 
 def values_of(change: RowChange) -> list[str]:
     """What a change does to each column."""
-    from audit_toolkit.cli.output import arrow, show_value, show_values, visible
-
     before, after = change.before or {}, change.after or {}
     columns = list(after or before)
     width = max(map(len, map(visible, columns)), default=0)
@@ -133,8 +128,6 @@ def values_of(change: RowChange) -> list[str]:
 
 def who(event: Event) -> str:
     """Who made an event."""
-    from audit_toolkit.cli.output import visible
-
     columns = ", ".join(visible(column) for column in event.changed)
     return f"since then: {visible(event.actor)}, event {event.event_id} ({columns})"
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.capture import plan_uninstall
+from audit_toolkit.catalog import read_relations, read_table, resolve
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -37,13 +39,14 @@ from audit_toolkit.cli.revisions import (
 )
 from audit_toolkit.cli.table_options import Names, Tables, history_command, schema_to_sweep
 from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.migrations import Former, former_capture, installed_captures, uninstall_revision
 from audit_toolkit.names import NamePattern, QualifiedName
 
 if TYPE_CHECKING:
     import psycopg
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Former, State
+    from audit_toolkit.migrations import RecordedState
 
     Connection = psycopg.Connection[Any]
 
@@ -102,8 +105,6 @@ def uninstall(
 
 def _audited_in(run: Run, schema: str) -> list[str]:
     """The audited tables of a schema, or of all that a pattern matches: of the project and of the database."""
-    from audit_toolkit.migrations import installed_captures
-
     recorded = [table for table, there in run.state.captures.items() if there]
     with run.reading() as (connection, _):
         installed = list(installed_captures(connection, run.state.schema))
@@ -118,8 +119,6 @@ def _of_schema(tables: Iterable[QualifiedName], schema: str) -> list[str]:
 
 
 def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Output) -> None:
-    from audit_toolkit.migrations import Former, release_revision
-
     captured: dict[QualifiedName, Former] = {}
     elsewhere = []
     renamed, taken_over = _renamed(run)
@@ -136,7 +135,7 @@ def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Outp
     if elsewhere:
         with run.reading() as (connection, relations):
             captured |= _captured(connection, relations, elsewhere, run.state)
-    revisions = [release_revision(captured, run.state.schema, message)] if captured else []
+    revisions = [uninstall_revision(captured, run.state.schema, message)] if captured else []
     goal = Goal(captures=dict.fromkeys(captured), then=history_command(run, captured))
     finish(run, revisions, goal, output, up_to_date=not captured)
 
@@ -148,9 +147,6 @@ def _renamed(
 
     And those of the former names that other tables have taken over: who gives one means the table that has it now.
     """
-    from audit_toolkit.catalog import read_table
-    from audit_toolkit.migrations import Former, installed_captures
-
     try:
         with run.reading() as (connection, relations):
             present = {relation.name: relation for relation in relations}
@@ -170,12 +166,12 @@ def _renamed(
 
 
 def _captured(
-    connection: Connection, relations: Sequence[Relation], names: Sequence[str], state: State
+    connection: Connection,
+    relations: Sequence[Relation],
+    names: Sequence[str],
+    state: RecordedState,
 ) -> dict[QualifiedName, Former]:
     """What captures these tables; says so of those that nothing captures."""
-    from audit_toolkit.catalog import read_table, resolve
-    from audit_toolkit.migrations import former_capture, installed_captures
-
     installed = installed_captures(connection, state.schema)
     found = {}
     for relation in [resolve(name, relations) for name in names]:
@@ -193,10 +189,6 @@ def _print_uninstall_sql(
     dsn: str | None,
     config: Path | None,
 ) -> None:
-    from audit_toolkit.capture import plan_release
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.migrations import installed_captures
-
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
         installed = installed_captures(connection, state.schema)
@@ -204,7 +196,7 @@ def _print_uninstall_sql(
         captured = _captured(connection, read_relations(connection), names, state)
     print_sql(
         [
-            plan_release(table, state.schema, function=former.function)
+            plan_uninstall(table, state.schema, function=former.function)
             for table, former in captured.items()
         ]
     )

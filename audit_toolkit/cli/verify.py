@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.findings import Report as Findings
 from audit_toolkit.plurals import counted
+from audit_toolkit.seals import Checkpoint, Note, read_outside
+from audit_toolkit.seals import verify as verify_trail
 
 if TYPE_CHECKING:
     from audit_toolkit.archive import Manifest, Store
@@ -62,10 +66,6 @@ def verify(
     Reads every event, computes the tree anew and compares it with the newest checkpoint, and with every one
     that was kept outside. Exit code 3 when something is not what was sealed; events are named.
     """
-    from audit_toolkit.cli.database import find_address, open_database
-    from audit_toolkit.seals import read_outside
-    from audit_toolkit.seals import verify as verify_trail
-
     keys = read_public_keys(key)
     outside = read_outside(checkpoints or ())
     archived = _Archived.open(archive) if archive else None
@@ -137,9 +137,6 @@ class _Archived:
 
 
 def _size_of(text: str) -> int:
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.seals import Checkpoint, Note, read_outside
-
     if text.isdecimal():
         return int(text)
     ((_, note),) = read_outside([text])[-1:]

@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 from audit_toolkit.cli.options import Format, OutputFormat
+from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
+from audit_toolkit.seals import PublicKey, read_public
+from audit_toolkit.seals.verify_proof import ProofError, verify
 
 
 def verify_proof(
@@ -27,9 +30,6 @@ def verify_proof(
 
     Exit code 3 when it does not hold: the event, a column of it, or the checkpoint is not what was signed.
     """
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.seals.verify_proof import ProofError, verify
-
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -65,7 +65,5 @@ def verify_proof(
 
 
 def _keys(key: str) -> list[object]:
-    from audit_toolkit.seals import PublicKey, read_public
-
     path = Path(key)
     return list(read_public(path)) if path.is_file() else [PublicKey.parse(key)]

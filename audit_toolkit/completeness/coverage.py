@@ -78,7 +78,9 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Registered:
+class Registered:
+    """What the registry says of a table that is captured now."""
+
     since: datetime
     options: Mapping[str, Any]
 
@@ -88,8 +90,8 @@ def read_coverage(connection: Connection, schema: str) -> dict[QualifiedName, tu
 
     The first stretch begins when capture began. Raises what psycopg raises where this role may not read the trail.
     """
-    registered = _read_registry(connection, schema)
-    sql = render("coverage/marks", schema=schema, may_read_registry=registered is not None)
+    registered = read_registry(connection, schema)
+    sql = render("coverage/marks", schema=schema, mayread_registry=registered is not None)
     rows = fetch(connection, sql)
     # A former name of a table has its events, too, and is not another table.
     former = {
@@ -116,7 +118,7 @@ def covered_at(stretches: Sequence[Stretch], moment: datetime) -> Stretch | None
     return next((one for one in stretches if one.covers(moment)), None)
 
 
-def _read_registry(connection: Connection, schema: str) -> dict[QualifiedName, _Registered] | None:
+def read_registry(connection: Connection, schema: str) -> dict[QualifiedName, Registered] | None:
     """The tables that are captured now; None where this role may not read the registry, or there is none."""
     errors = import_psycopg().errors
     with (
@@ -124,7 +126,7 @@ def _read_registry(connection: Connection, schema: str) -> dict[QualifiedName, _
         connection.transaction(),
     ):
         return {
-            QualifiedName(row["schema_name"], row["table_name"]): _Registered(
+            QualifiedName(row["schema_name"], row["table_name"]): Registered(
                 since=row["captured_since"], options=json.loads(row["options"] or "{}")
             )
             for row in fetch(connection, render("coverage/registry", schema=schema))
@@ -132,7 +134,7 @@ def _read_registry(connection: Connection, schema: str) -> dict[QualifiedName, _
     return None
 
 
-def _registered(name: QualifiedName, entry: _Registered) -> Stretch:
+def _registered(name: QualifiedName, entry: Registered) -> Stretch:
     return Stretch(
         table=name,
         capture=Capture.ON,
@@ -143,7 +145,7 @@ def _registered(name: QualifiedName, entry: _Registered) -> Stretch:
 
 
 def _stretches(
-    name: QualifiedName, marks: Sequence[Mapping[str, Any]], entry: _Registered | None
+    name: QualifiedName, marks: Sequence[Mapping[str, Any]], entry: Registered | None
 ) -> Iterator[Stretch]:
     begun = list(_beginnings(name, marks))
     if entry is not None and (not begun or entry.since < begun[0].since):

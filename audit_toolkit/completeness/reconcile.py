@@ -26,6 +26,7 @@ from audit_toolkit.completeness.continuity import (
     different,
     find_breaks,
 )
+from audit_toolkit.completeness.coverage import read_registry
 from audit_toolkit.config import TableRule
 from audit_toolkit.connection import fetch, prepare_session
 from audit_toolkit.errors import RuleError
@@ -106,7 +107,8 @@ def reconcile(
     lock: ACCESS SHARE on the table.
     """
     installed = {one.table: one for one in read_installed(connection, schema)}
-    wanted = list(tables) or sorted(installed)
+    # One that the registry knows and nothing captures lost its function.
+    wanted = list(tables) or sorted({*installed, *(read_registry(connection, schema) or ())})
     relations = {
         relation.name: relation
         for relation in read_relations(connection, {name.name for name in wanted})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, groupby
 
-from audit_toolkit.capture import Target, plan_capture, plan_release
+from audit_toolkit.capture import Target, plan_capture, plan_uninstall
 from audit_toolkit.capture.render import capture_hash, former_statements, own_values
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
@@ -75,7 +76,7 @@ class Former:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """A table that is to be captured, and what captures it until then."""
 
@@ -107,7 +108,7 @@ class Change:
             return True
         return former.rule != self.target.rule or former.hash != self.hash
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """What the function and the triggers are compared by."""
         return capture_hash(self.target, self.schema)
@@ -287,7 +288,7 @@ FEW = 3
 """How many tables of one rule each get a sentence of their own."""
 
 
-def release_revision(
+def uninstall_revision(
     captured: Mapping[QualifiedName, Former], schema: str, message: str | None = None
 ) -> Revision:
     """The revision that takes capture off tables; the downgrade puts back what was there."""
@@ -317,7 +318,7 @@ def release_revision(
         upgrade=tuple(
             Script(
                 name=constant_name("RELEASE", table),
-                steps=plan_release(table, schema, function=former.function).steps,
+                steps=plan_uninstall(table, schema, function=former.function).steps,
             )
             for table, former in captured.items()
         ),

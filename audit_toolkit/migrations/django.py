@@ -20,9 +20,14 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, ProjectError
 from audit_toolkit.migrations.project import shown
-from audit_toolkit.migrations.revision.record import RECORD_NAME, State, read_statements, state_of
+from audit_toolkit.migrations.revision.record import (
+    RECORD_NAME,
+    RecordedState,
+    read_statements,
+    state_of,
+)
 from audit_toolkit.migrations.revision.text import Revision, Script, render_constants
-from audit_toolkit.migrations.revision.writer import Written
+from audit_toolkit.migrations.revision.writer import WrittenRevision
 from audit_toolkit.migrations.revision_files import static_module
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query
@@ -91,7 +96,7 @@ class DjangoApp:
             )
         return leaves[0] if leaves else None
 
-    def state(self, schema: str | None, *, applied: Collection[str] | None = None) -> State:
+    def state(self, schema: str | None, *, applied: Collection[str] | None = None) -> RecordedState:
         """What its migrations, or those of them that are applied, say of the trail in `schema`.
 
         Raises `ProjectError` when a record was edited so that it cannot be read.
@@ -123,7 +128,7 @@ class DjangoApp:
         """Where a migration goes."""
         return self.migrations_directory
 
-    def write(self, revisions: Sequence[Revision]) -> list[Written]:
+    def write(self, revisions: Sequence[Revision]) -> list[WrittenRevision]:
         """Write migrations, one after the other: all of them, or none.
 
         Raises `AuditError` where no file can be written.
@@ -142,7 +147,7 @@ class DjangoApp:
                 tables = [capture.table for capture in revision.record.captures]
                 after = [(self.label, head)] if head else []
                 after += self._of_other_apps(tables)
-                written.append(Written(revision=name, path=path, message=revision.message))
+                written.append(WrittenRevision(revision=name, path=path, message=revision.message))
                 path.write_text(_text(revision, after), encoding="utf-8")
                 _check(path, revision)
                 head = name

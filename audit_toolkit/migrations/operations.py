@@ -16,7 +16,7 @@ from audit_toolkit.capture import (
     check_rule,
     free_function,
     plan_capture,
-    plan_release,
+    plan_uninstall,
 )
 from audit_toolkit.catalog import read_relations, read_table, resolve
 from audit_toolkit.config import Interval, TableRule, TrailSettings
@@ -183,7 +183,7 @@ def _unaudit_table(operations: Operations, operation: UnauditTable) -> None:
     installed = installed_captures(reader(operations.get_bind()), schema)
     former = installed.get(operation.table)
     function = former.function if former else None
-    run_plan(operations, plan_release(operation.table, schema, function=function))
+    run_plan(operations, plan_uninstall(operation.table, schema, function=function))
 
 
 @Operations.implementation_for(CreateTrail)

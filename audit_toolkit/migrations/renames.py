@@ -10,7 +10,7 @@ from alembic.script import Script, ScriptDirectory
 
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations.changes import Change, Rename
-from audit_toolkit.migrations.revision.record import RECORD_NAME, State
+from audit_toolkit.migrations.revision.record import RECORD_NAME, RecordedState
 from audit_toolkit.names import NamePattern, QualifiedName
 
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'
@@ -36,7 +36,7 @@ def name_after(scripts: ScriptDirectory, table: QualifiedName, revision: str) ->
 
 
 def renamed_by_hand(
-    scripts: ScriptDirectory, changes: Iterable[Change], state: State | None = None
+    scripts: ScriptDirectory, changes: Iterable[Change], state: RecordedState | None = None
 ) -> list[Rename]:
     """The tables that were renamed since they were captured, though no revision of the project does so.
 

@@ -18,15 +18,15 @@ from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.compare import (
-    Survey,
-    Wish,
+    CaptureRequest,
+    CaptureState,
     check_conditions,
     lacks_columns,
+    read_capture_state,
     require_present_trail,
-    survey,
 )
 from audit_toolkit.migrations.renames import name_after
-from audit_toolkit.migrations.revision.record import State, declared_tables
+from audit_toolkit.migrations.revision.record import RecordedState, declared_tables
 from audit_toolkit.migrations.revision.rule_text import flags, trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan
@@ -107,7 +107,7 @@ class Sync:
                 )
 
 
-def recorded_wants(state: State, scripts: ScriptDirectory | None = None) -> Wants:
+def recorded_wants(state: RecordedState, scripts: ScriptDirectory | None = None) -> Wants:
     """What the records of a project say; with `scripts`, by the names that later revisions give tables."""
     tables = [
         Wanted(
@@ -182,8 +182,8 @@ def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Want
         if relation.kind in (Kind.TABLE, Kind.PARTITIONED_TABLE)
     }
     there = [wanted for wanted in wants.tables if wanted.table in tables]
-    wish = Wish(names=tuple(wanted.table.plain for wanted in there))
-    found = survey(connection, relations, wish, schema)
+    request = CaptureRequest(names=tuple(wanted.table.plain for wanted in there))
+    found = read_capture_state(connection, relations, request, schema)
     present = {table.name: table for table in found.named}
     absent = [wanted for wanted in wants.tables if wanted.table not in tables]
     notes = [*wants.notes, *(_absent(w) for w in absent if not _went_on(w, found))]
@@ -223,7 +223,7 @@ def _differs(change: Change, captured: Installed | None) -> bool:
     return change.former.rule != change.target.rule
 
 
-def _went_on(wanted: Wanted, found: Survey) -> bool:
+def _went_on(wanted: Wanted, found: CaptureState) -> bool:
     """Whether the table is captured under another name."""
     return any(
         there.made_for == wanted.table != there.table and there.triggers

@@ -11,7 +11,7 @@ from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import quote_identifier, quote_literal
 from audit_toolkit.partitions.clock import TRUST
 from audit_toolkit.partitions.grid import literal
-from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.planning import is_droppable
 
 RUN = "audit partitions run"
@@ -183,7 +183,7 @@ def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
     if reached is None or lowest is None or any(leaf.lower is None for leaf in ours):
         return
     for entry in sorted(bounded, key=lambda one: one.lower or lowest):
-        if entry.state is not State.ATTACHED and entry.lower == reached and entry.upper:
+        if entry.state is not PartitionState.ATTACHED and entry.lower == reached and entry.upper:
             reached = entry.upper
     if reached < lowest:
         yield Finding(
@@ -197,7 +197,9 @@ def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
 
 
 def _covers(entry: Entry, lower: object, upper: object) -> bool:
-    return entry.state is not State.ATTACHED and (entry.lower == lower or entry.upper == upper)
+    return entry.state is not PartitionState.ATTACHED and (
+        entry.lower == lower or entry.upper == upper
+    )
 
 
 def _leaves(partitions: Partitions) -> Iterator[Finding]:
@@ -247,7 +249,7 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
             remedy=f"alter table {partitions.trail} attach partition {stray.name} for values …, or drop it",
         )
     for entry in partitions.entries:
-        if entry.state is State.DETACHED and entry.renamed:
+        if entry.state is PartitionState.DETACHED and entry.renamed:
             yield Finding(
                 kind=FindingKind.RENAMED,
                 severity=Severity.WARNING,
@@ -276,7 +278,7 @@ def _dropped(partitions: Partitions) -> Iterator[Finding]:
     """What was dropped without an archive, since there is one."""
     since = min((e.archived_at for e in partitions.entries if e.archived_at), default=None)
     for entry in partitions.entries:
-        dropped = entry.dropped_at if entry.state is State.DROPPED else None
+        dropped = entry.dropped_at if entry.state is PartitionState.DROPPED else None
         if since and dropped and dropped > since and not entry.archive:
             yield Finding(
                 kind=FindingKind.DROPPED_UNARCHIVED,

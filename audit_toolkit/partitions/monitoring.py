@@ -11,7 +11,7 @@ from pathlib import Path
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, Gauge, Measure, Report, Severity
 from audit_toolkit.partitions.health import Thresholds
-from audit_toolkit.partitions.model import Partitions, State
+from audit_toolkit.partitions.model import Partitions, PartitionState
 from audit_toolkit.plurals import counted
 
 _DAY = timedelta(days=1)
@@ -78,7 +78,7 @@ def _detached(partitions: Partitions) -> list[datetime]:
     return [
         entry.detached_at
         for entry in partitions.entries
-        if entry.state is State.DETACHED and entry.detached_at
+        if entry.state is PartitionState.DETACHED and entry.detached_at
     ]
 
 
@@ -136,7 +136,9 @@ def _gauges(
         max(((partitions.now - at).total_seconds() for at in detached), default=0),
     )
     if needs_archive:
-        unarchived = [e for e in partitions.entries if e.state is State.DETACHED and not e.archive]
+        unarchived = [
+            e for e in partitions.entries if e.state is PartitionState.DETACHED and not e.archive
+        ]
         yield gauge(
             "archive_pending", "Detached partitions without a verified archive.", len(unarchived)
         )

@@ -13,7 +13,7 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.partitions.clock import TRUST, Doubt
 from audit_toolkit.partitions.creation import plan_create, plan_past
 from audit_toolkit.partitions.grid import literal
-from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
 from audit_toolkit.plan import Step
 
@@ -87,7 +87,7 @@ def plan_archive(partitions: Partitions, policy: Policy) -> Iterator[Task]:
 def is_archivable(entry: Entry, policy: Policy) -> bool:
     """Whether a leaf is detached, under its own name, and not archived yet."""
     return (
-        entry.state is State.DETACHED
+        entry.state is PartitionState.DETACHED
         and entry.current_name == entry.name
         and (not entry.is_archived or policy.archive_again)
     )
@@ -127,7 +127,7 @@ def is_droppable(partitions: Partitions, entry: Entry, policy: Policy) -> bool:
     """Whether a detached leaf has served its quarantine, under its own name, without a hold."""
     return (
         policy.drop
-        and entry.state is State.DETACHED
+        and entry.state is PartitionState.DETACHED
         and entry.detached_at is not None
         and entry.detached_at <= policy.quarantine.before(policy.present(partitions))
         and entry.hold_reason is None
@@ -155,7 +155,7 @@ def plan_hold(partitions: Partitions, name: str, reason: str) -> Task:
     return Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
 
 
-def plan_release(partitions: Partitions, name: str) -> Task:
+def plan_end_of_hold(partitions: Partitions, name: str) -> Task:
     """End a hold."""
     leaf = find_leaf(partitions, name)
     entry = partitions.entry(leaf.oid)
@@ -170,7 +170,7 @@ def plan_release(partitions: Partitions, name: str) -> Task:
 def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
     """Bring a detached partition back, and hold it, or the next run would take it off again."""
     entry = find_leaf(partitions, name)
-    if not isinstance(entry, Entry) or entry.state is not State.DETACHED:
+    if not isinstance(entry, Entry) or entry.state is not PartitionState.DETACHED:
         raise UsageError(
             f"{name} is not a detached partition of the trail",
             hint="audit partitions list shows partitions and their states",
@@ -192,7 +192,7 @@ def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
         else "SHARE UPDATE EXCLUSIVE on the trail: blocks nobody",
     )
     hold = plan_hold(partitions, name, reason).plan.steps
-    record = make.record(entry, State.ATTACHED)
+    record = make.record(entry, PartitionState.ATTACHED)
     return Task(stage=Stage.CREATE, what=attach.why, plan=one_by_one(*hold, attach, record))
 
 
@@ -220,7 +220,7 @@ def find_leaf(partitions: Partitions, name: str) -> Leaf | Entry:
         if leaf.name.name == plain:
             return leaf
     for entry in partitions.entries:
-        if plain in (entry.current_name, entry.name) and entry.state is not State.DROPPED:
+        if plain in (entry.current_name, entry.name) and entry.state is not PartitionState.DROPPED:
             return entry
     raise UsageError(
         f"the trail has no partition {name!r}", hint="audit partitions list shows them"
@@ -237,8 +237,8 @@ def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
     finalize = make.step(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
     # What somebody else began to detach is theirs: without a record, it is never dropped.
     entry = partitions.entry(leaf.oid)
-    ours = entry is not None and entry.state is State.DETACHING
-    recorded = (make.record(leaf, State.DETACHED),) if ours else ()
+    ours = entry is not None and entry.state is PartitionState.DETACHING
+    recorded = (make.record(leaf, PartitionState.DETACHED),) if ours else ()
     plan = one_by_one(finalize, *recorded)
     return Task(stage=Stage.FINALIZE, what=what, leaf=leaf.name, oid=leaf.oid, plan=plan)
 
@@ -246,9 +246,13 @@ def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
 def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
     attached = {leaf.oid for leaf in partitions.leaves}
     pending = partitions.pending
-    if entry.state is State.DROPPED or (pending and pending.oid == entry.oid):
+    if entry.state is PartitionState.DROPPED or (pending and pending.oid == entry.oid):
         return None
-    if entry.current_name is None and entry.state is State.ATTACHED and not entry.hold_reason:
+    if (
+        entry.current_name is None
+        and entry.state is PartitionState.ATTACHED
+        and not entry.hold_reason
+    ):
         return None  # not to be noted away: `audit check` misses it
     if entry.current_name is None:
         return Steps(partitions).step(
@@ -258,14 +262,18 @@ def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
             now=partitions.now,
         )
     if entry.oid in attached:
-        return None if entry.state is State.ATTACHED else _record(partitions, entry, State.ATTACHED)
+        return (
+            None
+            if entry.state is PartitionState.ATTACHED
+            else _record(partitions, entry, PartitionState.ATTACHED)
+        )
     # Only what we meant to detach: a leaf that somebody detached by hand is not ours to drop.
-    if entry.state is State.DETACHING:
-        return _record(partitions, entry, State.DETACHED)
+    if entry.state is PartitionState.DETACHING:
+        return _record(partitions, entry, PartitionState.DETACHED)
     return None
 
 
-def _record(partitions: Partitions, entry: Entry, state: State) -> Step:
+def _record(partitions: Partitions, entry: Entry, state: PartitionState) -> Step:
     return Steps(partitions).record(entry, state)
 
 
@@ -297,7 +305,11 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
             **values,
         )
         deferred = deferred if policy.blocking_detach else _DEFAULT_IN_THE_WAY
-    steps = [make.record(leaf, State.DETACHING), detach, make.record(leaf, State.DETACHED)]
+    steps = [
+        make.record(leaf, PartitionState.DETACHING),
+        detach,
+        make.record(leaf, PartitionState.DETACHED),
+    ]
     if partitions.by_function:
         steps = [detach]  # the function records it, too
     return Task(

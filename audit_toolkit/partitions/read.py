@@ -12,7 +12,14 @@ from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions.clock import LEAP, Clock
-from audit_toolkit.partitions.model import Blocker, Entry, Leaf, Partitions, State, Stray
+from audit_toolkit.partitions.model import (
+    DetachBlocker,
+    Entry,
+    Leaf,
+    Partitions,
+    PartitionState,
+    Stray,
+)
 from audit_toolkit.templates import query, render
 
 if TYPE_CHECKING:
@@ -49,7 +56,9 @@ def read_partitions(
     recorded = [
         _entry(row) for row in fetch(connection, render("partitions/entries", schema=schema))
     ]
-    known = {e.oid for e in recorded if e.state in (State.DETACHING, State.DETACHED)}
+    known = {
+        e.oid for e in recorded if e.state in (PartitionState.DETACHING, PartitionState.DETACHED)
+    }
     # Of what is known to be detached nothing is asked: a drop may have locked it.
     strays = [
         _stray(connection, row, schema if facts["by_function"] else None)
@@ -65,7 +74,7 @@ def read_partitions(
         entries=tuple(recorded),
         strays=tuple(strays),
         blockers=tuple(
-            Blocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
+            DetachBlocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
         ),
         taken_names=frozenset(
             row["name"] for row in fetch(connection, query("partition_names"), named)
@@ -175,7 +184,7 @@ def has_rows(connection: Connection, leaf: QualifiedName) -> bool:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    return Entry(**(row | {"state": State(row["state"])}))
+    return Entry(**(row | {"state": PartitionState(row["state"])}))
 
 
 def _stray(connection: Connection, row: dict[str, Any], function_in: str | None) -> Stray:

@@ -8,7 +8,7 @@ from typing import Any
 
 from audit_toolkit.errors import PermissionDeniedError
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.partitions.model import Entry, Leaf, Partitions, State
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState
 from audit_toolkit.plan import Plan, Step, Wait
 from audit_toolkit.templates import render_statements
 
@@ -118,7 +118,7 @@ class Steps:
             transactional=False,
         )
 
-    def record(self, leaf: Leaf | Entry, state: State) -> Step:
+    def record(self, leaf: Leaf | Entry, state: PartitionState) -> Step:
         """Note the state of a leaf; the quarantine of a detached one begins now."""
         name = leaf.name.name if isinstance(leaf, Leaf) else leaf.name
         return self.step(
@@ -129,7 +129,7 @@ class Steps:
             lower=leaf.lower,
             upper=leaf.upper,
             state=state.value,
-            detached_at=self.partitions.now if state is State.DETACHED else None,
+            detached_at=self.partitions.now if state is PartitionState.DETACHED else None,
         )
 
 

@@ -15,7 +15,7 @@ from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
 from audit_toolkit.remedies import install_command, psql_command
 from audit_toolkit.schema.captured_tables import read_interrupted
-from audit_toolkit.schema.location import LAST_ID, Ids, State, read_ids, read_state
+from audit_toolkit.schema.location import LAST_ID, Ids, TrailLocation, read_ids, read_location
 from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[
 
 
 def _own_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
-    state, ids = read_state(connection, objects.schema), read_ids(connection, objects.schema)
+    state, ids = read_location(connection, objects.schema), read_ids(connection, objects.schema)
     yield from place_findings(objects.schema, state, ids)
     if not state.moved:
         yield from interruption_findings(sorted(read_interrupted(connection, objects.schema)))
 
 
-def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
+def place_findings(schema: str, state: TrailLocation, ids: Ids) -> Iterator[Finding]:
     """A trail that is in another place than it was, and ids that run backwards."""
     trail = f"{quote_identifier(schema)}.logged_actions"
     remedy = adopt_command(schema, renumber=ids.need_renumbering)
@@ -110,7 +110,7 @@ def _beyond(trail: str, ids: Ids) -> Finding:
     )
 
 
-def _how_moved(state: State) -> str:
+def _how_moved(state: TrailLocation) -> str:
     present = state.present
     if not state.noted:
         return "it does not know which cluster and database it is in"

@@ -5,37 +5,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from audit_toolkit.cli.app import app
+from tests.plugins.command import Audit
 from tests.plugins.database import Database
 from tests.plugins.golden import Golden
 from tests.plugins.trail import Trail
 
-Audit = Callable[..., Result]
-
 STORY = """
     create table orders (id int primary key, status text, total numeric, note text, placed timestamptz);
 """
-
-
-@pytest.fixture
-def audit(trail: Trail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Audit:
-    """Run the command on the test's database, in a directory without a project."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AUDIT_DATABASE_URL", trail.database.dsn)
-
-    def run(*arguments: str, **environment: str) -> Result:
-        return CliRunner().invoke(app, list(arguments), env=environment)
-
-    return run
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from audit_toolkit.archive import adopt as adopt_archive
 from audit_toolkit.cli.archive.common import (
     Url,
     open_store,
@@ -25,8 +26,6 @@ def adopt(
     For use after a failover or a restore. From then on the other database is refused there. Nothing is
     moved or removed.
     """
-    from audit_toolkit.archive import adopt as adopt_archive
-
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
     with options.open_alone() as opened:
         origin = adopt_archive(

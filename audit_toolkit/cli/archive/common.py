@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.archive import Store
+from audit_toolkit.cli.output import visible
 from audit_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from audit_toolkit.archive import Manifest, Store
+    from audit_toolkit.archive import Manifest
 
 
 Url = Annotated[
@@ -45,8 +47,6 @@ def whose(manifests: list[Manifest], place: str | None) -> str:
 
 def open_store(url: str) -> Store:
     """The archive of that URL; raises `AuditError` where it cannot be reached."""
-    from audit_toolkit.archive import Store
-
     store = Store.open(url)
     store.require_reachable()
     return store
@@ -54,8 +54,6 @@ def open_store(url: str) -> Store:
 
 def shown(value: object) -> str:
     """A value of the archive for a terminal, which must not take it for orders."""
-    from audit_toolkit.cli.output import visible
-
     return visible(str(value))
 
 

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.archive import Store, export_live
+from audit_toolkit.archive.iceberg import register_own
 from audit_toolkit.cli.archive.common import (
     Url,
     manifest_row,
     progress_bar,
     shown,
 )
+from audit_toolkit.cli.follow import describe_blocker
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.partition_run import (
     Iceberg,
     Rotation,
 )
+from audit_toolkit.cli.times import parse_moment
 from audit_toolkit.errors import UsageError
 from audit_toolkit.plurals import counted
 
@@ -65,9 +69,6 @@ def export(
     continues where this one ended, even after a kill. When a partition is archived, its exported files
     become part of its archive.
     """
-    from audit_toolkit.archive import Store, export_live
-    from audit_toolkit.archive.iceberg import register_own
-
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
     first, last = _bound(since, "--since"), _bound(until, "--until")
     if first and last and first >= last:
@@ -91,8 +92,6 @@ def export(
 
 def _bound(text: str | None, option: str) -> datetime | None:
     """The moment of an option; a month begins in UTC, as the folders do."""
-    from audit_toolkit.cli.times import parse_moment
-
     if text is None:
         return None
     month = re.fullmatch(r"\d{4}-\d\d", text.strip())
@@ -100,8 +99,6 @@ def _bound(text: str | None, option: str) -> datetime | None:
 
 
 def _print_export(found: LiveExport, output: Format) -> None:
-    from audit_toolkit.cli.follow import describe_blocker
-
     if output is Format.JSON:
         held = [describe_blocker(blocker) for blocker in found.held_by]
         rows = [manifest_row(manifest) for manifest in found.manifests]

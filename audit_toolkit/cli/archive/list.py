@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from audit_toolkit.archive import newest, read_manifests
 from audit_toolkit.cli.archive.common import (
     Url,
     manifest_row,
@@ -16,8 +17,6 @@ from audit_toolkit.cli.options import Format, OutputFormat
 
 def list_archive(archive: Url, output: OutputFormat = Format.TEXT) -> None:
     """List archived partitions: ranges, events and sizes."""
-    from audit_toolkit.archive import newest, read_manifests
-
     found = newest(read_manifests(open_store(archive)))
     if output is Format.JSON:
         print(json.dumps({"leaves": [manifest_row(manifest) for manifest in found]}, indent=2))

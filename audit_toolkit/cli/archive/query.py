@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.archive import query_archive
 from audit_toolkit.cli.archive.common import (
     Url,
     open_store,
@@ -24,8 +25,6 @@ def query(
 
     The events are the view logged_actions; conditions on relation and month skip files.
     """
-    from audit_toolkit.archive import query_archive
-
     columns, rows = query_archive(open_store(archive), sql)
     if output is Format.JSON:
         named = [dict(zip(columns, row, strict=True)) for row in rows]

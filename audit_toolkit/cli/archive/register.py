@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.archive import Store, Target, read_manifests
+from audit_toolkit.archive import register as register_files
 from audit_toolkit.cli.archive.common import (
     Url,
     whose,
@@ -38,9 +40,6 @@ def register(
     Its files are registered, not copied. `audit archive run`, `audit archive export` and
     `audit maintain` do the same with --iceberg (AUDIT_ICEBERG).
     """
-    from audit_toolkit.archive import Store, Target, read_manifests
-    from audit_toolkit.archive import register as register_files
-
     if iceberg is None:
         raise UsageError(
             "no Iceberg catalog given", hint="add --iceberg CATALOG, or set AUDIT_ICEBERG"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.archive import find_manifest, read_expected, restore_leaf
 from audit_toolkit.cli.archive.common import (
     Url,
     open_store,
@@ -52,8 +53,6 @@ def restore(
     It is compared with its digest, and left detached and on hold. `audit partitions attach PARTITION`
     then makes it part of the trail.
     """
-    from audit_toolkit.archive import find_manifest, read_expected, restore_leaf
-
     store = open_store(archive)
     options = Rotation(dsn=dsn, config=config, audit_schema=audit_schema)
     with options.open_alone() as opened:

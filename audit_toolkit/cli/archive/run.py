@@ -19,6 +19,7 @@ from audit_toolkit.cli.partition_run import (
     register_archive,
     with_archive,
 )
+from audit_toolkit.partitions import Policy, Stage, succeeded
 
 
 def run(
@@ -41,8 +42,6 @@ def run(
 
     Drops nothing.
     """
-    from audit_toolkit.partitions import Policy, Stage, succeeded
-
     options = Rotation(
         dsn=dsn, config=config, audit_schema=audit_schema, archive=archive, iceberg=iceberg
     )

@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.archive import (
+    Target,
+    check_catalogue,
+    damaged,
+    differences,
+    newest,
+    read_back,
+    read_catalogue,
+    read_expected,
+    seal_problems,
+)
 from audit_toolkit.cli.archive.common import (
     Url,
     open_store,
@@ -17,6 +28,7 @@ from audit_toolkit.cli.archive.common import (
     shown,
     whose,
 )
+from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.partition_run import (
     Iceberg,
@@ -49,15 +61,6 @@ def verify(
     Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
     Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so.
     """
-    from audit_toolkit.archive import (
-        check_catalogue,
-        damaged,
-        newest,
-        read_back,
-        read_catalogue,
-        seal_problems,
-    )
-
     keys = read_public_keys(key)
     store = open_store(archive)
     expected = _expected(dsn, config, audit_schema)
@@ -119,8 +122,6 @@ def _verified_report(
 def _differences(
     store: Store, manifests: list[Manifest], iceberg: str, schema: str
 ) -> Iterator[Finding]:
-    from audit_toolkit.archive import Target, differences
-
     target = Target.parse(iceberg, schema)
     found = differences(store, whose(manifests, None), manifests, target)
     problems = (
@@ -148,9 +149,6 @@ def _differences(
 
 
 def _expected(dsn: str | None, config: Path | None, schema: str) -> Expected | None:
-    from audit_toolkit.archive import read_expected
-    from audit_toolkit.cli.database import find_address, open_database
-
     if not find_address(dsn, config) and not any(os.environ.get(n) for n in _LIBPQ):
         return None
     with open_database(dsn, config) as connection:

@@ -17,6 +17,7 @@ from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.report import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.findings import Severity
+from audit_toolkit.indexes import diagnose, index_report, plan_repairs, read_catalogue
 
 
 def check(
@@ -41,8 +42,6 @@ def check(
     Prints the cause and the remedy of each. An index that is being built is not reported. Exits with
     code 3 on findings; with --format nagios 0, 1, 2, 3 as Nagios expects.
     """
-    from audit_toolkit.indexes import diagnose, index_report, plan_repairs, read_catalogue
-
     with open_database(dsn, config) as connection, impatient(connection, audit_schema, timeout):
         catalogue = read_catalogue(connection, scope_of(audit_schema, schema, table, everything))
     repairs = plan_repairs(diagnose(catalogue, unused_after=unused_after), catalogue)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.cli.indexes import output as shown
 from audit_toolkit.cli.options import Format
+from audit_toolkit.connection import connect
+from audit_toolkit.errors import UsageError
+from audit_toolkit.indexes import Scope
+from audit_toolkit.plan import single_flight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
 
-    from audit_toolkit.indexes import Scope
     from audit_toolkit.plan import Plan
 
 
@@ -55,9 +59,6 @@ def scope_of(
     audit_schema: str, schema: str | None, tables: list[str] | None, everything: bool
 ) -> Scope:
     """What is looked at; raises `UsageError` for options that exclude each other."""
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.indexes import Scope
-
     if (schema is not None) + bool(tables) + everything > 1:
         raise UsageError(
             "--all, --schema and --table cannot be combined", hint="use one of them, or none"
@@ -72,9 +73,6 @@ def alone(address: str, schema: str, *, needed: bool) -> Iterator[psycopg.Connec
     """A connection; where something is to be changed, no other run of the toolkit is under way."""
     from contextlib import nullcontext
 
-    from audit_toolkit.connection import connect
-    from audit_toolkit.plan import single_flight
-
     with (
         single_flight(address, schema) if needed else nullcontext(),
         connect(address, purpose="indexes") as connection,
@@ -84,6 +82,4 @@ def alone(address: str, schema: str, *, needed: bool) -> Iterator[psycopg.Connec
 
 def show_plan(plan: Plan, *, sql: bool, output: Format) -> None:
     """Print a plan that is not applied."""
-    from audit_toolkit.cli.indexes import output as shown
-
     shown.print_plan(plan, sql=sql, as_json=output is Format.JSON)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audit_toolkit.cli.database import find_address
+from audit_toolkit.cli.indexes import output as shown
 from audit_toolkit.cli.indexes.common import (
     DryRun,
     LockTimeout,
@@ -18,6 +19,8 @@ from audit_toolkit.cli.indexes.common import (
 )
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
+from audit_toolkit.indexes import IndexRequest, Timeouts, missing_steps
+from audit_toolkit.indexes import create as create_index
 
 
 def create(
@@ -42,10 +45,6 @@ def create(
     CONCURRENTLY and is attached. Indexes of the same definition that partitions have already are
     reused. If it fails, run the same command again to continue.
     """
-    from audit_toolkit.cli.indexes import output as shown
-    from audit_toolkit.indexes import IndexRequest, Timeouts, missing_steps
-    from audit_toolkit.indexes import create as create_index
-
     request = IndexRequest.parse(statement)
     timeouts = Timeouts(
         lock=as_timeout(lock_timeout, "--lock-timeout"),

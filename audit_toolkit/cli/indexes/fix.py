@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audit_toolkit.cli.database import find_address
+from audit_toolkit.cli.indexes import output as shown
 from audit_toolkit.cli.indexes.common import (
     All,
     DryRun,
@@ -23,6 +24,16 @@ from audit_toolkit.cli.indexes.common import (
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.findings import FINDINGS
+from audit_toolkit.indexes import (
+    Timeouts,
+    Unfinished,
+    diagnose,
+    index_report,
+    plan_repairs,
+    read_catalogue,
+    refuse_while_building,
+    repair,
+)
 
 
 class UnfinishedChoice(StrEnum):
@@ -55,18 +66,6 @@ def fix(
     Safe to re-run after any failure. Never drops what a constraint relies on. Exits with code 3 if
     something remains that needs a decision.
     """
-    from audit_toolkit.cli.indexes import output as shown
-    from audit_toolkit.indexes import (
-        Timeouts,
-        Unfinished,
-        diagnose,
-        index_report,
-        plan_repairs,
-        read_catalogue,
-        refuse_while_building,
-        repair,
-    )  # fmt: skip
-
     scope = scope_of(audit_schema, schema, table, everything)
     timeouts = Timeouts(
         lock=as_timeout(lock_timeout, "--lock-timeout"),

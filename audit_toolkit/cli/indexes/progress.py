@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.indexes import output as shown
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat
+from audit_toolkit.indexes import read_builds
 
 
 def progress(
@@ -25,9 +27,6 @@ def progress(
 
     On a terminal the view is live until nothing runs; elsewhere, and as JSON, it is printed once.
     """
-    from audit_toolkit.cli.indexes import output as shown
-    from audit_toolkit.indexes import read_builds
-
     with open_database(dsn, config) as connection:
         builds = read_builds(connection)
         if output is Format.JSON:

@@ -10,6 +10,7 @@ import typer
 
 from audit_toolkit.cli.options import Format
 from audit_toolkit.cli.seal_options import KEY_VARIABLE
+from audit_toolkit.seals import public_path
 
 KeyFile = Annotated[
     Path,
@@ -19,8 +20,6 @@ KeyFile = Annotated[
 
 def print_made(path: Path, public: str, output: Format) -> None:
     """Say what was made, and where it is."""
-    from audit_toolkit.seals import public_path
-
     if output is Format.JSON:
         values = {"key": str(path), "public_file": str(public_path(path)), "public_key": public}
         print(json.dumps(values, indent=2))

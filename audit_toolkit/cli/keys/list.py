@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.connection import fetch
+from audit_toolkit.templates import render
 
 
 def list_keys(
@@ -17,10 +20,6 @@ def list_keys(
 
     They are what the database says: compare them with those that you kept.
     """
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.templates import render
-
     with open_database(dsn, config) as connection:
         rows = fetch(connection, render("seals/keys", schema=audit_schema))
     if output is Format.JSON:

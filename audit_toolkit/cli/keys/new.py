@@ -9,6 +9,7 @@ import typer
 from audit_toolkit.cli.keys.common import KeyFile, print_made
 from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.cli.seal_options import DEFAULT_KEY
+from audit_toolkit.seals import new_key, write_key
 
 
 def new(
@@ -25,8 +26,6 @@ def new(
 
     The private key is for the machine that seals and for nobody else; FILE.pub beside it is for whoever verifies.
     """
-    from audit_toolkit.seals import new_key, write_key
-
     made = new_key(name)
     write_key(key, made)
     print_made(key, str(made.public), output)

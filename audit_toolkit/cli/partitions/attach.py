@@ -7,6 +7,7 @@ from audit_toolkit.cli.partition_run import (
     Rotation,
 )
 from audit_toolkit.cli.partitions.common import LeafName, Reason, carry_out
+from audit_toolkit.partitions import plan_attach
 
 
 def attach(
@@ -17,7 +18,5 @@ def attach(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Attach a detached partition again, and hold it."""
-    from audit_toolkit.partitions import plan_attach
-
     with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open_alone() as run:
         carry_out(run, plan_attach(run.read(), leaf, reason))

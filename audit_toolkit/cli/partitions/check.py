@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,7 @@ from audit_toolkit.cli.partition_run import (
     takes_rotation,
 )
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
-
-if TYPE_CHECKING:
-    from audit_toolkit.partitions import Thresholds
+from audit_toolkit.partitions import Thresholds, check_partitions, partition_report, write_textfile
 
 
 @takes_rotation
@@ -53,8 +51,6 @@ def check(
     Also the catch-all partition and changes made by hand. Exits with code 3 on findings; with
     --format nagios 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     """
-    from audit_toolkit.partitions import Thresholds
-
     limits = Thresholds(
         horizon_warning=timedelta(days=warning),
         horizon_critical=timedelta(days=critical),
@@ -71,8 +67,6 @@ def _check(
     output: ReportFormat,
     timeout: float,
 ) -> None:
-    from audit_toolkit.partitions import check_partitions, partition_report, write_textfile
-
     with rotation.open() as run, impatient(run.connection, run.schema, timeout):
         partitions = run.read()
         findings = check_partitions(partitions, run.policy, limits)

@@ -11,6 +11,8 @@ from audit_toolkit.cli.options import Format
 from audit_toolkit.cli.partition_run import (
     print_tasks,
 )
+from audit_toolkit.errors import AuditError
+from audit_toolkit.partitions import Result
 
 if TYPE_CHECKING:
     from audit_toolkit.partitions import Run, Task
@@ -42,9 +44,6 @@ def show_plan(tasks: tuple[Task, ...], *, sql: bool, output: Format) -> None:
 
 def carry_out(run: Run, task: Task) -> None:
     """Run one task; raises `AuditError` where it does not succeed."""
-    from audit_toolkit.errors import AuditError
-    from audit_toolkit.partitions import Result
-
     outcome = run.attempt(task)
     if outcome.result is not Result.DONE:
         raise AuditError(outcome.message, hint=outcome.hint)

@@ -12,6 +12,7 @@ from audit_toolkit.cli.partition_run import (
     takes_rotation,
 )
 from audit_toolkit.cli.partitions.common import carry_out, show_plan
+from audit_toolkit.partitions import plan_default
 
 
 @takes_rotation
@@ -25,8 +26,6 @@ def convert_default(
 
     Creates partitions ahead and a catch-all partition after them; moves no rows.
     """
-    from audit_toolkit.partitions import plan_default
-
     with rotation.open_alone() as run:
         task = plan_default(run.connection, run.read(), run.policy)
         if dry_run:

@@ -7,6 +7,7 @@ from audit_toolkit.cli.partition_run import (
     Rotation,
 )
 from audit_toolkit.cli.partitions.common import LeafName, Reason, carry_out
+from audit_toolkit.partitions import plan_hold
 
 
 def hold(
@@ -20,7 +21,5 @@ def hold(
 
     It may be attached or detached.
     """
-    from audit_toolkit.partitions import plan_hold
-
     with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
         carry_out(run, plan_hold(run.read(), leaf, reason))

@@ -7,6 +7,7 @@ from audit_toolkit.cli.partition_run import (
     Rotation,
 )
 from audit_toolkit.cli.partitions.common import LeafName, carry_out
+from audit_toolkit.partitions import plan_end_of_hold
 
 
 def release(
@@ -16,7 +17,5 @@ def release(
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Release a partition that is on hold."""
-    from audit_toolkit.partitions import plan_release
-
     with Rotation(dsn=dsn, config=config, audit_schema=audit_schema).open() as run:
-        carry_out(run, plan_release(run.read(), leaf))
+        carry_out(run, plan_end_of_hold(run.read(), leaf))

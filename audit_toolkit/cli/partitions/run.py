@@ -18,6 +18,7 @@ from audit_toolkit.cli.partition_run import (
     takes_rotation,
 )
 from audit_toolkit.cli.partitions.common import show_plan
+from audit_toolkit.partitions import is_standby
 
 
 @takes_rotation
@@ -33,8 +34,6 @@ def run(
     Finishes interrupted work first. Safe to re-run. Each step commits on its own and blocks writes for
     at most --lock-timeout. If a step fails, the others still run, and the exit code is 1.
     """
-    from audit_toolkit.partitions import is_standby
-
     if dry_run:
         with rotation.open() as run:
             show_plan(plan_tasks(run), sql=False, output=output)

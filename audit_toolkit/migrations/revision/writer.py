@@ -29,7 +29,7 @@ from audit_toolkit.names import comment_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenRevision:
     """A revision that is in the project now."""
 
     revision: str
@@ -39,7 +39,7 @@ class Written:
 
 def write_revisions(
     project: Project, revisions: Sequence[Revision], head: str | None
-) -> list[Written]:
+) -> list[WrittenRevision]:
     """Write revisions one after the other behind `head`: all of them, or none.
 
     Raises `AuditError` where no file can be written, and `ProjectError` when the template of the
@@ -62,7 +62,9 @@ def write_revisions(
         raise
 
 
-def _write(project: Project, revision: Revision, identifier: str, parent: str | None) -> Written:
+def _write(
+    project: Project, revision: Revision, identifier: str, parent: str | None
+) -> WrittenRevision:
     revision = share(revision)
     body = render(revision)
     works = "check that `alembic revision -m test` works"
@@ -89,7 +91,7 @@ def _write(project: Project, revision: Revision, identifier: str, parent: str | 
         )
     template = Path(project.scripts.dir, "script.py.mako")
     _check(script, revision, template, run=project.runs_code)
-    return Written(revision=identifier, path=Path(script.path), message=revision.message)
+    return WrittenRevision(revision=identifier, path=Path(script.path), message=revision.message)
 
 
 def _docstring_safe(message: str) -> str:

@@ -17,7 +17,7 @@ from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.trail.event import Action, Event, Row
 from audit_toolkit.trail.revert.ordering import Kind, Operation, Reference
 from audit_toolkit.trail.revert.reversal import Reversal
-from audit_toolkit.trail.revert.targets import Home
+from audit_toolkit.trail.revert.targets import RevertTarget
 
 _OVERSIZE = "audit:oversize"
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -35,7 +35,7 @@ class Choice:
 
 def operations_of(
     choices: Sequence[Choice],
-    homes: dict[QualifiedName, Home],
+    homes: dict[QualifiedName, RevertTarget],
     references: Sequence[Reference],
 ) -> list[Operation]:
     """All that has to be done, newest event first.
@@ -51,7 +51,7 @@ def operations_of(
     return found
 
 
-def different(wanted: Row, present: Row, home: Home) -> Row:
+def different(wanted: Row, present: Row, home: RevertTarget) -> Row:
     """What of a row has to be written for it to be as wanted."""
     return {
         column: value
@@ -64,7 +64,7 @@ def different(wanted: Row, present: Row, home: Home) -> Row:
 
 @dataclass(slots=True)
 class _Row:
-    home: Home
+    home: RevertTarget
     choice: Choice
     number: int
     referred: bool

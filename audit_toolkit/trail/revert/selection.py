@@ -33,7 +33,7 @@ from audit_toolkit.trail.revert.plan import (
 from audit_toolkit.trail.revert.retyped import as_typed_now, row_typed_now
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
 from audit_toolkit.trail.revert.targets import (
-    Home,
+    RevertTarget,
     key_values_of,
     read_homes,
     read_present,
@@ -236,7 +236,7 @@ def _plan_restore(
 
 def _restored(
     connection: Connection,
-    home: Home,
+    home: RevertTarget,
     key: str | None,
     key_values: Row,
     wanted: Row | None,
