@@ -74,7 +74,7 @@ def test_a_broken_file_says_where(tmp_path: Path) -> None:
         ({"tables": {"orders": {"log_unchanged": 1}}}, "log_unchanged is 1", "true or false"),
         ({"tables": {"orders": {"when": 1}}}, "when is 1", '"text"'),
         ({"tables": {"orders": {"only": ["a"], "exclude": ["b"]}}}, "contradict", "--only"),
-        ({"tables": {"orders": 1}}, "1 is not a rule", "options"),
+        ({"tables": {"orders": 1}}, "1 is not a table of options", "options"),
         ({"tables": []}, "not a table of tables", "[tables.NAME]"),
         ({"interval": "year"}, "interval cannot be 'year'", "day, week, month"),
         ({"autogenerate": "op"}, "autogenerate cannot be 'op'", "sql, directives"),

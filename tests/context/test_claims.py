@@ -97,7 +97,7 @@ def test_threads_have_claims_of_their_own() -> None:
 
 def test_a_block_is_for_one_with_at_a_time() -> None:
     block = audit_toolkit.context(actor="a")
-    with block, pytest.raises(ContextError, match="in use already"), block:
+    with block, pytest.raises(ContextError, match="already in use"), block:
         pass
     assert audit_toolkit.current_context() == {}
     with block:
