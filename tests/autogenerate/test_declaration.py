@@ -73,7 +73,7 @@ def test_a_broken_file_says_where(tmp_path: Path) -> None:
         ({"tables": {"orders": {"capture": "rows"}}}, "'rows'", "audit install --help"),
         ({"tables": {"orders": {"log_unchanged": 1}}}, "log_unchanged is 1", "true or false"),
         ({"tables": {"orders": {"when": 1}}}, "when is 1", '"text"'),
-        ({"tables": {"orders": {"only": ["a"], "exclude": ["b"]}}}, "contradict", "--only"),
+        ({"tables": {"orders": {"only": ["a"], "exclude": ["b"]}}}, "cannot be combined", "--only"),
         ({"tables": {"orders": 1}}, "1 is not a table of options", "options"),
         ({"tables": []}, "not a table of tables", "[tables.NAME]"),
         ({"interval": "year"}, "interval cannot be 'year'", "day, week, month"),

@@ -130,7 +130,7 @@ def test_a_conflict_shows_both_sides_and_is_refused(shop: Trail, audit: Audit) -
             "  would be     total 1.10",
             f"  since then: bob, event {event} (gross, total)",
             (
-                "error: 1 row was changed since, public.orders 10 for one (total), by bob in event "
+                "error: 1 row was changed since, for example public.orders 10 (total), by bob in event "
                 f"{event}"
             ),
             (
