@@ -130,7 +130,7 @@ def _commands() -> Iterator[str]:
 def _help_of(command: Any, words: tuple[str, ...]) -> Iterator[str]:
     context = command.make_context(words[-1], [], resilient_parsing=True)
     context.info_name = " ".join(words)
-    yield f"## {' '.join(words)}\n\n```text\n{command.get_help(context)}\n```\n"
+    yield f"## {' '.join(words)}\n\n```text\n{context.command.get_help(context)}\n```\n"
     for name, below in getattr(command, "commands", {}).items():
         yield from _help_of(below, (*words, name))
 

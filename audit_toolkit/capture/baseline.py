@@ -199,7 +199,9 @@ def _require_readable(connection: Connection, target: Target, schema: str) -> No
             hint="audit check names the command that repairs it",
         )
     if not row["has_columns"]:
-        raise RuleError("run it again to continue", hint="run it again to continue")
+        raise RuleError(
+            f"the columns of {name} changed while its baseline ran", hint="run it again to continue"
+        )
 
 
 def _note_whole(connection: Connection, target: Target, schema: str) -> None:

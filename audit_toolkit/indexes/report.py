@@ -69,7 +69,7 @@ def _details(repair: Repair) -> dict[str, Any]:
 def _gauges(diagnoses: Sequence[Diagnosis], total: int, building: int) -> tuple[Gauge, ...]:
     severities = [found.severity for found in diagnoses]
     return (
-        Gauge(name="audit_indexes", help="indexes that were checked", samples=[({}, total)]),
+        Gauge(name="audit_indexes", help="indexes that were looked at", samples=[({}, total)]),
         Gauge(
             name="audit_index_findings",
             help="findings by severity",

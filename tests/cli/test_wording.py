@@ -27,7 +27,7 @@ OLD_WORDS = re.compile(
 
 
 def every_command(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    yield " ".join(("audit", *words)), command
+    yield " ".join(("audit", *words)), command.load() if hasattr(command, "load") else command
     for name, below in getattr(command, "commands", {}).items():
         yield from every_command(below, (*words, name))
 
