@@ -28,7 +28,10 @@ COPIED = ("audit_toolkit", "sql_templates", "tests", "docs", "pyproject.toml", "
 SECONDS = 600
 
 TARGETS = {
-    "names": ("audit_toolkit/names.py", "tests/rendering/test_names.py"),
+    "names": (
+        "audit_toolkit/names.py",
+        "tests/rendering tests/install/test_tables.py tests/trail/test_tables.py",
+    ),
     "condition": ("audit_toolkit/condition.py", "tests/capture/test_conditions.py"),
     "exact_json": ("audit_toolkit/exact_json.py", "tests/trail/test_exact_json.py"),
     "plan": ("audit_toolkit/plan.py", "tests/test_plan.py"),
@@ -133,10 +136,14 @@ def _add_one(node: ast.Constant) -> None:
 
 
 def _is_noticed(project: Path, tests: str) -> bool:
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", tests]
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
-            command, cwd=project, capture_output=True, check=False, timeout=SECONDS
+            [*command, *tests.split()],
+            cwd=project,
+            capture_output=True,
+            check=False,
+            timeout=SECONDS,
         )
     except subprocess.TimeoutExpired:
         return True

@@ -295,7 +295,7 @@ def reset(
         typer.Option(
             "--to",
             metavar="WHERE",
-            help="beginning, now, the last event that was delivered (its number), or a time.",
+            help="New position: beginning, now, the id of the last event delivered, or a time.",
         ),
     ],
     utc: Utc = False,

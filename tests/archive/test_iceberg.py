@@ -21,6 +21,7 @@ from audit_toolkit.archive import (
 from audit_toolkit.archive.iceberg import register_own
 from audit_toolkit.cli.app import app
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
+from audit_toolkit.plurals import counted
 from tests.archive.test_live import ONE, archive_all, export, fill, in_folder, in_trail
 from tests.partitions.conftest import START, Rotating, months
 from tests.plugins.trail import SCHEMA
@@ -249,7 +250,7 @@ def test_verify_and_register_on_the_command_line(
     assert verified.stdout.count("the Iceberg table lacks this file") == files
     registered = run.invoke(app, ["archive", "register"])
     added, metadata = registered.stdout.splitlines()
-    assert added == f"lake.events: {files} files added, 0 removed"
+    assert added == f"lake.events: {counted(files, 'file')} added, 0 removed"
     assert Path(metadata.removeprefix("metadata: file://")).is_file()
     rotating.run(START + timedelta(days=120), retention=months(1), drop=False)
     archived = run.invoke(app, ["archive", "run"])

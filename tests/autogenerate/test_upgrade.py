@@ -260,7 +260,7 @@ def test_autogenerate_waits_for_it_too(declared: Declared) -> None:
     declared.models(MODELS.replace("Audit()", "Audit(exclude=['note'])"))
     answer = declared.check()
     assert answer.code != 0
-    assert "needs; first: audit upgrade --upgrade" in answer.text
+    assert "needs; run first: audit upgrade --upgrade" in answer.text
     assert declared.shop.audit("upgrade", "--upgrade").code == 0
     declared.apply()
 

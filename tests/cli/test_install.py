@@ -435,7 +435,7 @@ class TestUpgrade:
         file.write_text(file.read_text().replace(anchor, there))
         answer = shop.audit("install", "--table", "orders", "--upgrade")
         assert answer.code == 1
-        assert "the database does not have it" in answer.err
+        assert "alembic upgrade succeeded, but the changes are not in this database" in answer.err
 
 
 def keyword_dsn(database: Database) -> str:
@@ -493,7 +493,7 @@ class TestBadInput:
                 ["-t", "heirs", "--capture", "statement"],
                 ["part of an inheritance tree", "--capture row"],
             ),
-            (["-t", "pg_catalog.pg_class"], ["one of PostgreSQL's own"]),
+            (["-t", "pg_catalog.pg_class"], ["one of PostgreSQL's system catalogs"]),
             (["-t", "audit.notes"], ["belongs to the audit trail itself"]),
             (["-t", "a.b.c"], ["is not the name of a table"]),
             (["-t", "orders", "--exclude", "notes"], ["no column 'notes'", "did you mean note?"]),

@@ -207,7 +207,11 @@ def test_where_nothing_is_to_be_seen_yet(orders: Trail) -> None:
             "--before cannot be combined with --follow",
             "leave out one",
         ),
-        (("--follow", "--newest-first"), "--newest-first and --follow", "leave out one"),
+        (
+            ("--follow", "--newest-first"),
+            "--newest-first cannot be combined with --follow",
+            "leave out one",
+        ),
         (
             ("--follow", "--format", "json"),
             "--format json cannot be combined with --follow",
@@ -233,8 +237,8 @@ def test_where_nothing_is_to_be_seen_yet(orders: Trail) -> None:
         (("--from-key", "1", "--from-key", "2"), "'1' '2' cannot be a key", "one value of type"),
         (
             ("--from-key", "2", "--to-key", "1"),
-            "from_key must not be greater than to_key: '2' to '1'",
-            "comes first",
+            "from_key must not be greater than to_key: '2' comes after '1'",
+            "give the lower key first",
         ),
         (("1", "--to-key", "2"), "a key ('1') cannot be combined with a range", "leave out one"),
         (

@@ -97,7 +97,7 @@ def test_threads_have_claims_of_their_own() -> None:
 
 def test_a_block_is_for_one_with_at_a_time() -> None:
     block = audit_toolkit.context(actor="a")
-    with block, pytest.raises(ContextError, match="in use already"), block:
+    with block, pytest.raises(ContextError, match="already in use"), block:
         pass
     assert audit_toolkit.current_context() == {}
     with block:
@@ -134,10 +134,10 @@ def test_values_that_may_be_claimed(value: Any) -> None:
         pytest.param("a\x00b", "NUL", id="nul"),
         pytest.param({"a\x00": 1}, "NUL", id="nul in a key"),
         pytest.param("\ud800", "lone surrogate", id="surrogate"),
-        pytest.param("x" * 2_000_000, "more than 8192", id="2 MB"),
-        pytest.param("\U0001f600" * 2045, "more than 8192", id="a byte too many"),
-        pytest.param(float("nan"), "no JSON", id="nan"),
-        pytest.param(10**5000, "no JSON", id="endless number"),
+        pytest.param("x" * 2_000_000, "at most 8192", id="2 MB"),
+        pytest.param("\U0001f600" * 2045, "at most 8192", id="a byte too many"),
+        pytest.param(float("nan"), "not valid JSON", id="nan"),
+        pytest.param(10**5000, "not valid JSON", id="endless number"),
         pytest.param(uuid4(), "a UUID, which is not valid JSON", id="uuid"),
         pytest.param(b"x", "a bytes, which is not valid JSON", id="bytes"),
         pytest.param({1: "x"}, "the key 1", id="key that is no text"),

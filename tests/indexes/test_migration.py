@@ -146,7 +146,7 @@ def test_a_transaction_that_is_not_alembics_is_an_error_that_says_so(
     project: Project, stocked: Database
 ) -> None:
     begun = PLAIN.replace("engine.connect()", "engine.begin()")
-    with pytest.raises(ProjectError, match="transaction of its own open") as caught:
+    with pytest.raises(ProjectError, match="keeps its own transaction open") as caught:
         command.upgrade(project("postgresql+psycopg", begun), "head")
     assert caught.value.hint
     assert "not begin()" in caught.value.hint
@@ -159,7 +159,7 @@ def test_a_statement_before_the_migrations_is_the_same_error(project: Project) -
         "        connection.exec_driver_sql('select 1')\n        context.configure(connection=connection)",
     )
     assert early != PLAIN
-    with pytest.raises(ProjectError, match="transaction of its own open"):
+    with pytest.raises(ProjectError, match="keeps its own transaction open"):
         command.upgrade(project("postgresql+psycopg", early), "head")
 
 

@@ -227,7 +227,7 @@ def test_a_pause_is_an_event_and_a_baseline_closes_the_gap(trail: Trail) -> None
     apply(plan_pause(installed, SCHEMA, "bulk import"), trail.connection)
     trail.execute("update orders set status = 'unseen' where id = 1")
     trail.execute("delete from orders where id = 2; insert into orders values (99, 'unseen', 0)")
-    with pytest.raises(UsageError, match="paused already"):
+    with pytest.raises(UsageError, match="already paused"):
         plan_pause(installed_on(trail)[0], SCHEMA, "again")
     apply(plan_resume(installed_on(trail)[0], SCHEMA, "import done"), trail.connection)
     with pytest.raises(UsageError, match="not paused"):

@@ -240,7 +240,7 @@ class TestSeveralDatabases:
     def test_commands_say_where_their_sql_goes(self, command: str, two: tuple[Shop, Shop]) -> None:
         answer = two[0].audit(*command.split())
         assert answer.code == 2
-        assert "is of the template multidb" in answer.err
+        assert "uses the template multidb" in answer.err
         assert "with --sql into upgrade_NAME()" in answer.err
         two[1].database.execute("create table orders (id int primary key)")
         dsn = ("--dsn", two[1].database.dsn)

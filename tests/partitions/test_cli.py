@@ -155,7 +155,7 @@ def test_a_failed_step_is_exit_code_1_and_the_rest_is_done(
     [
         (("--ahead", "0"), "at least one partition"),
         (("--retention", "20 days"), "shorter than a partition"),
-        (("--retention", "soon"), "not a span of time"),
+        (("--retention", "soon"), "not a valid time span"),
         (("--now", "whenever"), "--now"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_conflict_shows_both_sides_and_is_refused(shop: Trail, audit: Audit) -
             "  would be     total 1.10",
             f"  since then: bob, event {event} (gross, total)",
             (
-                "error: 1 row was changed since, public.orders 10 for one (total), by bob in event "
+                "error: 1 row was changed since, for example public.orders 10 (total), by bob in event "
                 f"{event}"
             ),
             (
@@ -222,9 +222,11 @@ def test_restore_a_row(shop: Trail, audit: Audit) -> None:
     assert nothing.stderr == "note: nothing to put back\n"
     shop.execute("delete from orders where id = 10")
     (gone,) = [e for e in shop.events() if e["action"] == "D" and e["table_name"] == "orders"]
-    audit("restore", "orders", "10", "--event", str(gone["event_id"]), "--apply")
+    number = str(gone["event_id"])
+    audit("restore", "orders", "10", "--event", number, "--apply", "--reason", "needed")
     assert totals(shop) == ["1.10", "2.00"]
-    assert shop.events()[-1]["context"]["restores"]["as_of"] == f"event {gone['event_id']}"
+    context = shop.events()[-1]["context"]
+    assert (context["restores"]["as_of"], context["reason"]) == (f"event {number}", "needed")
 
 
 def test_restore_to_before_it_was_there(shop: Trail, audit: Audit) -> None:
@@ -240,7 +242,7 @@ def test_restore_of_an_event_of_another_row(shop: Trail, audit: Audit) -> None:
     assert (
         f"event {number} is about public.customers 1, not about public.orders 10" in refused.stderr
     )
-    assert "name one of them" in audit("restore", "orders", "10", code=2).stderr
+    assert "give either a time or an event" in audit("restore", "orders", "10", code=2).stderr
 
 
 def test_foreign_keys_that_are_gone(shop: Trail, audit: Audit) -> None:

@@ -189,7 +189,7 @@ def test_rows_that_are_already_as_they_would_be_put_back(trail: Trail, audit: Au
         "note: 2 rows already as before the events",
     ]
     trail.execute("delete from items where id = 3")
-    assert "1 row already so" in audit("revert", "--event", "3").stderr
+    assert "1 row already as before the events" in audit("revert", "--event", "3").stderr
     trail.execute("insert into items values (3, 'c')")
     assert "was left as" in audit("revert", "--event", "3", code=1).stderr
 

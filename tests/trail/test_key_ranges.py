@@ -160,7 +160,7 @@ class TestBadInput:
         trail.execute("drop table t; create table t (k int primary key)")
         trail.audit("t")
         trail.execute("insert into t values (5), (50)")
-        with pytest.raises(UsageError, match=r"keys that are no integer.*old") as raised:
+        with pytest.raises(UsageError, match=r"keys that are not valid integer.*old") as raised:
             history(trail.connection, "t", to_key=9)
         assert "--since" in str(raised.value.hint)
         assert keys(trail, to_key=9, since=since) == ["5"]

@@ -100,7 +100,7 @@ def test_a_table_that_is_audited_no_longer_keeps_its_history(orders: Trail) -> N
 @pytest.mark.parametrize("key", [None, 1])
 def test_what_cannot_be_audited(orders: Trail, key: int | None) -> None:
     orders.execute("create view paid as select * from orders")
-    for name, reason in (("paid", "it is a view"), ("pg_class", "own catalogues")):
+    for name, reason in (("paid", "it is a view"), ("pg_class", "system catalogs")):
         with pytest.raises((UnsupportedTableError, UsageError)) as caught:
             history(orders.connection, name, key)
         assert (
