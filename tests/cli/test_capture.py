@@ -49,7 +49,7 @@ def test_a_pause_from_end_to_end(shop: Trail, audit: Audit) -> None:
     assert "audit baseline --table orders --reason 'after the pause'" in resumed.stderr
     assert audit("check").exit_code == 0
     closed = audit("baseline", "--table", "orders", "--reason", "after the pause")
-    assert closed.stdout == "public.orders: 12 rows, 1 snapshots written\n"
+    assert closed.stdout == "public.orders: 12 rows, 1 snapshot written\n"
 
 
 AGAIN = "audit install --table public.orders --exclude token --sql | psql"
