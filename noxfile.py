@@ -208,6 +208,24 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, strict about links and anchors; `-- serve` shows it while you write."""
+    session.install("-e", ".[demo]")
+    _install_group(session, "docs")
+    session.run(
+        "mkdocs", *(session.posargs or ("build", "--strict")), env={"NO_MKDOCS_2_WARNING": "1"}
+    )
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the code of some modules, one place at a time, and list the changes that no test notices."""
+    session.install("-e", ".[demo]")
+    _install_group(session, "tests")
+    session.run("python", "tests/mutation.py", *session.posargs)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The page in a real browser: every view, axe, keyboard, phone, hostile values; needs chromium and npm."""
     session.install("-e", ".[demo,ui]")
@@ -229,24 +247,6 @@ def pictures(session: nox.Session) -> None:
     session.install("-e", ".[demo,ui]")
     _install_group(session, "browser")
     session.run("python", "-m", "tests.browser.pictures", "docs/pictures")
-
-
-@nox.session
-def docs(session: nox.Session) -> None:
-    """The documentation as a site, strict about links and anchors; `-- serve` shows it while you write."""
-    session.install("-e", ".[demo]")
-    _install_group(session, "docs")
-    session.run(
-        "mkdocs", *(session.posargs or ("build", "--strict")), env={"NO_MKDOCS_2_WARNING": "1"}
-    )
-
-
-@nox.session
-def mutation(session: nox.Session) -> None:
-    """Change the code of some modules, one place at a time, and list the changes that no test notices."""
-    session.install("-e", ".[demo]")
-    _install_group(session, "tests")
-    session.run("python", "tests/mutation.py", *session.posargs)
 
 
 @nox.session
