@@ -91,7 +91,7 @@ def read_coverage(connection: Connection, schema: str) -> dict[QualifiedName, tu
     The first stretch begins when capture began. Raises what psycopg raises where this role may not read the trail.
     """
     registered = read_registry(connection, schema)
-    sql = render("coverage/marks", schema=schema, mayread_registry=registered is not None)
+    sql = render("coverage/marks", schema=schema, may_read_registry=registered is not None)
     rows = fetch(connection, sql)
     # A former name of a table has its events, too, and is not another table.
     former = {
