@@ -97,7 +97,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "verify": (
             "audit verify --checkpoints /mnt/worm/audit --key seal.key.pub",
-            "audit verify --since 1000000 --jobs 4",
+            "audit verify --jobs 4 --archive s3://backup/trail",
         ),
         "prove": ("audit prove 4711 > event-4711.json",),
         "verify-proof": ("audit verify-proof event-4711.json --key seal.key.pub",),

@@ -81,6 +81,7 @@ class Stretch:
 class Registered:
     """What the registry says of a table that is captured now."""
 
+    function: str
     since: datetime
     options: Mapping[str, Any]
 
@@ -127,7 +128,9 @@ def read_registry(connection: Connection, schema: str) -> dict[QualifiedName, Re
     ):
         return {
             QualifiedName(row["schema_name"], row["table_name"]): Registered(
-                since=row["captured_since"], options=json.loads(row["options"] or "{}")
+                function=row["function_name"],
+                since=row["captured_since"],
+                options=json.loads(row["options"] or "{}"),
             )
             for row in fetch(connection, render("coverage/registry", schema=schema))
         }

@@ -34,6 +34,7 @@ _FUNCTIONS = {
     "stand_in": "(bytea)",
     "plain_type": "(oid)",
     "columns_now": "(regclass)",
+    "may_name": "(text)",
     "has_columns": "(regclass, text[], text[], boolean)",
     "known_part": "(jsonb, text[], text[], text[])",
     "disguised": "(regclass, text, text[])",

@@ -16,6 +16,11 @@ def read_ranges(text: str) -> Ranges:
     return tuple((int(start), int(end)) for start, end in _RANGE.findall(text))
 
 
+def size_of(ranges: Ranges) -> int:
+    """How many ids ranges have, which may be more than can be expanded where somebody forged them."""
+    return sum(end - start for start, end in ranges)
+
+
 def expand(ranges: Ranges) -> list[int]:
     """All ids of ranges."""
     return [number for start, end in ranges for number in range(start, end)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.schema.install import SLOTS
-from audit_toolkit.seals.ids import expand, read_ranges
+from audit_toolkit.seals.ids import expand, read_ranges, size_of
 from audit_toolkit.seals.leaves import read_seeds
 from audit_toolkit.seals.notes import Checkpoint, Note, NoteError, PublicKey, read_checkpoint
 from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, block_of, salts_between
@@ -87,7 +87,8 @@ def _runs(connection: Connection, schema: str, ids: Sequence[int]) -> list[tuple
     found: list[tuple[int, int]] = []
     asked = {"first": ids[0], "last": ids[-1]}
     for row in fetch(connection, render("seals/tiles_between", schema=schema), asked):
-        for place, number in enumerate(expand(read_ranges(row["ids"]))):
+        ranges = read_ranges(row["ids"])
+        for place, number in enumerate(expand(ranges) if size_of(ranges) <= WIDTH else ()):
             index = row["tile"] * WIDTH + place
             if number not in wanted:
                 continue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.schema.install import SLOTS
-from audit_toolkit.seals.ids import expand, read_ranges
+from audit_toolkit.seals.ids import read_ranges
 from audit_toolkit.seals.leaves import read_relations, read_seeds
 from audit_toolkit.seals.notes import Checkpoint, Note, NoteError
 from audit_toolkit.seals.salts import SALT, block_of, salts_between
@@ -83,7 +83,8 @@ def _place(connection: Connection, schema: str, event_id: int) -> tuple[int, byt
         raise UsageError(
             f"event {event_id} is not sealed", hint="audit seal seals what is certain by now"
         )
-    place = expand(read_ranges(rows[0]["ids"])).index(event_id)
+    ranges = read_ranges(rows[0]["ids"])
+    place = sum(min(end, event_id) - start for start, end in ranges if start < event_id)
     hashes = split(bytes(rows[0]["hashes"]))
     return rows[0]["tile"] * WIDTH + place, hashes[place] if place < len(hashes) else b""
 

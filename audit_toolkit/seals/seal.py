@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, BusyError
-from audit_toolkit.seals.ids import compress, expand, read_ranges, write_ranges
+from audit_toolkit.seals.ids import compress, expand, read_ranges, size_of, write_ranges
 from audit_toolkit.seals.keys import Signer, keys_of, successor_of
 from audit_toolkit.seals.leaves import (
     Block,
@@ -187,7 +187,8 @@ def _read_state(connection: Connection, schema: str, signer: Signer) -> _State:
             raise _changed(checkpoint)
         state.growth.edge[level] = hashes
         if level == 0:
-            state.ids = expand(read_ranges(rows[0]["ids"]))
+            ranges = read_ranges(rows[0]["ids"])
+            state.ids = expand(ranges) if size_of(ranges) == width else []
     if state.growth.root(state.hashes) != checkpoint.root or len(state.ids) != len(state.hashes):
         raise _changed(checkpoint)
     return state

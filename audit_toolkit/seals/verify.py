@@ -22,7 +22,7 @@ from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.merkle import root_of
 from audit_toolkit.schema.install import SLOTS
 from audit_toolkit.seals.findings import error, of_events
-from audit_toolkit.seals.ids import describe, expand, read_ranges
+from audit_toolkit.seals.ids import describe, expand, read_ranges, size_of
 from audit_toolkit.seals.keys import trusted_keys
 from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
 from audit_toolkit.seals.notes import Checkpoint, NoteError, PublicKey, read_checkpoint
@@ -316,7 +316,7 @@ def _expected(
 ) -> Iterator[tuple[int, bytes]]:
     """Id and hash of each entry of the tiles, whose roots are noted on the way."""
     statement = render("seals/tiles", schema=schema)
-    skip = segment.skip
+    skip, after = segment.skip, segment.first_id - 1
     for start in range(segment.first_tile, segment.last_tile + 1, TILES_AT_ONCE):
         last = min(start + TILES_AT_ONCE - 1, segment.last_tile)
         rows = fetch(connection, statement, {"level": 0, "first": start, "last": last})
@@ -325,9 +325,13 @@ def _expected(
             row = found.get(tile)
             width = min(WIDTH, checkpoint.size - tile * WIDTH)
             content = bytes(row["hashes"]) if row else b""
-            ids = expand(read_ranges(row["ids"])) if row and len(row["ids"]) < 1 << 16 else []
+            ranges = read_ranges(row["ids"]) if row else ()
+            ids = expand(ranges) if size_of(ranges) == width else []
+            if ids and not after < ids[0] <= ids[-1] <= segment.last_id:
+                ids = []  # forged: tiles are in the order of ids
+            after = ids[-1] if ids else after
             hashes = split(content)
-            if len(content) != width * HASH or len(ids) != width:
+            if len(content) != width * HASH or not ids:
                 checked.findings.append(_tile_changed(0, tile))
             if len(hashes) == WIDTH:
                 checked.roots.append(root_of(hashes))

@@ -154,6 +154,18 @@ TAMPERING = {
         "update audit.seal_tiles set hashes = set_byte(hashes, 3, get_byte(hashes, 3) # 1) where level = 0 and tile = 1",
         [("event_changed", "event 257"), ("root_differs", "the checkpoint of 462 events")],
     ),
+    "a tile claims events that are not there": (
+        "update audit.seal_tiles set ids = '{[1000000,1000256)}' where level = 0 and tile = 0",
+        [("tile_changed", "tile 0 of level 0")],
+    ),
+    "a tile claims more events than there can be": (
+        "update audit.seal_tiles set ids = '{[1,1000000000000)}' where level = 0 and tile = 0",
+        [("tile_changed", "tile 0 of level 0")],
+    ),
+    "two tiles claim the same events": (
+        "update audit.seal_tiles set ids = '{[1,207)}' where level = 0 and tile = 1",
+        [("tile_changed", "tile 1 of level 0")],
+    ),
     "a tile above is changed": (
         "update audit.seal_tiles set hashes = set_byte(hashes, 3, get_byte(hashes, 3) # 1) where level = 1",
         [("tile_changed", "tile 0 of level 1")],

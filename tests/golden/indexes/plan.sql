@@ -21,6 +21,7 @@ reset statement_timeout;
 -- Lock: ACCESS EXCLUSIVE on public.events_tail_actor_idx only, for milliseconds.
 begin;
 set local lock_timeout = '3s';
+set local idle_in_transaction_session_timeout = '2s';
 alter index public.events_actor_idx attach partition public.events_tail_actor_idx;
 commit;
 
@@ -37,6 +38,7 @@ reset statement_timeout;
 -- Lock: ACCESS EXCLUSIVE on public.events_2026_actor_idx only, for milliseconds.
 begin;
 set local lock_timeout = '3s';
+set local idle_in_transaction_session_timeout = '2s';
 alter index public.events_actor_idx attach partition public.events_2026_actor_idx;
 commit;
 
@@ -53,5 +55,6 @@ reset statement_timeout;
 -- Lock: ACCESS EXCLUSIVE on public.events_2025_actor_idx only, for milliseconds.
 begin;
 set local lock_timeout = '3s';
+set local idle_in_transaction_session_timeout = '2s';
 alter index public.events_actor_idx attach partition public.events_2025_actor_idx;
 commit;

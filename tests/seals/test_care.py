@@ -1,0 +1,178 @@
+"""Seals in daily work: maintenance seals, checks see what is wrong, a time-stamping authority signs the time."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from audit_toolkit.cli.app import app
+from audit_toolkit.connection import connect
+from audit_toolkit.seals import new_key, open_sink, read_key, run_seal, write_key
+from audit_toolkit.seals.health import seal_findings
+from tests.seals.conftest import Sealed
+from tests.seals.test_seal import MORE
+
+
+def kinds(sealed: Sealed, key: Path | None) -> list[str]:
+    with connect(sealed.trail.database.dsn) as connection:
+        return [finding.kind.value for finding in seal_findings(connection, "audit", key)]
+
+
+def test_what_check_says(sealed: Sealed, tmp_path: Path) -> None:
+    assert kinds(sealed, sealed.key) == kinds(sealed, None) == []
+    assert kinds(sealed, tmp_path / "no.key") == ["seal_key_missing"]
+    other = tmp_path / "other.key"
+    write_key(other, new_key("example.com/shop"))
+    assert kinds(sealed, other) == ["seal_key_unknown"]
+    sinks = [open_sink("command:false")]
+    run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=sinks)
+    assert kinds(sealed, sealed.key) == ["checkpoint_not_kept"]
+    run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=[open_sink("command:true")])
+    assert kinds(sealed, sealed.key) == []
+    sealed.execute(MORE.format(2))
+    assert kinds(sealed, sealed.key) == []
+    sealed.tamper(
+        "update audit.logged_actions set action_tstamp = action_tstamp - '2 days'::interval where event_id > 462"
+    )
+    assert kinds(sealed, sealed.key) == ["seal_old"]
+
+
+def test_a_trail_that_nobody_seals_has_no_findings(unsealed: Sealed) -> None:
+    assert kinds(unsealed, None) == []
+    assert kinds(unsealed, unsealed.key) == []
+
+
+def test_maintenance_seals_and_check_looks(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_DATABASE_URL", sealed.trail.database.dsn)
+    monkeypatch.setenv("AUDIT_SEAL_KEY", str(sealed.key))
+    monkeypatch.chdir(sealed.folder)
+    sealed.execute(MORE.format(3))
+    Path("audit.toml").write_text(f'checkpoint_to = ["{sealed.kept}"]\n')
+    answer = CliRunner().invoke(app, ["maintain"])
+    assert "done      seal      Seal new events: 3\n" in answer.output
+    assert sealed.verify().outside == 2
+    monkeypatch.setenv("AUDIT_SEAL_KEY", "nowhere.key")
+    answer = CliRunner().invoke(app, ["check", "--format", "json"])
+    assert answer.exit_code == 3
+    assert "seal_key_missing" in [one["kind"] for one in json.loads(answer.stdout)["findings"]]
+
+
+CONFIG = """
+[req]
+distinguished_name = name
+prompt = no
+x509_extensions = extensions
+[name]
+CN = Test TSA
+[extensions]
+basicConstraints = critical, CA:false
+keyUsage = critical, digitalSignature
+extendedKeyUsage = critical, timeStamping
+[tsa]
+default_tsa = this
+[this]
+serial = {folder}/serial
+signer_cert = {folder}/tsa.pem
+signer_key = {folder}/tsa.key
+signer_digest = sha256
+default_policy = 1.2.3.4
+digests = sha256
+accuracy = secs:1
+"""
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Iterator[str]:
+    """A real time-stamping authority: OpenSSL's, behind HTTP."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl here")
+    config = tmp_path / "tsa.cnf"
+    config.write_text(CONFIG.format(folder=tmp_path))
+    (tmp_path / "serial").write_text("01")
+    make = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    subprocess.run(
+        [
+            *make,
+            "-config",
+            str(config),
+            "-keyout",
+            str(tmp_path / "tsa.key"),
+            "-out",
+            str(tmp_path / "tsa.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            question = tmp_path / "question.tsq"
+            question.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            reply = ["openssl", "ts", "-reply", "-config", str(config), "-queryfile", str(question)]
+            answer = subprocess.run(reply, check=False, capture_output=True)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/timestamp-reply")
+            self.end_headers()
+            self.wfile.write(answer.stdout)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_checkpoints_are_time_stamped(sealed: Sealed, authority: str, tmp_path: Path) -> None:
+    sealed.execute(MORE.format(2))
+    sinks = [open_sink(str(tmp_path / "stamped"))]
+    run = run_seal(
+        sealed.connection, "audit", read_key(sealed.key), sinks=sinks, timestamp=authority
+    )
+    assert run.failed == ()
+    [note] = (tmp_path / "stamped").rglob("*.checkpoint")
+    stamp = note.with_suffix(".tsr")
+    check = ["openssl", "ts", "-verify", "-in", str(stamp), "-CAfile", str(tmp_path / "tsa.pem")]
+    verified = subprocess.run(
+        [*check, "-data", str(note)], check=False, capture_output=True, text=True
+    )
+    assert "Verification: OK" in verified.stdout + verified.stderr
+    note.write_text(note.read_text().replace("464", "463"))
+    verified = subprocess.run(
+        [*check, "-data", str(note)], check=False, capture_output=True, text=True
+    )
+    assert verified.returncode != 0
+
+
+def test_an_authority_that_fails_keeps_no_checkpoint_back(sealed: Sealed, tmp_path: Path) -> None:
+    sinks = [open_sink(str(tmp_path / "stamped"))]
+    run = run_seal(
+        sealed.connection,
+        "audit",
+        read_key(sealed.key),
+        sinks=sinks,
+        timestamp="http://127.0.0.1:9/",
+    )
+    assert [one.address for one in run.failed] == ["http://127.0.0.1:9/"]
+    assert len(list((tmp_path / "stamped").rglob("*.checkpoint"))) == 1
