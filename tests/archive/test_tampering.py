@@ -117,6 +117,11 @@ def made(folder: Path) -> Path:
     return folder
 
 
+def folder_instead(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 TAMPERED: dict[str, Callable[[Folder], Any]] = {
     "the last manifest removed": lambda f: f.manifests[-1].unlink(),
     "the first manifest removed": lambda f: f.manifests[0].unlink(),
@@ -154,7 +159,7 @@ TAMPERED: dict[str, Callable[[Folder], Any]] = {
     "a URL for a path": lambda f: f.first_file(path="s3://other/x"),
     "a number for a path": lambda f: f.first_file(path=1),
     "a Parquet named twice": lambda f: f.rewrite(files=2 * json.loads(f.manifests[-1].read_text())["files"]),
-    "a folder in place of a Parquet": lambda f: [f.data[0].unlink(), f.data[0].mkdir()],
+    "a folder in place of a Parquet": lambda f: folder_instead(f.data[0]),
     "the files as those of another system": lambda f: shutil.copytree(
         next((f.root / "events").glob("system=*")), f.root / "events/system=1"
     ),

@@ -67,7 +67,7 @@ def test_a_table_that_was_made_anew_while_paused(shop: Trail, audit: Audit) -> N
     )
     for command in ("pause", "resume"):
         answer = audit(command, "--table", "orders", "--reason", "x")
-        assert (answer.exit_code, "has lost all triggers" in answer.stderr) == (2, True)
+        assert (answer.exit_code, "lacks all triggers" in answer.stderr) == (2, True)
         assert AGAIN in answer.stderr
     checked = json.loads(audit("check", "--format", "json").stdout)["findings"]
     found = [f for f in checked if f["object"].endswith("public.orders")]
@@ -140,7 +140,7 @@ def test_check_of_one_table_and_of_errors_alone(shop: Trail, audit: Audit) -> No
     assert audit("check", "--table", "orders").exit_code == 0
     assert audit("check", "--table", "users").exit_code == 3
     text = audit("check").stdout
-    assert "warning: public.users.password: the column looks secret" in text
+    assert "warning: public.users.password: the column looks like a secret" in text
     assert "remedy: audit install --table public.users --mask password --sql | psql" in text
 
 
@@ -218,7 +218,7 @@ def test_who_does_not_own_a_table_is_told_who_may(shop: Trail, audit: Audit) -> 
     try:
         dsn = shop.database.dsn.replace("postgres@", f"{role}@")
         answer = audit("pause", "-t", "orders", "--reason", "x", "--dsn", dsn)
-        assert (answer.exit_code, "must be owner of table" in answer.stderr) == (1, True)
-        assert "hint: connect as the owner, or as a member of the owning role" in answer.stderr
+        assert (answer.exit_code, "permission denied for table" in answer.stderr) == (1, True)
+        assert "connect as the owner" in answer.stderr
     finally:
         shop.execute(f"drop owned by {role}; drop role {role}")

@@ -51,7 +51,8 @@ def test_a_client_that_stalls_with_the_lock_keeps_no_write_waiting(
 ) -> None:
     """Its machine is gone: the server ends it soon, and what waits goes on."""
     rotating = make_rotating(swap)
-    now, written = START + timedelta(days=240), []
+    now = START + timedelta(days=240)
+    written: list[Any] = []
     with connect(rotating.database.dsn) as connection, closing(connection):
         execute = connection.execute
 
