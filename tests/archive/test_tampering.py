@@ -87,6 +87,12 @@ def edit_data(folder: Folder) -> None:
     folder.data[0].write_bytes(content)
 
 
+def folder_for_data(folder: Folder) -> None:
+    path = folder.data[0]
+    path.unlink()
+    path.mkdir()
+
+
 def link_data(folder: Folder) -> None:
     elsewhere, path = folder.root.parent / "elsewhere.parquet", folder.data[0]
     shutil.move(path, elsewhere)
@@ -154,7 +160,7 @@ TAMPERED: dict[str, Callable[[Folder], Any]] = {
     "a URL for a path": lambda f: f.first_file(path="s3://other/x"),
     "a number for a path": lambda f: f.first_file(path=1),
     "a Parquet named twice": lambda f: f.rewrite(files=2 * json.loads(f.manifests[-1].read_text())["files"]),
-    "a folder in place of a Parquet": lambda f: [f.data[0].unlink(), f.data[0].mkdir()],
+    "a folder in place of a Parquet": folder_for_data,
     "the files as those of another system": lambda f: shutil.copytree(
         next((f.root / "events").glob("system=*")), f.root / "events/system=1"
     ),
