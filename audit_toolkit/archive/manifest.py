@@ -239,7 +239,7 @@ class Manifest:
             numbers += [self.origin.timeline, self.origin.database_oid]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
             raise UnsoundError("a text value is not text, or cannot be printed")
-        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        if not all(type(number) is int and number >= 0 for number in numbers):
             raise UnsoundError("a number is missing or negative")
         if "/" in self.leaf or self.leaf.startswith("."):
             raise UnsoundError(f"{self.leaf!r} is not a valid partition name")
