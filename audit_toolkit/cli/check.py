@@ -346,6 +346,19 @@ def _event_findings(connection: Connection, schema: str, *, all_events: bool) ->
     )
 
 
+def _guard_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """A guard that was switched on, and is gone or silenced; for a role that may read the events, which say so."""
+    from audit_toolkit.completeness.guard import guard_findings, read_guard
+    from audit_toolkit.connection import import_psycopg
+
+    errors = import_psycopg().errors
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidSchemaName),
+        connection.transaction(),
+    ):
+        yield from list(guard_findings(read_guard(connection, schema), schema))
+
+
 def _seal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
     from audit_toolkit.cli.seal_options import KEY_VARIABLE, find_key
     from audit_toolkit.seals.health import seal_findings
@@ -353,15 +366,6 @@ def _seal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
     named = os.environ.get(KEY_VARIABLE)
     key = find_key(Path(named) if named else None)
     yield from _if_permitted(lambda: seal_findings(connection, schema, key), "seals", schema)
-
-
-def _guard_findings(connection: Connection, schema: str) -> Iterator[Finding]:
-    """A guard that was switched on, and is gone or silenced."""
-    from audit_toolkit.completeness.guard import guard_findings, read_guard
-
-    yield from _if_permitted(
-        lambda: guard_findings(read_guard(connection, schema), schema), "guard", schema
-    )
 
 
 def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]:

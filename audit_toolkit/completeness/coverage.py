@@ -81,6 +81,7 @@ class Stretch:
 class Registered:
     """What the registry says of a table that is captured now."""
 
+    function: str
     since: datetime
     options: Mapping[str, Any]
 
@@ -91,7 +92,7 @@ def read_coverage(connection: Connection, schema: str) -> dict[QualifiedName, tu
     The first stretch begins when capture began. Raises what psycopg raises where this role may not read the trail.
     """
     registered = read_registry(connection, schema)
-    sql = render("coverage/marks", schema=schema, mayread_registry=registered is not None)
+    sql = render("coverage/marks", schema=schema, may_read_registry=registered is not None)
     rows = fetch(connection, sql)
     # A former name of a table has its events, too, and is not another table.
     former = {
@@ -127,7 +128,9 @@ def read_registry(connection: Connection, schema: str) -> dict[QualifiedName, Re
     ):
         return {
             QualifiedName(row["schema_name"], row["table_name"]): Registered(
-                since=row["captured_since"], options=json.loads(row["options"] or "{}")
+                function=row["function_name"],
+                since=row["captured_since"],
+                options=json.loads(row["options"] or "{}"),
             )
             for row in fetch(connection, render("coverage/registry", schema=schema))
         }

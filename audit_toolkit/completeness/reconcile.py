@@ -107,8 +107,11 @@ def reconcile(
     lock: ACCESS SHARE on the table.
     """
     installed = {one.table: one for one in read_installed(connection, schema)}
-    # One that the registry knows and nothing captures lost its function.
-    wanted = list(tables) or sorted({*installed, *(read_registry(connection, schema) or ())})
+    functions = {one.function for one in installed.values()}
+    registered = read_registry(connection, schema) or {}
+    # What the registry knows and no function captures has lost it.
+    lost = [name for name, entry in registered.items() if entry.function not in functions]
+    wanted = list(tables) or sorted({*installed, *lost})
     relations = {
         relation.name: relation
         for relation in read_relations(connection, {name.name for name in wanted})
