@@ -14,11 +14,12 @@ from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_
 from audit_toolkit.trail import Action, Filter
 from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.page import Page
-from audit_toolkit.web.story import by_day, row_address, tell
+from audit_toolkit.web.story import Entry, by_day, row_address, tell
 from audit_toolkit.web.values import visible
 from audit_toolkit.web.views.events import first_of
 
 NEWEST = 15
+GAPS = 10
 
 
 def home(page: Page) -> Response:
@@ -80,11 +81,26 @@ def _numbers(page: Page, text: str) -> dict[str, Any]:
     return found if any(found.values()) else {}
 
 
+def _gaps(page: Page) -> list[Entry]:
+    """The newest gaps: table by table, as the index finds them."""
+    wanted = Filter(limit=GAPS, newest_first=True, actions=frozenset({Action.GAP}))
+    found = [
+        event
+        for table in page.sight.tables.values()
+        if table.captured
+        for event in trail.read_page(
+            page.connection, table.subject(page.site.schema), wanted
+        ).events
+    ]
+    newest = sorted(found, key=lambda event: event.event_id, reverse=True)[:GAPS]
+    return tell(page, newest)
+
+
 def status(page: Page) -> Response:
     """What is captured, where it was off, and whether there is room for what comes."""
     coverage = read_coverage(page.connection, page.site.schema)
     tables = [one for one in coverage.audited if page.sight.find(one.table)]
-    gaps = first_of(page, Filter(limit=10, newest_first=True, actions=frozenset({Action.GAP})))
+    gaps = _gaps(page)
     partitions = None
     findings: tuple[Any, ...] = ()
     if page.sight.is_whole:
