@@ -117,6 +117,20 @@ def rotation_proof(session: nox.Session) -> None:
     _run_tests(session, environment, arguments)
 
 
+@nox.session(name="seal-proof")
+def seal_proof(session: nox.Session) -> None:
+    """Ten thousand random mutations of a sealed trail, all found; writers beside killed sealers, no false alarm."""
+    arguments = ("tests/seals", "-s", *session.posargs)
+    _run_tests(session, {"SEAL_MUTATIONS": "10000", "SEAL_ROUNDS": "2000"}, arguments)
+
+
+@nox.session(name="completeness-proof")
+def completeness_proof(session: nox.Session) -> None:
+    """300 random histories, clean and sabotaged: no false alarm, and no sabotage that is not found."""
+    arguments = ("tests/completeness/test_random_histories.py", "-n", "2", *session.posargs)
+    _run_tests(session, {"COMPLETENESS_SEEDS": "300"}, arguments)
+
+
 @nox.session(name="settings-proof")
 def settings_proof(session: nox.Session) -> None:
     """Every command under each of forty hostile settings of its role, one by one."""

@@ -15,246 +15,143 @@ from audit_toolkit.version import __version__
 _TYPED = "audit_toolkit.typed"
 
 COMMANDS = (
+    Entry("install", "install:install", "Start auditing a table."),
+    Entry("uninstall", "uninstall:uninstall", "Stop auditing a table; its events stay."),
+    Entry("init", "init:init", "Create an Alembic project that reads DATABASE_URL."),
     Entry(
-        "install",
-        "install:install",
-        "Audit a table: write the revision that puts capture on it into your Alembic project.",
+        "upgrade", "upgrade:upgrade_toolkit", "Upgrade the trail and all capture to this version."
     ),
+    Entry("sync", "sync:sync", "Install the capture that the project's revisions record."),
+    Entry("baseline", "baseline:baseline", "Snapshot existing rows while the application runs."),
+    Entry("pause", "pause:pause", "Pause capture of a table; the trail records the gap."),
+    Entry("resume", "resume:resume", "Resume capture of a table; the trail records it."),
+    Entry("check", "check:check", "Check that capture and the trail are as installed."),
+    Entry("status", "status:status", "Show audited tables, their options, events and size."),
+    Entry("access", "access:access", "Show who can read, change or disable the trail, and how."),
+    Entry("history", "history:history", "Show who changed what and when, oldest event first."),
+    Entry("show", "show:show", "Show one event: who, when, and what changed."),
     Entry(
-        "uninstall",
-        "install:uninstall",
-        "Stop auditing a table: write the revision that takes capture off it. Its events stay.",
+        "transaction", "transaction:transaction", "Show everything that one transaction changed."
     ),
+    Entry("row-at", "row_at:row_at", "Show a row as it was at a point in time."),
+    Entry("table-at", "table_at:table_at", "Print all rows that a table had at a point in time."),
+    Entry("diff", "diff:diff", "Show which rows changed between two points in time."),
+    Entry("blame", "blame:blame", "Show who last changed each column of a row, and when."),
+    Entry("restore", "restore:restore", "Show how to put a row back, or do it with --apply."),
+    Entry("revert", "revert:revert", "Show how to undo events, or do it with --apply."),
+    Entry("mark", "mark:mark", "Name this moment, for `audit revert --to-mark`."),
+    Entry("context", "context:context", "Show the context that a connection sends."),
+    Entry("psql", "psql:psql", "Open psql; changes carry your login and the reason."),
     Entry(
-        "init",
-        "init:init",
-        "Create an Alembic project here, with Alembic's own template; env.py takes DATABASE_URL.",
-    ),
-    Entry(
-        "upgrade",
-        "upgrade:upgrade_toolkit",
-        "Bring the trail and all capture to this version of the toolkit: write the revision that does it.",
-    ),
-    Entry(
-        "sync",
-        "sync:sync",
-        "Give a database the capture that the project's revisions record, where it lacks it.",
-    ),
-    Entry(
-        "baseline",
-        "capture:baseline",
-        "Snapshot the rows that the trail does not know yet, while the application goes on writing.",
-    ),
-    Entry(
-        "pause",
-        "capture:pause",
-        "Switch capture of a table off; the trail records the gap, with who and why.",
-    ),
-    Entry(
-        "resume",
-        "capture:resume",
-        "Switch capture of a table on again; the trail records the end of the gap.",
-    ),
-    Entry(
-        "check",
-        "check:check",
-        "Compare what the database has with what was installed; exit code 3 when something is off.",
-    ),
-    Entry(
-        "status",
-        "status:status",
-        "Show every table with its rule, since when, events, size and last event; what is not audited; who may read.",
-    ),
-    Entry(
-        "access",
-        "access:access",
-        "Show who can read, write, alter or silence the trail, and by which way.",
-    ),
-    Entry(
-        "history",
-        "history:history",
-        "Show who changed what, when, and from what to what; the oldest event first.",
-    ),
-    Entry("show", "events:show", "Show one event: who, when, from what to what."),
-    Entry(
-        "transaction",
-        "events:transaction",
-        "Show everything that one transaction changed, in all audited tables.",
-    ),
-    Entry(
-        "row-at",
-        "time_travel:row_at",
-        "Show a row as it was at a moment, in the columns that the table has now.",
-    ),
-    Entry(
-        "table-at",
-        "time_travel:table_at",
-        "Print all rows that a table had at a moment, in no order, in the columns that it has now.",
-    ),
-    Entry(
-        "diff",
-        "time_travel:diff",
-        "Show the rows of a table that were others at the end of a time than at its beginning.",
-    ),
-    Entry(
-        "blame",
-        "time_travel:blame",
-        "Show for each column of a row its present value, and who gave it that and when.",
-    ),
-    Entry("restore", "revert:restore", "Show what makes a row what it was, or do it with --apply."),
-    Entry(
-        "revert",
-        "revert:revert",
-        "Show what takes events back, or do it with --apply; a revert can be reverted.",
-    ),
-    Entry(
-        "mark",
-        "revert:mark",
-        "Give this moment a name in the trail, to which `audit revert --to-mark` goes back.",
-    ),
-    Entry(
-        "context",
-        "context:context",
-        "Try the context: what a connection would send, and what the server sees of it.",
-    ),
-    Entry(
-        "psql",
-        "context:psql",
-        "Open psql; every change made in it carries your login, the reason and an id of the console.",
-    ),
-    Entry(
-        "partitions plan",
-        "partitions:plan",
-        "Show what `run` would do, as things are now; changes nothing.",
+        "partitions plan", "partitions.plan:plan", "Show what `run` would do now; changes nothing."
     ),
     Entry(
         "partitions run",
-        "partitions:run",
-        "Finish what was interrupted, create ahead, archive, detach, drop. Run it as often as you like.",
+        "partitions.run:run",
+        "Create, archive, detach and drop partitions as due.",
     ),
     Entry(
         "partitions check",
-        "partitions:check",
-        "Tell what is wrong, or soon will be: the horizon, gaps, the tail, interrupted work, leaves that were touched.",
+        "partitions.check:check",
+        "Check partition coverage, gaps and interrupted work.",
     ),
     Entry(
         "partitions hold",
-        "partitions:hold",
-        "Keep a leaf, attached or detached, from retention until it is released.",
+        "partitions.hold:hold",
+        "Protect a partition from retention until released.",
     ),
-    Entry("partitions release", "partitions:release", "End the hold of a leaf."),
+    Entry(
+        "partitions release", "partitions.release:release", "Release a partition that is on hold."
+    ),
     Entry(
         "partitions attach",
-        "partitions:attach",
-        "Bring a detached leaf back into the trail, and hold it there.",
+        "partitions.attach:attach",
+        "Attach a detached partition again, and hold it.",
     ),
     Entry(
         "partitions list",
-        "partitions:list_leaves",
-        "List the leaves: their bounds, sizes, states, holds and archives.",
+        "partitions.list:list_leaves",
+        "List partitions: bounds, size, state, holds, archives.",
     ),
     Entry(
         "partitions convert-default",
-        "partitions:convert_default",
-        "Turn a DEFAULT partition into a leaf with bounds, with leaves ahead and a tail behind it; moves no row.",
+        "partitions.convert_default:convert_default",
+        "Turn a DEFAULT partition into one with bounds.",
     ),
     Entry(
-        "archive run",
-        "archive:run",
-        "Archive every detached leaf now, and read it back; drops nothing.",
+        "archive run", "archive.run:run", "Archive all detached partitions, and verify the files."
     ),
     Entry(
         "archive export",
-        "archive:export",
-        "Write what is new of the partitions in use, each event once, up to where no open transaction can add any.",
+        "archive.export:export",
+        "Export new events of partitions that are in use.",
     ),
     Entry(
         "archive register",
-        "archive:register",
-        "Make an Apache Iceberg table of the archive, or bring it in line: its files are registered, not copied.",
+        "archive.register:register",
+        "Create or update an Apache Iceberg table of the archive.",
     ),
-    Entry(
-        "archive verify",
-        "archive:verify",
-        "Read the archive back, every byte, and compare it with its manifests and with what the database archived.",
-    ),
-    Entry(
-        "archive query",
-        "archive:query",
-        "Ask the archive in SQL (DuckDB's): the events are the view logged_actions; relation and month prune files.",
-    ),
+    Entry("archive verify", "archive.verify:verify", "Verify every file of the archive."),
+    Entry("archive query", "archive.query:query", "Query the archive with DuckDB SQL."),
     Entry(
         "archive restore",
-        "archive:restore",
-        "Bring a leaf back into PostgreSQL, compared with its digest: detached, and on hold.",
+        "archive.restore:restore",
+        "Restore an archived partition into PostgreSQL.",
     ),
     Entry(
         "archive adopt",
-        "archive:adopt",
-        "Say that this database, after a failover or a restore, goes on with the archive that another one wrote.",
+        "archive.adopt:adopt",
+        "Continue the archive of another database in this one.",
     ),
     Entry(
         "archive list",
-        "archive:list_archive",
-        "List the archived leaves: their ranges, events and sizes.",
+        "archive.list:list_archive",
+        "List archived partitions: ranges, events and sizes.",
     ),
     Entry(
         "indexes check",
-        "indexes:check",
-        "Find invalid, unfinished, missing, duplicate and unused indexes, with the cause and the remedy.",
+        "indexes.check:check",
+        "Find invalid, missing, duplicate and unused indexes.",
     ),
-    Entry(
-        "indexes fix",
-        "indexes:fix",
-        "Mend what `check` finds, while reads and writes go on; run it again after any failure.",
-    ),
+    Entry("indexes fix", "indexes.fix:fix", "Repair what `check` finds; reads and writes go on."),
     Entry(
         "indexes create",
-        "indexes:create",
-        "Create an index on a table and every leaf of it, while reads and writes go on.",
+        "indexes.create:create",
+        "Create an index on a table and all its partitions.",
     ),
     Entry(
         "indexes progress",
-        "indexes:progress",
-        "Show the builds that are running: phase, per cent, rate, and which session they wait for.",
-    ),
-    Entry(
-        "maintain",
-        "maintain:maintain",
-        "Do all regular work: partitions, archive, then `audit check`. One line in cron.",
+        "indexes.progress:progress",
+        "Show index builds in progress, and what they wait for.",
     ),
     Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
+    Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
+    Entry("guard on", "guard:on", "Switch the guard on."),
+    Entry("guard off", "guard:off", "Switch the guard off; the trail keeps who and why."),
+    Entry("guard status", "guard:status", "Show whether the guard is on."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
-    Entry("verify-proof", "prove:verify_proof", "Verify a proof without a database."),
-    Entry("keys new", "keys:new", "Make a new key to seal with."),
-    Entry("keys rotate", "keys:rotate", "Replace the key; the former one signs the new one."),
-    Entry("keys list", "keys:list_keys", "List the public keys that sealed this trail."),
+    Entry("verify-proof", "verify_proof:verify_proof", "Verify a proof without a database."),
+    Entry("keys new", "keys.new:new", "Make a new key to seal with."),
     Entry(
-        "adopt",
-        "adopt:adopt",
-        "Make a trail that was restored or copied go on in this cluster and database.",
+        "keys rotate", "keys.rotate:rotate", "Replace the key; the former one signs the new one."
     ),
-    Entry(
-        "grants",
-        "grants:grants",
-        "Print the GRANTs that a role needs. Nothing is run: read them, then pipe them into psql.",
-    ),
-    Entry(
-        "demo",
-        "demo:demo",
-        "Show what an audit trail is, on a throwaway PostgreSQL that is gone afterwards.",
-    ),
+    Entry("keys list", "keys.list:list_keys", "List the public keys that sealed this trail."),
+    Entry("adopt", "adopt:adopt", "Continue a restored or copied trail in this database."),
+    Entry("grants", "grants:grants", "Print the GRANTs that a role needs; runs nothing."),
+    Entry("demo", "demo:demo", "Run a guided tour on a throwaway PostgreSQL."),
 )
 """Every command: what is typed, where it is, and the first line of its help."""
 
 GROUPS = {
-    "partitions": "The leaves of the trail: create ahead, detach, archive, drop; no write ever waits for it.",
-    "archive": "Old leaves as Parquet files: written, read back, listed, queried, restored.",
+    "partitions": "Manage the trail's partitions without blocking writes.",
+    "archive": "Archive old partitions as Parquet files, and query them.",
+    "guard": "Refuse DDL that would take capture away.",
     "keys": "Manage the keys that seals are signed with.",
-    "indexes": "Indexes: which are broken and why, how to mend them, new ones without blocking a write.",
+    "indexes": "Find and repair broken indexes, and create new ones.",
 }
 
 
@@ -305,8 +202,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals hold connection strings
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="The audit trail for PostgreSQL: who changed which row, when, from what to what.",
-    epilog="Exit codes: 0 fine, 1 failed, 2 usage, 3 findings, 4 cannot connect, 5 busy.",
+    help="Record, query and undo changes to PostgreSQL tables.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 findings, 4 cannot connect, 5 busy.",
 )
 
 

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.cli.report import print_lines
+from audit_toolkit.connection import connect
+from audit_toolkit.indexes import Listener, read_builds
 
 if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
     from audit_toolkit.findings import Report
-    from audit_toolkit.indexes import Blocker, Build, Failure, Listener
+    from audit_toolkit.indexes import BlockingSession, Build, Failure
     from audit_toolkit.plan import Plan
 
 
@@ -61,8 +63,6 @@ def telling(address: str) -> Iterator[Listener]:
     """Tell on stderr of each step; on a terminal also how far the server is with it."""
     from rich.console import Console
 
-    from audit_toolkit.indexes import Listener
-
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     listener = Listener(
         on_step=lambda step: console.print(f"{step.why} …"),
@@ -84,9 +84,6 @@ def telling(address: str) -> Iterator[Listener]:
 
 def _follow(address: str, status: Status, ended: threading.Event) -> None:
     from rich.text import Text
-
-    from audit_toolkit.connection import connect
-    from audit_toolkit.indexes import read_builds
 
     with connect(address, purpose="progress") as connection:
         while not ended.wait(0.5):
@@ -146,7 +143,7 @@ def _cells(build: Build) -> tuple[str, str, str]:
     return phase, share, _blocker(build.blocker) if build.blocker else ""
 
 
-def _blocker(blocker: Blocker) -> str:
+def _blocker(blocker: BlockingSession) -> str:
     application = blocker.application or "unknown application"
     state, age = blocker.state or "state not visible", _seconds(blocker.transaction_seconds)
     return f"pid {blocker.pid} ({application}, {state}, in its transaction {age})"
