@@ -182,7 +182,10 @@ def test_a_table_as_it_was(shop: Trail, browse: Browse) -> None:
 
 def test_status(shop: Trail, browse: Browse) -> None:
     client = browse()
-    assert "never off" in text_of(client.get("/status"))
+    told = text_of(client.get("/status"))
+    assert "never off" in told
+    assert "partitions for" in told
+    assert "not sealed" in told
     shop.execute("alter table orders disable trigger all")
     shop.execute("create table nobody (id int primary key)")
     told = text_of(client.get("/status"))

@@ -9,8 +9,17 @@ from starlette.responses import Response
 
 from audit_toolkit import trail
 from audit_toolkit.capture.status import read_coverage
+from audit_toolkit.connection import import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
+from audit_toolkit.partitions import (
+    Partitions,
+    Policy,
+    Thresholds,
+    check_partitions,
+    read_partitions,
+)
+from audit_toolkit.seals.health import seal_findings
+from audit_toolkit.seals.seal import read_newest
 from audit_toolkit.trail import Action, Filter
 from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.page import Page
@@ -101,12 +110,17 @@ def status(page: Page) -> Response:
     coverage = read_coverage(page.connection, page.site.schema)
     tables = [one for one in coverage.audited if page.sight.find(one.table)]
     gaps = _gaps(page)
-    partitions = None
+    partitions: Partitions | None = None
+    seal: dict[str, Any] | None = None
     findings: tuple[Any, ...] = ()
     if page.sight.is_whole:
         with suppress(AuditError), page.connection.transaction():
             partitions = read_partitions(page.connection, page.site.schema)
             findings = check_partitions(partitions, Policy(), Thresholds())
+        # A trail of an older release has no seals, and not every reader may see them.
+        with suppress(AuditError, import_psycopg().Error), page.connection.transaction():
+            seal = read_newest(page.connection, page.site.schema) or {}
+            findings = (*findings, *seal_findings(page.connection, page.site.schema, None))
     return page.render(
         "status.html",
         title=page.words.gettext("Status"),
@@ -114,5 +128,6 @@ def status(page: Page) -> Response:
         not_audited=coverage.not_audited if page.sight.is_whole else (),
         gaps=gaps,
         partitions=partitions,
+        seal=seal,
         findings=findings,
     )
