@@ -5,6 +5,8 @@
     nox -s tests-pg14        the tests on another PostgreSQL: tests-pg14 … tests-pg18
     nox -s bench -- --short  what auditing costs: the goals, each with pass or short
     nox -s wheel             build the wheel, install it alone, run the demo from it
+    nox -s docs              the documentation as a site, in build/site
+    nox -s mutation          change the code on purpose, and show what no test notices
 
 Every session uses the Python that runs nox; `--force-python 3.13` takes another.
 """
@@ -203,6 +205,24 @@ def bench(session: nox.Session) -> None:
     session.run(
         "python", "-m", "benchmarks", *(session.posargs or ("--output", "docs/performance"))
     )
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, strict about links and anchors; `-- serve` shows it while you write."""
+    session.install("-e", ".[demo]")
+    _install_group(session, "docs")
+    session.run(
+        "mkdocs", *(session.posargs or ("build", "--strict")), env={"NO_MKDOCS_2_WARNING": "1"}
+    )
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the code of some modules, one place at a time, and list the changes that no test notices."""
+    session.install("-e", ".[demo]")
+    _install_group(session, "tests")
+    session.run("python", "tests/mutation.py", *session.posargs)
 
 
 @nox.session

@@ -290,4 +290,4 @@ def _load(file: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file.name} cannot be read: {error}", hint="repair the file") from error
+        raise UsageError(f"{file.name} cannot be read: {error}", hint="fix the file") from error

@@ -8,7 +8,7 @@
     │   ├── ContextError               a context that cannot be stored, or a write that cannot carry it
     │   └── ProjectError               no Alembic project, several heads, …
     ├── ConnectError                4  no connection to the server
-    ├── BusyError                   5  a lock was not to be had in time
+    ├── BusyError                   5  a lock could not be obtained in time, or another run is in progress
     ├── PermissionDeniedError       1  the role may not do this
     ├── ServerVersionError          1  the server is too old
     ├── ServerStartError            1  the throwaway server did not start

@@ -158,6 +158,10 @@ class FindingKind(StrEnum):
     UNATTACHED = "unattached"
     UNMANAGED = "unmanaged"
 
+    # consumers of the trail
+    CONSUMER_STUCK = "consumer_stuck"
+    DEAD_LETTERS = "dead_letters"
+
     # indexes
     INDEX_BUILDING = "index_building"
     INDEX_CANCELLED_DROP = "index_cancelled_drop"
@@ -365,7 +369,7 @@ class Report:
         shared = (
             Gauge(
                 name="audit_check_success",
-                help="1 when the check itself could run",
+                help="1 if the check itself could run",
                 samples=[({"check": check}, 1)],
             ),
             Gauge(

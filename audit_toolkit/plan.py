@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT_LOCK_TIMEOUT = "3s"
 DEFAULT_STATEMENT_TIMEOUT = "1h"
+STALLED = "2s"
+"""So long a client may send nothing in the middle of a step before the server ends it."""
 
 
 class Wait(StrEnum):
@@ -144,7 +146,9 @@ class Plan:
     def timeouts(self, wait: Wait) -> dict[str, str]:
         """The settings under which a step that waits like this runs."""
         if wait is Wait.SHORT:
-            return {"lock_timeout": self.lock_timeout}
+            # Nor is a lock kept for long by a client that stalls, or whose machine is gone.
+            stalled = {} if self.atomic else {"idle_in_transaction_session_timeout": STALLED}
+            return {"lock_timeout": self.lock_timeout} | stalled
         return {"lock_timeout": "0", "statement_timeout": self.statement_timeout}
 
     def as_dict(self) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def _environment() -> jinja2.Environment:
         literals=_literals,
         comment=names.comment_text,
         dollar_quoted=names.dollar_quote,
+        doubled=_doubled,
         trusted=Sql,  # words of a template itself, or SQL that the user gave to be SQL (--when)
     )
     return environment
@@ -114,6 +115,11 @@ def _only_sql(value: object) -> object:
 
 def _identifier(value: str | QualifiedName) -> Sql:
     return value.sql if isinstance(value, QualifiedName) else names.quote_identifier(value)
+
+
+def _doubled(value: Sql) -> Sql:
+    # A percent sign of a name would begin a specifier of format(), or a parameter of a query that has some.
+    return Sql(value.replace("%", "%%"))
 
 
 def _plain(value: str | QualifiedName) -> Sql:

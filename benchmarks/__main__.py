@@ -1,4 +1,8 @@
-"""Run the benchmark: `nox -s bench`, or `nox -s bench -- --short` for the goals alone."""
+"""Run the benchmark: `nox -s bench`, or `nox -s bench -- --short` for the goals alone.
+
+`nox -s bench -- --against 0.2.0` compares a write with that of an earlier release;
+`nox -s bench -- --questions 10000000` asks a trail of so many events what reads much of it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import against, goals, questions
 from benchmarks import arms as known
-from benchmarks import goals
 from benchmarks.arms import Arm
 from benchmarks.backend import Databases, server
 from benchmarks.commits import commits
@@ -102,6 +106,18 @@ TINY = Extent(
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print the tables, and write them with `--output`."""
     options = _parser().parse_args(arguments)
+    if options.against:
+        with server() as cluster:
+            ratios = against.against(
+                Databases(cluster), options.against, rounds=300, rows=200, say=_say
+            )
+        print(against.as_text(ratios, options.against))
+        return
+    if options.questions:
+        with server() as cluster:
+            asked = questions.ask(Databases(cluster), options.questions)
+        print(questions.as_text(asked, options.questions))
+        return
     extent = SHORT if options.short else TINY if options.tiny else FULL
     if options.events:
         extent = _at_most(extent, options.events)
@@ -163,6 +179,10 @@ def _parser() -> argparse.ArgumentParser:
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--short", action="store_true", help="the goals alone, in under a minute")
     extent.add_argument("--tiny", action="store_true", help="all of it on a few rows: does it run?")
+    extent.add_argument("--against", metavar="RELEASE", help="a write beside that release, alone")
+    extent.add_argument(
+        "--questions", type=int, metavar="EVENTS", help="what reads much of such a trail, alone"
+    )
     parser.add_argument("--events", type=int, help="fill the trail with at most so many events")
     parser.add_argument("--output", type=Path, help="folder for tables, JSON and plots")
     return parser

@@ -60,3 +60,11 @@ def test_the_sql_of_the_readme_runs(trail: Trail) -> None:
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().splitlines()
     assert script[-1] in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_files_that_architecture_names_are_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("## Where is the code that …?")
+    named = re.findall(r"\| `([\w/]+\.py)` \|", table)
+    assert len(named) >= 30
+    assert [file for file in named if not (ROOT / "audit_toolkit" / file).is_file()] == []

@@ -149,7 +149,7 @@ class Target:
             "context_limit": CONTEXT_LIMIT,
             "bulky": _bulky_columns(table, rule),
             "bulky_bytes": OVERSIZE_BYTES,
-            "context_example": json.dumps({rule.require_context: "…"}, ensure_ascii=False),
+            "context_example": json.dumps({rule.require_context: "..."}, ensure_ascii=False),
         }
 
     @property

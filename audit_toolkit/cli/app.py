@@ -140,6 +140,32 @@ COMMANDS = (
         "keys rotate", "keys.rotate:rotate", "Replace the key; the former one signs the new one."
     ),
     Entry("keys list", "keys.list:list_keys", "List the public keys that sealed this trail."),
+    Entry(
+        "stream run", "stream:run", "Deliver events to a sink, from where this consumer stopped."
+    ),
+    Entry(
+        "stream list",
+        "stream:list_consumers",
+        "List consumers, where they stand and what went wrong.",
+    ),
+    Entry("stream lag", "stream:lag", "Show how far consumers are behind, in events and seconds."),
+    Entry("stream reset", "stream:reset", "Let a consumer go on from another place."),
+    Entry("stream drop", "stream:drop", "Forget a consumer with its place and its dead letters."),
+    Entry(
+        "stream dead-letters list",
+        "stream:list_letters",
+        "List the dead letters of a consumer, the oldest first.",
+    ),
+    Entry(
+        "stream dead-letters retry",
+        "stream:retry_letters",
+        "Have dead letters delivered again by the consumer.",
+    ),
+    Entry(
+        "stream dead-letters drop",
+        "stream:drop_letters",
+        "Give up dead letters; their events stay in the trail.",
+    ),
     Entry("adopt", "adopt:adopt", "Continue a restored or copied trail in this database."),
     Entry("grants", "grants:grants", "Print the GRANTs that a role needs; runs nothing."),
     Entry("demo", "demo:demo", "Run a guided tour on a throwaway PostgreSQL."),
@@ -152,6 +178,8 @@ GROUPS = {
     "guard": "Refuse DDL that would take capture away.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
+    "stream": "Deliver events to somewhere else, each at least once.",
+    "stream dead-letters": "Events that a sink refused for good.",
 }
 
 

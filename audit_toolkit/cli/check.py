@@ -150,6 +150,7 @@ def check_database(
             *_event_findings(connection, schema, all_events=all_events),
             *_seal_findings(connection, schema),
             *_guard_findings(connection, schema),
+            *_consumer_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -360,6 +361,14 @@ def _guard_findings(connection: Connection, schema: str) -> Iterator[Finding]:
 
     yield from _if_permitted(
         lambda: guard_findings(read_guard(connection, schema), schema), "guard", schema
+    )
+
+
+def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.stream.metrics import consumer_findings
+
+    yield from _if_permitted(
+        lambda: consumer_findings(connection, schema=schema), "consumers", schema
     )
 
 

@@ -110,6 +110,24 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "guard off": ("audit guard off --reason 'upgrade of the server'",),
         "guard status": ("audit guard status --format json",),
         "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --keep"),
+        "stream run": (
+            "audit stream run search --to https://search.example.org/hook",
+            "audit stream run lake --to file:events.jsonl --from now --table orders",
+            "audit stream run bus --to nats://127.0.0.1:4222/audit --body cloudevents",
+        ),
+        "stream list": ("audit stream list", "audit stream list --format json"),
+        "stream lag": ("audit stream lag", "audit stream lag search --format prometheus"),
+        "stream reset": (
+            "audit stream reset search --to beginning",
+            "audit stream reset search --to 4711",
+        ),
+        "stream drop": ("audit stream drop search",),
+        "stream dead-letters list": ("audit stream dead-letters list search",),
+        "stream dead-letters retry": (
+            "audit stream dead-letters retry search",
+            "audit stream dead-letters retry search --event 4711",
+        ),
+        "stream dead-letters drop": ("audit stream dead-letters drop search --event 4711",),
         "partitions plan": (
             "audit partitions plan --retention '1 year'",
             "audit partitions plan --sql",

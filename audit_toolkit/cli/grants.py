@@ -81,6 +81,10 @@ def grants(
             help="May record events of the application (record_event).",
         ),
     ] = None,
+    consumer: Annotated[
+        str | None,
+        typer.Option("--consumer", metavar="ROLE", help="May run audit stream."),
+    ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -89,11 +93,11 @@ def grants(
 
     Review them, then pipe them into psql.
     """
-    if not (reader or maintainer or archiver or installer or deployer or recorder):
+    if not (reader or maintainer or archiver or installer or deployer or recorder or consumer):
         raise UsageError(
             "no role given",
-            hint="add --reader, --maintainer, --archiver, --installer, --deployer or "
-            "--recorder ROLE",
+            hint="add --reader, --maintainer, --archiver, --installer, --deployer, "
+            "--recorder or --consumer ROLE",
         )
     limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
     with open_database(dsn, config) as connection:
@@ -118,6 +122,7 @@ def grants(
         installer=installer,
         deployer=deployer,
         recorder=recorder,
+        consumer=consumer,
         limits=limits,
         captures=[row["name"] for row in captures],
     ):

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the trail keeps it.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Reason to record in the trail.")
+]
 
 
 def on(

@@ -221,10 +221,10 @@ def history(
     wanted = Filter(
         since=times.parse_moment(since, "--since", utc=utc) if since is not None else None,
         until=times.parse_moment(until, "--until", utc=utc) if until is not None else None,
-        actions=frozenset(_parse_action(text) for text in action or ()),
+        actions=frozenset(parse_action(text) for text in action or ()),
         limit=TABLE_LIMIT if cut else limit or None,
         actor=actor,
-        context=tuple(_parse_claim(text) for text in context or ()),
+        context=tuple(parse_claim(text) for text in context or ()),
         role=role,
         transaction=number,
         transaction_start=start,
@@ -311,7 +311,8 @@ def _print_history(
         note(f"{age} events: {next_page(ctx, option, page.border, wanted.limit)}")
 
 
-def _parse_action(text: str) -> Action:
+def parse_action(text: str) -> Action:
+    """The kind of event that somebody named. Raises `UsageError` for none."""
     for action in Action:
         if text.upper() in (action.name, action.value):
             return action
@@ -321,7 +322,8 @@ def _parse_action(text: str) -> Action:
     )
 
 
-def _parse_claim(text: str) -> tuple[str, str]:
+def parse_claim(text: str) -> tuple[str, str]:
+    """What a context is to say, as somebody typed it. Raises `UsageError` without a sign of equality."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(

@@ -61,18 +61,17 @@ def lazy_commands(
     """The commands and groups of a table by name; `groups` has the help of each group."""
     found: dict[str, Any] = {}
     for entry in table:
-        command = LazyCommand(entry, examples, loaded)
-        group, _, name = entry.words.rpartition(" ")
-        if not group:
-            found[name] = command
-            continue
-        if group not in found:
-            found[group] = typer.core.TyperGroup(
-                name=group,
-                help=groups[group],
-                short_help=groups[group],
-                no_args_is_help=True,
-                rich_markup_mode=None,
-            )
-        found[group].commands[name] = command
+        *path, name = entry.words.split()
+        commands = found
+        for depth, word in enumerate(path):
+            if word not in commands:
+                commands[word] = _group(word, groups[" ".join(path[: depth + 1])])
+            commands = commands[word].commands
+        commands[name] = LazyCommand(entry, examples, loaded)
     return found
+
+
+def _group(name: str, text: str) -> typer.core.TyperGroup:
+    return typer.core.TyperGroup(
+        name=name, help=text, short_help=text, no_args_is_help=True, rich_markup_mode=None
+    )

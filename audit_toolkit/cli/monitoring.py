@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TIMEOUT = 3.0
 SLOW = 10
 """A statement that waits for no lock may take so many times as long."""
+LONGEST = 60.0
+"""Seconds that a run of maintenance waits for a lock that it needs only to look."""
 
 Timeout = Annotated[
     float,
@@ -41,7 +43,26 @@ def impatient(connection: Connection, schema: str, timeout: float) -> Iterator[N
     except (BusyError, errors.LockNotAvailable, errors.QueryCanceled) as error:
         slow = isinstance(error, errors.QueryCanceled)
         limit = timeout * SLOW if slow else timeout
-        raise _who_is_in_the_way(connection, schema, limit) from error
+        longer = "; --timeout allows more time"
+        raise _who_is_in_the_way(connection, schema, limit, longer) from error
+
+
+@contextmanager
+def not_for_ever(connection: Connection, schema: str) -> Iterator[None]:
+    """Let what a run of maintenance reads wait for a lock as well, but not without end; steps have limits of their own.
+
+    Raises `BusyError`, which names who has the lock.
+    """
+    connection.execute(
+        "select pg_catalog.set_config('lock_timeout', %s, false)", (f"{LONGEST * 1000:.0f}ms",)
+    )
+    missed = import_psycopg().errors.LockNotAvailable
+    try:
+        yield
+    except (missed, BusyError) as error:
+        if connection.closed or not isinstance(error.__cause__ or error, missed):
+            raise
+        raise _who_is_in_the_way(connection, schema, LONGEST) from error
 
 
 def _set(connection: Connection, timeout: float) -> None:
@@ -52,12 +73,14 @@ def _set(connection: Connection, timeout: float) -> None:
     )
 
 
-def _who_is_in_the_way(connection: Connection, schema: str, limit: float) -> BusyError:
+def _who_is_in_the_way(
+    connection: Connection, schema: str, limit: float, longer: str = ""
+) -> BusyError:
     found = fetch(connection, query("exclusive_locks"), {"schema": schema})
     if not found:
         return BusyError(
             f"the database did not answer within {limit:g} s",
-            hint="try again; --timeout allows more time",
+            hint=f"try again{longer}",
         )
     who = found[0]
     has = "holds" if who["granted"] else "waits for"
@@ -65,6 +88,6 @@ def _who_is_in_the_way(connection: Connection, schema: str, limit: float) -> Bus
         f"could not read within {limit:g} s: pid {who['pid']} ({who['role']}, "
         f"{who['application']}) {has} ACCESS EXCLUSIVE on {who['relation']} since "
         f"{who['since']}: {' '.join(who['query'].split())}",
-        hint="try again when it is done; --timeout allows more time; select "
+        hint=f"try again when it is done{longer}; select "
         f"pg_terminate_backend({who['pid']}) ends it",
     )

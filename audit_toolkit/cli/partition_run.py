@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from audit_toolkit.cli.database import find_address, open_database
+from audit_toolkit.cli.monitoring import not_for_ever
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
 from audit_toolkit.cli.times import parse_moment
@@ -172,7 +173,11 @@ class Rotation:
     def open_alone(self) -> Iterator[Run]:
         """The same, while no other run goes on; raises `BusyError` when one does."""
         address = find_address(self.dsn, self.config)
-        with single_flight(address, self.audit_schema), self.open() as run:
+        with (
+            single_flight(address, self.audit_schema),
+            self.open() as run,
+            not_for_ever(run.connection, run.schema),
+        ):
             yield run
 
 

@@ -13,7 +13,7 @@ from audit_toolkit.seals.prove import prove as make_proof
 
 
 def prove(
-    event: Annotated[int, typer.Argument(metavar="EVENT", help="The number of the event.")],
+    event: Annotated[int, typer.Argument(metavar="EVENT", help="The event's id.")],
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import calendar
 import re
+import sys
 from datetime import UTC, datetime, time, timedelta
 
 from audit_toolkit.errors import UsageError
@@ -34,7 +35,8 @@ def parse_moment(
 ) -> datetime:
     """The moment that `text` names; without a time zone it is local time, or UTC with `utc`.
 
-    Raises `UsageError`, which names the option, for anything else.
+    Says on stderr how it reads a local time that clocks show twice or skip. Raises `UsageError`, which names the
+    option, for anything else.
     """
     now = _in_zone(now or datetime.now(UTC), utc=utc)
     typed = " ".join(text.lower().split())
@@ -80,6 +82,28 @@ def _moment(wall: datetime, *, utc: bool) -> datetime:
     return max(wall.replace(tzinfo=None, fold=fold).astimezone() for fold in (0, 1))
 
 
+def _told(wall: datetime, *, utc: bool) -> datetime:
+    """Like `_moment`; says on stderr what it took where clocks show that time twice, or never."""
+    moment = _moment(wall, utc=utc)
+    if utc:
+        return moment
+    wall = wall.replace(tzinfo=None)
+    first, second = (wall.replace(fold=fold).astimezone() for fold in (0, 1))
+    typed = f"{wall:%Y-%m-%d %H:%M}"
+    if moment.replace(tzinfo=None) != wall:
+        _note(f"clocks skipped {typed}; this reads it as {show_moment(moment)}")
+    elif first != second:
+        _note(
+            f"clocks showed {typed} twice; this takes the second, {show_moment(second)}: "
+            f"write '{show_moment(first)}' for the first"
+        )
+    return moment
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
 def _ago(typed: str, now: datetime, *, utc: bool) -> datetime | None:
     if typed == "now":
         return now
@@ -94,7 +118,7 @@ def _ago(typed: str, now: datetime, *, utc: bool) -> datetime | None:
         moment = span.before(now)
     except UsageError:
         return None  # last monday
-    return _moment(moment, utc=utc) if span.months else moment
+    return _told(moment, utc=utc) if span.months else moment
 
 
 def _on_day(typed: str, now: datetime, *, utc: bool) -> datetime | None:
@@ -106,9 +130,9 @@ def _on_day(typed: str, now: datetime, *, utc: bool) -> datetime | None:
         return None
     today = datetime.combine(now.date(), clock)
     if found[1] is None:  # a time alone is the last one that was
-        moment = _moment(today, utc=utc)
-        return moment if moment <= now else _moment(today - timedelta(days=1), utc=utc)
-    return _moment(today - timedelta(days=_days_since(found[1], now)), utc=utc)
+        was = _moment(today, utc=utc) <= now
+        return _told(today if was else today - timedelta(days=1), utc=utc)
+    return _told(today - timedelta(days=_days_since(found[1], now)), utc=utc)
 
 
 def _clock(text: str) -> time | None:
@@ -127,4 +151,4 @@ def _days_since(day: str, now: datetime) -> int:
 def _iso(typed: str, *, utc: bool) -> datetime:
     text = _ZONE.sub("", re.sub(r" utc$", "z", typed)).upper()
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else _moment(moment, utc=utc)
+    return moment if moment.tzinfo else _told(moment, utc=utc)

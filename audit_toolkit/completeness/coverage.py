@@ -200,5 +200,5 @@ _CAPTURE = {"on": Capture.ON, "off": Capture.OFF, "interrupted": Capture.UNKNOWN
 _NOTED = {
     "on": None,
     "off": "its triggers were off or gone when maintenance looked",
-    "interrupted": "its triggers were switched off and on, or changed, by hand",
+    "interrupted": "its triggers were disabled and enabled, or changed, by hand",
 }

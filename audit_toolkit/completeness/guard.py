@@ -103,9 +103,7 @@ def plan_guard_off(guard: Guard, schema: str, *, reason: str) -> Plan:
     Raises `UsageError` where it is off, or there is no reason.
     """
     if not reason.strip():
-        raise UsageError(
-            "switching the guard off needs a reason", hint="say why: --reason 'ticket 123'"
-        )
+        raise UsageError("switching the guard off needs a reason", hint="add --reason 'ticket 123'")
     if guard.state == "off":
         raise UsageError("the guard is off already", hint="see: audit guard status")
     return _plan(
@@ -142,7 +140,7 @@ def guard_findings(guard: Guard, schema: str) -> Iterator[Finding]:
         kind=FindingKind.GUARD_MISSING,
         severity=Severity.ERROR,
         subject=f"guard of {schema}.logged_actions",
-        message=f"it was switched on{since}, and {what}",
+        message=f"it was enabled{since}, but {what}",
         remedy="find out who did it, then: audit guard on",
     )
 

@@ -137,6 +137,16 @@ class DetachBlocker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerHold:
+    """A consumer of the trail that has not had all events yet, and for which retention waits."""
+
+    since: datetime
+    """When the first of them happened."""
+    hold_for: timedelta
+    """How long their partitions stay beyond the retention, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Partitions:
     """The partitions of one trail at one moment of the database's clock."""
 
@@ -154,6 +164,12 @@ class Partitions:
     last_success: datetime | None = None
     """When a run of the partitions last succeeded."""
     clock: Clock
+    consumer_holds: tuple[ConsumerHold, ...] = ()
+
+    def kept_from(self, cutoff: datetime) -> datetime:
+        """From when on partitions stay, with what consumers have not had, where retention says `cutoff`."""
+        held = (max(hold.since, cutoff - hold.hold_for) for hold in self.consumer_holds)
+        return min([cutoff, *held])
 
     @property
     def trail(self) -> QualifiedName:

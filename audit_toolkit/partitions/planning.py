@@ -113,7 +113,8 @@ def is_due(partitions: Partitions, leaf: Leaf, policy: Policy) -> bool:
     held = entry is not None and entry.hold_reason is not None
     clock, cutoff = partitions.clock, policy.retention.before(policy.present(partitions))
     newest = clock.newest_event is not None and leaf.covers(clock.newest_event)
-    return leaf.upper <= min(cutoff, clock.earliest) and not held and not newest
+    kept_from = partitions.kept_from(cutoff)
+    return leaf.upper <= min(kept_from, clock.earliest) and not held and not newest
 
 
 def plan_drop(partitions: Partitions, policy: Policy) -> Iterator[Task]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions.clock import LEAP, Clock
 from audit_toolkit.partitions.model import (
+    ConsumerHold,
     DetachBlocker,
     Entry,
     Leaf,
@@ -81,7 +83,17 @@ def read_partitions(
         ),
         by_function=facts["by_function"],
         last_success=facts["last_success"],
+        consumer_holds=_consumer_holds(connection, schema),
     )
+
+
+def _consumer_holds(connection: Connection, schema: str) -> tuple[ConsumerHold, ...]:
+    """What consumers ask for; nothing where this role may not know, or the trail has no consumers."""
+    errors = import_psycopg().errors
+    with suppress(errors.UndefinedTable, errors.InsufficientPrivilege), connection.transaction():
+        rows = fetch(connection, render("partitions/consumer_holds", schema=schema))
+        return tuple(ConsumerHold(**row) for row in rows)
+    return ()
 
 
 def _interval(connection: Connection, schema: str) -> Interval:

@@ -19,6 +19,7 @@ from audit_toolkit.schema.install import (
     INSTALLER_FUNCTIONS,
     MAINTAINER_FUNCTIONS,
     READER_FUNCTIONS,
+    RECORDER_FUNCTIONS,
     trail_hash,
 )
 
@@ -30,6 +31,12 @@ _LEAF_CHECK = re.compile(
 )
 """A bound that DETACH CONCURRENTLY or a relabelling leaves on a leaf."""
 
+_OF_CONSUMERS = (
+    *("name", "event_id", "event_tstamp", "system_identifier", "timeline", "lease_pid"),
+    *("leased_at", "options", "delivered", "delivered_at", "failures", "last_error"),
+    *("last_error_at", "hold_for", "created_at"),
+)
+"""What readers may see of consumers: not the numbers of their locks."""
 _MAY_BE_GRANTED = {
     (None, "usage"),
     (TRAIL, "select"),
@@ -50,9 +57,16 @@ _MAY_BE_GRANTED = {
             MAINTAINER_FUNCTIONS,
             ARCHIVER_FUNCTIONS,
             INSTALLER_FUNCTIONS,
+            RECORDER_FUNCTIONS,
         )
         for function in functions
     ),
+    *(
+        (table, privilege)
+        for table in ("consumers", "dead_letters")
+        for privilege in ("select", "insert", "update", "delete")
+    ),
+    *(("consumers", f"select ({column})") for column in _OF_CONSUMERS),
 }
 """What may be granted: `audit grants` does."""
 

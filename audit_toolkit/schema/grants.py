@@ -48,6 +48,7 @@ def render_grants(
     installer: str | None = None,
     deployer: str | None = None,
     recorder: str | None = None,
+    consumer: str | None = None,
     limits: Limits | None = None,
     captures: Sequence[str] = (),
 ) -> list[str]:
@@ -64,6 +65,7 @@ def render_grants(
         "installer": (installer, INSTALLER_FUNCTIONS),
         "deployer": (deployer, {}),
         "recorder": (recorder, RECORDER_FUNCTIONS),
+        "consumer": (consumer, READER_FUNCTIONS),
     }
     return [
         statement

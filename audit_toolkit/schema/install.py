@@ -34,6 +34,7 @@ _FUNCTIONS = {
     "stand_in": "(bytea)",
     "plain_type": "(oid)",
     "columns_now": "(regclass)",
+    "may_name": "(text)",
     "has_columns": "(regclass, text[], text[], boolean)",
     "known_part": "(jsonb, text[], text[], text[])",
     "disguised": "(regclass, text, text[])",
@@ -216,7 +217,7 @@ _SEALED_TEXTS = (
 _NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle", *_SEALS)
 """The tables of what is noted of the trail, which its owner alone writes."""
 
-_COLUMN_COMMENTS = (
+COLUMN_COMMENTS = (
     ("event_id", "rises with capture; gaps are normal"),
     ("action_tstamp", "when the change was captured; the partition key"),
     ("transaction_id", "the transaction that made the change"),
@@ -391,7 +392,7 @@ def _steps(
                 "schema/logged_actions",
                 context_limit=CONTEXT_LIMIT,
                 comment=trail_comment,
-                column_comments=_COLUMN_COMMENTS,
+                column_comments=COLUMN_COMMENTS,
                 upgrade=upgrade,
             ),
             lock=lock,
@@ -414,6 +415,10 @@ def _steps(
         Step(
             why="Maintenance records: partitions on their way out, the last success",
             statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
+        ),
+        Step(
+            why="Who is told what the trail holds, and how far",
+            statements=rendered("schema/consumers"),
         ),
         Step(
             why="Where the trail is, so that it notices when it was moved",

@@ -149,7 +149,7 @@ class StoreSink:
         except ImportError as error:
             raise MissingExtraError(
                 f"no driver for {self.address.split(':')[0]}://",
-                hint=f"pip install what it asks for: {error}",
+                hint=f"install the package that it names: {error}",
             ) from error
         except ValueError as error:
             raise UsageError(

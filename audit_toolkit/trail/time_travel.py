@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FETCH_SIZE = 500
 """Rows that the server is asked for at a time."""
-_EVENTS_PER_ROW = 100
+_EVENTS_PER_ROW = 1000
 """So many events are read in the time in which one row is looked up at two moments."""
 _MOST_LOOKED_UP = 100_000
 """With so many events of a time there is no need to count on."""

@@ -138,7 +138,7 @@ def _options(kind: type[Any], values: object, where: str) -> dict[str, Any]:
     for name, value in given.items():
         if name not in known:
             raise UsageError(
-                f"{where}: there is no option {name!r}", hint="there are " + ", ".join(known)
+                f"{where}: there is no option {name!r}", hint="the options are " + ", ".join(known)
             )
         inner = name in ("tables", "columns", "values")
         if not isinstance(value, Mapping if inner else str):

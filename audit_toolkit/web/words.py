@@ -105,7 +105,7 @@ class Words:
             moment = datetime.fromisoformat(text.strip())
         except ValueError as error:
             raise AskedError(
-                self.gettext("%(text)s is no time") % {"text": repr(text[:40])},
+                self.gettext("%(text)s is not a valid time") % {"text": repr(text[:40])},
                 hint=f"{name}: 2026-11-23, 2026-11-23 07:30",
             ) from error
         if moment.tzinfo is None:
@@ -114,7 +114,7 @@ class Words:
             return moment.astimezone(UTC)
         except OverflowError as error:
             raise AskedError(
-                self.gettext("%(text)s is no time") % {"text": repr(text[:40])}, hint=name
+                self.gettext("%(text)s is not a valid time") % {"text": repr(text[:40])}, hint=name
             ) from error
 
     def typed(self, moment: datetime | None) -> str:

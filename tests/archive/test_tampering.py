@@ -153,6 +153,18 @@ TAMPERED: dict[str, Callable[[Folder], Any]] = {
     "a path of another kind": lambda f: f.first_file(path="events\\..\\x"),
     "a URL for a path": lambda f: f.first_file(path="s3://other/x"),
     "a number for a path": lambda f: f.first_file(path=1),
+    "a Parquet named twice": lambda f: f.rewrite(files=2 * json.loads(f.manifests[-1].read_text())["files"]),
+    "a folder in place of a Parquet": lambda f: [f.data[0].unlink(), f.data[0].mkdir()],
+    "the files as those of another system": lambda f: shutil.copytree(
+        next((f.root / "events").glob("system=*")), f.root / "events/system=1"
+    ),
+    "a truth value for a number": lambda f: f.rewrite(oid=True),
+    "another timeline": lambda f: f.rewrite(
+        origin=json.loads(f.manifests[-1].read_text())["origin"] | {"timeline": 99}
+    ),
+    "a time of a far future": lambda f: f.rewrite(created_at="2999-01-01T00:00:00+00:00"),
+    "a byte order mark": lambda f: f.manifests[0].write_bytes(b"\xef\xbb\xbf" + f.manifests[0].read_bytes()),
+    "a link to a folder": lambda f: (f.root / "events/x").symlink_to("/etc"),
     "a manifest that is no JSON": lambda f: f.manifests[0].write_bytes(b"\x00"),
     "a manifest without end": deep,
     "a manifest of another version": lambda f: f.rewrite(version=99),

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from audit_toolkit.attribution.values import as_document
 from audit_toolkit.config import CONTEXT_LIMIT, Capture, Mask, MaskMethod, TrailSettings
@@ -18,6 +19,7 @@ from audit_toolkit.schema import plan_trail
 from tests.plugins.command import Audit
 from tests.plugins.database import Database
 from tests.plugins.trail import Trail
+from tests.plugins.trail import audit as audit_table
 
 ORDERS = "create table orders (id int primary key, status text)"
 CLAIM = "select set_config('audit.context', %s, true)"
@@ -39,6 +41,61 @@ def test_a_claim_that_says_nothing_is_none(trail: Trail, capture: Any, value: st
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="needs the key 'actor'"):
         write(trail, f'{{"actor": {value}}}')
     assert trail.events() == []
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [
+        "\u00a0",
+        "\u200b",
+        "\u0085",
+        "\u3000",
+        "\ufeff",
+        "\u2060",
+        "\u00ad",
+        "\u202e",
+        "\u3164",
+        "\u2800",
+        "\ufe0f",
+        "\U000e0041",
+        "\x7f",
+        " \u00a0\u200d\t",
+    ],
+    ids=ascii,
+)
+def test_a_claim_that_nobody_sees_is_none(trail: Trail, blank: str) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", require_context="actor")
+    for value in (blank, {"id": [blank]}):
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="needs the key"):
+            write(trail, json.dumps({"actor": value}, ensure_ascii=False))
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="needs the key"):
+            write(trail, json.dumps({"actor": value}))
+    write(trail, json.dumps({"actor": f"{blank}é{blank}"}))
+    assert len(trail.events()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_claims_are_judged_in_every_encoding(trail: Trail, encoding: str) -> None:
+    name = f"{trail.database.name}_{encoding.lower()}"
+    trail.execute(f"create database {name} encoding '{encoding}' locale 'C' template template0")
+    try:
+        dsn = make_conninfo(trail.database.dsn, dbname=name, client_encoding="UTF8")
+        with psycopg.connect(dsn, autocommit=True) as other:
+            apply(plan_trail(TrailSettings()), other)
+            other.execute(ORDERS)
+            audit_table(other, "orders", require_context="actor")
+            for context in ('{"actor": " "}', '{"actor": [""]}'):
+                other.execute("select set_config('audit.context', %s, false)", [context])
+                with pytest.raises(
+                    psycopg.errors.ObjectNotInPrerequisiteState, match="needs the key"
+                ):
+                    other.execute("insert into orders values (1, 'new')")
+            other.execute("""select set_config('audit.context', '{"actor": "ann"}', false)""")
+            other.execute("insert into orders values (1, 'new')")
+            assert other.execute("select count(*) from audit.logged_actions").fetchall() == [(1,)]
+    finally:
+        trail.execute(f"drop database {name} with (force)")
 
 
 @pytest.mark.parametrize("value", ['"ann"', "0", "42", '{"id": 7}', '["a", ""]', '"ü"'])

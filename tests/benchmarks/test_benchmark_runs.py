@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import goals
 from benchmarks.__main__ import TINY, measure
+from benchmarks.against import against
 from benchmarks.arms import (
     CLASSIC,
     MAIN,
@@ -28,6 +29,7 @@ from benchmarks.compare import Comparison, Result, prepare
 from benchmarks.curves import Point
 from benchmarks.operations import Operation, beforehand, restart_numbers, work
 from benchmarks.plots import save_plots
+from benchmarks.questions import ask
 from benchmarks.report import save
 
 ROWS = 3
@@ -112,3 +114,17 @@ class TestGoals:
 
         found = Comparison(results=(result(NONE, 5.0), result(ROW, 25.0), result(CLASSIC, 30.0)))
         assert found.net(ROW, Operation.INSERT1) == Cost(cpu=20.0, wal=200.0, stored=100.0)
+
+
+def test_questions_find_what_they_ask_for(databases: Databases) -> None:
+    asked = {question.words: question.found for question in ask(databases, 1000)}
+    assert asked["`table-at` at the end"] == asked["`diff` of the second half"] == 100
+    assert asked["`history --actor`, 11 months"] == 1
+
+
+def test_a_release_is_measured_beside_this_version(databases: Databases) -> None:
+    ratios = against(databases, "0.2.0", rounds=2, rows=5, say=lambda _: None)
+    assert [(r.columns, r.operation.verb) for r in ratios] == [
+        (columns, verb) for columns in (5, 30) for verb in ("insert", "update", "delete")
+    ]
+    assert all(r.former > 0 and r.present > 0 for r in ratios)

@@ -177,7 +177,7 @@ def test_require_context(trail: Trail, capture: Capture) -> None:
         trail.execute("select set_config('audit.context', %s, false)", [setting])
         with pytest.raises(Exception, match=r"public\.people needs the key 'it''s who'") as caught:
             trail.execute("insert into people (id) values (1)")
-        assert "set_config('audit.context', '{\"it''s who\": \"…\"}', true)" in str(caught.value)
+        assert "set_config('audit.context', '{\"it''s who\": \"...\"}', true)" in str(caught.value)
     trail.execute("select set_config('audit.context', '{\"it''s who\": \"ann\"}', false)")
     trail.execute("insert into people (id) values (1)")
     assert trail.story() == [("I", "1")]

@@ -101,6 +101,53 @@ def test_without_a_zone_times_are_local(text: str, local: str, utc: str) -> None
 
 @pytest.mark.usefixtures("in_berlin")
 @pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (
+            "2026-10-25 02:30",
+            (
+                "note: clocks showed 2026-10-25 02:30 twice; this takes the second, 2026-10-25 02:30:00 +0100: "
+                "write '2026-10-25 02:30:00 +0200' for the first\n"
+            ),
+        ),
+        (
+            "2026-03-29 02:30",
+            "note: clocks skipped 2026-03-29 02:30; this reads it as 2026-03-29 03:30:00 +0200\n",
+        ),
+        ("2026-10-25 02:30+02:00", ""),
+        ("2026-10-25 03:00", ""),
+        ("2026-10-25 01:59", ""),
+        ("yesterday 02:30", ""),
+    ],
+)
+def test_what_clocks_show_twice_or_never_is_said(
+    text: str, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moment = parse_moment(text, "--at", now=NOW)
+    assert capsys.readouterr().err == note
+    assert parse_moment(show_moment(moment), "--at", now=NOW) == moment
+    parse_moment(text, "--at", now=NOW, utc=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("in_berlin")
+@pytest.mark.parametrize("text", ["yesterday 02:30", "02:30", "1 month ago"])
+def test_words_that_mean_such_a_time_say_so_too(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the day after the clocks went back, and a month after."""
+    nows = {
+        "yesterday 02:30": datetime(2026, 10, 26, 12, tzinfo=UTC),
+        "02:30": datetime(2026, 10, 25, 12, tzinfo=UTC),
+        "1 month ago": datetime(2026, 11, 25, 1, 30, tzinfo=UTC),
+    }
+    moment = parse_moment(text, "--at", now=nows[text])
+    assert moment == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+    assert "showed 2026-10-25 02:30 twice" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_berlin")
+@pytest.mark.parametrize(
     ("moment", "shown"),
     [(NOW, "2026-11-23 11:30:15 +0100"), (NOW.replace(month=7), "2026-07-23 12:30:15 +0200")],
 )

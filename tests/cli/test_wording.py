@@ -19,7 +19,7 @@ NOT_VERBS = ("A", "All", "An", "How", "Old", "The", "This", "What", "Who")
 
 OLD_WORDS = re.compile(
     r"\b(leaf|leaves of|mend|mends|mended|nothing twice|likewise|was not to be had|per cent)\b"
-    r"|\bis no (time|cursor|event|kind|name|JSON|list|path|length)\b|\b1 findings\b"
+    r"|(?<!there )\bis no (time|cursor|event|kind|name|JSON|list|path|length)\b|\b1 findings\b"
     r"|\bthe tail\b|\bswitched (off|on)\b|\bat the begin\b|\bto be rid of\b",
     re.IGNORECASE,
 )
@@ -27,7 +27,7 @@ OLD_WORDS = re.compile(
 
 
 def every_command(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    yield " ".join(("audit", *words)), command
+    yield " ".join(("audit", *words)), command.load() if hasattr(command, "load") else command
     for name, below in getattr(command, "commands", {}).items():
         yield from every_command(below, (*words, name))
 

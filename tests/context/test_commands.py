@@ -156,7 +156,7 @@ def test_a_duty_to_say_why(shop: Shop) -> None:
     insert: Any = "insert into receipts (note) values ('one')"
     with pytest.raises(psycopg.Error, match=r"public\.receipts needs the key 'reason'") as caught:
         connection.execute(insert)
-    assert "set_config('audit.context', '{\"reason\": \"…\"}', true)" in str(
+    assert "set_config('audit.context', '{\"reason\": \"...\"}', true)" in str(
         caught.value.diag.message_hint
     )
     with audit_toolkit.context(actor="a"), pytest.raises(psycopg.Error, match="needs the key"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Any
 
+import psycopg
 import pytest
 
 from audit_toolkit.connection import connect
@@ -41,6 +44,34 @@ SCENARIOS = pytest.mark.parametrize(
     ],
 )
 Scenario = Callable[[Rotating], None]
+
+
+def test_a_client_that_stalls_with_the_lock_keeps_no_write_waiting(
+    make_rotating: MakeRotating,
+) -> None:
+    """Its machine is gone: the server ends it soon, and what waits goes on."""
+    rotating = make_rotating(swap)
+    now, written = START + timedelta(days=240), []
+    with connect(rotating.database.dsn) as connection, closing(connection):
+        execute = connection.execute
+
+        def stalling(statement: Any, *values: Any, **options: Any) -> Any:
+            done = execute(statement, *values, **options)
+            if not written and "detach partition" in str(statement):
+                written.append(str(statement))
+                rotating.execute("set lock_timeout = '30s'")
+                rotating.fill(now, now)
+            return done
+
+        setattr(connection, "execute", stalling)  # noqa: B010
+        with pytest.raises(psycopg.Error):
+            rotating.run(now, connection=connection, retention=months(3))
+    assert written
+    assert rotating.execute(
+        "select count(*) from audit.logged_actions where action_tstamp = %s", [now]
+    ) == [(1,)]
+    rotating.run(now)
+    assert rotating.read().horizon > timedelta(days=60)
 
 
 @SCENARIOS

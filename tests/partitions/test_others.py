@@ -9,7 +9,9 @@ from contextlib import closing
 import psycopg
 import psycopg.sql
 import pytest
+from typer.testing import CliRunner
 
+from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect, prepare_session
 from audit_toolkit.errors import BusyError
 from audit_toolkit.plan import single_flight
@@ -127,6 +129,20 @@ def test_who_holds_the_lock_is_named(rotating: Rotating) -> None:
             single_flight(dsn, SCHEMA),
         ):
             pass
+
+
+@pytest.mark.parametrize("table", ["partition_lifecycle", "logged_actions", "home"])
+def test_a_run_does_not_wait_for_ever_to_look(
+    rotating: Rotating, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    monkeypatch.setattr("audit_toolkit.cli.monitoring.LONGEST", 0.3)
+    with rotating.database.connect(autocommit=False, application_name="squatter") as squatter:
+        squatter.execute(f"lock table audit.{table} in access exclusive mode".encode())
+        pid = squatter.info.backend_pid
+        answer = CliRunner().invoke(app, ["maintain", "--dsn", rotating.database.dsn])
+    assert answer.exit_code == 5, answer.output
+    assert f"pid {pid}" in answer.stderr
+    assert f"ACCESS EXCLUSIVE on audit.{table}" in answer.stderr
 
 
 def test_no_transaction_of_the_application_loses_to_finalize(rotating: Rotating) -> None:

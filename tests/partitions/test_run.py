@@ -217,6 +217,41 @@ def test_a_hold_keeps_a_leaf_and_its_release_lets_it_go(rotating: Rotating) -> N
         plan_hold(rotating.read(), "nothing", "why")
 
 
+def test_retention_waits_for_a_consumer_that_asks_for_it_but_not_for_ever(
+    rotating: Rotating,
+) -> None:
+    oldest = rotating.read().bounded[0]
+    assert oldest.upper is not None
+    rotating.fill(oldest.upper - timedelta(days=2), oldest.upper - timedelta(days=1))
+    rotating.fill(oldest.upper + timedelta(days=70), oldest.upper + timedelta(days=71))
+    rotating.execute(
+        "insert into audit.consumers (name, event_id, hold_for) values ('c', 0, '60 days')"
+    )
+
+    def is_there() -> bool:
+        return oldest.name.name in [leaf.name.name for leaf in rotating.read().bounded]
+
+    rotating.run(oldest.upper + timedelta(days=75), retention=months(2))
+    assert is_there()
+    rotating.execute(
+        "update audit.consumers set event_id = (select max(event_id) from audit.logged_actions)"
+    )
+    rotating.run()
+    assert not is_there()
+
+
+def test_a_consumer_that_never_comes_holds_no_longer_than_it_may(rotating: Rotating) -> None:
+    oldest = rotating.read().bounded[0]
+    assert oldest.upper is not None
+    rotating.fill(oldest.upper - timedelta(days=2), oldest.upper - timedelta(days=1))
+    rotating.fill(oldest.upper + timedelta(days=70), oldest.upper + timedelta(days=71))
+    rotating.execute(
+        "insert into audit.consumers (name, event_id, hold_for) values ('c', 0, '10 days')"
+    )
+    rotating.run(oldest.upper + timedelta(days=75), retention=months(2))
+    assert oldest.name.name not in [leaf.name.name for leaf in rotating.read().bounded]
+
+
 def test_a_detached_leaf_comes_back_and_stays(rotating: Rotating) -> None:
     rotating.fill(rotating.now, rotating.now)
     leaf = next(p for p in rotating.read().bounded if p.upper and p.upper > rotating.now)

@@ -62,5 +62,28 @@ def test_a_trigger_that_writes_another_table(trail: Trail) -> None:
             verbs.apply_revert(trail.connection, last(trail))
 
 
+def test_columns_to_ignore_need_not_be_in_the_tables_of_triggers(trail: Trail) -> None:
+    """The log that a trigger writes beside has no `updated_at`, and is set back all the same."""
+    trail.execute("""
+        create table log (id int primary key, what text);
+        create table items (id int primary key, updated_at timestamptz);
+        create function log() returns trigger language plpgsql as $$
+        begin
+            insert into log values (new.id, tg_op) on conflict do nothing;
+            return null;
+        end $$;
+        create trigger log after insert on items for each row execute function log();
+        insert into items values (1, now());
+        delete from log;
+    """)
+    trail.audit("log")
+    trail.audit("items")
+    trail.execute("delete from items")
+    undo = verbs.apply_revert(trail.connection, last(trail), ignore=["updated_at"])
+    assert trail.execute("select id from items") == [(1,)]
+    assert trail.execute("select * from log") == []
+    assert undo.notes == ("a trigger also changed 1 other row of public.log, put back as well",)
+
+
 def last(trail: Trail) -> Selection:
     return Selection(transaction=int(trail.events()[-1]["transaction_id"]))

@@ -177,7 +177,7 @@ def test_a_table_as_it_was(shop: Trail, browse: Browse) -> None:
     assert "History" in told
     assert "had no rows then" in text_of(client.get("/as-it-was?table=orders&at=2020-01-01"))
     assert "still to come" in text_of(client.get("/as-it-was?table=orders&at=2999-01-01"))
-    assert "no time" in text_of(client.get("/as-it-was?table=orders&at=soon"))
+    assert "not a valid time" in text_of(client.get("/as-it-was?table=orders&at=soon"))
 
 
 def test_status(shop: Trail, browse: Browse) -> None:

@@ -18,14 +18,15 @@ nothing happens.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import UsageError
-from audit_toolkit.names import quote_plainly
+from audit_toolkit.names import QualifiedName, quote_plainly
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Action, Event
 from audit_toolkit.trail.history.cursor import Position, find_position
@@ -34,7 +35,7 @@ from audit_toolkit.trail.history.ordering import WINDOW, in_runs
 from audit_toolkit.trail.history.pages import cut_page, require_event_of
 from audit_toolkit.trail.history.read import find_scope, read_events, with_range
 from audit_toolkit.trail.history.row_events import events_around, keys_of, own_events, with_moves
-from audit_toolkit.trail.rows.lookup import Scope, trail_table
+from audit_toolkit.trail.rows.lookup import Scope, Tables, find_subject, find_tables, trail_table
 from audit_toolkit.trail.sources.session import pause
 
 if TYPE_CHECKING:
@@ -141,8 +142,13 @@ def follow_subject(
     subject: Scope,
     wanted: Filter,
     after: Position | int | None = None,
+    *,
+    wait: Callable[[float], None] | None = None,
 ) -> Generator[Batch, None, None]:
-    """Like `follow`, of a subject that was found already. A limit is that of the beginning only."""
+    """Like `follow`, of a subject that was found already. A limit is that of the beginning only.
+
+    While nothing happens, `wait` is called with the seconds until the next look, and may come back sooner.
+    """
     from psycopg.pq import TransactionStatus
 
     if not connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE:
@@ -158,11 +164,15 @@ def follow_subject(
     elif after is not None:
         require_event_of(connection, subject, after)
         position = replace(position, event_id=after)
-    return _tail(connection, subject, wanted, position)
+    return _tail(connection, subject, wanted, position, wait or partial(pause, connection))
 
 
 def _tail(
-    connection: Connection, subject: Scope, wanted: Filter, position: Position
+    connection: Connection,
+    subject: Scope,
+    wanted: Filter,
+    position: Position,
+    wait: Callable[[float], None],
 ) -> Generator[Batch, None, None]:
     watch, reader = _Watch(connection, subject), _Reader(connection, subject, wanted)
     seconds = SHORTEST_PAUSE
@@ -170,7 +180,7 @@ def _tail(
         newest = watch.look(position.event_id)
         if newest is None:
             yield Batch(position=position)
-            pause(connection, seconds)
+            wait(seconds)
             seconds = min(2 * seconds, LONGEST_PAUSE)
             continue
         seconds = SHORTEST_PAUSE
@@ -178,6 +188,22 @@ def _tail(
         for events, event_id in reader.read(reach, position.event_id):
             position = replace(position, event_id=event_id)
             yield Batch(events=events, position=position)
+
+
+def settle(connection: Connection, schema: str = "audit") -> Reach:
+    """Wait until all events that can be seen, and all with lower numbers, are decided; up to which.
+
+    Waits for every transaction that is open now and may write.
+    """
+    subject = Tables(schema=schema)
+    newest = _Watch(connection, subject).look(0) or 0
+    waiting = _settle(connection, subject, find_position(connection, subject), newest)
+    while True:
+        try:
+            next(waiting)
+        except StopIteration as end:
+            reach: Reach = end.value
+            return reach
 
 
 class _Watch:
@@ -257,6 +283,7 @@ class _Reader:
         self._wanted = wanted
         self._keys: set[str | None] = set()
         """Of the row that is followed, if its key was ever changed, as far as was read."""
+        self._relations = self._find_relations()
 
     def read(self, reach: Reach, after: int) -> Iterator[tuple[tuple[Event, ...], int]]:
         """The events within reach, at most `WINDOW` at a time, and the last number behind them.
@@ -265,7 +292,7 @@ class _Reader:
         did on both sides of the reach is read with it; where its events changed places across, they
         wait for the next time, which reaches further than the whole transaction.
         """
-        self._subject = with_moves(self._connection, self._subject)
+        self._subject = with_moves(self._connection, self._with_names(reach, after))
         if self._keys and not self._is_touched(reach, after):
             yield (), reach.event_id
             return
@@ -289,6 +316,44 @@ class _Reader:
                     after = max(ids)
                     break
             yield tuple(batch), after
+
+    def _with_names(self, reach: Reach, after: int) -> Scope:
+        """The subject with the names that its tables have by then."""
+        subject = self._subject
+        if not self._relations:
+            return subject
+        sql = render("queries/renamed_within", trail=trail_table(subject.schema))
+        asked = {"after": after, **reach_parameters(reach)}
+        renamed = {
+            row["relation"]: QualifiedName(row["schema_name"], row["table_name"])
+            for row in fetch(self._connection, sql, asked)
+            if row["relation"] in self._relations
+        }
+        if not renamed:
+            return subject
+        self._relations |= renamed
+        if isinstance(subject, Tables):
+            names = map(str, self._relations.values())
+            return find_tables(self._connection, names, schema=subject.schema)
+        (name,) = self._relations.values()
+        now = find_subject(self._connection, str(name), schema=subject.schema)
+        return replace(subject, table=now.table, columns=now.columns, former_names=now.former_names)
+
+    def _find_relations(self) -> dict[int, QualifiedName]:
+        """The tables of the subject by their OIDs; none where this role may not know them."""
+        subject = self._subject
+        wanted = subject.names if isinstance(subject, Tables) else (subject.table,)
+        errors = import_psycopg().errors
+        sql = render("queries/captured_relations", trail_schema=subject.schema)
+        try:
+            rows = fetch(self._connection, sql) if wanted else []
+        except (errors.InsufficientPrivilege, errors.UndefinedTable):
+            return {}
+        known = {
+            row["relation"]: QualifiedName(row["schema_name"], row["table_name"]) for row in rows
+        }
+        found = {oid: name for oid, name in known.items() if name in wanted}
+        return found if len(found) == len(wanted) else {}
 
     def _own(self, reach: Reach) -> list[Event] | None:
         own = own_events(self._connection, self._subject, reach)

@@ -497,6 +497,11 @@ def _without_others(
             beside.setdefault(table_of(event), []).append(event)
     notes = []
     for table, events in beside.items():
+        columns = {
+            column
+            for event in events
+            for column in {**(event.old_row or {}), **(event.new_row or {})}
+        }
         try:
             back = plan_reversals(
                 connection,
@@ -505,7 +510,7 @@ def _without_others(
                 undo.claims,
                 schema,
                 lock=False,
-                ignore=ignore,
+                ignore=[column for column in ignore if column in columns],
             )
         except UsageError as error:
             notes.append(f"a trigger also changed {table}, which stays: {error.message}")

@@ -138,7 +138,7 @@ def find_tables(connection: Connection, tables: Iterable[str], *, schema: str = 
         )
     require_readable_trail(connection, schema)
     sql = render("queries/has_any_events", trail=trail_table(schema))
-    return Tables(schema=schema, known=bool(fetch(connection, sql)[0]["has_events"]))
+    return Tables(schema=schema, known=bool(fetch(connection, sql, {})[0]["has_events"]))
 
 
 def find_subject(
@@ -211,7 +211,7 @@ def warn_of_absence(connection: Connection, subject: Subject) -> None:
     A role that may only read the events learns nothing of it.
     """
     errors = import_psycopg().errors
-    sql = render("queries/warn_of_absence", trail_schema=subject.schema.replace("%", "%%"))
+    sql = render("queries/warn_of_absence", trail_schema=subject.schema)
     with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
         fetch(connection, sql, subject.parameters)
 
@@ -222,7 +222,7 @@ def since_when(connection: Connection, schema: str) -> str:
     left = None
     sql = render("queries/left_until", trail_schema=schema)
     with suppress(errors.UndefinedTable, errors.InsufficientPrivilege), connection.transaction():
-        left = fetch(connection, sql)[0]["moment"]
+        left = fetch(connection, sql, {})[0]["moment"]
     if left is None:
         return "since capture began"
     return (

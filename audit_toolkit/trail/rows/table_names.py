@@ -71,7 +71,7 @@ def read_names(
         with connection.transaction():
             rows = fetch(
                 connection,
-                render("queries/names_of", trail_schema=schema.replace("%", "%%")),
+                render("queries/names_of", trail_schema=schema),
                 parameters,
             )
     except errors.UndefinedFunction:
@@ -104,7 +104,7 @@ def name_now(connection: Connection, schema: str, table: QualifiedName) -> Quali
         with connection.transaction():
             rows = fetch(
                 connection,
-                render("queries/name_now", trail_schema=schema.replace("%", "%%")),
+                render("queries/name_now", trail_schema=schema),
                 parameters,
             )
     except (errors.UndefinedFunction, errors.InsufficientPrivilege):

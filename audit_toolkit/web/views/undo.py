@@ -120,7 +120,7 @@ def _require_allowed(page: Page) -> Database:
     if page.site.undoing is None or not page.may_undo:
         raise RefusedError(
             page.words.gettext("Nothing can be undone here."),
-            hint=page.words.gettext("It is switched off, or you may not."),
+            hint=page.words.gettext("It is disabled, or you may not use it."),
         )
     return page.site.undoing
 

@@ -16,13 +16,16 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'order_lines' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+    if not is_as_installed and (tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -78,7 +81,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "48b5efb94defd14450532cdd8575a070a78598dcf9b7cd81874b02deb08b6569"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "e31da6348ea07fc22f592fcea2d51c7f639532cd56974ec2b9f56c86e6f853a6"}';
 
 
 -- Its triggers on public.order_lines.

@@ -16,13 +16,16 @@ declare
     row_after jsonb;
     row_gone jsonb;
 begin
-    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'orders' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+    if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not jsonb_path_exists(
         coalesce((case
@@ -30,13 +33,13 @@ begin
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
         else nullif(current_setting('audit.context', true), '')::jsonb
     end) -> 'actor', 'null'),
-        'strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]]")')
+        $path$strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]\\u0001-\\u0020\\u007f-\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]")$path$)
         and current_setting('session_replication_role') <> 'replica'  -- replicated changes are never refused
     then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: a change to public.orders needs the key ''actor'' in its context',
-            hint = 'run first, in the same transaction: select set_config(''audit.context'', ''{"actor": "…"}'', true)';
+            hint = 'run first, in the same transaction: select set_config(''audit.context'', ''{"actor": "..."}'', true)';
     end if;
 
     if tg_op = 'INSERT' then
@@ -111,7 +114,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "513ef9d96a217aa1ee506bbe942e4bca0ebac3cc9a07c01bdbc3b0f0fe9d60b9"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "b6ac05c34d65716aa1887981cd308b594af2344d06a7a04215119c2897ae709d"}';
 
 
 -- Its triggers on public.orders.

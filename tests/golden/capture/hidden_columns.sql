@@ -14,14 +14,17 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'people' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
+    end if;
+    if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
-        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -81,7 +84,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "2a2cef4545279b1d03d3421cda4982ff62066edea7ca51204e6939139219456a"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "c5a2c477e821fe1ce47fc0903cd85d927deb18095f1d71f800ccdb37ba030e0e"}';
 
 
 -- Its triggers on public.people.

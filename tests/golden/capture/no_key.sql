@@ -15,13 +15,16 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'readings' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+    if not is_as_installed and (tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -76,7 +79,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "d54a4a40316b71b6b154428e062e3eedefcd587a8b093ec1316a47eecf23484d"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "9e7d8b6afa9ea09e3d39d60e7a9579c2af3f65d4c05e84b815f750a694f02a2d"}';
 
 
 -- Its triggers on public.readings.

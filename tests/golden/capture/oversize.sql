@@ -17,14 +17,17 @@ declare
     kept record;
     stand_ins jsonb;
 begin
-    if tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'files' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
+    end if;
+    if not is_as_installed and (tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
-        is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -140,7 +143,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "34c1c1923ee3efbb0b766ee226fcd4cfa904229d4d6f0da0637dcbaee5daedb4"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "3176b904e6de1810ebbbf7cff3cb4e8aabbd93130415c0e502ab4d8e797a7640"}';
 
 
 -- Its triggers on public.files.

@@ -15,13 +15,16 @@ declare
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null then
+    if tg_table_name = 'orders' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+    if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
-    elsif has_schema_privilege('public', 'usage') then
-        is_as_installed := audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -83,7 +86,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "24dec05b8995817a8836ecaf3a852511c6f16253df6b318a1e4a130eb39f5228"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "76d76e7beaf6b81b7d9b698bed452725e9526420be2442e07f82ec40a31eae86"}';
 
 
 -- Its triggers on public.orders.

@@ -1,6 +1,6 @@
 \set ON_ERROR_STOP on
 
--- Drop public.people_name_email_idx_ccnew: left by an interrupted REINDEX of public.people_name_email_idx, which itself is as it was. Then: nothing is left of it.
+-- Drop public.people_name_email_idx_ccnew: left by an interrupted REINDEX of public.people_name_email_idx, which itself is unchanged. Then: nothing is left of it.
 -- Lock: SHARE UPDATE EXCLUSIVE on public.people: reads and writes go on.
 set lock_timeout = '0';
 set statement_timeout = '1h';
@@ -17,10 +17,11 @@ create index concurrently events_tail_actor_idx
 reset lock_timeout;
 reset statement_timeout;
 
--- Attach public.events_tail_actor_idx to public.events_actor_idx. Then: public.events_actor_idx becomes valid once it has all its leaves.
--- Lock: ACCESS EXCLUSIVE on public.events_tail_actor_idx alone for milliseconds.
+-- Attach public.events_tail_actor_idx to public.events_actor_idx. Then: public.events_actor_idx becomes valid once it has all its partitions.
+-- Lock: ACCESS EXCLUSIVE on public.events_tail_actor_idx only, for milliseconds.
 begin;
 set local lock_timeout = '3s';
+set local idle_in_transaction_session_timeout = '2s';
 alter index public.events_actor_idx attach partition public.events_tail_actor_idx;
 commit;
 
@@ -33,10 +34,11 @@ create index concurrently events_2026_actor_idx
 reset lock_timeout;
 reset statement_timeout;
 
--- Attach public.events_2026_actor_idx to public.events_actor_idx. Then: public.events_actor_idx becomes valid once it has all its leaves.
--- Lock: ACCESS EXCLUSIVE on public.events_2026_actor_idx alone for milliseconds.
+-- Attach public.events_2026_actor_idx to public.events_actor_idx. Then: public.events_actor_idx becomes valid once it has all its partitions.
+-- Lock: ACCESS EXCLUSIVE on public.events_2026_actor_idx only, for milliseconds.
 begin;
 set local lock_timeout = '3s';
+set local idle_in_transaction_session_timeout = '2s';
 alter index public.events_actor_idx attach partition public.events_2026_actor_idx;
 commit;
 
@@ -49,9 +51,10 @@ create index concurrently events_2025_actor_idx
 reset lock_timeout;
 reset statement_timeout;
 
--- Attach public.events_2025_actor_idx to public.events_actor_idx. Then: public.events_actor_idx becomes valid once it has all its leaves.
--- Lock: ACCESS EXCLUSIVE on public.events_2025_actor_idx alone for milliseconds.
+-- Attach public.events_2025_actor_idx to public.events_actor_idx. Then: public.events_actor_idx becomes valid once it has all its partitions.
+-- Lock: ACCESS EXCLUSIVE on public.events_2025_actor_idx only, for milliseconds.
 begin;
 set local lock_timeout = '3s';
+set local idle_in_transaction_session_timeout = '2s';
 alter index public.events_actor_idx attach partition public.events_2025_actor_idx;
 commit;

@@ -4,6 +4,7 @@
 -- Lock: ACCESS EXCLUSIVE on things.
 begin;
 set local lock_timeout = '2s';
+set local idle_in_transaction_session_timeout = '2s';
 alter table things add column note text;
 comment on column things.note is 'n';
 commit;

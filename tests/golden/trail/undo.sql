@@ -52,6 +52,8 @@ begin
     drop table audit.logged_actions;
     drop table audit.captured_tables;
     drop table audit.home;
+    drop table audit.dead_letters;
+    drop table audit.consumers;
     drop table audit.mask_key;
     drop table audit.partition_lifecycle;
     drop table audit.maintenance;

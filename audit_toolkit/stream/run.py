@@ -1,0 +1,371 @@
+"""One instance of a consumer: the trail as it grows, out through a sink, and its place kept behind it.
+
+The place moves when the sink has confirmed. So an event that was delivered right before a crash comes
+again, with the same id; none is left out. Per row events leave in their order: a batch that fails is tried
+again until it goes through, and nothing overtakes it. What a sink refuses for good is tried so many times,
+then put aside as a dead letter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.errors import UsageError
+from audit_toolkit.stream import consumers
+from audit_toolkit.stream.consumers import Lease
+from audit_toolkit.stream.formats import Origin
+from audit_toolkit.stream.messages import Format, Message
+from audit_toolkit.stream.sinks import Sink
+from audit_toolkit.trail import Action, Batch, Event, Filter, Position, Selection, select_events
+from audit_toolkit.trail.history.cursor import find_position
+from audit_toolkit.trail.history.follow import follow_subject
+from audit_toolkit.trail.rows.lookup import Tables, find_tables
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+CHANNEL = "audit_stream"
+"""A NOTIFY here wakes consumers that wait."""
+LONGEST_WAIT = 0.05
+"""Seconds between two looks at a trail in which nothing happens."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
+"""Seconds before a sink that failed is tried again: twice as long each time."""
+LEASE_PAUSE = 0.5
+"""Seconds between two looks whether the other instance is gone."""
+NOTE_EVERY = 1.0
+"""Seconds after which a place is noted that only moved past events nobody asked for."""
+
+
+_KEEPALIVE = (
+    "select set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '3', false),"
+    " set_config('tcp_keepalives_count', '3', false)"
+)
+"""So that the server notices within seconds that this machine is gone, and gives the lock to another."""
+
+
+class AfterRefusal(StrEnum):
+    """What becomes of a row's later events when its sink refused one for good."""
+
+    GO_ON = "go-on"
+    HOLD = "hold"
+    """They wait, as dead letters, until that one is delivered or given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events a consumer is for; all, if nothing is said."""
+
+    tables: tuple[str, ...] = ()
+    actions: frozenset[Action] = frozenset()
+    actor: str | None = None
+    context: tuple[tuple[str, str], ...] = ()
+    changed: str | None = None
+    """A column that they changed."""
+    since: datetime | None = None
+
+    @property
+    def filter(self) -> Filter:
+        """The same for the trail."""
+        return Filter(
+            since=self.since,
+            actions=self.actions,
+            actor=self.actor,
+            context=self.context,
+            changed=self.changed,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was said, as JSON values."""
+        said: dict[str, Any] = {
+            "tables": list(self.tables),
+            "actions": sorted(action.name.lower() for action in self.actions),
+            "actor": self.actor,
+            "context": dict(self.context),
+            "changed": self.changed,
+            "since": self.since and self.since.isoformat(),
+        }
+        return {name: value for name, value in said.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a consumer delivers."""
+
+    wanted: Wanted = field(default_factory=Wanted)
+    batch: int = 500
+    """Events that a sink is handed at most at a time."""
+    tries: int = 5
+    """So often an event is refused before it is put aside."""
+    after_refusal: AfterRefusal = AfterRefusal.GO_ON
+    once: bool = False
+    """Whether to end when everything certain was delivered."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What else the database keeps of how it was started: sink and format."""
+    hold_for: str | None = None
+    """How long retention waits for it, at most: a span as PostgreSQL reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What an instance did just now; given out after each step, however small."""
+
+    event_id: int
+    """Its place."""
+    delivered: int = 0
+    put_aside: int = 0
+    error: str | None = None
+    """Why the sink took nothing; it is tried again."""
+    waits_for: int | None = None
+    """The pid of the session of the instance that delivers."""
+    is_idle: bool = False
+
+
+def run(
+    connection: Connection,
+    name: str,
+    sink: Sink,
+    form: Format,
+    terms: Terms | None = None,
+    *,
+    begin: int | datetime | None = 0,
+    schema: str = "audit",
+    sleep: Callable[[float], None] = time.sleep,
+) -> Generator[Progress, None, None]:
+    """Deliver to a sink, without end: each `next` does a step, and closing stops between two of them.
+
+    A consumer that is not known begins behind the event `begin`, at that time, or with what commits from now
+    on (None); one that is known goes on where it was. While another instance delivers, this one waits.
+    The connection is for this alone, in autocommit mode, on the primary.
+
+    Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over.
+    """
+    terms = terms or Terms()
+    if not connection.autocommit:
+        raise UsageError(
+            "a consumer cannot run inside a transaction",
+            hint="give it a connection of its own: psycopg.connect(…, autocommit=True)",
+        )
+    options = {**terms.wanted.as_dict(), **terms.told}
+    if not consumers.is_known(connection, name, schema=schema):
+        find_tables(connection, terms.wanted.tables, schema=schema)
+        consumers.register(connection, name, begin, options, schema=schema)
+    lease = yield from _wait_for_lease(connection, name, options, terms, schema, sleep)
+    with closing(_Delivery(connection, lease, sink, form, terms, sleep).run()) as steps:
+        yield from steps
+
+
+def replay(
+    connection: Connection,
+    table: str | Sequence[str] = (),
+    *,
+    into: Callable[[Event], object],
+    after: int = 0,
+    schema: str = "audit",
+) -> int:
+    """Call a function with each certain event of a table, of several or of all, in order; the last number.
+
+    For read models: keep the number with what the function builds, in one transaction, and hand it on as
+    `after` the next time. Without `after`, from the first event on.
+    """
+    names = [table] if isinstance(table, str) else list(table)
+    scope = find_tables(connection, names, schema=schema)
+    reached = after
+    with closing(follow_subject(connection, scope, Filter(), after or None)) as batches:
+        for batch in batches:
+            for event in batch.events:
+                into(event)
+            reached = batch.position.event_id
+            if not batch.events and not batch.held_by:
+                return reached
+    raise AssertionError("a tail has no end")
+
+
+def _wait_for_lease(
+    connection: Connection,
+    name: str,
+    options: Mapping[str, Any],
+    terms: Terms,
+    schema: str,
+    sleep: Callable[[float], None],
+) -> Generator[Progress, None, Lease]:
+    while True:
+        lease = consumers.take_lease(connection, name, options, terms.hold_for, schema=schema)
+        if isinstance(lease, Lease):
+            return lease
+        consumer = consumers.find_consumer(connection, name, schema=schema)
+        yield Progress(event_id=consumer.event_id, waits_for=lease)
+        sleep(LEASE_PAUSE)
+
+
+class _Delivery:
+    """Of the instance that has the lease."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        lease: Lease,
+        sink: Sink,
+        form: Format,
+        terms: Terms,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._connection = connection
+        self._lease = lease
+        self._sink = sink
+        self._form = form
+        self._terms = terms
+        self._sleep = sleep
+        self._place = 0
+        self._held: set[tuple[str, str, str | None]] = set()
+        """Rows with dead letters, for which later events wait."""
+        self._noted_at = 0.0
+        self._looked_at = 0.0
+
+    def run(self) -> Generator[Progress, None, None]:
+        """Follow the trail, and deliver what it brings."""
+        schema = self._lease.schema
+        scope = find_tables(self._connection, self._terms.wanted.tables, schema=schema)
+        consumer = consumers.find_consumer(self._connection, self._lease.name, schema=schema)
+        position = consumers.position_of(self._connection, consumer, scope)
+        self._place = position.event_id
+        self._hold_rows()
+        self._connection.execute(_KEEPALIVE)
+        self._connection.execute(f"listen {CHANNEL}")
+        batches = follow_subject(
+            self._connection, scope, self._terms.wanted.filter, position, wait=self._wait
+        )
+        with closing(batches):
+            yield from self._due_letters()
+            for batch in batches:
+                yield from self._deliver(batch)
+                if not batch.events and not batch.held_by:
+                    yield from self._due_letters()
+                    self._note(batch.position, 0, None, now=self._terms.once)
+                    yield Progress(event_id=self._place, is_idle=True)
+                    if self._terms.once:
+                        return
+
+    def _wait(self, seconds: float) -> None:
+        for _ in self._connection.notifies(timeout=min(seconds, LONGEST_WAIT), stop_after=1):
+            pass
+
+    def _deliver(self, batch: Batch) -> Iterator[Progress]:
+        delivered = aside = 0
+        for events in _parts(batch.events, self._terms.batch):
+            free, letters = self._without_held(events)
+            consumers.put_aside(self._connection, self._lease, letters)
+            aside += len(letters)
+            for step in self._send(free):
+                delivered += step.delivered
+                aside += step.put_aside
+                if step.error:
+                    yield step
+        latest = max(batch.events, key=lambda event: event.event_id, default=None)
+        self._note(batch.position, delivered, latest, now=bool(batch.events))
+        if batch.events:
+            yield Progress(event_id=self._place, delivered=delivered, put_aside=aside)
+
+    def _note(self, position: Position, delivered: int, latest: Event | None, *, now: bool) -> None:
+        """Keep the place, in the database; soon where nothing was delivered, at once where it was."""
+        moved = position.event_id > self._place
+        if moved and (now or time.monotonic() - self._noted_at > NOTE_EVERY):
+            consumers.advance(self._connection, self._lease, position, delivered, latest)
+            self._noted_at = time.monotonic()
+            self._place = position.event_id
+
+    def _without_held(
+        self, events: Sequence[Event]
+    ) -> tuple[list[Event], list[tuple[Event, int, str]]]:
+        """The events that may go, and those that wait for a dead letter of their row."""
+        if not self._held:
+            return list(events), []
+        free: list[Event] = []
+        letters: list[tuple[Event, int, str]] = []
+        for event in events:
+            if _rows(event) & self._held:
+                self._held |= _rows(event)  # the row goes on under another key
+                letters.append((event, 0, "waits for an earlier event of its row"))
+            else:
+                free.append(event)
+        return free, letters
+
+    def _send(self, events: Sequence[Event]) -> Iterator[Progress]:
+        """Hand events to the sink until each was taken or put aside; none overtakes another."""
+        messages = [m for event in events if (m := self._form(event)) is not None]
+        tries, pause = 0, FIRST_PAUSE
+        while messages:
+            outcome = self._sink.send(messages)
+            if outcome.done:
+                tries, pause = 0, FIRST_PAUSE
+            messages = messages[outcome.done :]
+            aside = 0
+            tries += outcome.refused is not None
+            if outcome.refused is not None and tries >= self._terms.tries:
+                messages, aside = self._put_aside(messages, tries, outcome.refused)
+                tries, reason = 0, None
+            else:
+                reason = outcome.error or outcome.refused
+            if outcome.done or aside:
+                yield Progress(event_id=self._place, delivered=outcome.done, put_aside=aside)
+            if reason is not None:
+                consumers.fail(self._connection, self._lease, reason)
+                yield Progress(event_id=self._place, error=reason)
+                self._sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _put_aside(
+        self, messages: Sequence[Message], tries: int, reason: str
+    ) -> tuple[list[Message], int]:
+        """Put the first message aside, and where its row is to be held the later ones of it; the rest."""
+        first, rest = messages[0], list(messages[1:])
+        letters = [(first.event, tries, reason)]
+        if self._terms.after_refusal is AfterRefusal.HOLD:
+            self._held |= _rows(first.event)
+            free, held = self._without_held([message.event for message in rest])
+            letters += held
+            rest = [message for message in rest if message.event in free]
+        consumers.put_aside(self._connection, self._lease, letters)
+        return rest, len(letters)
+
+    def _due_letters(self) -> Iterator[Progress]:
+        """Deliver dead letters that somebody wants delivered again, in the order of their ids."""
+        if time.monotonic() - self._looked_at < NOTE_EVERY and not self._terms.once:
+            return
+        self._looked_at = time.monotonic()
+        schema, name = self._lease.schema, self._lease.name
+        due = consumers.read_letters(self._connection, name, due=True, schema=schema)
+        for letters in _parts(due, self._terms.batch):
+            ids = tuple(letter.event_id for letter in letters)
+            found = select_events(self._connection, Selection(event_ids=ids), schema=schema)
+            yield from self._send(found)
+            consumers.forget_delivered(self._connection, self._lease, ids)
+        if due or self._held:
+            self._hold_rows()
+
+    def _hold_rows(self) -> None:
+        if self._terms.after_refusal is AfterRefusal.HOLD:
+            self._held = consumers.rows_set_aside(self._connection, self._lease)
+
+
+def _rows(event: Event) -> set[tuple[str, str, str | None]]:
+    return {(event.schema_name, event.table_name, key) for key in (event.row_key, event.key_before)}
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def find_origin(connection: Connection, schema: str = "audit") -> Origin:
+    """Where the events of this trail come from, as messages say it."""
+    here = find_position(connection, Tables(schema=schema))
+    return Origin(
+        database=connection.info.dbname, schema=schema, system_identifier=here.system_identifier
+    )

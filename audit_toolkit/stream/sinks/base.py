@@ -1,0 +1,89 @@
+"""What a sink is, and how its address is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from audit_toolkit.errors import MissingExtraError, UsageError
+from audit_toolkit.stream.messages import Message, Outcome
+
+GROUP = "audit_toolkit.sinks"
+"""The group of entry points for sinks of one's own: the scheme is the name, a `SinkFactory` the object."""
+
+
+class Sink(Protocol):
+    """Where messages go."""
+
+    def send(self, messages: Sequence[Message]) -> Outcome:
+        """Hand over the messages in their order; come back when the receiver has them for good.
+
+        Messages of one key must arrive in their order. What is not `done` is sent again, and what may
+        have arrived all the same is told by its id.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever it holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """The address of a sink, taken apart."""
+
+    text: str
+    """As it was given, with its secrets."""
+    scheme: str
+    place: str
+    """Host and port, with user and password; empty for a file."""
+    path: str
+    options: Mapping[str, str]
+
+    @property
+    def shown(self) -> str:
+        """The address without password and options, for people and for the database."""
+        host = self.place.rpartition("@")[2]
+        return f"{self.scheme}:{'//' + host if host else ''}{self.path}"
+
+    def option(self, name: str, default: str) -> str:
+        """The value of an option of its query."""
+        return self.options.get(name, default)
+
+
+SinkFactory = Callable[[Address], Sink]
+
+
+def parse_address(text: str) -> Address:
+    """The address of a sink. Raises `UsageError` where it has no scheme."""
+    parts = urlsplit(text)
+    if not parts.scheme:
+        raise UsageError(
+            f"{text!a} is no address of a sink",
+            hint="write file:events.jsonl, https://…, nats://…, redis://…, kafka://… or python:module:name",
+        )
+    return Address(
+        text=text,
+        scheme=parts.scheme.lower(),
+        place=parts.netloc,
+        path=parts.path,
+        options=dict(parse_qsl(parts.query)),
+    )
+
+
+def own_factory(scheme: str) -> SinkFactory | None:
+    """The sink that another package brings for that scheme."""
+    for entry in entry_points(group=GROUP, name=scheme):
+        factory: SinkFactory = entry.load()
+        return factory
+    return None
+
+
+def require(module: str, extra: str) -> MissingExtraError:
+    """The error for a client that is not installed."""
+    return MissingExtraError(
+        f"this sink needs the package {module}", hint=f"pip install 'audit-toolkit[{extra}]'"
+    )

@@ -1,0 +1,128 @@
+"""HTTPS webhooks, signed as in Standard Webhooks: one request an event, in order.
+
+https://example.org/hook, with the secret in AUDIT_STREAM_SECRET (whsec_…). Only an answer of 2xx counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from audit_toolkit.errors import UsageError
+from audit_toolkit.stream.messages import Message, Outcome
+from audit_toolkit.stream.sinks.base import Address, require
+
+if TYPE_CHECKING:
+    import httpx
+
+SECRET_VARIABLE = "AUDIT_STREAM_SECRET"  # noqa: S105 - the name of a variable
+_LATER = frozenset({408, 409, 423, 425, 429})
+"""Answers below 500 that ask to come again."""
+
+
+class WebhookSink:
+    """Posts each message, and waits for the answer."""
+
+    def __init__(self, client: httpx.Client, url: str, secrets: Sequence[bytes]) -> None:
+        self._client = client
+        self._url = url
+        self._secrets = secrets
+
+    def send(self, messages: Sequence[Message]) -> Outcome:
+        """Post the messages one after another, up to the first that fails."""
+        import httpx
+
+        for place, message in enumerate(messages):
+            try:
+                answer = self._client.post(
+                    self._url, content=message.body, headers=self._headers(message)
+                )
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+                return Outcome(done=place, error=reason)
+            if answer.is_success:
+                continue
+            reason = f"HTTP {answer.status_code} {answer.reason_phrase}".rstrip()
+            if answer.is_client_error and answer.status_code not in _LATER:
+                return Outcome(done=place, refused=reason)
+            return Outcome(done=place, error=reason)
+        return Outcome(done=len(messages))
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def _headers(self, message: Message) -> dict[str, str]:
+        moment = str(int(time.time()))
+        headers = {
+            "content-type": message.content_type,
+            "webhook-id": message.id,
+            "webhook-timestamp": moment,
+            **message.headers,
+        }
+        if self._secrets:
+            headers["webhook-signature"] = " ".join(
+                sign(secret, message.id, moment, message.body) for secret in self._secrets
+            )
+        return headers
+
+
+def sign(secret: bytes, message_id: str, moment: str, body: bytes) -> str:
+    """The signature of Standard Webhooks: HMAC-SHA256 of id, time and body, as `v1,…`."""
+    signed = f"{message_id}.{moment}.".encode() + body
+    digest = hmac.new(secret, signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode("ascii")
+
+
+def read_secrets(text: str) -> list[bytes]:
+    """The secrets of a text with one or several (`whsec_…`, between spaces): the new and the old one."""
+    secrets = []
+    for part in text.split():
+        try:
+            secret = base64.b64decode(part.removeprefix("whsec_"), validate=True)
+        except binascii.Error:
+            secret = b""
+        if not 24 <= len(secret) <= 64:
+            raise UsageError(
+                f"{SECRET_VARIABLE} holds no secret of Standard Webhooks",
+                hint="24 to 64 random bytes in base64, with whsec_ before it: "
+                'echo "whsec_$(openssl rand -base64 32)"',
+            )
+        secrets.append(secret)
+    return secrets
+
+
+def open_sink(address: Address) -> WebhookSink:
+    """The sink of `https://…`; plain http only to this machine."""
+    try:
+        import httpx
+    except ImportError as error:
+        raise require("httpx", "webhooks") from error
+    parts = urlsplit(address.text)
+    if not parts.hostname:
+        raise UsageError("the address names no host", hint="write https://host/path")
+    if parts.scheme == "http" and not _is_here(parts.hostname):
+        raise UsageError(
+            f"events would go to {parts.hostname} in the clear",
+            hint="write https://…; plain http is for this machine alone",
+        )
+    client = httpx.Client(
+        timeout=10, follow_redirects=False, headers={"user-agent": "audit-toolkit"}
+    )
+    secrets = read_secrets(os.environ.get(SECRET_VARIABLE, ""))
+    return WebhookSink(client, urlunsplit(parts._replace(fragment="")), secrets)
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,137 @@
+"""Real servers for the sinks: NATS and Redis where they are installed, an HTTP server that fails as it is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def nats_server(directory: Path) -> Iterator[str]:
+    """The address of a NATS server with JetStream; a skip where it is not installed."""
+    program = _require("nats-server")
+    command = [program, "-js", "-sd", str(directory / "js"), "-a", "127.0.0.1", "-p", "-1"]
+    with _running([*command, "--ports_file_dir", str(directory)]) as process:
+        file = directory / f"nats-server_{process.pid}.ports"
+        _until(lambda: file.exists() and file.read_text() != "")
+        yield json.loads(file.read_text())["nats"][0]
+
+
+@contextmanager
+def redis_server(directory: Path) -> Iterator[str]:
+    """Host and port of a Redis server; a skip where it is not installed."""
+    program = _require("redis-server")
+    port = _free_port()
+    options = ["--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    with _running([program, "--port", str(port), *options]):
+        _until(lambda: _answers(port))
+        yield f"127.0.0.1:{port}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What came in."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """An HTTP server: what it got, and how it answers each (a status, or "drop" and "hang up")."""
+
+    url: str = ""
+    answer: Callable[[Request], int | str] = lambda _: 204
+    requests: list[Request] = field(default_factory=list)
+    taken: list[Request] = field(default_factory=list)
+
+
+@contextmanager
+def http_server() -> Iterator[Receiver]:
+    """A receiver of webhooks."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            request = Request({k.lower(): v for k, v in self.headers.items()}, body)
+            receiver.requests.append(request)
+            answer = receiver.answer(request)
+            if isinstance(answer, str):
+                if answer == "half":
+                    self.wfile.write(b"HTTP/1.1 200")
+                self.close_connection = True
+                self.connection.close()
+                return
+            if answer < 300:
+                receiver.taken.append(request)
+            self.send_response(answer)
+            if 300 <= answer < 400:
+                self.send_header("Location", receiver.url + "/elsewhere")
+            if answer not in (204, 304):
+                self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _require(program: str) -> str:
+    for place in (None, "/usr/sbin:/usr/local/sbin"):
+        if found := shutil.which(program, path=place):
+            return found
+    pytest.skip(f"{program} is not installed")
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _until(what: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server did not start")

@@ -1,0 +1,373 @@
+"""Consumers: each committed event at least once, in order per row, from a place that the database keeps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from audit_toolkit import stream
+from audit_toolkit.errors import BusyError, UsageError
+from audit_toolkit.stream import AfterRefusal, Terms, Wanted
+from audit_toolkit.trail import Action
+from tests.plugins.command import Audit
+from tests.plugins.trail import Trail
+from tests.stream.conftest import Instance, Memory, deliver
+from tests.trail.tails import all_ids, writer
+
+
+def insert(trail: Trail, *keys: int) -> None:
+    for key in keys:
+        trail.execute("insert into orders values (%s, 0)", [key])
+
+
+class TestPlace:
+    def test_it_goes_on_where_it_was(self, orders: Trail) -> None:
+        sink = Memory()
+        insert(orders, 1, 2)
+        deliver(orders, sink)
+        assert sink.ids == [1, 2]
+        deliver(orders, sink)
+        insert(orders, 3)
+        deliver(orders, sink)
+        assert sink.ids == [1, 2, 3]
+        [consumer] = stream.read_consumers(orders.connection)
+        assert (consumer.delivered, consumer.event_id, consumer.lag_events) == (3, 3, 0)
+
+    def test_what_commits_late_is_waited_for(
+        self, orders: Trail, instance: Callable[..., Instance]
+    ) -> None:
+        sink = Memory()
+        late = writer(orders, "insert into orders values (1, 0)")
+        insert(orders, 2)
+        consumer = instance(sink)
+        thread_safe_steps = iter(consumer.steps)
+        late.commit()
+        while not next(thread_safe_steps).is_idle:
+            pass
+        assert sink.rows == [("I", "1"), ("I", "2")]
+
+    def test_nothing_is_missed_between_backfill_and_live(self, orders: Trail) -> None:
+        """A consumer from now on has what commits later, with whatever number."""
+        late = writer(orders, "insert into orders values (1, 0)")
+        insert(orders, 2)
+        newest = all_ids(orders)[-1]
+        late.commit()
+        sink = Memory()
+        deliver(orders, sink, begin=None)
+        assert sink.ids == []
+        insert(orders, 3)
+        deliver(orders, sink)
+        assert sink.rows == [("I", "3")]
+        behind = Memory()
+        deliver(orders, behind, "other", begin=newest)
+        assert [event_id > newest for event_id in behind.ids] == [True] * len(behind.ids)
+
+    def test_from_a_time(self, orders: Trail) -> None:
+        insert(orders, 1)
+        orders.execute("select pg_sleep(0.01)")
+        moment = datetime.now(UTC)
+        insert(orders, 2)
+        sink = Memory()
+        deliver(orders, sink, terms=Terms(wanted=Wanted(since=moment)), begin=moment)
+        assert sink.rows == [("I", "2")]
+
+    def test_reset_and_drop(self, orders: Trail) -> None:
+        insert(orders, 1, 2)
+        sink = Memory()
+        deliver(orders, sink)
+        assert stream.reset(orders.connection, "c", 1) == 1
+        deliver(orders, sink)
+        assert sink.ids == [1, 2, 2]
+        stream.drop(orders.connection, "c")
+        with pytest.raises(UsageError, match="no consumer 'c'"):
+            stream.find_consumer(orders.connection, "c")
+
+    def test_a_place_on_another_server_or_timeline(self, orders: Trail) -> None:
+        insert(orders, 1)
+        sink = Memory()
+        deliver(orders, sink)
+        for change in ("system_identifier = '7'", "timeline = 99"):
+            orders.execute(f"update audit.consumers set {change}")
+            with pytest.raises(UsageError, match=r"the place of c|timeline"):
+                deliver(orders, sink)
+            stream.reset(orders.connection, "c", 1)
+        deliver(orders, sink)
+
+
+class TestOneInstance:
+    def test_a_second_one_waits_and_takes_over(
+        self, orders: Trail, instance: Callable[..., Instance]
+    ) -> None:
+        insert(orders, 1)
+        first, second = Memory(), Memory()
+        one = instance(first)
+        one.until_idle()
+        two = instance(second)
+        assert two.until(lambda _: True).waits_for == one.connection.info.backend_pid
+        with pytest.raises(BusyError):
+            stream.reset(orders.connection, "c", 0)
+        one.connection.close()
+        insert(orders, 2)
+        two.until_idle()
+        assert (first.ids, second.ids) == ([1], [2])
+
+    def test_who_lost_the_lease_changes_nothing(
+        self, orders: Trail, instance: Callable[..., Instance]
+    ) -> None:
+        one = instance(Memory())
+        one.until_idle()
+        orders.execute("update audit.consumers set lease = gen_random_uuid()")
+        insert(orders, 1)
+        with pytest.raises(BusyError, match="has taken over"):
+            one.until_idle()
+        assert stream.find_consumer(orders.connection, "c").event_id == 0
+
+    def test_a_squatter_of_the_lock_keeps_nobody_out(self, orders: Trail) -> None:
+        insert(orders, 1)
+        deliver(orders, Memory())
+        [(lock_key,)] = orders.execute("select lock_key from audit.consumers")
+        squatter = orders.database.connect()
+        squatter.execute("select pg_advisory_lock(%s)", [lock_key])
+        sink = Memory()
+        insert(orders, 2)
+        deliver(orders, sink)
+        assert sink.ids == [2]
+        assert orders.execute("select lock_key from audit.consumers") != [(lock_key,)]
+
+    def test_another_one_takes_over_from_a_killed_one(self, orders: Trail, tmp_path: Path) -> None:
+        insert(orders, 1)
+        command = [sys.executable, "-m", "audit_toolkit", "stream", "run", "c"]
+        files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+        environment = {**os.environ, "AUDIT_DATABASE_URL": orders.database.dsn}
+        running = []
+        try:
+            for file in files:
+                running.append(
+                    subprocess.Popen(
+                        [*command, "--to", f"file:{file}"],
+                        env=environment,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                    )
+                )
+                if file is not files[-1]:
+                    _until(partial(_has_lines, file, 1))
+            assert running[1].stderr is not None
+            assert "another instance of c is delivering" in running[1].stderr.readline()
+            running[0].send_signal(signal.SIGKILL)
+            running[0].wait()
+            insert(orders, 2)
+            _until(partial(_has_lines, files[1], 1))
+        finally:
+            for process in running:
+                process.kill()
+                process.communicate()
+
+
+class TestFilters:
+    def test_by_table_action_actor_context_and_column(self, orders: Trail) -> None:
+        orders.execute("create table stock (id int primary key)")
+        orders.audit("stock")
+        orders.execute("insert into stock values (9)")
+        insert(orders, 1)
+        with orders.database.connect(autocommit=False) as connection:
+            connection.execute(
+                'select set_config(\'audit.context\', \'{"actor": "ann", "tenant": "eu"}\', true)'
+            )
+            connection.execute("update orders set v = 5")
+            connection.execute("delete from stock")
+            connection.commit()
+        for wanted, expected in (
+            (Wanted(), "IIUD"),
+            (Wanted(tables=("orders",)), "IU"),
+            (Wanted(actions=frozenset({Action.INSERT})), "II"),
+            (Wanted(actor="ann"), "UD"),
+            (Wanted(context=(("tenant", "eu"),), tables=("stock",)), "D"),
+            (Wanted(changed="v"), "IU"),
+        ):
+            sink = Memory()
+            deliver(orders, sink, str(wanted)[:60] + expected, Terms(wanted=wanted))
+            assert "".join(action for action, _ in sink.rows) == expected
+
+    def test_a_table_is_followed_to_its_new_name(
+        self, orders: Trail, instance: Callable[..., Instance]
+    ) -> None:
+        sink = Memory()
+        one = instance(sink, wanted=Wanted(tables=("orders",)))
+        insert(orders, 1)
+        one.until_idle()
+        orders.execute("alter table orders rename to sales")
+        orders.execute("create table orders (id int primary key)")
+        orders.audit("orders")
+        orders.execute("insert into orders values (5)")
+        orders.execute("insert into sales values (2, 0)")
+        one.until_idle()
+        assert [m.event.table_name for m in sink.taken if m.event.action is Action.INSERT] == [
+            "orders",
+            "sales",
+        ]
+
+    def test_a_table_that_is_not_there(self, orders: Trail) -> None:
+        with pytest.raises(UsageError, match="nowhere"):
+            deliver(orders, Memory(), terms=Terms(wanted=Wanted(tables=("nowhere",))))
+        assert stream.read_consumers(orders.connection) == []
+
+
+class TestFailure:
+    def test_an_error_is_tried_again_and_nothing_overtakes(self, orders: Trail) -> None:
+        insert(orders, 1, 2, 3)
+        failed: list[int] = []
+
+        def judge(message: stream.Message) -> str | None:
+            if message.event.event_id == 2 and len(failed) < 3:
+                failed.append(2)
+                return "error out of order"
+            return None
+
+        sink = Memory(judge)
+        steps = deliver(orders, sink)
+        assert sink.ids == [1, 2, 3]
+        assert [step.error for step in steps if step.error] == ["out of order"] * 3
+        [consumer] = stream.read_consumers(orders.connection)
+        assert (consumer.failures, consumer.last_error) == (0, "out of order")
+
+    def test_what_is_refused_for_good_is_put_aside(self, orders: Trail, audit: Audit) -> None:
+        insert(orders, 1, 2)
+        orders.execute("update orders set v = 1 where id = 1")
+        refused: set[int] = {1}
+        sink = Memory(lambda m: "refused too large" if m.event.event_id in refused else None)
+        deliver(orders, sink, terms=Terms(tries=3))
+        assert sink.ids == [2, 3]
+        [letter] = stream.read_letters(orders.connection, "c")
+        assert (letter.event_id, letter.tries, letter.reason) == (1, 3, "too large")
+        refused.clear()
+        assert audit("stream", "dead-letters", "retry", "c").exit_code == 0
+        deliver(orders, sink)
+        assert sink.ids == [2, 3, 1]
+        assert stream.read_letters(orders.connection, "c") == []
+
+    def test_later_events_of_its_row_wait(self, orders: Trail) -> None:
+        insert(orders, 1, 2)
+        orders.execute("update orders set v = 1")
+        refused: set[int] = {1}
+        sink = Memory(lambda m: "refused no" if m.event.event_id in refused else None)
+        terms = Terms(tries=2, after_refusal=AfterRefusal.HOLD)
+        deliver(orders, sink, terms=terms)
+        orders.execute("update orders set id = 7 where id = 1")
+        orders.execute("update orders set v = 9 where id = 7")
+        deliver(orders, sink, terms=terms)
+        assert sink.rows == [("I", "2"), ("U", "2")]
+        letters = stream.read_letters(orders.connection, "c")
+        assert [(letter.event_id, letter.tries) for letter in letters] == [
+            (1, 2),
+            (3, 0),
+            (5, 0),
+            (6, 0),
+        ]
+        stream.retry_letters(orders.connection, "c", None)
+        deliver(orders, sink, terms=terms)
+        assert len(stream.read_letters(orders.connection, "c")) == 4
+        refused.clear()
+        stream.retry_letters(orders.connection, "c", None)
+        insert(orders, 3)
+        deliver(orders, sink, terms=terms)
+        assert sink.ids == [2, 4, 1, 3, 5, 6, 7]
+
+    def test_a_batch_is_no_larger_than_asked_for(self, orders: Trail) -> None:
+        insert(orders, *range(7))
+        sink = Memory()
+        deliver(orders, sink, terms=Terms(batch=3))
+        assert sink.batches == [3, 3, 1]
+
+
+class TestCommands:
+    def test_run_list_lag(self, orders: Trail, audit: Audit, tmp_path: Path) -> None:
+        insert(orders, 1, 2)
+        ran = audit("stream", "run", "c", "--to", "file:out.jsonl", "--once", "--table", "orders")
+        assert (ran.exit_code, ran.stderr) == (0, "c: 2 events delivered\n")
+        assert (tmp_path / "out.jsonl").read_text().count("\n") == 2
+        insert(orders, 3)
+        listed = audit("stream", "list").stdout
+        assert "c  not running  file:out.jsonl" in listed
+        assert "2 events delivered, at event 2, 1 event and" in listed
+        assert "1 event and" in audit("stream", "lag", "c").stdout
+        metrics = audit("stream", "lag", "--format", "prometheus").stdout
+        assert 'audit_stream_lag_events{consumer="c"} 1\n' in metrics
+        assert audit("stream", "reset", "c", "--to", "beginning").exit_code == 0
+        again = audit("stream", "run", "c", "--to", "file:out.jsonl", "--once")
+        assert again.stderr == "c: 3 events delivered\n"
+        assert audit("stream", "drop", "c").exit_code == 0
+        assert "there are no consumers" in audit("stream", "list").stderr
+
+    def test_dead_letters(self, orders: Trail, audit: Audit) -> None:
+        insert(orders, 1, 2)
+        deliver(orders, Memory(lambda _: "refused no such place"), terms=Terms(tries=1))
+        listed = audit("stream", "dead-letters", "list", "c").stdout
+        assert "event 1  public.orders 1" in listed
+        assert "refused 1 time: no such place" in listed
+        assert audit("stream", "dead-letters", "drop", "c", "--event", "9").exit_code == 2
+        assert audit("stream", "dead-letters", "drop", "c", "--event", "1").exit_code == 0
+        assert [letter.event_id for letter in stream.read_letters(orders.connection, "c")] == [2]
+        found = audit("check")
+        assert (found.exit_code, "dead_letters" in found.stdout) == (3, True)
+
+    def test_check_finds_a_stuck_consumer(self, orders: Trail, audit: Audit) -> None:
+        insert(orders, 1)
+        deliver(orders, Memory())
+        assert "consumer" not in audit("check").stdout
+        orders.execute(
+            "insert into audit.logged_actions (schema_name, table_name, action, row_key, action_tstamp)"
+            " values ('public', 'orders', 'D', '1', now() - interval '1 hour')"
+        )
+        found = audit("check")
+        assert found.exit_code == 3
+        assert "consumer_stuck" in found.stdout
+        assert "is not running, and is 1 events" in found.stdout
+
+    @pytest.mark.parametrize(
+        ("to", "message"),
+        [
+            ("nothing", "no address of a sink"),
+            ("ftp://x/y", "no sink for ftp"),
+            ("file:", "names no file"),
+            ("file:/no/such/place/x", "cannot be written"),
+            ("http://example.org/", "in the clear"),
+            ("python:nowhere:name", "cannot be imported"),
+        ],
+    )
+    def test_addresses_that_are_none(self, audit: Audit, to: str, message: str) -> None:
+        ran = audit("stream", "run", "c", "--to", to, "--once")
+        assert ran.exit_code == 2
+        assert message in ran.stderr
+
+
+def test_replay(orders: Trail) -> None:
+    insert(orders, 1, 2)
+    seen: list[int] = []
+    reached = stream.replay(orders.connection, "orders", into=lambda e: seen.append(e.event_id))
+    insert(orders, 3)
+    stream.replay(
+        orders.connection, "orders", into=lambda e: seen.append(e.event_id), after=reached
+    )
+    assert seen == [1, 2, 3]
+
+
+def _has_lines(file: Path, number: int) -> bool:
+    return file.exists() and file.read_text().count("\n") == number
+
+
+def _until(what: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came to that")

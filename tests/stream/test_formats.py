@@ -1,0 +1,101 @@
+"""What each format makes of each kind of event, held against its JSON Schema."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker
+
+from audit_toolkit.stream import FormatName, Message, schema_of
+from audit_toolkit.trail import Action
+from tests.plugins.trail import Trail
+from tests.stream.conftest import Memory, deliver
+
+
+@pytest.fixture
+def story(orders: Trail) -> Trail:
+    orders.execute("insert into orders values (1, 5)")
+    orders.execute("update orders set v = 6")
+    orders.execute("select audit.record_event('order.paid é', '{\"a\": 1.00}', 'orders', '1')")
+    orders.execute("delete from orders")
+    orders.execute("truncate orders")
+    orders.execute("alter table orders rename to sales")
+    orders.execute("select audit.note_changes()")
+    return orders
+
+
+def bodies(trail: Trail, body: FormatName) -> list[Message]:
+    sink = Memory()
+    deliver(trail, sink, body.value, body=body)
+    return sink.taken
+
+
+@pytest.mark.parametrize("body", list(FormatName))
+def test_they_fit_their_schema(story: Trail, body: FormatName) -> None:
+    schema = schema_of(body)
+    Draft202012Validator.check_schema(schema)
+    if body is FormatName.CLOUDEVENTS_BINARY:
+        schema = schema["properties"]["data"]
+    check = Draft202012Validator(schema, format_checker=FormatChecker())
+    found = bodies(story, body)
+    kinds = [message.event.action.value for message in found]
+    assert kinds == (list("IUEDT") if body is FormatName.DEBEZIUM else list("IUEDTM"))
+    for message in found:
+        values = json.loads(message.body)
+        assert not list(check.iter_errors(values))
+        broken = {k: v for k, v in values.items() if k not in ("source", "event_id")}
+        assert list(check.iter_errors(broken))
+
+
+def test_debezium(story: Trail) -> None:
+    found: list[dict[str, Any]] = [json.loads(m.body) for m in bodies(story, FormatName.DEBEZIUM)]
+    assert [(e["op"], e.get("before"), e.get("after")) for e in found] == [
+        ("c", None, {"id": 1, "v": 5}),
+        ("u", {"id": 1, "v": 5}, {"id": 1, "v": 6}),
+        ("m", None, None),
+        ("d", {"id": 1, "v": 6}, None),
+        ("t", None, None),
+    ]
+    assert found[2]["message"]["prefix"] == "order.paid é"
+    assert base64.b64decode(found[2]["message"]["content"]) == b'{"a": 1.00}'
+    assert (found[0]["source"]["schema"], found[0]["source"]["table"]) == ("public", "orders")
+
+
+def test_cloudevents(story: Trail) -> None:
+    insert, _, said, *_ = bodies(story, FormatName.CLOUDEVENTS)
+    event = json.loads(insert.body)
+    assert insert.content_type == "application/cloudevents+json"
+    assert (event["type"], event["subject"], event["id"]) == (
+        "audit.inserted",
+        "public.orders:1",
+        insert.id,
+    )
+    assert event["data"]["new_row"] == {"id": 1, "v": 5}
+    assert json.loads(said.body)["type"] == "order.paid é"
+
+
+def test_cloudevents_in_headers(story: Trail) -> None:
+    insert, _, said, *_ = bodies(story, FormatName.CLOUDEVENTS_BINARY)
+    assert insert.content_type == "application/json"
+    assert insert.headers["ce-specversion"] == "1.0"
+    assert said.headers["ce-type"] == "order.paid %C3%A9"
+    assert json.loads(insert.body)["new_row"] == {"id": 1, "v": 5}
+
+
+def test_keys_and_ids(story: Trail) -> None:
+    found = bodies(story, FormatName.EVENT)
+    assert [m.key for m in found if m.event.action is not Action.DDL] == ["public.orders:1"] * 4 + [
+        "public.orders"
+    ]
+    assert len({m.id for m in found}) == len(found)
+    assert [m.topic.rpartition(".")[2] for m in found] == [
+        "inserted",
+        "updated",
+        "event",
+        "deleted",
+        "truncated",
+        "ddl",
+    ]

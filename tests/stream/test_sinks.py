@@ -1,0 +1,323 @@
+"""Each sink against a real server: everything arrives in order, and what fails is tried again or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit_toolkit import stream
+from audit_toolkit.errors import ConnectError, UsageError
+from audit_toolkit.stream import FormatName, Terms, open_sink, parse_address
+from audit_toolkit.stream.sinks.base import GROUP
+from tests.plugins.command import Audit
+from tests.plugins.trail import Trail
+from tests.stream.conftest import deliver
+from tests.stream.servers import Receiver, Request, http_server, nats_server, redis_server
+
+
+def story(trail: Trail) -> None:
+    trail.execute("insert into orders select n, 0 from generate_series(1, 30) n")
+    trail.execute("update orders set v = 1")
+    trail.execute("update orders set v = 2 where id < 5")
+
+
+def send(trail: Trail, address: str, **more: Any) -> None:
+    with closing(open_sink(parse_address(address))) as sink:
+        deliver(trail, sink, **more)
+
+
+def keys(bodies: list[Any]) -> list[tuple[str, str]]:
+    return [(event["action"], event["row_key"]) for event in map(json.loads, bodies)]
+
+
+@pytest.fixture(scope="module")
+def nats_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with nats_server(tmp_path_factory.mktemp("nats")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[str]:
+    kafka = pytest.importorskip("confluent_kafka")
+    producer = kafka.Producer({"test.mock.num.brokers": 3, "bootstrap.servers": "mock"})
+    found = producer.list_topics(timeout=10).brokers.values()
+    yield ",".join(f"{broker.host}:{broker.port}" for broker in found)
+    producer.flush(1)
+
+
+class TestFile:
+    def test_lines_and_new_files(self, orders: Trail, tmp_path: Path) -> None:
+        story(orders)
+        file = tmp_path / "out.jsonl"
+        send(orders, f"file:{file}?rotate=4000", terms=Terms(batch=10))
+        files = sorted(tmp_path.glob("out.*.jsonl"))
+        assert len(files) > 2
+        lines = [line for each in (*files, file) for line in each.read_text().splitlines()]
+        assert keys(lines) == orders.story()
+
+    def test_half_a_line_of_a_crash_is_taken_away(self, orders: Trail, tmp_path: Path) -> None:
+        file = tmp_path / "out.jsonl"
+        file.write_text('{"event_id": 1}\n{"event_id": 2, "half')
+        story(orders)
+        send(orders, f"file:{file}")
+        lines = file.read_text().splitlines()
+        assert [json.loads(line)["event_id"] for line in lines[:2]] == [1, 1]
+
+
+class TestFunction:
+    def test_a_function_and_a_class(
+        self, orders: Trail, tmp_path: Path, audit: Audit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "own_sink.py").write_text(
+            "seen = []\n"
+            "def take(messages):\n    seen.extend(messages)\n"
+            "class Once:\n"
+            "    failed = False\n"
+            "    def __call__(self, messages):\n"
+            "        if not self.failed:\n            self.failed = True\n            raise ValueError('not yet')\n"
+            "        take(messages)\n"
+        )
+        story(orders)
+        assert audit("stream", "run", "a", "--to", "python:own_sink:take", "--once").exit_code == 0
+        ran = audit("stream", "run", "b", "--to", "python:own_sink:Once", "--once")
+        assert "ValueError: not yet" in ran.stderr
+        import own_sink  # type: ignore[import-not-found]
+
+        assert keys([m.body for m in own_sink.seen]) == orders.story() * 2
+
+    def test_a_sink_of_another_package(
+        self, orders: Trail, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from audit_toolkit.stream.sinks import base
+        from tests.stream.conftest import Memory
+
+        sink = Memory()
+
+        class Entry:
+            def load(self) -> Any:
+                return lambda address: sink if address.path == "/there" else None
+
+        def found(*, group: str, name: str) -> list[Entry]:
+            return [Entry()] if (group, name) == (GROUP, "own") else []
+
+        monkeypatch.setattr(base, "entry_points", found)
+        story(orders)
+        send(orders, "own:///there")
+        assert sink.rows == orders.story()
+
+
+SECRET = b"s" * 32
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with http_server() as made:
+        yield made
+
+
+class TestWebhook:
+    def test_signed_as_in_standard_webhooks(
+        self, orders: Trail, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = base64.b64encode(b"o" * 24).decode()
+        monkeypatch.setenv(
+            "AUDIT_STREAM_SECRET", f"whsec_{base64.b64encode(SECRET).decode()} whsec_{old}"
+        )
+        story(orders)
+        send(orders, receiver.url)
+        assert keys([r.body for r in receiver.taken]) == orders.story()
+        assert len({r.headers["webhook-id"] for r in receiver.taken}) == len(receiver.taken)
+        first = receiver.taken[0]
+        signed = f"{first.headers['webhook-id']}.{first.headers['webhook-timestamp']}.".encode()
+        digest = hmac.new(SECRET, signed + first.body, hashlib.sha256).digest()
+        signatures = first.headers["webhook-signature"].split(" ")
+        assert signatures[0] == "v1," + base64.b64encode(digest).decode()
+        assert len(signatures) == 2
+
+    @pytest.mark.parametrize("answer", [500, 503, 429, 408, 301, 302, 307, "drop", "half"])
+    def test_what_may_pass_is_tried_again(
+        self, orders: Trail, receiver: Receiver, answer: int | str
+    ) -> None:
+        failures = [answer, answer]
+
+        def judge(request: Request) -> int | str:
+            is_second = json.loads(request.body)["event_id"] == 2
+            return failures.pop() if is_second and failures else 200
+
+        receiver.answer = judge
+        orders.execute("insert into orders values (1, 0), (2, 0), (3, 0)")
+        send(orders, receiver.url)
+        assert keys([r.body for r in receiver.taken]) == orders.story()
+        assert len(receiver.requests) == 5
+        assert stream.read_letters(orders.connection, "c") == []
+
+    @pytest.mark.parametrize("answer", [400, 404, 410, 413, 422])
+    def test_what_is_refused_for_good_is_a_dead_letter(
+        self, orders: Trail, receiver: Receiver, answer: int
+    ) -> None:
+        receiver.answer = lambda r: answer if json.loads(r.body)["event_id"] == 2 else 200
+        orders.execute("insert into orders values (1, 0), (2, 0), (3, 0)")
+        send(orders, receiver.url, terms=Terms(tries=2))
+        assert [key for _, key in keys([r.body for r in receiver.taken])] == ["1", "3"]
+        [letter] = stream.read_letters(orders.connection, "c")
+        assert (letter.event_id, letter.tries) == (2, 2)
+        assert letter.reason.startswith(f"HTTP {answer}")
+
+    def test_cloudevents_in_headers(self, orders: Trail, receiver: Receiver) -> None:
+        orders.execute("insert into orders values (1, 0)")
+        send(orders, receiver.url, body=FormatName.CLOUDEVENTS_BINARY)
+        assert receiver.taken[0].headers["ce-type"] == "audit.inserted"
+
+    def test_a_secret_that_is_none(
+        self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for secret in ("whsec_short", "not base64!", "whsec_" + "A" * 400):
+            monkeypatch.setenv("AUDIT_STREAM_SECRET", secret)
+            with pytest.raises(UsageError, match="no secret"):
+                open_sink(parse_address(receiver.url))
+
+
+class TestNats:
+    def test_everything_arrives_once(self, orders: Trail, nats_address: str) -> None:
+        import nats
+
+        async def received() -> list[Any]:
+            client = await nats.connect(nats_address)
+            context = client.jetstream()
+            subscription = await context.pull_subscribe("audit.>", "reader", stream="AUDIT")
+            found: list[Any] = []
+            info = await subscription.consumer_info()
+            while len(found) < (info.num_pending or 0):
+                found += await subscription.fetch(100, timeout=10)
+            await client.close()
+            return found
+
+        async def prepare() -> None:
+            client = await nats.connect(nats_address)
+            await client.jetstream().add_stream(
+                name="AUDIT", subjects=["audit.>"], max_msg_size=100_000
+            )
+            await client.close()
+
+        asyncio.run(prepare())
+        story(orders)
+        send(orders, f"{nats_address}/audit")
+        stream.reset(orders.connection, "c", 0)
+        send(orders, f"{nats_address}/audit")
+        found = asyncio.run(received())
+        assert keys([m.data for m in found]) == orders.story()
+        assert found[0].subject == "audit.public.orders.inserted"
+
+    def test_no_stream_and_no_server(self, orders: Trail, nats_address: str) -> None:
+        orders.execute("insert into orders values (1, 0)")
+        with (
+            closing(open_sink(parse_address(f"{nats_address}/nowhere"))) as sink,
+            orders.database.connect() as connection,
+        ):
+            form = stream.find_format(FormatName.EVENT, stream.Origin(database="d"))
+            steps = stream.run(connection, "c", sink, form)
+            step = next(step for step in steps if step.error)
+            assert step.error is not None
+            assert "no stream of JetStream" in step.error
+            steps.close()
+        with pytest.raises(ConnectError, match="cannot connect to NATS"):
+            open_sink(parse_address("nats://user:secret@127.0.0.1:1/audit"))
+
+
+class TestRedis:
+    def test_everything_arrives(self, orders: Trail, redis_address: str) -> None:
+        import redis
+
+        story(orders)
+        send(orders, f"redis://{redis_address}/0?stream=audit")
+        host, _, port = redis_address.partition(":")
+        with redis.Redis(host=host, port=int(port)) as client:
+            entries: Any = client.xrange("audit")
+            assert keys([fields[b"body"] for _, fields in entries]) == orders.story()
+            assert entries[0][1][b"key"] == b"public.orders:1"
+
+    def test_no_server(self, orders: Trail) -> None:
+        pytest.importorskip("redis")
+        orders.execute("insert into orders values (1, 0)")
+        with closing(open_sink(parse_address("redis://127.0.0.1:1/0?stream=audit"))) as sink:
+            outcome = sink.send([])
+            assert (outcome.done, outcome.error) == (0, None)
+
+
+class TestKafka:
+    """Against librdkafka's mock cluster, which speaks the protocol; no broker is at hand."""
+
+    def test_everything_arrives_in_order_per_row(self, orders: Trail, brokers: str) -> None:
+        from confluent_kafka import Consumer
+
+        story(orders)
+        send(orders, f"kafka://{brokers}/audit")
+        consumer = Consumer(
+            {"bootstrap.servers": brokers, "group.id": "g", "auto.offset.reset": "earliest"}
+        )
+        consumer.subscribe(["audit"])
+        found: list[Any] = []
+        while len(found) < len(orders.story()):
+            message = consumer.poll(30)
+            assert message is not None
+            assert message.error() is None
+            found.append(message)
+        consumer.close()
+        arrived: dict[str, list[tuple[str, str]]] = {}
+        for message in found:
+            (event,) = keys([message.value()])
+            arrived.setdefault(event[1], []).append(event)
+            assert message.key() == f"public.orders:{event[1]}".encode()
+        expected: dict[str, list[tuple[str, str | None]]] = {}
+        for action, key in orders.story():
+            expected.setdefault(str(key), []).append((action, key))
+        assert arrived == expected
+
+    def test_too_large(self, orders: Trail, brokers: str) -> None:
+        orders.execute("alter table orders add note text")
+        orders.execute("insert into orders values (1, 0, repeat('x', 5000)), (2, 0, '')")
+        send(orders, f"kafka://{brokers}/large?message.max.bytes=2000", terms=Terms(tries=1))
+        [letter] = stream.read_letters(orders.connection, "c")
+        assert (letter.row_key, "too large" in letter.reason) == ("1", True)
+        assert stream.find_consumer(orders.connection, "c").delivered == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("nats://127.0.0.1:4222", "no server and subject"),
+        ("redis://127.0.0.1:6379/0", "no server and stream"),
+        ("redis://127.0.0.1:6379/0?stream=a&maxlen=x", "no number of entries"),
+        ("kafka://127.0.0.1:9092", "no broker and topic"),
+        ("kafka://127.0.0.1:9092/t?no.such.setting=1", "does not take these settings"),
+        ("file:out.jsonl?rotate=much", "no number of bytes"),
+    ],
+)
+def test_addresses_that_lack_something(address: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_sink(parse_address(address))
+
+
+def test_no_password_is_shown() -> None:
+    for address in (
+        "nats://u:secret@h:4222/audit",
+        "redis://:secret@h/0?stream=a",
+        "kafka://h/t?sasl.password=secret",
+    ):
+        assert "secret" not in parse_address(address).shown
