@@ -45,7 +45,8 @@ class Asked:
         """Whether it asks for what only reading many events finds."""
         wanted = self.wanted
         rare = (wanted.actor, wanted.reason, wanted.changed, *wanted.context)
-        return any(part is not None for part in rare) and wanted.transaction is None
+        asked = any(part is not None for part in rare) or bool(wanted.actions)
+        return asked and wanted.transaction is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

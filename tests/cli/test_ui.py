@@ -63,6 +63,7 @@ def test_wrong_questions(audit: Audit, trail: Trail, tmp_path: Path) -> None:
     assert "audit.toml: page: there is no option 'langage'" in done.stderr
 
 
+@pytest.mark.thorough
 def test_the_demo_shows_it() -> None:
     command = [*AUDIT, "demo", "--ui"]
     with subprocess.Popen(

@@ -10,7 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from audit_toolkit.cli.app import app as cli
 from audit_toolkit.errors import UsageError
 from audit_toolkit.web import Viewer, as_wsgi, create_app
 from audit_toolkit.web.site import is_loopback
@@ -146,6 +148,33 @@ def test_a_role_that_may_not_read(shop: Trail) -> None:
         assert "page_stranger" not in few.text
     finally:
         shop.execute("drop role page_stranger")
+
+
+def test_a_reader_sees_every_view(shop: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_DATABASE_URL", shop.database.dsn)
+    shop.execute("create role page_reader login")
+    try:
+        granted = CliRunner().invoke(cli, ["grants", "--reader", "page_reader"])
+        assert granted.exit_code == 0, granted.output
+        shop.execute(granted.stdout)
+        dsn = shop.database.dsn.replace("postgres@", "page_reader@")
+        client = local(create_app(lambda: psycopg.connect(dsn)))
+        now = shop.execute("select now()")[0][0].isoformat()
+        for path in (
+            "/",
+            "/row?table=orders&key=1",
+            "/compare?table=orders&key=1",
+            "/status",
+            "/search?q=1",
+        ):
+            response = client.get(path)
+            assert response.status_code == 200, text_of(response)
+        then = client.get("/as-it-was", params={"table": "orders", "at": now})
+        assert then.status_code == 200
+        print(text_of(then))
+        assert "14.90" in then.text
+    finally:
+        shop.execute("drop owned by page_reader; drop role page_reader")
 
 
 def test_mounted_below_a_path_and_behind_a_proxy(shop: Trail) -> None:

@@ -177,12 +177,15 @@ def test_a_table_as_it_was(shop: Trail, browse: Browse) -> None:
     assert "History" in told
     assert "had no rows then" in text_of(client.get("/as-it-was?table=orders&at=2020-01-01"))
     assert "still to come" in text_of(client.get("/as-it-was?table=orders&at=2999-01-01"))
-    assert "no time" in text_of(client.get("/as-it-was?table=orders&at=soon"))
+    assert "not a valid time" in text_of(client.get("/as-it-was?table=orders&at=soon"))
 
 
 def test_status(shop: Trail, browse: Browse) -> None:
     client = browse()
-    assert "never off" in text_of(client.get("/status"))
+    told = text_of(client.get("/status"))
+    assert "never off" in told
+    assert "partitions for" in told
+    assert "not sealed" in told
     shop.execute("alter table orders disable trigger all")
     shop.execute("create table nobody (id int primary key)")
     told = text_of(client.get("/status"))

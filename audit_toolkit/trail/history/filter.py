@@ -12,6 +12,9 @@ from audit_toolkit.trail.event import BIGGEST, Action, Event, require_numbers
 from audit_toolkit.trail.rows.key_range import KeyRange
 from audit_toolkit.trail.rows.lookup import Scope, Tables, trail_table
 
+_OF_NO_ROW = frozenset({Action.TRUNCATE, Action.GAP, Action.DDL})
+"""What befalls whole tables: the index on rows finds it, as it has no key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
@@ -122,6 +125,7 @@ def history_query(
         since=wanted.since is not None,
         until=wanted.until is not None,
         actions=bool(wanted.actions),
+        of_no_row=bool(wanted.actions) and wanted.actions <= _OF_NO_ROW,
         paged=wanted.limit is not None,
         oldest=wanted.oldest_of if forward is None else forward,
         actor=wanted.actor is not None,

@@ -9,16 +9,26 @@ from starlette.responses import Response
 
 from audit_toolkit import trail
 from audit_toolkit.capture.status import read_coverage
+from audit_toolkit.connection import import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
+from audit_toolkit.partitions import (
+    Partitions,
+    Policy,
+    Thresholds,
+    check_partitions,
+    read_partitions,
+)
+from audit_toolkit.seals.health import seal_findings
+from audit_toolkit.seals.seal import read_newest
 from audit_toolkit.trail import Action, Filter
 from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.page import Page
-from audit_toolkit.web.story import by_day, row_address, tell
+from audit_toolkit.web.story import Entry, by_day, row_address, tell
 from audit_toolkit.web.values import visible
 from audit_toolkit.web.views.events import first_of
 
 NEWEST = 15
+GAPS = 10
 
 
 def home(page: Page) -> Response:
@@ -80,17 +90,37 @@ def _numbers(page: Page, text: str) -> dict[str, Any]:
     return found if any(found.values()) else {}
 
 
+def _gaps(page: Page) -> list[Entry]:
+    """The newest gaps: table by table, as the index finds them."""
+    wanted = Filter(limit=GAPS, newest_first=True, actions=frozenset({Action.GAP}))
+    found = [
+        event
+        for table in page.sight.tables.values()
+        if table.captured
+        for event in trail.read_page(
+            page.connection, table.subject(page.site.schema), wanted
+        ).events
+    ]
+    newest = sorted(found, key=lambda event: event.event_id, reverse=True)[:GAPS]
+    return tell(page, newest)
+
+
 def status(page: Page) -> Response:
     """What is captured, where it was off, and whether there is room for what comes."""
     coverage = read_coverage(page.connection, page.site.schema)
     tables = [one for one in coverage.audited if page.sight.find(one.table)]
-    gaps = first_of(page, Filter(limit=10, newest_first=True, actions=frozenset({Action.GAP})))
-    partitions = None
+    gaps = _gaps(page)
+    partitions: Partitions | None = None
+    seal: dict[str, Any] | None = None
     findings: tuple[Any, ...] = ()
     if page.sight.is_whole:
         with suppress(AuditError), page.connection.transaction():
             partitions = read_partitions(page.connection, page.site.schema)
             findings = check_partitions(partitions, Policy(), Thresholds())
+        # A trail of an older release has no seals, and not every reader may see them.
+        with suppress(AuditError, import_psycopg().Error), page.connection.transaction():
+            seal = read_newest(page.connection, page.site.schema) or {}
+            findings = (*findings, *seal_findings(page.connection, page.site.schema, None))
     return page.render(
         "status.html",
         title=page.words.gettext("Status"),
@@ -98,5 +128,6 @@ def status(page: Page) -> Response:
         not_audited=coverage.not_audited if page.sight.is_whole else (),
         gaps=gaps,
         partitions=partitions,
+        seal=seal,
         findings=findings,
     )

@@ -16,7 +16,7 @@ from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import Action, Event, Filter, KnownTable
 from audit_toolkit.trail.event import Row
 from audit_toolkit.web.errors import AskedError, NotFoundError
-from audit_toolkit.web.listing import read_list, read_query
+from audit_toolkit.web.listing import read_list, read_query, recent
 from audit_toolkit.web.page import Page
 from audit_toolkit.web.story import application_link, by_day, row_address, tell
 from audit_toolkit.web.values import LONG, Change, Shown, changes_of, show, visible
@@ -99,12 +99,10 @@ def compare(page: Page) -> Response:
 def deleted(page: Page) -> Response:
     """The rows of a table that were deleted, and whether they are there again."""
     table = page.table()
-    wanted = read_query(page).wanted
-    found = read_list(
-        page,
-        table.subject(page.site.schema),
-        _with_actions(wanted, Action.DELETE, Action.TRUNCATE),
-    )
+    asked = read_query(page)
+    gone = frozenset({Action.DELETE, Action.TRUNCATE})
+    asked = recent(replace(asked, wanted=replace(asked.wanted, actions=gone)))
+    found = read_list(page, table.subject(page.site.schema), asked.wanted)
     keys = [e.row_key for e in found.events if e.row_key is not None]
     there = trail.rows_there(page.connection, table, keys, schema=page.site.schema)
     entries = tell(page, found.events)
@@ -114,6 +112,7 @@ def deleted(page: Page) -> Response:
         table=table,
         days=by_day(page, entries),
         found=found,
+        is_recent=asked.wanted.since is not None and page.asked("since") is None,
         there={e.event_id for e in found.events if e.row_key in there},
     )
 
@@ -237,7 +236,3 @@ def _then(page: Page, table: KnownTable, key: str) -> list[dict[str, Any]] | str
 
 def _version(page: Page, table: KnownTable, event: Event) -> Row:
     return page.sight.row(table.table, event.row_after) or {}
-
-
-def _with_actions(wanted: Filter, *actions: Action) -> Filter:
-    return replace(wanted, actions=frozenset(actions))

@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from audit_toolkit import exact_json, trail
 from audit_toolkit.attribution.current import context
-from audit_toolkit.trail import OnConflict, Selection, Undo
+from audit_toolkit.errors import UsageError
+from audit_toolkit.trail import Event, OnConflict, Selection, Undo
 from audit_toolkit.trail.revert.plan import RowChange
 from audit_toolkit.web.database import Database
-from audit_toolkit.web.errors import AskedError, RefusedError
+from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
 from audit_toolkit.web.page import Page
 from audit_toolkit.web.story import row_address, tell
 from audit_toolkit.web.values import Change, changes_of, visible
@@ -66,13 +67,15 @@ def _shown(
     page: Page, asked: Mapping[str, str], *, problem: str | None = None, status: int = 200
 ) -> Response:
     selection = _selection(page, asked)
-    events = trail.select_events(page.connection, selection, schema=page.site.schema)
+    events = _events(page, selection)
     if len(events) > MOST_EVENTS:
         raise RefusedError(
             page.words.gettext("These are too many changes to undo here."),
             hint="audit revert --help",
         )
     told = tell(page, events)
+    if not told:
+        raise NotFoundError(page.words.gettext("There is no such event here."))
     if len(told) < len(events) or not all(one.seen.whole for one in told):
         raise RefusedError(page.words.gettext("It changed something that you may not see."))
     undo = trail.plan_revert(
@@ -86,7 +89,7 @@ def _shown(
         events=told,
         rows=[_row(page, change) for change in undo.changes],
         conflicts=[_conflict(page, conflict) for conflict in undo.conflicts],
-        notes=undo.notes,
+        notes=undo.notes if page.sight.is_whole else (),  # they may name other tables
         digest=_digest(undo),
         token=token,
         asked=asked,
@@ -104,6 +107,13 @@ def _shown(
         path=page.base or "/",
     )
     return response
+
+
+def _events(page: Page, selection: Selection) -> list[Event]:
+    try:
+        return trail.select_events(page.connection, selection, schema=page.site.schema)
+    except UsageError as error:
+        raise NotFoundError(page.words.gettext("There is no such event here.")) from error
 
 
 def _require_allowed(page: Page) -> Database:
