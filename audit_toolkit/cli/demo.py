@@ -18,19 +18,40 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the server and the project there to play with.")
     ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Also deliver the changes to a webhook.")
+    ] = False,
 ) -> None:
     """Show what an audit trail is, on a throwaway PostgreSQL that is gone afterwards.
 
     A small shop gets the trail by the commands that you would type; nothing of yours is touched.
     """
     from audit_toolkit.demo.cluster import throwaway_cluster
-    from audit_toolkit.demo.story import tell
+    from audit_toolkit.demo.story import tell, tell_of_stream
 
+    if stream:
+        _require_webhooks()
     print("Starting a throwaway PostgreSQL ...", flush=True)
     with throwaway_cluster(keep=keep) as cluster, _project(keep=keep) as directory:
         print(f"A shop in {directory}, a server on port {cluster.port}.\n", flush=True)
-        tell(cluster, directory, lambda text: print(text, flush=True))
+        tell(cluster, directory, _say)
+        if stream:
+            tell_of_stream(cluster, directory, _say)
         print(_kept(cluster, directory) if keep else _GONE)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _require_webhooks() -> None:
+    """Raise `MissingExtraError` before anything is started."""
+    from importlib.util import find_spec
+
+    from audit_toolkit.stream.sinks.base import require
+
+    if find_spec("httpx") is None:
+        raise require("httpx", "webhooks")
 
 
 _GONE = """\

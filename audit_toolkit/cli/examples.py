@@ -101,7 +101,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "keys list": ("audit keys list", "audit keys list --format json"),
         "adopt": ("audit adopt --dry-run --reason failover", "audit adopt --reason failover"),
         "grants": ("audit grants --reader support", "audit grants --maintainer cron"),
-        "demo": ("audit demo", "audit demo --keep"),
+        "demo": ("audit demo", "audit demo --keep", "audit demo --stream"),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",
