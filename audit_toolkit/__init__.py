@@ -5,20 +5,51 @@ from typing import TYPE_CHECKING
 from audit_toolkit.version import __version__
 
 if TYPE_CHECKING:
+    from audit_toolkit import trail
     from audit_toolkit.attribution.asgi import ContextMiddleware
     from audit_toolkit.attribution.attach import apply_context, attach
     from audit_toolkit.attribution.current import context, current_context, set_actor
     from audit_toolkit.attribution.events import record
     from audit_toolkit.attribution.wsgi import WsgiContextMiddleware
     from audit_toolkit.declaration import Audit
+    from audit_toolkit.errors import (
+        AuditError,
+        BusyError,
+        ConnectError,
+        ContextError,
+        MissingExtraError,
+        PermissionDeniedError,
+        ProjectError,
+        RuleError,
+        ServerStartError,
+        ServerVersionError,
+        TemplateError,
+        UnknownTableError,
+        UnsupportedTableError,
+        UsageError,
+    )
     from audit_toolkit.migrations.tenants import capture_schema
     from audit_toolkit.trail.orm import LoggedAction, row_history
 else:
     # Imported when first asked for: `import audit_toolkit` needs no driver, and takes no time.
     _HOMES = {
         "Audit": "declaration",
+        "AuditError": "errors",
+        "BusyError": "errors",
+        "ConnectError": "errors",
+        "ContextError": "errors",
         "ContextMiddleware": "attribution.asgi",
         "LoggedAction": "trail.orm",
+        "MissingExtraError": "errors",
+        "PermissionDeniedError": "errors",
+        "ProjectError": "errors",
+        "RuleError": "errors",
+        "ServerStartError": "errors",
+        "ServerVersionError": "errors",
+        "TemplateError": "errors",
+        "UnknownTableError": "errors",
+        "UnsupportedTableError": "errors",
+        "UsageError": "errors",
         "WsgiContextMiddleware": "attribution.wsgi",
         "apply_context": "attribution.attach",
         "attach": "attribution.attach",
@@ -31,18 +62,38 @@ else:
     }
 
     def __getattr__(name):
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        if name == "trail":
+            return import_module(f"{__name__}.trail")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         return globals()[name]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
     "Audit",
+    "AuditError",
+    "BusyError",
+    "ConnectError",
+    "ContextError",
     "ContextMiddleware",
     "LoggedAction",
+    "MissingExtraError",
+    "PermissionDeniedError",
+    "ProjectError",
+    "RuleError",
+    "ServerStartError",
+    "ServerVersionError",
+    "TemplateError",
+    "UnknownTableError",
+    "UnsupportedTableError",
+    "UsageError",
     "WsgiContextMiddleware",
     "__version__",
     "apply_context",
@@ -53,4 +104,5 @@ __all__ = [
     "record",
     "row_history",
     "set_actor",
+    "trail",
 ]

@@ -92,7 +92,7 @@ def _end_of_comment(condition: str, start: int) -> int:
 def _unreadable(condition: str, why: str) -> RuleError:
     return RuleError(
         f"--when: {condition!r} is not one expression: {why}",
-        hint="write one condition on the columns of a row, such as: status <> 'draft'",
+        hint="use one condition on the columns of a row, such as: status <> 'draft'",
     )
 
 

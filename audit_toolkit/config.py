@@ -16,6 +16,10 @@ OVERSIZE_BYTES = 16 * 1024 * 1024
 whole row, of which `bytea` takes two for one."""
 
 
+QUERY_LIMIT = 10_000
+"""Characters of the statement that `--capture-query` keeps."""
+
+
 CONTEXT_LIMIT = 65_536
 """Bytes of a context that an event holds; of a longer one it says how many they were."""
 
@@ -149,8 +153,8 @@ class TableRule:
             )
         if self.exclude and self.only:
             raise RuleError(
-                "--exclude and --only contradict each other",
-                hint="--only keeps the named columns and the key; --exclude keeps all others: use one of them",
+                "--exclude cannot be combined with --only",
+                hint="--only keeps the named columns and the key; --exclude keeps all others",
             )
         if both := sorted(set(self.exclude) & set(masked)):
             raise RuleError(
@@ -159,25 +163,26 @@ class TableRule:
             )
         if self.only and (lost := sorted(set(masked) - set(self.only))):
             raise RuleError(
-                f"column {lost[0]!r} is masked but not among --only",
-                hint="add it to --only, or drop its --mask",
+                f"column {lost[0]!r} is masked but not in --only",
+                hint="add it to --only, or remove its --mask",
             )
         if self.capture is Capture.STATEMENT and self.when:
             raise RuleError(
                 "--when needs --capture row",
-                hint="a statement's rows are captured together; leave out --when or --capture statement",
+                hint="the rows of a statement are recorded together; leave out --when or "
+                "--capture statement",
             )
         if self.capture is Capture.STATEMENT and self.on_oversize is OnOversize.MARK:
             raise RuleError(
                 "--on-oversize mark needs --capture row",
-                hint="values are looked at row by row; leave out one of the two",
+                hint="values are checked row by row; leave out one of the two",
             )
         hidden = self.exclude or self.mask or self.only
         if self.capture_query and hidden and not self.force_capture_query:
             raise RuleError(
-                "--capture-query would store hidden values: the text of a query holds them in clear",
-                hint="leave out --capture-query on a table with --exclude, --only or --mask, "
-                "or accept it with --force-capture-query",
+                "--capture-query would record hidden values: the text of a statement contains them",
+                hint="leave out --capture-query on a table with --exclude, --only or --mask, or "
+                "accept it with --force-capture-query",
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -65,8 +65,8 @@ def normalise_dsn(dsn: str) -> str:
     if not scheme:
         if dsn.strip() and "=" not in dsn:
             raise UsageError(
-                "the database address is neither a URL nor a list of keywords",
-                hint="write postgresql://user@host/database, or host=… dbname=…",
+                "the database address is neither a URL nor a keyword string",
+                hint="use postgresql://user@host/database, or host=… dbname=…",
             )
         return dsn
     if scheme[1].lower() not in ("postgres", "postgresql"):
@@ -79,8 +79,8 @@ def normalise_dsn(dsn: str) -> str:
 
 
 _ESCAPE_HINT = (
-    "percent-encode what is special in user and password: "
-    "@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25"
+    "percent-encode special characters in the user and password: @ is %40, : is %3A, / is "
+    "%2F, ? is %3F, # is %23, % is %25"
 )
 
 
@@ -95,14 +95,14 @@ def _refuse_unescaped(address: str) -> None:
     if re.search(r"%(?![0-9A-Fa-f]{2})", address):
         problem = "a % in it does not begin an escape"
     elif "@" in user:
-        problem = "it has an @ too many"
+        problem = "it has one @ too many"
     elif hosts.count("[") != hosts.count("]"):
         problem = "a [ or ] is missing in the host"
     elif any(port and not re.fullmatch(r":\d*", port) for port in ports):
         problem = "a port in it is not a number"
     else:
         return
-    raise UsageError(f"the database address cannot be read: {problem}", hint=_ESCAPE_HINT)
+    raise UsageError(f"the database address is not valid: {problem}", hint=_ESCAPE_HINT)
 
 
 def _without_driver_options(url: str) -> str:
@@ -176,9 +176,9 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
 def _unreadable() -> UsageError:
     """Says nothing of the address: libpq quotes what it could not read, which may be of the password."""
     return UsageError(
-        "the database address cannot be read",
-        hint="write postgresql://user@host/database with special characters percent-encoded, or "
-        "host=… dbname=… with quotes around values that hold spaces",
+        "the database address is not valid",
+        hint="use postgresql://user@host/database with special characters percent-encoded, or "
+        "host=… dbname=… with quotes around values that contain spaces",
     )
 
 
@@ -193,8 +193,8 @@ def without_password(text: str, dsn: str) -> str:
 
 
 _MISSING = (
-    "a restore ended half-way, or an older release made the trail? audit check lists what is missing: "
-    "restore again, or audit upgrade"
+    "a restore may have been interrupted, or an older release created the trail; audit check "
+    "lists what is missing: restore again, or run audit upgrade"
 )
 _CONNECT_HINT = (
     "set --dsn or AUDIT_DATABASE_URL (or DATABASE_URL, sqlalchemy.url of alembic.ini, PGHOST …) "
@@ -226,8 +226,9 @@ def translated_errors() -> Iterator[None]:
         yield
     except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
         raise BusyError(
-            f"a lock was not to be had in time: {first_line(error)}",
-            hint="nothing was changed; a long transaction holds the table (see pg_stat_activity): try again later",
+            f"could not obtain a lock within lock_timeout: {first_line(error)}",
+            hint="nothing was changed; a long transaction holds the table (see pg_stat_activity): "
+            "try again later",
         ) from error
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
         raise PermissionDeniedError(
@@ -242,20 +243,20 @@ _DENIED = re.compile(r"permission denied for (?P<kind>[a-z]+) ")
 def _what_is_missing(error: psycopg.Error) -> str:
     """What has to be granted, or where to connect instead."""
     if isinstance(error, import_psycopg().errors.ReadOnlySqlTransaction):
-        return "the server is a standby, where nothing can be written: connect to the primary"
+        return "the server is a read-only standby: connect to the primary"
     denied = _DENIED.match(first_line(error))
     match denied and denied["kind"]:
         case "schema":
-            lacks = "USAGE of the schema"
+            lacks = "USAGE on the schema"
         case "function":
-            lacks = "EXECUTE of the function"
+            lacks = "EXECUTE on the function"
         case None:
             return "connect as the owner, or as a member of the owning role"
         case _:
             lacks = "a privilege on it"
     return (
-        f"the role of this connection lacks {lacks}: connect as the owner of it, or let that be granted; "
-        "what a role needs for the trail: audit grants --help"
+        f"the role of this connection lacks {lacks}: connect as the owner, or have it "
+        "granted; to see what a role needs for the trail: audit grants --help"
     )
 
 
@@ -300,7 +301,7 @@ def import_psycopg() -> Any:
         import psycopg.errors
     except ImportError as error:
         raise MissingExtraError(
-            "psycopg found no libpq on this machine",
+            "psycopg could not find libpq on this machine",
             hint="pip install 'audit-toolkit[binary]', or install your system's libpq package",
         ) from error
     return psycopg

@@ -91,6 +91,10 @@ class Declarations:
     """By the names that somebody typed: `orders`, `sales.orders`."""
     require: tuple[str, ...] = ()
     """Patterns of tables that have to be audited: `public.*`; with a `!` before them, that need not."""
+    seal_key: Path | None = None
+    """The key to seal with, for `--key`; relative to the file."""
+    checkpoint_to: tuple[str, ...] = ()
+    """Where checkpoints are kept, for `--checkpoint-to`."""
     accept: Mapping[str, str] = field(default_factory=dict)
     """Findings that somebody decided to leave, as `KIND OBJECT`, with the reason."""
     page: Mapping[str, Any] = field(default_factory=dict)
@@ -128,6 +132,8 @@ _SETTINGS = (
     "models",
     "tables",
     "require",
+    "seal_key",
+    "checkpoint_to",
     "accept",
     "page",
 )
@@ -149,7 +155,7 @@ def read_declarations(
     tables = values.get("tables", {})
     if not isinstance(tables, dict):
         raise RuleError(
-            f"{source}: tables is not a table of tables", hint="write [tables.NAME] for each"
+            f"{source}: tables is not a table of tables", hint="use [tables.NAME] for each"
         )
     for name in tables:
         NamePattern.parse(name)
@@ -166,6 +172,10 @@ def read_declarations(
         version_path=path("version_path"),
         models=_models(values.get("models", ()), f"{source}: models"),
         require=tuple(_texts(values.get("require", []), f"{source}: require", "tables")),
+        seal_key=path("seal_key"),
+        checkpoint_to=tuple(
+            _texts(values.get("checkpoint_to", []), f"{source}: checkpoint_to", "places")
+        ),
         accept=_accepted(values.get("accept", {}), f"{source}: accept"),
         page=values.get("page", {}),
         tables={
@@ -181,7 +191,8 @@ def read_rule(options: object, *, where: str) -> TableRule:
         return options
     if not isinstance(options, Mapping):
         raise RuleError(
-            f"{where}: {options!r} is not a rule", hint='write options, as in exclude = ["note"]'
+            f"{where}: {options!r} is not a table of options",
+            hint='use options, as in exclude = ["note"]',
         )
     names = Options.__annotations__
     _refuse_unknown(options, names, where=where)
@@ -194,7 +205,9 @@ def read_rule(options: object, *, where: str) -> TableRule:
         said = error.message if error.message.startswith(where) else f"{where}: {error.message}"
         raise RuleError(said, hint=error.hint) from error
     except ValueError as error:
-        raise RuleError(f"{where}: {error}", hint="see: audit install --help") from error
+        raise RuleError(
+            f"{where}: {error}", hint="for the options, run: audit install --help"
+        ) from error
 
 
 _LISTS = ("exclude", "only", "touch")
@@ -210,7 +223,7 @@ def _value(name: str, value: object, where: str) -> Any:
         return {mask.column: mask.method for mask in map(Mask.parse, _texts(value, where))}
     if name in _FLAGS:
         if not isinstance(value, bool):
-            raise RuleError(f"{where} is {value!r}", hint="write true or false")
+            raise RuleError(f"{where} is {value!r}", hint="use true or false")
         return value
     return _text(value, where)
 
@@ -225,7 +238,7 @@ def _texts(value: object, where: str, what: str = "columns") -> list[str]:
 
 
 def _accepted(value: object, where: str) -> dict[str, str]:
-    hint = 'write "secret_in_clear public.users.token_hint" = "shown to its user anyway"'
+    hint = 'use "secret_in_clear public.users.token_hint" = "shown to its user anyway"'
     if not isinstance(value, Mapping):
         raise RuleError(f"{where} is {value!r}, not a table of findings and reasons", hint=hint)
     for finding, reason in value.items():
@@ -244,12 +257,12 @@ def _text(value: object, where: str) -> str:
 
 def _models(value: object, where: str) -> tuple[str, ...]:
     places = (value,) if isinstance(value, str) else value
-    hint = 'write "package.module:Base", or a list of such'
+    hint = 'use "package.module:Base", or a list of such'
     if not isinstance(places, list | tuple):
         raise RuleError(f"{where} is {value!r}", hint=hint)
     for place in places:
         if not isinstance(place, str) or not _PLACE.fullmatch(place):
-            raise RuleError(f"{where}: {place!r} is not the place of models", hint=hint)
+            raise RuleError(f"{where}: {place!r} does not say where models are", hint=hint)
     return tuple(places)
 
 
@@ -267,7 +280,7 @@ def _refuse_unknown(values: Iterable[str], known: Iterable[str], *, where: str) 
     for name in values:
         if name not in names:
             close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else "there are " + ", ".join(names)
+            hint = f"did you mean {close[0]!r}?" if close else "the options are " + ", ".join(names)
             raise RuleError(f"{where}: there is no option {name!r}", hint=hint)
 
 

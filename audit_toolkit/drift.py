@@ -61,7 +61,7 @@ def _foreign_findings(objects: TrailObjects, captured: Iterable[Captured]) -> It
                 kind=FindingKind.FOREIGN_FUNCTION,
                 severity=Severity.WARNING,
                 subject=name,
-                message="it is named like a capture function, and audit-toolkit did not make it",
+                message="it is named like a capture function, but audit-toolkit did not create it",
                 remedy=psql_command(f"drop function {name}"),
             )
     for trigger in objects.triggers:
@@ -81,6 +81,7 @@ def _foreign_trigger(
             kind=FindingKind.FOREIGN_TRIGGER,
             severity=Severity.ERROR,
             subject=f"{quote_identifier(trigger.name)} on {trigger.table}",
-            message="it is not capture of this table: it may forge events, or stand in the place of one of ours",
+            message="it is not capture of this table: it may forge events, or replace a trigger of "
+            "the toolkit",
             remedy=psql_command(remedy),
         )

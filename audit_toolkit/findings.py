@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from audit_toolkit.plurals import counted
+
 SCHEMA_VERSION = 1
 """Of the JSON. It changes when a key changes its meaning or goes; a new key does not change it."""
 FINDINGS = 3
@@ -190,6 +192,33 @@ class FindingKind(StrEnum):
     ICEBERG_DIFFERS = "iceberg_differs"
     NOT_ARCHIVED = "not_archived"
 
+    # seals
+    CHECKPOINT_INVALID = "checkpoint_invalid"
+    CHECKPOINT_NOT_KEPT = "checkpoint_not_kept"
+    EVENT_CHANGED = "event_changed"
+    EVENT_DOUBLED = "event_doubled"
+    EVENT_INSERTED = "event_inserted"
+    EVENT_REMOVED = "event_removed"
+    REDACTION_UNANNOUNCED = "redaction_unannounced"
+    ROOT_DIFFERS = "root_differs"
+    SALTS_MISSING = "salts_missing"
+    SEAL_KEY_MISSING = "seal_key_missing"
+    SEAL_KEY_UNKNOWN = "seal_key_unknown"
+    SEAL_OLD = "seal_old"
+    TILE_CHANGED = "tile_changed"
+    TRAIL_BEHIND = "trail_behind"
+    TRAIL_FORKED = "trail_forked"
+
+    # the trail against the tables, and what guards capture
+    CHANGED_IN_GAP = "changed_in_gap"
+    EVENT_OUT_OF_LINE = "event_out_of_line"
+    GUARD_MISSING = "guard_missing"
+    NOT_RECONCILED = "not_reconciled"
+    ROW_DIFFERS = "row_differs"
+    ROW_MISSING = "row_missing"
+    ROW_REAPPEARED = "row_reappeared"
+    ROW_UNKNOWN = "row_unknown"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -331,7 +360,7 @@ class Report:
         shown = [f"{f.kind} {f.subject}: {f.message}" for f in wrong[:_SHOWN_IN_ONE_LINE]]
         if len(wrong) > len(shown):
             shown.append(f"and {len(wrong) - len(shown)} more")
-        return f"{count(len(wrong), 'finding')}: {'; '.join(shown)}" if wrong else "no findings"
+        return f"{counted(len(wrong), 'finding')}: {'; '.join(shown)}" if wrong else "no findings"
 
     def as_prometheus(self) -> str:
         """Gauges in the text format, for node_exporter's textfile collector."""
@@ -363,11 +392,6 @@ def nagios_unknown(command: str, message: str) -> str:
 def worst(findings: Iterable[Finding]) -> Severity:
     """The highest severity among those that nobody accepted; `OK` without any."""
     return max((f.severity for f in _open(findings)), key=lambda s: s.rank, default=Severity.OK)
-
-
-def count(number: int, noun: str) -> str:
-    """`1 finding`, `2 findings`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _open(findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -204,8 +204,8 @@ def _try(
 
 
 _GO_ON = (
-    "the steps before stay done; a long transaction holds the lock (see pg_stat_activity): "
-    "run the command again later to go on from here"
+    "the steps before it are done; a long transaction holds the lock (see pg_stat_activity): "
+    "run the command again later to continue"
 )
 
 
@@ -333,17 +333,18 @@ def _held_by_another(connection: psycopg.Connection[Any], schema: str, key: int 
     holders = fetch(connection, query("lock_holders"), {"key": key, "schema": schema})
     if not holders:  # it ended meanwhile
         return BusyError(
-            f"another run of the toolkit on schema {schema!r} is under way", hint="run it again"
+            f"another run of the toolkit is in progress on the schema {schema!r}",
+            hint="run it again",
         )
     who = holders[0]
     session = f"pid {who['pid']}, role {who['role']}, {who['application']}, since {who['since']}"
     if who["application"] == "audit-toolkit/lock":
         return BusyError(
-            f"another run of the toolkit on schema {schema!r} is under way ({session})",
-            hint="let it finish",
+            f"another run of the toolkit is in progress on the schema {schema!r} ({session})",
+            hint="wait until it is done",
         )
     return BusyError(
-        f"the lock of maintenance on schema {schema!r} is held by a session that is no run of the "
-        f"toolkit ({session})",
+        f"the maintenance lock of the schema {schema!r} is held by a session that is not a "
+        f"run of the toolkit ({session})",
         hint=f"find out who it is; select pg_terminate_backend({who['pid']}) ends it",
     )

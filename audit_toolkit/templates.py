@@ -26,12 +26,13 @@ _STATEMENT_PARTS = re.compile(
         | [eE]'(?:[^'\\]|''|\\.)*'
         | '(?:[^']|'')*'
         | "(?:[^"]|"")*"
-        | (?P<tag>\$\w*\$).*?(?P=tag) )
+        | (?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag) )
       | (?P<end> ; )
       | .
     """,
     re.VERBOSE | re.DOTALL,
 )
+_COMMENT_BEHIND = re.compile(r"[ \t]*(--[^\n]*)")
 
 
 def render(template: str, /, **values: Any) -> str:
@@ -51,15 +52,18 @@ def render_statements(template: str, /, **values: Any) -> list[str]:
 
 
 def split_statements(script: str) -> list[str]:
-    """The statements of a script, comments before a statement kept with it.
+    """The statements of a script, with the comments before them; one behind a semicolon comes before its statement.
 
     asyncpg and other drivers take one statement at a time, so nothing longer is ever sent.
     """
     statements, start = [], 0
     for part in _STATEMENT_PARTS.finditer(script):
         if part["end"]:
-            statements.append(script[start : part.start()].strip())
-            start = part.end()
+            statement, start = script[start : part.start()].strip(), part.end()
+            if behind := _COMMENT_BEHIND.match(script, start):
+                # Behind the statement it would hide the semicolon that is put there.
+                statement, start = f"{behind[1]}\n{statement}", behind.end()
+            statements.append(statement)
     rest = script[start:].strip()
     return [s for s in (*statements, rest) if re.sub(r"--[^\n]*", "", s).strip()]
 

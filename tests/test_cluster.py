@@ -383,7 +383,7 @@ def test_a_wrong_variable_is_an_error(bare_machine: Path, monkeypatch: pytest.Mo
     half = fake_programs(bare_machine / "half")
     (half / "initdb").unlink()
     monkeypatch.setenv("AUDIT_PG_BIN", str(half))
-    with pytest.raises(ServerStartError, match=r"AUDIT_PG_BIN is .*half, which has no initdb"):
+    with pytest.raises(ServerStartError, match=r"AUDIT_PG_BIN is .*half, which lacks initdb"):
         find_binaries()
 
 

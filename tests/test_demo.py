@@ -51,6 +51,20 @@ def test_the_whole_story(elsewhere: Path) -> None:
     assert leftovers(elsewhere) == []
 
 
+def test_the_story_of_seals(elsewhere: Path) -> None:
+    done = subprocess.run([*AUDIT, "demo", "--sealed"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for shown in (
+        "sealed 5 events; 5 in all, up to event 5",
+        "OK: 5 events are what was sealed; 1 checkpoint kept outside agrees",
+        "alter table audit.logged_actions disable trigger all;",
+        "error: event 4: it is not what was sealed: a column of it was changed",
+        "NOT what was sealed: 1 finding",
+    ):
+        assert shown in done.stdout
+    assert leftovers(elsewhere) == []
+
+
 def test_keep_leaves_it_running(elsewhere: Path) -> None:
     done = subprocess.run([*AUDIT, "demo", "--keep"], capture_output=True, text=True, check=True)
     found = re.search(r"DATABASE_URL=(\S+)", done.stdout)

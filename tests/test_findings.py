@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audit_toolkit.findings import Finding, FindingKind, Gauge, Measure, Report, Severity, count
+from audit_toolkit.findings import Finding, FindingKind, Gauge, Measure, Report, Severity
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 
@@ -95,10 +95,6 @@ def test_an_accepted_finding_counts_nowhere() -> None:
     assert (made.severity, made.failing(), made.nagios_code) == (Severity.OK, False, 0)
     assert 'severity="critical"} 0' in made.as_prometheus()
     assert "because: of the test system" in "\n".join(made.as_lines())
-
-
-def test_a_word_in_the_plural_only_for_several() -> None:
-    assert [count(n, "finding") for n in (0, 1, 2)] == ["0 findings", "1 finding", "2 findings"]
 
 
 SHAPE = {"kind", "severity", "subject", "message", "remedy", "accepted"}

@@ -149,7 +149,7 @@ def test_after_the_last_attempt_the_error_says_what_stays_done(things: Database)
     with pytest.raises(BusyError) as caught:
         apply(plan, things.connect(), attempts=2)
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("the steps before stay done")
+    assert caught.value.hint.startswith("the steps before it are done")
     assert things.execute("select to_regclass('elsewhere')::text") == [("elsewhere",)]
 
 

@@ -17,6 +17,7 @@ from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.restore import restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
+from audit_toolkit.archive.sealed import read_seal, seal_note, seal_problems
 from audit_toolkit.archive.store import Store
 from audit_toolkit.archive.verify import ReadBack, check_catalogue, damaged, read_back
 from audit_toolkit.archive.write import archive_leaf
@@ -49,6 +50,9 @@ __all__ = [
     "read_expected",
     "read_manifests",
     "read_origin",
+    "read_seal",
     "register",
     "restore_leaf",
+    "seal_note",
+    "seal_problems",
 ]

@@ -47,6 +47,8 @@ COLUMNS = (
 )
 NAMES = tuple(column.name for column in COLUMNS)
 TEXTS = tuple(column.name for column in COLUMNS if column.arrow == "string")
+TEXT = slice(NAMES.index(TEXTS[0]), NAMES.index(TEXTS[-1]) + 1)
+"""Where the texts are in a row: all in one place."""
 SCHEMA_NAME, TABLE_NAME = NAMES.index("schema_name"), NAMES.index("table_name")
 
 

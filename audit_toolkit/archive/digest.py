@@ -44,7 +44,7 @@ class Digest:
         """Count in the events of a table or record batch with our columns."""
         if not batch.num_rows:
             return
-        records = sorted(_records(batch))
+        records = sorted(self.records(batch))
         start = self.events * _RECORD
         self._spool.seek(start)
         self._spool.writelines(records)
@@ -55,14 +55,23 @@ class Digest:
         self._last = records[-1]
         self.events += len(records)
 
+    def records(self, batch: Any) -> Iterator[bytes]:
+        """Of each event its id and time, as bytes that sort, and its hash."""
+        return _records(batch)
+
+    def hashes(self) -> Iterator[bytes]:
+        """The hashes of all events, in the order of their ids."""
+        for record in heapq.merge(*(self._run(start, end) for start, end in self._runs)):
+            yield record[16:]
+
     def close(self) -> None:
         """Give back the place on disk."""
         self._spool.close()
 
     def __str__(self) -> str:
         tree = Tree()
-        for record in heapq.merge(*(self._run(start, end) for start, end in self._runs)):
-            tree.add(record[16:])
+        for hashed in self.hashes():
+            tree.add(hashed)
         return f"{self.events}/sha256:{tree.root().hex()}"
 
     def _run(self, start: int, end: int) -> Iterator[bytes]:

@@ -38,7 +38,14 @@ from audit_toolkit.archive.write import Names, Selection, make_manifest, write_f
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.partitions import Entry, Leaf, Partitions, State, is_standby, read_partitions
+from audit_toolkit.partitions import (
+    Entry,
+    Leaf,
+    Partitions,
+    PartitionState,
+    is_standby,
+    read_partitions,
+)
 from audit_toolkit.templates import render
 from audit_toolkit.trail.history.follow import Blocker
 
@@ -85,7 +92,7 @@ def export_live(
     """
     if is_standby(connection):
         raise UsageError(
-            "the server is a standby, which cannot note what was exported",
+            "the server is a standby, where exports cannot be recorded",
             hint="run it on the primary",
         )
     by_function = _require_right(connection, schema)
@@ -170,7 +177,7 @@ def _as_entry(leaf: Leaf) -> Entry:
         name=name,
         lower=leaf.lower,
         upper=leaf.upper,
-        state=State.ATTACHED,
+        state=PartitionState.ATTACHED,
         current_name=name,
     )
 
@@ -179,11 +186,14 @@ def _left_out(partitions: Partitions) -> Iterator[str]:
     """What has no partition of its own yet is in none of a fixed range."""
     for leaf in partitions.leaves:
         if leaf.has_rows and leaf.is_past:
-            yield f"{leaf.name.name} has events of a time before the first partition, which are not exported"
+            yield (
+                f"{leaf.name.name} has events from before the first partition, which are not "
+                "exported"
+            )
         elif leaf.has_rows and (leaf.is_tail or leaf.is_default):
             yield (
-                f"{leaf.name.name} has events that are not exported yet: "
-                "audit maintain gives them a partition of their own"
+                f"{leaf.name.name} has events that are not exported yet: audit maintain moves "
+                "them to a partition of their own"
             )
 
 
@@ -274,7 +284,7 @@ class _Work:
             name=pending.leaf,
             lower=datetime.fromisoformat(pending.lower) if pending.lower else None,
             upper=datetime.fromisoformat(pending.upper) if pending.upper else None,
-            state=State.ATTACHED if attached else State.DETACHED,
+            state=PartitionState.ATTACHED if attached else PartitionState.DETACHED,
         )
         leaf = QualifiedName(self.schema, pending.leaf)
         without = widest(ranges_of(newest(earlier), self.origin, pending.leaf, pending.oid))
@@ -292,8 +302,9 @@ class _Work:
         if found.problems:
             self._remove_files(pending, earlier)
             raise AuditError(
-                f"what was exported of {leaf} is not what it holds: {found.problems[0]}",
-                hint="its files were removed; find out why the store returns other bytes, then run it again",
+                f"the export of {leaf} does not match its events: {found.problems[0]}",
+                hint="its files were removed; find out why the store returns other bytes, then "
+                "run the export again",
             )
         with self.store.create(manifest.name) as file:
             file.write(manifest.as_bytes())
@@ -302,14 +313,14 @@ class _Work:
 
     def _read_from(self, entry: Entry) -> tuple[QualifiedName, Entry | None]:
         """The table whose events are read, and the partition, where that is the trail itself."""
-        if self.by_function and entry.state is State.ATTACHED:
+        if self.by_function and entry.state is PartitionState.ATTACHED:
             return QualifiedName(self.schema, "logged_actions"), entry
         return QualifiedName(self.schema, entry.name), None
 
     @contextmanager
     def _lent(self, entry: Entry) -> Iterator[None]:
         """An archiver may read a partition that was detached meanwhile for a transaction."""
-        lend = self.by_function and entry.state is not State.ATTACHED
+        lend = self.by_function and entry.state is not PartitionState.ATTACHED
         values = {"schema": self.schema, "oid": entry.oid, "leaf": None}
         if lend:
             self.connection.execute(render("archiver/freeze", **values))
@@ -321,8 +332,8 @@ class _Work:
         columns = fetch(self.connection, render("archive/columns", leaf=leaf))[0]["columns"]
         if tuple(columns) != NAMES:
             raise AuditError(
-                f"{leaf} has other columns than an event: {', '.join(columns)}",
-                hint="the archive would lose some: drop the added columns",
+                f"{leaf} has columns that an event does not have: {', '.join(columns)}",
+                hint="the archive would lose them: drop the added columns",
             )
         values = selection.as_values()
         statement = render("archive/digest_of_range", schema=self.schema, leaf=place, **values)

@@ -51,9 +51,9 @@ class Target:
         table = table or f"{trail}.logged_actions"
         if not catalog or not all(table.split(".")) or "." not in table:
             raise UsageError(
-                "an Iceberg table is given as CATALOG or CATALOG#NAMESPACE.TABLE",
-                hint="CATALOG is sqlite:////srv/catalog.db, postgresql://…, the https:// address of a REST catalogue, "
-                "or a name in pyiceberg's configuration",
+                "an Iceberg table must be given as CATALOG or CATALOG#NAMESPACE.TABLE",
+                hint="CATALOG is sqlite:////srv/catalog.db, postgresql://…, the https:// address "
+                "of a REST catalog, or a name in pyiceberg's configuration",
             )
         return cls(catalog, table)
 
@@ -169,9 +169,10 @@ def _compare(table: Any, store: Store, place: str, manifests: Sequence[Manifest]
 def _refuse_foreign(found: Differences, target: Target) -> None:
     if found.foreign:
         raise AuditError(
-            f"the Iceberg table {target.table} has files that are not of this archive: {found.foreign[0]}",
-            hint="another program wrote or compacted it, or it is that of another archive: give this one a table of "
-            "its own, CATALOG#NAMESPACE.TABLE",
+            f"the Iceberg table {target.table} has files that are not in this archive: "
+            f"{found.foreign[0]}",
+            hint="another program wrote or compacted it, or it belongs to another archive: give "
+            "this archive a table of its own, CATALOG#NAMESPACE.TABLE",
         )
 
 
@@ -251,11 +252,13 @@ def _errors(target: Target) -> Iterator[None]:
         raise
     except ImportError as error:
         raise AuditError(
-            f"the Iceberg catalogue needs a package: {error}", hint="pip install what it asks for"
+            f"the Iceberg catalog needs a package: {error}",
+            hint="install the package that it names",
         ) from error
     except Exception as error:
         lines = str(error).replace(target.catalog, "its catalogue").splitlines()
         raise AuditError(
             f"the Iceberg table {target.table} failed: {lines[0] if lines else type(error).__name__}",
-            hint="the archive is as it was; see that the catalogue can be reached, then: audit archive register",
+            hint="the archive is unchanged; make sure that the catalog can be reached, then run: "
+            "audit archive register",
         ) from error

@@ -104,7 +104,7 @@ def _what_is_wrong(error: Exception) -> str:
         return "it is nested too deep"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return "it is not JSON"
-    return "a value of it is of the wrong kind"
+    return "a value has the wrong type"
 
 
 def _is_time(text: object) -> bool:
@@ -146,6 +146,8 @@ class Manifest:
     version: int = VERSION
     exported: Range | None = None
     """Without what ranges before it have."""
+    seal: ArchivedFile | None = None
+    """What shows without the database that these events were sealed; beside the events, as an erasure replaces it."""
 
     @property
     def label(self) -> str:
@@ -159,6 +161,11 @@ class Manifest:
         # Restored from a dump, a partition has another OID.
         same_database = self.origin.database_oid == origin.database_oid
         return self.oid == oid if same_database else self.leaf == leaf
+
+    @property
+    def all_files(self) -> tuple[ArchivedFile, ...]:
+        """The files with events, and that of the seal."""
+        return (*self.files, *([self.seal] if self.seal else ()))
 
     @property
     def folder(self) -> str:
@@ -183,6 +190,8 @@ class Manifest:
             del values["origin"]
         if self.exported is None:
             del values["exported"]
+        if self.seal is None:
+            del values["seal"]
         return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
     @classmethod
@@ -193,9 +202,9 @@ class Manifest:
             manifest.require_sound()
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise AuditError(
-                f"the manifest {where} cannot be read: {_what_is_wrong(error)}",
-                hint="it was damaged or forged, or written by a newer audit-toolkit: "
-                "bring the file back from a backup of the archive",
+                f"cannot read the manifest {where}: {_what_is_wrong(error)}",
+                hint="it was damaged, forged or written by a newer audit-toolkit: restore the "
+                "file from a backup of the archive",
             ) from None
         return manifest
 
@@ -207,7 +216,7 @@ class Manifest:
         files = (_values_of(ArchivedFile, file, "a file of it") for file in values["files"])
         values["files"] = tuple(ArchivedFile(**file) for file in files)
         values["columns"] = tuple(values["columns"])
-        for name, kind in (("origin", Origin), ("exported", Range)):
+        for name, kind in (("origin", Origin), ("exported", Range), ("seal", ArchivedFile)):
             part = values.get(name)
             values[name] = kind(**_values_of(kind, part, f"its {name}")) if part else None
         return cls(**values)
@@ -219,22 +228,22 @@ class Manifest:
         part = self.exported or Range(reach=0)
         for moment in (self.created_at, self.lower, self.upper, part.since, part.until):
             if moment is not None and not _is_time(moment):
-                raise UnsoundError(f"{moment!r} is not a time")
+                raise UnsoundError(f"{moment!r} is not a valid time")
         # Whatever the annotations say, these come from a file that anybody may have written.
         texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
-        texts += [text for file in self.files for text in (file.path, file.sha256)]
+        texts += [text for file in self.all_files for text in (file.path, file.sha256)]
         numbers: list[object] = [self.oid, self.events, self.server_version, part.reach]
-        numbers += [number for file in self.files for number in (file.bytes, file.events)]
+        numbers += [number for file in self.all_files for number in (file.bytes, file.events)]
         if self.origin:
             texts += [self.origin.system_identifier, self.origin.database, self.origin.trail]
             numbers += [self.origin.timeline, self.origin.database_oid]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
-            raise UnsoundError("a text of it is none, or cannot be printed")
+            raise UnsoundError("a text value is not text, or cannot be printed")
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise UnsoundError("a number of it is none, or negative")
+            raise UnsoundError("a number is missing or negative")
         if "/" in self.leaf or self.leaf.startswith("."):
-            raise UnsoundError(f"{self.leaf!r} is no name of a partition")
-        outside = [file.path for file in self.files if not is_inside(file.path)]
+            raise UnsoundError(f"{self.leaf!r} is not a valid partition name")
+        outside = [file.path for file in self.all_files if not is_inside(file.path)]
         if outside:
             raise UnsoundError(f"{outside[0]!r} is not a path inside the archive")
 
@@ -263,7 +272,7 @@ def read_catalogue(store: Store, place: str | None = None) -> Catalogue:
         try:
             manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
             if manifest.name != name:
-                raise AuditError(f"the manifest {name} belongs into {manifest.name}")
+                raise AuditError(f"the manifest {name} should be at {manifest.name}")
             found.append(manifest)
         except AuditError as error:
             damaged.append((name, error.message))
@@ -275,7 +284,7 @@ def read_manifests(store: Store, place: str | None = None) -> list[Manifest]:
     """All manifests, the oldest first; the newest of a partition counts. Raises `AuditError` when one is damaged."""
     catalogue = read_catalogue(store, place)
     for _, message in catalogue.damaged:
-        raise AuditError(message, hint="audit archive verify looks at all of them")
+        raise AuditError(message, hint="to check all of them, run: audit archive verify")
     return list(catalogue.manifests)
 
 
@@ -304,8 +313,9 @@ def find_manifest(
     found = [m for m in of_leaf if not m.exported]
     if of_leaf and not found:
         raise UsageError(
-            f"{leaf} is not archived: parts of it were exported, and its events are still in the trail",
-            hint="query the trail, or audit archive query",
+            f"{leaf} is not archived: parts of it were exported, and its events are still in "
+            "the trail",
+            hint="query the trail, or use audit archive query",
         )
     recorded = [manifest for manifest in found if manifest.name in names]
     if recorded and place is None:
@@ -314,13 +324,14 @@ def find_manifest(
         raise UsageError(
             f"the archive {store.url} has no partition {leaf!r}"
             + (f" of {place}" if place else ""),
-            hint="audit archive list shows what it has, and of which database",
+            hint="audit archive list shows what the archive has, and from which database",
         )
     places = sorted({manifest.place for manifest in found})
     if len(places) > 1:
         raise UsageError(
-            f"the archive has {leaf!r} of several databases, and this one has no record of any",
-            hint="say which: " + ", or ".join(f"--from {name}" for name in places if name),
+            f"the archive has {leaf!r} from several databases, and this database has no "
+            "record of any",
+            hint="name one of: " + ", ".join(f"--from {name}" for name in places if name),
         )
     return found[-1]
 

@@ -76,9 +76,10 @@ def require_own(
     reason = _why_foreign(connection, origin, manifests)
     if reason:
         raise AuditError(
-            f"the archive {store.url} is not this database's alone: {reason}",
-            hint="nothing was written. Give a copy of the database an archive of its own; after a failover or a "
-            "restore, when no other database goes on writing there: audit archive adopt",
+            f"the archive {store.url} is used by another database as well: {reason}",
+            hint="nothing was written. Give a copy of the database an archive of its own; after a "
+            "failover or a restore, if no other database writes there any more, run: audit "
+            "archive adopt",
         )
 
 
@@ -87,7 +88,7 @@ def _why_foreign(connection: Connection, origin: Origin, manifests: list[Manifes
         return ""
     last = manifests[-1]
     if last.origin != origin:
-        return f"{last.origin} wrote there last, and this is {origin}"
+        return f"{last.origin} wrote there last; this is {origin}"
     adoptions = [number for number, m in enumerate(manifests) if not m.leaf]
     if adoptions:
         adoption = manifests[adoptions[-1]]

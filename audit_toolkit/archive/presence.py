@@ -30,7 +30,7 @@ def archive_findings(connection: Connection, schema: str, url: str) -> Iterator[
             severity=Severity.ERROR,
             subject=url,
             message=error.message,
-            remedy="see that the place exists and is reachable, then look again",
+            remedy="make sure that the location exists and can be reached, then try again",
         )
         return
     for leaf, message in missing:
@@ -39,7 +39,8 @@ def archive_findings(connection: Connection, schema: str, url: str) -> Iterator[
             severity=Severity.ERROR,
             subject=f"{schema}.{leaf}",
             message=message,
-            remedy="bring the archive back from a backup; audit archive verify says what else is missing",
+            remedy="restore the archive from a backup; audit archive verify says what else is "
+            "missing",
         )
 
 
@@ -54,11 +55,20 @@ def _missing(store: Store, expected: Expected) -> Iterator[tuple[str, str]]:
     for record in dropped:
         manifest = manifests.get(record.name)
         if manifest is None:
-            yield record.leaf, f"dropped here, and the archive lacks its manifest {record.name}"
+            yield (
+                record.leaf,
+                (
+                    f"dropped from this database, but its manifest {record.name} is missing from the "
+                    "archive"
+                ),
+            )
             continue
         lost = [file.path for file in manifest.files if file.path not in present]
         if lost:
             yield (
                 record.leaf,
-                f"dropped here, and the archive lacks {len(lost)} of its files: {lost[0]}",
+                (
+                    f"dropped from this database, but {len(lost)} of its files are missing from "
+                    f"the archive: {lost[0]}"
+                ),
             )

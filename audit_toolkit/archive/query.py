@@ -22,7 +22,7 @@ def query_archive(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ..
     files = [file.path for manifest in newest(read_manifests(store)) for file in manifest.files]
     if not files:
         raise UsageError(
-            f"the archive {store.url} holds no events", hint="audit archive list shows what it has"
+            f"the archive {store.url} has no events", hint="audit archive list shows what it has"
         )
     with engine.connect() as connection:
         connection.execute("set timezone = 'UTC'")
@@ -36,5 +36,5 @@ def query_archive(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ..
         except engine.Error as error:
             raise AuditError(
                 f"DuckDB: {str(error).splitlines()[0]}",
-                hint="the events are in the view logged_actions; JSON columns are text: new_row::json",
+                hint="query the view logged_actions; its JSON columns are text: new_row::json",
             ) from error

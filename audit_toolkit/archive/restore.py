@@ -53,7 +53,7 @@ def restore_leaf(
             connection.execute(_record(store, schema, leaf, manifest, digest, now))
     except import_psycopg().errors.DuplicateTable as error:
         raise UsageError(
-            f"there is a table {leaf} already", hint="restore it under another name: --as NAME"
+            f"a table {leaf} already exists", hint="restore it under another name: --as NAME"
         ) from error
     return leaf
 
@@ -75,8 +75,8 @@ def _copy(
     with store.fetched(file.path) as (copy_of_file, sha256):
         if sha256 != file.sha256:
             raise AuditError(
-                f"{file.path}: the bytes are not those that were written",
-                hint="nothing was restored; see audit archive verify",
+                f"{file.path}: the file was changed since it was written",
+                hint="nothing was restored; for details, run: audit archive verify",
             )
         with (
             parquet().ParquetFile(copy_of_file) as opened,
@@ -95,12 +95,15 @@ def _require_recorded(connection: Connection, schema: str, manifest: Manifest) -
     if manifest.digest not in digests:
         known = digests - {None}
         raise AuditError(
-            f"{manifest.leaf}: the archive has another digest than the one that this database recorded"
+            (
+                f"{manifest.leaf}: the digest in the archive differs from the one that this "
+                "database recorded"
+            )
             if known
-            else f"this database has no record that it archived {manifest.leaf}",
-            hint="nothing was restored; see audit archive verify"
+            else f"this database has no record of archiving {manifest.leaf}",
+            hint="nothing was restored; for details, run: audit archive verify"
             + (
-                f". To take what another database archived: --from {manifest.place}"
+                f". To restore what another database archived: --from {manifest.place}"
                 if manifest.place
                 else ""
             ),
@@ -110,7 +113,9 @@ def _require_recorded(connection: Connection, schema: str, manifest: Manifest) -
 def _require_sound(store: Store, manifest: Manifest) -> None:
     """Of an archive from before 0.3 the digest is another one than the database computes now."""
     for problem in read_back(store, manifest).problems:
-        raise AuditError(problem, hint="nothing was restored; see audit archive verify")
+        raise AuditError(
+            problem, hint="nothing was restored; for details, run: audit archive verify"
+        )
 
 
 def _compare(connection: Connection, schema: str, leaf: QualifiedName, manifest: Manifest) -> str:
@@ -118,8 +123,9 @@ def _compare(connection: Connection, schema: str, leaf: QualifiedName, manifest:
     same = found.partition("/")[0] == str(manifest.events)
     if not same or (manifest.version > 1 and found != manifest.digest):
         raise AuditError(
-            f"what was restored is not what was archived: {found} instead of {manifest.digest}",
-            hint="nothing was restored; see audit archive verify",
+            f"the restored rows do not match the archive: digest {found} instead of "
+            f"{manifest.digest}",
+            hint="nothing was restored; for details, run: audit archive verify",
         )
     return manifest.digest
 

@@ -60,7 +60,7 @@ def archive_gate(run: Run) -> Callable[[Task], str]:
         if entry is None or not entry.is_archived:
             return ""
         problems = read_again(entry)
-        return f"its archive is not what was written: {problems[0]}" if problems else ""
+        return f"its archive does not match what was written: {problems[0]}" if problems else ""
 
     return refusal
 
@@ -71,5 +71,5 @@ def read_again(entry: Entry) -> tuple[str, ...]:
     store = Store.open(url)
     manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
     if manifest.digest != entry.archive_digest:
-        return ("its manifest has another digest than the one recorded",)
+        return ("the digest in its manifest differs from the one recorded",)
     return read_back(store, manifest).problems

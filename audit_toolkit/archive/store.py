@@ -2,6 +2,7 @@
 
     <root>/events/<whose>/relation=public.orders/month=2026-03/<leaf>-<oid>-<digest>.parquet   the events
     <root>/manifests/<whose>/<time>-<leaf>.json                            what of it counts as archived
+    <root>/seals/<whose>/<leaf>-<oid>-<digest>.json                        what shows that it is what was sealed
 
 where <whose> is system=…/database=…/trail=…, so that no two databases share a file. DuckDB, Spark, Trino, Polars and
 pandas read the folder `events` as it stands, in Hive's layout. Archives from before 0.3 have `relation=…` and
@@ -27,7 +28,7 @@ from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 
 CHUNK = 4 * 2**20
 """Bytes that are held at once while a file is fetched."""
-EVENTS, FOLDER, OLD_FOLDER = "events", "manifests", "_manifests"
+EVENTS, FOLDER, OLD_FOLDER, SEALS = "events", "manifests", "_manifests", "seals"
 
 
 def is_inside(path: str) -> bool:
@@ -66,12 +67,12 @@ class Store:
             except ImportError as error:
                 raise MissingExtraError(
                     f"no driver for {url.split(':')[0]}://",
-                    hint=f"pip install what it asks for: {error}",
+                    hint=f"install the package that it names: {error}",
                 ) from error
             except ValueError as error:
                 raise UsageError(
-                    f"{url!r} is not the address of an archive: {error}",
-                    hint="write a folder, s3://bucket/path, gs://bucket/path or az://container/path",
+                    f"{url!r} is not a valid archive location: {error}",
+                    hint="use a folder, s3://bucket/path, gs://bucket/path or az://container/path",
                 ) from error
         return cls(url, filesystem, root.rstrip("/"))
 
@@ -80,7 +81,7 @@ class Store:
         if not is_inside(path):
             raise AuditError(
                 f"{path!r} is not a path inside the archive {self.url}",
-                hint="its manifest was forged: bring the archive back from a backup",
+                hint="its manifest was forged: restore the archive from a backup",
             )
         if self.is_local:
             self._refuse_links(path)
@@ -94,7 +95,8 @@ class Store:
             if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
                 raise AuditError(
                     f"{place} is not a file or folder, but a link or a device",
-                    hint="the archive has only files of its own: find out who put it there, and remove it",
+                    hint="an archive has only ordinary files: find out who put it there, and "
+                    "remove it",
                 )
 
     def address(self, path: str) -> str:
@@ -116,7 +118,7 @@ class Store:
         place = self.path(posixpath.join(folder, _UNFINISHED + name)) if self.is_local else target
         with storage_errors(self.url):
             if self.filesystem.exists(target):
-                raise FileExistsError(f"{path} is there already, and nothing is overwritten")
+                raise FileExistsError(f"{path} already exists, and nothing is overwritten")
             if (
                 self.is_local
             ):  # elsewhere there are no folders, and s3fs would even make a missing bucket
@@ -152,7 +154,7 @@ class Store:
         with storage_errors(self.url):
             content: bytes = self.filesystem.cat_file(self.path(path), start=0, end=most + 1)
         if len(content) > most:
-            raise AuditError(f"{path} has more than {most} bytes")
+            raise AuditError(f"{path} is larger than {most} bytes")
         return content
 
     def files(self, folder: str, suffix: str = "") -> list[str]:
@@ -229,7 +231,8 @@ def storage_errors(url: str) -> Iterator[None]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AuditError(
             f"the archive {url} failed: {reason}",
-            hint="nothing was dropped; see that the place exists, is reachable and has room, then run it again",
+            hint="nothing was dropped; make sure that the location exists, can be reached and has "
+            "free space, then run it again",
         ) from error
 
 

@@ -18,9 +18,10 @@ from audit_toolkit.archive.manifest import (
     fingerprint,
     newest,
 )
-from audit_toolkit.archive.store import EVENTS, FOLDER, OLD_FOLDER, Store
+from audit_toolkit.archive.store import EVENTS, FOLDER, OLD_FOLDER, SEALS, Store
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.plurals import counted
 
 BATCH = 16_384
 
@@ -65,10 +66,12 @@ def read_back(
         found, events = str(digest), digest.events
     if found != manifest.digest and not problems:
         problems.append(
-            f"the events are not those of the partition: {found} instead of {manifest.digest}"
+            f"its events do not match the partition: digest {found} instead of {manifest.digest}"
         )
     if events != manifest.events and not problems:
-        problems.append(f"its manifest says {manifest.events} events, and its files have {events}")
+        problems.append(
+            f"its manifest lists {counted(manifest.events, 'event')}, but its files have {events}"
+        )
     return ReadBack(leaf=manifest.leaf, digest=found, events=events, problems=tuple(problems))
 
 
@@ -78,7 +81,7 @@ def _read_file(
     problems = []
     with store.fetched(file.path) as (copy, sha256):
         if sha256 != file.sha256:
-            problems.append(f"{file.path}: the bytes are not those that were written")
+            problems.append(f"{file.path}: the file was changed since it was written")
         before = digest.events
         try:
             with parquet().ParquetFile(copy) as opened:
@@ -130,7 +133,7 @@ def check_catalogue(
         _finding(
             FindingKind.ARCHIVE_CHAIN_BROKEN,
             leaf,
-            "the manifest before this one was removed or changed",
+            "the previous manifest was removed or changed",
             _FROM_BACKUP,
         )
         for leaf in chain_breaks(catalogue.manifests)
@@ -155,16 +158,18 @@ def _finding(kind: FindingKind, subject: str, message: str, remedy: str) -> Find
 
 
 def _strays(store: Store, catalogue: Catalogue, counting: list[Manifest]) -> list[Finding]:
-    named = {file.path for manifest in counting for file in manifest.files}
+    named = {file.path for manifest in counting for file in manifest.all_files}
     named |= {manifest.name for manifest in catalogue.manifests}
     named |= {name for name, _ in catalogue.damaged}
-    inside = [name for folder in (EVENTS, FOLDER, OLD_FOLDER) for name in store.files(folder)]
+    inside = [
+        name for folder in (EVENTS, FOLDER, OLD_FOLDER, SEALS) for name in store.files(folder)
+    ]
     inside += [name for name in store.files_of_old_layout() if name not in inside]
     return [
         _finding(
             FindingKind.ARCHIVE_STRAY_FILE,
             name,
-            "no manifest names this file, and whoever reads the folder would read it",
+            "no manifest names this file, yet whoever reads the folder would read it",
             "find out who put it there, then remove it",
         )
         for name in inside
@@ -181,20 +186,26 @@ def _missing(catalogue: Catalogue, expected: Expected) -> Iterator[Finding]:
             yield _finding(
                 FindingKind.ARCHIVE_MISSING,
                 record.leaf,
-                f"the database archived{dropped} it, and the archive lacks its manifest {record.name}",
+                f"the database archived{dropped} it, but its manifest {record.name} is missing from the archive",
                 _FROM_BACKUP,
             )
         elif manifest.digest != record.digest:
-            yield _differs(record.leaf, "another digest")
+            yield _differs(
+                record.leaf,
+                "the digest in its manifest differs from the one that the database recorded",
+            )
         elif (_instant(manifest.lower), _instant(manifest.upper)) != (record.lower, record.upper):
-            yield _differs(record.leaf, "other bounds")
+            yield _differs(
+                record.leaf,
+                "the bounds in its manifest differ from those that the database recorded",
+            )
 
 
-def _differs(leaf: str, what: str) -> Finding:
+def _differs(leaf: str, message: str) -> Finding:
     return _finding(
         FindingKind.ARCHIVE_DIFFERS,
         leaf,
-        f"its manifest has {what} than the database recorded",
+        message,
         _FROM_BACKUP,
     )
 
@@ -215,7 +226,7 @@ def _not_ours(subject: str) -> Finding:
     return _finding(
         FindingKind.ARCHIVE_UNKNOWN,
         subject,
-        "the database did not archive this: its manifest was forged, or a copy of the database wrote it",
+        "this database did not archive it: its manifest was forged, or written by a copy of this database",
         _WHO_WROTE_IT,
     )
 
@@ -226,10 +237,11 @@ def _of_exports(catalogue: Catalogue, expected: Expected, archive: str) -> Itera
     for manifest in unknown_exports(manifests, exports):
         yield _not_ours(manifest.label)
     last = exports.of(archive)
-    if last.sha256 and last.sha256 not in map(fingerprint, manifests):
+    # Of any database: one that was renamed or copied since has it under its former name.
+    if last.sha256 and last.sha256 not in map(fingerprint, catalogue.manifests):
         yield _finding(
             FindingKind.ARCHIVE_MISSING,
             "exports",
-            f"the archive lacks the manifest of the last export, {last.name}",
+            f"the manifest of the last export is missing from the archive: {last.name}",
             _FROM_BACKUP,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,7 @@ from audit_toolkit.archive.columns import (
     NAMES,
     SCHEMA_NAME,
     TABLE_NAME,
+    TEXT,
     arrow_schema,
     as_table,
 )
@@ -30,12 +32,14 @@ from audit_toolkit.archive.manifest import (
     read_manifests,
 )
 from audit_toolkit.archive.origin import after, read_origin, require_own
-from audit_toolkit.archive.store import EVENTS, Store
+from audit_toolkit.archive.sealed import seal_problems
+from audit_toolkit.archive.store import EVENTS, SEALS, Store
 from audit_toolkit.archive.verify import Progress, read_back, unwatched
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Entry
+from audit_toolkit.seals.part import has_unsealed, sealed_part
 from audit_toolkit.templates import query, render
 from audit_toolkit.version import __version__
 
@@ -70,6 +74,11 @@ def archive_leaf(
     Lock: SHARE on the detached leaf while it is read.
     """
     leaf = QualifiedName(schema, entry.current_name or entry.name)
+    if has_unsealed(connection, schema, leaf):
+        raise AuditError(
+            f"{leaf} has events that are not sealed, and is archived once they are",
+            hint="audit seal, or audit maintain --seal-key FILE",
+        )
     origin = read_origin(connection, schema)
     earlier = read_manifests(store, origin.place)
     require_own(connection, store, origin, earlier)
@@ -95,15 +104,17 @@ def archive_leaf(
         files = [file for manifest in exported for file in manifest.files]
         rest = Selection(without=widest(exported))
         files += write_files(connection, store, leaf, names, rest, progress)
+        seal = _write_seal(connection, store, schema, leaf, f"{origin.place}/{names.name}")
         if by_function:
             connection.execute(render("archiver/thaw", schema=schema, oid=entry.oid))
-    manifest = make_manifest(connection, entry, origin, digest, files, earlier, now)
+    manifest = make_manifest(connection, entry, origin, digest, files, earlier, now, seal)
     found = read_back(store, manifest, progress)
-    if found.problems:
+    problems = found.problems or seal_problems(store, manifest)
+    if problems:
         raise AuditError(
-            f"the archive of {leaf} does not hold what the leaf holds: {found.problems[0]}",
+            f"the archive of {leaf} does not match the partition: {problems[0]}",
             hint="nothing was dropped; find out why the store returns other bytes, then run it again"
-            + ("; audit archive run --again writes anew what was exported" if exported else ""),
+            + ("; audit archive run --again rewrites what was exported" if exported else ""),
         )
     with store.create(manifest.name) as file:
         file.write(manifest.as_bytes())
@@ -111,6 +122,22 @@ def archive_leaf(
     connection.execute(render(f"{folder}/archived", archive=store.address(manifest.name), **values))
     _remove_former(store, manifest, earlier, before_removal)
     return manifest
+
+
+def _write_seal(
+    connection: Connection, store: Store, schema: str, leaf: QualifiedName, name: str
+) -> ArchivedFile | None:
+    """Write what verifies the partition without the database; of one that is not sealed there is nothing."""
+    part = sealed_part(connection, schema, leaf)
+    if part is None:
+        return None
+    content = json.dumps(part).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    path = f"{SEALS}/{name}-{digest[:12]}.json"
+    if not store.has(path):
+        with store.create(path) as file:
+            file.write(content)
+    return ArchivedFile(path=path, bytes=len(content), sha256=digest, events=0)
 
 
 def _already_there(earlier: list[Manifest], entry: Entry, digest: str) -> Manifest | None:
@@ -166,10 +193,10 @@ def _remove_former(
     store: Store, manifest: Manifest, earlier: list[Manifest], before: Callable[[], None]
 ) -> None:
     """Remove what was archived of a partition before: who reads the folder would count its events twice."""
-    kept = {file.path for one in newest([*earlier, manifest]) for file in one.files}
+    kept = {file.path for one in newest([*earlier, manifest]) for file in one.all_files}
     key = (manifest.leaf, manifest.oid)
     former = [m for m in earlier if (m.leaf, m.oid) == key or m.is_part_of(manifest.origin, *key)]
-    paths = {file.path for one in former for file in one.files} - kept
+    paths = {file.path for one in former for file in one.all_files} - kept
     if paths:
         before()
     for path in sorted(paths):
@@ -180,8 +207,8 @@ def _digest(connection: Connection, schema: str, leaf: QualifiedName) -> str:
     row = fetch(connection, render("archive/digest", schema=schema, leaf=leaf))[0]
     if tuple(row["columns"]) != NAMES:
         raise AuditError(
-            f"{leaf} has other columns than an event: {', '.join(row['columns'])}",
-            hint="the archive would lose some: drop the added columns, or keep the leaf",
+            f"{leaf} has columns that an event does not have: {', '.join(row['columns'])}",
+            hint="the archive would lose them: drop the added columns, or keep the partition",
         )
     digest: str = row["digest"]
     return digest
@@ -266,7 +293,7 @@ def _groups(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     characters = 0
     for row in rows:
         group.append(row[:-1])
-        characters += sum(len(value) for value in row if isinstance(value, str))
+        characters += sum(map(len, filter(None, row[TEXT])))
         if len(group) >= ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
             yield group
             group, characters = [], 0
@@ -282,6 +309,7 @@ def make_manifest(
     files: list[ArchivedFile],
     earlier: list[Manifest],
     now: datetime,
+    seal: ArchivedFile | None = None,
 ) -> Manifest:
     """The manifest of an archived partition, behind the earlier ones."""
     return Manifest(
@@ -298,4 +326,5 @@ def make_manifest(
         previous=fingerprint(earlier[-1]) if earlier else None,
         columns=NAMES,
         origin=origin,
+        seal=seal,
     )

@@ -99,7 +99,8 @@ def apply_context(target: Any) -> Awaitable[None] | None:
     else:
         raise ContextError(
             f"cannot send the context through a {type(target).__name__}",
-            hint="pass a connection or session of SQLAlchemy, or one of psycopg or asyncpg",
+            hint="pass a connection or session of SQLAlchemy, or a connection of psycopg or "
+            "asyncpg",
         )
     return None
 

@@ -51,7 +51,7 @@ def console_claims(reason: str) -> dict[str, Json]:
     if not reason.strip():
         raise ContextError(
             "a console needs a reason, which its changes carry",
-            hint='say why: audit psql --reason "ticket 123"',
+            hint='add a reason: audit psql --reason "ticket 123"',
         )
     claims: dict[str, Json] = {
         "actor": os_actor(),

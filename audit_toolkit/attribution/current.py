@@ -67,8 +67,8 @@ class Block:
     def __enter__(self) -> None:
         if self._entered:
             raise ContextError(
-                "this context is in use already, perhaps by another thread or task",
-                hint="call audit_toolkit.context(…) anew for each with",
+                "this context is already in use, perhaps by another thread or task",
+                hint="call audit_toolkit.context(…) for each with statement",
             )
         self._outer, self._entered = _current.get(), True
         _current.set(self.claims)
@@ -106,8 +106,8 @@ def set_actor(actor: Json, /, **values: Json) -> None:
     claims = _current.get()
     if claims is None:
         raise ContextError(
-            "there is no context to put the actor into",
-            hint="open one around it: with audit_toolkit.context(): …, or add ContextMiddleware",
+            "there is no context to set the actor in",
+            hint="open one first: with audit_toolkit.context(): …, or add ContextMiddleware",
         )
     claims.update({"actor": actor, **values})
 

@@ -39,7 +39,8 @@ def attach_psycopg(connection: AnyConnection, *, sees_all: bool) -> None:
     if not psycopg.Pipeline.is_supported():
         raise ContextError(
             "this libpq is older than 14 and has no pipeline mode",
-            hint="upgrade it, or begin transactions with audit_toolkit.apply_context(connection)",
+            hint="upgrade libpq, or begin transactions with "
+            "audit_toolkit.apply_context(connection)",
         )
     mixin = _AsyncCursor if isinstance(connection, psycopg.AsyncConnection) else _Cursor
     base: Any = connection.cursor_factory

@@ -61,6 +61,7 @@ def fits_pipeline(statement: str, *, autocommit: bool) -> bool:
 def refuse_autocommit(statement: str) -> ContextError:
     """The error for a write that cannot carry the context because it is its own transaction."""
     return ContextError(
-        f"in autocommit this {verb_of(statement)} cannot carry the context, which lasts for one transaction",
-        hint="open a transaction around it, as in: with connection.transaction(): …",
+        f"in autocommit this {verb_of(statement)} cannot carry the context, which lasts for "
+        "one transaction",
+        hint="run it in a transaction: with connection.transaction(): …",
     )

@@ -38,11 +38,11 @@ def as_document(values: Mapping[str, Json]) -> str:
     try:
         text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError as error:  # an integer of more digits than Python prints
-        raise ContextError(f"the context is no JSON: {error}") from error
+        raise ContextError(f"the context is not valid JSON: {error}") from error
     if len(text.encode()) > MAX_BYTES:
         raise ContextError(
-            f"the context has {len(text.encode())} bytes, more than {MAX_BYTES}",
-            hint="every event holds a copy of it: claim an id, and keep the rest in a table",
+            f"the context is {len(text.encode())} bytes long; at most {MAX_BYTES} are allowed",
+            hint="every event stores a copy of it: set an id, and keep the details in a table",
         )
     return text
 
@@ -57,7 +57,7 @@ def _check(value: Json, where: str, *, depth: int) -> None:
             _check_text(value, where)
         case float():
             if not math.isfinite(value):
-                raise ContextError(f"{where} is {value}, which is no JSON")
+                raise ContextError(f"{where} is {value}, which is not valid JSON")
         case Mapping():
             for key, inner in value.items():
                 _check(inner, _checked_key(key, where), depth=depth + 1)
@@ -66,20 +66,20 @@ def _check(value: Json, where: str, *, depth: int) -> None:
                 _check(inner, f"{where}[{place}]", depth=depth + 1)
         case _:
             raise ContextError(
-                f"{where} is a {type(value).__name__}, which is no JSON",
-                hint="pass text, as in str(value)",
+                f"{where} is a {type(value).__name__}, which is not valid JSON",
+                hint="pass text: str(value)",
             )
 
 
 def _checked_key(key: object, where: str) -> str:
     if not isinstance(key, str) or not key:
-        raise ContextError(f"{where} has the key {key!a}, which is no name")
+        raise ContextError(f"{where} has the key {key!a}, which is not a valid name")
     _check_text(key, f"a key of {where}")
     words = "_".join(word.lower() for word in _WORD.findall(key))
     if re.search(rf"(?:^|_)(?:{_SECRETS})(?:_|$)", words):
         raise ContextError(
-            f"{where} has the key {key!r}, the name of a secret",
-            hint="events are kept for years and read by many: claim an id, or rename the key",
+            f"{where} has the key {key!r}, which is the name of a secret",
+            hint="events are kept for years and read by many: set an id instead, or rename the key",
         )
     return f"{where}.{key}"
 
@@ -90,4 +90,4 @@ def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ContextError(f"{where} holds a lone surrogate, which is no Unicode text") from error
+        raise ContextError(f"{where} holds a lone surrogate, which is not valid Unicode") from error

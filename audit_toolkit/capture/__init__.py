@@ -8,7 +8,7 @@ from audit_toolkit.capture.render import (
     check_rule,
     free_function,
     plan_capture,
-    plan_release,
+    plan_uninstall,
 )
 from audit_toolkit.capture.selection import select_tables
 
@@ -20,8 +20,8 @@ __all__ = [
     "free_function",
     "plan_capture",
     "plan_pause",
-    "plan_release",
     "plan_resume",
+    "plan_uninstall",
     "select_tables",
     "take_baseline",
     "take_locked_baseline",

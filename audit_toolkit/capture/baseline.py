@@ -101,8 +101,9 @@ def take_locked_baseline(
         _require_readable(connection, target, schema)
         if _has_events(connection, target, schema):
             raise RuleError(
-                f"{target.table.name} has no primary key, and events of its rows already",
-                hint="without a key a baseline is possible only before the first change; add a primary key",
+                f"{target.table.name} has no primary key, and its rows have events already",
+                hint="without a primary key a baseline is possible only before the first change; "
+                "add a primary key",
             )
         written = _run(connection, render("baseline/whole", reason=reason, **target.values(schema)))
         _note_whole(connection, target, schema)
@@ -186,19 +187,20 @@ def _require_readable(connection: Connection, target: Target, schema: str) -> No
     name = target.table.name
     if not row["sees_all_rows"]:
         raise RuleError(
-            f"row security hides rows of {name} from this role: a snapshot of the others would say that they are all",
-            hint="run it as a role that sees all rows: one with BYPASSRLS, or the owner where it is not FORCEd",
+            f"row security hides rows of {name} from this role, so a snapshot would be incomplete",
+            hint="use a role that sees all rows: one with BYPASSRLS, or the owner if row security "
+            "is not forced",
         )
     gone = [column for column in target.hidden if target.table.column(column) is None]
     if gone or row["disguised"]:
         what = f"{name} has no column {gone[0]!r}" if gone else f"columns of {name} were renamed"
         raise RuleError(
-            f"{what}: values that are to be hidden would be shown under another name",
-            hint="audit check names the command that mends it",
+            f"{what}: values that should be hidden would appear under another name",
+            hint="audit check names the command that repairs it",
         )
     if not row["has_columns"]:
         raise RuleError(
-            f"the columns of {name} changed while its baseline ran", hint="run it again, it goes on"
+            f"the columns of {name} changed while its baseline ran", hint="run it again to continue"
         )
 
 

@@ -36,13 +36,13 @@ def check_condition(connection: Connection, table: Table, rule: TableRule, schem
         if other != "pg_catalog":
             raise RuleError(
                 f"--when: {condition!r} names {QualifiedName(other, name)}",
-                hint="it may name columns, without their table, and functions with their schema",
+                hint="use column names without the table, and functions with their schema",
             )
     if any(
         token.kind == "word" and token.text in ("select", "table") for token in tokens_of(condition)
     ):
         raise RuleError(
-            f"--when: {condition!r} has a subquery: it is judged on one row, and sees no others",
+            f"--when: {condition!r} has a subquery, but the condition is evaluated on a single row",
             hint=_EXAMPLE,
         )
     _refuse_functions(connection, condition, schema)
@@ -62,9 +62,9 @@ def _refuse_foreign_uses(condition: str, table: Table) -> None:
         is_text = after[:2] == ["::", "text"] or after[0] == "is"
         if not is_text and (_is_own_kind(column) or not _is_equality(before, after)):
             raise RuleError(
-                f"--when: column {column.name!r} is of type {column.type_name}, "
-                "which is not PostgreSQL's own: a condition sees the text of its values",
-                hint=f"say so, {column.name}::text"
+                f"--when: column {column.name!r} has the type {column.type_name}, which is "
+                "not built into PostgreSQL: a condition sees its values as text",
+                hint=f"cast it: {column.name}::text"
                 + (
                     ""
                     if _is_own_kind(column)
@@ -96,19 +96,22 @@ def _refuse_functions(connection: Connection, condition: str, schema: str) -> No
         problem = None
         if not row["is_there"]:
             # A word of SQL, such as coalesce or in; else the server says that it does not know it.
-            problem, hint = ("which is not there", "check its spelling") if own else (None, "")
+            problem, hint = ("which does not exist", "check its spelling") if own else (None, "")
         elif row["is_volatile"]:
-            problem = "which is volatile: asked twice about one row, it may say two things"
+            problem = "which is volatile: it could give different answers for the same row"
             hint = "call only functions that are STABLE or IMMUTABLE"
         elif own and not row["is_trusted"]:
-            problem = f"which belongs to {row['owner']}, and would run with the rights of the trail"
-            hint = f"give it to {row['trail_owner']}, who owns the trail, or write it without"
+            problem = (
+                f"which belongs to {row['owner']}, and would run with the rights of the trail's "
+                "owner"
+            )
+            hint = f"change its owner to {row['trail_owner']}, who owns the trail, or do without it"
         elif own and row["namesakes"] > 1:
-            problem = "of which there are several: another one might be taken one day"
-            hint = "give the one that is meant a name of its own"
+            problem = "which has several signatures: another one might be chosen one day"
+            hint = "give the right one a name of its own"
         elif own and not row["is_callable"]:
             problem = f"which {row['trail_owner']}, who owns the trail, may not execute"
-            hint = "grant EXECUTE on it, and USAGE of its schema"
+            hint = "grant EXECUTE on it, and USAGE on its schema"
         if problem:
             raise RuleError(f"--when: {condition!r} calls {name}, {problem}", hint=hint)
 
@@ -125,9 +128,9 @@ def _have_it_read(connection: Connection, condition: str, table: Table) -> None:
             connection.execute(f"prepare audit_condition as {statement}")
             connection.execute("deallocate audit_condition")
     except (errors.ProgrammingError, errors.DataError, errors.NotSupportedError) as error:
-        said = error.diag.message_primary or "the server cannot read it"
+        said = error.diag.message_primary or "the server cannot parse it"
         raise RuleError(
-            f"--when: {condition!r} is no condition on a row of {table.name}: {said}",
+            f"--when: {condition!r} is not a valid condition on a row of {table.name}: {said}",
             hint=error.diag.message_hint or _hint(table),
         ) from error
 

@@ -74,7 +74,8 @@ def declared_findings(
             yield from _finding(one, name, installed)
         elif known[name].rule != one.rule:
             raise RuleError(
-                f"{name} is declared with one rule in {known[name].source}, and another in {one.source}",
+                f"{name} is declared with one set of options in {known[name].source}, and "
+                f"with another in {one.source}",
                 hint="keep one of them",
             )
     for name in sorted(set(installed) - set(known)) if sources else ():
@@ -82,7 +83,7 @@ def declared_findings(
             kind=FindingKind.AUDITED_NOT_DECLARED,
             severity=Severity.WARNING,
             subject=str(name),
-            message=f"{_neither(sources)} it: add it there, or end its audit",
+            message=f"{_neither(sources)} it: declare it there, or stop auditing it",
             remedy=f"audit uninstall --table {shlex.quote(name.plain)} --upgrade",
         )
 
@@ -105,7 +106,7 @@ def _finding(
             severity=Severity.ERROR,
             subject=str(name or declared.typed or declared.pattern),
             message=f"{declared.source} declares it"
-            + ("" if name else ", and there is no such table"),
+            + ("" if name else ", but the table does not exist"),
             remedy=install_command(name, options) + " --upgrade" if name else declared.correction,
         )
     elif installed[name] != options:

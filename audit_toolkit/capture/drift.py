@@ -94,7 +94,7 @@ def capture_findings(
             kind=FindingKind.TABLE_GONE,
             severity=Severity.WARNING,
             subject=str(captured.name),
-            message="the table that was audited is not there any more; its capture function is left",
+            message="the audited table does not exist any more; its capture function is left",
             remedy=psql_command(f"drop function {shown}"),
         )
         return
@@ -112,7 +112,8 @@ def capture_findings(
             kind=FindingKind.TABLE_RENAMED,
             severity=Severity.WARNING,
             subject=str(captured.name),
-            message=f"it was renamed from {captured.made_for}; capture goes on under the new name, more slowly",
+            message=f"it was renamed from {captured.made_for}; capture continues under the new name, "
+            "but more slowly",
             remedy=_install(captured),
         )
     else:
@@ -135,18 +136,21 @@ def _function_findings(
             kind=FindingKind.KEY_CHANGED,
             severity=Severity.ERROR,
             subject=str(captured.name),
-            message=f"its primary key was ({', '.join(captured.key)}) and is ({', '.join(target.table.key)}): "
-            "events carry the old one",
+            message=f"its primary key was ({', '.join(captured.key)}) and is now "
+            f"({', '.join(target.table.key)}): events carry the old one",
             remedy=_install(captured),
         )
     elif capture_hash(target, schema) != captured.hash:
-        yield _outdated(captured, f"it was rendered by {captured.version}, for the table as it was")
+        yield _outdated(
+            captured,
+            f"it was rendered by {captured.version} for an earlier definition of the table",
+        )
     elif _rendered_body(target, schema) != captured.function.body:
         yield Finding(
             kind=FindingKind.FUNCTION_CHANGED,
             severity=Severity.ERROR,
             subject=shown,
-            message="its text is not what was installed: somebody replaced it",
+            message="its source is not what was installed: somebody replaced it",
             remedy=_install(captured),
         )
 
@@ -163,7 +167,7 @@ def _lock_down_findings(function: Function, shown: str, *, definer: bool) -> Ite
             kind=FindingKind.SEARCH_PATH_OPEN,
             severity=Severity.ERROR,
             subject=shown,
-            message="it does not pin its search_path: others could run code as its owner",
+            message="it does not set search_path: others could run code as its owner",
             remedy=psql_command(
                 f"alter function {shown.removesuffix('()')} set search_path = pg_catalog, pg_temp"
             ),
@@ -175,7 +179,7 @@ def _lock_down_findings(function: Function, shown: str, *, definer: bool) -> Ite
             subject=shown,
             message="it is not SECURITY DEFINER"
             if definer
-            else "it is SECURITY DEFINER, and should not be",
+            else "it is SECURITY DEFINER, but should not be",
             remedy=psql_command(
                 f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
             ),
@@ -205,7 +209,7 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
                 kind=FindingKind.SETTINGS_CHANGED,
                 severity=Severity.ERROR,
                 subject=shown,
-                message=f"it pins {setting}, and was not installed so",
+                message=f"it sets {setting}, which was not installed",
                 remedy=psql_command(
                     f"alter function {shown.removesuffix('()')} "
                     + (
@@ -232,15 +236,18 @@ def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> It
             kind=FindingKind.OWNER_MAY_NOT_EXECUTE,
             severity=Severity.ERROR,
             subject=shown,
-            message=f"{role} owns {captured.name}, and could not make a partition of it",
+            message=f"{role} owns {captured.name}, but could not create a partition of it",
             remedy=psql_command(f"grant execute on function {shown} to {quote_identifier(role)}"),
         )
 
 
 _STATES = {
-    "D": (FindingKind.TRIGGER_DISABLED, "it is disabled: changes are lost"),
+    "D": (FindingKind.TRIGGER_DISABLED, "it is disabled: changes are not recorded"),
     "O": (FindingKind.TRIGGER_NOT_ALWAYS, "session_replication_role = replica would silence it"),
-    "R": (FindingKind.TRIGGER_NOT_ALWAYS, "it fires in replica mode only: changes are lost"),
+    "R": (
+        FindingKind.TRIGGER_NOT_ALWAYS,
+        "it fires in replica mode only: changes are not recorded",
+    ),
 }
 
 
@@ -272,9 +279,9 @@ def _trigger_findings(
                 kind=FindingKind.LEAF_WITHOUT_TRIGGER if on_leaf else FindingKind.TRIGGER_MISSING,
                 severity=Severity.ERROR,
                 subject=name,
-                message="TRUNCATE of this partition would go unseen"
+                message="TRUNCATE of this partition would not be recorded"
                 if on_leaf
-                else "changes are lost",
+                else "changes are not recorded",
                 remedy=_install(captured),
             )
         elif not _is_as_rendered(
@@ -284,7 +291,7 @@ def _trigger_findings(
                 kind=FindingKind.TRIGGER_CHANGED,
                 severity=Severity.ERROR,
                 subject=name,
-                message="it is not what was installed",
+                message="it differs from what was installed",
                 remedy=_install(captured),
             )
         elif found.state != "A" and paused is None and table == captured.name:
@@ -368,7 +375,7 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
                 severity=Severity.WARNING if is_foreign else Severity.ERROR,
                 subject=str(heir.name),
                 message=f"it inherits from {captured.name}, and changes of its rows are not recorded"
-                + (": a foreign table cannot be" if is_foreign else ""),
+                + (": foreign tables cannot be audited here" if is_foreign else ""),
                 remedy="audit it in the database it lives in"
                 if is_foreign
                 else install_command(heir.name, {"capture": "row"}) + " --upgrade",
@@ -401,8 +408,8 @@ def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
             kind=FindingKind.SECRET_IN_CLEAR,
             severity=Severity.WARNING,
             subject=shown,
-            message="the column looks secret, and its values are recorded in clear"
-            + (": part of the key, it cannot be hidden" if keyed else ""),
+            message="the column looks like a secret, and its values are recorded in plain text"
+            + (": as part of the key, it cannot be hidden" if keyed else ""),
             remedy=_accept(shown, column) if keyed else _install(captured, masking=to_mask),
             accepted=accepted["reason"] if accepted else None,
         )
@@ -425,11 +432,11 @@ def _gone_findings(captured: Captured, target: Target) -> Iterator[Finding]:
             kind=FindingKind.HIDDEN_COLUMN_GONE,
             severity=Severity.ERROR,
             subject=f"{captured.name}.{quote_identifier(name)}",
-            message=f"a column that its options name was renamed to {new}"
+            message=f"a column named in its options was renamed to {new}"
             if new
-            else "a column that its options name was dropped"
+            else "a column named in its options was dropped"
             if name in captured.numbering.numbers
-            else "a column that its options name is gone: if it was renamed, give its new name",
+            else "a column named in its options is missing: if it was renamed, give its new name",
             remedy=_install(captured),
         )
 
@@ -444,7 +451,7 @@ def _dependant_findings(captured: Captured, target: Target) -> Iterator[Finding]
             kind=FindingKind.HIDDEN_VALUE_COMPUTED,
             severity=Severity.ERROR,
             subject=f"{captured.name}.{quote_identifier(name)}",
-            message="it is computed from a hidden column, and may be recorded in clear",
+            message="it is computed from a hidden column, and may be recorded in plain text",
             remedy=_install(captured),
         )
 
@@ -455,7 +462,7 @@ def _condition_findings(captured: Captured) -> Iterator[Finding]:
             kind=FindingKind.CONDITION_UNUSABLE,
             severity=Severity.ERROR,
             subject=str(captured.name),
-            message=f"{captured.unusable}; until it has another condition, every change is recorded",
+            message=f"{captured.unusable}; until the condition is replaced, every change is recorded",
             remedy=_install(captured),
         )
         return
@@ -464,7 +471,7 @@ def _condition_findings(captured: Captured) -> Iterator[Finding]:
             kind=FindingKind.CONDITION_COLUMN_RENAMED,
             severity=Severity.ERROR,
             subject=f"{captured.name}.{quote_identifier(name)}",
-            message=f"a column of its condition is called {new} now: until capture is installed again, "
+            message=f"a column of its condition was renamed to {new}: until capture is reinstalled, "
             "every change is recorded",
             remedy=_install(captured),
         )

@@ -51,7 +51,7 @@ def _metadata(place: str, where: str) -> sa.MetaData:
 
 
 def _module(name: str, where: str) -> object:
-    hint = f"see whether this works: python -c 'import {name}'"
+    hint = f"check that this works: python -c 'import {name}'"
     try:
         with _working_directory_first(), redirect_stdout(sys.stderr):
             return importlib.import_module(name)
@@ -59,7 +59,7 @@ def _module(name: str, where: str) -> object:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise UsageError(
                 f"{where}: there is no module {error.name!r}",
-                hint=f"write it as Python imports it from {Path.cwd()}; {hint}",
+                hint=f"write it as it is imported from {Path.cwd()}; {hint}",
             ) from error
         raise UsageError(f"{where}: {name} cannot be imported: {error}", hint=hint) from error
     except (Exception, SystemExit) as error:

@@ -22,8 +22,8 @@ def plan_pause(installed: Installed, schema: str, reason: str, *, again: str = "
         raise _gone(installed, again)
     if not installed.active_triggers:
         raise UsageError(
-            f"capture of {installed.table} is paused already",
-            hint=f"switch it on again: audit resume --table {installed.table} --reason …",
+            f"capture of {installed.table} is already paused",
+            hint=f"resume it: audit resume --table {installed.table} --reason …",
         )
     return _plan(installed, installed.active_triggers, schema, reason, paused=True)
 
@@ -50,26 +50,22 @@ def plan_resume(
     if not installed.triggers or (missing and not off and not interrupted):
         raise _gone(installed, again)
     if not off and not interrupted:
-        raise UsageError(
-            f"capture of {installed.table} is not paused", hint="nothing has to be done"
-        )
+        raise UsageError(f"capture of {installed.table} is not paused", hint="nothing to do")
     return _plan(installed, off, schema, reason, paused=False)
 
 
 def _gone(installed: Installed, again: str) -> UsageError:
     lost = "triggers" if installed.triggers else "all triggers"
     return UsageError(
-        f"{installed.table} has lost {lost} of its capture, and changes are not recorded: "
-        "somebody dropped them, or the table, and made it anew",
-        hint=f"install capture again: {again}" if again else "see: audit check",
+        f"capture of {installed.table} lacks {lost}, so changes are not recorded: "
+        "somebody dropped them, or recreated the table",
+        hint=f"reinstall capture: {again}" if again else "for details, run: audit check",
     )
 
 
 def _require_reason(reason: str) -> None:
     if not reason.strip():
-        raise UsageError(
-            "a pause of the audit trail needs a reason", hint="say why: --reason 'ticket 123'"
-        )
+        raise UsageError("pausing capture needs a reason", hint="add --reason 'ticket 123'")
 
 
 def _plan(

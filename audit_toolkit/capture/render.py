@@ -15,6 +15,7 @@ from audit_toolkit.condition import called_functions, compares_rows, names_of
 from audit_toolkit.config import (
     CONTEXT_LIMIT,
     OVERSIZE_BYTES,
+    QUERY_LIMIT,
     Capture,
     Mask,
     OnOversize,
@@ -26,9 +27,6 @@ from audit_toolkit.names import QualifiedName, Sql, capture_function, quote_lite
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 from audit_toolkit.version import __version__
-
-QUERY_LIMIT = 10_000
-"""Characters of the statement that `--capture-query` keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +252,7 @@ def check_rule(table: Table, rule: TableRule) -> Target:
         if keyed := [name for name in hidden if name in table.key]:
             raise RuleError(
                 f"column {keyed[0]!r} is part of the primary key of {table.name} and cannot be {option}",
-                hint="the key says which row an event is about; leave it in the trail",
+                hint="the key says which row an event is about, so it must be recorded",
             )
     for column in table.columns:
         hidden_parts = column.computed_from & {*rule.exclude, *(m.column for m in rule.mask)}
@@ -262,23 +260,24 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             raise RuleError(
                 f"column {min(hidden_parts)!r} cannot be hidden: {column.name!r}, part of the primary key of "
                 f"{table.name}, is computed from it",
-                hint="the key says which row an event is about; leave the column in the trail",
+                hint="the key says which row an event is about, so the column must be recorded",
             )
     if rule.when and compares_rows(rule.when):
         raise RuleError(
-            f"--when: {rule.when!r} compares the row before with the row after",
-            hint="it is judged on one row, and a change is recorded where the row before or the row after "
-            "fulfils it: write it without new and old, such as: status <> 'draft'",
+            f"--when: {rule.when!r} compares old and new",
+            hint="the condition is evaluated on the row before and on the row after, and a change "
+            "is recorded if either matches: write it without old and new, such as: status <> "
+            "'draft'",
         )
     if rule.capture is Capture.STATEMENT and table.partitioned:
         raise RuleError(
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
-            hint="use --capture row for it",
+            hint="use --capture row",
         )
     if rule.capture is Capture.STATEMENT and (table.inherits or table.heirs):
         raise RuleError(
             f"{table.name} is part of an inheritance tree, where a statement changes rows of several tables",
-            hint="use --capture row for it, and for each other table of the tree",
+            hint="use --capture row for it and for every other table of the tree",
         )
     return Target(table=table, rule=rule)
 
@@ -344,7 +343,7 @@ def plan_capture(
     )
 
 
-def plan_release(table: QualifiedName, schema: str, *, function: str | None = None) -> Plan:
+def plan_uninstall(table: QualifiedName, schema: str, *, function: str | None = None) -> Plan:
     """The steps that take capture off a table; its events stay.
 
     `function` is what captures it, where it is not named for the table: that was renamed.
@@ -432,7 +431,7 @@ def _function_step(target: Target, schema: str) -> Step:
         comment=capture_comment(target, schema),
     )
     return Step(
-        why=f"The function that captures {target.table.name}, which only triggers can run",
+        why=f"The function that captures {target.table.name}; only triggers can run it",
         statements=(*_render_function(target, schema), *comment),
     )
 

@@ -34,7 +34,7 @@ def coverage_findings(
         if name in audited:
             yield from _unlogged(relation)
         elif name in asked and relation.root not in audited:
-            yield _not_audited(relation, "nobody installed capture", objects.schema)
+            yield _not_audited(relation, "capture was never installed", objects.schema)
         elif _is_required(relation, required, objects.schema):
             yield _not_audited(relation, f"{source} requires it to be audited", objects.schema)
 
@@ -55,7 +55,7 @@ def _not_audited(relation: Relation, why: str, schema: str) -> Finding:
         kind=FindingKind.NOT_AUDITED,
         severity=Severity.ERROR,
         subject=str(relation.name),
-        message=f"it is not audited: {reason[0] if reason else why}",
+        message=f"it is not audited: {(reason[0] if reason else why)}",
         remedy=reason[1] if reason else f"audit install --table {name} --upgrade",
     )
 
@@ -81,6 +81,6 @@ def _unlogged(relation: Relation) -> Iterator[Finding]:
             kind=FindingKind.UNLOGGED_TABLE,
             severity=Severity.WARNING,
             subject=str(relation.name),
-            message="it is UNLOGGED: a crash of the server empties it, and the trail goes on as if it had not",
+            message="it is UNLOGGED: a crash empties it, and the trail does not notice",
             remedy=psql_command(f"alter table {relation.name} set logged"),
         )

@@ -113,12 +113,13 @@ def refuse_unsupported(relation: Relation, *, trail_schema: str) -> None:
         )
     if not relation.may_trigger:
         raise PermissionDeniedError(
-            f"no permission to put a trigger on {relation.name}",
+            f"permission denied to create a trigger on {relation.name}",
             hint="connect as the owner of the table, or as a member of the owning role",
         )
     if not relation.owned:
         raise PermissionDeniedError(
-            f"{relation.name} belongs to another role, and only its owner can enable a trigger always",
+            f"{relation.name} belongs to another role, and only the owner can set a trigger "
+            "to ENABLE ALWAYS",
             hint="connect as the owner of the table, or as a member of the owning role",
         )
 
@@ -126,24 +127,24 @@ def refuse_unsupported(relation: Relation, *, trail_schema: str) -> None:
 def why_unsupported(relation: Relation, *, trail_schema: str) -> tuple[str, str] | None:
     """Why a relation cannot be audited, and what to do instead; None when it can."""
     if relation.is_system:
-        return "it is one of PostgreSQL's own catalogues", "name a table of your application"
+        return "it is one of PostgreSQL's system catalogs", "name a table of your application"
     if relation.name.schema == trail_schema:
         return "it belongs to the audit trail itself", "name a table of your application"
     if relation.temporary:
-        return "it is a temporary table", "audit the table where its rows end up"
+        return "it is a temporary table", "audit the table that its rows end up in"
     if relation.kind in (Kind.VIEW, Kind.MATERIALIZED_VIEW):
         return (
             f"it is a {relation.kind.words}",
-            "audit the tables below it: a change through a view is captured there",
+            "audit the tables beneath it: changes through the view are captured there",
         )
     if relation.kind is Kind.FOREIGN_TABLE:
         return (
-            "it is a foreign table, whose rows change elsewhere unseen",
+            "it is a foreign table, whose rows can change elsewhere unnoticed",
             "audit it in the database it lives in",
         )
     if relation.root is not None:
         return (
             f"it is a partition of {relation.root}",
-            f"audit {relation.root}: that covers every partition",
+            f"audit {relation.root}: that covers all partitions",
         )
     return None

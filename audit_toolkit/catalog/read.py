@@ -82,11 +82,12 @@ def resolve(text: str, relations: Sequence[Relation]) -> Relation:
             return user_found[0]
         if user_found:
             raise UnknownTableError(
-                f"there are several tables {pattern.name!r}, in other schemas than those of the search_path",
+                f"several schemas have a table {pattern.name!r}, and none of them is on the "
+                "search_path",
                 hint="name one of " + ", ".join(str(r.name) for r in user_found),
             )
     raise UnknownTableError(
-        f"there is no table {text!r} in this database", hint=_nearest(pattern, relations)
+        f"table {text!r} does not exist in this database", hint=_nearest(pattern, relations)
     )
 
 
@@ -107,7 +108,7 @@ def _nearest(pattern: NamePattern, relations: Sequence[Relation]) -> str:
             + ", ".join(str(r.name) for r in ours[:5])
             + (", …" if len(ours) > 5 else "")
         )
-    return "the database has no tables: is this the right one?"
+    return "the database has no tables: is it the right one?"
 
 
 def read_table(connection: Connection, relation: Relation) -> Table:

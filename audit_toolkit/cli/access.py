@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from audit_toolkit.catalog import read_trail
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.errors import UsageError
+from audit_toolkit.schema.access import read_access
 
 if TYPE_CHECKING:
     from audit_toolkit.schema.access import Access
@@ -15,7 +19,7 @@ _WORDS = {
     "read": "can read the trail",
     "write": "can insert events by hand",
     "alter": "can change or drop the trail",
-    "silence": "can switch capture off",
+    "silence": "can disable capture",
 }
 
 
@@ -25,14 +29,11 @@ def access(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Show who can read, write, alter or silence the trail, and by which way.
+    """Show who can read, change or disable the trail, and how.
 
-    Directly, by membership, by column grants, predefined roles, ownership, views and attributes of roles.
+    Covers direct grants, membership, column grants, predefined roles, ownership, views and role
+    attributes.
     """
-    from audit_toolkit.catalog import read_trail
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.schema.access import read_access
-
     with open_database(dsn, config) as connection:
         if not read_trail(connection, audit_schema):
             raise UsageError(
@@ -47,8 +48,6 @@ def access(
 
 
 def _print(found: tuple[Access, ...]) -> None:
-    from audit_toolkit.cli.output import visible
-
     for power, words in _WORDS.items():
         print(f"{words}:")
         able = [one for one in found if power in one.ways]

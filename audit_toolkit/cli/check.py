@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,12 +12,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.capture.condition_drift import unusable_conditions
+from audit_toolkit.capture.declared import declared_findings, declared_tables
+from audit_toolkit.capture.drift import audited_tables
+from audit_toolkit.capture.required import coverage_findings
+from audit_toolkit.catalog import read_relations, read_table, resolve
+from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
 from audit_toolkit.cli.report import CheckFormat, FailOn, ReportFormat, end_with
+from audit_toolkit.cli.sync import project_wants
+from audit_toolkit.connection import fetch, first_line, import_psycopg
+from audit_toolkit.declaration import find_declarations
+from audit_toolkit.drift import find_drift
+from audit_toolkit.errors import AuditError, PermissionDeniedError
 from audit_toolkit.findings import Finding, FindingKind, Report, Severity
+from audit_toolkit.indexes import Scope, diagnose, index_report, plan_repairs, read_catalogue
+from audit_toolkit.migrations import find_project, plan_sync, recorded_state
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
+from audit_toolkit.schema.forged_events import NEWEST, event_findings
+from audit_toolkit.schema.moved import cluster_findings, in_order
+from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,8 +44,6 @@ if TYPE_CHECKING:
 
     from audit_toolkit.catalog import Table
     from audit_toolkit.catalog.trail import TrailObjects
-    from audit_toolkit.names import QualifiedName
-    from audit_toolkit.partitions import Policy
 
     Connection = psycopg.Connection[Any]
 
@@ -36,7 +53,7 @@ Archive = Annotated[
         "--archive",
         metavar="URL",
         envvar="AUDIT_ARCHIVE",
-        help="Also see that what was dropped is in the archive there.",
+        help="Also check that dropped partitions are in this archive.",
         show_default=False,
     ),
 ]
@@ -45,13 +62,14 @@ Archive = Annotated[
 def check(
     table: Annotated[
         list[str] | None,
-        typer.Option("--table", "-t", metavar="TABLE", help="Only this table. Repeatable."),
+        typer.Option("--table", "-t", metavar="TABLE", help="Check only this table. Repeatable."),
     ] = None,
     fail_on: FailOn = Severity.WARNING,
     all_events: Annotated[
         bool,
         typer.Option(
-            "--all-events", help="Look at all events for forged ones, not at the newest 10,000."
+            "--all-events",
+            help="Look for forged events in the whole trail, not only in the newest 10,000.",
         ),
     ] = False,
     output: CheckFormat = ReportFormat.TEXT,
@@ -61,10 +79,10 @@ def check(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Compare what the database has with what was installed; exit code 3 when something is off.
+    """Check that capture and the trail are as installed.
 
-    Reads catalogues and the newest events. It takes no locks, and a role that may not write can run it, in
-    production too.
+    Exits with code 3 if something is wrong. Reads catalogs and the newest events, takes no locks, and
+    needs no right to write, so it can run in production.
     """
     with (
         open_database(dsn, config) as connection,
@@ -90,9 +108,7 @@ def trail_report(findings: Sequence[Finding]) -> Report:
     return Report(
         command="check",
         findings=tuple(findings),
-        verdict="all is well: what was installed is there, unchanged and switched on"
-        if is_well
-        else "",
+        verdict="OK: everything installed is present, unchanged and enabled" if is_well else "",
     )
 
 
@@ -112,11 +128,6 @@ def check_database(
 
     Without `models` no code of the project is imported, and what only they declare is not known.
     """
-    from audit_toolkit.capture.condition_drift import unusable_conditions
-    from audit_toolkit.catalog.trail import read_trail_objects
-    from audit_toolkit.drift import find_drift
-    from audit_toolkit.schema.moved import in_order
-
     objects = read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
     conditions = unusable_conditions(connection, objects, tables)
@@ -137,6 +148,8 @@ def check_database(
             *_index_findings(connection, schema),
             *_archive_findings(connection, schema, archive),
             *_event_findings(connection, schema, all_events=all_events),
+            *_seal_findings(connection, schema),
+            *_guard_findings(connection, schema),
             *_consumer_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
@@ -152,11 +165,6 @@ def _recorded_findings(
     connection: Connection, config: Path | None, schema: str, names: tuple[str, ...]
 ) -> list[Finding]:
     """What the project's revisions record, and the database lacks; files of the project are read, none is run."""
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.cli.sync import project_wants
-    from audit_toolkit.errors import AuditError
-    from audit_toolkit.migrations import find_project, plan_sync
-
     option = "" if schema == "audit" else f" --audit-schema {shlex.quote(schema)}"
     try:
         project = find_project(config, run_env=False)
@@ -194,9 +202,6 @@ def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Fin
 
 def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
     """Tables on which merged branches of the project disagree; its files are read, and none is run."""
-    from audit_toolkit.errors import AuditError
-    from audit_toolkit.migrations import find_project, recorded_state
-
     try:
         project = find_project(config, run_env=False)
         conflicts = recorded_state(project.scripts, "heads", schema).conflicts
@@ -207,7 +212,8 @@ def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
             kind=FindingKind.BRANCHES_DISAGREE,
             severity=Severity.ERROR,
             subject=str(table),
-            message=f"branches of the project capture it differently, and the last to run won: {'; '.join(said)}",
+            message="branches of the project capture it differently, and the last one to run won: "
+            f"{'; '.join(said)}",
             remedy=f"audit install --table {table.plain} --capture row …",
         )
         for table, said in conflicts.items()
@@ -216,8 +222,6 @@ def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
 
 def _accepted(findings: list[Finding], schema: str) -> list[Finding]:
     """The findings; those that the file of the project accepts say why."""
-    from audit_toolkit.declaration import find_declarations
-
     file = find_declarations()
     if file is None or file.audit_schema != schema:
         return findings
@@ -230,8 +234,6 @@ def _accepted(findings: list[Finding], schema: str) -> list[Finding]:
 
 
 def _named(connection: Connection, names: tuple[str, ...]) -> list[QualifiedName]:
-    from audit_toolkit.catalog import read_relations, resolve
-
     relations = read_relations(connection)
     return [resolve(name, relations).name for name in names]
 
@@ -240,10 +242,6 @@ def _coverage_findings(
     connection: Connection, objects: TrailObjects, names: tuple[str, ...]
 ) -> list[Finding]:
     """Tables that were asked for or are required, and are not audited; tables that a crash empties."""
-    from audit_toolkit.capture.required import coverage_findings
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.declaration import find_declarations
-
     file = find_declarations()
     required = file.require if file and file.audit_schema == objects.schema else ()
     return list(
@@ -258,9 +256,6 @@ def _coverage_findings(
 
 
 def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
-    from audit_toolkit.capture.drift import audited_tables
-    from audit_toolkit.catalog import read_relations, read_table
-
     present = {relation.name: relation for relation in read_relations(connection)}
     wanted = dict.fromkeys(audited_tables(objects))
     return {n: read_table(connection, present[n]) for n in wanted if n in present}
@@ -270,10 +265,6 @@ def _declared_findings(
     connection: Connection, objects: TrailObjects, *, models: bool
 ) -> list[Finding]:
     """What a file in the working directory, and the models it names, declare of this trail, and is not so."""
-    from audit_toolkit.capture.declared import declared_findings, declared_tables
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.declaration import find_declarations
-
     file = find_declarations()
     if file is None or file.audit_schema != objects.schema:
         return []
@@ -287,10 +278,6 @@ def _declared_findings(
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:
     """Tables whose capture is paused, with the reason; none where the trail may not be read."""
-    from audit_toolkit.connection import fetch, import_psycopg
-    from audit_toolkit.names import QualifiedName
-    from audit_toolkit.templates import render
-
     # Only triggers that are off make it worth a look into the trail itself.
     if all(trigger.state == "A" for trigger in objects.triggers):
         return {}
@@ -305,8 +292,6 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
 
 
 def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
-    from audit_toolkit.schema.moved import cluster_findings
-
     yield from _if_permitted(
         lambda: cluster_findings(connection, objects), "place and ids", objects.schema
     )
@@ -320,8 +305,6 @@ compared with the rest of the schema (`not_append_only`)."""
 def _partition_findings(
     connection: Connection, schema: str, now: datetime | None, policy: Policy | None
 ) -> Iterator[Finding]:
-    from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
-
     def read() -> Iterable[Finding]:
         partitions = read_partitions(connection, schema, now=now)
         for found in check_partitions(partitions, policy or Policy(), Thresholds()):
@@ -344,8 +327,6 @@ def _archive_findings(
 
 
 def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
-    from audit_toolkit.indexes import Scope, diagnose, index_report, plan_repairs, read_catalogue
-
     def read() -> Iterable[Finding]:
         catalogue = read_catalogue(connection, Scope(schema=schema))
         report = index_report(plan_repairs(diagnose(catalogue), catalogue), len(catalogue.indexes))
@@ -359,11 +340,27 @@ def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
 
 
 def _event_findings(connection: Connection, schema: str, *, all_events: bool) -> Iterator[Finding]:
-    from audit_toolkit.schema.forged_events import NEWEST, event_findings
-
     newest = None if all_events else NEWEST
     yield from _if_permitted(
         lambda: list(event_findings(connection, schema, newest=newest)), "events", schema
+    )
+
+
+def _seal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    from audit_toolkit.cli.seal_options import KEY_VARIABLE, find_key
+    from audit_toolkit.seals.health import seal_findings
+
+    named = os.environ.get(KEY_VARIABLE)
+    key = find_key(Path(named) if named else None)
+    yield from _if_permitted(lambda: seal_findings(connection, schema, key), "seals", schema)
+
+
+def _guard_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """A guard that was switched on, and is gone or silenced."""
+    from audit_toolkit.completeness.guard import guard_findings, read_guard
+
+    yield from _if_permitted(
+        lambda: guard_findings(read_guard(connection, schema), schema), "guard", schema
     )
 
 
@@ -378,9 +375,6 @@ def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]
 def _if_permitted(
     read: Callable[[], Iterable[Finding]], what: str, schema: str
 ) -> Iterator[Finding]:
-    from audit_toolkit.connection import first_line, import_psycopg
-    from audit_toolkit.errors import PermissionDeniedError
-
     try:
         yield from list(read())
     except (PermissionDeniedError, import_psycopg().errors.InsufficientPrivilege) as error:
@@ -388,6 +382,6 @@ def _if_permitted(
             kind=FindingKind.NOT_CHECKED,
             severity=Severity.WARNING,
             subject=f"{what} of {schema}.logged_actions",
-            message=f"this role may not read what is needed: {first_line(error)}",
+            message=f"this role may not read it: {first_line(error)}",
             remedy="audit grants --reader ROLE",
         )

@@ -184,7 +184,6 @@ _BY_METAVAR: dict[str, Asked] = {
     "ACTION": _actions,
     "COLUMN": _columns,
     "KEY": _keys,
-    "LEAF": _partitions,
     "PARTITION": _partitions,
 }
 _OF_ANY_TABLE = ("install", "check", "fix")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from audit_toolkit.config import option_words
 from audit_toolkit.trail.event import Event
 
 
@@ -14,9 +16,13 @@ def ddl_verb(event: Event) -> str:
         case {"change": "renamed", "from": [schema, table]}:
             return f"renamed from {schema}.{table}"
         case {"change": "created"}:
-            return "created; what was recorded under this name before is of another table"
+            return "created; events under this name before belong to another table"
         case {"change": "dropped"}:
             return "dropped"
+        case {"change": "capture", "capture": str(state)}:
+            return f"capture is {state}"
+        case {"change": "ddl", "ddl": {"tag": str(tag), "object": str(what)}}:
+            return f"{tag} {what}"
         case {"change": str(what)}:
             return f"{what} changed"
     return "changed by DDL"
@@ -34,10 +40,12 @@ def ddl_lines(event: Event) -> Iterator[tuple[str, str]]:
     for name, types in _items(said, "retyped"):
         before, after = types
         yield f"column {name} changed from {before} to {after}", "yellow"
+    if said.get("change") == "capture" and isinstance(options := said.get("options"), Mapping):
+        yield f"rule: {shlex.join(option_words(options)) or 'every column'}", "yellow"
     for name in said.get("attached", ()):
-        yield f"partition {name} attached: its rows came without events", "green"
+        yield f"partition {name} attached: its rows arrived without events", "green"
     for name in said.get("detached", ()):
-        yield f"partition {name} detached: its rows went without events", "red"
+        yield f"partition {name} detached: its rows left without events", "red"
 
 
 def _items(said: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from audit_toolkit.cli import output as printers
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,8 +37,6 @@ class Shown:
 
 def print_as(output: EventFormat, subject: Scope, events: Iterator[Event], shown: Shown) -> int:
     """Print events in this format, as they come; how many there were."""
-    from audit_toolkit.cli import output as printers
-
     if shown.hidden:
         events = (event.without(shown.hidden) for event in events)
     match output:

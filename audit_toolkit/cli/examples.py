@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit install --table orders --table customers",
             "audit install --table customers --mask email=sha256",
             "audit install --table orders --sql > install.sql",
+            "audit install --ddl",
         ),
         "uninstall": (
             "audit uninstall --table orders",
@@ -37,6 +38,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "reconcile": (
             "audit reconcile",
             "audit reconcile --table orders --format json",
+        ),
+        "coverage": (
+            "audit coverage --at 2026-11-01",
+            "audit coverage --since 2026-10-01 --until 2026-11-01 --format json",
         ),
         "status": ("audit status", "audit status --format json"),
         "access": ("audit access", "audit access --format json"),
@@ -101,7 +106,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "keys list": ("audit keys list", "audit keys list --format json"),
         "adopt": ("audit adopt --dry-run --reason failover", "audit adopt --reason failover"),
         "grants": ("audit grants --reader support", "audit grants --maintainer cron"),
-        "demo": ("audit demo", "audit demo --keep", "audit demo --stream"),
+        "guard on": ("audit guard on", "audit guard on --sql"),
+        "guard off": ("audit guard off --reason 'upgrade of the server'",),
+        "guard status": ("audit guard status --format json",),
+        "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --stream"),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",

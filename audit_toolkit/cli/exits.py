@@ -64,7 +64,7 @@ def ending(
         if error.errno not in _FULL:
             raise
         _silence_stdout()
-        _say(f"the output could not be written: {os.strerror(error.errno)}", None)
+        _say(f"could not write the output: {os.strerror(error.errno)}", None)
         raise typer.Exit(1) from error
     except Exception as error:
         if not _is_of_server(error):

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.cli import times
 from audit_toolkit.cli.event_formats import EventFormat, Shown, print_as
 from audit_toolkit.cli.notes import note, nothing_found
+from audit_toolkit.cli.output import visible
+from audit_toolkit.connection import first_line
 from audit_toolkit.errors import ConnectError
+from audit_toolkit.trail import Position, follow_subject
 
 if TYPE_CHECKING:
     import psycopg
 
-    from audit_toolkit.trail import Batch, Blocker, Event, Filter, Position
+    from audit_toolkit.trail import Batch, Blocker, Event, Filter
     from audit_toolkit.trail.rows.lookup import Scope
 
     Connection = psycopg.Connection[Any]
@@ -65,8 +68,6 @@ class Tail:
                 self._connection.close()
 
     def _batches(self) -> Any:
-        from audit_toolkit.trail import Position, follow_subject
-
         after: Position | int | None = self._wanted.after
         if self._cursor is not None and self._cursor.exists():
             after = Position.load(self._cursor)
@@ -88,7 +89,10 @@ class Tail:
         if position == self._position:
             return
         if self._cursor and not self._position and position.system_identifier is None:
-            note("this role may not ask which server this is: a cursor of another is not noticed")
+            note(
+                "this role may not read the server's identity: a cursor from another server "
+                "would go unnoticed"
+            )
         self._position = position
         if self._cursor is not None:
             position.save(self._cursor)
@@ -97,7 +101,7 @@ class Tail:
         now = time.monotonic()
         if not batch.held_by and self._last is None and "idle" not in self._waits:
             self._waits["idle"] = now
-            note(nothing_found(self._connection, self._subject) + "; waiting for some")
+            note(nothing_found(self._connection, self._subject) + "; waiting for new ones")
         known = self._waits
         for blocker in batch.held_by:
             began = known.setdefault(blocker, now)
@@ -106,10 +110,8 @@ class Tail:
                 note(describe_blocker(blocker))
 
     def _lost(self, error: Exception) -> ConnectError:
-        from audit_toolkit.connection import first_line
-
         option = f" with --after {self._last}" if self._last and not self._cursor else ""
-        go_on = f"the same command{option} goes on behind what was printed"
+        go_on = f"run the same command{option} to continue after the last printed event"
         return ConnectError(f"the connection was lost: {first_line(error)}", hint=go_on)
 
 
@@ -137,8 +139,6 @@ def _reader_left() -> bool:
 
 def describe_blocker(blocker: Blocker) -> str:
     """Whom the tail waits for, and how that ends."""
-    from audit_toolkit.cli.output import visible
-
     since = f" since {times.show_moment(blocker.since)}" if blocker.since else ""
     role = f" of {blocker.role_name}" if blocker.role_name else ""
     where = f" in the database {blocker.database_name}" if blocker.database_name else ""
@@ -149,5 +149,5 @@ def describe_blocker(blocker: Blocker) -> str:
     else:
         program = f" ({blocker.application_name})" if blocker.application_name else ""
         what = f"the transaction of pid {blocker.pid}{role}{program}{where}"
-        remedy = "events before others could still come of it"
+        remedy = "it may still add events that come before others"
     return visible(f"waiting for {what}, open{since}: {remedy}")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
-
-if TYPE_CHECKING:
-    from audit_toolkit.schema import Limits
+from audit_toolkit.partitions import Span
+from audit_toolkit.schema import Limits, render_grants
+from audit_toolkit.templates import query
 
 
 def grants(
@@ -25,28 +27,28 @@ def grants(
         typer.Option(
             "--maintainer",
             metavar="ROLE",
-            help="May run audit maintain: make partitions, detach and drop those that are due.",
+            help="May run audit maintain: create partitions, detach and drop those that are due.",
         ),
     ] = None,
     retention: Annotated[
         str | None,
         typer.Option(
             metavar="SPAN",
-            help="With --maintainer: how old events are before their partition may be detached. "
-            "Without it, none may be detached or dropped.",
+            help="With --maintainer: minimum age of events before their partition may be "
+            "detached. Without it, nothing may be detached or dropped.",
             show_default=False,
         ),
     ] = None,
     quarantine: Annotated[
         str,
         typer.Option(
-            metavar="SPAN", help="With --retention: how long a detached partition is kept at least."
+            metavar="SPAN", help="With --retention: minimum time a detached partition is kept."
         ),
     ] = "7 days",
     unarchived: Annotated[
         bool,
         typer.Option(
-            "--unarchived", help="With --retention: what is not archived may be dropped, too."
+            "--unarchived", help="With --retention: also allow dropping what is not archived."
         ),
     ] = False,
     archiver: Annotated[
@@ -60,7 +62,7 @@ def grants(
         typer.Option(
             "--installer",
             metavar="ROLE",
-            help="May switch capture of its own tables off and on.",
+            help="May pause and resume capture of its own tables.",
         ),
     ] = None,
     deployer: Annotated[
@@ -68,7 +70,7 @@ def grants(
         typer.Option(
             "--deployer",
             metavar="ROLE",
-            help="May apply migrations of capture, and so do whatever the owner can.",
+            help="May apply migrations of capture, and so act as the owner.",
         ),
     ] = None,
     recorder: Annotated[
@@ -87,16 +89,14 @@ def grants(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Print the GRANTs that a role needs. Nothing is run: read them, then pipe them into psql."""
-    from audit_toolkit.cli.output import visible
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.schema import render_grants
-    from audit_toolkit.templates import query
+    """Print the GRANTs that a role needs; runs nothing.
 
+    Review them, then pipe them into psql.
+    """
     if not (reader or maintainer or archiver or installer or deployer or recorder or consumer):
         raise UsageError(
-            "no role is named",
-            hint="name one: --reader, --maintainer, --archiver, --installer, --deployer, "
+            "no role given",
+            hint="add --reader, --maintainer, --archiver, --installer, --deployer, "
             "--recorder or --consumer ROLE",
         )
     limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
@@ -107,7 +107,7 @@ def grants(
     if not found:
         raise UsageError(
             f"the database has no audit trail in the schema {audit_schema}",
-            hint="make one: audit install --table NAME",
+            hint="create one: audit install --table NAME",
         )
     for note in _notes(
         found[0], maintainer=maintainer, limits=limits, installer=installer, deployer=deployer
@@ -132,15 +132,10 @@ def grants(
 def _limits(
     retention: str | None, quarantine: str, *, unarchived: bool, maintainer: str | None
 ) -> Limits | None:
-    from audit_toolkit.partitions import Span
-    from audit_toolkit.schema import Limits
-
     if retention is None:
         return None
     if maintainer is None:
-        raise UsageError(
-            "--retention says what a maintainer may take away", hint="add --maintainer ROLE"
-        )
+        raise UsageError("--retention needs --maintainer", hint="add --maintainer ROLE")
     return Limits(
         retention=str(Span.parse(retention)),
         quarantine=str(Span.parse(quarantine)),
@@ -160,21 +155,21 @@ def _notes(
     owner = trail["owner"]
     if not trail["owned"]:
         yield (
-            f"these statements are for {owner}, which owns the trail, or a member of it; "
-            "the role of this connection cannot run them"
+            f"run these statements as {owner}, which owns the trail, or as a member of it; "
+            "the role of this connection cannot"
         )
     if maintainer and limits is None:
         yield (
-            f"without --retention, {maintainer} makes partitions and may neither detach nor drop "
-            "any, unless limits were granted before"
+            f"without --retention, {maintainer} can create partitions but neither detach nor "
+            "drop any, unless limits were granted before"
         )
     if installer:
         yield (
-            "migrations that put capture on a table or change it make a function that writes the "
-            f"trail: {owner}, or a member of it (--deployer), applies them; {installer} writes them"
+            "migrations that add or change capture create a function that writes the trail: "
+            f"{owner} or a member of it (--deployer) must apply them; {installer} can write "
+            "them"
         )
     if deployer:
         yield (
-            f"{deployer} becomes a member of {owner}, and can do whatever that can "
-            "(docs/security.md)"
+            f"{deployer} becomes a member of {owner}, and can do whatever it can (docs/security.md)"
         )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli import times
+from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.event_formats import EventFormat, Shown, print_as
+from audit_toolkit.cli.next_page import next_page
 from audit_toolkit.cli.notes import (
     note,
     note_name,
@@ -19,13 +21,18 @@ from audit_toolkit.cli.notes import (
     warn_of_columns,
 )
 from audit_toolkit.cli.options import AlembicConfig, Dsn, GuardCells, Hide, TrailSchema, Utc
+from audit_toolkit.cli.pager import paged
 from audit_toolkit.cli.transaction_ids import HELP, METAVAR, parse_transaction, start_of
 from audit_toolkit.errors import UsageError
+from audit_toolkit.trail import Action, Filter
+from audit_toolkit.trail.history.pages import require_event_of
+from audit_toolkit.trail.history.read import find_scope, stream_page, with_range
+from audit_toolkit.trail.history.transactions import require_one_transaction
+from audit_toolkit.trail.rows.lookup import Subject, warn_of_absence
 
 if TYPE_CHECKING:
     import psycopg
 
-    from audit_toolkit.trail import Action, Filter
     from audit_toolkit.trail.rows.lookup import Scope
 
     Connection = psycopg.Connection[Any]
@@ -40,7 +47,7 @@ def history(
         str | None,
         typer.Argument(
             metavar="TABLE",
-            help="The table, also one that was dropped. Without it: all tables.",
+            help="The table; dropped tables work too. Default: all tables.",
             show_default=False,
         ),
     ] = None,
@@ -48,8 +55,8 @@ def history(
         list[str] | None,
         typer.Argument(
             metavar="KEY",
-            help="The primary key of one row: a value for each column, or one JSON array; behind "
-            "-- if it begins with a dash. Without it: the whole table.",
+            help="The primary key of one row: one value per column, or one JSON array; after -- "
+            "if it starts with a dash. Default: the whole table.",
             show_default=False,
         ),
     ] = None,
@@ -59,19 +66,19 @@ def history(
             "--table",
             "-t",
             metavar="TABLE",
-            help="A table whose events to show. Repeatable: the events of all of them.",
+            help="Show events of this table. Repeatable.",
             show_default=False,
         ),
     ] = None,
     since: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help=f"Only events from then on: {times.HELP}.", show_default=False
+            metavar="TIME", help=f"Only events from this time on: {times.HELP}.", show_default=False
         ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only events before then.", show_default=False),
+        typer.Option(metavar="TIME", help="Only events before this time.", show_default=False),
     ] = None,
     action: Annotated[
         list[str] | None,
@@ -86,7 +93,8 @@ def history(
         str | None,
         typer.Option(
             metavar="WHO",
-            help="Only what this actor did: as the application claimed, else the login role.",
+            help="Only events by this actor: as claimed by the application, otherwise the login "
+            "role.",
             show_default=False,
         ),
     ] = None,
@@ -94,7 +102,7 @@ def history(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Only events whose context says so. Repeatable: all have to be true.",
+            help="Only events with this value in their context. Repeatable: all must match.",
             show_default=False,
         ),
     ] = None,
@@ -102,26 +110,28 @@ def history(
         str | None,
         typer.Option(
             metavar="ROLE",
-            help="Only what this role did, logged in or taken on with SET ROLE.",
+            help="Only events by this role, as login role or through SET ROLE.",
             show_default=False,
         ),
     ] = None,
     transaction: Annotated[
         str | None,
         typer.Option(
-            metavar=METAVAR, help=f"Only of this transaction; {HELP}.", show_default=False
+            metavar=METAVAR, help=f"Only events of this transaction; {HELP}.", show_default=False
         ),
     ] = None,
     changed: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Only what changed this column.", show_default=False),
+        typer.Option(
+            metavar="COLUMN", help="Only events that changed this column.", show_default=False
+        ),
     ] = None,
     from_key: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY",
-            help="Only rows with this key or a higher one, as its type compares. Of several columns: "
-            "one JSON array, or once for each column.",
+            help="Only rows with this key or a higher one, compared by type. For several columns: "
+            "one JSON array, or once per column.",
             show_default=False,
         ),
     ] = None,
@@ -132,15 +142,15 @@ def history(
         ),
     ] = None,
     newest_first: Annotated[
-        bool, typer.Option("--newest-first", help="The newest event first.")
+        bool, typer.Option("--newest-first", help="Show the newest event first.")
     ] = False,
     limit: Annotated[
         int | None,
         typer.Option(
             min=0,
             metavar="N",
-            help="Only the newest N events, or the oldest N with --after alone; 0 for all. Without "
-            f"it: all, but no more than {TABLE_LIMIT} as text unless of one row.",
+            help="Show the newest N events, or the oldest N with --after alone; 0 for all. "
+            f"Default: all for one row and for other formats than text, else {TABLE_LIMIT}.",
             show_default=False,
         ),
     ] = None,
@@ -149,7 +159,7 @@ def history(
         typer.Option(
             metavar="EVENT",
             min=0,
-            help="Only events before this one: the page of older events.",
+            help="Only events before this one: the previous page.",
             show_default=False,
         ),
     ] = None,
@@ -158,7 +168,7 @@ def history(
         typer.Option(
             metavar="EVENT",
             min=0,
-            help="Only events after this one: the page of newer events.",
+            help="Only events after this one: the next page.",
             show_default=False,
         ),
     ] = None,
@@ -166,20 +176,20 @@ def history(
         bool,
         typer.Option(
             "--follow",
-            help="Go on with each new event once it is certain, until Ctrl-C; none is missed. "
-            "--limit and --after say where it begins.",
+            help="Keep printing new events as their order becomes final, until Ctrl-C. --limit "
+            "and --after say where to start.",
         ),
     ] = False,
     cursor: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Keep the place of --follow in this file. If it is there, go on behind it: each "
-            "event is printed at least once.",
+            help="Save the position of --follow in this file and resume from it: each event is "
+            "printed at least once.",
             show_default=False,
         ),
     ] = None,
-    output: Annotated[EventFormat, typer.Option("--format", help="How to print.")] = (
+    output: Annotated[EventFormat, typer.Option("--format", help="Output format.")] = (
         EventFormat.TEXT
     ),
     hide: Hide = None,
@@ -189,27 +199,21 @@ def history(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show who changed what, when, and from what to what; the oldest event first.
+    """Show who changed what and when, oldest event first.
 
-    Of one row, of a table, of several, or of all tables. A row's history goes on where an update
-    changed its key. Times are local, in JSON and CSV UTC.
+    Of one row, one table, several tables, or all. The history of a row follows changes of its key.
+    Times are local; in JSON and CSV they are UTC.
     """
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.trail import Filter
-    from audit_toolkit.trail.history.pages import require_event_of
-    from audit_toolkit.trail.history.read import find_scope, with_range
-    from audit_toolkit.trail.rows.lookup import Subject, warn_of_absence
-
     if guard_cells and output is not EventFormat.CSV:
-        raise UsageError("--guard-cells is for --format csv", hint="add --format csv")
+        raise UsageError("--guard-cells needs --format csv", hint="add --format csv")
     shown = Shown(hidden=frozenset(hide or ()), utc=utc, guarded=guard_cells)
     if follow:
         _require_followable(until, before, newest_first=newest_first, output=output)
     elif cursor is not None:
-        raise UsageError("--cursor is for a tail", hint="add --follow")
+        raise UsageError("--cursor needs --follow", hint="add --follow")
     if table is not None and tables:
         raise UsageError(
-            f"{table} and --table name tables in two ways", hint="name all of them with --table"
+            f"{table} cannot be combined with --table", hint="name all tables with --table"
         )
     number, start = parse_transaction(transaction, "--transaction", utc=utc)
     names = tables or ([] if table is None else [table])
@@ -250,8 +254,6 @@ def history(
 
 def _of_one_transaction(connection: Connection, wanted: Filter, schema: str) -> Filter:
     """The filter with the exact beginning of its transaction, which no other may share the number of."""
-    from audit_toolkit.trail.history.transactions import require_one_transaction
-
     number, start = wanted.transaction, wanted.transaction_start
     if number is not None and start is None:
         require_one_transaction(connection, number, schema, since=wanted.since, until=wanted.until)
@@ -269,13 +271,13 @@ def _require_followable(
     for option, given in contradictions.items():
         if given:
             raise UsageError(
-                f"{option} and --follow contradict each other: a tail has no end",
-                hint="leave out one of them; --limit and --after say where a tail begins",
+                f"{option} cannot be combined with --follow, which has no end",
+                hint="leave out one of them; --limit and --after say where to start",
             )
     if output is EventFormat.JSON:
         raise UsageError(
-            "--format json and --follow contradict each other: its list would never end",
-            hint="use --format jsonl: one event a line",
+            "--format json cannot be combined with --follow: its list would never end",
+            hint="use --format jsonl: one event per line",
         )
 
 
@@ -292,13 +294,9 @@ def _print_history(
     *,
     cut: bool,
 ) -> None:
-    from audit_toolkit.cli.next_page import next_page
-    from audit_toolkit.trail.history.read import stream_page
-
     output = ctx.params["output"]
 
     page, stream = stream_page(connection, subject, wanted)
-    from audit_toolkit.cli.pager import paged
 
     with closing(stream) as events, paged(wanted=output is EventFormat.TEXT):
         number = print_as(output, subject, events, shown)
@@ -307,7 +305,7 @@ def _print_history(
         return
     if cut and page.border is not None:
         which = "oldest" if wanted.oldest_of else "newest"
-        note(f"these are the {which} {TABLE_LIMIT} events of {subject.table}; --limit 0 shows all")
+        note(f"showing the {which} {TABLE_LIMIT} events of {subject.table}; --limit 0 shows all")
     if output is EventFormat.TEXT and page.border is not None:
         age, option = ("newer", "--after") if wanted.oldest_of else ("older", "--before")
         note(f"{age} events: {next_page(ctx, option, page.border, wanted.limit)}")
@@ -315,13 +313,11 @@ def _print_history(
 
 def parse_action(text: str) -> Action:
     """The kind of event that somebody named. Raises `UsageError` for none."""
-    from audit_toolkit.trail import Action
-
     for action in Action:
         if text.upper() in (action.name, action.value):
             return action
     raise UsageError(
-        f"--action: {text!a} is no kind of event",
+        f"--action: {text!a} is not a valid kind of event",
         hint="choose one of " + ", ".join(action.name.lower() for action in Action),
     )
 
@@ -330,5 +326,7 @@ def parse_claim(text: str) -> tuple[str, str]:
     """What a context is to say, as somebody typed it. Raises `UsageError` without a sign of equality."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"--context: {text!a} is no KEY=VALUE", hint="write --context tenant=42")
+        raise UsageError(
+            f"--context: {text!a} is not KEY=VALUE", hint="use KEY=VALUE: --context tenant=42"
+        )
     return key, value

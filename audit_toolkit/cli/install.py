@@ -1,17 +1,19 @@
-"""`audit install` and `audit uninstall`: capture, as revisions of the user's project."""
+"""`audit install`: start auditing a table."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.capture.selection import left_out
+from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.guard import install_ddl
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,
@@ -37,26 +39,26 @@ from audit_toolkit.cli.revisions import (
     say,
     state_without_project,
 )
+from audit_toolkit.cli.table_options import Names, Tables, history_command, schema_to_sweep
 from audit_toolkit.config import Capture, Interval, Mask, OnOversize, Store, TableRule, Truncate
-from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.names import NamePattern, QualifiedName
+from audit_toolkit.errors import UsageError
+from audit_toolkit.migrations import (
+    CaptureRequest,
+    capture_revision,
+    check_conditions,
+    plan_changes,
+    read_capture_state,
+    require_present_trail,
+    trail_revision,
+    trail_settings,
+)
+from audit_toolkit.migrations.revision.rule_text import flags
+from audit_toolkit.names import QualifiedName
+from audit_toolkit.schema import plan_trail
 
 if TYPE_CHECKING:
-    import psycopg
-
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Former, Revision, State, Wish
-
-    Connection = psycopg.Connection[Any]
-
-
-Names = list[str] | None
-Tables = Annotated[
-    Names,
-    typer.Option(
-        "--table", "-t", metavar="TABLE", help="The table: orders, or sales.orders. Repeatable."
-    ),
-]
+    from audit_toolkit.migrations import Change, Former, RecordedState, Revision
 
 
 def install(
@@ -65,7 +67,7 @@ def install(
     all_tables: Annotated[
         bool,
         typer.Option(
-            "--all-tables", help="Every table of --schema; what is audited already stays as it is."
+            "--all-tables", help="All tables of --schema; those audited already stay as they are."
         ),
     ] = False,
     schema: Annotated[
@@ -73,25 +75,31 @@ def install(
         typer.Option(
             "--schema",
             metavar="SCHEMA",
-            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
+            help="With --all-tables: a schema, or a pattern such as 'tenant_*'. [default: public]",
         ),
     ] = None,
     leave_out: Annotated[
         Names,
-        typer.Option("--except", metavar="TABLE", help="For --all-tables: but this. Repeatable."),
+        typer.Option(
+            "--except", metavar="TABLE", help="With --all-tables: skip this table. Repeatable."
+        ),
     ] = None,
     capture: Annotated[
         Capture,
-        typer.Option("--capture", help="Each row, or a statement at once: for bulk-heavy tables."),
+        typer.Option(
+            "--capture", help="Row-level or statement-level triggers; statement suits bulk writes."
+        ),
     ] = Capture.ROW,
     exclude: Annotated[
         Names,
-        typer.Option("--exclude", metavar="COLUMN", help="A column to leave out. Repeatable."),
+        typer.Option("--exclude", metavar="COLUMN", help="Do not record this column. Repeatable."),
     ] = None,
     only: Annotated[
         Names,
         typer.Option(
-            "--only", metavar="COLUMN", help="A column to keep, with the key alone. Repeatable."
+            "--only",
+            metavar="COLUMN",
+            help="Record only this column and the primary key. Repeatable.",
         ),
     ] = None,
     mask: Annotated[
@@ -99,54 +107,66 @@ def install(
         typer.Option(
             "--mask",
             metavar="COLUMN[=METHOD]",
-            help="A column whose values get a stand-in: redact (default), length, sha256 (with "
-            "the trail's secret key) or sha256-plain. Repeatable.",
+            help="Record a stand-in instead of this column's values: redact (default), length, "
+            "sha256 (with the trail's secret key) or sha256-plain. Repeatable.",
         ),
     ] = None,
     store: Annotated[
-        Store, typer.Option("--store", help="What new_row holds of an update: all, or changes.")
+        Store,
+        typer.Option(
+            "--store",
+            help="What new_row holds after an update: all columns, or only the changed ones.",
+        ),
     ] = Store.ROWS,
     when: Annotated[
         str | None,
         typer.Option(
             "--when",
             metavar="SQL",
-            help="Record only changes of rows that fulfil it, before or after.",
+            help="Record a change only if this SQL condition is true of the row before or after "
+            "it.",
         ),
     ] = None,
     truncate: Annotated[
-        Truncate, typer.Option("--truncate", help="TRUNCATE leaves an event or all rows, or fails.")
+        Truncate,
+        typer.Option(
+            "--truncate", help="On TRUNCATE: record one event, record every row, or refuse it."
+        ),
     ] = Truncate.EVENT,
     on_oversize: Annotated[
         OnOversize,
-        typer.Option("--on-oversize", help="Values beyond JSONB's limit: fail, or mark by hash."),
+        typer.Option(
+            "--on-oversize", help="On values beyond JSONB's limit: fail, or record size and hash."
+        ),
     ] = OnOversize.FAIL,
     require_context: Annotated[
         str | None,
         typer.Option(
             "--require-context",
             metavar="KEY",
-            help="Refuse local changes without it in their context.",
+            help="Refuse changes without this key in their context; replicated changes are let "
+            "through.",
         ),
     ] = None,
     capture_query: Annotated[
-        bool, typer.Option("--capture-query", help="Keep the text of the statement, too.")
+        bool, typer.Option("--capture-query", help="Also record the text of the statement.")
     ] = False,
     force_capture_query: Annotated[
         bool,
         typer.Option(
-            "--force-capture-query", help="Likewise, though it shows what other columns hide."
+            "--force-capture-query",
+            help="Record statement text even if it exposes excluded or masked values.",
         ),
     ] = False,
     log_unchanged: Annotated[
-        bool, typer.Option("--log-unchanged", help="Record updates that change nothing, too.")
+        bool, typer.Option("--log-unchanged", help="Also record updates that change nothing.")
     ] = False,
     touch: Annotated[
         Names,
         typer.Option(
             "--touch",
             metavar="COLUMN",
-            help="A column such as updated_at, which audit revert neither compares nor puts back. "
+            help="A column such as updated_at, which audit revert neither compares nor restores. "
             "Repeatable.",
         ),
     ] = None,
@@ -154,7 +174,7 @@ def install(
         Interval | None,
         typer.Option(
             "--interval",
-            help="How long a partition of the trail is, for the first run. [default: month]",
+            help="Time range of each partition; only for the first run. [default: month]",
         ),
     ] = None,
     owner: Annotated[
@@ -162,9 +182,17 @@ def install(
         typer.Option(
             "--owner",
             metavar="ROLE",
-            help="Who owns the trail, for the first run. [default: the role that migrates]",
+            help="Owner of the trail; only for the first run. [default: the role that migrates]",
         ),
     ] = None,
+    ddl: Annotated[
+        bool,
+        typer.Option(
+            "--ddl",
+            help="By itself: record DDL on audited tables at once, by event triggers made now. Takes "
+            "a superuser.",
+        ),
+    ] = False,
     audit_schema: ProjectSchema = None,
     message: Message = None,
     head: Head = None,
@@ -179,18 +207,26 @@ def install(
     edit_env: EditEnv = False,
     django: Django = None,
 ) -> None:
-    """Audit a table: write the revision that puts capture on it into your Alembic project.
+    """Start auditing a table.
 
-    The first run also writes the revision that creates the trail. The options from --capture to
-    --touch are the rule of the table: given for a table that is audited already they take the
-    place of all it had; without any it keeps its rule.
+    Writes the Alembic revision that installs capture; the first run also writes the one that creates
+    the trail. The options from --capture to --touch say how the table is captured. For a table that
+    is audited already they replace all of its options; without any, it keeps them.
     """
-    from audit_toolkit.migrations import Wish
-
+    if ddl:
+        if table or all_tables:
+            raise UsageError(
+                "--ddl goes by itself: it takes a superuser, and the migration of a table does not",
+                hint="run it once, after the trail is there: audit install --ddl",
+            )
+        install_ddl(
+            dsn, config, audit_schema or "audit", Output(upgrade=False, sql=sql, dry_run=dry_run)
+        )
+        return
     if only and all_tables:
         raise UsageError(
-            "--only names the columns of one table, and --all-tables means many",
-            hint="install that table by itself: --table NAME --only COLUMN",
+            "--only names the columns of one table, so it cannot be combined with --all-tables",
+            hint="install that table separately: --table NAME --only COLUMN",
         )
     rule = TableRule(
         capture=capture,
@@ -207,19 +243,17 @@ def install(
         log_unchanged=log_unchanged,
         touch=tuple(touch or ()),
     )
-    wish = Wish(
+    request = CaptureRequest(
         names=tuple(table or ()),
-        all_of_schema=_schema_to_sweep(table, schema, all_tables=all_tables, leave_out=leave_out),
+        all_of_schema=schema_to_sweep(table, schema, all_tables=all_tables, leave_out=leave_out),
         leave_out=tuple(leave_out or ()),
         rule=rule if _rule_is_given(context) else None,
     )
-    if not (wish.names or all_tables):
-        raise UsageError(
-            "no table is named", hint="name one with --table, or all with --all-tables"
-        )
+    if not (request.names or all_tables):
+        raise UsageError("no table given", hint="name one with --table, or use --all-tables")
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
-        _print_install_sql(wish, interval, owner, audit_schema, dsn, config)
+        _print_install_sql(request, interval, owner, audit_schema, dsn, config)
         return
     where = Where(
         config=config,
@@ -231,58 +265,7 @@ def install(
         django=django,
     )
     run = where.begin(dsn, audit_schema)
-    _install(run, wish, interval, owner, message, output)
-
-
-def uninstall(
-    table: Tables = None,
-    all_tables: Annotated[
-        bool, typer.Option("--all-tables", help="Every audited table of --schema.")
-    ] = False,
-    schema: Annotated[
-        Names,
-        typer.Option(
-            "--schema",
-            metavar="SCHEMA",
-            help="For --all-tables: a schema, or a pattern as in 'tenant_*'. [default: public]",
-        ),
-    ] = None,
-    audit_schema: ProjectSchema = None,
-    message: Message = None,
-    head: Head = None,
-    upgrade: Upgrade = False,
-    sql: PrintSql = False,
-    dry_run: DryRun = False,
-    dsn: Dsn = None,
-    config: AlembicConfig = None,
-    name: AlembicName = None,
-    version_path: VersionPath = None,
-    no_env: NoEnv = False,
-    edit_env: EditEnv = False,
-    django: Django = None,
-) -> None:
-    """Stop auditing a table: write the revision that takes capture off it. Its events stay."""
-    swept = _schema_to_sweep(table, schema, all_tables=all_tables, leave_out=None)
-    if not (table or swept):
-        raise UsageError(
-            "no table is named", hint="name one with --table, or all with --all-tables"
-        )
-    output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
-    if sql:
-        _print_uninstall_sql(table or [], swept, audit_schema, dsn, config)
-        return
-    where = Where(
-        config=config,
-        name=name,
-        version_path=version_path,
-        head=head,
-        no_env=no_env,
-        edit_env=edit_env,
-        django=django,
-    )
-    run = where.begin(dsn, audit_schema)
-    names = [*(table or ()), *(_audited_in(run, swept) if swept else ())]
-    _uninstall(run, names, message, output)
+    _install(run, request, interval, owner, message, output)
 
 
 def _rule_is_given(context: typer.Context) -> bool:
@@ -291,58 +274,21 @@ def _rule_is_given(context: typer.Context) -> bool:
     return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
-def _schema_to_sweep(
-    tables: Sequence[str] | None,
-    schemas: Sequence[str] | None,
-    *,
-    all_tables: bool,
-    leave_out: Sequence[str] | None,
-) -> str | None:
-    if all_tables and tables:
-        raise UsageError(
-            "--table names tables, and --all-tables means all: only one of them can be given",
-            hint="run the command once for each",
-        )
-    if schemas and len(schemas) > 1:
-        raise UsageError(
-            "--schema can be given once",
-            hint="run the command for each schema, or match several: --schema 'tenant_*'",
-        )
-    if all_tables:
-        return schemas[0] if schemas else "public"
-    if schemas or leave_out:
-        raise UsageError(
-            "--schema and --except are for --all-tables",
-            hint="add --all-tables, or name a table in a schema: --table sales.orders",
-        )
-    return None
-
-
 def _install(
     run: Run,
-    wish: Wish,
+    request: CaptureRequest,
     interval: Interval | None,
     owner: str | None,
     message: str | None,
     output: Output,
 ) -> None:
-    from audit_toolkit.migrations import (
-        capture_revision,
-        check_conditions,
-        plan_changes,
-        require_present_trail,
-        survey,
-        trail_revision,
-        trail_settings,
-    )
-
     state = run.state
     with run.reading() as (connection, relations):
-        found = survey(connection, relations, wish, state.schema)
+        found = read_capture_state(connection, relations, request, state.schema)
         applied = run.is_applied(connection)
         present = state.interval or found.interval
         settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
-        changes = plan_changes(wish, found, state, applied=applied)
+        changes = plan_changes(request, found, state, applied=applied)
         check_conditions(connection, changes)
     needed = [change for change in changes if change.needed]
     revisions: list[Revision] = []
@@ -356,188 +302,59 @@ def _install(
     for change in changes:
         if not change.needed and change.former:
             say(_already(change, change.former, run, hashes.get(change.table)))
-    _say_left_out(relations, wish, changes, {*hashes, *(change.table for change in changes)}, state)
+    _say_left_out(
+        relations, request, changes, {*hashes, *(change.table for change in changes)}, state
+    )
     expected = {change.table: change.hash for change in changes}
     up_to_date = not needed and expected.items() <= hashes.items()
-    goal = Goal(captures=expected, then=_history_command(run, expected))
+    goal = Goal(captures=expected, then=history_command(run, expected))
     finish(run, revisions, goal, output, up_to_date=up_to_date)
 
 
 def _say_left_out(
     relations: Sequence[Relation],
-    wish: Wish,
+    request: CaptureRequest,
     changes: Sequence[Change],
     audited: Collection[QualifiedName],
-    state: State,
+    state: RecordedState,
 ) -> None:
     """Name the tables that one might take for audited, and that are not."""
-    from audit_toolkit.capture.selection import left_out
-
-    if wish.all_of_schema is not None:
-        for relation, why in left_out(relations, wish.all_of_schema, state.schema):
-            say(f"{relation.name} is left out: {why}")
+    if request.all_of_schema is not None:
+        for relation, why in left_out(relations, request.all_of_schema, state.schema):
+            say(f"{relation.name} is skipped: {why}")
     unlogged = {relation.name for relation in relations if relation.unlogged}
     for table in (change.table for change in changes if change.table in unlogged):
-        say(f"{table} is UNLOGGED: a crash of the server empties it, and its trail goes on")
+        say(f"{table} is UNLOGGED: a crash empties it, but not its trail")
     heirs = {heir.name: change.table for change in changes for heir in change.target.table.heirs}
     for heir, parent in heirs.items():
         if heir not in audited:
             command = f"audit install --table {shlex.quote(heir.plain)}"
-            say(f"{heir} inherits from {parent} and is not audited; for its rows: {command}")
+            say(f"{heir} inherits from {parent} and is not audited; to audit its rows: {command}")
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:
-    from audit_toolkit.migrations.revision.rule_text import flags
-
     options = flags(former.rule)
-    text = f"{change.table} is audited already, with {options or 'no options'} ({former.source})"
+    text = f"{change.table} is already audited, with {options or 'no options'} ({former.source})"
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
 
 
-def _audited_in(run: Run, schema: str) -> list[str]:
-    """The audited tables of a schema, or of all that a pattern matches: of the project and of the database."""
-    from audit_toolkit.migrations import installed_captures
-
-    recorded = [table for table, there in run.state.captures.items() if there]
-    with run.reading() as (connection, _):
-        installed = list(installed_captures(connection, run.state.schema))
-    return _of_schema([*installed, *recorded], schema)
-
-
-def _of_schema(tables: Iterable[QualifiedName], schema: str) -> list[str]:
-    names = [t.plain for t in sorted(set(tables)) if fnmatchcase(t.schema, schema)]
-    if not names:
-        say(f"no table of the schema {schema!r} is audited")
-    return list(names)
-
-
-def _uninstall(run: Run, names: Sequence[str], message: str | None, output: Output) -> None:
-    from audit_toolkit.migrations import Former, release_revision
-
-    captured: dict[QualifiedName, Former] = {}
-    elsewhere = []
-    renamed, taken_over = _renamed(run)
-    for name in names:
-        pattern = NamePattern.parse(name)
-        table = run.state.find(pattern) or run.recorded_as(pattern)
-        if table is None or any(pattern.matches(other, fold=False) for other in taken_over):
-            elsewhere.append(name)
-        elif recorded := run.state.captures[table]:
-            present, former = renamed.get(table, (table, Former.of(recorded)))
-            captured[present] = former
-        else:
-            say(f"{table} is not audited any more: a revision of the project says so already")
-    if elsewhere:
-        with run.reading() as (connection, relations):
-            captured |= _captured(connection, relations, elsewhere, run.state)
-    revisions = [release_revision(captured, run.state.schema, message)] if captured else []
-    goal = Goal(captures=dict.fromkeys(captured), then=_history_command(run, captured))
-    finish(run, revisions, goal, output, up_to_date=not captured)
-
-
-def _renamed(
-    run: Run,
-) -> tuple[dict[QualifiedName, tuple[QualifiedName, Former]], set[QualifiedName]]:
-    """Tables by the name under which they were captured, where they have another now, with what captures them.
-
-    And those of the former names that other tables have taken over: who gives one means the table that has it now.
-    """
-    from audit_toolkit.catalog import read_table
-    from audit_toolkit.migrations import Former, installed_captures
-
-    try:
-        with run.reading() as (connection, relations):
-            present = {relation.name: relation for relation in relations}
-            renamed = {
-                one.made_for: (
-                    one.table,
-                    Former.of_database(
-                        one, read_table(connection, present[one.table]), run.state.schema
-                    ),
-                )
-                for one in installed_captures(connection, run.state.schema).values()
-                if one.made_for != one.table and one.table in present
-            }
-            return renamed, renamed.keys() & present.keys()
-    except AuditError:
-        return {}, set()  # to write what the project itself records needs no database
-
-
-def _captured(
-    connection: Connection, relations: Sequence[Relation], names: Sequence[str], state: State
-) -> dict[QualifiedName, Former]:
-    """What captures these tables; says so of those that nothing captures."""
-    from audit_toolkit.catalog import read_table, resolve
-    from audit_toolkit.migrations import former_capture, installed_captures
-
-    installed = installed_captures(connection, state.schema)
-    found = {}
-    for relation in [resolve(name, relations) for name in names]:
-        if former := former_capture(read_table(connection, relation), installed, state):
-            found[relation.name] = former
-        else:
-            say(f"{relation.name} is not audited")
-    return found
-
-
-def _history_command(run: Run, tables: Iterable[QualifiedName]) -> str:
-    from audit_toolkit.migrations.revision.rule_text import short
-
-    names = [shlex.quote(short(table)) for table in tables]
-    return " ".join(["audit history", *names[:1], *run.schema_option])
-
-
 def _print_install_sql(
-    wish: Wish,
+    request: CaptureRequest,
     interval: Interval | None,
     owner: str | None,
     schema: str | None,
     dsn: str | None,
     config: Path | None,
 ) -> None:
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.migrations import (
-        check_conditions,
-        plan_changes,
-        require_present_trail,
-        survey,
-        trail_settings,
-    )
-    from audit_toolkit.schema import plan_trail
-
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
-        found = survey(connection, read_relations(connection), wish, state.schema)
+        found = read_capture_state(connection, read_relations(connection), request, state.schema)
         require_present_trail(found.trail, state.schema)
         settings = trail_settings(
             state.schema, wanted=interval, present=found.interval, owner=owner
         )
-        changes = plan_changes(wish, found, state)
+        changes = plan_changes(request, found, state)
         check_conditions(connection, changes)
     print_sql(
         [*([plan_trail(settings)] if found.interval is None else []), *(c.plan() for c in changes)]
-    )
-
-
-def _print_uninstall_sql(
-    names: Sequence[str],
-    swept: str | None,
-    schema: str | None,
-    dsn: str | None,
-    config: Path | None,
-) -> None:
-    from audit_toolkit.capture import plan_release
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.migrations import installed_captures
-
-    state = state_without_project(schema)
-    with open_database(dsn, config) as connection:
-        installed = installed_captures(connection, state.schema)
-        names = [*names, *(_of_schema(installed, swept) if swept else ())]
-        captured = _captured(connection, read_relations(connection), names, state)
-    print_sql(
-        [
-            plan_release(table, state.schema, function=former.function)
-            for table, former in captured.items()
-        ]
     )

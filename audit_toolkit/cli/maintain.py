@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.cli.check import check_database
 from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.cli.partition_run import (
     FAILED,
@@ -22,10 +23,33 @@ from audit_toolkit.cli.partition_run import (
     takes_rotation,
 )
 from audit_toolkit.cli.report import print_lines
+from audit_toolkit.cli.seal_options import (
+    KEY_VARIABLE,
+    CheckpointTo,
+    SignerCommand,
+    Timestamp,
+    find_key,
+    find_places,
+    find_signer,
+)
+from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION, Finding, Report
+from audit_toolkit.partitions import (
+    Outcome,
+    Policy,
+    Result,
+    Thresholds,
+    check_partitions,
+    is_standby,
+    partition_report,
+    write_textfile,
+)
+from audit_toolkit.schema.captured_tables import note_changes, note_coverage
+from audit_toolkit.schema.location import note_timeline
+from audit_toolkit.seals import open_sink, run_seal
 
 if TYPE_CHECKING:
-    from audit_toolkit.partitions import Outcome, Run
+    from audit_toolkit.partitions import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,28 +85,47 @@ class Summary:
 def maintain(
     rotation: Rotation,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be done.")
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
     textfile: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write Prometheus metrics of the partitions there, atomically.",
+            help="Also write Prometheus metrics of the partitions to this file, atomically.",
             show_default=False,
         ),
     ] = None,
+    seal_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar=KEY_VARIABLE,
+            help="Seal new events first, with this private key, as audit seal does.",
+            show_default=False,
+        ),
+    ] = None,
+    signer: SignerCommand = None,
+    checkpoint_to: CheckpointTo = None,
+    timestamp: Timestamp = None,
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Do all regular work: partitions, archive, then `audit check`. One line in cron.
+    """Run routine maintenance; intended for cron.
 
-    Running it twice does nothing twice; a second run at the same time ends with exit code 5, a run on a standby does
-    nothing. Exit code 1 when a step failed, 3 when all went well and a check found something.
+    Seals events if a key is given, manages partitions and the archive, then runs `audit check`. Safe
+    to re-run. Exits with code 5 if another run is in progress, 1 if a step failed, 3 if all steps
+    succeeded and the check found something. Does nothing on a standby.
     """
     if dry_run:
         _dry_run(rotation, output)
         return
+    sealing = Sealing(
+        key=find_key(seal_key),
+        signer=signer,
+        places=find_places(checkpoint_to),
+        timestamp=timestamp,
+    )
     with rotation.open_alone() as run:
-        summary = _maintain(rotation, run, textfile)
+        summary = _maintain(rotation, run, textfile, sealing)
     if output is Format.JSON:
         print(json.dumps(summary.as_dict(), indent=2))
     elif summary.standby:
@@ -94,16 +137,45 @@ def maintain(
         raise typer.Exit(summary.exit_code)
 
 
-def _maintain(rotation: Rotation, run: Run, textfile: Path | None) -> Summary:
-    from audit_toolkit.cli.check import check_database
-    from audit_toolkit.partitions import Policy, is_standby
-    from audit_toolkit.schema.captured_tables import note_changes
-    from audit_toolkit.schema.location import note_timeline
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealing:
+    """The options of sealing; nothing is sealed without a key."""
 
+    key: Path | None
+    signer: str | None
+    places: list[str]
+    timestamp: str | None
+
+
+def _seal(run: Run, sealing: Sealing) -> list[Outcome]:
+    """Seal what is certain, before anything is detached; what goes wrong is an outcome like any other."""
+    if sealing.key is None:
+        return []
+    what, message, hint, result = "Seal new events", "", None, Result.DONE
+    try:
+        done = run_seal(
+            run.connection,
+            run.schema,
+            find_signer(sealing.key, sealing.signer),
+            sinks=[open_sink(place) for place in sealing.places],
+            timestamp=sealing.timestamp,
+        )
+        what = f"{what}: {done.events:,}"
+        if done.failed:
+            result, message = Result.FAILED, str(done.failed[0].failed)
+    except AuditError as error:
+        if run.connection.closed:
+            raise
+        result, message, hint = Result.FAILED, error.message, error.hint
+    return [Outcome(stage="seal", what=what, leaf=None, result=result, message=message, hint=hint)]
+
+
+def _maintain(rotation: Rotation, run: Run, textfile: Path | None, sealing: Sealing) -> Summary:
     if is_standby(run.connection):
         return Summary(standby=True)
-    outcomes = tuple(rotate(rotation, run))
+    outcomes = (*_seal(run, sealing), *rotate(rotation, run))
     note_changes(run.connection, run.schema)
+    note_coverage(run.connection, run.schema)
     note_timeline(run.connection, run.schema)
     policy = Policy(trust_clock=run.policy.trust_clock)
     findings = tuple(
@@ -132,13 +204,6 @@ def _dry_run(rotation: Rotation, output: Format) -> None:
 
 
 def _write_metrics(run: Run, textfile: Path) -> None:
-    from audit_toolkit.partitions import (
-        Thresholds,
-        check_partitions,
-        partition_report,
-        write_textfile,
-    )
-
     partitions = run.read()
     findings = check_partitions(partitions, run.policy, Thresholds())
     report = partition_report(partitions, findings, needs_archive=run.policy.archived_only)

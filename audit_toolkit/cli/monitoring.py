@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import BusyError, UsageError
+from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
     import psycopg
@@ -21,18 +23,16 @@ SLOW = 10
 
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", help="How long to wait for a lock at most."),
+    typer.Option("--timeout", metavar="SECONDS", help="How long to wait for a lock."),
 ]
 
 
 @contextmanager
 def impatient(connection: Connection, schema: str, timeout: float) -> Iterator[None]:
     """Let each statement wait at most `timeout` seconds for a lock; raises `BusyError`, which names who has it."""
-    from audit_toolkit.connection import import_psycopg
-
     if not 0 < timeout < 86400:
         raise UsageError(
-            f"--timeout: {timeout:g} is not a number of seconds", hint="write 3, or 0.5"
+            f"--timeout: {timeout:g} is not a number of seconds", hint="use 3 or 0.5, for example"
         )
     errors = import_psycopg().errors
     _set(connection, timeout)
@@ -53,19 +53,18 @@ def _set(connection: Connection, timeout: float) -> None:
 
 
 def _who_is_in_the_way(connection: Connection, schema: str, limit: float) -> BusyError:
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.templates import query
-
     found = fetch(connection, query("exclusive_locks"), {"schema": schema})
     if not found:
         return BusyError(
             f"the database did not answer within {limit:g} s",
-            hint="try again; --timeout waits longer",
+            hint="try again; --timeout allows more time",
         )
     who = found[0]
     has = "holds" if who["granted"] else "waits for"
     return BusyError(
-        f"could not look within {limit:g} s: pid {who['pid']} ({who['role']}, {who['application']}) {has} "
-        f"ACCESS EXCLUSIVE on {who['relation']} since {who['since']}: {' '.join(who['query'].split())}",
-        hint=f"try again when it is done; --timeout waits longer; select pg_terminate_backend({who['pid']}) ends it",
+        f"could not read within {limit:g} s: pid {who['pid']} ({who['role']}, "
+        f"{who['application']}) {has} ACCESS EXCLUSIVE on {who['relation']} since "
+        f"{who['since']}: {' '.join(who['query'].split())}",
+        hint="try again when it is done; --timeout allows more time; select "
+        f"pg_terminate_backend({who['pid']}) ends it",
     )

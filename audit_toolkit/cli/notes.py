@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.cli.columns import nearest
+from audit_toolkit.cli.output import visible
+from audit_toolkit.trail.rows.lookup import Tables, since_when
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,17 +29,12 @@ def warn_of_columns(subject: Scope, columns: Iterable[str | None]) -> None:
 
 def nothing_found(connection: Connection, subject: Scope) -> str:
     """Why there may be no events of a subject."""
-    from audit_toolkit.cli.output import visible
-    from audit_toolkit.trail.rows.lookup import Tables, since_when
-
     row = f"{subject.table}" if subject.key is None else f"{subject.table} {visible(subject.key)}"
     if subject.known:
         return f"no events of {row} match these filters"
     since = since_when(connection, subject.schema)
     if isinstance(subject, Tables):
         return f"the trail has no events of {row}: nothing has changed {since}"
-    if subject.key is not None:
-        return f"no such row in the trail: {row}; it has not changed {since}"
     return f"the trail has no events of {row}: it has not changed {since}"
 
 
@@ -45,7 +42,7 @@ def note_name(subject: Scope) -> None:
     """Say what a table is called that somebody asked for by a name that it had before."""
     former = getattr(subject, "asked_for", None)
     if former is not None:
-        note(f"{former} is called {subject.table} now")
+        note(f"{former} is now called {subject.table}")
 
 
 def print_warning(diagnostic: psycopg.errors.Diagnostic) -> None:

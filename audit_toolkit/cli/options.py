@@ -21,21 +21,23 @@ Dsn = Annotated[
     typer.Option(
         "--dsn",
         metavar="DSN",
-        help="The database: any PostgreSQL URL or keyword string. Without it: AUDIT_DATABASE_URL, "
-        "DATABASE_URL, sqlalchemy.url of the Alembic configuration, libpq's environment.",
+        help="The database: any PostgreSQL URL or keyword string. Default: AUDIT_DATABASE_URL, "
+        "DATABASE_URL, sqlalchemy.url of the Alembic configuration, or libpq's environment.",
         show_default=False,
     ),
 ]
 TrailSchema = Annotated[
-    str, typer.Option("--audit-schema", metavar="SCHEMA", help="The schema of the audit trail.")
+    str, typer.Option("--audit-schema", metavar="SCHEMA", help="Schema of the audit trail.")
 ]
-Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
+Utc = Annotated[
+    bool, typer.Option("--utc", help="Read and show times in UTC instead of local time.")
+]
 Hide = Annotated[
     list[str] | None,
     typer.Option(
         "--hide",
         metavar="COLUMN",
-        help="Leave this column out of what is shown. Repeatable.",
+        help="Do not show this column. Repeatable.",
         show_default=False,
     ),
 ]
@@ -43,18 +45,19 @@ GuardCells = Annotated[
     bool,
     typer.Option(
         "--guard-cells",
-        help="In CSV, put ' before cells that begin with =, +, - or @, which a spreadsheet would "
-        "run as a formula.",
+        help="In CSV, prefix cells that begin with =, +, - or @ with ', so that spreadsheets do "
+        "not run them as formulas.",
     ),
 ]
-OutputFormat = Annotated[Format, typer.Option("--format", help="How to print.")]
+OutputFormat = Annotated[Format, typer.Option("--format", help="Output format.")]
 AlembicConfig = Annotated[
     Path | None,
     typer.Option(
         "--config",
         "-c",
         metavar="FILE",
-        help="The Alembic configuration. Without it: ALEMBIC_CONFIG, alembic.ini or pyproject.toml here.",
+        help="Alembic configuration. Default: ALEMBIC_CONFIG, or alembic.ini or pyproject.toml in "
+        "this directory.",
         show_default=False,
     ),
 ]
@@ -65,7 +68,7 @@ AlembicName = Annotated[
         "--name",
         "-n",
         metavar="NAME",
-        help="The section of the Alembic configuration, as for `alembic -n`. [default: alembic]",
+        help="Section of the Alembic configuration, as for `alembic -n`. [default: alembic]",
         show_default=False,
     ),
 ]
@@ -74,20 +77,18 @@ VersionPath = Annotated[
     typer.Option(
         "--version-path",
         metavar="DIRECTORY",
-        help="The directory of revisions to write into, where there are several or env.py sets it.",
+        help="Directory to write revisions into, if there are several or env.py sets it.",
         show_default=False,
     ),
 ]
 NoEnv = Annotated[
     bool,
-    typer.Option(
-        "--no-env", help="Run no code of the project: neither env.py nor that of its revisions."
-    ),
+    typer.Option("--no-env", help="Run no code of the project: neither env.py nor its revisions."),
 ]
 EditEnv = Annotated[
     bool,
     typer.Option(
-        "--edit-env", help="Add `import audit_toolkit.alembic` to env.py, if it lacks it."
+        "--edit-env", help="Add `import audit_toolkit.alembic` to env.py if it is missing."
     ),
 ]
 
@@ -96,7 +97,7 @@ Django = Annotated[
     typer.Option(
         "--django",
         metavar="APP",
-        help="Write a Django migration of this app instead; Alembic is not involved.",
+        help="Write a migration for this Django app instead of an Alembic revision.",
         show_default=False,
     ),
 ]
@@ -106,18 +107,18 @@ Message = Annotated[
 ]
 Head = Annotated[
     str | None,
-    typer.Option("--head", metavar="REVISION", help="The head to follow, if there are several."),
+    typer.Option("--head", metavar="REVISION", help="Head to build on, if there are several."),
 ]
-Upgrade = Annotated[bool, typer.Option("--upgrade", help="Also apply it: `alembic upgrade`.")]
+Upgrade = Annotated[bool, typer.Option("--upgrade", help="Also apply it with `alembic upgrade`.")]
 PrintSql = Annotated[
-    bool, typer.Option("--sql", help="Print SQL for psql instead; no Alembic project is needed.")
+    bool, typer.Option("--sql", help="Print SQL for psql instead; needs no Alembic project.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 ProjectSchema = Annotated[
     str | None,
     typer.Option(
         "--audit-schema",
         metavar="SCHEMA",
-        help="The schema of the audit trail. [default: that of the project, else audit]",
+        help="Schema of the audit trail. [default: the project's, else audit]",
     ),
 ]

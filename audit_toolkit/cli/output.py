@@ -25,6 +25,7 @@ from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
 from audit_toolkit.exact_json import Json
+from audit_toolkit.spreadsheet import guard_cell
 from audit_toolkit.trail import Action, Event, table_of
 from audit_toolkit.trail.event import Row
 from audit_toolkit.trail.rows.lookup import Scope, Tables
@@ -70,8 +71,6 @@ def print_events_as_csv(
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
     would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
-    from audit_toolkit.spreadsheet import guard_cell
-
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
     number = 0
@@ -121,7 +120,7 @@ _VERBS = {
     Action.SNAPSHOT: ("recorded", "cyan"),
     Action.GAP: ("capture paused or resumed", "bold magenta"),
     Action.DDL: ("changed by DDL", "bold magenta"),
-    Action.BOUNDARY: ("went on in another place", "bold magenta"),
+    Action.BOUNDARY: ("continued in another place", "bold magenta"),
     Action.MARK: ("marked", "bold magenta"),
     Action.EVENT: ("event of the application", "bold blue"),
 }
@@ -222,7 +221,7 @@ class _Timeline:
     def _values(self, event: Event) -> Iterator[_Line]:
         match event.action:
             case Action.TRUNCATE:
-                yield [("every row of the table is gone", "red")]
+                yield [("all rows of the table are gone", "red")]
             case Action.UPDATE:
                 yield from self._changes(event)
             case Action.INSERT if event.old_row is not None:
@@ -331,7 +330,7 @@ def _verb(event: Event) -> str:
         case Event(action=Action.DDL):
             return visible(ddl_verb(event))
         case Event(action=Action.BOUNDARY, new_row={"system_identifier": system, "database": name}):
-            return visible(f"went on in database {name} of cluster {system}")
+            return visible(f"continued in database {name} of cluster {system}")
         case Event(action=Action.EVENT, new_row={"name": str(name)}):
             return visible(name)
     return _VERBS[event.action][0]

@@ -12,15 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.timeouts import as_timeout
+from audit_toolkit.cli.times import parse_moment
 from audit_toolkit.config import Interval
+from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import FINDINGS
+from audit_toolkit.partitions import (
+    Outcome,
+    Policy,
+    Result,
+    Run,
+    Span,
+    Stage,
+    Task,
+    is_standby,
+    plan_partitions,
+    succeeded,
+)
+from audit_toolkit.plan import Plan, single_flight
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from audit_toolkit.partitions import Outcome, Policy, Run, Task
 
 
 FAILED = 1
@@ -30,8 +44,9 @@ Iceberg = Annotated[
     typer.Option(
         metavar="CATALOG",
         envvar="AUDIT_ICEBERG",
-        help="Register the archive's files in this Apache Iceberg catalogue: sqlite:///…, postgresql://…, https://… "
-        "(REST), or a name in pyiceberg's configuration; docs/lake.md has more.",
+        help="Register the archive's files in this Apache Iceberg catalog: sqlite:///…, "
+        "postgresql://…, https://… (REST), or a name in pyiceberg's configuration; see "
+        "docs/lake.md.",
         show_default=False,
     ),
 ]
@@ -46,13 +61,16 @@ class Rotation:
         typer.Option(
             metavar="SPAN",
             envvar="AUDIT_RETENTION",
-            help="Detach partitions that are older: '24 months', '90 days'. Without it everything stays.",
+            help="Detach partitions older than this: '24 months', '90 days'. Default: keep "
+            "everything.",
             show_default=False,
         ),
     ] = None
     quarantine: Annotated[
         str,
-        typer.Option(metavar="SPAN", help="How long a detached partition is kept before the drop."),
+        typer.Option(
+            metavar="SPAN", help="How long to keep a detached partition before dropping it."
+        ),
     ] = "7 days"
     no_drop: Annotated[bool, typer.Option("--no-drop", help="Detach, but never drop.")] = False
     archive: Annotated[
@@ -60,8 +78,8 @@ class Rotation:
         typer.Option(
             metavar="URL",
             envvar="AUDIT_ARCHIVE",
-            help="Write detached partitions to Parquet there (a folder, s3://, gs://, az://), and drop only "
-            "what was read back and agrees.",
+            help="Write detached partitions to Parquet here (a folder, s3://, gs://, az://), and "
+            "drop only what was verified.",
             show_default=False,
         ),
     ] = None
@@ -69,7 +87,7 @@ class Rotation:
     interval: Annotated[
         Interval | None,
         typer.Option(
-            help="How much time a new partition holds, from the last one on. Without it: as before.",
+            help="Time range of new partitions. Default: as before.",
             show_default=False,
         ),
     ] = None
@@ -77,7 +95,7 @@ class Rotation:
         int | None,
         typer.Option(
             metavar="N",
-            help="Partitions to keep ahead of now. Without it: 45 days, 12 weeks or 6 months.",
+            help="Number of future partitions. Default: 45 days, 12 weeks or 6 months.",
             show_default=False,
         ),
     ] = None
@@ -85,30 +103,31 @@ class Rotation:
         bool,
         typer.Option(
             "--blocking-detach",
-            help="Beside a DEFAULT partition: detach under a lock, for milliseconds.",
+            help="With a DEFAULT partition: detach under a lock, for milliseconds.",
         ),
     ] = False
     lock_timeout: Annotated[
         str,
-        typer.Option(
-            metavar="TIME", help="How long a step may keep writes waiting before it tries again."
-        ),
+        typer.Option(metavar="TIME", help="How long a step may block writes before it is retried."),
     ] = "2s"
     statement_timeout: Annotated[
         str,
-        typer.Option(metavar="TIME", help="How long a step that keeps nobody waiting may take."),
+        typer.Option(metavar="TIME", help="How long a step that blocks nobody may take."),
     ] = "30min"
     now: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", hidden=True, help="Another clock than the server's, to rehearse."
+            metavar="TIME",
+            hidden=True,
+            help="Use this time instead of the server's, for a rehearsal.",
         ),
     ] = None
     trust_clock: Annotated[
         bool,
         typer.Option(
             "--trust-clock",
-            help="Go by the clock although the newest event, the last run or this machine's clock speak against it.",
+            help="Trust the clock even if the newest event, the last run or this machine's clock "
+            "contradict it.",
         ),
     ] = False
     dsn: Dsn = None
@@ -118,14 +137,10 @@ class Rotation:
     @property
     def moment(self) -> datetime | None:
         """What takes the place of the server's clock."""
-        from audit_toolkit.cli.times import parse_moment
-
         return parse_moment(self.now, "--now") if self.now else None
 
     def policy(self) -> Policy:
         """The policy they make; raises `UsageError`."""
-        from audit_toolkit.partitions import Policy, Span
-
         return Policy(
             interval=self.interval,
             ahead=self.ahead,
@@ -140,9 +155,6 @@ class Rotation:
     @contextmanager
     def open(self) -> Iterator[Run]:
         """A run on the database that the command is about."""
-        from audit_toolkit.cli.database import open_database
-        from audit_toolkit.partitions import Run
-
         policy, moment = self.policy(), self.moment
         with open_database(self.dsn, self.config) as connection:
             yield Run(
@@ -159,9 +171,6 @@ class Rotation:
     @contextmanager
     def open_alone(self) -> Iterator[Run]:
         """The same, while no other run goes on; raises `BusyError` when one does."""
-        from audit_toolkit.cli.database import find_address
-        from audit_toolkit.plan import single_flight
-
         address = find_address(self.dsn, self.config)
         with single_flight(address, self.audit_schema), self.open() as run:
             yield run
@@ -195,8 +204,6 @@ def takes_rotation(command: Callable[..., None]) -> Callable[..., None]:
 
 def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
     """All stages in their order. What fails is an outcome like any other; a standby is left alone."""
-    from audit_toolkit.partitions import Stage, is_standby
-
     if is_standby(run.connection):
         return []
     with with_archive(rotation, run):
@@ -212,13 +219,11 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
 def reach_archive(url: str) -> list[Outcome]:
     """A failure where the archive cannot be reached, even when there was nothing to write."""
     from audit_toolkit.archive import Store
-    from audit_toolkit.errors import AuditError
-    from audit_toolkit.partitions import Outcome, Result, Stage
 
     try:
         Store.open(url).require_reachable()
     except AuditError as error:
-        what = f"Reach the archive {url}"
+        what = f"Connect to the archive {url}"
         return [
             Outcome(
                 stage=Stage.ARCHIVE,
@@ -259,9 +264,6 @@ def with_archive(rotation: Rotation, run: Run) -> Iterator[None]:
 
 def register_archive(rotation: Rotation, run: Run) -> list[Outcome]:
     """Bring the Iceberg table of --iceberg in line with the archive, if there is one."""
-    from audit_toolkit.partitions import Stage, Task
-    from audit_toolkit.plan import Plan
-
     if not rotation.iceberg or not rotation.archive:
         return []
     what = "Register the archive's files in the Iceberg table"
@@ -270,8 +272,6 @@ def register_archive(rotation: Rotation, run: Run) -> list[Outcome]:
 
 def plan_tasks(run: Run) -> tuple[Task, ...]:
     """What a run would do, as things are now, with the timeouts of this one."""
-    from audit_toolkit.partitions import plan_partitions
-
     return tuple(run.timed(task) for task in plan_partitions(run.read(), run.policy))
 
 
@@ -287,7 +287,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 def print_standby() -> None:
     """That nothing is done on a standby, for people."""
-    print("the server is a standby: nothing is done here, maintenance runs on the primary")
+    print("the server is a standby: nothing to do here, maintenance runs on the primary")
 
 
 def print_tasks(tasks: tuple[Task, ...]) -> None:
@@ -302,8 +302,6 @@ def print_tasks(tasks: tuple[Task, ...]) -> None:
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
     """1 when a step failed, 3 when somebody has to look first, else 0."""
-    from audit_toolkit.partitions import Result, succeeded
-
     if not succeeded(outcomes):
         return FAILED
     return FINDINGS if any(o.result is Result.REFUSED for o in outcomes) else 0

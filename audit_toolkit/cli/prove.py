@@ -1,17 +1,15 @@
-"""`audit prove` and `audit verify-proof`: that one event is in the sealed trail, for somebody without access to it."""
+"""`audit prove`: write a proof that an event is sealed, as JSON."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
-
-FINDINGS = 3
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.seals.prove import prove as make_proof
 
 
 def prove(
@@ -25,57 +23,6 @@ def prove(
     The proof shows the event and nothing of any other. Whoever has it and the public key verifies it without the
     database: audit verify-proof, or the script verify_proof.py, which needs nothing but Python.
     """
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.seals.prove import prove as make_proof
-
     with open_database(dsn, config) as connection:
         proof = make_proof(connection, audit_schema, event)
     print(json.dumps(proof, indent=1, ensure_ascii=False))
-
-
-def verify_proof(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The proof; - for standard input.")],
-    key: Annotated[
-        str,
-        typer.Option(
-            metavar="PUBLIC_KEY", help="The public key that you trust: its file, or itself."
-        ),
-    ],
-    output: OutputFormat = Format.TEXT,
-) -> None:
-    """Verify a proof without a database.
-
-    Exit code 3 when it does not hold: the event, a column of it, or the checkpoint is not what was signed.
-    """
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.seals.verify_proof import ProofError, verify
-
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the proof {file}: {error}") from error
-    keys = [str(one) for one in _keys(key)]
-    proof, problem, when = None, "", ""
-    try:
-        proof = json.loads(text)
-        when = verify(proof, keys)
-    except (ProofError, ValueError, RecursionError) as error:
-        problem = str(error)
-    if output is Format.JSON:
-        shown = None if problem or proof is None else proof["event"]
-        print(json.dumps({"ok": not problem, "problem": problem or None, "event": shown}, indent=2))
-    elif problem:
-        print(f"NOT proved: {problem}")
-    else:
-        event = proof["event"] if proof else {}
-        print(json.dumps(event, indent=2, ensure_ascii=False))
-        print(f"proved: this event is in the sealed trail ({when})")
-    if problem:
-        raise typer.Exit(FINDINGS)
-
-
-def _keys(key: str) -> list[object]:
-    from audit_toolkit.seals import PublicKey, read_public
-
-    path = Path(key)
-    return list(read_public(path)) if path.is_file() else [PublicKey.parse(key)]

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.catalog import find_relation
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.completeness import read_holes
+from audit_toolkit.completeness import reconcile as run
+from audit_toolkit.completeness.holes import EXPLANATION
+from audit_toolkit.completeness.reconcile import one_snapshot
+from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
+from audit_toolkit.trail.rows.lookup import require_readable_trail
 
 if TYPE_CHECKING:
     import psycopg
@@ -17,8 +25,6 @@ if TYPE_CHECKING:
     from audit_toolkit.names import QualifiedName
 
     Connection = psycopg.Connection[Any]
-
-FINDINGS = 3
 
 
 def reconcile(
@@ -43,11 +49,6 @@ def reconcile(
     where the one before it ended; counts event ids that are missing. All in one snapshot: writers go on. Exit code 3
     when a row or an event does not fit.
     """
-    from audit_toolkit.completeness import read_holes
-    from audit_toolkit.completeness import reconcile as run
-    from audit_toolkit.completeness.reconcile import one_snapshot
-    from audit_toolkit.trail.rows.lookup import require_readable_trail
-
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)
         names = _named(connection, table or ())
@@ -68,14 +69,13 @@ def reconcile(
 
 
 def _named(connection: Connection, names: list[str] | tuple[()]) -> list[QualifiedName]:
-    from audit_toolkit.catalog import find_relation
-
     relations = [find_relation(connection, name) for name in names]
     return list(dict.fromkeys(relation.root or relation.name for relation in relations))
 
 
 def _as_json(found: list[Reconciliation], holes: Holes | None, *, failed: bool) -> str:
     said = {
+        "schema_version": SCHEMA_VERSION,
         "ok": not failed,
         "tables": [one.as_dict() for one in found],
         "missing_ids": None if holes is None else holes.as_dict(),
@@ -84,14 +84,12 @@ def _as_json(found: list[Reconciliation], holes: Holes | None, *, failed: bool) 
 
 
 def _print(one: Reconciliation) -> None:
-    from audit_toolkit.cli.output import visible
-
     counted = "" if one.rows is None else f" ({one.rows:,} rows, {one.events:,} events)"
     words = {"equal": "equal to its trail", "different": "not what its trail says"}
     print(f"{visible(str(one.table))}: {words.get(one.outcome, one.outcome)}{counted}")
     for finding in one.findings:
-        print(f"  {finding.severity}: {visible(finding.subject)}: {visible(finding.message)}")
-        print(f"    {finding.kind}; remedy: {visible(finding.remedy)}")
+        for line in finding.lines():
+            print(f"  {visible(line)}")
     for kind, count in one.counts.items():
         named = sum(finding.kind == kind for finding in one.findings)
         if count > named:
@@ -101,8 +99,6 @@ def _print(one: Reconciliation) -> None:
 
 
 def _print_holes(holes: Holes) -> None:
-    from audit_toolkit.completeness.holes import EXPLANATION
-
     if not holes.missing:
         print("event ids: none is missing between the first and the last")
         return

@@ -32,7 +32,7 @@ def _severity(word: str) -> Severity:
     return Severity(word)
 
 
-CheckFormat = Annotated[ReportFormat, typer.Option("--format", help="How to print.")]
+CheckFormat = Annotated[ReportFormat, typer.Option("--format", help="Output format.")]
 FailOn = Annotated[
     Severity,
     typer.Option(
@@ -40,7 +40,7 @@ FailOn = Annotated[
         parser=_severity,
         metavar=f"[{'|'.join(_SEVERITIES)}]",
         autocompletion=lambda: _SEVERITIES,
-        help="From which severity on the exit code is 3.",
+        help="Exit with code 3 from this severity on.",
     ),
 ]
 

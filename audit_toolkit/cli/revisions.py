@@ -10,17 +10,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.catalog import read_relations, read_trail
+from audit_toolkit.connection import choose_dsn, connect, fetch
 from audit_toolkit.errors import AuditError, ProjectError, UnknownTableError, UsageError
+from audit_toolkit.migrations import (
+    Project,
+    RecordedState,
+    apply_revisions,
+    find_project,
+    installed_captures,
+    recorded_state,
+    write_revisions,
+)
+from audit_toolkit.migrations.changes import rename_revision
+from audit_toolkit.migrations.django import find_app, migrate, read_applied
+from audit_toolkit.migrations.environment import add_import, import_advice
+from audit_toolkit.migrations.project import as_environment_has_it, shown
+from audit_toolkit.migrations.renames import name_after, renamed_by_hand
+from audit_toolkit.migrations.revision.record import DEFAULT_SCHEMA
+from audit_toolkit.names import check_schema_name
+from audit_toolkit.plan import Plan
+from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
     import psycopg
     from typing_extensions import TypeIs
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Project, Revision, State, Written
+    from audit_toolkit.migrations import Change, Revision, WrittenRevision
     from audit_toolkit.migrations.django import DjangoApp
     from audit_toolkit.names import NamePattern, QualifiedName
-    from audit_toolkit.plan import Plan
 
     Connection = psycopg.Connection[Any]
 
@@ -44,9 +63,7 @@ class Output:
             if given
         ]
         if len(chosen) > 1:
-            raise UsageError(
-                f"{' and '.join(chosen)} contradict each other", hint="use one of them"
-            )
+            raise UsageError(f"{' and '.join(chosen)} cannot be combined", hint="use one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +89,12 @@ class Where:
         """Raise `UsageError` where options of Alembic are given for Django."""
         if self != Where(django=self.django):
             raise UsageError(
-                "--django takes no options of Alembic",
+                "--django cannot be combined with Alembic's options",
                 hint="leave out --config, --name, --head, --version-path, --no-env and --edit-env",
             )
 
     def find(self) -> Project:
         """The project; raises `ProjectError` where there is none."""
-        from audit_toolkit.migrations import find_project
-
         return find_project(
             self.config,
             name=self.name,
@@ -101,9 +116,6 @@ class Goal:
 
     def is_reached(self, connection: Connection, schema: str) -> bool:
         """Whether the database has it."""
-        from audit_toolkit.catalog import read_trail
-        from audit_toolkit.migrations import installed_captures
-
         installed = installed_captures(connection, schema)
         hashes = {table: there.hash for table, there in installed.items()}
         if any(hashes.get(table) != wanted for table, wanted in self.captures.items()):
@@ -117,7 +129,7 @@ class Run:
 
     project: Project | DjangoApp
     head: str | None
-    state: State
+    state: RecordedState
     dsn: str
     dsn_is_of_project: bool
     """Whether the address is the one that env.py of the project has."""
@@ -125,10 +137,6 @@ class Run:
     @classmethod
     def begin(cls, dsn: str | None, where: Where, schema: str | None) -> Run:
         """Find them, and refuse at once where no revision can be written, or the project is another one."""
-        from audit_toolkit.connection import choose_dsn
-        from audit_toolkit.migrations import recorded_state
-        from audit_toolkit.names import check_schema_name
-
         if schema is not None:
             check_schema_name(schema)
         project = where.find()
@@ -150,10 +158,6 @@ class Run:
     @classmethod
     def begin_django(cls, dsn: str | None, app: str, schema: str | None) -> Run:
         """The same for an app of a Django project."""
-        from audit_toolkit.connection import choose_dsn, connect
-        from audit_toolkit.migrations.django import find_app, read_applied
-        from audit_toolkit.names import check_schema_name
-
         if schema is not None:
             check_schema_name(schema)
         project = find_app(app)
@@ -171,9 +175,6 @@ class Run:
     @contextmanager
     def reading(self) -> Iterator[tuple[Connection, list[Relation]]]:
         """A connection, and what relations there are; an unknown one may be still to come."""
-        from audit_toolkit.catalog import read_relations
-        from audit_toolkit.connection import connect
-
         with connect(self.dsn, purpose="install") as connection:
             relations = read_relations(connection)
             try:
@@ -185,7 +186,7 @@ class Run:
                 raise UnknownTableError(
                     error.message,
                     hint="revisions of the project are not applied to this database yet: "
-                    f"{self.upgrade_command()}; or else, {error.hint}",
+                    f"{self.upgrade_command()}; otherwise, {error.hint}",
                 ) from error
 
     def is_applied(self, connection: Connection) -> bool:
@@ -198,14 +199,12 @@ class Run:
         if reached is not None and self.head is not None and self.head not in reached:
             where = ", ".join(sorted(reached)) or "no revision of it"
             raise UsageError(
-                f"the project is at {self.head}, and the database at {where}",
-                hint=f"bring it there first: {self.upgrade_command()}",
+                f"the project is at {self.head}, but the database is at {where}",
+                hint=f"upgrade the database first: {self.upgrade_command()}",
             )
 
     def recorded_as(self, pattern: NamePattern) -> QualifiedName | None:
         """The table that the project captures under another name, and that its later revisions call so."""
-        from audit_toolkit.migrations.renames import name_after
-
         if not _is_alembic(self.project):
             return None
         for table, recorded in self.state.captures.items():
@@ -218,9 +217,6 @@ class Run:
 
     def rename_revisions(self, changes: Iterable[Change]) -> list[Revision]:
         """What has to come first, where tables were renamed by hand since the project captured them."""
-        from audit_toolkit.migrations.changes import rename_revision
-        from audit_toolkit.migrations.renames import renamed_by_hand
-
         if not _is_alembic(self.project):
             return []
         recorded = [
@@ -235,8 +231,6 @@ class Run:
     @property
     def schema_option(self) -> tuple[str, ...]:
         """What a command for this trail needs besides, where its schema is not the usual one."""
-        from audit_toolkit.migrations.revision.record import DEFAULT_SCHEMA
-
         schema = self.state.schema
         return () if schema == DEFAULT_SCHEMA else ("--audit-schema", shlex.quote(schema))
 
@@ -256,19 +250,14 @@ class Run:
         """What the user types to apply what is written."""
         return f"{self.project.upgrade_command} {self.target(newest)}".rstrip()
 
-    def write(self, revisions: Sequence[Revision]) -> list[Written]:
+    def write(self, revisions: Sequence[Revision]) -> list[WrittenRevision]:
         """Write the revisions into the project: all of them, or none."""
-        from audit_toolkit.migrations import write_revisions
-
         if not _is_alembic(self.project):
             return self.project.write(revisions)
         return write_revisions(self.project, revisions, self.head)
 
     def apply(self, newest: str | None) -> None:
         """Apply them, as the user would."""
-        from audit_toolkit.migrations import apply_revisions
-        from audit_toolkit.migrations.django import migrate
-
         if not _is_alembic(self.project):
             migrate(self.project)
         else:
@@ -280,8 +269,6 @@ def finish(
     run: Run, revisions: Sequence[Revision], goal: Goal, output: Output, *, up_to_date: bool
 ) -> None:
     """Write the revisions, or say what they would be, and go on as was asked for."""
-    from audit_toolkit.migrations.project import shown
-
     if output.dry_run:
         print(_described(run, revisions))
         return
@@ -303,34 +290,27 @@ def finish(
 
 def _advise(run: Run, revisions: Sequence[Revision]) -> None:
     """Say what env.py lacks, with the first revision, and as long as the trail is in danger."""
-    from audit_toolkit.migrations.environment import import_advice
-    from audit_toolkit.migrations.project import shown
-
     if not _is_alembic(run.project):
         return
     env = run.project.env
     first = any(revision.record.interval for revision in revisions)
     if (advice := import_advice(env)) and (first or "include_schemas" in env.read_text("utf-8")):
         say(
-            f"\n{shown(env)} {advice}\n"
-            "Without it `alembic revision --autogenerate` does not see what is declared, and with "
-            "include_schemas=True it\nproposes to drop the trail; --edit-env adds it."
+            f"\n{shown(env)} {advice}\nWithout it `alembic revision --autogenerate` does not "
+            "see what is declared, and with include_schemas=True it\nproposes to drop the "
+            "trail; --edit-env adds it."
         )
 
 
 def print_sql(plans: Sequence[Plan]) -> None:
     """One script, one transaction."""
-    from audit_toolkit.plan import Plan
-
     if plans:
         print(Plan(steps=tuple(step for plan in plans for step in plan.steps)).as_sql(), end="")
 
 
-def state_without_project(schema: str | None) -> State:
+def state_without_project(schema: str | None) -> RecordedState:
     """What is known where no project records anything."""
-    from audit_toolkit.migrations import State
-
-    return State(schema=schema) if schema else State()
+    return RecordedState(schema=schema) if schema else RecordedState()
 
 
 def say(text: str) -> None:
@@ -339,8 +319,6 @@ def say(text: str) -> None:
 
 
 def _is_alembic(project: Project | DjangoApp) -> TypeIs[Project]:
-    from audit_toolkit.migrations import Project
-
     return isinstance(project, Project)
 
 
@@ -350,29 +328,28 @@ def present_project(project: Project, where: Where, dsn: str) -> Project:
     Raises `ProjectError` where it is only part of what the application migrates with. Who says where
     revisions go, or what they follow, knows better.
     """
-    from audit_toolkit.migrations.project import as_environment_has_it, shown
-
     if project.version_path or where.head:
         return project
     if (strays := _strays(project, dsn)) and not where.no_env:
         project = as_environment_has_it(project)
         strays = _strays(project, dsn)
     hint = (
-        "name the directory with --version-path DIRECTORY, or what to follow with --head REVISION; for good: "
-        "alembic_config, alembic_name or version_path in [tool.audit_toolkit]"
+        "name the directory with --version-path DIRECTORY, or the head to build on with "
+        "--head REVISION; permanently: alembic_config, alembic_name or version_path in "
+        "[tool.audit_toolkit]"
     )
     if strays:
         raise ProjectError(
-            f"the database is at {', '.join(strays)}, which is no revision of the project as it is loaded: "
-            f"{project.seen}",
+            f"the database is at {', '.join(strays)}, which is not a revision of the project "
+            f"as loaded: {project.seen}",
             hint=hint,
         )
     if unread := project.unread():
         named = ", ".join(shown(file) for file in unread[:3])
         more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
         raise ProjectError(
-            f"the project has revisions that Alembic does not read as it is configured: {named}{more}; "
-            f"{project.seen}",
+            "the project has revisions that Alembic does not read with this configuration: "
+            f"{named}{more}; {project.seen}",
             hint=hint,
         )
     return project
@@ -381,8 +358,6 @@ def present_project(project: Project, where: Where, dsn: str) -> Project:
 def _strays(project: Project, dsn: str) -> list[str]:
     """The revisions that the database is at, and the project does not have; none if nobody knows."""
     import psycopg
-
-    from audit_toolkit.connection import connect
 
     try:
         with connect(dsn, purpose="install") as connection:
@@ -419,16 +394,11 @@ def reached_heads(connection: Connection, project: Project) -> tuple[str, ...]:
 
 
 def _edit_env(project: Project) -> None:
-    from audit_toolkit.migrations.environment import add_import
-    from audit_toolkit.migrations.project import shown
-
     if add_import(project.env):
-        say(f"edited {shown(project.env)}: it imports audit_toolkit.alembic now")
+        say(f"edited {shown(project.env)}: it now imports audit_toolkit.alembic")
 
 
 def _described(run: Run, revisions: Sequence[Revision]) -> str:
-    from audit_toolkit.migrations.project import shown
-
     if not revisions:
         return "nothing to write"
     place = shown(run.project.version_directory(run.head))
@@ -445,16 +415,14 @@ def _described(run: Run, revisions: Sequence[Revision]) -> str:
 
 def _apply(run: Run, goal: Goal, newest: str | None) -> None:
     """Let Alembic apply the revisions, and see whether they arrived where we look."""
-    from audit_toolkit.connection import connect
-
     run.apply(newest)
     with connect(run.dsn, purpose="install") as connection:
         if not goal.is_reached(connection, run.state.schema):
             raise AuditError(
-                "the database does not have it, although alembic upgrade ended well",
-                hint="env.py decides which database is upgraded: give --dsn the address of that one; if it is "
-                "this one, env.py executes something before context.configure() and never commits: "
-                "let it call connection.commit() after that",
+                "alembic upgrade succeeded, but the changes are not in this database",
+                hint="env.py decides which database is upgraded: give --dsn the address of that "
+                "one; if this is the one, env.py executes something before "
+                "context.configure() and never commits: call connection.commit() after that",
             )
 
 
@@ -471,9 +439,6 @@ def _reached(connection: Connection) -> set[str] | None:
 def _version_tables(connection: Connection) -> dict[tuple[str, str], set[str]]:
     """What each version table of Alembic says, by its schema and name."""
     from psycopg import sql
-
-    from audit_toolkit.connection import fetch
-    from audit_toolkit.templates import query
 
     versions = sql.SQL("select version_num from {}.{}")
     tables = [

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.follow import describe_blocker
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.seal_options import (
     CheckpointTo,
     Key,
     SignerCommand,
     Timestamp,
+    find_places,
     find_signer,
 )
+from audit_toolkit.cli.timeouts import as_span
+from audit_toolkit.errors import AuditError, BusyError
+from audit_toolkit.seals import open_sink, run_seal
 
 if TYPE_CHECKING:
     from audit_toolkit.seals import SealRun
@@ -49,14 +55,9 @@ def seal(
     Adds every event that is certain to a Merkle tree and signs its root with a key that is not in the database.
     Keep the checkpoints where whoever can write the database cannot: audit verify compares the trail with them.
     """
-    from audit_toolkit.cli.database import open_database
-    from audit_toolkit.cli.timeouts import as_span
-    from audit_toolkit.errors import AuditError, BusyError
-    from audit_toolkit.seals import open_sink, run_seal
-
     pause = as_span(every, "--every").milliseconds / 1000 if every else None
     signed_by = find_signer(key, signer)
-    sinks = [open_sink(address) for address in checkpoint_to or ()]
+    sinks = [open_sink(address) for address in find_places(checkpoint_to)]
     failed = False
     while True:
         with open_database(dsn, config) as connection:
@@ -83,8 +84,6 @@ def seal(
 
 
 def _print(run: SealRun, output: Format) -> None:
-    from audit_toolkit.cli.follow import describe_blocker
-
     if output is Format.JSON:
         print(json.dumps(as_dict(run)), flush=True)
         return
@@ -103,8 +102,6 @@ def _print(run: SealRun, output: Format) -> None:
 
 def as_dict(run: SealRun) -> dict[str, Any]:
     """A run as JSON values."""
-    from audit_toolkit.cli.follow import describe_blocker
-
     checkpoint = run.checkpoint
     return {
         "sealed": run.events,

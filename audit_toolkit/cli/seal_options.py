@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audit_toolkit.errors import UsageError
+from audit_toolkit.seals import CommandSigner, read_key, read_public
 
 if TYPE_CHECKING:
     from audit_toolkit.seals import PublicKey, Signer
@@ -65,24 +66,38 @@ PublicKeys = Annotated[
 ]
 
 
+def find_key(key: Path | None) -> Path | None:
+    """The key of --key, of the project's seal_key, or of this directory."""
+    from audit_toolkit.declaration import find_declarations
+
+    declared = find_declarations() if key is None else None
+    if declared and declared.seal_key:
+        return declared.seal_key
+    return DEFAULT_KEY if key is None and DEFAULT_KEY.is_file() else key
+
+
+def find_places(places: list[str] | None) -> list[str]:
+    """Where checkpoints are kept: --checkpoint-to, or the project's checkpoint_to."""
+    from audit_toolkit.declaration import find_declarations
+
+    declared = None if places else find_declarations()
+    return list(declared.checkpoint_to) if declared else places or []
+
+
 def find_signer(key: Path | None, command: str | None) -> Signer:
     """The signer of these options; raises `UsageError` where none is named."""
-    from audit_toolkit.seals import CommandSigner, read_key, read_public
-
-    if key is None and not command and DEFAULT_KEY.is_file():
-        key = DEFAULT_KEY
-    if key is None:
+    found = find_key(key)
+    if found is None:
         raise UsageError(
             "no key to seal with is named",
-            hint=f"audit keys new --key FILE makes one; then --key FILE, or {KEY_VARIABLE}",
+            hint=f"audit keys new --key FILE makes one; then --key FILE, {KEY_VARIABLE}, or seal_key in "
+            "[tool.audit_toolkit]",
         )
     if command:
-        return CommandSigner(command, read_public(key)[0])
-    return read_key(key)
+        return CommandSigner(command, read_public(found)[0])
+    return read_key(found)
 
 
 def read_public_keys(files: list[Path] | None) -> tuple[PublicKey, ...]:
     """The public keys of these files."""
-    from audit_toolkit.seals import read_public
-
     return tuple(key for file in files or () for key in read_public(file))

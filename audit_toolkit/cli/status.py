@@ -6,9 +6,15 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from audit_toolkit.capture.status import read_status
+from audit_toolkit.catalog import read_trail
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.config import option_words
+from audit_toolkit.errors import UsageError
+from audit_toolkit.plurals import counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,14 +29,11 @@ def status(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Show every table with its rule, since when, events, size and last event; what is not audited; who may read.
+    """Show audited tables, their options, events and size.
 
-    Events of a trail beyond a million are estimated from a sample. `audit check` says whether it is sound.
+    Also which tables are not audited, and who may read the trail. Above a million events, counts are
+    estimated from a sample. `audit check` says whether capture is in order.
     """
-    from audit_toolkit.capture.status import read_status
-    from audit_toolkit.catalog import read_trail
-    from audit_toolkit.errors import UsageError
-
     with (
         open_database(dsn, config) as connection,
         impatient(connection, audit_schema, timeout),
@@ -48,8 +51,6 @@ def status(
 
 
 def _print(found: Status) -> None:
-    from audit_toolkit.cli.output import visible
-
     about = "about " if found.estimated else ""
     print(f"audited ({len(found.audited)}):")
     for table in found.audited:
@@ -58,27 +59,27 @@ def _print(found: Status) -> None:
     print(f"not audited ({len(found.not_audited)}):")
     for one in found.not_audited:
         print(f"  {visible(one.table)}: {visible(one.why)}")
-    print(f"the trail: {found.partitions} partitions, {_size(found.bytes)} with indexes")
-    print("who may read it: " + visible(", ".join(found.readers)) + " (audit access says how)")
+    print(f"the trail: {counted(found.partitions, 'partition')}, {_size(found.bytes)} with indexes")
+    print("readable by: " + visible(", ".join(found.readers)) + " (audit access says how)")
     if not found.readable:
         print("events are not counted: this role may not read the trail")
 
 
 def _lines(table: Audited, about: str) -> list[str]:
-    from audit_toolkit.config import option_words
-
     since = f", since {_moment(table.since)}" if table.since else ""
     state = "" if table.state == "on" else f" [{table.state}]"
     lines = [f"{table.table}{state}: {table.capture}{since}"]
     if table.state == "off":
-        lines.append("  changes are not recorded: audit check says why, and what to do")
+        lines.append("  changes are not recorded: for the reason and the remedy, run audit check")
     if table.options:
         lines.append(f"  {shlex.join(option_words(table.options))}")
     if table.events is not None and table.bytes is not None:
         last = f", the last {_moment(table.last_event)}" if table.last_event else ""
-        lines.append(f"  {about}{table.events:,} events, {_size(table.bytes)}{last}")
+        lines.append(f"  {about}{counted(table.events, 'event')}, {_size(table.bytes)}{last}")
     if table.gaps:
-        lines.append(f"  {table.gaps} gaps: audit history {shlex.quote(table.table)} --action gap")
+        lines.append(
+            f"  {counted(table.gaps, 'gap')}: audit history {shlex.quote(table.table)} --action gap"
+        )
     return lines
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.capture.declared import declared_tables
+from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import find_address
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -27,7 +29,14 @@ from audit_toolkit.cli.revisions import (
     say,
     state_without_project,
 )
+from audit_toolkit.connection import choose_dsn, connect, translated_errors
+from audit_toolkit.declaration import find_declarations
 from audit_toolkit.errors import ProjectError, UsageError
+from audit_toolkit.migrations import plan_sync, recorded_state, recorded_wants, with_declared
+from audit_toolkit.migrations.django import find_app
+from audit_toolkit.migrations.revision.rule_text import trail_name
+from audit_toolkit.migrations.tenants import wants_like
+from audit_toolkit.plan import apply as carry_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +58,7 @@ def sync(
         typer.Option(
             "--schema",
             metavar="SCHEMA",
-            help="With --like: the schema to capture, or a pattern as in 'tenant_*'.",
+            help="With --like: the schema to capture, or a pattern such as 'tenant_*'.",
         ),
     ] = None,
     like: Annotated[
@@ -57,7 +66,8 @@ def sync(
         typer.Option(
             "--like",
             metavar="SCHEMA",
-            help="Capture the tables of --schema as those of this one are, whatever the project records.",
+            help="Capture the tables of --schema as those of this schema, whatever the project "
+            "records.",
         ),
     ] = None,
     audit_schema: ProjectSchema = None,
@@ -68,24 +78,18 @@ def sync(
     no_env: NoEnv = False,
     django: Django = None,
 ) -> None:
-    """Give a database the capture that the project's revisions record, where it lacks it.
+    """Install the capture that the project's revisions record.
 
-    For databases made by `create_all` and `alembic stamp`, whose tables have no capture. Nothing is written into
-    the project, and what is captured already as recorded stays untouched. Without --apply or --sql it says
-    what is missing.
+    For databases made by `create_all` and `alembic stamp`, whose tables have no capture. Writes no
+    revision, and leaves alone what is captured as recorded. Without --apply or --sql it lists what is
+    missing.
     """
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.connection import connect, translated_errors
-    from audit_toolkit.migrations import plan_sync
-    from audit_toolkit.migrations.tenants import wants_like
-    from audit_toolkit.plan import apply as carry_out
-
     if apply + sql + dry_run > 1:
-        raise UsageError("--apply, --sql and --dry-run contradict each other", hint="use one")
+        raise UsageError("--apply, --sql and --dry-run cannot be combined", hint="use one")
     if (schema is None) != (like is None):
         raise UsageError(
-            "--schema and --like belong together",
-            hint="say which tenants, and as which one: --schema 'tenant_*' --like tenant_1",
+            "--schema and --like must be given together",
+            hint="name the tenants and the one to copy: --schema 'tenant_*' --like tenant_1",
         )
     where = Where(config=config, name=name, version_path=version_path, no_env=no_env, django=django)
     if schema and like:
@@ -119,8 +123,6 @@ def sync(
 
 def project_wants(connection: Connection, project: Project, schema: str | None) -> Wants | None:
     """What an Alembic project says of the database; None where that is at no revision of it."""
-    from audit_toolkit.migrations import recorded_state, recorded_wants
-
     with project.reading():
         if not (heads := reached_heads(connection, project)):
             return None
@@ -130,9 +132,6 @@ def project_wants(connection: Connection, project: Project, schema: str | None) 
 
 def _project(where: Where, dsn: str | None) -> tuple[Project | None, str]:
     """The project, if there is one, and the address of the database."""
-    from audit_toolkit.connection import choose_dsn
-    from audit_toolkit.declaration import find_declarations
-
     if where.django is not None:
         where.refuse_alembic_options()
         return None, choose_dsn(dsn)
@@ -154,11 +153,6 @@ def _wants(
     where: Where,
     schema: str | None,
 ) -> Wants:
-    from audit_toolkit.capture.declared import declared_tables
-    from audit_toolkit.declaration import find_declarations
-    from audit_toolkit.migrations import recorded_wants, with_declared
-    from audit_toolkit.migrations.django import find_app
-
     file = find_declarations()
     schema = schema or (file.audit_schema if file else None)
     if where.django:
@@ -171,8 +165,9 @@ def _wants(
         wants = recorded
     else:
         raise UsageError(
-            "the database is at no revision of the project, so nobody knows what it should have",
-            hint=f"if it was made by create_all: alembic stamp head; else: {project.upgrade_command} head",
+            "the database is at no revision of the project, so there is nothing to compare it with",
+            hint=f"if create_all made it: alembic stamp head; otherwise: {project.upgrade_command} "
+            "head",
         )
     if file is None or file.audit_schema != wants.trail.schema:
         return wants
@@ -187,8 +182,6 @@ def _command(schema: str | None, like: str | None) -> str:
 
 
 def _describe(found: Sync, *, done: bool, command: str) -> None:
-    from audit_toolkit.migrations.revision.rule_text import trail_name
-
     if found.trail:
         print(f"{trail_name(found.trail.schema)}: {'made' if done else 'missing'}")
     for change, wanted in found.changes:

@@ -17,7 +17,7 @@ def as_timeout(text: str, option: str) -> str:
         return "0"
     span = Span.parse(text, option)
     if span.milliseconds >= 2**31:
-        raise UsageError(f"{option}: {text!r} is longer than a timeout can be", hint="write '2s'")
+        raise UsageError(f"{option}: {text!r} is too long for a timeout", hint="write '2s'")
     seconds, rest = divmod(span.milliseconds, 1000)
     return f"{span.milliseconds}ms" if rest else _whole(seconds)
 

@@ -53,7 +53,7 @@ def parse_past(
     if moment > now + _SKEW:
         raise UsageError(
             f"{option}: {show_moment(moment, utc=utc)} is in the future",
-            hint="the trail knows the past; leave the time out or write now for the present",
+            hint="the trail only knows the past; leave the time out or use now for the present",
         )
     return moment
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.cli import times
 from audit_toolkit.errors import UsageError
+from audit_toolkit.trail import transaction_starts
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_DIGITS = 20
 METAVAR = "N[@TIME]"
-HELP = "with @TIME, the one that began then, where two clusters gave the same number"
+HELP = "with @TIME, the one that began then, if two clusters used the same number"
 
 
 def parse_transaction(
@@ -28,10 +29,10 @@ def parse_transaction(
     number, at, time = text.partition("@")
     if not number.isascii() or not number.isdigit():
         raise UsageError(
-            f"{option}: {text!a} is not the number of a transaction", hint="write 757, or 757@TIME"
+            f"{option}: {text!a} is not a valid transaction number", hint="use 757, or 757@TIME"
         )
     if len(number) > MOST_DIGITS:
-        raise UsageError(f"{option}: no transaction has so high a number as {number}")
+        raise UsageError(f"{option}: {number} is too high for a transaction number")
     return int(number), times.parse_moment(time, option, utc=utc) if at else None
 
 
@@ -39,8 +40,6 @@ def start_of(
     connection: Connection, number: int | None, start: datetime | None, schema: str
 ) -> datetime | None:
     """The exact beginning of that transaction; None where none was named. Raises `UsageError`."""
-    from audit_toolkit.trail import transaction_starts
-
     if number is None or start is None:
         return None
     there = [began for began in transaction_starts(connection, number, schema=schema) if began]
@@ -54,6 +53,6 @@ def start_of(
         began = ", ".join(each.isoformat(timespec="microseconds") for each in there)
         raise UsageError(
             f"no single transaction {number} began at {start.isoformat()}",
-            hint=f"of that number, there are those begun at {began}" if there else None,
+            hint=f"transactions with that number began at {began}" if there else None,
         )
     return found[0]

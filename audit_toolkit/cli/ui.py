@@ -11,6 +11,8 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from audit_toolkit.web import Settings
 
 
@@ -47,24 +49,18 @@ def ui(
         raise UsageError(
             f"--timeout: {timeout:g} is not a number of seconds", hint="write 5, or 0.5"
         )
-    try:
-        import uvicorn
+    require_extra()
+    from audit_toolkit.web import create_app
+    from audit_toolkit.web.database import role_that_may_write
+    from audit_toolkit.web.site import is_loopback
 
-        from audit_toolkit.web import create_app
-        from audit_toolkit.web.database import role_may_write
-        from audit_toolkit.web.serving import listen, serve
-        from audit_toolkit.web.site import is_loopback
-    except ImportError as error:
-        raise MissingExtraError(
-            "the page needs uvicorn", hint="pip install 'audit-toolkit[ui]'"
-        ) from error
     if not is_loopback(host):
         raise UsageError(
             f"--host {host} can be reached from other machines, and the page has no login of its own",
             hint="mount audit_toolkit.web.create_app(..., authorize=...) into your application: docs/page.md",
         )
     address = find_address(dsn, config)
-    role = role_may_write(address, audit_schema)
+    role = role_that_may_write(address, audit_schema)
     if role is not None and not allow_undo:
         print(
             f"warning: the role {role} can change the trail or its tables; a role that can only read is safer\n"
@@ -78,6 +74,26 @@ def ui(
         undo=allow_undo,
         statement_timeout=timeout,
     )
+    serve_page(app, host, port, open_browser=open_browser)
+
+
+def require_extra() -> None:
+    """Raise `MissingExtraError` where what the page needs is not installed."""
+    from importlib.util import find_spec
+
+    for package in ("starlette", "uvicorn", "psycopg_pool"):
+        if find_spec(package) is None:
+            raise MissingExtraError(
+                f"the page needs {package}", hint="pip install 'audit-toolkit[ui]'"
+            )
+
+
+def serve_page(app: Starlette, host: str, port: int, *, open_browser: bool) -> None:
+    """Serve the page there until Ctrl-C, and say where it is. Raises `UsageError` where that cannot be."""
+    import uvicorn
+
+    from audit_toolkit.web.serving import listen, serve
+
     with listen(host, port) as (listener, url):
         print(f"The audit trail is at {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if open_browser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -27,6 +28,8 @@ from audit_toolkit.cli.revisions import (
     say,
     state_without_project,
 )
+from audit_toolkit.migrations import plan_upgrade
+from audit_toolkit.schema.install import trail_hash
 
 
 def upgrade_toolkit(
@@ -44,20 +47,17 @@ def upgrade_toolkit(
     edit_env: EditEnv = False,
     django: Django = None,
 ) -> None:
-    """Bring the trail and all capture to this version of the toolkit: write the revision that does it.
+    """Upgrade the trail and all capture to this version.
 
-    The database has to be at the head of the project. Rules stay as they are; events are not touched.
+    Writes the revision that does it. The database must be at the head of the project. The options of
+    tables stay as they are; events are not touched.
     """
-    from audit_toolkit.catalog import read_relations
-    from audit_toolkit.migrations import plan_renewal
-    from audit_toolkit.schema.install import trail_hash
-
     output = Output(upgrade=upgrade, sql=sql, dry_run=dry_run)
     if sql:
         with open_database(dsn, config) as connection:
             state = state_without_project(audit_schema)
-            renewal = plan_renewal(connection, read_relations(connection), state)
-        print_sql(renewal.plans)
+            upgrade_plan = plan_upgrade(connection, read_relations(connection), state)
+        print_sql(upgrade_plan.plans)
     else:
         where = Where(
             config=config,
@@ -71,14 +71,14 @@ def upgrade_toolkit(
         run = where.begin(dsn, audit_schema)
         with run.reading() as (connection, relations):
             run.require_applied(connection)
-            renewal = plan_renewal(connection, relations, run.state)
+            upgrade_plan = plan_upgrade(connection, relations, run.state)
         goal = Goal(
-            captures={change.table: change.hash for change in renewal.changes},
-            trail=trail_hash(renewal.schema),
+            captures={change.table: change.hash for change in upgrade_plan.changes},
+            trail=trail_hash(upgrade_plan.schema),
             then=" ".join(["audit check", *run.schema_option]),
         )
-        first = run.rename_revisions(renewal.changes)
-        revisions = [*first, renewal.revision(message)] if renewal else []
-        finish(run, revisions, goal, output, up_to_date=not renewal)
-    if not renewal and not dry_run:
-        say("nothing to upgrade: all is of this version")
+        first = run.rename_revisions(upgrade_plan.changes)
+        revisions = [*first, upgrade_plan.revision(message)] if upgrade_plan else []
+        finish(run, revisions, goal, output, up_to_date=not upgrade_plan)
+    if not upgrade_plan and not dry_run:
+        say("already up to date")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.database import find_address, open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.errors import UsageError
+from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.findings import Report as Findings
+from audit_toolkit.plurals import counted
+from audit_toolkit.seals import Checkpoint, Note, read_outside
+from audit_toolkit.seals import verify as verify_trail
 
 if TYPE_CHECKING:
-    from audit_toolkit.seals import Report
-
-FINDINGS = 3
+    from audit_toolkit.archive import Manifest, Store
+    from audit_toolkit.seals import PublicKey, Report
 
 
 def verify(
@@ -29,6 +36,15 @@ def verify(
         ),
     ] = None,
     key: PublicKeys = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="AUDIT_ARCHIVE",
+            help="Also verify what is archived there against the same tree.",
+            show_default=False,
+        ),
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -40,7 +56,7 @@ def verify(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Verify on so many connections.")
     ] = 1,
-    output: OutputFormat = Format.TEXT,
+    output: CheckFormat = ReportFormat.TEXT,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -50,36 +66,77 @@ def verify(
     Reads every event, computes the tree anew and compares it with the newest checkpoint, and with every one
     that was kept outside. Exit code 3 when something is not what was sealed; events are named.
     """
-    from audit_toolkit.cli.database import find_address, open_database
-    from audit_toolkit.seals import read_outside
-    from audit_toolkit.seals import verify as verify_trail
-
     keys = read_public_keys(key)
     outside = read_outside(checkpoints or ())
+    archived = _Archived.open(archive) if archive else None
     first = _size_of(since) if since else 0
     with open_database(dsn, config) as connection, _progress() as progress:
         report = verify_trail(
             connection,
             audit_schema,
             keys=keys,
-            outside=outside,
+            outside=[*outside, *(archived.notes() if archived else ())],
             since=first,
             jobs=jobs,
             dsn=find_address(dsn, config),
             progress=progress,
         )
-    if output is Format.JSON:
-        print(json.dumps(report.as_dict(), indent=2))
-    else:
-        _print(report, first)
-    if report.findings:
-        raise typer.Exit(FINDINGS)
+    if archived:
+        report.findings += archived.findings(keys)
+    _warn(report)
+    details = report.details() if output is not ReportFormat.TEXT else {}
+    end_with(
+        Findings(
+            command="verify",
+            findings=tuple(report.findings),
+            heading=_heading(report),
+            verdict=_verdict(report, first),
+            details=details,
+        ),
+        output,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Archived:
+    """The partitions of an archive that have a seal."""
+
+    store: Store
+    manifests: tuple[Manifest, ...]
+
+    @classmethod
+    def open(cls, url: str) -> _Archived:
+        from audit_toolkit.archive import Store, newest, read_manifests
+
+        store = Store.open(url)
+        store.require_reachable()
+        return cls(store, tuple(m for m in newest(read_manifests(store)) if m.seal))
+
+    def notes(self) -> list[tuple[str, str]]:
+        """The checkpoints of their seals, which have to be of the same tree."""
+        from audit_toolkit.archive import seal_note
+
+        notes = [(m.seal.path, seal_note(self.store, m)) for m in self.manifests if m.seal]
+        return [(path, note) for path, note in notes if note]
+
+    def findings(self, keys: Sequence[PublicKey]) -> list[Finding]:
+        """What in them is not what was sealed."""
+        from audit_toolkit.archive import seal_problems
+
+        return [
+            Finding(
+                kind=FindingKind.ARCHIVE_DAMAGED,
+                severity=Severity.ERROR,
+                subject=manifest.label,
+                message=problem,
+                remedy="bring the archive back from a backup",
+            )
+            for manifest in self.manifests
+            for problem in seal_problems(self.store, manifest, keys)
+        ]
 
 
 def _size_of(text: str) -> int:
-    from audit_toolkit.errors import UsageError
-    from audit_toolkit.seals import Checkpoint, Note, read_outside
-
     if text.isdecimal():
         return int(text)
     ((_, note),) = read_outside([text])[-1:]
@@ -101,48 +158,48 @@ def _progress() -> Iterator[Callable[[int], None]]:
         yield lambda events: bars.advance(task, events)
 
 
-def _print(report: Report, since: int) -> None:
-    for finding in report.findings:
-        print(f"{finding.severity:<9} {finding.subject}: {finding.message}")
-        print(f"{'':<9} remedy: {finding.remedy}")
-    for gone in report.gone:
-        where = f"archived at {gone.archive}" if gone.archive else "not archived"
-        print(
-            f"gone      {gone.partition}: {gone.events:,} sealed events were dropped with it, {where}"
-        )
+def _heading(report: Report) -> str:
+    """What was looked at, for people."""
     checkpoint = report.checkpoint
     if checkpoint is None:
-        if not report.findings:
-            print("nothing was sealed yet: audit seal")
-        return
+        return ""
+    sealed = counted(checkpoint.size, "event")
+    return f"{sealed} sealed, up to event {checkpoint.up_to_id}, at {checkpoint.sealed_at}"
+
+
+def _verdict(report: Report, since: int) -> str:
+    """What came of it, for people."""
+    if report.checkpoint is None:
+        return "" if report.findings else "nothing was sealed yet: audit seal"
     if report.findings:
-        print(
-            f"NOT what was sealed: {len(report.findings)} {_plural('finding', len(report.findings))}"
-        )
+        said = [f"NOT what was sealed: {counted(len(report.findings), 'finding')}"]
     else:
         before = f" (those before entry {since:,} were not read)" if since else ""
-        print(f"OK: {report.verified:,} events are what was sealed{before}")
-    print(
-        f"sealed up to event {checkpoint.up_to_id} at {checkpoint.sealed_at}, {checkpoint.size:,} in all"
-    )
+        said = [f"OK: {counted(report.verified, 'event')} are what was sealed{before}"]
+    said += [
+        f"{one.events:,} were dropped with {one.partition}, "
+        + (f"archived at {one.archive}" if one.archive else "not archived")
+        for one in report.gone
+    ]
     if report.redacted:
-        print(f"{report.redacted:,} values were redacted, as R events say")
+        said.append(f"{counted(report.redacted, 'value')} redacted, as R events say")
     if report.unsealed:
-        print(f"{report.unsealed:,} {_plural('event', report.unsealed)} not sealed yet")
+        said.append(f"{counted(report.unsealed, 'event')} not sealed yet")
     if report.outside:
-        print(f"{report.outside:,} {_plural('checkpoint', report.outside)} kept outside agree")
-    else:
-        print(
-            "no checkpoint kept outside was compared: whoever can write the database and sign could have "
-            "rewritten all of it (--checkpoints PLACE)",
-            file=sys.stderr,
-        )
-    if report.keys_from == "database":
-        print(
-            "the keys are those that the database names: name the public key that you kept (--key FILE)",
-            file=sys.stderr,
-        )
+        agree = "agrees" if report.outside == 1 else "agree"
+        said.append(f"{counted(report.outside, 'checkpoint')} kept outside {agree}")
+    return "; ".join(said)
 
 
-def _plural(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}s"
+def _warn(report: Report) -> None:
+    if report.checkpoint and not report.outside:
+        print(
+            "warning: no checkpoint that was kept outside agrees or was given (--checkpoints PLACE); without one, "
+            "whoever can write the database and sign could have written all of it anew",
+            file=sys.stderr,
+        )
+    if report.checkpoint and report.keys_from == "database":
+        print(
+            "warning: the keys are those that the database names (--key FILE names the one that you kept)",
+            file=sys.stderr,
+        )

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,11 @@ from audit_toolkit.completeness.continuity import (
     different,
     find_breaks,
 )
-from audit_toolkit.completeness.findings import Finding, Severity
+from audit_toolkit.completeness.coverage import read_registry
 from audit_toolkit.config import TableRule
 from audit_toolkit.connection import fetch, prepare_session
 from audit_toolkit.errors import RuleError
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Row
@@ -62,7 +63,7 @@ class Reconciliation:
     outcome: Outcome
     rows: int | None = None
     events: int | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[FindingKind, int] = field(default_factory=dict)
     """How many of each kind of finding there are."""
     notes: tuple[str, ...] = ()
     """How far it could be compared, and what explains a difference."""
@@ -70,9 +71,13 @@ class Reconciliation:
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as JSON values."""
-        return asdict(self) | {
+        return {
             "table": str(self.table),
-            "counts": dict(self.counts),
+            "outcome": self.outcome.value,
+            "rows": self.rows,
+            "events": self.events,
+            "notes": list(self.notes),
+            "counts": {kind.value: count for kind, count in self.counts.items()},
             "findings": [finding.as_dict() for finding in self.findings],
         }
 
@@ -102,7 +107,8 @@ def reconcile(
     lock: ACCESS SHARE on the table.
     """
     installed = {one.table: one for one in read_installed(connection, schema)}
-    wanted = list(tables) or sorted(installed)
+    # One that the registry knows and nothing captures lost its function.
+    wanted = list(tables) or sorted({*installed, *(read_registry(connection, schema) or ())})
     relations = {
         relation.name: relation
         for relation in read_relations(connection, {name.name for name in wanted})
@@ -132,7 +138,7 @@ class _NotComparableError(Exception):
 
 def _not_reconciled(table: QualifiedName, why: str, *, remedy: str) -> Reconciliation:
     finding = Finding(
-        kind="not_reconciled",
+        kind=FindingKind.NOT_RECONCILED,
         severity=Severity.WARNING,
         subject=str(table),
         message=f"it was not compared with the trail: {why}",
@@ -234,6 +240,7 @@ def _read_marks(
 ) -> _Marks:
     emptied, gaps, attached, detached = [], [], [], []
     columns = [(_LAST, frozenset(retyped))]
+    masked = frozenset[str]()
     for row in fetch(connection, render("reconcile/marks", **values)):
         said, at = json.loads(row["said"] or "{}"), row["event_id"]
         match row["action"], said:
@@ -246,8 +253,13 @@ def _read_marks(
             case "M", {"change": "partitions"}:
                 attached += [at] if said.get("attached") else []
                 detached += [at] if said.get("detached") else []
+            case "M", {"change": "capture", "options": dict(options)}:
+                # What was masked before is in the trail otherwise than it would be now.
+                columns.append((at, masked))
+                masked = frozenset(map(str, options.get("mask") or ()))
             case "M", {"change": "columns"}:
                 columns.append((at, _changed_columns(said, json.loads(row["columns"] or "{}"))))
+    columns.append((_LAST, masked))
     return _Marks(
         emptied=tuple(emptied),
         gaps=tuple(gaps),
@@ -267,10 +279,10 @@ class _Found:
     """Findings of a table: all are counted, the first of each kind are kept."""
 
     limit: int
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[FindingKind] = field(default_factory=Counter)
     kept: list[Finding] = field(default_factory=list)
 
-    def wants(self, kind: str) -> bool:
+    def wants(self, kind: FindingKind) -> bool:
         """Count one more, and say whether it is to be named."""
         self.counts[kind] += 1
         return self.counts[kind] <= self.limit
@@ -334,7 +346,7 @@ class _Compared:
         if self.reach.whole_after is None and self.left is not None:
             explained["retention"] += 1
             return
-        if not found.wants("row_unknown"):
+        if not found.wants(FindingKind.ROW_UNKNOWN):
             return
         if (whole := self.reach.whole_after) is not None and not any(
             at > whole for at in self.marks.attached
@@ -349,19 +361,21 @@ class _Compared:
                 "or with a partition"
             )
             remedy = self._baseline
-        found.kept.append(self._finding("row_unknown", severity, key, why, remedy))
+        found.kept.append(self._finding(FindingKind.ROW_UNKNOWN, severity, key, why, remedy))
 
     def _add_in_gap(self, found: _Found, key: str, last: int) -> None:
-        if found.wants("changed_in_gap"):
+        if found.wants(FindingKind.CHANGED_IN_GAP):
             gap = max(self.marks.gaps)
             why = f"it is not as event {last} left it; capture was off in between (event {gap})"
             found.kept.append(
-                self._finding("changed_in_gap", Severity.WARNING, key, why, self._baseline)
+                self._finding(
+                    FindingKind.CHANGED_IN_GAP, Severity.WARNING, key, why, self._baseline
+                )
             )
 
     def _row_finding(
         self,
-        kind: str,
+        kind: FindingKind,
         key: str,
         last: int,
         action: str,
@@ -369,9 +383,9 @@ class _Compared:
         now: Row | None,
         columns: Sequence[str],
     ) -> Finding:
-        if kind == "row_missing":
+        if kind == FindingKind.ROW_MISSING:
             why = f"event {last} is the last of it, and leaves a row that the table does not have"
-        elif kind == "row_reappeared":
+        elif kind == FindingKind.ROW_REAPPEARED:
             how = "deletes it" if action == "D" else "leaves no row"
             why = f"event {last} is the last of it, and {how}; the table has the row"
         else:
@@ -389,10 +403,10 @@ class _Compared:
             or self.reach.whole_after is None
         ):
             # Rows that are alike cannot be told from each other: one event too few would shift all.
-            found.counts["not_reconciled"] += 1
+            found.counts[FindingKind.NOT_RECONCILED] += 1
             found.kept.append(
                 self._finding(
-                    "not_reconciled",
+                    FindingKind.NOT_RECONCILED,
                     Severity.WARNING,
                     None,
                     "it has no primary key, and the trail does not have all that ever happened to its rows",
@@ -407,7 +421,7 @@ class _Compared:
             left_out=[*self.values["left_out"], *changed],
         )
         for _, image, more in self._stream("audit_copies", sql):
-            kind = "row_unknown" if more > 0 else "row_missing"
+            kind = FindingKind.ROW_UNKNOWN if more > 0 else FindingKind.ROW_MISSING
             if found.wants(kind):
                 side = "more than its events say" if more > 0 else "fewer than its events say"
                 why = f"the table has {abs(more)} rows {side} that are {_cut(image)}"
@@ -422,7 +436,7 @@ class _Compared:
         sql = self._render("reconcile/suspects", marks=marks)
         for (key,) in self._stream("audit_suspects", sql):
             for broken in find_breaks(self._history_of(key), self.reach, self.marks.changed_since):
-                if found.wants("event_out_of_line"):
+                if found.wants(FindingKind.EVENT_OUT_OF_LINE):
                     found.kept.append(self._break_finding(key, broken))
 
     def _history_of(self, key: str) -> Iterator[Step | Emptied]:
@@ -456,7 +470,9 @@ class _Compared:
         else:
             values = _values(broken.columns, broken.left, broken.found, "left", "found")
             why = f"event {event} does not find what event {broken.previous} left: {values}"
-        return self._finding("event_out_of_line", Severity.ERROR, key, why, self._history(key))
+        return self._finding(
+            FindingKind.EVENT_OUT_OF_LINE, Severity.ERROR, key, why, self._history(key)
+        )
 
     # -- words ----------------------------------------------------------------------------------------
 
@@ -494,11 +510,11 @@ class _Compared:
         return shlex.join(["audit", "history", table, *([] if key is None else [key])])
 
     def _finding(
-        self, kind: str, severity: Severity, key: str | None, message: str, remedy: str
+        self, kind: FindingKind, severity: Severity, key: str | None, message: str, remedy: str
     ) -> Finding:
         name = str(self.target.table.name)
         return Finding(
-            kind=kind,
+            kind=FindingKind(kind),
             severity=severity,
             subject=name if key is None else f"{name} {key}",
             message=message,
@@ -521,10 +537,10 @@ class _Compared:
             yield from cursor
 
 
-def _kind(was: Row | None, now: Row | None) -> str:
+def _kind(was: Row | None, now: Row | None) -> FindingKind:
     if now is None:
-        return "row_missing"
-    return "row_reappeared" if was is None else "row_differs"
+        return FindingKind.ROW_MISSING
+    return FindingKind.ROW_REAPPEARED if was is None else FindingKind.ROW_DIFFERS
 
 
 def _in_order_of(before: Row | None, changed: Row) -> Row:

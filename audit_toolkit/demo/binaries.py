@@ -100,8 +100,8 @@ def shared_copy(bin_dir: Path, parent: Path) -> Path:
 def _checked(bin_dir: Path) -> Path:
     if missing := _missing(bin_dir):
         raise ServerStartError(
-            f"{VARIABLE} is {bin_dir}, which has no {', '.join(missing)}",
-            hint="set it to the bin directory of a PostgreSQL server, or leave it unset",
+            f"{VARIABLE} is {bin_dir}, which lacks {', '.join(missing)}",
+            hint="set it to the bin directory of a PostgreSQL server, or unset it",
         )
     return bin_dir
 
@@ -170,7 +170,8 @@ def _is_ours(copy: Path) -> bool:
         return True
     raise ServerStartError(
         f"{copy} is not a directory that only this user can write to",
-        hint=f"find out who made it and remove it, or set {VARIABLE} to programs all can run",
+        hint=f"find out who created it and remove it, or set {VARIABLE} to programs that everybody "
+        "may run",
     )
 
 

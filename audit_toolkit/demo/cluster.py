@@ -251,11 +251,11 @@ def _root_directory(directory: Path | None, account: Account | None, cleanup: Ex
         cleanup.callback(_remove_if_empty, root)
         root.chmod(0o700 if account is None else 0o755)
     elif any(root.iterdir()):
-        raise ServerStartError(f"{root} is not empty", hint="name a new directory")
+        raise ServerStartError(f"{root} is not empty", hint="choose a new directory")
     if account is not None and not account.can_reach(root):
         raise ServerStartError(
             f"the server runs as {account.name}, who cannot reach {root}",
-            hint="name a directory that everybody may enter, such as one below /tmp",
+            hint="choose a directory that everybody may enter, such as one under /tmp",
         )
     return root
 

@@ -35,11 +35,13 @@ class Chapter:
     sentence: str
     shown: str
     command: tuple[str, ...]
+    code: int = 0
+    """The exit code that it is to end with."""
 
 
 def make_shop(directory: Path) -> None:
     """Put the sample project (models, a script) into an empty directory."""
-    for file in ("models.py", "day.py"):
+    for file in ("models.py", "day.py", "tamper.py"):
         shutil.copy(SHOP / file, directory / file)
 
 
@@ -86,8 +88,45 @@ def chapters(cluster: Cluster) -> list[Chapter]:
     return told
 
 
-def tell(cluster: Cluster, directory: Path, say: Callable[[str], None]) -> None:
-    """Tell the whole story on a running server, in an empty directory.
+def sealed_chapters() -> list[Chapter]:
+    """What comes behind it about seals: seal, tamper as a superuser, and see it found."""
+    audit = (sys.executable, "-m", "audit_toolkit")
+    seal = ("seal", "--checkpoint-to", "kept")
+    verify = ("verify", "--checkpoints", "kept", "--key", "audit-seal.key.pub")
+    return [
+        Chapter(
+            "A key to seal with. It stays outside of the database.",
+            "audit keys new --name example.com/shop",
+            (*audit, "keys", "new", "--name", "example.com/shop"),
+        ),
+        Chapter(
+            "Seal the events. The checkpoint goes where the database cannot reach it.",
+            f"audit {shlex.join(seal)}",
+            (*audit, *seal),
+        ),
+        Chapter(
+            "Is the past what was sealed?",
+            f"audit {shlex.join(verify)}",
+            (*audit, *verify),
+        ),
+        Chapter(
+            "A superuser switches the guard off, rewrites event 4, and switches it on again.",
+            "python tamper.py",
+            (sys.executable, "tamper.py"),
+        ),
+        Chapter(
+            "The trail looks as before. Verify finds the event, with exit code 3.",
+            f"audit {shlex.join(verify)}",
+            (*audit, *verify),
+            code=3,
+        ),
+    ]
+
+
+def tell(
+    cluster: Cluster, directory: Path, say: Callable[[str], None], *, sealed: bool = False
+) -> None:
+    """Tell the whole story on a running server, in an empty directory; with `sealed`, also that of seals.
 
     Raises `AuditError` when one of its commands fails; that command has said why.
     """
@@ -97,9 +136,10 @@ def tell(cluster: Cluster, directory: Path, say: Callable[[str], None]) -> None:
     make_shop(directory)
     _run((sys.executable, "-m", "audit_toolkit", "init"), directory, environment, quiet=True)
     add_revisions(directory)
-    for number, chapter in enumerate(chapters(cluster), 1):
+    told = chapters(cluster) + (sealed_chapters() if sealed else [])
+    for number, chapter in enumerate(told, 1):
         say(f"{number}. {chapter.sentence}\n   $ {chapter.shown}\n")
-        _run(chapter.command, directory, environment)
+        _run(chapter.command, directory, environment, code=chapter.code)
         say("")
 
 
@@ -125,6 +165,7 @@ def _run(
     environment: Mapping[str, str],
     *,
     quiet: bool = False,
+    code: int = 0,
 ) -> None:
     sys.stdout.flush()
     answer = subprocess.run(
@@ -135,7 +176,7 @@ def _run(
         stderr=subprocess.STDOUT,  # what a command says stays where it was said
         check=False,
     )
-    if answer.returncode != 0:
+    if answer.returncode != code:
         if quiet:
             sys.stdout.buffer.write(answer.stdout)
         raise AuditError(

@@ -3,7 +3,7 @@
 from audit_toolkit.indexes.create import IndexRequest
 from audit_toolkit.indexes.diagnose import diagnose
 from audit_toolkit.indexes.model import Catalogue, Diagnosis, Index, IndexState
-from audit_toolkit.indexes.progress import Blocker, Build, read_builds
+from audit_toolkit.indexes.progress import BlockingSession, Build, read_builds
 from audit_toolkit.indexes.read import Scope, read_catalogue
 from audit_toolkit.indexes.repair import Repair, Unfinished, plan_repairs
 from audit_toolkit.indexes.report import index_report
@@ -18,7 +18,7 @@ from audit_toolkit.indexes.run import (
 )
 
 __all__ = [
-    "Blocker",
+    "BlockingSession",
     "Build",
     "Catalogue",
     "Diagnosis",

@@ -64,8 +64,8 @@ def _unused(index: Index, days: float) -> Diagnosis:
         severity=Severity.INFO,
         index=index,
         subject=str(index.name),
-        message=f"not scanned on this server in the {days:.0f} days since statistics began; "
-        "replicas count for themselves",
+        message=f"not scanned on this server in the {days:.0f} days since statistics began; replicas "
+        "count their own scans",
         advice=f"if no replica and no yearly report needs it: {_drop(index)}",
     )
 

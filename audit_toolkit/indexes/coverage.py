@@ -72,10 +72,10 @@ def _on_some(parent: QualifiedName, indexes: list[Index], lacking: list[str]) ->
         severity=Severity.WARNING,
         index=indexes[0],
         subject=str(indexes[0].name),
-        message=f"only {len(indexes)} of {len(indexes) + len(lacking)} leaves have this index; "
+        message=f"only {len(indexes)} of {len(indexes) + len(lacking)} partitions have this index; "
         f"missing on {_some(lacking)}",
-        advice="to have it everywhere, and take over those that are there: audit indexes create "
-        f"'create {unique}index NAME on {parent} using {indexes[0].using}'",
+        advice="to create it everywhere and reuse the existing ones: audit indexes create 'create "
+        f"{unique}index NAME on {parent} using {indexes[0].using}'",
     )
 
 

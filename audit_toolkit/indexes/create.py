@@ -49,15 +49,16 @@ class IndexRequest:
         found = _STATEMENT.fullmatch(statement)
         if found is None or len(split_statements(statement)) > 1:
             raise UsageError(
-                f"this is not a CREATE INDEX statement with a name: {statement.strip()[:80]!r}",
-                hint="write 'create index orders_actor_idx on orders (actor) where actor is not null'",
+                f"not a CREATE INDEX statement with an index name: {statement.strip()[:80]!r}",
+                hint="use 'create index orders_actor_idx on orders (actor) where actor is not "
+                "null'",
             )
         name = NamePattern.parse(
             found["name"] if found["name"][0] == '"' else found["name"].lower()
         )
         if len(name.name.encode()) > MAX_NAME_BYTES:
             raise UsageError(
-                f"PostgreSQL would cut the name {name.name!r}",
+                f"PostgreSQL would truncate the name {name.name!r}",
                 hint=f"use at most {MAX_NAME_BYTES} bytes",
             )
         return cls(
@@ -72,7 +73,7 @@ def find_table(request: IndexRequest, connection: Connection) -> Relation:
     """The table that the statement is about; raises `UsageError` for what cannot carry the index."""
     relation = find_relation(connection, request.table)
     if relation.kind not in (Kind.TABLE, Kind.PARTITIONED_TABLE, Kind.MATERIALIZED_VIEW):
-        raise UsageError(f"{relation.name} is a {relation.kind.words}: it cannot carry an index")
+        raise UsageError(f"{relation.name} is a {relation.kind.words}, which cannot have an index")
     return relation
 
 
@@ -88,9 +89,7 @@ def understand(
     name = QualifiedName(relation.name.schema, request.name)
     there = next((i for i in catalogue.on(relation.oid) if i.name == name), None)
     if there is None and _name_is_taken(name, connection):
-        raise UsageError(
-            f"there is already something else named {name}", hint="choose another name"
-        )
+        raise UsageError(f"something else is already named {name}", hint="choose another name")
     if there is not None and there.shape != tried.shape:
         raise UsageError(
             f"{name} exists with another definition: {there.definition}",
@@ -145,5 +144,5 @@ def _try_out(request: IndexRequest, relation: Relation, connection: Connection) 
         raise
     except (psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.DataError) as error:
         raise UsageError(
-            f"PostgreSQL refuses this index: {first_line(error)}", hint="correct the statement"
+            f"PostgreSQL rejects this index: {first_line(error)}", hint="correct the statement"
         ) from error

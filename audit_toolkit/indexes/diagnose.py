@@ -59,7 +59,9 @@ def _verdicts(index: Index, catalogue: Catalogue) -> Iterator[Diagnosis]:
     copied = original(index, catalogue)
     worker = _worker(index, catalogue) if index.broken else None
     if worker is not None:
-        yield _finding(IndexState.BUILDING, Severity.OK, index, f"session {worker} works on it")
+        yield _finding(
+            IndexState.BUILDING, Severity.OK, index, f"session {worker} is working on it"
+        )
     elif copied is not None:
         yield _copy(index, copied)
     elif index.partitioned and not index.valid:
@@ -82,9 +84,9 @@ def _copy(index: Index, copied: Index) -> Diagnosis:
     if index.valid:
         message = f"a finished copy of {copied.name}: an interrupted REINDEX was itself rebuilt"
     elif state is IndexState.CCNEW:
-        message = f"left by an interrupted REINDEX of {copied.name}, which itself is as it was"
+        message = f"left by an interrupted REINDEX of {copied.name}, which itself is unchanged"
     else:
-        message = f"left by a REINDEX of {copied.name} that had already succeeded"
+        message = f"left by a REINDEX of {copied.name} that succeeded"
     return _finding(state, Severity.WARNING, index, message + _cost(index))
 
 
@@ -95,7 +97,8 @@ def _broken(index: Index, catalogue: Catalogue) -> Diagnosis:
             IndexState.INVALID_UNDER_VALID_PARENT,
             Severity.ERROR,
             index,
-            f"queries through {parent.name} cannot use it here, yet {parent.name} counts as valid",
+            f"queries through {parent.name} cannot use it here, although {parent.name} is "
+            "marked valid",
         )
     state, message, advice = _cause(index)
     needed = index.protected or index.ready or parent is not None
@@ -122,20 +125,20 @@ def _cause(index: Index) -> tuple[IndexState, str, str]:
     if not index.ready:
         return (
             IndexState.FAILED_CREATE,
-            "a CREATE INDEX CONCURRENTLY that failed before or while it was built",
+            "a CREATE INDEX CONCURRENTLY that failed before or during the build",
             "",
         )
     message = (
-        "a CREATE INDEX CONCURRENTLY that failed while it was validated, or a DROP INDEX CONCURRENTLY "
-        "that was cancelled: the catalogue does not tell which"
+        "a CREATE INDEX CONCURRENTLY that failed during validation, or a cancelled DROP "
+        "INDEX CONCURRENTLY: the catalog does not tell which"
     )
-    advice = "say which: audit indexes fix --unfinished rebuild, or --unfinished drop"
+    advice = "choose one: audit indexes fix --unfinished rebuild, or --unfinished drop"
     return IndexState.UNFINISHED, message, advice
 
 
 def _parent(index: Index, catalogue: Catalogue) -> Diagnosis:
     reasons = absent(index, catalogue)
-    message = "; ".join(reasons) or "all its leaves are fine, but it was never checked again"
+    message = "; ".join(reasons) or "all its partitions are fine, but it was never validated again"
     return _finding(
         IndexState.PARENT_INVALID,
         Severity.ERROR if index.constraint else Severity.WARNING,
@@ -157,7 +160,7 @@ def _reliance(index: Index, parent: Index | None) -> str:
 def _cost(index: Index) -> str:
     size = f"{index.size / 2**20:.1f} MB" if index.size >= 2**20 else f"{index.size // 1024} kB"
     if index.ready:
-        return f"; every write maintains it, for nothing ({size})"
+        return f"; every write maintains it, in vain ({size})"
     return f"; it takes {size}" if index.size else ""
 
 

@@ -101,7 +101,7 @@ class Index:
     def _parts(self) -> tuple[str | None, str]:
         found = _DEFINITION.fullmatch(self.definition)
         if found is None:
-            raise AuditError(f"the definition of {self.name} cannot be read: {self.definition}")
+            raise AuditError(f"cannot parse the definition of {self.name}: {self.definition}")
         return found[1], found[2]
 
 

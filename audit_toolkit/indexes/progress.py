@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocker:
+class BlockingSession:
     """The session that a build waits for."""
 
     pid: int
@@ -42,7 +42,7 @@ class Build:
     """0 where the phase does not say."""
     seconds: float | None
     """Since the statement began."""
-    blocker: Blocker | None
+    blocker: BlockingSession | None
 
     @property
     def percent(self) -> float | None:
@@ -115,10 +115,10 @@ def _name(schema: str | None, name: str | None) -> QualifiedName | None:
     return QualifiedName(schema, name) if schema and name else None
 
 
-def _blocker(row: dict[str, Any]) -> Blocker | None:
+def _blocker(row: dict[str, Any]) -> BlockingSession | None:
     if row["blocker_pid"] is None:
         return None
-    return Blocker(
+    return BlockingSession(
         pid=row["blocker_pid"],
         state=row["blocker_state"],
         application=row["blocker_application"],

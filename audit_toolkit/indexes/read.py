@@ -98,8 +98,8 @@ def _table_oids(connection: Connection, tables: Sequence[str]) -> list[int]:
 def _check_schema(connection: Connection, schema: str) -> None:
     if not fetch(connection, query("index_schema"), {"schema": schema}):
         raise UnknownTableError(
-            f"there is no schema {schema!r} in this database",
-            hint="--all looks at every schema, --table at one table with its leaves",
+            f"schema {schema!r} does not exist in this database",
+            hint="--all covers all schemas, --table one table with its partitions",
         )
 
 

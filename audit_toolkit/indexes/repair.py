@@ -92,7 +92,7 @@ def _steps(
             if unfinished is Unfinished.REBUILD or _is_wanted(index, catalogue):
                 yield from _rebuilt_or_dropped(index, catalogue, dropped)
             elif unfinished is Unfinished.DROP:
-                yield steps.drop(index, "somebody cancelled its drop, and it is to go")
+                yield steps.drop(index, "its drop was cancelled, and it was to go")
 
 
 def _rebuilt_or_dropped(

@@ -8,6 +8,7 @@ from typing import Any
 from audit_toolkit.findings import Finding, Gauge, Measure, Report, Severity
 from audit_toolkit.indexes.model import Diagnosis, IndexState
 from audit_toolkit.indexes.repair import Repair
+from audit_toolkit.plurals import counted
 
 FIX = "audit indexes fix"
 
@@ -22,10 +23,10 @@ def index_report(repairs: Sequence[Repair], total: int, command: str = "indexes 
     return Report(
         command=command,
         findings=findings,
-        heading=f"{total} {'index' if total == 1 else 'indexes'}",
-        verdict=f"{len(wrong)} of {total} indexes {'needs' if len(wrong) == 1 else 'need'} attention"
+        heading=counted(total, "index"),
+        verdict=f"{len(wrong)} of {counted(total, 'index')} {'needs' if len(wrong) == 1 else 'need'} attention"
         if wrong
-        else f"all {total} indexes are fine",
+        else ("the index is fine" if total == 1 else f"all {total} indexes are fine"),
         details={"indexes": total},
         measures=(
             Measure(name="broken", value=len(wrong), limits="0;;0;"),

@@ -91,15 +91,15 @@ def _is_as_it_was(index: Index | None, connection: Connection) -> bool:
         None,
     )
     if now is not None and now.busy_pid is not None:
-        raise BusyError(
-            f"{index.name} is being worked on by session {now.busy_pid}", hint=_LET_IT_FINISH
-        )
+        raise BusyError(f"{index.name} is in use by session {now.busy_pid}", hint=_LET_IT_FINISH)
     return now is not None and (now.name, now.definition, now.valid, now.ready, now.live) == (
         index.name, index.definition, index.valid, index.ready, index.live,
     )  # fmt: skip
 
 
-_LET_IT_FINISH = "let it finish (audit indexes progress shows how far it is), then run this again"
+_LET_IT_FINISH = (
+    "wait until it is done (audit indexes progress shows its progress), then run this again"
+)
 
 
 def missing_steps(request: IndexRequest, connection: Connection) -> list[Step]:
@@ -124,7 +124,7 @@ def _refuse_unsafe(catalogue: Catalogue) -> None:
     for index in catalogue.indexes:
         if index.broken and index.busy_pid:
             raise BusyError(
-                f"{index.name} is worked on by session {index.busy_pid}", hint=_LET_IT_FINISH
+                f"{index.name} is in use by session {index.busy_pid}", hint=_LET_IT_FINISH
             )
 
 
@@ -144,8 +144,8 @@ def create(
         _apply(timeouts.plan(steps), connection, listener)
         taken += len(steps)
     raise AuditError(
-        f"index {request.name!r} is still not complete",
-        hint="audit indexes check names what is missing; a pending detach has to be finished first",
+        f"index {request.name!r} is still incomplete",
+        hint="audit indexes check lists what is missing; a pending detach must be finished first",
     )
 
 
@@ -163,4 +163,4 @@ def _apply(plan: Plan, connection: Connection, listener: Listener) -> None:
     except psycopg.Error as error:
         if connection.closed:
             raise
-        raise AuditError(first_line(error), hint="run this again once the cause is gone") from error
+        raise AuditError(first_line(error), hint="run this again when the cause is gone") from error

@@ -34,7 +34,7 @@ def rebuild(index: Index, taken: Collection[QualifiedName]) -> Step:
     """
     copy = QualifiedName(index.name.schema, _free_name(index.name, "ccnew", taken))
     return Step(
-        why=f"Rebuild {index.name} beside its unfinished self, then swap the two",
+        why=f"Rebuild {index.name} next to its unfinished version, then swap the two",
         statements=_render("reindex", index=index.name),
         effect="it is valid, and queries use it",
         lock=_concurrent(index.table),
@@ -62,11 +62,11 @@ def build(name: QualifiedName, table: QualifiedName, using: str, *, unique: bool
 def frame(name: QualifiedName, table: QualifiedName, using: str, *, unique: bool) -> Step:
     """Declare the index on a partitioned table alone: new leaves get it, no leaf is read."""
     return Step(
-        why=f"Declare {name} on {table}, without its leaves",
+        why=f"Declare {name} on {table}, without its partitions",
         statements=_render(
             "create", name=name.name, table=table, using=using, unique=unique, only=True
         ),
-        effect="new leaves bring the index along; it becomes valid with the last leaf",
+        effect="new partitions include the index; it becomes valid with the last partition",
         lock=f"SHARE on {table} for milliseconds",
     )
 
@@ -76,8 +76,8 @@ def attach(parent: QualifiedName, child: QualifiedName) -> Step:
     return Step(
         why=f"Attach {child} to {parent}",
         statements=_render("attach", parent=parent, index=child),
-        effect=f"{parent} becomes valid once it has all its leaves",
-        lock=f"ACCESS EXCLUSIVE on {child} alone for milliseconds",
+        effect=f"{parent} becomes valid once it has all its partitions",
+        lock=f"ACCESS EXCLUSIVE on {child} only, for milliseconds",
     )
 
 

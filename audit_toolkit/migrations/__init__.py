@@ -5,39 +5,39 @@ from audit_toolkit.migrations.changes import (
     Change,
     Former,
     capture_revision,
-    release_revision,
     trail_revision,
+    uninstall_revision,
 )
 from audit_toolkit.migrations.compare import (
-    Survey,
-    Wish,
+    CaptureRequest,
+    CaptureState,
     check_conditions,
     former_capture,
     installed_captures,
     plan_changes,
+    read_capture_state,
     require_present_trail,
-    survey,
     trail_settings,
 )
 from audit_toolkit.migrations.project import Project, find_project, init_project
-from audit_toolkit.migrations.revision.record import State, recorded_state
+from audit_toolkit.migrations.revision.record import RecordedState, recorded_state
 from audit_toolkit.migrations.revision.text import Revision
-from audit_toolkit.migrations.revision.writer import Written, write_revisions
+from audit_toolkit.migrations.revision.writer import WrittenRevision, write_revisions
 from audit_toolkit.migrations.sync import Sync, Wants, plan_sync, recorded_wants, with_declared
-from audit_toolkit.migrations.upgrade import Renewal, plan_renewal
+from audit_toolkit.migrations.upgrade import UpgradePlan, plan_upgrade
 
 __all__ = [
+    "CaptureRequest",
+    "CaptureState",
     "Change",
     "Former",
     "Project",
-    "Renewal",
+    "RecordedState",
     "Revision",
-    "State",
-    "Survey",
     "Sync",
+    "UpgradePlan",
     "Wants",
-    "Wish",
-    "Written",
+    "WrittenRevision",
     "apply_revisions",
     "capture_revision",
     "check_conditions",
@@ -46,15 +46,15 @@ __all__ = [
     "init_project",
     "installed_captures",
     "plan_changes",
-    "plan_renewal",
     "plan_sync",
+    "plan_upgrade",
+    "read_capture_state",
     "recorded_state",
     "recorded_wants",
-    "release_revision",
     "require_present_trail",
-    "survey",
     "trail_revision",
     "trail_settings",
+    "uninstall_revision",
     "with_declared",
     "write_revisions",
 ]

@@ -42,7 +42,7 @@ def apply_revisions(project: Project, revision: str, *, dsn: str | None) -> None
         again = f"{project.upgrade_command} {revision}"
         if project.upgrade_command.startswith(FLASK_UPGRADE) and "context" in str(error):
             raise ProjectError(
-                "env.py of the project runs only within its Flask application", hint=f"run: {again}"
+                "env.py of the project only runs within its Flask application", hint=f"run: {again}"
             ) from error
         raise _translated(error, again) from error
 
@@ -55,7 +55,7 @@ def _sqlalchemy_url(dsn: str) -> str:
 
 def _translated(error: Exception, again: str) -> AuditError:
     """The error that says what went wrong: in the database, on the way there, or in env.py."""
-    hint = f"when that is mended: {again}"
+    hint = f"when that is fixed, run: {again}"
     for cause in _causes(error):
         state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
         if isinstance(state, str):
@@ -65,7 +65,7 @@ def _translated(error: Exception, again: str) -> AuditError:
             return ConnectError(f"alembic cannot connect: {describe_failure(orig)}", hint=hint)
         if isinstance(cause, NoSuchModuleError):
             return ProjectError(
-                "env.py of the project has no address of the database",
+                "env.py of the project has no database address",
                 hint=f"set sqlalchemy.url in alembic.ini, or the variable that env.py reads; {hint}",
             )
     if isinstance(error, CommandError):
@@ -79,8 +79,9 @@ def _by_state(state: str, error: Exception, again: str, hint: str) -> AuditError
     message = first_line(error)
     if state in ("55P03", "40P01"):
         return BusyError(
-            f"a lock was not to be had in time: {message}",
-            hint=f"a long transaction holds the table (see pg_stat_activity); later: {again}",
+            f"could not obtain a lock within lock_timeout: {message}",
+            hint="a long transaction holds the table (see pg_stat_activity); try again later: "
+            f"{again}",
         )
     if state in ("42501", "25006"):
         return PermissionDeniedError(f"the server refused: {message}", hint=hint)

@@ -36,9 +36,9 @@ from audit_toolkit.migrations.changes import (
     Change,
     Former,
     capture_revision,
-    release_revision,
     together,
     trail_revision,
+    uninstall_revision,
 )
 from audit_toolkit.migrations.compare import (
     has_drifted,
@@ -125,7 +125,7 @@ def _keep_rules_out(upgrade_ops: ops.UpgradeOps) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fates:
+class _TableChanges:
     """What the revision does to tables, apart from us."""
 
     created: frozenset[QualifiedName]
@@ -133,7 +133,7 @@ class _Fates:
     changed: Mapping[QualifiedName, Sequence[ops.MigrateOperation]]
 
     @classmethod
-    def of(cls, upgrade_ops: ops.UpgradeOps, default_schema: str) -> _Fates:
+    def of(cls, upgrade_ops: ops.UpgradeOps, default_schema: str) -> _TableChanges:
         created, dropped = set(), set()
         changed: dict[QualifiedName, list[ops.MigrateOperation]] = {}
         for operation in upgrade_ops.ops:
@@ -182,7 +182,7 @@ class _Comparison:
             _name(table.schema, table.name, self.default_schema): table
             for table in context.sorted_tables
         }
-        self.fates = _Fates.of(upgrade_ops, self.default_schema)
+        self.table_changes = _TableChanges.of(upgrade_ops, self.default_schema)
 
     @cached_property
     def declares(self) -> bool:
@@ -210,7 +210,8 @@ class _Comparison:
             name = self._declared_name(typed)
             if rules.setdefault(name, rule) != rule:
                 raise RuleError(
-                    f"{name} is declared with one rule on its model, and another in {self._source}",
+                    f"{name} is declared with one set of options on its model, and with "
+                    f"another in {self._source}",
                     hint="keep one of them",
                 )
         return rules
@@ -222,10 +223,12 @@ class _Comparison:
     def _declared_name(self, typed: str) -> QualifiedName:
         pattern = NamePattern.parse(typed)
         name = _name(pattern.schema, pattern.name, self.default_schema)
-        if name in self.fates.dropped or not (name in self.relations or name in self.fates.created):
+        if name in self.table_changes.dropped or not (
+            name in self.relations or name in self.table_changes.created
+        ):
             raise UnknownTableError(
-                f"{self._source} declares {name}, and there is no such table",
-                hint="correct its name, write its schema (schema.table), or take it out",
+                f"{self._source} declares {name}, but that table does not exist",
+                hint="correct its name, add its schema (schema.table), or remove it",
             )
         return name
 
@@ -247,9 +250,9 @@ class _Comparison:
 
     def _releases(self) -> Iterator[tuple[QualifiedName, Former]]:
         for name, there in self.installed.items():
-            wanted = name in self.rules and name not in self.fates.dropped
+            wanted = name in self.rules and name not in self.table_changes.dropped
             ended = not wanted and name in self.relations and name.schema in self.compared
-            if ended and (name in self.fates.dropped or self._may_end(there.made_for)):
+            if ended and (name in self.table_changes.dropped or self._may_end(there.made_for)):
                 yield name, Former.of_database(there, self._present(name), self.schema)
 
     def _may_end(self, name: QualifiedName) -> bool:
@@ -289,16 +292,16 @@ class _Comparison:
 
     def _future(self, name: QualifiedName) -> Table:
         model = self.models.get(name)
-        if name in self.fates.created and model is not None:
+        if name in self.table_changes.created and model is not None:
             return new_table(model, name, self.dialect, self.reader)
         if name not in self.relations:
             raise UnknownTableError(
-                f"{name} is declared on a model, and there is no such table",
-                hint="let autogenerate compare it: include_object or include_schemas leave it out",
+                f"{name} is declared on a model, but the table does not exist",
+                hint="let autogenerate compare it: include_object or include_schemas leaves it out",
             )
         if reason := why_unsupported(self.relations[name], trail_schema=self.schema):
             raise UnsupportedTableError(f"{name} cannot be audited: {reason[0]}", hint=reason[1])
-        changes = self.fates.changed.get(name)
+        changes = self.table_changes.changed.get(name)
         if changes and model is not None:
             return changed_table(self._present(name), model, changes, self.dialect, self.reader)
         return self._present(name)
@@ -308,7 +311,7 @@ class _Comparison:
         trail = read_trail(self.reader, self.schema)
         if trail == {}:
             raise UnsupportedTableError(
-                f"{self.schema}.logged_actions is there and is not an audit trail of this toolkit",
+                f"{self.schema}.logged_actions exists but was not created by audit-toolkit",
                 hint=f"choose another schema: audit_schema in {self._source}",
             )
         require_present_trail(trail, self.schema)
@@ -323,7 +326,7 @@ class _Comparison:
         changes: Sequence[Change],
         interval: Interval | None,
     ) -> None:
-        before = [release_revision(releases, self.schema)] if releases else []
+        before = [uninstall_revision(releases, self.schema)] if releases else []
         after = [capture_revision(changes, self.schema, declared=True)] if changes else []
         if interval:
             settings = trail_settings(self.schema, wanted=interval, present=None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, groupby
 
-from audit_toolkit.capture import Target, plan_capture, plan_release
+from audit_toolkit.capture import Target, plan_capture, plan_uninstall
 from audit_toolkit.capture.render import capture_hash, former_statements, own_values
 from audit_toolkit.catalog import Installed, Table
 from audit_toolkit.config import TableRule, TrailSettings
@@ -75,7 +76,7 @@ class Former:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """A table that is to be captured, and what captures it until then."""
 
@@ -107,7 +108,7 @@ class Change:
             return True
         return former.rule != self.target.rule or former.hash != self.hash
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """What the function and the triggers are compared by."""
         return capture_hash(self.target, self.schema)
@@ -123,13 +124,14 @@ class Change:
                 f"({'; '.join(self.settles)}): {means}"
             )
         if self.former is None:
-            return f"Starts the audit trail of {self.table}: {means}"
+            return f"Starts auditing {self.table}: {means}"
         if self.former.rule == rule and self.damaged and self.former.hash == self.hash:
             return (
-                f"Repairs what captures {self.table}, which the database has lost part of: {means}"
+                f"Repairs the capture of {self.table}, of which the database has lost a part: "
+                f"{means}"
             )
         if self.former.rule == rule:
-            return f"Renews what captures {self.table}, with the options it had: {means}"
+            return f"Reinstalls the capture of {self.table}, with the same options: {means}"
         before, after = (flags(each) or "no options" for each in (self.former.rule, rule))
         text = f"Changes the capture of {self.table} from {before} to {after}: {means}"
         return f"{text} {shown_now}" if (shown_now := self._shown_now()) else text
@@ -178,10 +180,10 @@ def trail_revision(settings: TrailSettings) -> Revision:
         message="audit: create the trail",
         summary=(
             (
-                f"Creates the audit trail: the table {trail}, append-only, with a partition for each "
-                f"{settings.interval}, made well ahead. A trail that is there already is taken up."
+                f"Creates the audit trail: the table {trail}, append-only, with one partition "
+                f"per {settings.interval}, created well ahead. An existing trail is adopted."
             ),
-            "The downgrade removes a trail without events. One that has events is kept.",
+            "The downgrade removes the trail if it is empty; a trail with events is kept.",
         ),
         record=Record(schema=settings.schema, interval=settings.interval, owner=settings.owner),
         upgrade=(Script(name="CREATE_TRAIL", steps=plan.steps),),
@@ -202,7 +204,7 @@ def rename_revision(renames: Sequence[Rename], schema: str) -> Revision:
 
     def script(table: QualifiedName, to: QualifiedName) -> Script:
         done = render_statements("migrations/rename_unless_done", table=table, to=to)
-        why = f"Where {table} is there, and no {to}"
+        why = f"Where {table} exists, but {to} does not"
         return Script(
             name=constant_name("RENAME", table), steps=(Step(why=why, statements=tuple(done)),)
         )
@@ -210,8 +212,11 @@ def rename_revision(renames: Sequence[Rename], schema: str) -> Revision:
     return Revision(
         message=f"audit: follow the rename of {listed([rename.table for rename in renames])}",
         summary=tuple(
-            f"Renames {rename.table} to {rename.to} where nobody has: it was done by hand, and no other "
-            "revision does it. Without it a database that the revisions make would not have the table."
+            (
+                f"Renames {rename.table} to {rename.to} unless that is done: it was renamed by "
+                "hand, and no other revision does it. Without it a database built from the "
+                "revisions would not have the table."
+            )
             for rename in renames
         ),
         record=Record(schema=schema),
@@ -268,7 +273,7 @@ def _summary(changes: Sequence[Change]) -> tuple[str, ...]:
     together = {rule: group for rule, group in alike.items() if len(group) > FEW}
     return (
         *(
-            f"Starts the audit trail of {len(group)} tables: {meaning(rule, group[0].schema)}"
+            f"Starts auditing {len(group)} tables: {meaning(rule, group[0].schema)}"
             for rule, group in together.items()
         ),
         *(
@@ -283,7 +288,7 @@ FEW = 3
 """How many tables of one rule each get a sentence of their own."""
 
 
-def release_revision(
+def uninstall_revision(
     captured: Mapping[QualifiedName, Former], schema: str, message: str | None = None
 ) -> Revision:
     """The revision that takes capture off tables; the downgrade puts back what was there."""
@@ -291,12 +296,15 @@ def release_revision(
     return Revision(
         message=message or f"audit: release {listed(tables)}",
         summary=tuple(
-            f"Ends the audit trail of {table}: changes are no longer recorded. Its events stay."
+            f"Stops auditing {table}: changes are no longer recorded. Its events stay."
             for table in tables
         )
         if len(tables) <= FEW
         else (
-            f"Ends the audit trail of {len(tables)} tables: nothing more is recorded. Their events stay.",
+            (
+                f"Stops auditing {len(tables)} tables: changes are no longer recorded. Their "
+                "events stay."
+            ),
         ),
         record=Record(
             schema=schema,
@@ -310,7 +318,7 @@ def release_revision(
         upgrade=tuple(
             Script(
                 name=constant_name("RELEASE", table),
-                steps=plan_release(table, schema, function=former.function).steps,
+                steps=plan_uninstall(table, schema, function=former.function).steps,
             )
             for table, former in captured.items()
         ),

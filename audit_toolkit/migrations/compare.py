@@ -16,7 +16,7 @@ from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.project import is_project_here
-from audit_toolkit.migrations.revision.record import State
+from audit_toolkit.migrations.revision.record import RecordedState
 from audit_toolkit.migrations.revision.rule_text import trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.remedies import UPGRADE_DATABASE, UPGRADE_PACKAGE, as_typed
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class CaptureRequest:
     """What somebody wants to be audited, and how."""
 
     names: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class CaptureState:
     """What a database has of that."""
 
     named: tuple[Table, ...]
@@ -61,30 +61,33 @@ class Survey:
         return Interval(self.trail["interval"]) if self.trail else None
 
 
-def survey(
-    connection: psycopg.Connection[Any], relations: Sequence[Relation], wish: Wish, schema: str
-) -> Survey:
-    """Read the tables that `wish` is about, and what captures them.
+def read_capture_state(
+    connection: psycopg.Connection[Any],
+    relations: Sequence[Relation],
+    request: CaptureRequest,
+    schema: str,
+) -> CaptureState:
+    """Read the tables that `request` is about, and what captures them.
 
     Raises `UnknownTableError`, `UnsupportedTableError` or `PermissionDeniedError` for one of them.
     """
     chosen = select_tables(
         relations,
-        wish.names,
+        request.names,
         trail_schema=schema,
-        all_of_schema=wish.all_of_schema,
-        leave_out=wish.leave_out,
+        all_of_schema=request.all_of_schema,
+        leave_out=request.leave_out,
     )
-    named = select_tables(relations, wish.names, trail_schema=schema)
+    named = select_tables(relations, request.names, trail_schema=schema)
     trail = read_trail(connection, schema)
     if trail == {}:
         raise UsageError(
-            f"{trail_name(schema)} is there and is not an audit trail of this toolkit",
+            f"{trail_name(schema)} exists but was not created by audit-toolkit",
             hint="rename it, or choose another schema: --audit-schema NAME",
         )
     tables = {relation: read_table(connection, relation) for relation in chosen}
     objects = read_trail_objects(connection, schema)
-    return Survey(
+    return CaptureState(
         named=tuple(tables[relation] for relation in named),
         swept=tuple(table for relation, table in tables.items() if relation not in named),
         installed=installed_captures(connection, schema),
@@ -100,9 +103,9 @@ def require_present_trail(trail: Mapping[str, Any] | None, schema: str) -> None:
         return
     first = UPGRADE_PACKAGE if is_newer(trail["version"]) else UPGRADE_DATABASE
     raise UsageError(
-        f"{trail_name(schema)} is of audit-toolkit {trail['version']}, and capture of {__version__} "
-        "may need what it lacks",
-        hint=f"first: {as_typed(first, schema=schema, in_project=is_project_here())}",
+        f"{trail_name(schema)} was created by audit-toolkit {trail['version']}, and may lack "
+        f"what capture of {__version__} needs",
+        hint=f"run first: {as_typed(first, schema=schema, in_project=is_project_here())}",
     )
 
 
@@ -122,7 +125,9 @@ def installed_captures(
     return {installed.table: installed for installed in read_installed(connection, schema)}
 
 
-def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = False) -> list[Change]:
+def plan_changes(
+    request: CaptureRequest, found: CaptureState, state: RecordedState, *, applied: bool = False
+) -> list[Change]:
     """A change for each table, needed or not, from what the project has, else the database.
 
     With `applied`, the database has reached the head of the project: what it lacks it has lost.
@@ -133,22 +138,22 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
     switched off.
     """
     tables = (*found.named, *found.swept)
-    if wish.rule:
-        _refuse_unknown_columns(wish.rule, tables)
+    if request.rule:
+        _refuse_unknown_columns(request.rule, tables)
     changes = []
     for table in tables:
         former = former_capture(table, found.installed, state)
-        if wish.rule and table in found.named:
-            rule = wish.rule
+        if request.rule and table in found.named:
+            rule = request.rule
         else:
             rule = (
                 _kept(former.rule, table, found)
                 if former
-                else _fitting(wish.rule or TableRule(), table)
+                else _fitting(request.rule or TableRule(), table)
             )
         # What was dropped under a rule, or renamed while an older release kept no numbers, is no error of
         # whoever keeps the rule; `audit check` says so.
-        lost = former is not None and rule is not wish.rule and lacks_columns(table, rule)
+        lost = former is not None and rule is not request.rule and lacks_columns(table, rule)
         target = Target(table=table, rule=rule) if lost else check_rule(table, rule)
         function = (
             former.function if former else free_function(table.name, found.installed.values())
@@ -156,7 +161,7 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
         target = replace(target, function_name=function)
         damaged = former is not None and applied and _is_damaged(table.name, former, found)
         settles = state.conflicts.get(table.name, ())
-        if settles and not (wish.rule and table in found.named):
+        if settles and not (request.rule and table in found.named):
             raise _disagreement(table.name, settles)
         change = Change(
             target=target,
@@ -164,7 +169,7 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
             former=former,
             damaged=damaged,
             settles=settles,
-            optional=_is_optional(table, former, wish, found),
+            optional=_is_optional(table, former, request, found),
         )
         if change.needed and table.name in found.switched_off:
             raise _switched_off(table.name)
@@ -172,9 +177,11 @@ def plan_changes(wish: Wish, found: Survey, state: State, *, applied: bool = Fal
     return changes
 
 
-def _is_optional(table: Table, former: Former | None, wish: Wish, found: Survey) -> bool:
+def _is_optional(
+    table: Table, former: Former | None, request: CaptureRequest, found: CaptureState
+) -> bool:
     """Whether other databases of the project need not have the table: it came with a pattern of schemas."""
-    if table in found.swept and wish.all_of_schema != table.name.schema:
+    if table in found.swept and request.all_of_schema != table.name.schema:
         return True
     return former is not None and former.optional
 
@@ -183,8 +190,8 @@ def _disagreement(table: QualifiedName, settles: Sequence[str]) -> UsageError:
     return UsageError(
         f"branches of the project disagree on the capture of {table} ({'; '.join(settles)}): "
         "in each database the last to run won",
-        hint="say which it is, with its options: "
-        f"audit install --table {shlex.quote(table.plain)} --capture row …",
+        hint=f"decide with its options: audit install --table {shlex.quote(table.plain)} --capture "
+        "row …",
     )
 
 
@@ -198,18 +205,18 @@ def check_conditions(connection: psycopg.Connection[Any], changes: Iterable[Chan
 def _switched_off(table: QualifiedName) -> UsageError:
     """Triggers are made anew switched on, which would end a pause without a word in the trail."""
     return UsageError(
-        f"capture of {table} is switched off, and to make it anew would switch it on",
-        hint=f"first: audit resume --table {shlex.quote(table.plain)} --reason REASON",
+        f"capture of {table} is paused; reinstalling it would resume it",
+        hint=f"run first: audit resume --table {shlex.quote(table.plain)} --reason REASON",
     )
 
 
-def _is_damaged(table: QualifiedName, former: Former, found: Survey) -> bool:
+def _is_damaged(table: QualifiedName, former: Former, found: CaptureState) -> bool:
     there = found.installed.get(table)
     return there is None or there.hash != former.hash or table in found.drifted
 
 
 def former_capture(
-    table: Table, installed: Mapping[QualifiedName, Installed], state: State
+    table: Table, installed: Mapping[QualifiedName, Installed], state: RecordedState
 ) -> Former | None:
     """What captures the table at the head of the project; or, unknown to it, in the database.
 
@@ -237,13 +244,14 @@ def trail_settings(
     """
     if owner and present:
         raise UsageError(
-            f"the trail is there already, and --owner {owner} is for the run that creates it",
-            hint="leave --owner out; to give the trail away, use ALTER … OWNER TO",
+            f"the trail already exists, and --owner {owner} only applies when it is created",
+            hint="leave --owner out; to change the owner, use ALTER … OWNER TO",
         )
     if wanted and present and wanted != present:
         raise UsageError(
-            f"the trail has leaves of a {present}, and --interval {wanted} cannot change them",
-            hint="leave --interval out: it is for the run that creates the trail",
+            f"the trail has one partition per {present}, and --interval {wanted} cannot "
+            "change that",
+            hint="leave --interval out: it only applies when the trail is created",
         )
     return TrailSettings(schema=schema, interval=wanted or present or Interval.MONTH, owner=owner)
 
@@ -255,7 +263,7 @@ def _refuse_unknown_columns(rule: TableRule, tables: Sequence[Table]) -> None:
         if len(tables) > 1 and column not in known:
             raise RuleError(
                 f"none of the tables has a column {column!r}",
-                hint="check its spelling; names of columns keep their case",
+                hint="check its spelling; column names are case-sensitive",
             )
 
 
@@ -268,7 +276,7 @@ def lacks_columns(table: Table, rule: TableRule) -> bool:
     return any(table.column(name) is None for name in _columns(rule))
 
 
-def _kept(rule: TableRule, table: Table, found: Survey) -> TableRule:
+def _kept(rule: TableRule, table: Table, found: CaptureState) -> TableRule:
     """A rule by the names that its columns have now; without those that were dropped."""
     installed = found.installed.get(table.name)
     if installed is None:

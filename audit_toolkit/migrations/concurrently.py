@@ -92,9 +92,9 @@ def _create(operations: Operations, operation: CreatePartitionedIndex) -> None:
 @Operations.implementation_for(DropPartitionedIndex)
 def _drop(operations: Operations, operation: DropPartitionedIndex) -> None:
     step = Step(
-        why="Drop the index of the partitioned table and of its leaves",
+        why="Drop the index of the partitioned table and of its partitions",
         statements=operation.statements,
-        lock="ACCESS EXCLUSIVE on the table and all leaves for milliseconds",
+        lock="ACCESS EXCLUSIVE on the table and all partitions for milliseconds",
     )
     with _outside_transaction(operations.migration_context) as connection:
         apply(Plan(steps=(step,), lock_timeout=operation.lock_timeout), connection)
@@ -105,14 +105,14 @@ def _outside_transaction(context: MigrationContext) -> Iterator[psycopg.Connecti
     """A connection in autocommit mode, while Alembic's own holds no transaction to wait for."""
     if context.as_sql:
         raise ProjectError(
-            "an index of a partitioned table cannot be written as a script of this migration: "
-            "which leaves there are is known to the database alone",
+            "an index of a partitioned table cannot be written as a script of this "
+            "migration: only the database knows which partitions there are",
             hint="run this revision online, or print the SQL with: audit indexes create '…' --sql",
         )
     # What autocommit_block() asserts without a word: a transaction that is not Alembic's to commit.
     if context._in_connection_transaction() and context._transaction is None:
         raise ProjectError(
-            "env.py holds a transaction of its own open, so nothing can be built CONCURRENTLY",
+            "env.py keeps its own transaction open, so nothing can be built CONCURRENTLY",
             hint="in env.py use `with connectable.connect() as connection`, not begin(), and execute nothing "
             "on the connection before context.begin_transaction()",
         )

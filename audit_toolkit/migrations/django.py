@@ -20,9 +20,14 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, ProjectError
 from audit_toolkit.migrations.project import shown
-from audit_toolkit.migrations.revision.record import RECORD_NAME, State, read_statements, state_of
+from audit_toolkit.migrations.revision.record import (
+    RECORD_NAME,
+    RecordedState,
+    read_statements,
+    state_of,
+)
 from audit_toolkit.migrations.revision.text import Revision, Script, render_constants
-from audit_toolkit.migrations.revision.writer import Written
+from audit_toolkit.migrations.revision.writer import WrittenRevision
 from audit_toolkit.migrations.revision_files import static_module
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query
@@ -85,12 +90,13 @@ class DjangoApp:
         leaves = sorted(set(self.migrations) - replaced - followed)
         if len(leaves) > 1:
             raise ProjectError(
-                f"the app {self.label} has {len(leaves)} migrations that nothing follows: {', '.join(leaves)}",
+                f"the app {self.label} has {len(leaves)} migrations that nothing follows: "
+                f"{', '.join(leaves)}",
                 hint="merge them first: python manage.py makemigrations --merge",
             )
         return leaves[0] if leaves else None
 
-    def state(self, schema: str | None, *, applied: Collection[str] | None = None) -> State:
+    def state(self, schema: str | None, *, applied: Collection[str] | None = None) -> RecordedState:
         """What its migrations, or those of them that are applied, say of the trail in `schema`.
 
         Raises `ProjectError` when a record was edited so that it cannot be read.
@@ -122,7 +128,7 @@ class DjangoApp:
         """Where a migration goes."""
         return self.migrations_directory
 
-    def write(self, revisions: Sequence[Revision]) -> list[Written]:
+    def write(self, revisions: Sequence[Revision]) -> list[WrittenRevision]:
         """Write migrations, one after the other: all of them, or none.
 
         Raises `AuditError` where no file can be written.
@@ -141,7 +147,7 @@ class DjangoApp:
                 tables = [capture.table for capture in revision.record.captures]
                 after = [(self.label, head)] if head else []
                 after += self._of_other_apps(tables)
-                written.append(Written(revision=name, path=path, message=revision.message))
+                written.append(WrittenRevision(revision=name, path=path, message=revision.message))
                 path.write_text(_text(revision, after), encoding="utf-8")
                 _check(path, revision)
                 head = name
@@ -178,8 +184,9 @@ def find_app(name: str) -> DjangoApp:
     if len(places) != 1:
         found = f"there are several: {', '.join(map(str, places))}" if places else "there is none"
         raise ProjectError(
-            f"no one Django app {name} is here: {found}",
-            hint="run the command where manage.py is, and name the app by its path: --django project.shop",
+            f"there is no single Django app {name} here: {found}",
+            hint="run the command where manage.py is, and name the app by its path: --django "
+            "project.shop",
         )
     return DjangoApp(label=_label(places[0]) or places[0].name, directory=places[0])
 
@@ -209,8 +216,10 @@ def migrate(app: DjangoApp) -> None:
     )
     print(done.stdout, end="", file=sys.stderr)  # noqa: T201 - what Django says goes on
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise AuditError(f"{app.upgrade_command} failed: {last}", hint="see what it says by itself")
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise AuditError(
+            f"{app.upgrade_command} failed: {last}", hint="run it by itself to see what it prints"
+        )
 
 
 def _is_app(place: Path) -> bool:
@@ -236,7 +245,7 @@ def _read_migration(path: Path, label: str) -> Migration:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise ProjectError(f"{path} cannot be read: {error}", hint="repair the file") from error
+        raise ProjectError(f"{path} cannot be read: {error}", hint="fix the file") from error
     body = [
         statement
         for node in tree.body
@@ -298,6 +307,6 @@ def _check(path: Path, revision: Revision) -> None:
     for script in (*revision.upgrade, *revision.downgrade):
         if read_statements(module, script.name) != script.statements:
             raise ProjectError(
-                f"{shown(path)} did not keep the SQL that was written into it",
+                f"{shown(path)} does not contain the SQL that was written to it",
                 hint="nothing was written",
             )

@@ -72,7 +72,8 @@ def run_environment(config: Config) -> Environment:
             said = done.stderr.strip().splitlines()[-1:] if "done" in locals() else [str(error)]
             raise ProjectError(
                 f"env.py of the project cannot be run: {' '.join(said)}",
-                hint="say what it would say: --version-path DIRECTORY; and leave it alone with --no-env",
+                hint="use --version-path DIRECTORY instead of env.py, and --no-env so as not to "
+                "run it",
             ) from error
     return Environment(
         scripts=Path(found["scripts"]),
@@ -94,8 +95,8 @@ def import_advice(env: Path) -> str | None:
     runs = min(_run_lines(tree), default=None)
     if runs is not None and imported > runs:
         return (
-            f"imports audit_toolkit.alembic in line {imported}, after the migrations have run in "
-            f"line {runs}; move it to the top"
+            f"imports audit_toolkit.alembic in line {imported}, after the migrations have run "
+            f"in line {runs}; move it to the top"
         )
     return None
 
@@ -110,7 +111,7 @@ def add_import(env: Path) -> bool:
     text = _text(env)
     tree = _parsed(env)
     if tree is None:
-        raise ProjectError(f"{env} is not valid Python", hint="repair the file")
+        raise ProjectError(f"{env} is not valid Python", hint="fix the file")
     first = next((node for node in tree.body if not _goes_first(node)), None)
     lines = text.splitlines(keepends=True)
     place = first.lineno - 1 if first else len(lines)

@@ -16,7 +16,7 @@ from audit_toolkit.capture import (
     check_rule,
     free_function,
     plan_capture,
-    plan_release,
+    plan_uninstall,
 )
 from audit_toolkit.catalog import read_relations, read_table, resolve
 from audit_toolkit.config import Interval, TableRule, TrailSettings
@@ -183,7 +183,7 @@ def _unaudit_table(operations: Operations, operation: UnauditTable) -> None:
     installed = installed_captures(reader(operations.get_bind()), schema)
     former = installed.get(operation.table)
     function = former.function if former else None
-    run_plan(operations, plan_release(operation.table, schema, function=function))
+    run_plan(operations, plan_uninstall(operation.table, schema, function=function))
 
 
 @Operations.implementation_for(CreateTrail)
@@ -215,8 +215,8 @@ def _run(operations: Operations, statements: Iterable[str]) -> None:
 def _existing(operations: Operations, text: str) -> QualifiedName:
     if operations.get_context().as_sql:
         raise CommandError(
-            f"op.audit_table and op.unaudit_table read the catalogue, so {text!r} cannot be printed "
-            "with --sql; let autogenerate write frozen SQL, which can"
+            f"op.audit_table and op.unaudit_table read the catalog, so {text!r} cannot be "
+            "printed with --sql; let autogenerate write frozen SQL, which can"
         )
     relations = read_relations(reader(operations.get_bind()))
     try:

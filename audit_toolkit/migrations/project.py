@@ -118,8 +118,10 @@ class Project:
         if revision not in heads:
             raise ProjectError(
                 f"--head: {wanted!r} is not a head of the project",
-                hint=f"its heads are {', '.join(sorted(heads))}; to begin a branch elsewhere, first: "
-                f"alembic revision --splice --head {wanted} -m TEXT"
+                hint=(
+                    f"its heads are {', '.join(sorted(heads))}; to begin a branch elsewhere, run "
+                    f"first: alembic revision --splice --head {wanted} -m TEXT"
+                )
                 if heads
                 else "it has no revision yet: leave --head out",
             )
@@ -138,7 +140,8 @@ class Project:
             if head is not None:
                 return Path(self.scripts.get_revision(head).path).parent
         raise ProjectError(
-            "the project has several version locations, and no revision yet that says which to use",
+            "the project has several version locations, and no revision yet that shows which "
+            "one to use",
             hint="choose one with --version-path DIRECTORY, or version_path in [tool.audit_toolkit]",
         )
 
@@ -160,13 +163,14 @@ class Project:
         if not template.is_file():
             raise ProjectError(
                 f"the project has no template {shown(template)}",
-                hint="copy script.py.mako of a new project: alembic init some_other_directory",
+                hint="copy script.py.mako from a new project: alembic init some_other_directory",
             )
         if "engine_name" in template.read_text(encoding="utf-8", errors="replace"):
             raise ProjectError(
-                "this project is of the template multidb: its revisions are for several databases",
-                hint="declare on its models what is audited, for `alembic revision --autogenerate`; or put "
-                "what this command prints with --sql into the upgrade_NAME() of a revision of yours",
+                "this project uses the template multidb: its revisions are for several databases",
+                hint="declare on its models what to audit, for `alembic revision --autogenerate`; "
+                "or copy what this command prints with --sql into upgrade_NAME() of a "
+                "revision",
             )
 
 
@@ -260,8 +264,8 @@ def _loaded(
 
 
 _LOADS = (
-    "see whether `alembic history` works; where the application is not installed, "
-    "--no-env reads the revisions without running them"
+    "check that `alembic history` works; where the application is not installed, --no-env "
+    "reads the revisions without running them"
 )
 
 
@@ -285,10 +289,10 @@ def _require_place(scripts: ScriptDirectory, place: Path) -> None:
     """Refuse a directory that is misspelt; one that the project names may be yet to be made."""
     if place.is_dir() or (not place.exists() and place.absolute() in _locations(scripts)):
         return
-    why = "is not a directory" if place.exists() else "is not there"
+    why = "is not a directory" if place.exists() else "does not exist"
     raise ProjectError(
         f"the directory of revisions {place} {why}",
-        hint="name one of the version_locations of the project, or make it first",
+        hint="use one of the version_locations of the project, or create it first",
     )
 
 
@@ -427,11 +431,11 @@ def _no_script_location(config: Config, ini: Path, toml: Path, name: str | None)
     if not ini.is_file():
         return ProjectError(
             f"[tool.alembic] of {shown(toml)} has no script_location",
-            hint='write there: script_location = "DIRECTORY", the one with env.py',
+            hint='add: script_location = "DIRECTORY", the one with env.py',
         )
     return ProjectError(
         f"{shown(ini)} has no script_location in [{section}]",
-        hint="write there: script_location = DIRECTORY, the one with env.py",
+        hint="add: script_location = DIRECTORY, the one with env.py",
     )
 
 
@@ -447,14 +451,15 @@ def _reported_configuration(config: Config) -> Iterator[None]:
         if "path_separator" in cause:
             raise ProjectError(
                 f"path_separator in {file} is not valid: {cause}",
-                hint="write path_separator = os (or newline, space, : or ;)",
+                hint="use path_separator = os (or newline, space, : or ;)",
             ) from error
         if "doesn't exist" in cause or isinstance(error.__cause__, ImportError):
             place = config.get_alembic_option("script_location")
-            reason = "there is no such directory" if "doesn't exist" in cause else cause
+            reason = "the directory does not exist" if "doesn't exist" in cause else cause
             raise ProjectError(
                 f"script_location in {file} is {place}: {reason}",
-                hint="write there the directory with env.py, or run the command where it is found from",
+                hint="set it to the directory with env.py, or run the command where it is "
+                "relative to",
             ) from error
         raise
 
@@ -468,7 +473,7 @@ def _locate(
     chosen = said or (Path(variable) if variable else None)
     if chosen:
         if not chosen.is_file():
-            raise ProjectError(f"there is no Alembic configuration {chosen}", hint=_CREATE)
+            raise ProjectError(f"the Alembic configuration {chosen} does not exist", hint=_CREATE)
         if chosen.suffix == ".toml":
             toml = chosen
         else:
@@ -491,7 +496,7 @@ def _has_alembic_section(toml: Path) -> bool:
     except FileNotFoundError:
         return False
     except ValueError as error:
-        raise ProjectError(f"{toml} cannot be read: {error}", hint="repair the file") from error
+        raise ProjectError(f"{toml} cannot be read: {error}", hint="fix the file") from error
 
 
 def init_project(directory: Path, *, template: str = "generic") -> list[Path]:
@@ -504,13 +509,13 @@ def init_project(directory: Path, *, template: str = "generic") -> list[Path]:
     ini, toml = Path("alembic.ini"), Path("pyproject.toml")
     if ini.exists() or _has_alembic_section(toml):
         raise ProjectError(
-            f"there is an Alembic project already: {ini if ini.exists() else toml}",
-            hint="go on with: audit install --table NAME",
+            f"an Alembic project already exists: {(ini if ini.exists() else toml)}",
+            hint="continue with: audit install --table NAME",
         )
     templates = _templates()
     if template not in templates:
         raise ProjectError(
-            f"there is no template {template!r} for a project",
+            f"there is no project template {template!r}",
             hint="choose " + ", ".join(templates),
         )
     made = [ini, directory / "env.py", directory / "script.py.mako", directory / "versions"]
@@ -561,7 +566,7 @@ def no_bytecode() -> Iterator[None]:
 
 
 @contextmanager
-def reported(what: str, *, hint: str = "see whether `alembic history` works") -> Iterator[None]:
+def reported(what: str, *, hint: str = "check that `alembic history` works") -> Iterator[None]:
     """Turn what Alembic raises about `what`, or code of the user that it loads, into our errors."""
     try:
         yield

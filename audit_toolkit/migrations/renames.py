@@ -10,7 +10,7 @@ from alembic.script import Script, ScriptDirectory
 
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations.changes import Change, Rename
-from audit_toolkit.migrations.revision.record import RECORD_NAME, State
+from audit_toolkit.migrations.revision.record import RECORD_NAME, RecordedState
 from audit_toolkit.names import NamePattern, QualifiedName
 
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'
@@ -36,7 +36,7 @@ def name_after(scripts: ScriptDirectory, table: QualifiedName, revision: str) ->
 
 
 def renamed_by_hand(
-    scripts: ScriptDirectory, changes: Iterable[Change], state: State | None = None
+    scripts: ScriptDirectory, changes: Iterable[Change], state: RecordedState | None = None
 ) -> list[Rename]:
     """The tables that were renamed since they were captured, though no revision of the project does so.
 
@@ -57,8 +57,10 @@ def require_no_rename_by_hand(scripts: ScriptDirectory, changes: Iterable[Change
     """Raise `ProjectError` for the first of them."""
     for rename in renamed_by_hand(scripts, changes):
         raise ProjectError(
-            f"{rename.to} was {rename.table} when it was captured, and no revision of the project renames it",
-            hint=f"write the revision that does, with its capture: audit install --table {rename.to.plain}",
+            f"{rename.to} was called {rename.table} when capture was installed, and no "
+            "revision of the project renames it",
+            hint="write the revision that does, including its capture: audit install --table "
+            f"{rename.to.plain}",
         )
 
 

@@ -27,7 +27,7 @@ def read_literals(path: Path) -> dict[str, Any]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise ProjectError(f"{path} cannot be read: {error}", hint="repair the file") from error
+        raise ProjectError(f"{path} cannot be read: {error}", hint="fix the file") from error
     return dict(_assignments(tree))
 
 

@@ -18,15 +18,15 @@ from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.compare import (
-    Survey,
-    Wish,
+    CaptureRequest,
+    CaptureState,
     check_conditions,
     lacks_columns,
+    read_capture_state,
     require_present_trail,
-    survey,
 )
 from audit_toolkit.migrations.renames import name_after
-from audit_toolkit.migrations.revision.record import State, declared_tables
+from audit_toolkit.migrations.revision.record import RecordedState, declared_tables
 from audit_toolkit.migrations.revision.rule_text import flags, trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import Plan
@@ -84,7 +84,7 @@ class Sync:
                 kind=FindingKind.TRAIL_MISSING,
                 severity=Severity.ERROR,
                 subject=trail_name(self.trail.schema),
-                message="revisions of the project make the audit trail, and the database has none",
+                message="revisions of the project create the audit trail, but the database has none",
                 remedy=command,
             )
         for change, wanted in self.changes:
@@ -93,7 +93,7 @@ class Sync:
                     kind=FindingKind.RECORDED_NOT_AUDITED,
                     severity=Severity.ERROR,
                     subject=str(change.table),
-                    message=f"{wanted.source} captures it, and the database does not",
+                    message=f"{wanted.source} captures it, but the database does not",
                     remedy=command,
                 )
             elif change.former.rule != wanted.rule:
@@ -102,12 +102,12 @@ class Sync:
                     kind=FindingKind.RECORDED_OTHERWISE,
                     severity=Severity.ERROR,
                     subject=str(change.table),
-                    message=f"it is captured with {has}, and {wanted.source} says {says}",
+                    message=f"it is captured with {has}, but {wanted.source} says {says}",
                     remedy=command,
                 )
 
 
-def recorded_wants(state: State, scripts: ScriptDirectory | None = None) -> Wants:
+def recorded_wants(state: RecordedState, scripts: ScriptDirectory | None = None) -> Wants:
     """What the records of a project say; with `scripts`, by the names that later revisions give tables."""
     tables = [
         Wanted(
@@ -158,8 +158,8 @@ def with_declared(
             tables.append(Wanted(table=name, rule=one.rule, source=one.source))
         else:
             notes.append(
-                f"{name} is left as it is: {one.source} declares it, and no revision captures it yet: "
-                "alembic revision --autogenerate"
+                f"{name} is left as it is: {one.source} declares it, but no revision captures "
+                "it yet: alembic revision --autogenerate"
             )
     return Wants(
         tables=tuple(tables),
@@ -182,8 +182,8 @@ def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Want
         if relation.kind in (Kind.TABLE, Kind.PARTITIONED_TABLE)
     }
     there = [wanted for wanted in wants.tables if wanted.table in tables]
-    wish = Wish(names=tuple(wanted.table.plain for wanted in there))
-    found = survey(connection, relations, wish, schema)
+    request = CaptureRequest(names=tuple(wanted.table.plain for wanted in there))
+    found = read_capture_state(connection, relations, request, schema)
     present = {table.name: table for table in found.named}
     absent = [wanted for wanted in wants.tables if wanted.table not in tables]
     notes = [*wants.notes, *(_absent(w) for w in absent if not _went_on(w, found))]
@@ -206,7 +206,7 @@ def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Want
         if not _differs(change, captured):
             continue
         if table.name in found.switched_off:
-            notes.append(f"{table.name} is left as it is: its capture is switched off")
+            notes.append(f"{table.name} is left as it is: its capture is paused")
             continue
         changes.append((change, wanted))
     missing = found.trail is None and bool(changes or wants.trail_is_recorded)
@@ -223,7 +223,7 @@ def _differs(change: Change, captured: Installed | None) -> bool:
     return change.former.rule != change.target.rule
 
 
-def _went_on(wanted: Wanted, found: Survey) -> bool:
+def _went_on(wanted: Wanted, found: CaptureState) -> bool:
     """Whether the table is captured under another name."""
     return any(
         there.made_for == wanted.table != there.table and there.triggers
@@ -233,6 +233,6 @@ def _went_on(wanted: Wanted, found: Survey) -> bool:
 
 def _absent(wanted: Wanted) -> str:
     return (
-        f"{wanted.table}, which {wanted.source} captures, is not there; if it has another name now: "
+        f"{wanted.table}, which {wanted.source} captures, does not exist; if it was renamed: "
         "audit install --table NAME"
     )

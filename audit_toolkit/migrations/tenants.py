@@ -41,7 +41,7 @@ def capture_schema(
     present = {relation.name for relation in relations}
     if missing := [wanted.table for wanted in wants.tables if wanted.table not in present]:
         raise UnknownTableError(
-            f"there is no table {missing[0]}, which is captured in the schema {like!r}",
+            f"table {missing[0]} does not exist, but is captured in the schema {like!r}",
             hint="create the tables first, in the same transaction",
         )
     found = plan_sync(reading, relations, wants)
@@ -74,9 +74,7 @@ def wants_like(
         )
     schemas = {r.name.schema for r in relations if is_of_schema(r, schema, relations)} - {like}
     if not schemas:
-        raise UsageError(
-            f"there is no other schema {schema!r} with tables", hint="create its tables first"
-        )
+        raise UsageError(f"no other schema {schema!r} has tables", hint="create its tables first")
     return Wants(
         tables=tuple(
             Wanted(table=QualifiedName(each, name), rule=rule, source=f"like {like}")

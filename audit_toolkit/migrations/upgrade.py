@@ -12,8 +12,13 @@ from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.migrations.changes import Change, capture_revision, together
-from audit_toolkit.migrations.compare import Wish, check_conditions, plan_changes, survey
-from audit_toolkit.migrations.revision.record import Record, State
+from audit_toolkit.migrations.compare import (
+    CaptureRequest,
+    check_conditions,
+    plan_changes,
+    read_capture_state,
+)
+from audit_toolkit.migrations.revision.record import Record, RecordedState
 from audit_toolkit.migrations.revision.rule_text import trail_name
 from audit_toolkit.migrations.revision.text import Revision, Script
 from audit_toolkit.names import QualifiedName
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewal:
+class UpgradePlan:
     """What is to be brought to this version of the toolkit."""
 
     schema: str
@@ -64,8 +69,11 @@ class Renewal:
         yield Revision(
             message="",
             summary=(
-                f"Brings {name} and its functions to version {__version__} of the toolkit.",
-                "Events are not touched. The downgrade puts the former functions back; what was added stays.",
+                f"Upgrades {name} and its functions to version {__version__} of the toolkit.",
+                (
+                    "Events are not touched. The downgrade restores the former functions; what "
+                    "was added stays."
+                ),
             ),
             record=Record(schema=self.schema),
             upgrade=(Script(name="UPGRADE_TRAIL", steps=plan_trail_upgrade(self.schema).steps),),
@@ -73,7 +81,9 @@ class Renewal:
         )
 
 
-def plan_renewal(connection: Connection, relations: list[Relation], state: State) -> Renewal:
+def plan_upgrade(
+    connection: Connection, relations: list[Relation], state: RecordedState
+) -> UpgradePlan:
     """What a trail and its captures lack to be what this toolkit renders; often nothing.
 
     Reads catalogues only. The database has to be at the head of the project that `state` is from.
@@ -85,22 +95,26 @@ def plan_renewal(connection: Connection, relations: list[Relation], state: State
     if kinds & {"trail_missing", "comment_changed"}:
         raise UsageError(
             f"there is no audit trail {trail_name(schema)} to upgrade",
-            hint="audit install --table NAME, or name its schema with --audit-schema",
+            hint="run audit install --table NAME, or name its schema with --audit-schema",
         )
     _refuse_newer(objects)
     present = {relation.name for relation in relations}
-    wish = Wish(names=tuple(name.plain for name in audited_tables(objects) if name in present))
-    changes = plan_changes(wish, survey(connection, relations, wish, schema), state, applied=True)
+    request = CaptureRequest(
+        names=tuple(name.plain for name in audited_tables(objects) if name in present)
+    )
+    changes = plan_changes(
+        request, read_capture_state(connection, relations, request, schema), state, applied=True
+    )
     check_conditions(connection, changes)
     needed = tuple(_optional(change, state) for change in changes if change.needed)
-    return Renewal(
+    return UpgradePlan(
         schema=schema,
         former_trail=_former_trail(connection, objects) if "schema_outdated" in kinds else None,
         changes=needed,
     )
 
 
-def _optional(change: Change, state: State) -> Change:
+def _optional(change: Change, state: RecordedState) -> Change:
     """What the project does not record, as capture of a tenant that an application made, is not everywhere."""
     elsewhere = bool(state.captures) and change.table not in state.captures
     renamed = change.former and change.former.made_for in state.captures
@@ -112,7 +126,7 @@ def _refuse_newer(objects: TrailObjects) -> None:
     for version in {parse_comment(comment).get("version", "0") for comment in comments}:
         if is_newer(version):
             raise UsageError(
-                f"the trail is of audit-toolkit {version}, and this is {__version__}",
+                f"the trail was created by audit-toolkit {version}; this is {__version__}",
                 hint=f"upgrade the package: {UPGRADE_PACKAGE}",
             )
 
@@ -137,7 +151,7 @@ def _former_trail(connection: Connection, objects: TrailObjects) -> Step:
     ]
     (trail,) = (table for table in ours if table.name == "logged_actions")
     return Step(
-        why="The functions as they were before, and what made them",
+        why="The functions as they were before, and what installed them",
         statements=(
             *functions,
             *comments,

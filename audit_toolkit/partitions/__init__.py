@@ -3,13 +3,13 @@
 from audit_toolkit.partitions.default import plan_default
 from audit_toolkit.partitions.grid import Span
 from audit_toolkit.partitions.health import Thresholds, check_partitions
-from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.monitoring import partition_report, write_textfile
 from audit_toolkit.partitions.planning import (
     plan_attach,
+    plan_end_of_hold,
     plan_hold,
     plan_partitions,
-    plan_release,
     plan_stage,
 )
 from audit_toolkit.partitions.read import read_partitions
@@ -20,13 +20,13 @@ __all__ = [
     "Entry",
     "Leaf",
     "Outcome",
+    "PartitionState",
     "Partitions",
     "Policy",
     "Result",
     "Run",
     "Span",
     "Stage",
-    "State",
     "Task",
     "Thresholds",
     "check_partitions",
@@ -34,9 +34,9 @@ __all__ = [
     "partition_report",
     "plan_attach",
     "plan_default",
+    "plan_end_of_hold",
     "plan_hold",
     "plan_partitions",
-    "plan_release",
     "plan_stage",
     "read_partitions",
     "succeeded",

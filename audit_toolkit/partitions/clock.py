@@ -64,15 +64,16 @@ class Clock:
             if at and at - self.now > APART:
                 return Doubt(
                     FindingKind.CLOCK_BEHIND,
-                    f"the clock says {literal(_second(self.now))}, and {what} is of "
+                    f"the clock says {literal(_second(self.now))}, but {what} is of "
                     f"{literal(_second(at))}, {(at - self.now).days} days later",
                 )
         since = self.silent_since
         if since:
             return Doubt(
                 FindingKind.CLOCK_AHEAD,
-                f"the clock says {literal(_second(self.now))}, and after {literal(_second(since))} there was neither "
-                "a run of maintenance nor an event for long: it may have leapt ahead",
+                f"the clock says {literal(_second(self.now))}, but for a long time after "
+                f"{literal(_second(since))} there was neither a maintenance run nor an event: "
+                "it may have jumped ahead",
             )
         return None
 

@@ -30,7 +30,7 @@ from audit_toolkit.plan import Step
 
 BATCH = 50
 """Leaves that one transaction makes at most: each takes about ten places in the server's lock table."""
-_SHARE_UPDATE = "SHARE UPDATE EXCLUSIVE on the trail: nobody waits"
+_SHARE_UPDATE = "SHARE UPDATE EXCLUSIVE on the trail: blocks nobody"
 _SWAP = "ACCESS EXCLUSIVE on the trail, for milliseconds"
 
 
@@ -60,7 +60,7 @@ def plan_create(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     elif tail.capped:
         yield _uncap(partitions, tail)
     if _lacks_past(partitions):
-        yield plan_past(partitions, "A partition for what is before the first one")
+        yield plan_past(partitions, "A partition for events from before the first one")
 
 
 def plan_past(partitions: Partitions, what: str) -> Task:
@@ -121,7 +121,7 @@ def _create(partitions: Partitions, leaves: tuple[NewLeaf, ...], why: str) -> Ta
     what = f"{why}: {_named(leaves)}"
     default = partitions.default is not None
     lock = (
-        "SHARE ROW EXCLUSIVE on the trail and ACCESS EXCLUSIVE on the DEFAULT: writers wait"
+        "SHARE ROW EXCLUSIVE on the trail and ACCESS EXCLUSIVE on the DEFAULT: writes wait"
         if default
         else _SHARE_UPDATE
     )
@@ -140,7 +140,7 @@ def _beside_default(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     start = end if end and end > now else grid.following(interval, now)
     if start < policy.refill_below(partitions) and not partitions.tail:
         leaves = new_leaves(partitions, interval, start, policy.wanted_end(partitions))
-        yield _create(partitions, leaves, "Partitions ahead, beside a DEFAULT")
+        yield _create(partitions, leaves, "Partitions ahead, next to a DEFAULT")
 
 
 def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
@@ -150,11 +150,13 @@ def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     if spare and spare.has_rows:
         end = start  # it took events of a far future meanwhile: back to where it was
     leaves = new_leaves(partitions, interval, start, end)
-    what = f"The tail from {grid.literal(end)}" + (f", and {_named(leaves)}" if leaves else "")
+    what = f"The catch-all partition from {grid.literal(end)}" + (
+        f", and {_named(leaves)}" if leaves else ""
+    )
     tail = spare.name if spare else _tail_name(partitions)
     # First of all the tail, as it is what every future time needs.
     back = Steps(partitions).step(
-        f"The tail from {grid.literal(start)}",
+        f"The catch-all partition from {grid.literal(start)}",
         "put_tail_back",
         tail=tail,
         make_tail=spare is None,
@@ -172,7 +174,7 @@ def _swap(partitions: Partitions, policy: Policy, tail: Leaf, start: datetime) -
     patient = partitions.horizon > HEADROOM
     return Task(
         stage=Stage.CREATE,
-        what=f"Partitions ahead, and the catch-all behind them: {_named(leaves)}",
+        what=f"Partitions ahead, and the catch-all partition after them: {_named(leaves)}",
         leaf=tail.name,
         plan=one_by_one(
             *(_cap(partitions, tail, lower=end) if tail.has_rows else ()),
@@ -180,7 +182,7 @@ def _swap(partitions: Partitions, policy: Policy, tail: Leaf, start: datetime) -
         ),
         deferred=partitions.blocked if patient else "",
         undo_on_failure=(
-            (_uncap_step(partitions, tail, "Take the cap off again"),) if tail.has_rows else ()
+            (_uncap_step(partitions, tail, "Remove the cap again"),) if tail.has_rows else ()
         ),
     )
 
@@ -191,7 +193,7 @@ def _extend(
     """An empty tail moves back behind new leaves, batch by batch, each in one transaction."""
     for some in _batches(leaves):
         yield Steps(partitions).step(
-            f"The tail moves behind {_named(some)}",
+            f"The catch-all partition moves behind {_named(some)}",
             "extend",
             leaves=some,
             tail=tail,
@@ -245,7 +247,7 @@ def relabelling(
     at_once, later = (leaves[:BATCH], leaves[BATCH:]) if new_tail else (leaves, ())
     new_name = QualifiedName(partitions.schema, name)
     what = f"{old.name.name} becomes the partition {name}, {_bounds(lower, upper)}"
-    uncap = _uncap_step(partitions, old, "Take the cap off again")
+    uncap = _uncap_step(partitions, old, "Remove the cap again")
     return Task(
         stage=Stage.CREATE,
         what=what,
@@ -295,10 +297,10 @@ def _cap(
         lock=_ON_TAIL,
     )
     yield make.patient(
-        "Check that every event keeps to it",
+        "Check that every event is within it",
         "validate_cap",
         leaf=leaf.name,
-        lock="SHARE UPDATE EXCLUSIVE on one partition: nobody waits",
+        lock="SHARE UPDATE EXCLUSIVE on one partition: blocks nobody",
     )
 
 
@@ -311,7 +313,7 @@ def _bounds(lower: datetime | None, upper: datetime | None) -> str:
 
 
 def _uncap(partitions: Partitions, tail: Leaf) -> Task:
-    what = "Take off the cap that an interrupted relabelling left on the tail"
+    what = "Remove the cap that an interrupted relabelling left on the catch-all partition"
     step = _uncap_step(partitions, tail, what)
     return Task(stage=Stage.CREATE, what=what, leaf=tail.name, plan=one_by_one(step))
 

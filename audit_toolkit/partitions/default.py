@@ -56,7 +56,7 @@ def _bounds(
     if last < min(after):
         return lower, min(after)
     raise UsageError(
-        f"the events of the DEFAULT, {first:%Y-%m-%d} to {last:%Y-%m-%d}, lie on both sides of the leaf"
-        f" that begins {min(after):%Y-%m-%d}",
-        hint="move those before it to a leaf of their own first: see docs/partitions.md",
+        f"the events of the DEFAULT, {first:%Y-%m-%d} to {last:%Y-%m-%d}, lie on both sides "
+        f"of the partition that begins {min(after):%Y-%m-%d}",
+        hint="first move the earlier ones to a partition of their own: see docs/partitions.md",
     )

@@ -39,7 +39,7 @@ _SECONDS = {
     "w": 604800,
     "week": 604800,
 }
-_WORDS = "write it as '2h', '90 days', '24 months' or '2 years'"
+_WORDS = "use '2h', '90 days', '24 months' or '2 years', for example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Span:
         unit = _unit(found[2].lower()) if found else None
         if not found or not unit:
             where = f"{option}: " if option else ""
-            raise UsageError(f"{where}{text!r} is not a span of time", hint=_WORDS)
+            raise UsageError(f"{where}{text!r} is not a valid time span", hint=_WORDS)
         number = int(found[1])
         if unit in _MONTHS:
             return cls(months=number * _MONTHS[unit])
@@ -68,7 +68,9 @@ class Span:
     def milliseconds(self) -> int:
         """As the server wants a timeout; raises `UsageError` for months, which have no length of their own."""
         if self.months:
-            raise UsageError(f"{self} is no length for a timeout", hint="write '2s' or '30min'")
+            raise UsageError(
+                f"{self} is not a valid timeout", hint="use '2s' or '30min', for example"
+            )
         return round(1000 * (86400 * self.days + self.seconds))
 
     def before(self, instant: datetime) -> datetime:
@@ -76,13 +78,13 @@ class Span:
         less = timedelta(days=min(self.days, 10**6), seconds=self.seconds)
         month = instant.year * 12 + instant.month - 1 - self.months
         if month < 12:
-            raise UsageError(_TOO_LONG, hint="write a shorter one")
+            raise UsageError(_TOO_LONG, hint="use a shorter one")
         year, month = divmod(month, 12)
         day = min(instant.day, calendar.monthrange(year, month + 1)[1])
         try:
             return instant.replace(year=year, month=month + 1, day=day) - less
         except OverflowError:
-            raise UsageError(_TOO_LONG, hint="write a shorter one") from None
+            raise UsageError(_TOO_LONG, hint="use a shorter one") from None
 
     def shorter_than(self, interval: Interval) -> bool:
         """Whether a leaf of that interval can be longer than this."""
@@ -95,7 +97,7 @@ class Span:
         return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 days"
 
 
-_TOO_LONG = "the span reaches back before the year 1"
+_TOO_LONG = "the time span reaches back before the year 1"
 
 
 def _unit(word: str) -> str | None:

@@ -11,7 +11,7 @@ from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import quote_identifier, quote_literal
 from audit_toolkit.partitions.clock import TRUST
 from audit_toolkit.partitions.grid import literal
-from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.planning import is_droppable
 
 RUN = "audit partitions run"
@@ -55,7 +55,7 @@ def _clock(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
             kind=doubt.kind,
             severity=Severity.ERROR,
             subject=str(partitions.trail),
-            message=f"{doubt.message}; nothing is created, detached or dropped by it",
+            message=f"{doubt.message}; nothing is created, detached or dropped by this clock",
             remedy=TRUST,
         )
 
@@ -66,7 +66,9 @@ def _horizon(partitions: Partitions, thresholds: Thresholds) -> Iterator[Finding
         return
     critical = partitions.horizon < thresholds.horizon_critical
     reached = (
-        f"{days:.1f} days of partitions are left" if days > 0 else "now has no partition of its own"
+        f"{days:.1f} days of partitions are left"
+        if days > 0
+        else "no partition other than the catch-all covers the present"
     )
     yield Finding(
         kind=FindingKind.HORIZON,
@@ -84,7 +86,8 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             kind=FindingKind.NO_TAIL,
             severity=Severity.ERROR,
             subject=str(partitions.trail),
-            message="no partition takes what comes after the last one: those writes would fail",
+            message="there is no catch-all partition: writes after the end of the last partition "
+            "would fail",
             remedy=RUN,
         )
     if tail is not None and tail.has_rows:
@@ -94,7 +97,8 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             kind=FindingKind.TAIL_CAPPED,
             severity=Severity.ERROR,
             subject=str(tail.name),
-            message="an interrupted run left a CHECK on the catch-all that will refuse later events",
+            message="an interrupted run left a CHECK on the catch-all partition that will refuse "
+            "later events",
             remedy=RUN,
         )
     if default is not None:
@@ -102,7 +106,8 @@ def _catch_all(partitions: Partitions) -> Iterator[Finding]:
             kind=FindingKind.DEFAULT_HAS_ROWS if default.has_rows else FindingKind.DEFAULT_PRESENT,
             severity=Severity.ERROR if default.has_rows else Severity.WARNING,
             subject=str(default.name),
-            message="a DEFAULT partition forbids DETACH CONCURRENTLY and makes each new partition lock it",
+            message="a DEFAULT partition prevents DETACH CONCURRENTLY, and each new partition locks "
+            "it",
             remedy="audit partitions convert-default",
         )
 
@@ -114,14 +119,16 @@ def _tail_has_rows(partitions: Partitions, tail: Leaf) -> Finding:
             kind=FindingKind.FAR_FUTURE,
             severity=Severity.WARNING,
             subject=str(tail.name),
-            message=f"it has events from {literal(first)} on: a clock was far ahead when they were captured",
+            message=f"it has events from {literal(first)} on: a clock was far ahead when they were "
+            "recorded",
             remedy="they may stay; docs/partitions.md says how to move or accept them",
         )
     return Finding(
         kind=FindingKind.TAIL_HAS_ROWS,
         severity=Severity.ERROR,
         subject=str(tail.name),
-        message="the catch-all has taken events: no partition was made in time, or a clock was wrong",
+        message="the catch-all partition has events: no partition was created in time, or a clock "
+        "was wrong",
         remedy=RUN,
     )
 
@@ -133,8 +140,8 @@ def _past(partitions: Partitions) -> Iterator[Finding]:
             kind=FindingKind.NO_PAST,
             severity=Severity.WARNING,
             subject=str(partitions.trail),
-            message="no partition takes what is before the first one: writes of a clock that is far behind "
-            "would fail",
+            message="no partition covers times before the first one: writes with a clock that is far "
+            "behind would fail",
             remedy=RUN,
         )
     if past is not None and past.has_rows:
@@ -142,7 +149,8 @@ def _past(partitions: Partitions) -> Iterator[Finding]:
             kind=FindingKind.PAST_HAS_ROWS,
             severity=Severity.WARNING,
             subject=str(past.name),
-            message="it has events from before the first partition: a clock was behind when they were captured",
+            message="it has events from before the first partition: a clock was behind when they "
+            "were recorded",
             remedy="they stay, whatever the retention; docs/partitions.md says how to move or accept them",
         )
 
@@ -160,7 +168,7 @@ def _gaps(partitions: Partitions) -> Iterator[Finding]:
                 + (": writes of that time fail" if ahead else ""),
                 remedy=RUN
                 if ahead
-                else "attach the partition that somebody took off, if it is missed",
+                else "attach the partition that somebody detached, if it is still there",
             )
 
     yield from _lost_beginning(partitions)
@@ -175,7 +183,7 @@ def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
     if reached is None or lowest is None or any(leaf.lower is None for leaf in ours):
         return
     for entry in sorted(bounded, key=lambda one: one.lower or lowest):
-        if entry.state is not State.ATTACHED and entry.lower == reached and entry.upper:
+        if entry.state is not PartitionState.ATTACHED and entry.lower == reached and entry.upper:
             reached = entry.upper
     if reached < lowest:
         yield Finding(
@@ -189,7 +197,9 @@ def _lost_beginning(partitions: Partitions) -> Iterator[Finding]:
 
 
 def _covers(entry: Entry, lower: object, upper: object) -> bool:
-    return entry.state is not State.ATTACHED and (entry.lower == lower or entry.upper == upper)
+    return entry.state is not PartitionState.ATTACHED and (
+        entry.lower == lower or entry.upper == upper
+    )
 
 
 def _leaves(partitions: Partitions) -> Iterator[Finding]:
@@ -199,8 +209,8 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 kind=FindingKind.DETACH_PENDING,
                 severity=Severity.ERROR if leaf.is_tail else Severity.WARNING,
                 subject=str(leaf.name),
-                message="its detach was interrupted: its events are hidden, and migrations of the trail"
-                " must wait",
+                message="its detach was interrupted: its events are hidden, and migrations of the "
+                "trail must wait",
                 remedy=RUN,
             )
         if leaf.plain and not leaf.guarded:
@@ -216,8 +226,8 @@ def _leaves(partitions: Partitions) -> Iterator[Finding]:
                 kind=FindingKind.UNMANAGED,
                 severity=Severity.WARNING,
                 subject=str(leaf.name),
-                message="not an ordinary table: retention and archive leave it alone",
-                remedy="replace it by an ordinary table, or look after it yourself",
+                message="not an ordinary table: retention and archiving skip it",
+                remedy="replace it with an ordinary table, or take care of it yourself",
             )
 
 
@@ -239,13 +249,14 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
             remedy=f"alter table {partitions.trail} attach partition {stray.name} for values …, or drop it",
         )
     for entry in partitions.entries:
-        if entry.state is State.DETACHED and entry.renamed:
+        if entry.state is PartitionState.DETACHED and entry.renamed:
             yield Finding(
                 kind=FindingKind.RENAMED,
                 severity=Severity.WARNING,
                 subject=str(partitions.trail_sibling(entry.current_name or entry.name)),
-                message=f"the detached partition was {entry.name} when it was recorded: it is kept, not dropped",
-                remedy=f"rename it back to {entry.name}, or hold it: audit partitions hold",
+                message=f"the detached partition was called {entry.name} when it was recorded: it is "
+                "kept, not dropped",
+                remedy=f"rename it back to {entry.name}, or put it on hold: audit partitions hold",
             )
 
 
@@ -267,14 +278,14 @@ def _dropped(partitions: Partitions) -> Iterator[Finding]:
     """What was dropped without an archive, since there is one."""
     since = min((e.archived_at for e in partitions.entries if e.archived_at), default=None)
     for entry in partitions.entries:
-        dropped = entry.dropped_at if entry.state is State.DROPPED else None
+        dropped = entry.dropped_at if entry.state is PartitionState.DROPPED else None
         if since and dropped and dropped > since and not entry.archive:
             yield Finding(
                 kind=FindingKind.DROPPED_UNARCHIVED,
                 severity=Severity.WARNING,
                 subject=str(partitions.trail_sibling(entry.name)),
-                message=f"dropped here on {dropped:%Y-%m-%d}, and it was never archived, as others were",
-                remedy="restore it from a backup, if it is missed; give every run the same --archive",
+                message=f"dropped here on {dropped:%Y-%m-%d} without being archived, unlike others",
+                remedy="restore it from a backup if it is needed; give every run the same --archive",
             )
 
 
@@ -290,5 +301,5 @@ def _last_success(partitions: Partitions, thresholds: Thresholds) -> Iterator[Fi
         severity=Severity.ERROR if critical else Severity.WARNING,
         subject=str(partitions.trail),
         message=f"maintenance last succeeded {when}",
-        remedy="see that cron runs audit maintain",
+        remedy="check that cron runs audit maintain",
     )

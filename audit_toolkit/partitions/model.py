@@ -25,7 +25,7 @@ that bound behind as a CHECK, and the next one has so long to come."""
 WEEK = Span(days=7)
 
 
-class State(StrEnum):
+class PartitionState(StrEnum):
     """Where a leaf is on its way out (`partition_lifecycle.state`)."""
 
     ATTACHED = "attached"
@@ -92,7 +92,7 @@ class Entry:
     """Its name when it was recorded."""
     lower: datetime | None
     upper: datetime | None
-    state: State
+    state: PartitionState
     detached_at: datetime | None = None
     hold_reason: str | None = None
     archive: str | None = None
@@ -128,7 +128,7 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocker:
+class DetachBlocker:
     """A session whose transaction has used the trail for long, so that a detach would wait for it."""
 
     pid: int
@@ -157,7 +157,7 @@ class Partitions:
     """What is attached, or half detached, by lower bound."""
     entries: tuple[Entry, ...] = ()
     strays: tuple[Stray, ...] = ()
-    blockers: tuple[Blocker, ...] = ()
+    blockers: tuple[DetachBlocker, ...] = ()
     taken_names: frozenset[str] = frozenset()
     by_function: bool = False
     """Whether this role changes the trail by functions, as a maintainer, and not as its owner."""
@@ -257,7 +257,8 @@ class Partitions:
     def entry(self, oid: int) -> Entry | None:
         """The record of a table that is not dropped."""
         return next(
-            (e for e in self.entries if e.oid == oid and e.state is not State.DROPPED), None
+            (e for e in self.entries if e.oid == oid and e.state is not PartitionState.DROPPED),
+            None,
         )
 
 
@@ -289,8 +290,8 @@ class Policy:
     def __post_init__(self) -> None:
         if self.ahead is not None and self.ahead < 1:
             raise UsageError(
-                f"at least one partition is kept ahead, not {self.ahead}",
-                hint="leave out --ahead for a number that suits the interval",
+                f"at least one partition must be kept ahead, not {self.ahead}",
+                hint="leave out --ahead for a number that fits the interval",
             )
 
     def check(self, partitions: Partitions) -> None:
@@ -298,7 +299,8 @@ class Policy:
         interval = self.new_interval(partitions)
         if self.retention and self.retention.shorter_than(interval):
             raise UsageError(
-                f"the retention of {self.retention} is shorter than a partition, which holds a {interval}",
+                f"the retention of {self.retention} is shorter than a partition, which holds "
+                f"a {interval}",
                 hint="partitions expire as a whole: choose a longer --retention or a shorter --interval",
             )
 

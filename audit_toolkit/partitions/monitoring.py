@@ -11,7 +11,8 @@ from pathlib import Path
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, Gauge, Measure, Report, Severity
 from audit_toolkit.partitions.health import Thresholds
-from audit_toolkit.partitions.model import Partitions, State
+from audit_toolkit.partitions.model import Partitions, PartitionState
+from audit_toolkit.plurals import counted
 
 _DAY = timedelta(days=1)
 
@@ -25,13 +26,12 @@ def partition_report(
 ) -> Report:
     """The report of `audit partitions check`; `needs_archive` where only what is archived is dropped."""
     last = partitions.last_success
-    number = len(partitions.bounded)
     return Report(
         command="partitions check",
         findings=tuple(sorted(findings, key=lambda finding: -finding.severity.rank)),
-        heading=f"{number} {'partition' if number == 1 else 'partitions'} of a "
-        f"{partitions.interval} each, {partitions.horizon / _DAY:.1f} days ahead",
-        verdict="" if findings else "nothing is wrong",
+        heading=f"{counted(len(partitions.bounded), 'partition')}, one {partitions.interval} each, "
+        f"{partitions.horizon / _DAY:.1f} days ahead",
+        verdict="" if findings else "OK: no problems found",
         details={
             "now": partitions.now.isoformat(),
             "interval": partitions.interval.value,
@@ -78,7 +78,7 @@ def _detached(partitions: Partitions) -> list[datetime]:
     return [
         entry.detached_at
         for entry in partitions.entries
-        if entry.state is State.DETACHED and entry.detached_at
+        if entry.state is PartitionState.DETACHED and entry.detached_at
     ]
 
 
@@ -96,17 +96,17 @@ def _gauges(
     last, default = partitions.last_success, partitions.default
     yield gauge(
         "maintenance_last_success_timestamp_seconds",
-        "When maintenance of the partitions last succeeded, 0 for never.",
+        "When partition maintenance last succeeded, 0 for never.",
         last.astimezone(UTC).timestamp() if last else 0,
     )
     yield gauge(
         "partition_horizon_seconds",
-        "How long from now on every moment has a partition: the main alarm.",
+        "For how long from now on partitions cover every moment: the main alarm.",
         partitions.horizon.total_seconds(),
     )
     yield gauge(
         "partition_tail_rows",
-        "Whether the catch-all partition has taken events.",
+        "Whether the catch-all partition has events.",
         _tail_rows(partitions),
     )
     yield gauge(
@@ -136,7 +136,9 @@ def _gauges(
         max(((partitions.now - at).total_seconds() for at in detached), default=0),
     )
     if needs_archive:
-        unarchived = [e for e in partitions.entries if e.state is State.DETACHED and not e.archive]
+        unarchived = [
+            e for e in partitions.entries if e.state is PartitionState.DETACHED and not e.archive
+        ]
         yield gauge(
             "archive_pending", "Detached partitions without a verified archive.", len(unarchived)
         )

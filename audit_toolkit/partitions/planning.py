@@ -13,11 +13,13 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.partitions.clock import TRUST, Doubt
 from audit_toolkit.partitions.creation import plan_create, plan_past
 from audit_toolkit.partitions.grid import literal
-from audit_toolkit.partitions.model import Entry, Leaf, Partitions, Policy, State
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
 from audit_toolkit.plan import Step
 
-_CONCURRENT = "SHARE UPDATE EXCLUSIVE on the trail, ACCESS EXCLUSIVE on the leaf: nobody waits"
+_CONCURRENT = (
+    "SHARE UPDATE EXCLUSIVE on the trail, ACCESS EXCLUSIVE on the partition: blocks nobody"
+)
 
 
 def plan_partitions(partitions: Partitions, policy: Policy) -> tuple[Task, ...]:
@@ -75,7 +77,7 @@ def plan_archive(partitions: Partitions, policy: Policy) -> Iterator[Task]:
         if is_archivable(entry, policy):
             yield Task(
                 stage=Stage.ARCHIVE,
-                what=f"Archive {entry.name}, and read it back",
+                what=f"Archive {entry.name}, and verify it",
                 leaf=partitions.trail_sibling(entry.name),
                 oid=entry.oid,
                 plan=one_by_one(),
@@ -85,7 +87,7 @@ def plan_archive(partitions: Partitions, policy: Policy) -> Iterator[Task]:
 def is_archivable(entry: Entry, policy: Policy) -> bool:
     """Whether a leaf is detached, under its own name, and not archived yet."""
     return (
-        entry.state is State.DETACHED
+        entry.state is PartitionState.DETACHED
         and entry.current_name == entry.name
         and (not entry.is_archived or policy.archive_again)
     )
@@ -126,7 +128,7 @@ def is_droppable(partitions: Partitions, entry: Entry, policy: Policy) -> bool:
     """Whether a detached leaf has served its quarantine, under its own name, without a hold."""
     return (
         policy.drop
-        and entry.state is State.DETACHED
+        and entry.state is PartitionState.DETACHED
         and entry.detached_at is not None
         and entry.detached_at <= policy.quarantine.before(policy.present(partitions))
         and entry.hold_reason is None
@@ -142,7 +144,7 @@ def plan_hold(partitions: Partitions, name: str, reason: str) -> Task:
         raise UsageError("a hold needs a reason", hint="add --reason 'why, and until when'")
     leaf = find_leaf(partitions, name)
     step = Steps(partitions).step(
-        f"Keep {name}: {reason}",
+        f"Hold {name}: {reason}",
         "hold",
         oid=leaf.oid,
         name=_plain_name(leaf),
@@ -154,22 +156,22 @@ def plan_hold(partitions: Partitions, name: str, reason: str) -> Task:
     return Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
 
 
-def plan_release(partitions: Partitions, name: str) -> Task:
+def plan_end_of_hold(partitions: Partitions, name: str) -> Task:
     """End a hold."""
     leaf = find_leaf(partitions, name)
     entry = partitions.entry(leaf.oid)
     if entry is None or entry.hold_reason is None:
         raise UsageError(
-            f"nobody holds {name}", hint="audit partitions list shows partitions and their holds"
+            f"{name} is not on hold", hint="audit partitions list shows partitions and their holds"
         )
-    step = Steps(partitions).step(f"End the hold of {name}", "release", oid=leaf.oid)
+    step = Steps(partitions).step(f"Release {name}", "release", oid=leaf.oid)
     return Task(stage=Stage.FINALIZE, what=step.why, plan=one_by_one(step))
 
 
 def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
     """Bring a detached partition back, and hold it, or the next run would take it off again."""
     entry = find_leaf(partitions, name)
-    if not isinstance(entry, Entry) or entry.state is not State.DETACHED:
+    if not isinstance(entry, Entry) or entry.state is not PartitionState.DETACHED:
         raise UsageError(
             f"{name} is not a detached partition of the trail",
             hint="audit partitions list shows partitions and their states",
@@ -188,10 +190,10 @@ def plan_attach(partitions: Partitions, name: str, reason: str) -> Task:
         past_upper=entry.lower,
         lock="ACCESS EXCLUSIVE on the trail, for milliseconds"
         if past
-        else "SHARE UPDATE EXCLUSIVE on the trail: nobody waits",
+        else "SHARE UPDATE EXCLUSIVE on the trail: blocks nobody",
     )
     hold = plan_hold(partitions, name, reason).plan.steps
-    record = make.record(entry, State.ATTACHED)
+    record = make.record(entry, PartitionState.ATTACHED)
     return Task(stage=Stage.CREATE, what=attach.why, plan=one_by_one(*hold, attach, record))
 
 
@@ -206,8 +208,9 @@ def _refuse_overlap(partitions: Partitions, entry: Entry, past: Leaf | None) -> 
             raise UsageError(
                 f"{entry.name} ({entry.range}) overlaps {leaf.name.name} ({leaf.range}), "
                 "which has taken its place",
-                hint=f"its events can be read from {partitions.schema}.{entry.current_name or entry.name} as it is; "
-                f"{leaf.name.name} has to be detached before it can come back",
+                hint="its events can be read from "
+                f"{partitions.schema}.{entry.current_name or entry.name} as it is; "
+                f"{leaf.name.name} must be detached before it can come back",
             )
 
 
@@ -218,7 +221,7 @@ def find_leaf(partitions: Partitions, name: str) -> Leaf | Entry:
         if leaf.name.name == plain:
             return leaf
     for entry in partitions.entries:
-        if plain in (entry.current_name, entry.name) and entry.state is not State.DROPPED:
+        if plain in (entry.current_name, entry.name) and entry.state is not PartitionState.DROPPED:
             return entry
     raise UsageError(
         f"the trail has no partition {name!r}", hint="audit partitions list shows them"
@@ -235,8 +238,8 @@ def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
     finalize = make.step(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
     # What somebody else began to detach is theirs: without a record, it is never dropped.
     entry = partitions.entry(leaf.oid)
-    ours = entry is not None and entry.state is State.DETACHING
-    recorded = (make.record(leaf, State.DETACHED),) if ours else ()
+    ours = entry is not None and entry.state is PartitionState.DETACHING
+    recorded = (make.record(leaf, PartitionState.DETACHED),) if ours else ()
     plan = one_by_one(finalize, *recorded)
     return Task(stage=Stage.FINALIZE, what=what, leaf=leaf.name, oid=leaf.oid, plan=plan)
 
@@ -244,26 +247,34 @@ def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
 def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
     attached = {leaf.oid for leaf in partitions.leaves}
     pending = partitions.pending
-    if entry.state is State.DROPPED or (pending and pending.oid == entry.oid):
+    if entry.state is PartitionState.DROPPED or (pending and pending.oid == entry.oid):
         return None
-    if entry.current_name is None and entry.state is State.ATTACHED and not entry.hold_reason:
+    if (
+        entry.current_name is None
+        and entry.state is PartitionState.ATTACHED
+        and not entry.hold_reason
+    ):
         return None  # not to be noted away: `audit check` misses it
     if entry.current_name is None:
         return Steps(partitions).step(
-            f"Note that {entry.name} was dropped by hand",
+            f"Record that {entry.name} was dropped by hand",
             "mark_gone",
             oid=entry.oid,
             now=partitions.now,
         )
     if entry.oid in attached:
-        return None if entry.state is State.ATTACHED else _record(partitions, entry, State.ATTACHED)
+        return (
+            None
+            if entry.state is PartitionState.ATTACHED
+            else _record(partitions, entry, PartitionState.ATTACHED)
+        )
     # Only what we meant to detach: a leaf that somebody detached by hand is not ours to drop.
-    if entry.state is State.DETACHING:
-        return _record(partitions, entry, State.DETACHED)
+    if entry.state is PartitionState.DETACHING:
+        return _record(partitions, entry, PartitionState.DETACHED)
     return None
 
 
-def _record(partitions: Partitions, entry: Entry, state: State) -> Step:
+def _record(partitions: Partitions, entry: Entry, state: PartitionState) -> Step:
     return Steps(partitions).record(entry, state)
 
 
@@ -289,13 +300,17 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
         )
     else:
         detach = make.step(
-            f"Detach {leaf.name.name} under a lock, as a DEFAULT partition forbids CONCURRENTLY",
+            f"Detach {leaf.name.name} under a lock, as a DEFAULT partition prevents CONCURRENTLY",
             "detach_blocking",
             lock="ACCESS EXCLUSIVE on the trail, for milliseconds",
             **values,
         )
         deferred = deferred if policy.blocking_detach else _DEFAULT_IN_THE_WAY
-    steps = [make.record(leaf, State.DETACHING), detach, make.record(leaf, State.DETACHED)]
+    steps = [
+        make.record(leaf, PartitionState.DETACHING),
+        detach,
+        make.record(leaf, PartitionState.DETACHED),
+    ]
     if partitions.by_function:
         steps = [detach]  # the function records it, too
     return Task(
@@ -309,8 +324,8 @@ def _detach(partitions: Partitions, leaf: Leaf, policy: Policy) -> Task:
 
 
 _DEFAULT_IN_THE_WAY = (
-    "a DEFAULT partition forbids DETACH CONCURRENTLY: convert it (audit partitions convert-default), "
-    "or allow --blocking-detach"
+    "a DEFAULT partition prevents DETACH CONCURRENTLY: convert it (audit partitions "
+    "convert-default), or allow --blocking-detach"
 )
 
 
@@ -323,6 +338,6 @@ def _drop(partitions: Partitions, entry: Entry) -> Task:
         oid=entry.oid,
         archive_digest=entry.archive_digest if entry.is_archived else None,
         now=partitions.now,
-        lock="ACCESS EXCLUSIVE on the detached leaf alone",
+        lock="ACCESS EXCLUSIVE on the detached partition only",
     )
     return Task(stage=Stage.DROP, what=step.why, leaf=leaf, oid=entry.oid, plan=one_by_one(step))

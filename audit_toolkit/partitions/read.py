@@ -14,12 +14,12 @@ from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions.clock import LEAP, Clock
 from audit_toolkit.partitions.model import (
-    Blocker,
     ConsumerHold,
+    DetachBlocker,
     Entry,
     Leaf,
     Partitions,
-    State,
+    PartitionState,
     Stray,
 )
 from audit_toolkit.templates import query, render
@@ -58,7 +58,9 @@ def read_partitions(
     recorded = [
         _entry(row) for row in fetch(connection, render("partitions/entries", schema=schema))
     ]
-    known = {e.oid for e in recorded if e.state in (State.DETACHING, State.DETACHED)}
+    known = {
+        e.oid for e in recorded if e.state in (PartitionState.DETACHING, PartitionState.DETACHED)
+    }
     # Of what is known to be detached nothing is asked: a drop may have locked it.
     strays = [
         _stray(connection, row, schema if facts["by_function"] else None)
@@ -74,7 +76,7 @@ def read_partitions(
         entries=tuple(recorded),
         strays=tuple(strays),
         blockers=tuple(
-            Blocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
+            DetachBlocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
         ),
         taken_names=frozenset(
             row["name"] for row in fetch(connection, query("partition_names"), named)
@@ -98,7 +100,7 @@ def _interval(connection: Connection, schema: str) -> Interval:
     recorded = read_trail(connection, schema)
     if not recorded:
         raise UsageError(
-            f"there is no audit trail in schema {schema!r} of this database",
+            f"the database has no audit trail in the schema {schema!r}",
             hint="run audit install, or name its schema with --audit-schema",
         )
     return Interval(recorded.get("interval", Interval.MONTH))
@@ -109,8 +111,8 @@ def _facts(connection: Connection, schema: str) -> dict[str, Any]:
         return fetch(connection, render("partitions/facts", schema=schema))[0]
     except import_psycopg().errors.UndefinedTable as error:
         raise AuditError(
-            "the trail was installed by an older audit-toolkit: it keeps no record of maintenance",
-            hint="upgrade the trail: run audit install and apply the migration",
+            "the trail was created by an older audit-toolkit, and has no maintenance records",
+            hint="upgrade the trail: audit upgrade",
         ) from error
 
 
@@ -194,7 +196,7 @@ def has_rows(connection: Connection, leaf: QualifiedName) -> bool:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    return Entry(**(row | {"state": State(row["state"])}))
+    return Entry(**(row | {"state": PartitionState(row["state"])}))
 
 
 def _stray(connection: Connection, row: dict[str, Any], function_in: str | None) -> Stray:

@@ -144,7 +144,7 @@ class Run:
         if self.policy.doubt(partitions):
             return
         step = Steps(partitions).step(
-            f"Note that {command} ran",
+            f"Record that {command} ran",
             "finished",
             command=command,
             now=partitions.now,
@@ -166,8 +166,8 @@ def succeeded(outcomes: Sequence[Outcome]) -> bool:
 
 
 _WAITS = (
-    "a transaction is open that began before: see pg_stat_activity, order by xact_start; "
-    "the next run tries again"
+    "a transaction that began earlier is still open: see pg_stat_activity, order by "
+    "xact_start; the next run tries again"
 )
 
 

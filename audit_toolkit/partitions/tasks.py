@@ -8,7 +8,7 @@ from typing import Any
 
 from audit_toolkit.errors import PermissionDeniedError
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.partitions.model import Entry, Leaf, Partitions, State
+from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState
 from audit_toolkit.plan import Plan, Step, Wait
 from audit_toolkit.templates import render_statements
 
@@ -89,7 +89,7 @@ class Steps:
         partitions = self.partitions
         if partitions.by_function and template not in _FOR_MAINTAINERS:
             raise PermissionDeniedError(
-                "only the owner of the trail can do this, and this role is a maintainer",
+                "only the owner of the trail can do this, but this role is a maintainer",
                 hint="connect as the owner of the trail, or as a member of it",
             )
         folder = "maintainer" if partitions.by_function else "partitions"
@@ -118,18 +118,18 @@ class Steps:
             transactional=False,
         )
 
-    def record(self, leaf: Leaf | Entry, state: State) -> Step:
+    def record(self, leaf: Leaf | Entry, state: PartitionState) -> Step:
         """Note the state of a leaf; the quarantine of a detached one begins now."""
         name = leaf.name.name if isinstance(leaf, Leaf) else leaf.name
         return self.step(
-            f"Note that {name} is {state}",
+            f"Record that {name} is {state}",
             "record",
             oid=leaf.oid,
             name=name,
             lower=leaf.lower,
             upper=leaf.upper,
             state=state.value,
-            detached_at=self.partitions.now if state is State.DETACHED else None,
+            detached_at=self.partitions.now if state is PartitionState.DETACHED else None,
         )
 
 

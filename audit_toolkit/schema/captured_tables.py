@@ -29,6 +29,21 @@ def note_changes(connection: Connection, schema: str) -> int:
     return int(noted["events"])
 
 
+def note_coverage(connection: Connection, schema: str) -> int:
+    """Write an M event for each table whose capture is not what the trail last said of it; how many.
+
+    0 where this role may not, or the trail is of a release that has no such events.
+    """
+    errors = import_psycopg().errors
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedFunction),
+        connection.transaction(),
+    ):
+        [noted] = fetch(connection, render("registry/note_coverage", schema=schema))
+        return int(noted["events"])
+    return 0
+
+
 def read_interrupted(connection: Connection, schema: str) -> frozenset[QualifiedName]:
     """The tables whose triggers are on, but were switched off or made anew since that was noted.
 

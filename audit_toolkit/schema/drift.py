@@ -46,6 +46,8 @@ _MAY_BE_GRANTED = {
     ("maintenance", "select"),
     ("captured_tables", "select"),
     ("home", "select"),
+    ("seal_checkpoints", "select"),
+    ("seal_keys", "select"),
     (f"{TRAIL}_event_id_seq", "select"),
     ("partition_lifecycle", "select"),
     *(
@@ -161,10 +163,10 @@ def _grant_meaning(fact: Fact, privileges: list[str]) -> str:
         case FindingKind.EXECUTABLE_BY_PUBLIC | FindingKind.EXECUTABLE_BY_OTHERS:
             return "only the owner of the trail needs it"
         case FindingKind.READABLE_BY_OTHERS if _is_for_everybody(fact):
-            return "every role can read every event; grant it to readers by name: audit grants"
+            return "every role can read every event; grant it to named readers: audit grants"
         case FindingKind.READABLE_BY_OTHERS:
             return "no reader of the trail needs it"
-    return "others than its owner could write it"
+    return "others than its owner could write to it"
 
 
 class _Comparison:
@@ -249,11 +251,10 @@ class _Comparison:
             kind=FindingKind.LEAF_CHANGED,
             severity=Severity.ERROR,
             subject=fact.object,
-            message=f"it is a {fact.definition}"
-            + (": a crash of the server would empty it" if unlogged else ""),
+            message=f"it is a {fact.definition}" + (": a crash would empty it" if unlogged else ""),
             remedy=psql_command(f"alter table {fact.object} set logged")
             if unlogged
-            else "find out who made it; take it off: audit partitions plan",
+            else "find out who made it; to remove it: audit partitions plan",
         )
 
     def _unguarded(self, shown: str) -> Finding:
@@ -281,7 +282,7 @@ class _Comparison:
             kind=FindingKind(f"unexpected_{fact.kind.replace(' ', '_')}"),
             severity=Severity.ERROR,
             subject=fact.object,
-            message=f"audit-toolkit did not make it{_danger(fact)}",
+            message=f"audit-toolkit did not create it{_danger(fact)}",
             remedy=self._removal(fact),
         )
 
@@ -369,7 +370,7 @@ class _Comparison:
                 return psql_command(
                     f"drop index {fact.object}; {self._here(wanted).replace(' ON ONLY ', ' ON ')}"
                 )
-        return f"restore it from a backup: it was {self._here(wanted)}"
+        return f"restore it from a backup; it was {self._here(wanted)}"
 
     def _trigger_remedy(self, table: str, name: str, wanted: str) -> str:
         """Makes a trigger of ours as it is to be, whether another has its name or none has."""
@@ -430,7 +431,7 @@ class _Comparison:
             severity=Severity.ERROR,
             subject=shown if kind not in ("relation", "function") else table,
             message="it is missing",
-            remedy=remedies.get(kind, f"restore it from a backup: it was {self._here(definition)}"),
+            remedy=remedies.get(kind, f"restore it from a backup; it was {self._here(definition)}"),
         )
 
     def _here(self, definition: str) -> str:
@@ -454,9 +455,9 @@ def _difference(fact: Fact, wanted: str) -> str:
         return (
             "it is disabled: it refuses nothing"
             if fact.definition.endswith(" disabled")
-            else "it is not ENABLE ALWAYS, and refuses nothing in some sessions"
+            else "it is not ENABLE ALWAYS, so some sessions can bypass it"
         )
-    return f"it is {fact.definition!r}, and was installed as {wanted!r}"
+    return f"it is {fact.definition!r}, but was installed as {wanted!r}"
 
 
 def _always(table: str, trigger: str) -> str:
@@ -488,14 +489,14 @@ def _is_harmful_index(definition: str) -> bool:
 def _danger(fact: Fact) -> str:
     words = {
         "trigger": ": it may change, refuse or forge events",
-        "rule": ": it may swallow events",
+        "rule": ": it may suppress events",
         "policy": ": it decides which events a reader sees",
         "constraint": ": it may refuse events",
-        "foreign key": ": it may keep partitions from leaving",
-        "child": ": its rows would be read as the trail's",
-        "default privileges": ": what is made later would be granted to others",
-        "function": ": it stands where the toolkit keeps its own",
-        "relation": ": it stands where the toolkit keeps its own",
+        "foreign key": ": it may prevent partitions from being dropped",
+        "child": ": its rows would appear in the trail",
+        "default privileges": ": future objects would be granted to others",
+        "function": ": its name is reserved for the toolkit",
+        "relation": ": its name is reserved for the toolkit",
     }
     return words.get(fact.kind, "")
 

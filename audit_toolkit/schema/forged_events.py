@@ -36,5 +36,6 @@ def event_findings(
             severity=Severity.ERROR,
             subject=f"event {row['event_id']}",
             message=f"{row['reason']}: somebody inserted it by hand",
-            remedy="find out who: compare it with the archive or another copy; an event is never removed",
+            remedy="find out who: compare it with the archive or another copy; events are never "
+            "removed",
         )

@@ -10,7 +10,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, Interval, TrailSettings
+from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, QUERY_LIMIT, Interval, TrailSettings
 from audit_toolkit.names import quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -47,7 +47,11 @@ _FUNCTIONS = {
     "table_with_capture": "(text, oid)",
     "require_owner": "(oid)",
     "let_owner_partition": "(regclass, text)",
+    "note_changes_by": "(text, jsonb)",
     "note_changes": "(text)",
+    "note_coverage": "()",
+    "note_ddl": "()",
+    "guard_ddl": "()",
     "captured_as": "(oid, text, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
@@ -145,6 +149,7 @@ _FOR_MAINTAINERS = (
     "present_home",
     "doubtful_events",
     "note_changes",
+    "note_coverage",
     *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
 )
 MAINTAINER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_MAINTAINERS}
@@ -175,7 +180,8 @@ RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
 
 DEFINERS = frozenset(
     (
-        *("note_changes", "note_beginning", "note_capture", "end_capture", "record_gap"),
+        *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
+        *("note_beginning", "note_capture", "end_capture", "record_gap"),
         "write_event",
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
@@ -303,7 +309,7 @@ def plan_trail_upgrade(schema: str) -> Plan:
                 ),
             ),
             Step(
-                why="What is new belongs to whom the trail belongs to, and serves who reads it",
+                why="New objects belong to the owner of the trail, and its readers may use them",
                 statements=(
                     *render_statements("schema/keep_owner", schema=schema),
                     *render_statements(
@@ -319,7 +325,7 @@ def plan_trail_upgrade(schema: str) -> Plan:
 def relabel_trail(schema: str, comment: str) -> Step:
     """The step that gives the trail a comment, but leaves the interval that the database has in it."""
     return Step(
-        why="Its comment says what made it",
+        why="Its comment says which version installed it",
         statements=tuple(render_statements("schema/relabel", schema=schema, comment=comment)),
     )
 
@@ -350,6 +356,7 @@ def _steps(
         "intervals": tuple(Interval),
         "leaf_names": _LEAF_NAMES,
         "bulky_bytes": OVERSIZE_BYTES,
+        "query_limit": QUERY_LIMIT,
         "comment": comment,
         # Without a version: leaves live longer, and a function that differs by it alone is the same.
         "leaf_comment": json.dumps(_OURS),
@@ -379,7 +386,7 @@ def _steps(
             undo=rendered("schema/refuse_pending_detach", "schema/drop_if_empty"),
         ),
         Step(
-            why=f"The trail, {quoted}.logged_actions: one row an event, partitioned by time",
+            why=f"The trail, {quoted}.logged_actions: one row per event, partitioned by time",
             statements=rendered(
                 "schema/logged_actions",
                 context_limit=CONTEXT_LIMIT,
@@ -405,7 +412,7 @@ def _steps(
         ),
         Step(why="The key of keyed masks", statements=rendered("schema/mask_key")),
         Step(
-            why="What maintenance records: leaves on their way out, its last success",
+            why="Maintenance records: partitions on their way out, the last success",
             statements=rendered("schema/partition_lifecycle", "schema/maintenance"),
         ),
         Step(
@@ -417,7 +424,8 @@ def _steps(
             statements=rendered("schema/home", "schema/owner_only", tables=_NOTED),
         ),
         Step(
-            why="Append-only, with no grants but those of before, and with leaves well ahead of the server's clock",
+            why="Append-only, with the grants it had before, and with partitions well ahead of "
+            "the server's clock",
             statements=rendered("schema/first_leaves", "schema/give_back_grants"),
             lock=lock,
         ),

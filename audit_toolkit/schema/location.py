@@ -28,7 +28,7 @@ NEWEST = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
+class TrailPlace:
     """A place of a trail."""
 
     system_identifier: str | None
@@ -40,7 +40,7 @@ class Home:
     timeline: int | None
     """None on a standby."""
 
-    def is_that_of(self, other: Home) -> bool:
+    def is_that_of(self, other: TrailPlace) -> bool:
         """Whether it is the same place, on whichever timeline."""
         known = None not in (self.system_identifier, other.system_identifier)
         return (
@@ -49,11 +49,11 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class TrailLocation:
     """Where a trail is, and where it was when that was last noted."""
 
-    present: Home
-    noted: tuple[Home, ...]
+    present: TrailPlace
+    noted: tuple[TrailPlace, ...]
 
     @property
     def moved(self) -> bool:
@@ -102,14 +102,14 @@ def has_home(connection: Connection, schema: str) -> bool:
     return bool(there["is_there"])
 
 
-def read_state(connection: Connection, schema: str) -> State:
+def read_location(connection: Connection, schema: str) -> TrailLocation:
     """Where the trail is and was."""
     rows = fetch(connection, render("home/state", schema=schema))
-    names = Home.__slots__
-    return State(
-        present=Home(**{name: rows[0][name] for name in names}),
+    names = TrailPlace.__slots__
+    return TrailLocation(
+        present=TrailPlace(**{name: rows[0][name] for name in names}),
         noted=tuple(
-            Home(**{name: row[f"noted_{name}"] for name in names})
+            TrailPlace(**{name: row[f"noted_{name}"] for name in names})
             for row in rows
             if row["noted_database_oid"] is not None
         ),
@@ -133,26 +133,27 @@ def read_ids(connection: Connection, schema: str, *, exact: bool = False) -> Ids
 
 
 def plan_adoption(
-    state: State, ids: Ids, schema: str, reason: str, *, renumber: bool = False
+    state: TrailLocation, ids: Ids, schema: str, reason: str, *, renumber: bool = False
 ) -> Plan | None:
     """What makes the trail go on where it is; None where nothing has to be done.
 
     Raises `UsageError` when the reason is empty, or events need new ids and `renumber` is not said.
     """
     if not reason.strip():
-        raise UsageError("to adopt a trail needs a reason", hint="say why: --reason 'ticket 123'")
+        raise UsageError("adopting a trail needs a reason", hint="add --reason 'ticket 123'")
     if not (state.moved or state.new_timeline or ids.behind or ids.need_renumbering):
         return None
     if ids.need_renumbering and not renumber:
         raise UsageError(
             f"events of {schema}.logged_actions have ids that older events have, or lower ones",
-            hint="add --renumber: those that were captured last get new ids, in their order, which the trail records",
+            hint="add --renumber: the newest ones get new ids, in their order, which the trail "
+            "records",
         )
     statement = render(
         "home/adopt", schema=schema, reason=reason, renumber=renumber and ids.need_renumbering
     )
     step = Step(
-        why="The trail goes on in this place, which it records",
+        why="The trail continues in this place, which it records",
         statements=(statement.strip().removesuffix(";"),),
         lock="SHARE ROW EXCLUSIVE on the trail",
     )

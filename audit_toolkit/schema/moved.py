@@ -15,7 +15,7 @@ from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
 from audit_toolkit.remedies import install_command, psql_command
 from audit_toolkit.schema.captured_tables import read_interrupted
-from audit_toolkit.schema.location import LAST_ID, Ids, State, read_ids, read_state
+from audit_toolkit.schema.location import LAST_ID, Ids, TrailLocation, read_ids, read_location
 from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[
 
 
 def _own_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
-    state, ids = read_state(connection, objects.schema), read_ids(connection, objects.schema)
+    state, ids = read_location(connection, objects.schema), read_ids(connection, objects.schema)
     yield from place_findings(objects.schema, state, ids)
     if not state.moved:
         yield from interruption_findings(sorted(read_interrupted(connection, objects.schema)))
 
 
-def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
+def place_findings(schema: str, state: TrailLocation, ids: Ids) -> Iterator[Finding]:
     """A trail that is in another place than it was, and ids that run backwards."""
     trail = f"{quote_identifier(schema)}.logged_actions"
     remedy = adopt_command(schema, renumber=ids.need_renumbering)
@@ -65,7 +65,7 @@ def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
             FindingKind.TIMELINE_CHANGED,
             Severity.WARNING,
             "the server was failed over, or recovered to a point in time: its timeline was "
-            f"{state.noted[0].timeline} and is {state.present.timeline}",
+            f"{state.noted[0].timeline} and is now {state.present.timeline}",
         )
     if ids.run_out or (ids.newest_id or 0) > LAST_ID:
         yield _beyond(trail, ids)
@@ -80,8 +80,8 @@ def place_findings(schema: str, state: State, ids: Ids) -> Iterator[Finding]:
         yield finding(
             FindingKind.EVENT_IDS_DOUBLED,
             Severity.ERROR,
-            f"{ids.doubled} ids stand for several events, the first is {ids.first_doubled}: "
-            "histories run backwards there",
+            f"{ids.doubled} ids are used by several events, the first is {ids.first_doubled}: "
+            "their histories run backwards",
         )
 
 
@@ -89,13 +89,14 @@ def _beyond(trail: str, ids: Ids) -> Finding:
     """An id that no sequence comes to: by setval(), or of an event that was inserted by hand."""
     if not ids.run_out:
         detail = (
-            f"an event has the id {ids.newest_id}, which no sequence gave: it was inserted by hand"
+            f"an event has the id {ids.newest_id}, which did not come from the sequence: it "
+            "was inserted by hand"
         )
         remedy = "find out who inserted it; leave the sequence as it is"
     else:
         detail = (
-            f"somebody set the sequence of the ids: the next is {ids.next_id} of {2**63 - 1}, and "
-            "after the last one every write of an audited table fails"
+            f"somebody set the id sequence: the next id is {ids.next_id} of {2**63 - 1}, "
+            "and after the last one every write to an audited table fails"
         )
         sequence = quote_literal(f"{trail}_event_id_seq")
         last = f"coalesce(max(event_id) filter (where event_id < {LAST_ID}), 1)"
@@ -109,21 +110,21 @@ def _beyond(trail: str, ids: Ids) -> Finding:
     )
 
 
-def _how_moved(state: State) -> str:
+def _how_moved(state: TrailLocation) -> str:
     present = state.present
     if not state.noted:
         return "it does not know which cluster and database it is in"
     if len(state.noted) > 1:
-        return "events of a trail that was in another place were restored into it"
+        return "events of a trail from another place were restored into it"
     noted = state.noted[0]
     if present.system_identifier != noted.system_identifier:
         return (
-            f"it was moved from another cluster (system identifier {noted.system_identifier}, now "
-            f"{present.system_identifier}): numbers of transactions may repeat"
+            f"it was moved from another cluster (system identifier {noted.system_identifier}, "
+            f"now {present.system_identifier}): transaction numbers may repeat"
         )
     if present.database_oid != noted.database_oid:
         return f"it was moved here from another database, {noted.database_name}"
-    return "it was restored over the trail that was here"
+    return "it was restored over the existing trail"
 
 
 def adopt_command(schema: str, *, renumber: bool = False) -> str:
@@ -139,8 +140,8 @@ def interruption_findings(tables: Sequence[QualifiedName]) -> Iterator[Finding]:
             kind=FindingKind.CAPTURE_INTERRUPTED,
             severity=Severity.ERROR,
             subject=str(table),
-            message="a trigger was switched off or changed since capture was installed: "
-            "what changed meanwhile is not known",
+            message="a trigger was disabled or changed since capture was installed: changes made "
+            "meanwhile are unknown",
             remedy=shlex.join(["audit", "resume", "--table", table.plain, "--reason", "REASON"]),
         )
 
@@ -174,10 +175,13 @@ def subscriber_findings(objects: TrailObjects, subscribed: Subscribed) -> Iterat
             kind=FindingKind.TRAIL_SUBSCRIBED,
             severity=Severity.ERROR,
             subject=str(arriving[0]),
-            message=f"it receives the events of another server (subscription {row['subscription']}), and tables are "
-            "captured here too: ids are given twice, and each replicated change has two events",
-            remedy=f"on the publisher, alter publication {quote_identifier(row['publications'][0])} "
-            f"drop table {trail}; then here: "
+            message=f"it receives the events of another server (subscription {row['subscription']}), "
+            "and tables are captured here too: ids are used twice, and each replicated "
+            "change has two events",
+            remedy=(
+                f"on the publisher: alter publication {quote_identifier(row['publications'][0])} "
+                f"drop table {trail}; then here: "
+            )
             + psql_command(
                 f"alter subscription {quote_identifier(row['subscription'])} refresh publication"
             ),
@@ -188,7 +192,8 @@ def subscriber_findings(objects: TrailObjects, subscribed: Subscribed) -> Iterat
                 kind=FindingKind.STATEMENT_ON_SUBSCRIBER,
                 severity=Severity.ERROR,
                 subject=str(table),
-                message="it is replicated to here, which runs no statement triggers: changes are lost",
+                message="it is replicated to this server, which does not run statement triggers for "
+                "it: changes are not recorded",
                 remedy=install_command(table, options | {"capture": Capture.ROW.value})
                 + " --upgrade",
             )

@@ -39,7 +39,7 @@ def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
     if not is_present:
         yield _outdated(
             f"{schema}.logged_actions",
-            f"version {recorded['version']} made it, and this one makes it otherwise",
+            f"installed by {recorded['version']}; this version renders it differently",
             made_by=recorded["version"],
         )
     for name, body in _trail_bodies(objects.schema).items():
@@ -59,8 +59,8 @@ def _comment_changed(objects: TrailObjects) -> Finding:
         kind=FindingKind.COMMENT_CHANGED,
         severity=Severity.ERROR,
         subject=f"{schema}.logged_actions",
-        message="somebody changed its comment, by which the toolkit knows a trail of its own: "
-        "nothing can be installed, and the rest of the trail is not checked",
+        message="somebody changed its comment, by which the toolkit recognises its trail: nothing "
+        "can be installed, and the rest of the trail is not checked",
         remedy=psql_command(
             f"comment on table {schema}.logged_actions is {quote_literal(comment)}"
         ),
@@ -76,7 +76,9 @@ def _trail_function_findings(
         yield _outdated(shown, "it is missing")
     elif body is not None and found[0].body != body:
         yield _outdated(
-            shown, "it is not what this version of the toolkit installs", severity=Severity.ERROR
+            shown,
+            "it differs from what this version of the toolkit installs",
+            severity=Severity.ERROR,
         )
 
 

@@ -1,7 +1,6 @@
 """Seals: the events as one Merkle tree, whose signed root, kept elsewhere, shows every later change of the past."""
 
 from audit_toolkit.seals.destroy import commit_remaining, destroy_slots, draw_redaction_id
-from audit_toolkit.seals.findings import Finding
 from audit_toolkit.seals.keys import (
     CommandSigner,
     FileKey,
@@ -25,7 +24,6 @@ __all__ = [
     "CommandSigner",
     "Delivered",
     "FileKey",
-    "Finding",
     "Note",
     "PublicKey",
     "Report",

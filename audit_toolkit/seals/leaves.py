@@ -119,6 +119,13 @@ def next_id(connection: Connection, relations: Sequence[str], first: int) -> int
     return min((row["event_id"] for row in found if row["event_id"] is not None), default=None)
 
 
+def last_detached_id(connection: Connection, schema: str) -> int | None:
+    """The last event that is not seen through the trail, as its partition was detached."""
+    relations = read_relations(connection, schema)[1:]
+    found = [fetch(connection, render("seals/last_id", relation=one))[0] for one in relations]
+    return max((row["event_id"] for row in found if row["event_id"] is not None), default=None)
+
+
 def block_end(event_id: int) -> int:
     """The last id of the block of an id."""
     return event_id - event_id % IDS + IDS - 1

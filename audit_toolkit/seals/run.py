@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch
 from audit_toolkit.seals.keys import Signer, keys_of
+from audit_toolkit.seals.leaves import last_detached_id
 from audit_toolkit.seals.notes import Checkpoint, read_checkpoint
 from audit_toolkit.seals.seal import now_of, read_newest, seal
 from audit_toolkit.seals.sinks import Delivered, Sink, deliver, require_not_behind
@@ -81,7 +82,9 @@ def run_seal(
     newest = read_newest(connection, schema)
     if newest or sinks:
         require_not_behind(sinks, signer.public.name, newest["tree_size"] if newest else 0)
-    found = find_watermark(connection, schema, state.marks, wait=wait)
+    found = find_watermark(
+        connection, schema, state.marks, wait=wait, known=last_detached_id(connection, schema)
+    )
     events = 0
     if found.event_id is not None:
         for sealed in seal(connection, schema, signer, found.event_id, progress):

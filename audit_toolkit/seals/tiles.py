@@ -132,3 +132,41 @@ class Tree:
                 path.append(self._range(start, middle))
                 start, whole = middle, False
         return ([] if whole else [self._range(start, end)]) + path[::-1]
+
+    def range_proof(self, start: int, end: int, size: int) -> list[bytes]:
+        """What leads from the events of a range, all of them at hand, to the root of the first `size`."""
+        path: list[bytes] = []
+        self._beside(0, size, start, end, path)
+        return path
+
+    def _beside(self, low: int, high: int, start: int, end: int, path: list[bytes]) -> None:
+        if low >= start and high <= end:
+            return
+        if high <= start or low >= end:
+            path.append(self._range(low, high))
+            return
+        middle = low + (1 << ((high - low - 1).bit_length() - 1))
+        self._beside(low, middle, start, end, path)
+        self._beside(middle, high, start, end, path)
+
+
+def root_from_range(leaves: list[bytes], start: int, size: int, path: list[bytes]) -> bytes | None:
+    """The root that a proof of a range leads to; None where it is of the wrong length."""
+    rest = iter(path)
+    end = start + len(leaves)
+
+    def root(low: int, high: int) -> bytes:
+        if low >= start and high <= end:
+            return root_of(leaves[low - start : high - start])
+        if high <= start or low >= end:
+            return next(rest)
+        middle = low + (1 << ((high - low - 1).bit_length() - 1))
+        return root_of([root(low, middle), root(middle, high)])
+
+    if not leaves or not 0 <= start < end <= size:
+        return None
+    try:
+        found = root(0, size)
+    except (StopIteration, RuntimeError):
+        return None
+    return found if next(rest, None) is None else None

@@ -18,9 +18,10 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import connect, fetch
+from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.merkle import root_of
 from audit_toolkit.schema.install import SLOTS
-from audit_toolkit.seals.findings import Finding, error, of_events
+from audit_toolkit.seals.findings import error, of_events
 from audit_toolkit.seals.ids import describe, expand, read_ranges
 from audit_toolkit.seals.keys import trusted_keys
 from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
@@ -67,11 +68,10 @@ class Report:
     keys_from: str = "outside"
     findings: list[Finding] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
+    def details(self) -> dict[str, Any]:
+        """All but the findings, as JSON values."""
         checkpoint = self.checkpoint
         return {
-            "ok": not self.findings,
             "sealed": checkpoint.size if checkpoint else 0,
             "up_to_event": checkpoint.up_to_id if checkpoint else None,
             "sealed_at": checkpoint.sealed_at if checkpoint else None,
@@ -90,7 +90,6 @@ class Report:
                 }
                 for one in self.gone
             ],
-            "findings": [finding.as_dict() for finding in self.findings],
         }
 
 
@@ -197,7 +196,9 @@ def _newest(
     try:
         checkpoint = read_checkpoint(row["note"], trusted)
     except NoteError as wrong:
-        report.findings.append(error("checkpoint_invalid", subject, wrong.message, remedy))
+        report.findings.append(
+            error(FindingKind.CHECKPOINT_INVALID, subject, wrong.message, remedy)
+        )
         try:
             checkpoint = Checkpoint.parse(row["note"].rpartition("\n\n")[0] + "\n")
         except NoteError:
@@ -205,7 +206,9 @@ def _newest(
     signed = (checkpoint.size, checkpoint.up_to_id, checkpoint.root)
     if (row["tree_size"], row["up_to_id"], bytes(row["root"])) != signed:
         report.findings.append(
-            error("checkpoint_invalid", subject, "its row says other than its note", remedy)
+            error(
+                FindingKind.CHECKPOINT_INVALID, subject, "its row says other than its note", remedy
+            )
         )
     return checkpoint
 
@@ -337,7 +340,7 @@ def _expected(
 
 def _tile_changed(level: int, tile: int) -> Finding:
     return error(
-        "tile_changed",
+        FindingKind.TILE_CHANGED,
         f"tile {tile} of level {level}",
         "the tree of the seals was changed, or a part of it removed",
         "put the tables of the seals back from a backup of after the last checkpoint",
@@ -384,7 +387,7 @@ class _Reader:
         if changed and not seeds:
             checked.findings.append(
                 error(
-                    "salts_missing",
+                    FindingKind.SALTS_MISSING,
                     f"events {describe(changed)}",
                     "the seed of their salts is gone, so that nothing can be verified of them",
                     "put audit.seal_seeds back from a backup",
@@ -417,7 +420,7 @@ def _check_tree(
     if size != checkpoint.size or growth.root(last) != checkpoint.root:
         findings.append(
             error(
-                "root_differs",
+                FindingKind.ROOT_DIFFERS,
                 f"the checkpoint of {checkpoint.size} events",
                 "the tree in the database has another root than the one that was signed",
                 "put the tables of the seals back from a backup of after that checkpoint",
@@ -447,11 +450,11 @@ def _judge_events(
                     dropped_at=row["dropped_at"].isoformat() if row["dropped_at"] else None,
                 )
             )
-    report.findings += of_events("event_removed", list(removed))
+    report.findings += of_events(FindingKind.EVENT_REMOVED, list(removed))
     for kind, attribute in (
-        ("event_changed", "changed"),
-        ("event_inserted", "inserted"),
-        ("event_doubled", "doubled"),
+        (FindingKind.EVENT_CHANGED, "changed"),
+        (FindingKind.EVENT_INSERTED, "inserted"),
+        (FindingKind.EVENT_DOUBLED, "doubled"),
     ):
         ids = [number for one in checked for number in getattr(one, attribute)]
         report.findings += of_events(kind, ids)
@@ -471,7 +474,7 @@ def _check_outside(
         except NoteError as wrong:
             report.findings.append(
                 error(
-                    "checkpoint_invalid",
+                    FindingKind.CHECKPOINT_INVALID,
                     where,
                     wrong.message,
                     "name the public key that you kept (--key FILE), or remove what is no checkpoint",
@@ -481,7 +484,7 @@ def _check_outside(
         if checkpoint.size > size:
             report.findings.append(
                 error(
-                    "trail_behind",
+                    FindingKind.TRAIL_BEHIND,
                     where,
                     f"it has {checkpoint.size} sealed events, and the database {size}: "
                     "the trail was cut off or put back to an earlier state",
@@ -492,7 +495,7 @@ def _check_outside(
         elif tree.root(checkpoint.size) != checkpoint.root:
             report.findings.append(
                 error(
-                    "trail_forked",
+                    FindingKind.TRAIL_FORKED,
                     where,
                     f"the first {checkpoint.size} events had another root when it was signed",
                     "the trail was written anew, or sealed as a copy: compare it with a backup",
@@ -540,7 +543,7 @@ def _is_what_was_left(row: dict[str, Any]) -> bool:
 def _not_as_announced(row: dict[str, Any], redaction_id: int) -> Finding:
     slot = tuple(SLOTS)[row["slot"]]
     return error(
-        "redaction_unannounced",
+        FindingKind.REDACTION_UNANNOUNCED,
         f"event {row['event_id']}",
         f"{slot} was replaced, and no R event announces what is there now (event {redaction_id} should)",
         "audit redact announces what it erases; find out who wrote this",

@@ -70,9 +70,9 @@ def find_blame(connection: Connection, table: str, key: object, *, schema: str =
     found = _trace(stream_events(connection, subject))
     if not found.origins:
         raise UsageError(
-            f"no such row in the trail: {subject.table} {subject.key}",
-            hint=f"if the table has it, it has not changed {since_when(connection, schema)}; "
-            "audit baseline records such rows",
+            f"the trail has no events of {subject.table} {subject.key}",
+            hint=f"if the row exists, it has not changed {since_when(connection, schema)}; audit "
+            "baseline records such rows",
         )
     order = {column: place for place, column in enumerate(subject.columns)}
     ordered = sorted(found.origins, key=lambda origin: order.get(origin.column, len(order)))

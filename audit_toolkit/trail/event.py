@@ -43,7 +43,7 @@ class Action(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> Self:
         raise AuditError(
-            f"the trail has events of the kind {value!r}, which this version does not know",
+            f"the trail has events of kind {value!r}, which this version does not know",
             hint="pip install --upgrade audit-toolkit",
         )
 
@@ -216,4 +216,4 @@ def require_numbers(*numbers: int | None) -> None:
     """Raise `UsageError` for one that no event and no transaction can have."""
     for number in numbers:
         if number is not None and not 0 <= number <= BIGGEST:
-            raise UsageError(f"{number} is no number of an event or a transaction")
+            raise UsageError(f"{number} is not a valid event or transaction number")

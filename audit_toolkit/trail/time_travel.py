@@ -148,7 +148,10 @@ def diff(
     require_zone(since)
     require_zone(until)
     if since >= until:
-        raise UsageError(f"{since.isoformat()} is not before {until.isoformat()}")
+        raise UsageError(
+            f"since must be earlier than until: {since.isoformat()} is not before "
+            f"{until.isoformat()}"
+        )
     subject = find_subject(connection, table, schema=schema)
     trail = trail_table(schema)
     parameters = subject.parameters | {"since": since, "until": until}
@@ -182,7 +185,7 @@ def require_zone(moment: datetime) -> None:
     if moment.tzinfo is None:
         raise UsageError(
             f"{moment.isoformat()} has no time zone",
-            hint="say which zone it is in: datetime(…, tzinfo=UTC)",
+            hint="give one: datetime(…, tzinfo=UTC)",
         )
 
 
@@ -200,12 +203,12 @@ def answered() -> Iterator[None]:
         if error.sqlstate == "42883" and error.diag.statement_position:
             raise AuditError(
                 f"the trail lacks a function of this version: {first_line(error)}",
-                hint="audit upgrade brings it, or grant its execution: audit grants",
+                hint="run audit upgrade, or grant its execution: audit grants",
             ) from error
         if not _is_of_a_value(error):
             raise
         raise AuditError(
-            f"what was recorded cannot be read as the present type: {first_line(error)}",
+            f"recorded values cannot be read as the present type: {first_line(error)}",
             hint="audit history shows the rows as they were recorded",
         ) from error
 
@@ -225,7 +228,7 @@ def _table_at(subject: Subject, at: datetime, *, csv: bool, hide: Collection[str
     relation = _relation(subject)
     if relation is None:
         raise UsageError(
-            f"{subject.table} is gone: there is no type that its rows could have",
+            f"{subject.table} no longer exists, so its rows have no type",
             hint="audit row-at shows single rows of it, audit history all its events",
         )
     return render(

@@ -17,6 +17,7 @@ from audit_toolkit.connection import (
     translated_errors,
 )
 from audit_toolkit.errors import AuditError, BusyError, ConnectError, MissingExtraError, UsageError
+from audit_toolkit.trail.rows.lookup import require_readable_trail
 
 if TYPE_CHECKING:
     import psycopg
@@ -193,9 +194,13 @@ def _of_engine(engine: sqlalchemy.Engine) -> Open:
     return open_
 
 
-def role_may_write(dsn: str, schema: str) -> str | None:
-    """The role of an address where it could do more than read: superuser, or owner of the trail."""
+def role_that_may_write(dsn: str, schema: str) -> str | None:
+    """The role of an address where it could do more than read: superuser, or owner of the trail.
+
+    Raises what `require_readable_trail` raises.
+    """
     with connect(dsn, purpose="ui") as connection:
+        require_readable_trail(connection, schema)
         row = connection.execute(
             "select current_user, r.rolsuper or pg_catalog.pg_has_role(r.oid, n.nspowner, 'usage')"
             " from pg_catalog.pg_roles as r"

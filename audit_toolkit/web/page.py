@@ -20,6 +20,7 @@ from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
 from audit_toolkit.web.rendering import address, render
 from audit_toolkit.web.settings import Settings
 from audit_toolkit.web.site import Site
+from audit_toolkit.web.values import visible
 from audit_toolkit.web.viewer import Sight, Viewer
 from audit_toolkit.web.words import Words, choose_language
 
@@ -100,12 +101,12 @@ class Page:
 
     def asked(self, name: str) -> str | None:
         """A part of the query, None where it is missing or empty."""
-        return _storable(self.request.query_params.get(name, "").strip(), self.words) or None
+        return _storable(self.request.query_params.get(name, ""), self.words) or None
 
     def number(self, name: str) -> int | None:
         """A part of the query that is the number of an event or a transaction."""
         text = self.asked(name)
-        return None if text is None else self.as_number(text)
+        return None if text is None else self.as_number(text.strip())
 
     def as_number(self, text: str) -> int:
         """A text that is such a number. Raises `AskedError`."""
@@ -136,7 +137,12 @@ class Page:
         own = self.settings.table(table).label
         if own:
             return own
-        return table.name if table.schema == "public" else f"{table.schema}.{table.name}"
+        name = table.name if table.schema == "public" else f"{table.schema}.{table.name}"
+        return visible(name)
+
+    def column_label(self, table: QualifiedName, column: str) -> str:
+        """What a column is called."""
+        return self.settings.column(table, column).label or visible(column)
 
     def render(self, template: str, **values: Any) -> Response:
         """The page of a template."""

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import jinja2
 from markupsafe import Markup
 
+from audit_toolkit.web.values import visible
 from audit_toolkit.web.words import Words
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -60,5 +61,6 @@ def _environment(language: str) -> jinja2.Environment:
         words.gettext, words._translations.ngettext, newstyle=True
     )
     environment.filters["joined"] = _joined
+    environment.filters["visible"] = lambda text: visible(str(text))
     environment.globals["fingerprint"] = fingerprint
     return environment

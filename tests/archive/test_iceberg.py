@@ -188,7 +188,7 @@ def test_what_another_program_wrote_is_refused(
         found.load_table("audit.logged_actions").add_files([other.as_uri()])
     rotating.execute(ONE, [START])
     export(rotating, local)
-    with pytest.raises(AuditError, match="files that are not of this archive"):
+    with pytest.raises(AuditError, match="files that are not in this archive"):
         enrol(rotating, local, catalog)
 
 

@@ -100,7 +100,7 @@ def test_copies_are_refused_until_a_promoted_standby_adopts(
     written = contents(tmp_path / "archive")
     refused = audit(copy, *run, days=95)
     assert refused.exit_code == 1, refused.output
-    assert "not this database's alone" in refused.stdout
+    assert "is used by another database as well" in refused.stdout
     assert "audit archive adopt" in refused.stdout
     assert contents(tmp_path / "archive") == written
     assert audit(production, "archive", "verify", *place).exit_code == 0
@@ -111,7 +111,7 @@ def test_copies_are_refused_until_a_promoted_standby_adopts(
         connection.execute("select pg_promote(true, 60)")
     refused = audit(standby, *run, days=60)
     assert refused.exit_code == 1, refused.output
-    assert "timeline 1 wrote there last, and this is" in refused.stdout
+    assert "timeline 1 wrote there last; this is" in refused.stdout
     assert contents(tmp_path / "archive") == written
     adopted = audit(standby, "archive", "adopt", *place)
     assert adopted.exit_code == 0, adopted.output
@@ -126,5 +126,5 @@ def test_copies_are_refused_until_a_promoted_standby_adopts(
     write(production, 125)
     refused = audit(production, *run, days=130)
     assert refused.exit_code == 1, refused.output
-    assert "not this database's alone" in refused.stdout
+    assert "is used by another database as well" in refused.stdout
     assert contents(tmp_path / "archive") == after

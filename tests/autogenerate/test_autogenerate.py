@@ -41,7 +41,7 @@ def test_the_revision_is_frozen_sql_that_the_command_line_can_read(declared: Dec
     assert "audit_toolkit" not in text
     assert "run_sql(CAPTURE_PUBLIC__ORDERS)" in text
     again = declared.shop.audit("install", "--table", "orders")
-    assert "public.orders is audited already, with no options (revision" in again.err
+    assert "public.orders is already audited, with no options (revision" in again.err
 
 
 def test_a_downgrade_takes_it_back_and_an_upgrade_brings_it_again(declared: Declared) -> None:
@@ -103,7 +103,7 @@ def test_a_key_that_a_hand_written_revision_changed(declared: Declared) -> None:
     declared.database.execute(
         "alter table orders drop constraint orders_pkey, add primary key (customer_id, id)"
     )
-    assert "Renews what captures public.orders" in declared.check().text
+    assert "Reinstalls the capture of public.orders" in declared.check().text
     declared.apply()
     declared.database.execute(INSERT)
     assert declared.events() == [("orders", "I", "[1, 1]")]
@@ -153,7 +153,7 @@ def test_a_lost_trigger_is_seen_and_put_back_and_a_pause_is_not(declared: Declar
     declared.database.execute('alter table orders disable trigger "00_audit_row"')
     declared.check_clean()
     declared.database.execute('drop trigger "00_audit_row" on orders')
-    assert "Repairs what captures public.orders" in declared.check().text
+    assert "Repairs the capture of public.orders" in declared.check().text
     declared.apply()
     assert declared.captured() == ["orders"]
 
@@ -262,12 +262,14 @@ def test_a_declaration_that_cannot_be_is_refused(
 
 def test_a_file_that_names_no_table_is_refused(declared: Declared) -> None:
     declared.file("[tables.ordres]\n")
-    assert "audit.toml declares public.ordres, and there is no such table" in declared.check().text
+    assert (
+        "audit.toml declares public.ordres, but that table does not exist" in declared.check().text
+    )
 
 
 def test_two_rules_for_a_table_are_refused(declared: Declared) -> None:
     declared.file("[tables.orders]\nlog_unchanged = true\n")
-    assert "public.orders is declared with one rule on its model" in declared.check().text
+    assert "public.orders is declared with one set of options on its model" in declared.check().text
 
 
 def test_it_only_reads_beside_writers_and_ddl(declared: Declared) -> None:
@@ -278,7 +280,7 @@ def test_it_only_reads_beside_writers_and_ddl(declared: Declared) -> None:
         "do $$ begin execute format('alter database %I set default_transaction_read_only = on',"
         " current_database()); end $$"
     )
-    assert "Starts the audit trail of public.orders" in declared.check().text
+    assert "Starts auditing public.orders" in declared.check().text
     holder.rollback()
 
 

@@ -47,7 +47,7 @@ def test_a_finding_and_its_remedy(
 def test_a_table_that_is_not_there(declared: Declared) -> None:
     declared.file("[tables.ordres]\n")
     (found,) = findings(declared)
-    assert found["detail"] == "audit.toml declares it, and there is no such table"
+    assert found["detail"] == "audit.toml declares it, but the table does not exist"
 
 
 def test_a_file_without_tables_leaves_it_to_the_models(declared: Declared) -> None:
@@ -101,7 +101,7 @@ class TestModels:
         modelled.models(MODELS.replace('"orders"', '"Orders"').replace("orders", "Orders"))
         (found,) = self.check(modelled)
         assert found["object"] == '"Orders"'
-        assert found["detail"] == "models:Base declares it, and there is no such table"
+        assert found["detail"] == "models:Base declares it, but the table does not exist"
         assert found["remedy"] == "alembic upgrade head"
 
     def test_several_models_and_a_file(self, modelled: Declared) -> None:
@@ -120,14 +120,15 @@ class TestModels:
         answer = modelled.shop.run("audit_toolkit", "check")
         assert answer.code == 2
         assert answer.err == (
-            "error: public.orders is declared with one rule in audit.toml, and another in models:Base.metadata\n"
+            "error: public.orders is declared with one set of options in audit.toml, and with another in "
+            "models:Base.metadata\n"
             "hint: keep one of them\n"
         )
 
     @pytest.mark.parametrize(
         ("place", "message", "hint"),
         [
-            ("modls:Base", "there is no module 'modls'", "as Python imports it from"),
+            ("modls:Base", "there is no module 'modls'", "as it is imported from"),
             ("models.orders:Base", "there is no module 'models.orders'", "python -c 'import models.orders'"),
             ("models:Bas", "models has no 'Bas'", "did you mean Base?"),
             ("models:Base.tables", "type has no 'tables'", "package.module:Base"),

@@ -80,8 +80,8 @@ def test_a_broken_file_says_where(tmp_path: Path) -> None:
         ({"autogenerate": "op"}, "autogenerate cannot be 'op'", "sql, directives"),
         ({"audit_schema": 1}, "not a text", '"text"'),
         ({"models": 1}, "models is 1", '"package.module:Base"'),
-        ({"models": ["shop.models"]}, "'shop.models' is not the place", '"package.module:Base"'),
-        ({"models": "../shop:Base"}, "'../shop:Base' is not the place", '"package.module:Base"'),
+        ({"models": ["shop.models"]}, "'shop.models' does not say where", '"package.module:Base"'),
+        ({"models": "../shop:Base"}, "'../shop:Base' does not say where", '"package.module:Base"'),
     ],
 )
 def test_what_cannot_be_is_refused(values: dict[str, Any], message: str, hint: str) -> None:

@@ -51,7 +51,7 @@ def test_it_ends_where_a_fresh_install_is_and_a_downgrade_where_it_began(shop: S
     shop.upgrade()
     assert shop.database.execute(BODIES) == fresh
     assert shop.audit("check").code == 0
-    assert "nothing to upgrade" in shop.audit("upgrade").err
+    assert "already up to date" in shop.audit("upgrade").err
 
     # The capture of before is that of its revision; here only the trail's is the database's.
     shop.downgrade("-1")
@@ -69,7 +69,7 @@ def test_dry_run_tells_and_writes_nothing(shop: Shop) -> None:
     before = shop.files()
     answer = shop.audit("upgrade", "--dry-run")
     assert f"audit: upgrade to {__version__}" in answer.out
-    assert "Renews what captures public.orders" in answer.out or "Repairs" in answer.out
+    assert "Reinstalls the capture of public.orders" in answer.out or "Repairs" in answer.out
     assert "[lock: SHARE ROW EXCLUSIVE on the trail]" in answer.out
     assert shop.files() == before
 
@@ -108,7 +108,7 @@ def test_it_applies_what_it_wrote_under_a_message(older: Shop) -> None:
     assert older.audit("upgrade", "--upgrade").err == NOTHING
 
 
-NOTHING = "nothing to upgrade: all is of this version\n"
+NOTHING = "already up to date\n"
 
 
 def test_what_is_written_is_applied_before_more_is_written(older: Shop) -> None:
@@ -120,8 +120,8 @@ def test_what_is_written_is_applied_before_more_is_written(older: Shop) -> None:
     before, newest = older.files(), older.revisions()[-1].name.split("_")[0]
     again = older.audit("upgrade")
     assert again.code == 2
-    assert f"error: the project is at {newest}, and the database at " in again.err
-    assert again.err.endswith("hint: bring it there first: alembic upgrade head\n")
+    assert f"error: the project is at {newest}, but the database is at " in again.err
+    assert again.err.endswith("hint: upgrade the database first: alembic upgrade head\n")
     assert older.files() == before
     older.upgrade()
     assert older.audit("upgrade").err == NOTHING
@@ -142,7 +142,7 @@ def test_several_heads(older: Shop) -> None:
     )
     older.upgrade("left1")
     answer = older.audit("upgrade", "--head", "right1")
-    assert answer.err.endswith("hint: bring it there first: alembic upgrade right1\n")
+    assert answer.err.endswith("hint: upgrade the database first: alembic upgrade right1\n")
     answer = older.audit("upgrade", "--head", "left1")
     newest = older.revisions()[-1].name.split("_")[0]
     assert answer.err.endswith(f"\nnext:\n  alembic upgrade {newest}\n  audit check\n")
@@ -197,7 +197,7 @@ def test_what_an_operator_decided_stays(older: Shop) -> None:
 def test_outputs_that_contradict_each_other(shop: Shop) -> None:
     answer = shop.audit("upgrade", "--sql", "--dry-run")
     assert answer.code == 2
-    assert "--sql and --dry-run contradict each other" in answer.err
+    assert "--sql and --dry-run cannot be combined" in answer.err
 
 
 def test_what_a_newer_release_made_stays(shop: Shop) -> None:
@@ -207,7 +207,7 @@ def test_what_a_newer_release_made_stays(shop: Shop) -> None:
     answer = shop.audit("upgrade")
     assert answer.code == 2
     assert answer.err == (
-        f"error: the trail is of audit-toolkit 77.0.0, and this is {__version__}\n"
+        f"error: the trail was created by audit-toolkit 77.0.0; this is {__version__}\n"
         "hint: upgrade the package: pip install --upgrade audit-toolkit\n"
     )
     remedies = shop.audit("check").out
@@ -219,8 +219,8 @@ def test_a_pause_is_not_ended_by_the_way(older: Shop) -> None:
     answer = older.audit("upgrade")
     assert answer.code == 2
     assert answer.err == (
-        "error: capture of public.orders is switched off, and to make it anew would switch it on\n"
-        "hint: first: audit resume --table public.orders --reason REASON\n"
+        "error: capture of public.orders is paused; reinstalling it would resume it\n"
+        "hint: run first: audit resume --table public.orders --reason REASON\n"
     )
     older.audit("resume", "--table", "public.orders", "--reason", "upgrade")
     assert older.audit("upgrade").code == 0
@@ -230,7 +230,7 @@ def test_a_database_that_the_project_was_never_applied_to(older: Shop) -> None:
     older.database.execute("drop table alembic_version")
     answer = older.audit("upgrade")
     assert answer.code == 2
-    assert "and the database at no revision of it\n" in answer.err
+    assert "but the database is at no revision of it\n" in answer.err
 
 
 def as_made_by(version: str, database: Database) -> None:
@@ -245,8 +245,8 @@ def test_capture_of_this_version_waits_for_its_trail(older: Shop) -> None:
         answer = older.audit("install", "--table", "customers", *output)
         assert (answer.code, answer.out) == (2, "")
         assert answer.err == (
-            f"error: audit.logged_actions is of audit-toolkit 0.0.1, and capture of {__version__}"
-            " may need what it lacks\nhint: first: audit upgrade --upgrade\n"
+            "error: audit.logged_actions was created by audit-toolkit 0.0.1, and may lack what capture of "
+            f"{__version__} needs\nhint: run first: audit upgrade --upgrade\n"
         )
     assert older.audit("upgrade", "--upgrade").code == 0
     assert older.audit("install", "--table", "customers").code == 0
@@ -260,7 +260,7 @@ def test_autogenerate_waits_for_it_too(declared: Declared) -> None:
     declared.models(MODELS.replace("Audit()", "Audit(exclude=['note'])"))
     answer = declared.check()
     assert answer.code != 0
-    assert "may need what it lacks; first: audit upgrade --upgrade" in answer.text
+    assert "needs; first: audit upgrade --upgrade" in answer.text
     assert declared.shop.audit("upgrade", "--upgrade").code == 0
     declared.apply()
 

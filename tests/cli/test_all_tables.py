@@ -138,9 +138,12 @@ def test_rows_of_two_tables_with_one_key_are_two_rows(trail: Trail) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["orders", "--table", "items"], "orders and --table name tables in two ways"),
-        (["--from-key", "1"], "a range of keys is that of one table"),
-        (["-t", "orders", "-t", "items", "--to-key", "1"], "a range of keys is that of one table"),
+        (["orders", "--table", "items"], "orders cannot be combined with --table"),
+        (["--from-key", "1"], "a range of keys needs exactly one table"),
+        (
+            ["-t", "orders", "-t", "items", "--to-key", "1"],
+            "a range of keys needs exactly one table",
+        ),
         (["--table", "order"], "order"),
     ],
 )
@@ -151,7 +154,7 @@ def test_contradictions(shop: Trail, audit: Audit, arguments: list[str], message
 
 
 def test_a_key_needs_its_table(shop: Trail) -> None:
-    with pytest.raises(UsageError, match="a key is that of a row of one table"):
+    with pytest.raises(UsageError, match="a key needs exactly one table"):
         history(shop.connection, key=1)
     assert len(history(shop.connection, ["items"], 1)) == 3
 
@@ -187,5 +190,5 @@ def test_the_tail_of_all_tables(shop: Trail, tmp_path: Any) -> None:
             more += next(batches).events
         batches.close()
         assert [(e.table_name, e.action) for e in more] == [("orders", "U"), ("items", "I")]
-        with pytest.raises(UsageError, match="the cursor is that of all tables"):
+        with pytest.raises(UsageError, match="the cursor belongs to all tables"):
             next(follow(connection, "orders", after=Position.load(tmp_path / "cursor")))

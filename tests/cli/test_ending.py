@@ -91,7 +91,7 @@ def test_a_full_disk_is_one_line(long_trail: Trail, command: list[str]) -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == b"error: the output could not be written: No space left on device\n"
+    assert done.stderr == b"error: could not write the output: No space left on device\n"
 
 
 def test_errors_of_the_server_are_harmless(trail: Trail, audit: Audit) -> None:
@@ -108,8 +108,8 @@ def test_errors_of_the_server_are_harmless(trail: Trail, audit: Audit) -> None:
 @pytest.mark.parametrize(
     ("streams", "code", "said"),
     [
-        (">&-", 1, "error: the output could not be written: Bad file descriptor\n"),
-        (">&- <&-", 1, "error: the output could not be written: Bad file descriptor\n"),
+        (">&-", 1, "error: could not write the output: Bad file descriptor\n"),
+        (">&- <&-", 1, "error: could not write the output: Bad file descriptor\n"),
         (">/dev/null 2>&-", 0, ""),
         (">&- 2>&- <&-", 1, ""),
     ],

@@ -5,37 +5,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from audit_toolkit.cli.app import app
+from tests.plugins.command import Audit
 from tests.plugins.database import Database
 from tests.plugins.golden import Golden
 from tests.plugins.trail import Trail
 
-Audit = Callable[..., Result]
-
 STORY = """
     create table orders (id int primary key, status text, total numeric, note text, placed timestamptz);
 """
-
-
-@pytest.fixture
-def audit(trail: Trail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Audit:
-    """Run the command on the test's database, in a directory without a project."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AUDIT_DATABASE_URL", trail.database.dsn)
-
-    def run(*arguments: str, **environment: str) -> Result:
-        return CliRunner().invoke(app, list(arguments), env=environment)
-
-    return run
 
 
 @pytest.fixture
@@ -140,7 +124,7 @@ class TestText:
         assert result.stdout.count("● ") == 100
         (border,) = shop.execute("select max(event_id) - 99 from audit.logged_actions")[0]
         assert result.stderr == (
-            "note: these are the newest 100 events of public.orders; --limit 0 shows all\n"
+            "note: showing the newest 100 events of public.orders; --limit 0 shows all\n"
             f"note: older events: audit history orders --before {border} --limit 100\n"
         )
         assert audit("history", "orders", "--limit", "0").stdout.count("● ") == 160
@@ -331,14 +315,14 @@ class TestNothingToShow:
     def test_an_unknown_key(self, audit: Audit) -> None:
         result = audit("history", "orders", "99")
         assert (result.exit_code, result.stdout) == (0, "")
-        assert "no such row in the trail: public.orders 99" in result.stderr
+        assert "the trail has no events of public.orders 99" in result.stderr
 
 
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "message", "hint"),
         [
-            (("order",), "there is no table 'order'", "did you mean public.orders?"),
+            (("order",), "table 'order'", "did you mean public.orders?"),
             (("a.b.c",), "'a.b.c' is not the name of a table", "write table, schema.table"),
             (("notes",), "public.notes is not audited", "audit install --table public.notes"),
             (("orders", "x"), "'x' cannot be a key of public.orders", "one value of type integer"),
@@ -351,10 +335,14 @@ class TestBadInput:
             ),
             (("orders", "--until", ""), "--until: '' is not a valid time", "write 2026-11-01"),
             (("orders", "--since", "9999999999d"), "--since: '9999999999d' is no", "write 2026"),
-            (("orders", "--since", "now", "--until", "1h"), "no time is since", "the beginning"),
+            (
+                ("orders", "--since", "now", "--until", "1h"),
+                "since must be earlier than until:",
+                "the beginning",
+            ),
             (
                 ("orders", "--action", "X"),
-                "--action: 'X' is no kind of event",
+                "--action: 'X' is not a valid kind of event",
                 "choose one of insert",
             ),
             (
@@ -394,7 +382,7 @@ class TestBadInput:
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr == (
             "error: this database has no audit trail in the schema audit\n"
-            "hint: audit install --table TABLE makes one; is this the right database?\n"
+            "hint: audit install --table TABLE creates one; is this the right database?\n"
         )
 
     def test_no_server(self, audit: Audit) -> None:

@@ -117,7 +117,9 @@ def test_a_lost_connection(orders: Trail, tmp_path: Path, cursor: bool) -> None:
         error, hint = said.splitlines()
         assert error.startswith("error: the connection was lost")
         option = "" if cursor else " with --after 2"
-        assert hint == f"hint: the same command{option} goes on behind what was printed"
+        assert (
+            hint == f"hint: run the same command{option} to continue after the last printed event"
+        )
 
 
 def test_killed_and_gone_on_behind_the_cursor(orders: Trail, tmp_path: Path) -> None:
@@ -185,8 +187,8 @@ def test_where_nothing_is_to_be_seen_yet(orders: Trail) -> None:
     with tail(orders, "7") as process:
         assert process.stderr is not None
         assert process.stderr.readline() == (
-            "note: no such row in the trail: public.orders 7; it has not changed since capture "
-            "began; waiting for some\n"
+            "note: the trail has no events of public.orders 7: it has not changed since capture "
+            "began; waiting for new ones\n"
         )
         orders.execute("insert into orders values (7)")
         assert read(process, 1) == [3]
@@ -195,26 +197,46 @@ def test_where_nothing_is_to_be_seen_yet(orders: Trail) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("--follow", "--until", "now"), "--until and --follow contradict", "--limit and --after"),
-        (("--follow", "--before", "2"), "--before and --follow contradict", "leave out one"),
+        (
+            ("--follow", "--until", "now"),
+            "--until cannot be combined with --follow",
+            "--limit and --after",
+        ),
+        (
+            ("--follow", "--before", "2"),
+            "--before cannot be combined with --follow",
+            "leave out one",
+        ),
         (("--follow", "--newest-first"), "--newest-first and --follow", "leave out one"),
-        (("--follow", "--format", "json"), "--format json and --follow", "--format jsonl"),
-        (("--cursor", "c"), "--cursor is for a tail", "add --follow"),
-        (("--follow", "--cursor", "broken"), "'broken' is no cursor of a tail", "name a file"),
-        (("--follow", "--cursor", "."), "the cursor '.' cannot be read", "name a file"),
-        (("--follow", "--cursor", "other"), "that of public.notes, not of", "name another file"),
-        (("--follow", "--after", "4"), "event 4 is of public.notes", "shows the numbers"),
-        (("--after", "4"), "event 4 is of public.notes", "shows the numbers"),
+        (
+            ("--follow", "--format", "json"),
+            "--format json cannot be combined with --follow",
+            "--format jsonl",
+        ),
+        (("--cursor", "c"), "--cursor needs --follow", "add --follow"),
+        (("--follow", "--cursor", "broken"), "'broken' is not a valid cursor", "use a file"),
+        (("--follow", "--cursor", "."), "cannot read the cursor '.'", "use a file"),
+        (("--follow", "--cursor", "other"), "belongs to public.notes, not to", "use another file"),
+        (("--follow", "--after", "4"), "event 4 is of public.notes", "shows the ids"),
+        (("--after", "4"), "event 4 is of public.notes", "shows the ids"),
         (
             ("--before", "4"),
             "event 4 is of public.notes, not of public.orders",
-            "shows the numbers",
+            "shows the ids",
         ),
-        (("--before", "2", "--after", "2"), "no event is after event 2", "the lower number"),
+        (
+            ("--before", "2", "--after", "2"),
+            "after must be less than before: 2",
+            "after=5, before=7",
+        ),
         (("--from-key", "x"), "'x' cannot be a key of public.orders", "one value of type integer"),
         (("--from-key", "1", "--from-key", "2"), "'1' '2' cannot be a key", "one value of type"),
-        (("--from-key", "2", "--to-key", "1"), "no key lies from '2' to '1'", "comes first"),
-        (("1", "--to-key", "2"), "one key ('1') and a range of keys", "leave out one"),
+        (
+            ("--from-key", "2", "--to-key", "1"),
+            "from_key must not be greater than to_key: '2' to '1'",
+            "comes first",
+        ),
+        (("1", "--to-key", "2"), "a key ('1') cannot be combined with a range", "leave out one"),
         (
             ("--follow", "--since", "soon"),
             "--since: 'soon' is not a valid time",

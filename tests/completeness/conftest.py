@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from audit_toolkit.cli.app import app
+from typer.testing import Result
 
 if TYPE_CHECKING:  # plugins are imported by the root's conftest, which comes later than this one
     from tests.plugins.trail import Trail
@@ -40,16 +38,6 @@ def tamper(trail: Trail, statement: str) -> None:
 
 
 @pytest.fixture
-def audit(trail: Trail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Audit:
-    """Run the command on the test's database, in a directory without a project."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AUDIT_DATABASE_URL", trail.database.dsn)
-
-    def run(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, list(arguments))
-        if isinstance(result.exception, Exception):
-            raise result.exception
-        assert result.exit_code == code, f"{result.stdout}{result.stderr}{result.exception!r}"
-        return result
-
-    return run
+def audit(audit: Audit) -> Audit:
+    """The command line, which has to succeed where no other `code` is expected."""
+    return partial(audit, code=0)

@@ -1,6 +1,6 @@
 """Random histories: a clean one raises no alarm, and whatever is done behind it is found.
 
-`COMPLETENESS_SEEDS` says how many histories; `nox -s completeness-proof` runs hundreds.
+`COMPLETENESS_SEEDS` says how many histories: `nox -s completeness-proof` runs 300.
 """
 
 from __future__ import annotations

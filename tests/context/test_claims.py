@@ -56,7 +56,7 @@ def test_set_actor_is_seen_from_a_copied_context() -> None:
 
 
 def test_set_actor_needs_a_block() -> None:
-    with pytest.raises(ContextError, match="no context to put the actor into") as caught:
+    with pytest.raises(ContextError, match="no context to set the actor in") as caught:
         audit_toolkit.set_actor("a")
     assert "with audit_toolkit.context()" in str(caught.value.hint)
 
@@ -138,8 +138,8 @@ def test_values_that_may_be_claimed(value: Any) -> None:
         pytest.param("\U0001f600" * 2045, "more than 8192", id="a byte too many"),
         pytest.param(float("nan"), "no JSON", id="nan"),
         pytest.param(10**5000, "no JSON", id="endless number"),
-        pytest.param(uuid4(), "a UUID, which is no JSON", id="uuid"),
-        pytest.param(b"x", "a bytes, which is no JSON", id="bytes"),
+        pytest.param(uuid4(), "a UUID, which is not valid JSON", id="uuid"),
+        pytest.param(b"x", "a bytes, which is not valid JSON", id="bytes"),
         pytest.param({1: "x"}, "the key 1", id="key that is no text"),
         pytest.param({"": "x"}, "the key ''", id="empty key"),
         pytest.param(NESTED, "nested more than 8", id="deep"),
@@ -156,7 +156,7 @@ def test_values_that_are_refused(value: Any, why: str) -> None:
 
 def test_nested_blocks_together_are_not_larger_than_one_may_be() -> None:
     half = "x" * (MAX_BYTES // 2)
-    with audit_toolkit.context(one=half), pytest.raises(ContextError, match="bytes, more than"):
+    with audit_toolkit.context(one=half), pytest.raises(ContextError, match="bytes long; at most"):
         audit_toolkit.context(two=half)
 
 

@@ -66,10 +66,10 @@ def test_context_as_text(shop: Shop) -> None:
     ("arguments", "code", "message"),
     [
         (["context", "actor"], 2, "'actor' is not KEY=VALUE"),
-        (["context", "password=x"], 2, "the key 'password', the name of a secret"),
+        (["context", "password=x"], 2, "the key 'password', which is the name of a secret"),
         (["context", "--dsn", "postgresql://127.0.0.1:1/x"], 4, "cannot connect"),
         (["psql"], 2, "a console needs a reason"),
-        (["psql", "--reason", "  "], 2, 'say why: audit psql --reason "ticket 123"'),
+        (["psql", "--reason", "  "], 2, 'add a reason: audit psql --reason "ticket 123"'),
     ],
 )
 def test_refusals(arguments: list[str], code: int, message: str) -> None:

@@ -102,7 +102,7 @@ def test_a_parent_that_was_never_checked_again_is_reattached(
     )
     stocked.execute("reindex index concurrently events_2025_actor_idx")
     (found,) = findings()
-    assert "never checked again" in found["message"]
+    assert "never validated again" in found["message"]
     (step,) = found["steps"]
     (statement,) = step["statements"]
     assert statement.startswith("alter index public.events_actor_idx attach partition")

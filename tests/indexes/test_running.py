@@ -202,7 +202,7 @@ def test_a_build_tells_how_far_the_server_is(stocked: Database) -> None:
     holder.rollback()
     out, _ = build.communicate()
     os.close(controller)
-    assert (build.returncode, out) == (0, "people_email_idx is valid on every leaf\n")
+    assert (build.returncode, out) == (0, "people_email_idx is valid on all partitions\n")
 
 
 def test_what_was_mended_meanwhile_is_left_alone(stocked: Database) -> None:

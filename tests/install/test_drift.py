@@ -303,8 +303,8 @@ def test_a_hidden_column_that_was_renamed_stays_hidden_by_the_remedy(trail: Trai
     trail.execute("alter table users rename email to mail")
     found = [finding for finding in drift(trail) if finding.kind == "hidden_column_gone"]
     assert [finding.message for finding in found] == [
-        "a column that its options name was renamed to mail",
-        "a column that its options name was renamed to remark",
+        "a column named in its options was renamed to mail",
+        "a column named in its options was renamed to remark",
     ]
     command = "audit install --table public.users --exclude remark --mask mail=sha256 --upgrade"
     assert {finding.remedy for finding in found} == {command}
@@ -315,7 +315,7 @@ def test_a_hidden_column_that_was_dropped(trail: Trail) -> None:
     trail.audit("users", exclude=("note",))
     trail.execute("alter table users drop note")
     [finding] = [finding for finding in drift(trail) if finding.kind == "hidden_column_gone"]
-    assert finding.message == "a column that its options name was dropped"
+    assert finding.message == "a column named in its options was dropped"
     assert finding.remedy == "audit install --table public.users --capture row --upgrade"
     mend(trail, finding)
     assert drift(trail) == []

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from audit_toolkit.capture import plan_release, select_tables
+from audit_toolkit.capture import plan_uninstall, select_tables
 from audit_toolkit.catalog import read_installed, read_relations
 from audit_toolkit.config import Capture
 from audit_toolkit.errors import (
@@ -178,7 +178,7 @@ def test_release_takes_capture_off_and_keeps_the_events(shop: Trail) -> None:
     shop.audit("orders")
     shop.execute("insert into orders values (1)")
     [installed] = read_installed(shop.connection, SCHEMA)
-    apply(plan_release(installed.table, SCHEMA), shop.connection)
+    apply(plan_uninstall(installed.table, SCHEMA), shop.connection)
     shop.execute("insert into orders values (2)")
     assert shop.story() == [("I", "1"), ("G", None)]
     assert read_installed(shop.connection, SCHEMA) == []

@@ -108,7 +108,7 @@ def test_install_up_down_and_up_again(site: Shop) -> None:
     assert events(site.database) == [("shop_order", "I")]
 
     again = site.audit("install", "--django", "shop", "--table", "shop_order")
-    assert "shop_order is audited already, with --exclude note" in again.err
+    assert "shop_order is already audited, with --exclude note" in again.err
     change = site.audit("install", "--django", "shop", "--table", "shop_order", "--mask", "note")
     assert "from --exclude note to --mask note" in change.err
     release = site.audit("uninstall", "--django", "shop", "--table", "shop_order")
@@ -142,8 +142,10 @@ def test_what_is_no_app(site: Shop, tmp_path: Path) -> None:
         assert answer.code == 2
         return answer.err
 
-    assert "no one Django app store is here: there is none" in refused("--django", "store")
-    assert "--django takes no options of Alembic" in refused("--django", "shop", "--head", "x")
+    assert "there is no single Django app store here: there is none" in refused("--django", "store")
+    assert "--django cannot be combined with Alembic's options" in refused(
+        "--django", "shop", "--head", "x"
+    )
     (tmp_path / "shop" / "migrations" / "0002_left.py").write_text(BRANCH)
     (tmp_path / "shop" / "migrations" / "0002_right.py").write_text(BRANCH)
     several = refused("--django", "shop")

@@ -97,7 +97,7 @@ def test_a_revision_that_cannot_be_loaded(here: Path) -> None:
     (here / "alembic" / "versions" / "broken.py").write_text("import nothing_like_it")
     with pytest.raises(ProjectError, match="nothing_like_it") as error:
         find_project()
-    assert "see whether `alembic history` works" in str(error.value.hint)
+    assert "check that `alembic history` works" in str(error.value.hint)
     assert "--no-env" in str(error.value.hint)
 
 
@@ -105,7 +105,7 @@ def test_a_revision_that_cannot_be_loaded(here: Path) -> None:
     ("text", "message"),
     [
         ("[alembic]\n", r"alembic.ini has no script_location in \[alembic\]"),
-        ("[alembic]\nscript_location = gone\n", "is gone: there is no such directory"),
+        ("[alembic]\nscript_location = gone\n", "is gone: the directory does not exist"),
         ("no ini", "MissingSectionHeaderError"),
     ],
 )
@@ -121,7 +121,7 @@ def test_no_project_names_the_two_commands_that_create_one(here: Path) -> None:
         find_project()
     assert "`audit init`" in str(error.value.hint)
     assert "`alembic init migrations`" in str(error.value.hint)
-    with pytest.raises(ProjectError, match="there is no Alembic configuration gone"):
+    with pytest.raises(ProjectError, match="the Alembic configuration gone"):
         find_project(Path("gone.ini"))
     with pytest.raises(ProjectError, match=r"has no section \[tool.alembic\]"):
         find_project(here / "pyproject.toml")
@@ -141,7 +141,7 @@ def test_a_branch_is_followed_only_when_it_is_named(shop: Shop) -> None:
     with pytest.raises(ProjectError, match="not a head") as error:
         project.head("000000000003")
     assert error.value.hint == (
-        "its heads are left1, right1; to begin a branch elsewhere, first: "
+        "its heads are left1, right1; to begin a branch elsewhere, run first: "
         "alembic revision --splice --head 000000000003 -m TEXT"
     )
     with pytest.raises(ProjectError, match="Can't locate revision"):

@@ -131,13 +131,13 @@ def test_a_release_becomes_what_this_version_installs(
     assert shop.audit("indexes", "fix").code == 0
     assert without_versions(catalogue(old.database)) == wanted
     assert shop.audit("check").text == (
-        "all is well: what was installed is there, unchanged and switched on\n"
+        "OK: everything installed is present, unchanged and enabled\n"
     )
     assert old.events() == events
     old.database.execute(old.second)
     assert old.events()[: len(events)] == events
     assert len(old.events()) > len(events)
-    assert shop.audit("upgrade").err == "nothing to upgrade: all is of this version\n"
+    assert shop.audit("upgrade").err == "already up to date\n"
 
     shop.alembic("downgrade", "base")
     # The limit of a context stays, as all that an upgrade adds to the table.
@@ -163,7 +163,7 @@ def test_without_a_project_it_is_a_script_for_psql(
     assert shop.audit("indexes", "fix", "--dsn", old.database.dsn).code == 0
     assert without_versions(catalogue(old.database)) == wanted
     again = shop.audit("upgrade", "--sql", "--dsn", old.database.dsn)
-    assert (again.out, again.err) == ("", "nothing to upgrade: all is of this version\n")
+    assert (again.out, again.err) == ("", "already up to date\n")
     assert list(tmp_path.iterdir()) == []
 
 

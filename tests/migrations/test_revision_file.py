@@ -198,7 +198,7 @@ def test_the_message_may_be_anything(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('${imports if imports else ""}', "", "did not keep the SQL"),
+        ('${imports if imports else ""}', "", "does not contain the SQL"),
         ('${upgrades if upgrades else "pass"}', "pass", "upgrade() of the revision would not run"),
         (
             '${downgrades if downgrades else "pass"}',

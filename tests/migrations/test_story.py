@@ -193,7 +193,7 @@ def test_databases_of_a_project_may_have_different_leaves(
     shop.upgrade()
     shop.database.execute(part(2027))
     again = shop.audit("install", "--table", "parts")
-    assert "Repairs what captures public.parts" in again.err
+    assert "Repairs the capture of public.parts" in again.err
     shop.upgrade()
     shop.database.execute("insert into parts values (1, '2027-05-05'); truncate parts_2027")
     assert len(story(shop.database)) == 2
@@ -228,7 +228,7 @@ def test_the_trail_is_not_altered_while_a_leaf_is_half_detached(shop: Shop) -> N
 
     with pytest.raises(DBAPIError) as refused:
         shop.downgrade("000000000003")
-    assert f"half detached: {leaf}" in str(refused.value)
+    assert f"has a pending DETACH CONCURRENTLY: {leaf}" in str(refused.value)
     assert f"detach partition {leaf} finalize" in str(refused.value)
 
     shop.database.execute(f"alter table audit.logged_actions detach partition {leaf} finalize")

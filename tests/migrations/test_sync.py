@@ -76,12 +76,12 @@ def test_check_names_it_and_sync_makes_it(shop: Shop, trail: str) -> None:
 
     said = shop.audit("sync")
     assert said.code == 0
-    assert said.out.count("Starts the audit trail of") == missing
+    assert said.out.count("Starts auditing") == missing
     assert shop.database.execute(CAPTURE) != wanted  # it said so, and did nothing
 
     done = shop.audit("sync", "--apply")
     assert done.code == 0, done.err
-    assert shop.audit("check").out.startswith("all is well")
+    assert shop.audit("check").out.startswith("OK: everything installed")
     assert shop.database.execute(CAPTURE) == wanted
     oids = shop.database.execute("select oid from pg_trigger order by 1")
     again = shop.audit("sync", "--apply")
@@ -219,7 +219,7 @@ def test_declarations_without_any_revision(shop: Shop) -> None:
     (shop.directory / "audit.toml").write_text("[tables.orders]\nexclude = ['note']\n")
     answer = shop.audit("sync", "--apply")
     assert answer.code == 0, answer.err
-    assert "public.orders (audit.toml): Starts the audit trail" in answer.out
+    assert "public.orders (audit.toml): Starts auditing public.orders" in answer.out
     assert shop.audit("check").code == 0
     (shop.directory / "alembic.ini").unlink()
     answer = shop.audit("sync", "--dsn", shop.database.dsn)

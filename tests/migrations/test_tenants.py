@@ -90,11 +90,13 @@ def test_asynchronously_and_with_psycopg(tenants: Shop) -> None:
 def test_what_is_missing_is_said(tenants: Shop) -> None:
     connection = tenants.database.connect()
     tenants.database.execute("create schema tenant_2; create table tenant_2.notes (id int)")
-    with pytest.raises(UnknownTableError, match=r"no table tenant_2\.leads, which is captured"):
+    with pytest.raises(
+        UnknownTableError, match=r"table tenant_2\.leads does not exist, but is captured"
+    ):
         capture_schema(connection, "tenant_2", like="tenant_1")
     with pytest.raises(UsageError, match="no table of the schema 'tenant_9' is captured"):
         capture_schema(connection, "tenant_2", like="tenant_9")
-    with pytest.raises(UsageError, match="there is no other schema 'tenant_8'"):
+    with pytest.raises(UsageError, match="no other schema 'tenant_8'"):
         capture_schema(connection, "tenant_8", like="tenant_1")
 
 
@@ -105,7 +107,7 @@ def test_one_command_for_new_tenants(tenants: Shop) -> None:
         )
     words = ("sync", "--schema", "tenant_*", "--like", "tenant_1")
     said = tenants.audit(*words)
-    assert said.out.count("(like tenant_1): Starts the audit trail of tenant_") == 2
+    assert said.out.count("(like tenant_1): Starts auditing tenant_") == 2
     assert tenants.audit(*words, "--apply").code == 0
     assert [t for (t,) in tenants.database.execute(CAPTURED)] == [
         "tenant_1.leads",

@@ -205,7 +205,7 @@ def test_recovery_begins_a_timeline(old_server: Cluster, bin_dir: Path, tmp_path
             "select new_row from audit.logged_actions where action = 'B'"
         ).fetchall()
     assert (boundary["timeline"], boundary["former"]["timeline"]) == (2, 1)
-    assert "all is well" in CliRunner().invoke(app, ["check", *address]).stdout
+    assert "OK: everything installed" in CliRunner().invoke(app, ["check", *address]).stdout
 
 
 def test_every_finding_is_explained() -> None:

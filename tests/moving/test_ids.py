@@ -128,13 +128,13 @@ def test_an_owner_that_is_no_superuser_adopts(empty: Trail) -> None:
             empty.execute("insert into orders values (1, %s)", [status])
             empty.execute(BEHIND)
         adopted = CliRunner().invoke(app, [*ADOPT, "--renumber", "--dsn", dsn])
-        assert (adopted.exit_code, adopted.stderr) == (0, "see what is left to do: audit check\n")
+        assert (adopted.exit_code, adopted.stderr) == (
+            0,
+            "to see what is left to do, run: audit check\n",
+        )
         assert orders(empty) == [(1, "old"), (2, "young")]
         checked = CliRunner().invoke(app, ["check", "--dsn", dsn])
-        assert (
-            checked.stdout
-            == "all is well: what was installed is there, unchanged and switched on\n"
-        )
+        assert checked.stdout == "OK: everything installed is present, unchanged and enabled\n"
         assert "system_identifier" not in boundaries(empty)[0]
     finally:
         empty.execute(f"drop owned by {role} cascade; drop role {role}")

@@ -82,7 +82,7 @@ def test_check_in_every_format(audit: Audit, tmp_path: Path) -> None:
     textfile = tmp_path / "audit.prom"
     audit("partitions", "run", now=timedelta(0))
     fine = audit("partitions", "check", "--textfile", str(textfile), now=timedelta(0))
-    assert lines(fine)[-1] == "nothing is wrong"
+    assert lines(fine)[-1] == "OK: no problems found"
     nagios = audit("partitions", "check", "--format", "nagios", now=timedelta(0))
     assert lines(nagios)[0].startswith("AUDIT_PARTITIONS OK - ")
     metrics = lines(audit("partitions", "check", "--format", "prometheus", now=timedelta(0)))
@@ -102,7 +102,9 @@ def test_check_in_every_format(audit: Audit, tmp_path: Path) -> None:
 def test_nagios_is_unknown_when_there_is_nothing_to_check(audit: Audit, rotating: Rotating) -> None:
     rotating.execute("drop schema audit cascade")
     unknown = audit("partitions", "check", "--format", "nagios")
-    assert lines(unknown, 3)[0].startswith("AUDIT_PARTITIONS UNKNOWN - there is no audit trail")
+    assert lines(unknown, 3)[0].startswith(
+        "AUDIT_PARTITIONS UNKNOWN - the database has no audit trail"
+    )
     assert audit("partitions", "check").exit_code == 2
 
 
@@ -126,7 +128,7 @@ def test_a_second_run_at_the_same_time_is_busy(audit: Audit, rotating: Rotating)
         for command in (("partitions", "run"), ("maintain",)):
             result = audit(*command)
             assert result.exit_code == 5
-            assert "under way" in result.stderr
+            assert "in progress" in result.stderr
     assert audit("partitions", "run").exit_code == 0
 
 

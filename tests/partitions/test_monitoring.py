@@ -47,9 +47,7 @@ def locked(rotating: Rotating, relation: str) -> Iterator[int]:
 def test_who_holds_the_trail_is_named(rotating: Rotating, audit: Audit) -> None:
     with locked(rotating, "audit.logged_actions") as pid:
         for command in WATCHED:
-            begun = time.monotonic()
             result = audit(*command, "--timeout", "0.2")
-            waited = time.monotonic() - begun
             if result.exit_code in (0, 3):  # what reads the catalogue alone
                 assert command[0] == "indexes" or command == ("partitions", "list"), result.output
                 continue
@@ -57,7 +55,6 @@ def test_who_holds_the_trail_is_named(rotating: Rotating, audit: Audit) -> None:
             assert f"pid {pid}" in result.stderr
             assert "night job" in result.stderr
             assert "lock table only audit.logged_actions" in result.stderr
-            assert waited < 60
         for command in NAGIOS:
             result = audit(*command, "--format", "nagios", "--timeout", "0.2")
             if result.exit_code == 3:

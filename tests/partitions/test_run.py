@@ -13,8 +13,8 @@ from audit_toolkit.partitions import (
     Stage,
     plan_attach,
     plan_default,
+    plan_end_of_hold,
     plan_hold,
-    plan_release,
 )
 from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.plan import apply
@@ -204,7 +204,7 @@ def test_a_hold_keeps_a_leaf_and_its_release_lets_it_go(rotating: Rotating) -> N
     assert oldest in [leaf.name.name for leaf in rotating.read().bounded]
     assert len(rotating.read().bounded) > 2
     assert "gap" not in rotating.findings()
-    apply(plan_release(rotating.read(), oldest).plan, rotating.connection)
+    apply(plan_end_of_hold(rotating.read(), oldest).plan, rotating.connection)
     rotating.run()
     assert oldest not in [leaf.name.name for leaf in rotating.read().bounded]
     # A hold during the quarantine prevents the drop.
@@ -287,7 +287,7 @@ def test_a_leaf_detached_by_hand_is_never_dropped_even_when_it_was_held(
     oldest = rotating.read().bounded[0].name.name
     apply(plan_hold(rotating.read(), oldest, "case 4711").plan, rotating.connection)
     rotating.execute(f"alter table audit.logged_actions detach partition audit.{oldest}")
-    apply(plan_release(rotating.read(), oldest).plan, rotating.connection)
+    apply(plan_end_of_hold(rotating.read(), oldest).plan, rotating.connection)
     rotating.policy = Policy(retention=months(2))
     for days in (60, 90, 120, 150):
         rotating.run(START + timedelta(days=days))
@@ -317,7 +317,9 @@ def test_what_changed_after_the_plan_stops_the_drop(rotating: Rotating) -> None:
     rotating.now += timedelta(days=8)
     [task] = plan_stage(Stage.DROP, rotating.read(), rotating.policy)
     apply(plan_hold(rotating.read(), name, "in the last second").plan, rotating.connection)
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="not the detached leaf"):
+    with pytest.raises(
+        psycopg.errors.ObjectNotInPrerequisiteState, match="not the detached partition"
+    ):
         apply(task.plan, rotating.connection)
     assert name in rotating.tables()
 

@@ -56,4 +56,4 @@ def test_a_standby_is_left_alone_and_can_be_checked(standby: str) -> None:
         words = [verb, "--table", "orders", "--reason", "x", "--dsn", standby]
         result = CliRunner().invoke(app, words)
         assert (result.exit_code, "in a read-only transaction" in result.stderr) == (1, True)
-        assert "hint: the server is a standby, where nothing can be written" in result.stderr
+        assert "hint: the server is a read-only standby" in result.stderr

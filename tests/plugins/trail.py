@@ -15,7 +15,7 @@ from audit_toolkit.capture import (
     check_rule,
     free_function,
     plan_capture,
-    plan_release,
+    plan_uninstall,
     select_tables,
 )
 from audit_toolkit.capture.render import Target
@@ -70,7 +70,7 @@ class Trail:
         """Take capture off a table."""
         there = self.installed(name)
         assert there is not None
-        plan = plan_release(there.table, SCHEMA, function=there.function)
+        plan = plan_uninstall(there.table, SCHEMA, function=there.function)
         apply(plan, self.connection)
 
     def events(self) -> list[dict[str, Any]]:

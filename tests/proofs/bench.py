@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from audit_toolkit.capture import check_rule, plan_capture, plan_release, select_tables
+from audit_toolkit.capture import check_rule, plan_capture, plan_uninstall, select_tables
 from audit_toolkit.catalog import Relation, read_relations, read_table
 from audit_toolkit.config import TableRule
 from audit_toolkit.plan import Plan, apply
@@ -38,7 +38,7 @@ def install(
 def release(connection: Connection, name: str, relations: Sequence[Relation]) -> None:
     """Take capture off a table."""
     relation = select_tables(relations, [name], trail_schema=SCHEMA)[0]
-    apply(plan_release(relation.name, SCHEMA), connection)
+    apply(plan_uninstall(relation.name, SCHEMA), connection)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from audit_toolkit.capture import plan_capture, plan_release
+from audit_toolkit.capture import plan_capture, plan_uninstall
 from audit_toolkit.config import (
     Capture,
     Interval,
@@ -109,7 +109,7 @@ def test_release(trail: Trail, golden: Golden) -> None:
     trail.execute(ORDERS)
     target = trail.target("orders")
     trail.audit("orders")
-    script = plan_release(target.table.name, SCHEMA).as_sql()
+    script = plan_uninstall(target.table.name, SCHEMA).as_sql()
     golden("capture/release.sql", script)
     trail.execute(script)
     assert trail.execute("select tgname from pg_trigger where tgrelid = 'orders'::regclass") == []

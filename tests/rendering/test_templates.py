@@ -53,3 +53,19 @@ def test_no_name_or_value_splits_a_statement(text: str) -> None:
 
 def test_a_comment_alone_is_no_statement() -> None:
     assert templates.split_statements("select 1;\n-- that was all\n") == ["select 1"]
+
+
+def test_a_comment_behind_a_statement_stays_with_it() -> None:
+    script = "select 1;  -- the first\nselect 2;\n-- the third\nselect 3;-- at the end"
+    assert templates.split_statements(script) == [
+        "-- the first\nselect 1",
+        "select 2",
+        "-- at the end\n-- the third\nselect 3",
+    ]
+
+
+def test_a_dollar_inside_a_name_begins_no_text() -> None:
+    assert templates.split_statements("select a$b$; select c$b$, $1;") == [
+        "select a$b$",
+        "select c$b$, $1",
+    ]

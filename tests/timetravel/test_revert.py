@@ -73,7 +73,7 @@ def test_a_deleted_row_comes_back_with_its_children(shop: Trail, audit: Audit) -
     made = last_transaction(shop)
     assert done.stderr.splitlines() == [
         f"put back 8 rows in transaction {made}",
-        f"to take that back: audit revert --transaction {made} --apply",
+        f"to undo that: audit revert --transaction {made} --apply",
     ]
     assert everything(shop) == before
     assert shop.events()[-1]["context"] == {
@@ -134,7 +134,7 @@ def test_a_conflict_shows_both_sides_and_is_refused(shop: Trail, audit: Audit) -
                 f"{event}"
             ),
             (
-                "hint: --force puts back all the same, --ours leaves such rows as they are, "
+                "hint: --force puts them back anyway, --ours leaves such rows as they are, "
                 "--ignore total leaves that column alone"
             ),
         ]
@@ -144,7 +144,9 @@ def test_a_conflict_shows_both_sides_and_is_refused(shop: Trail, audit: Audit) -
     assert totals(shop) == ["6", "2.00"]
     audit("revert", "--transaction", transaction, "--force", "--apply")
     assert totals(shop) == ["1.10", "2.00"]
-    assert "contradict" in audit("revert", "--event", "1", "--ours", "--force", code=2).stderr
+    assert (
+        "cannot be combined" in audit("revert", "--event", "1", "--ours", "--force", code=2).stderr
+    )
 
 
 def test_what_others_did_to_other_columns_stays(shop: Trail, audit: Audit) -> None:
@@ -217,7 +219,7 @@ def test_restore_a_row(shop: Trail, audit: Audit) -> None:
         (1, "1.10")
     ]
     nothing = audit("restore", "orders", "10", "--at", begin, "--apply")
-    assert nothing.stderr == "note: there is nothing to put back\n"
+    assert nothing.stderr == "note: nothing to put back\n"
     shop.execute("delete from orders where id = 10")
     (gone,) = [e for e in shop.events() if e["action"] == "D" and e["table_name"] == "orders"]
     audit("restore", "orders", "10", "--event", str(gone["event_id"]), "--apply")
@@ -282,7 +284,7 @@ def test_tables_that_are_gone_or_have_no_key(trail: Trail) -> None:
         verbs.plan_revert(trail.connection, Selection(transaction=last_transaction(trail)))
     trail.execute("insert into gone values (1)")
     trail.execute("drop table gone")
-    with pytest.raises(AuditError, match=r"public.gone is gone"):
+    with pytest.raises(AuditError, match=r"public.gone no longer exists"):
         verbs.plan_revert(trail.connection, Selection(transaction=last_transaction(trail)))
 
 

@@ -62,15 +62,15 @@ def test_rows_older_than_the_trail_are_not_made_up(trail: Trail) -> None:
     trail.execute(ORDERS + "; insert into orders values (1, 'old', 1), (2, 'old', 2)")
     trail.audit("orders")
     early = now(trail)
-    refused(trail, early, "the trail has no event of row 1 of public.orders")
-    refused_row(trail, early, "the trail has no event of row 1 of public.orders")
+    refused(trail, early, "the trail has no events of row 1 of public.orders")
+    refused_row(trail, early, "the trail has no events of row 1 of public.orders")
     trail.execute("update orders set status = 'seen' where id = 1")
     middle = now(trail)
-    refused(trail, early, "the trail knows row 1 of public.orders only from")
-    refused_row(trail, early, "the trail knows row 1 of public.orders only from")
-    refused(trail, middle, "the trail has no event of row 2 of public.orders")
+    refused(trail, early, "the trail has events of row 1 of public.orders only from")
+    refused_row(trail, early, "the trail has events of row 1 of public.orders only from")
+    refused(trail, middle, "the trail has no events of row 2 of public.orders")
     baseline(trail)
-    refused(trail, middle, "the trail knows row 2 of public.orders only from")
+    refused(trail, middle, "the trail has events of row 2 of public.orders only from")
     assert len(trail.execute("select * from audit.table_at(null::orders, now())")) == 2
     assert not trail.execute("select * from audit.row_at(null::orders, '3', %s)", [early])
     trail.execute("insert into orders values (3, 'new', 3)")
@@ -99,7 +99,7 @@ def test_a_gap_is_told_and_a_baseline_ends_it(trail: Trail) -> None:
         delete from orders where id = 2;
         insert into orders values (3, 'unseen', 3)
     """)
-    assert "is paused since" in warnings(trail)
+    assert "has been paused since" in warnings(trail)
     trail.execute("""
         alter table orders enable always trigger "00_audit_row";
         select audit.record_gap('orders', 'resumed', 'import');

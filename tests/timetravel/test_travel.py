@@ -40,7 +40,7 @@ def test_row_at(orders: Trail, audit: Audit) -> None:
     )
     gone = audit("row-at", "orders", "2", "--at", "now")
     assert gone.stdout == ""
-    assert gone.stderr.startswith("note: there was no such row at ")
+    assert gone.stderr.startswith("note: the row did not exist at ")
 
 
 def test_row_at_of_a_table_that_was_dropped(orders: Trail) -> None:
@@ -49,7 +49,7 @@ def test_row_at_of_a_table_that_was_dropped(orders: Trail) -> None:
     row = verbs.row_at(orders.connection, "orders", 1, at)
     assert row is not None
     assert row["status"] == "new"
-    with pytest.raises(UsageError, match="is gone"):
+    with pytest.raises(UsageError, match="no longer exists"):
         next(verbs.table_at(orders.connection, "orders", at))
 
 
@@ -77,8 +77,8 @@ def test_what_the_trail_does_not_know_is_an_error(trail: Trail, audit: Audit) ->
     for command in (["table-at", "old"], ["row-at", "old", "1"]):
         refused = audit(*command, "--at", "now", code=1)
         assert refused.stderr.splitlines() == [
-            "error: the trail has no event of row 1 of public.old: it has not changed since capture began",
-            "hint: audit baseline records the rows that were there before capture began",
+            "error: the trail has no events of row 1 of public.old: it has not changed since capture began",
+            "hint: audit baseline records rows that existed before capture began",
         ]
 
 
@@ -102,13 +102,13 @@ def test_a_table_without_columns_is_there(trail: Trail, audit: Audit) -> None:
     assert audit("table-at", "bare", "--at", "now").stdout == "\n" * 3
     assert "has no primary key" in audit("row-at", "bare", "1", "--at", "now", code=2).stderr
     trail.execute("drop table bare")
-    assert "is gone" in audit("table-at", "bare", "--at", "now", code=2).stderr
+    assert "no longer exists" in audit("table-at", "bare", "--at", "now", code=2).stderr
 
 
 def test_a_gap_is_a_warning(orders: Trail, audit: Audit) -> None:
     orders.execute("select audit.record_gap('orders', 'paused', 'import')")
     for command in (["table-at", "orders"], ["row-at", "orders", "1"]):
-        assert "is paused since" in audit(*command, "--at", "now").stderr
+        assert "has been paused since" in audit(*command, "--at", "now").stderr
 
 
 def test_times_need_a_zone(orders: Trail) -> None:
@@ -121,7 +121,7 @@ def test_times_need_a_zone(orders: Trail) -> None:
 def test_values_that_do_not_fit_the_present_type(orders: Trail) -> None:
     at = now(orders)
     orders.execute("alter table orders alter status type int using 0")
-    with pytest.raises(AuditError, match="cannot be read as the present type"):
+    with pytest.raises(AuditError, match=" as the present type"):
         verbs.row_at(orders.connection, "orders", 1, at)
 
 
@@ -159,7 +159,7 @@ def test_values_that_the_type_refuses_now(trail: Trail, audit: Audit, kind: str)
     trail.execute(change)
     for command in (["table-at", "items"], ["row-at", "items", "1"]):
         found = audit(*command, "--at", at, code=1)
-        assert "cannot be read as the present type" in found.stderr
+        assert " as the present type" in found.stderr
 
 
 @pytest.fixture(params=["by rows", "by table"])
@@ -255,7 +255,7 @@ def test_blame(orders: Trail, audit: Audit) -> None:
 def test_blame_of_what_is_older_than_the_trail(trail: Trail, audit: Audit) -> None:
     trail.execute("create table old (id int primary key, v int); insert into old values (1, 1)")
     trail.audit("old")
-    assert "no such row in the trail: public.old 1" in audit("blame", "old", "1", code=2).stderr
+    assert "the trail has no events of public.old 1" in audit("blame", "old", "1", code=2).stderr
     trail.execute("update old set v = 2")
     origins = verbs.blame(trail.connection, "old", 1)
     assert [(o.column, o.value, o.event is not None) for o in origins] == [

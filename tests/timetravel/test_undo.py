@@ -365,7 +365,7 @@ def test_two_transactions_of_one_number_are_not_mixed(items: Trail, audit: Audit
         "no single transaction"
         in audit("revert", "--transaction", f"{number}@2019-01-01", code=2).stderr
     )
-    assert "not the number" in audit("revert", "--transaction", "x", code=2).stderr
+    assert "not a valid transaction number" in audit("revert", "--transaction", "x", code=2).stderr
 
 
 def test_columns_and_tables_that_were_renamed(items: Trail) -> None:

@@ -131,7 +131,7 @@ def test_two_transactions_of_one_number_are_shown_apart(
     narrowed = audit(*command, number, "--until", until, "--format", "json")
     assert json.loads(narrowed.stdout)["events"] == found
     assert "no single transaction" in audit(*command, f"{number}@2019-01-01", code=2).stderr
-    assert "is not the number" in audit(*command, "x", code=2).stderr
+    assert "is not a valid transaction number" in audit(*command, "x", code=2).stderr
 
 
 def test_two_transactions_of_one_number_in_python(twice: Trail) -> None:
@@ -150,7 +150,7 @@ def test_two_transactions_of_one_number_in_python(twice: Trail) -> None:
 )
 def test_sql_and_apply_are_one_or_the_other(shop: Trail, audit: Audit, command: list[str]) -> None:
     refused = audit(*command, "--sql", "--apply", code=2)
-    assert refused.stderr.startswith("error: --sql prints what --apply runs: only one of them")
+    assert refused.stderr.startswith("error: --sql prints what --apply runs, so they cannot")
 
 
 @pytest.mark.parametrize("command", [["revert", "--last"], ["history"], ["blame"]])
@@ -159,7 +159,7 @@ def test_a_view_has_no_changes(shop: Trail, audit: Audit, command: list[str]) ->
     refused = audit(*command, "simple", "1", code=2)
     assert refused.stderr.splitlines() == [
         "error: public.simple has no history: it is a view",
-        "hint: audit the tables below it: a change through a view is captured there",
+        "hint: audit the tables beneath it: changes through the view are captured there",
     ]
 
 
@@ -185,8 +185,8 @@ def test_rows_that_are_already_as_they_would_be_put_back(trail: Trail, audit: Au
     trail.execute("update items set v = 'a' where id = 1; insert into items values (2, 'a')")
     done = audit("revert", *changed, "--apply")
     assert done.stderr.splitlines() == [
-        "note: there is nothing to put back",
-        "note: 2 rows already so: as before the events",
+        "note: nothing to put back",
+        "note: 2 rows already as before the events",
     ]
     trail.execute("delete from items where id = 3")
     assert "1 row already so" in audit("revert", "--event", "3").stderr

@@ -77,7 +77,7 @@ class TestPositions:
     )
     def test_a_file_that_is_none(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "cursor").write_text(text)
-        with pytest.raises(UsageError, match="is no cursor of a tail"):
+        with pytest.raises(UsageError, match="is not a valid cursor"):
             Position.load(tmp_path / "cursor")
 
 

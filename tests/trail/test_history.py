@@ -150,7 +150,7 @@ class TestFilters:
 
     def test_a_period_that_ends_before_it_begins_is_refused(self, orders: Trail) -> None:
         now = datetime.now(UTC)
-        with pytest.raises(UsageError, match="no time is since"):
+        with pytest.raises(UsageError, match="since must be earlier than until:"):
             history(orders.connection, "orders", since=now, until=now)
 
     def test_a_limit_of_nothing_is_refused(self, orders: Trail) -> None:
@@ -297,7 +297,7 @@ def test_an_action_of_a_later_version(orders: Trail) -> None:
     orders.execute(
         "insert into audit.logged_actions (schema_name, table_name, action) values ('public', 'orders', 'X')"
     )
-    with pytest.raises(AuditError, match="events of the kind 'X'"):
+    with pytest.raises(AuditError, match="events of kind 'X'"):
         history(orders.connection, "orders")
 
 

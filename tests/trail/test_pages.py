@@ -143,5 +143,5 @@ def page(orders: Trail, bound: str, event_id: int) -> list[Event]:
 
 
 def test_a_page_between_nothing(orders: Trail) -> None:
-    with pytest.raises(UsageError, match="no event is after event 5 and before event 5"):
+    with pytest.raises(UsageError, match="after must be less than before: 5 is not below 5"):
         history(orders.connection, "orders", after=5, before=5)

@@ -33,7 +33,7 @@ def test_any_spelling_of_the_name(orders: Trail) -> None:
 
 
 def test_an_unknown_table(orders: Trail) -> None:
-    with pytest.raises(UnknownTableError, match="there is no table 'order'") as caught:
+    with pytest.raises(UnknownTableError, match="table 'order'") as caught:
         history(orders.connection, "order")
     assert caught.value.hint == "did you mean public.orders?"
 
@@ -122,14 +122,14 @@ class TestTrails:
         with pytest.raises(UsageError, match="no audit trail in the schema audit") as caught:
             history(database.connection, "orders")
         assert caught.value.hint == (
-            "audit install --table TABLE makes one; is this the right database?"
+            "audit install --table TABLE creates one; is this the right database?"
         )
 
     def test_in_another_schema(self, orders: Trail) -> None:
         orders.execute('alter schema audit rename to "Trail"')
         with pytest.raises(UsageError) as caught:
             history(orders.connection, "orders")
-        assert caught.value.hint == ("add --audit-schema Trail: there is a trail in that schema")
+        assert caught.value.hint == ("add --audit-schema Trail: that schema has a trail")
 
     def test_of_somebody_else(self, database: Database) -> None:
         database.execute("create schema audit; create table audit.logged_actions (id int)")
@@ -153,7 +153,7 @@ class TestPermissions:
             ) as e:
                 history(connection, "orders", 1)
             assert e.value.hint is not None
-            orders.execute(e.value.hint.removeprefix("let its owner run: "))
+            orders.execute(e.value.hint.removeprefix("ask its owner to run: "))
             assert len(history(connection, "orders", 1)) == 1
             assert len(history(connection, "orders")) == 1
             assert history(connection, "orders", 2) == []

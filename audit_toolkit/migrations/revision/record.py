@@ -142,7 +142,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class RecordedState:
     """What the revisions up to one head add up to."""
 
     schema: str = DEFAULT_SCHEMA
@@ -166,7 +166,7 @@ class State:
 
 def recorded_state(
     scripts: ScriptDirectory, head: str | tuple[str, ...] | None, schema: str | None = None
-) -> State:
+) -> RecordedState:
     """What the revisions from `head` (or several) down say of the trail in `schema`.
 
     Without `schema`, of the trail that the newest record is about.
@@ -207,7 +207,7 @@ def _conflicts(
     return found
 
 
-def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = None) -> State:
+def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = None) -> RecordedState:
     """What files with records, the newest first, each with its name, say of the trail in `schema`.
 
     Without `schema`, of the trail that the newest record is about.
@@ -241,7 +241,7 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
         latest |= {**released, **captured, **renamed}
         functions |= {capture.function for capture in record.captures}
         functions |= {*record.released_functions}
-    return State(
+    return RecordedState(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
         owner=next((record.owner for _, record, _ in ours if record.owner), None),
@@ -353,6 +353,6 @@ def fill(text: Iterable[str], row: CaptureRecord) -> tuple[str, ...]:
 
 def _edited(revision: str, name: str) -> ProjectError:
     return ProjectError(
-        f"revision {revision} was edited: {name} cannot be read",
-        hint="restore the file from version control: what was applied should not change",
+        f"revision {revision} was edited: cannot read {name}",
+        hint="restore the file from version control: an applied revision should not change",
     )

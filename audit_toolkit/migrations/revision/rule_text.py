@@ -30,11 +30,11 @@ def meaning(rule: TableRule, schema: str) -> str:
 
 def _sentences(rule: TableRule) -> Iterator[tuple[object, str]]:
     masked = [mask.column for mask in rule.mask]
-    yield rule.when, f"Only where {' '.join((rule.when or '').split())}."
-    yield rule.exclude, f"Left out: {_columns(rule.exclude)}."
-    yield rule.only, f"Of the columns, only these and the primary key: {_columns(rule.only)}."
+    yield rule.when, f"Only if {' '.join((rule.when or '').split())}."
+    yield rule.exclude, f"Not recorded: {_columns(rule.exclude)}."
+    yield rule.only, f"Only these columns and the primary key are recorded: {_columns(rule.only)}."
     yield masked, f"Masked: {_columns(masked)}."
-    yield rule.store is Store.CHANGES, "Of an update, new_row holds the changed columns only."
+    yield rule.store is Store.CHANGES, "After an update, new_row holds only the changed columns."
     yield rule.capture is Capture.STATEMENT, "The rows of a statement are recorded together."
     yield rule.truncate is Truncate.FORBID, "TRUNCATE is refused."
     yield rule.truncate is Truncate.ROWS, "TRUNCATE records each row as deleted."
@@ -42,10 +42,10 @@ def _sentences(rule: TableRule) -> Iterator[tuple[object, str]]:
     yield rule.log_unchanged, "Updates that change nothing are recorded, too."
     yield (
         rule.require_context,
-        f"Without {rule.require_context!r} in its context a change is refused.",
+        f"A change without {rule.require_context!r} in its context is refused.",
     )
-    yield rule.capture_query, "The text of each statement is kept."
-    yield rule.touch, f"Not put back by an undo: {_columns(rule.touch)}."
+    yield rule.capture_query, "The text of each statement is recorded."
+    yield rule.touch, f"Not restored by an undo: {_columns(rule.touch)}."
 
 
 def hidden_columns(rule: TableRule, columns: Sequence[str]) -> set[str]:

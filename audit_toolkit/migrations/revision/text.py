@@ -142,7 +142,7 @@ def _header(revision: Revision) -> str:
     paragraphs = [
         f"Written by audit-toolkit {record.toolkit}, which is not needed to run it.",
         *revision.summary,
-        "The SQL is frozen: what changes later is written as a revision of its own.",
+        "The SQL is frozen: later changes are written as new revisions.",
     ]
     return "\n#\n".join([*map(_comment, paragraphs), *(_facts(*fact) for fact in facts)])
 
@@ -249,13 +249,13 @@ def _lock_timeout() -> tuple[Script, Script]:
     return (
         _script(
             "LOCK_TIMEOUT",
-            f"Waits {DEFAULT_LOCK_TIMEOUT} for a lock, not longer, so that writes do not queue up "
-            "behind it; a lock_timeout that is set already is kept",
+            f"Waits at most {DEFAULT_LOCK_TIMEOUT} for a lock, so that writes do not queue up "
+            "behind it; a lock_timeout that is already set is kept",
             render_statements("migrations/lock_timeout", timeout=DEFAULT_LOCK_TIMEOUT),
         ),
         _script(
             "LOCK_TIMEOUT_BEFORE",
-            "What comes after this revision waits as long as it would without it",
+            "What follows this revision waits as long as it would without it",
             render_statements("migrations/lock_timeout_before"),
         ),
     )

@@ -29,7 +29,7 @@ from audit_toolkit.names import comment_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenRevision:
     """A revision that is in the project now."""
 
     revision: str
@@ -39,7 +39,7 @@ class Written:
 
 def write_revisions(
     project: Project, revisions: Sequence[Revision], head: str | None
-) -> list[Written]:
+) -> list[WrittenRevision]:
     """Write revisions one after the other behind `head`: all of them, or none.
 
     Raises `AuditError` where no file can be written, and `ProjectError` when the template of the
@@ -62,10 +62,12 @@ def write_revisions(
         raise
 
 
-def _write(project: Project, revision: Revision, identifier: str, parent: str | None) -> Written:
+def _write(
+    project: Project, revision: Revision, identifier: str, parent: str | None
+) -> WrittenRevision:
     revision = share(revision)
     body = render(revision)
-    works = "see whether `alembic revision -m test` works"
+    works = "check that `alembic revision -m test` works"
     with (
         reported("the revision", hint=works),
         no_bytecode(),
@@ -84,12 +86,12 @@ def _write(project: Project, revision: Revision, identifier: str, parent: str | 
         )
     if script is None:
         raise ProjectError(
-            "Alembic does not take the file that file_template names for a revision",
-            hint="see file_template in the Alembic configuration",
+            "Alembic does not recognise the file that file_template names as a revision",
+            hint="check file_template in the Alembic configuration",
         )
     template = Path(project.scripts.dir, "script.py.mako")
     _check(script, revision, template, run=project.runs_code)
-    return Written(revision=identifier, path=Path(script.path), message=revision.message)
+    return WrittenRevision(revision=identifier, path=Path(script.path), message=revision.message)
 
 
 def _docstring_safe(message: str) -> str:
@@ -107,7 +109,7 @@ def _check(script: AlembicScript, revision: Revision, template: Path, *, run: bo
     for direction, scripts in (("upgrade", revision.upgrade), ("downgrade", revision.downgrade)):
         if any(read_statements(script.module, s.name) != s.statements for s in scripts):
             raise ProjectError(
-                "the revision did not keep the SQL that was written into it",
+                "the revision does not contain the SQL that was written to it",
                 hint=f"{shown(template)} has to print ${{imports}} at the start of a line, "
                 "and no post-write hook may change strings",
             )

@@ -52,8 +52,8 @@ class Position:
             _sync_directory(path.parent)
         except OSError as error:
             raise AuditError(
-                f"the cursor {str(path)!a} cannot be written: {error.strerror}",
-                hint="what was printed last may be printed again by the next run",
+                f"cannot write the cursor {str(path)!a}: {error.strerror}",
+                hint="the next run may print the last events again",
             ) from error
 
     @classmethod
@@ -66,13 +66,13 @@ class Position:
                 raise TypeError("a value of another type")
         except OSError as error:
             raise UsageError(
-                f"the cursor {str(path)!a} cannot be read: {error.strerror}",
-                hint="name a file that a tail wrote, or one that is not there yet",
+                f"cannot read the cursor {str(path)!a}: {error.strerror}",
+                hint="use a file that --follow wrote, or a new one",
             ) from error
         except (ValueError, TypeError) as error:
             raise UsageError(
-                f"{str(path)!a} is no cursor of a tail",
-                hint="name a file that a tail wrote, or one that is not there yet",
+                f"{str(path)!a} is not a valid cursor",
+                hint="use a file that --follow wrote, or a new one",
             ) from error
         return position
 
@@ -80,22 +80,22 @@ class Position:
         """Raise `UsageError` where a tail that is `here` cannot go on from this position."""
         if (self.trail, self.table, self.key) != (here.trail, here.table, here.key):
             raise UsageError(
-                f"the cursor is that of {self._of}, not of {here._of}",
-                hint="every tail needs a cursor of its own: name another file",
+                f"the cursor belongs to {self._of}, not to {here._of}",
+                hint="use another file: each --follow needs its own cursor",
             )
         known = None not in (self.system_identifier, here.system_identifier)
         if known and self.system_identifier != here.system_identifier:
             raise UsageError(
-                f"the cursor is that of another server ({self.system_identifier}; this one is "
-                f"{here.system_identifier}), whose events have other numbers",
-                hint="connect to that server, or begin anew with a cursor that is not there yet",
+                f"the cursor belongs to another server ({self.system_identifier}; this one is "
+                f"{here.system_identifier}), whose events have other ids",
+                hint="connect to that server, or start over with a new cursor",
             )
         if None not in (self.timeline, here.timeline) and self.timeline != here.timeline:
             raise UsageError(
-                f"the server was restored or failed over since event {self.event_id}: its timeline "
-                f"is {here.timeline}, that of the cursor {self.timeline}",
-                hint="what was delivered last may be lost there and its numbers given again: compare, then "
-                "begin with a cursor that is not there yet and --after the last event that both have",
+                f"the server was restored or failed over since event {self.event_id}: its "
+                f"timeline is {here.timeline}, that of the cursor {self.timeline}",
+                hint="events that were delivered may be lost, and their ids used again: compare, "
+                "then start over with a new cursor and --after the last event that both have",
             )
 
     @property
@@ -112,8 +112,8 @@ def find_position(connection: Connection, subject: Scope, event_id: int = 0) -> 
     (row,) = fetch(connection, query("server_role"))
     if row["is_standby"]:
         raise UsageError(
-            "this server is a standby, where a tail could step over events",
-            hint="connect to the primary: name its address, or add target_session_attrs=read-write",
+            "this server is a standby, where --follow could skip events",
+            hint="connect to the primary: use its address, or add target_session_attrs=read-write",
         )
     position = Position(
         event_id=event_id, trail=subject.schema, table=str(subject.table), key=subject.key

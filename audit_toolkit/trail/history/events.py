@@ -57,7 +57,7 @@ class Selection:
         which = (self.transaction, self.actor, self.since, self.after_event)
         if not self.event_ids and all(value is None for value in which):
             raise UsageError(
-                "nothing says which events are meant",
+                "no events selected",
                 hint="name an event, a transaction, an actor, a time or a mark",
             )
         require_numbers(*self.event_ids, self.transaction, self.after_event)
@@ -139,5 +139,5 @@ def _require_all(events: Iterable[Event], event_ids: Iterable[int]) -> None:
     if missing := sorted(set(event_ids) - {event.event_id for event in events}):
         raise UsageError(
             f"the trail has no event {', '.join(map(str, missing))}",
-            hint="audit history TABLE shows the numbers of its events; gaps in them are normal",
+            hint="audit history TABLE shows the ids of its events; gaps are normal",
         )

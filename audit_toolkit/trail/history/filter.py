@@ -52,11 +52,12 @@ class Filter:
             if moment is not None and moment.tzinfo is None:
                 raise UsageError(
                     f"{moment.isoformat()} has no time zone",
-                    hint="say which zone it is in: datetime(…, tzinfo=UTC)",
+                    hint="give one: datetime(…, tzinfo=UTC)",
                 )
         if self.since and self.until and self.since >= self.until:
             raise UsageError(
-                f"no time is since {self.since.isoformat()} and before {self.until.isoformat()}",
+                f"since must be earlier than until: {self.since.isoformat()} is not before "
+                f"{self.until.isoformat()}",
                 hint="the beginning has to be before the end",
             )
         # Pages reach below the first event.
@@ -71,8 +72,8 @@ class Filter:
             )
         if self.after is not None and self.before is not None and self.after >= self.before:
             raise UsageError(
-                f"no event is after event {self.after} and before event {self.before}",
-                hint="the one after which has to be the lower number",
+                f"after must be less than before: {self.after} is not below {self.before}",
+                hint="events after 5 and before 7 are after=5, before=7",
             )
 
     @property

@@ -153,8 +153,8 @@ def follow_subject(
 
     if not connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE:
         raise UsageError(
-            "a tail cannot run inside a transaction, which would never see what is new",
-            hint="give it a connection of its own: psycopg.connect(…, autocommit=True)",
+            "follow cannot run inside a transaction, which would never see new events",
+            hint="use a connection of its own: psycopg.connect(…, autocommit=True)",
         )
     position = find_position(connection, subject)
     if isinstance(after, Position):

@@ -122,7 +122,7 @@ def require_event_of(connection: Connection, subject: Scope, event_id: int | Non
         if not any(name.has(table, event_id) for name in names):
             raise UsageError(
                 f"event {event_id} is of {table}, not of {subject.table}",
-                hint=f"audit history {names[0].table} shows the numbers of its events",
+                hint=f"audit history {names[0].table} shows the ids of its events",
             )
 
 

@@ -104,9 +104,7 @@ def find_scope(
     if len(table) == 1:
         return find_subject(connection, table[0], key, schema=schema)
     if key is not None:
-        raise UsageError(
-            "a key is that of a row of one table", hint="name the table that has the key"
-        )
+        raise UsageError("a key needs exactly one table", hint="name the table that has the key")
     return find_tables(connection, table, schema=schema)
 
 
@@ -118,11 +116,11 @@ def with_range(
         return wanted
     if isinstance(subject, Tables):
         raise UsageError(
-            "a range of keys is that of one table", hint="name the table that has the keys"
+            "a range of keys needs exactly one table", hint="name the table that has the keys"
         )
     if subject.key is not None:
         raise UsageError(
-            f"one key ({subject.key!a}) and a range of keys are two questions",
+            f"a key ({subject.key!a}) cannot be combined with a range of keys",
             hint="leave out one of them",
         )
     return replace(wanted, keys=find_range(connection, subject, from_key, to_key))

@@ -45,8 +45,8 @@ def require_one_transaction(
         f"events {row['first_event']} to {row['last_event']}, begun {_shown(row)}" for row in found
     )
     raise UsageError(
-        f"{len(found)} transactions have the number {number}, in clusters of their own: {listed}",
-        hint=f"name one by its beginning, {number}@TIME, or tell them apart with --since and --until",
+        f"{len(found)} transactions have the number {number}, in different clusters: {listed}",
+        hint=f"name one by its start, {number}@TIME, or tell them apart with --since and --until",
     )
 
 

@@ -48,16 +48,22 @@ class Watermark:
 
 
 def find_watermark(
-    connection: Connection, schema: str, marks: tuple[Mark, ...] = (), *, wait: float
+    connection: Connection,
+    schema: str,
+    marks: tuple[Mark, ...] = (),
+    *,
+    wait: float,
+    known: int | None = None,
 ) -> Watermark:
     """How far the trail is closed, after at most `wait` seconds for running transactions to end.
 
+    `known` is an event that is not seen through the trail, as that of a partition which was detached.
     The connection has to be in autocommit mode and outside a transaction.
     """
     ends = time.monotonic() + wait
     values = {"trail": trail_table(schema), "recent": False}
     (row,) = fetch(connection, render("queries/newest_event", **values), {"after": 0})
-    newest: int | None = row["event_id"]
+    newest = max((n for n in (row["event_id"], known) if n is not None), default=None)
     if newest is None:
         return Watermark(event_id=None, marks=marks)
     held_by = _unnumbered(connection, schema, ends)

@@ -37,13 +37,11 @@ def set_mark(connection: Connection, name: str, *, schema: str = "audit") -> Mar
     Needs the right to insert into the trail: its owner's. Raises `UsageError` for a name that is taken.
     """
     if not name.strip():
-        raise UsageError("a mark needs a name", hint="write: audit mark before-import")
+        raise UsageError("a mark needs a name", hint="add a name: audit mark before-import")
     require_readable_trail(connection, schema)
     with database_errors("set the mark"), connection.transaction():
         if _read_marks(connection, schema, name):
-            raise UsageError(
-                f"there is a mark {name!r} already", hint="choose a name that was not used before"
-            )
+            raise UsageError(f"a mark {name!r} already exists", hint="choose another name")
         if current_document():
             apply_context(connection)
         [row] = fetch(

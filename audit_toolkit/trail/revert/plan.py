@@ -15,6 +15,7 @@ from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
+from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render, render_statements
 from audit_toolkit.trail.event import Event, Row
 from audit_toolkit.trail.revert.operations import Choice, different, operations_of
@@ -28,7 +29,7 @@ from audit_toolkit.trail.revert.ordering import (
 )
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, conflict_of, told
 from audit_toolkit.trail.revert.targets import (
-    Home,
+    RevertTarget,
     is_known_there,
     read_homes,
     read_present,
@@ -160,13 +161,13 @@ def plan_reversals(
         rows=len(changes) if steps else 0,
         claims=claims,
         changes=changes if steps else (),
-        notes=(f"{_rows(so)} already so: as before the events",) if so else (),
+        notes=(f"{counted(so, 'row')} already as before the events",) if so else (),
         meddled=settling,
     )
 
 
 def _require_columns(
-    names: Sequence[str], homes: dict[QualifiedName, Home], reversals: Sequence[Reversal]
+    names: Sequence[str], homes: dict[QualifiedName, RevertTarget], reversals: Sequence[Reversal]
 ) -> None:
     """Raise `UsageError` for a column that neither the tables have nor their events."""
     known = {column for home in homes.values() for column in home.types}
@@ -215,7 +216,7 @@ def verify(connection: Connection, undo: Undo, schema: str, *, ignore: Sequence[
     return replace(undo, notes=(*undo.notes, *notes))
 
 
-def _others(change: RowChange, row: Row, home: Home) -> list[str]:
+def _others(change: RowChange, row: Row, home: RevertTarget) -> list[str]:
     left_out = (*home.hidden, *home.ignored)
     return [
         column
@@ -231,13 +232,13 @@ def _not_done(change: RowChange, what: str) -> AuditError:
     )
 
 
-def _key_afterwards(home: Home, change: RowChange) -> Row:
+def _key_afterwards(home: RevertTarget, change: RowChange) -> Row:
     row = (change.before or {}) | (change.after or {})
     return {column: row.get(column) for column in home.table.key}
 
 
 def _compare(
-    connection: Connection, home: Home, own: Sequence[Reversal], schema: str, *, lock: bool
+    connection: Connection, home: RevertTarget, own: Sequence[Reversal], schema: str, *, lock: bool
 ) -> Iterable[tuple[Choice, Conflict | None]]:
     rows = read_present(connection, home, [r.key_values for r in own], lock=lock)
     # Keys as the rows have them now: a key may be equal to another one and be written otherwise.
@@ -259,7 +260,9 @@ def _compare(
         yield Choice(reversal=reversal, present=present, as_left=as_left), conflict
 
 
-def _require_seen(connection: Connection, home: Home, reversal: Reversal, schema: str) -> None:
+def _require_seen(
+    connection: Connection, home: RevertTarget, reversal: Reversal, schema: str
+) -> None:
     """Raise `PermissionDeniedError` where a row that is not seen may be there all the same."""
     if reversal.left is None and not is_known_there(
         connection, home.table.name, reversal.key, schema
@@ -271,7 +274,7 @@ def _require_seen(connection: Connection, home: Home, reversal: Reversal, schema
     )
 
 
-def _is_so(home: Home, choice: Choice) -> bool:
+def _is_so(home: RevertTarget, choice: Choice) -> bool:
     """Whether the row is already as it would be put back: whoever made it so, nothing is lost."""
     wanted, present = choice.reversal.wanted, choice.present
     if wanted is None or present is None:
@@ -279,14 +282,16 @@ def _is_so(home: Home, choice: Choice) -> bool:
     return not different(wanted, present, home)
 
 
-def _vacates(home: Home, reversal: Reversal) -> bool:
+def _vacates(home: RevertTarget, reversal: Reversal) -> bool:
     """Whether the key that a row has now becomes free: for another row that had it before."""
     if reversal.left is None:
         return False
     return reversal.wanted is None or any(c in reversal.wanted for c in home.table.key)
 
 
-def _changes(choices: Sequence[Choice], homes: dict[QualifiedName, Home]) -> tuple[RowChange, ...]:
+def _changes(
+    choices: Sequence[Choice], homes: dict[QualifiedName, RevertTarget]
+) -> tuple[RowChange, ...]:
     found: list[RowChange] = []
     for choice in choices:
         reversal, home = choice.reversal, homes[choice.reversal.table]
@@ -364,7 +369,7 @@ def _follow(
                     operation.key = operation.key | {column: value}
 
 
-def _step(home: Home, batch: Batch, *, settling: bool) -> Step:
+def _step(home: RevertTarget, batch: Batch, *, settling: bool) -> Step:
     match batch.kind:
         case Kind.DELETE:
             return _delete(home, [o.key for o in batch.operations], settling=settling)
@@ -378,9 +383,9 @@ def _step(home: Home, batch: Batch, *, settling: bool) -> Step:
     return _update(home, columns, rows, "as before", in_order=batch.in_order)
 
 
-def _delete(home: Home, keys: Sequence[Row], *, settling: bool) -> Step:
+def _delete(home: RevertTarget, keys: Sequence[Row], *, settling: bool) -> Step:
     return Step(
-        why=f"{_rows(len(keys))} of {home.table.name} that had not been there",
+        why=f"{counted(len(keys), 'row')} of {home.table.name} that did not exist",
         statements=(
             _one(
                 "undo/delete",
@@ -395,10 +400,10 @@ def _delete(home: Home, keys: Sequence[Row], *, settling: bool) -> Step:
     )
 
 
-def _insert(home: Home, rows: Sequence[Row], *, settling: bool) -> Step:
+def _insert(home: RevertTarget, rows: Sequence[Row], *, settling: bool) -> Step:
     settling = settling and bool(home.table.key)
     return Step(
-        why=f"{_rows(len(rows))} of {home.table.name} that had been deleted",
+        why=f"{counted(len(rows), 'row')} of {home.table.name} that were deleted",
         statements=(
             _one(
                 "undo/insert",
@@ -414,7 +419,7 @@ def _insert(home: Home, rows: Sequence[Row], *, settling: bool) -> Step:
 
 
 def _update(
-    home: Home,
+    home: RevertTarget,
     columns: Sequence[str],
     rows: list[Json],
     why: str,
@@ -435,21 +440,23 @@ def _update(
     )
     names = ", ".join(quote_identifier(column) for column in columns)
     return Step(
-        why=f"{names} of {_rows(len(rows))} of {home.table.name}, {why}",
+        why=f"{names} of {counted(len(rows), 'row')} of {home.table.name}, {why}",
         statements=(statement,),
         lock="ROW EXCLUSIVE",
         rows=None if settle or in_order else len(rows),
     )
 
 
-def _needs_settling(homes: dict[QualifiedName, Home], references: Sequence[Reference]) -> bool:
+def _needs_settling(
+    homes: dict[QualifiedName, RevertTarget], references: Sequence[Reference]
+) -> bool:
     """Whether somebody else may change the rows as we do: triggers, or foreign keys that follow a key."""
     follow = any(r.acts_on_update and {r.parent, r.child} <= homes.keys() for r in references)
     return follow or any(home.has_triggers for home in homes.values())
 
 
 def _settled(
-    changes: Sequence[RowChange], homes: dict[QualifiedName, Home], batches: Sequence[Batch]
+    changes: Sequence[RowChange], homes: dict[QualifiedName, RevertTarget], batches: Sequence[Batch]
 ) -> list[Step]:
     """The steps that bring rows to what they are to become where a trigger has had its way since."""
     gone: dict[QualifiedName, list[Row]] = defaultdict(list)
@@ -486,19 +493,15 @@ def _settled(
             for (table, _), rows in sorted(come.items(), key=lambda item: place[item[0][0]])
         ),
         *(
-            _update(homes[table], columns, rows, "where a trigger has set it since", settle=True)
+            _update(homes[table], columns, rows, "if a trigger has set it since", settle=True)
             for (table, columns), rows in others.items()
         ),
     ]
 
 
-def _typed(home: Home, columns: Iterable[str]) -> tuple[tuple[str, Sql], ...]:
+def _typed(home: RevertTarget, columns: Iterable[str]) -> tuple[tuple[str, Sql], ...]:
     return tuple((column, Sql(home.types[column])) for column in columns)
 
 
 def _one(template: str, **values: Any) -> str:
     return render(template, **values).strip()
-
-
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number} rows"

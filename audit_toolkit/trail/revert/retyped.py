@@ -18,7 +18,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Action, Event, Row, table_of
 from audit_toolkit.trail.revert.operations import is_stand_in
-from audit_toolkit.trail.revert.targets import Home, find_homes, key_values_of
+from audit_toolkit.trail.revert.targets import RevertTarget, find_homes, key_values_of
 from audit_toolkit.trail.rows.keys import read_key_columns
 from audit_toolkit.trail.time_travel import answered
 
@@ -66,13 +66,13 @@ def as_typed_now(connection: Connection, events: Sequence[Event], schema: str) -
     return Retyped(events=tuple(read), same_keys=same_keys)
 
 
-def row_typed_now(connection: Connection, home: Home, row: Row) -> Row:
+def row_typed_now(connection: Connection, home: RevertTarget, row: Row) -> Row:
     """The row as it would be recorded now."""
     return rows_typed_now(connection, home, [row])[0] or row
 
 
 def rows_typed_now(
-    connection: Connection, home: Home, rows: Sequence[Row | None]
+    connection: Connection, home: RevertTarget, rows: Sequence[Row | None]
 ) -> list[Row | None]:
     """The rows, each the same object where it would be recorded now as it was."""
     read = list(rows)
@@ -90,7 +90,7 @@ def rows_typed_now(
     return read
 
 
-def _readable(home: Home, row: Row) -> Iterator[str]:
+def _readable(home: RevertTarget, row: Row) -> Iterator[str]:
     unknown = (*home.hidden, *home.excluded)
     for column, value in row.items():
         if column in home.types and column not in unknown and not is_stand_in(value):
@@ -98,7 +98,7 @@ def _readable(home: Home, row: Row) -> Iterator[str]:
 
 
 def _read(
-    connection: Connection, home: Home, columns: Sequence[str], images: Sequence[Row]
+    connection: Connection, home: RevertTarget, columns: Sequence[str], images: Sequence[Row]
 ) -> Iterable[tuple[int, Row]]:
     """The images that look different now, by their place; without values that a type refuses."""
     listed = tuple(
@@ -119,7 +119,7 @@ def _read(
 
 
 def _same_keys(
-    connection: Connection, home: Home, events: Iterable[Event], *, retyped: bool
+    connection: Connection, home: RevertTarget, events: Iterable[Event], *, retyped: bool
 ) -> dict[str, str]:
     columns = read_key_columns(connection, home.table.oid)
     if not columns or (not retyped and all(column.is_exact for column in columns)):

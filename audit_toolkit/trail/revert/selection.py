@@ -33,7 +33,7 @@ from audit_toolkit.trail.revert.plan import (
 from audit_toolkit.trail.revert.retyped import as_typed_now, row_typed_now
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
 from audit_toolkit.trail.revert.targets import (
-    Home,
+    RevertTarget,
     key_values_of,
     read_homes,
     read_present,
@@ -66,8 +66,8 @@ class ConflictError(AuditError):
             event = first.since[-1]
             who = f", by {event.actor} in event {event.event_id}"
         super().__init__(
-            f"{number} changed since, {first.table} {first.key} for one{what}{who}",
-            hint="--force puts back all the same, --ours leaves such rows as they are"
+            f"{number} changed since, for example {first.table} {first.key}{what}{who}",
+            hint="--force puts them back anyway, --ours leaves such rows as they are"
             + (f", --ignore {first.columns[0]} leaves that column alone" if first.columns else ""),
         )
         self.conflicts = tuple(conflicts)
@@ -221,7 +221,7 @@ def _plan_restore(
     if with_children:
         if wanted is None:
             raise UsageError(
-                f"{subject.table} {subject.key} was not there then, and so had no children",
+                f"{subject.table} {subject.key} did not exist then, and so had no children",
                 hint="name another moment with --at; audit history shows them",
             )
         reversals += _restored_children(
@@ -236,7 +236,7 @@ def _plan_restore(
 
 def _restored(
     connection: Connection,
-    home: Home,
+    home: RevertTarget,
     key: str | None,
     key_values: Row,
     wanted: Row | None,
@@ -337,7 +337,7 @@ def _wanted(
     """The row, what it is as of in words, and the moment at which its children are looked for."""
     table, keys = subject.table, {subject.key, *subject.equal_keys}
     if (at is None) == (event is None):
-        raise UsageError("a row is restored as of a moment or of an event: name one of them")
+        raise UsageError("give either a time or an event to restore a row")
     if at is not None:
         require_zone(at)
         return _image_at(connection, table, subject.key, at, schema), at.isoformat(), at
@@ -508,10 +508,10 @@ def _without_others(
                 ignore=ignore,
             )
         except UsageError as error:
-            notes.append(f"a trigger changed {table} as well, which stays: {error.message}")
+            notes.append(f"a trigger also changed {table}, which stays: {error.message}")
             continue
         apply(back.plan, connection, attempts=1)
         if back.rows:
             number = "1 other row" if back.rows == 1 else f"{back.rows} other rows"
-            notes.append(f"a trigger changed {number} of {table}, put back as well")
+            notes.append(f"a trigger also changed {number} of {table}, put back as well")
     return replace(undo, notes=(*undo.notes, *notes))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
+class RevertTarget:
     """A table of the plan, and the columns of it whose values are not in the trail."""
 
     table: Table
@@ -70,7 +70,7 @@ def read_homes(
     schema: str,
     *,
     ignore: Sequence[str] = (),
-) -> dict[QualifiedName, Home]:
+) -> dict[QualifiedName, RevertTarget]:
     """The tables that rows are put back into; `ignore` are columns of any of them to leave alone.
 
     Raises `UsageError` for one that is gone.
@@ -80,8 +80,8 @@ def read_homes(
     for name in tables:
         if name not in homes:
             raise UsageError(
-                f"{name} is gone, so nothing can be put back into it",
-                hint="make the table again first; audit history shows its rows",
+                f"{name} no longer exists, so nothing can be put back into it",
+                hint="create the table again first; audit history shows its rows",
             )
     return homes
 
@@ -92,7 +92,7 @@ def find_homes(
     schema: str,
     *,
     ignore: Sequence[str] = (),
-) -> dict[QualifiedName, Home]:
+) -> dict[QualifiedName, RevertTarget]:
     """Those of the tables that are there; see `read_homes`."""
     tables = list(tables)
     names = {table.name for table in tables}
@@ -109,7 +109,7 @@ def find_homes(
 
 def _describe(
     connection: Connection, table: Table, options: dict[str, Any], ignore: Sequence[str]
-) -> Home:
+) -> RevertTarget:
     masked = tuple(options.get("mask", ()))
     only = options.get("only") or ()
     left_out = tuple(
@@ -122,7 +122,7 @@ def _describe(
         connection.execute("set local search_path = pg_catalog")
         [facts] = fetch(connection, query("undo_table"), {"table": table.oid})
     touch = (*options.get("touch", ()), *ignore)
-    return Home(
+    return RevertTarget(
         table=table,
         hidden=masked,
         excluded=excluded,
@@ -148,7 +148,7 @@ def is_known_there(
 
 
 def read_present(
-    connection: Connection, home: Home, rows: Sequence[Row], *, lock: bool = False
+    connection: Connection, home: RevertTarget, rows: Sequence[Row], *, lock: bool = False
 ) -> list[Row | None]:
     """The row that has each of these keys now, printed as capture prints it."""
     table = home.table
@@ -165,7 +165,7 @@ def read_present(
     return [found.get(place) for place in range(1, len(rows) + 1)]
 
 
-def _present_rows(home: Home, *, lock: bool) -> str:
+def _present_rows(home: RevertTarget, *, lock: bool) -> str:
     def with_parameters(text: str) -> Sql:
         return Sql(text.replace("%", "%%"))
 

@@ -78,8 +78,8 @@ def find_range(
         and not fetch(connection, _render("range_order", keys), keys.parameters)[0]["ordered"]
     ):
         raise UsageError(
-            f"no key lies from {_shown(low)} to {_shown(high)}",
-            hint="the lower key comes first",
+            f"from_key must not be greater than to_key: {_shown(low)} comes after {_shown(high)}",
+            hint="give the lower key first",
         )
     return _with_texts(connection, keys)
 
@@ -95,8 +95,8 @@ def unreadable_keys(keys: KeyRange | None) -> Iterator[None]:
             raise
         types = ", ".join(column.type_name for column in keys.columns)
         raise UsageError(
-            f"the trail has keys that are no {types}: {first_line(error)}",
-            hint="the key had another type once: ask since the time when it was changed (--since)",
+            f"the trail has keys that are not valid {types}: {first_line(error)}",
+            hint="the key used to have another type: limit the time to after that change (--since)",
         ) from error
 
 
@@ -104,7 +104,7 @@ def _columns(connection: Connection, subject: Subject) -> tuple[KeyColumn, ...]:
     (row,) = fetch(connection, query("relation_oid"), {"name": str(subject.table.plain)})
     if row["oid"] is None:
         raise UsageError(
-            f"{subject.table} is gone, so nothing says how its keys compare",
+            f"{subject.table} no longer exists, so there is no order of its keys",
             hint="ask for one key, or for all events of the table",
         )
     columns = read_key_columns(connection, row["oid"])
@@ -137,7 +137,7 @@ def _bound(
             (row,) = fetch(connection, _render("range_kept", keys), keys.parameters)
     except errors.DataError as error:
         raise UsageError(
-            f"the keys of {subject.table} have no order that the trail can tell",
+            f"the keys of {subject.table} have no order that the trail can use",
             hint="ask for one key: " + key_shape(columns),
         ) from error
     return tuple(row[f"value_{place}"] for place in range(len(columns)))

@@ -190,18 +190,18 @@ def require_readable_trail(connection: Connection, schema: str) -> None:
     """Raise `UsageError` or `PermissionDeniedError` where this role has no trail to read."""
     trails = {row["schema_name"]: row for row in fetch(connection, query("trails"))}
     if schema not in trails:
-        others = [f"add --audit-schema {name}: there is a trail in that schema" for name in trails]
+        others = [f"add --audit-schema {name}: that schema has a trail" for name in trails]
         raise UsageError(
             f"this database has no audit trail in the schema {quote_identifier(schema)}",
             hint=" or ".join(others)
-            or "audit install --table TABLE makes one; is this the right database?",
+            or "audit install --table TABLE creates one; is this the right database?",
         )
     if not trails[schema]["readable"]:
         role, home = quote_identifier(trails[schema]["role_name"]), quote_identifier(schema)
         raise PermissionDeniedError(
             f"the role {role} may not read the audit trail {home}.logged_actions",
-            hint=f"let its owner run: grant usage on schema {home} to {role}; "
-            f"grant select on {home}.logged_actions to {role};",
+            hint=f"ask its owner to run: grant usage on schema {home} to {role}; grant select on "
+            f"{home}.logged_actions to {role};",
         )
 
 
@@ -226,8 +226,8 @@ def since_when(connection: Connection, schema: str) -> str:
     if left is None:
         return "since capture began"
     return (
-        f"since {left.astimezone(UTC):%Y-%m-%d}: "
-        "events of before have left the database (audit partitions list, audit archive query)"
+        f"since {left.astimezone(UTC):%Y-%m-%d}: earlier events have left the database (audit "
+        "partitions list, audit archive query)"
     )
 
 
@@ -280,8 +280,8 @@ def _with_names(connection: Connection, subject: Subject, relation: Relation) ->
     there = {r.name: r for r in read_relations(connection, {now.name})}.get(now)
     if is_table:
         raise UsageError(
-            f"{subject.table} is not audited, and the events under its name are those of the "
-            f"table that is called {now} now",
+            f"{subject.table} is not audited, and the events under its name belong to the "
+            f"table now called {now}",
             hint=f"audit history {now}",
         )
     now_names = () if there is None else find_names(connection, subject.schema, now)

@@ -132,7 +132,7 @@ def _require_no_renames(
     trail = Sql(f"{quote_identifier(schema)}.logged_actions".replace("%", "%%"))
     if fetch(connection, render("queries/was_renamed", trail=trail), parameters)[0]["renamed"]:
         raise PermissionDeniedError(
-            f"a table was renamed, and this role may not execute "
+            "a table was renamed, and this role may not execute "
             f"{quote_identifier(schema)}.names_of, which tells its events from those of others",
             hint="audit grants --reader ROLE prints the grants that a reader needs",
         ) from error

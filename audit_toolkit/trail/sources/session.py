@@ -81,7 +81,7 @@ def _sqlalchemy_connection(source: Any) -> sqlalchemy.Connection:
         source = source.connection()
     if not isinstance(source, Connection):
         raise UsageError(
-            f"the trail cannot be read through {given}",
+            f"cannot read the trail through {given}",
             hint="pass an open connection of psycopg 3, or a session or connection of SQLAlchemy",
         )
     return source
@@ -94,7 +94,7 @@ def _driver_connection(connection: sqlalchemy.Connection) -> psycopg.Connection[
     if not isinstance(driver, import_psycopg().Connection):
         raise UsageError(
             f"the trail is read with psycopg 3, not with {connection.dialect.driver}",
-            hint="use an engine for postgresql+psycopg://…, for the trail alone if need be",
+            hint="use an engine for postgresql+psycopg://…, if need be for the trail only",
         )
     return cast("psycopg.Connection[Any]", driver)
 

@@ -18,7 +18,7 @@ from audit_toolkit.web.listing import KINDS, Asked, Listed, read_list, read_quer
 from audit_toolkit.web.page import Page
 from audit_toolkit.web.settings import ColumnLabel
 from audit_toolkit.web.story import by_day, tell
-from audit_toolkit.web.values import LONG, Shown, compared, indented, show
+from audit_toolkit.web.values import LONG, Shown, compared, indented, show, visible
 from audit_toolkit.web.words import Words
 
 AROUND = timedelta(days=1)
@@ -41,7 +41,9 @@ def person(page: Page) -> Response:
     asked = read_query(page)
     if asked.wanted.actor is None:
         raise NotFoundError(page.words.gettext("Nobody is named."))
-    return listed(page, recent(asked), title=asked.wanted.actor, person=asked.wanted.actor)
+    return listed(
+        page, recent(asked), title=visible(asked.wanted.actor)[:200], person=asked.wanted.actor
+    )
 
 
 def request(page: Page) -> Response:
@@ -49,7 +51,7 @@ def request(page: Page) -> Response:
     asked = read_query(page)
     if not asked.wanted.context:
         raise NotFoundError(page.words.gettext("No request is named."))
-    title = page.words.gettext("Request %(id)s") % {"id": asked.wanted.context[0][1]}
+    title = page.words.gettext("Request %(id)s") % {"id": visible(asked.wanted.context[0][1])[:200]}
     return listed(page, recent(asked), title=title)
 
 
@@ -167,7 +169,7 @@ def _side_by_side(page: Page, entry: Any) -> list[dict[str, Any]]:
         changed = column in entry.seen.changed
         if changed and old and new and old.kind == new.kind and old.kind in ("text", "json"):
             old, new = compared(old, new)
-        name = label.label or column
+        name = label.label or visible(column)
         found.append({"name": name, "old": old, "new": new, "changed": changed})
     return found
 

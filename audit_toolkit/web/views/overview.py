@@ -15,6 +15,7 @@ from audit_toolkit.trail import Action, Filter
 from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.page import Page
 from audit_toolkit.web.story import by_day, row_address, tell
+from audit_toolkit.web.values import visible
 from audit_toolkit.web.views.events import first_of
 
 NEWEST = 15
@@ -33,14 +34,16 @@ def home(page: Page) -> Response:
 
 def search(page: Page) -> Response:
     """What a text may mean: a key of some tables, an event, a transaction, a person, a reason."""
-    text = page.asked("q")
-    if text is None:
+    text = (page.asked("q") or "").strip(" ")
+    if not text:
         return page.redirect("/")
     if page.asked("table"):
         return page.redirect("/row", table=str(page.table().table), key=text)
     found = _rows(page, text)
     numbers = _numbers(page, text)
-    return page.render("search.html", title=text, text=text, rows=found, numbers=numbers)
+    return page.render(
+        "search.html", title=visible(text)[:80], text=text, rows=found, numbers=numbers
+    )
 
 
 def _rows(page: Page, text: str) -> list[dict[str, Any]]:

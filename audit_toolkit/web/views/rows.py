@@ -79,7 +79,7 @@ def compare(page: Page) -> Response:
         label = page.settings.column(table.table, column)
         old, new = before.get(column), after.get(column)
         if column in before and column in after and exact_json.same(old, new):
-            same.append((label.label or column, show(new, label, page.words)))
+            same.append((label.label or visible(column), show(new, label, page.words)))
         else:
             changed += changes_of(column, label, old, new, page.words, LONG)
     return page.render(
@@ -202,7 +202,7 @@ def _now(page: Page, table: KnownTable, key: str) -> list[dict[str, Any]]:
         row = page.sight.row(table.table, {origin.column: origin.value}) or {}
         found.append(
             {
-                "name": label.label or origin.column,
+                "name": label.label or visible(origin.column),
                 "value": show(row[origin.column], label, page.words),
                 "masked": origin.column in masked,
                 "by": next(iter(tell(page, [origin.event] if origin.event else [])), None),
@@ -228,7 +228,7 @@ def _then(page: Page, table: KnownTable, key: str) -> list[dict[str, Any]] | str
     labels = {column: page.settings.column(table.table, column) for column in shown}
     return [
         {
-            "name": labels[column].label or column,
+            "name": labels[column].label or visible(column),
             "value": show(shown[column], labels[column], page.words),
         }
         for column in page.sight.in_order(table.table, shown)

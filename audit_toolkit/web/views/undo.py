@@ -178,7 +178,9 @@ def _row(page: Page, change: RowChange) -> dict[str, Any]:
         "kind": kind,
         "changes": [
             found
-            for column in (after if kind == "changed" else {**before, **after})
+            for column in page.sight.in_order(
+                change.table, after if kind == "changed" else {**before, **after}
+            )
             for found in _changes(page, change, column, before.get(column), after.get(column))
         ],
         "since": tell(page, change.since),

@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.order_lines, which only triggers can run.
--- Writes what happens to public.order_lines into the audit trail, row by row.
+-- The function that captures public.order_lines; only triggers can run it.
+-- Records changes to public.order_lines in the audit trail, row by row.
 create or replace function audit.capture_public__order_lines()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set datestyle = 'ISO, YMD'
     set extra_float_digits = '1'
@@ -36,7 +36,7 @@ begin
             (tg_table_schema, tg_table_name, 'I', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text, row_after);
 
     elsif tg_op = 'UPDATE' then
-        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
         if new *= old then
             return null;
         end if;
@@ -78,11 +78,11 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "b890ce94744d7dcd0b7f98a8ba476579f241755377e29e476810eefa5f58e378"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "48b5efb94defd14450532cdd8575a070a78598dcf9b7cd81874b02deb08b6569"}';
 
 
 -- Its triggers on public.order_lines.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 create or replace trigger "00_audit_row"
@@ -99,7 +99,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

@@ -1,18 +1,18 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.order_lines, which only triggers can run.
--- Writes what happens to public.order_lines into the audit trail, statement by statement.
+-- The function that captures public.order_lines; only triggers can run it.
+-- Records changes to public.order_lines in the audit trail, statement by statement.
 create or replace function audit.capture_public__order_lines()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set datestyle = 'ISO, YMD'
     set extra_float_digits = '1'
 as $capture$
 declare
-    -- The same for all rows, so worked out once; as in the defaults of the columns.
+    -- The same for all rows, so computed once; as in the defaults of the columns.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
@@ -236,11 +236,11 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "593731e18a5043cc04792a7a810e0f52e4f88469ab04253bd4c40054cf91a104"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "96781d96c30d7c1f6efe1877d5ab2f52036a61998d95d84a5e1a069e3c6d53ad"}';
 
 
 -- Its triggers on public.order_lines.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 create or replace trigger "00_audit_insert"
@@ -274,7 +274,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

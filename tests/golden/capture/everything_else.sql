@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.orders, which only triggers can run.
--- Writes what happens to public.orders into the audit trail, row by row.
+-- The function that captures public.orders; only triggers can run it.
+-- Records changes to public.orders in the audit trail, row by row.
 create or replace function audit.capture_public__orders()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $capture$
@@ -31,12 +31,12 @@ begin
         else nullif(current_setting('audit.context', true), '')::jsonb
     end) -> 'actor', 'null'),
         'strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]]")')
-        and current_setting('session_replication_role') <> 'replica'  -- what replication brings is never refused
+        and current_setting('session_replication_role') <> 'replica'  -- replicated changes are never refused
     then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: a change of public.orders needs the key ''actor'' in its context',
-            hint = 'first, in the same transaction: select set_config(''audit.context'', ''{"actor": "…"}'', true)';
+            message = 'audit: a change to public.orders needs the key ''actor'' in its context',
+            hint = 'run first, in the same transaction: select set_config(''audit.context'', ''{"actor": "…"}'', true)';
     end if;
 
     if tg_op = 'INSERT' then
@@ -76,12 +76,12 @@ begin
             (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
-        -- TRUNCATE of the table: its rows, while they are still there.
+        -- TRUNCATE of the table: records its rows before they are gone.
         if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
             raise exception using
                 errcode = 'insufficient_privilege',
-                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows of it, which are to be recorded', tg_relid::regclass, current_user),
-                hint = format('use DELETE, or let %I read it: USAGE of the schema, SELECT on the table, no row security; or install with --truncate event', current_user);
+                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows, which must be recorded', tg_relid::regclass, current_user),
+                hint = format('use DELETE, or let %I read it: USAGE on the schema, SELECT on the table, no row security; or install with --truncate event', current_user);
         end if;
         for row_gone in execute (
             select format(
@@ -111,11 +111,11 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "8e245747cd50ae62e81e476ff8ab18d2c646f12232443640bdcdf30241e4bc15"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "513ef9d96a217aa1ee506bbe942e4bca0ebac3cc9a07c01bdbc3b0f0fe9d60b9"}';
 
 
 -- Its triggers on public.orders.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
 
 create or replace trigger "00_audit_row"
@@ -139,7 +139,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.people, which only triggers can run.
--- Writes what happens to public.people into the audit trail, row by row.
+-- The function that captures public.people; only triggers can run it.
+-- Records changes to public.people in the audit trail, row by row.
 create or replace function audit.capture_public__people()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
@@ -43,7 +43,7 @@ begin
             row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
             row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
         end if;
-        -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
+        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -81,11 +81,11 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "eab10a89e15b04993c1c9f4fe190d645f9e47c1f080150e20f884cc6308a7191"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "2a2cef4545279b1d03d3421cda4982ff62066edea7ca51204e6939139219456a"}';
 
 
 -- Its triggers on public.people.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.people'::regclass, 'capture_public__people');
 
 create or replace trigger "00_audit_row"
@@ -102,7 +102,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.people enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

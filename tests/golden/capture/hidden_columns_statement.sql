@@ -1,16 +1,16 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.people, which only triggers can run.
--- Writes what happens to public.people into the audit trail, statement by statement.
+-- The function that captures public.people; only triggers can run it.
+-- Records changes to public.people in the audit trail, statement by statement.
 create or replace function audit.capture_public__people()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
-    -- The same for all rows, so worked out once; as in the defaults of the columns.
+    -- The same for all rows, so computed once; as in the defaults of the columns.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
@@ -235,11 +235,11 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "72a320c502a626ea1fd184568d42a0e9c6087231fb9c75e7057012618757c0af"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "3d69d2dcab4c75078ca1cc370f0a6c052f8337012eae648736dcc30f64e52003"}';
 
 
 -- Its triggers on public.people.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.people'::regclass, 'capture_public__people');
 
 create or replace trigger "00_audit_insert"
@@ -273,7 +273,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.people enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.readings, which only triggers can run.
--- Writes what happens to public.readings into the audit trail, row by row.
+-- The function that captures public.readings; only triggers can run it.
+-- Records changes to public.readings in the audit trail, row by row.
 create or replace function audit.capture_public__readings()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set extra_float_digits = '1'
 as $capture$
@@ -35,7 +35,7 @@ begin
             (tg_table_schema, tg_table_name, 'I', row_after);
 
     elsif tg_op = 'UPDATE' then
-        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
         if new *= old then
             return null;
         end if;
@@ -76,11 +76,11 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "add8e3a2d1c03e56e06d08c51c7d81c09fd853b9d782f51676f62077ec27fc6a"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "d54a4a40316b71b6b154428e062e3eedefcd587a8b093ec1316a47eecf23484d"}';
 
 
 -- Its triggers on public.readings.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.readings'::regclass, 'capture_public__readings');
 
 create or replace trigger "00_audit_row"
@@ -97,7 +97,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.readings enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.readings'::regclass, 'capture_public__readings');
 
 commit;

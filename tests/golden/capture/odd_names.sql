@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale", which only triggers can run.
--- Writes what happens to "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" into the audit trail, row by row.
+-- The function that captures "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale"; only triggers can run it.
+-- Records changes to "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" in the audit trail, row by row.
 create or replace function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
@@ -34,7 +34,7 @@ begin
             (tg_table_schema, tg_table_name, 'I', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text, row_after);
 
     elsif tg_op = 'UPDATE' then
-        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
         if new *= old then
             return null;
         end if;
@@ -76,11 +76,11 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "592ed1872316afb69e7e97fa0ce574c721d1f17c4935d2d18a6195bf8ef6df07"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "918e5d8aa33e051189528b7cbdd2471dd1bd9681f8bd1e1efa7cb90e24d8f7e7"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4');
 
 create or replace trigger "00_audit_row"
@@ -97,7 +97,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4');
 
 commit;

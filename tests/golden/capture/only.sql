@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.people, which only triggers can run.
--- Writes what happens to public.people into the audit trail, row by row.
+-- The function that captures public.people; only triggers can run it.
+-- Records changes to public.people in the audit trail, row by row.
 create or replace function audit.capture_public__people()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
@@ -41,7 +41,7 @@ begin
             row_before := audit.pick(audit.image_of(old), array['id', 'name']);
             row_after := audit.pick(audit.image_of(new), array['id', 'name']);
         end if;
-        -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
+        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -76,11 +76,11 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "0bc63ca14633bef12d65b6f9215f5456cb7ccb351f0fa20ade4cb756fe8cf8ee"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "4dd38cb798cee26bd180e49f353b096dc5a561f41c4b9a9e1255932cc86c1e4c"}';
 
 
 -- Its triggers on public.people.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.people'::regclass, 'capture_public__people');
 
 create or replace trigger "00_audit_row"
@@ -97,7 +97,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.people enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

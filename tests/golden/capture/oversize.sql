@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.files, which only triggers can run.
--- Writes what happens to public.files into the audit trail, row by row.
+-- The function that captures public.files; only triggers can run it.
+-- Records changes to public.files in the audit trail, row by row.
 create or replace function audit.capture_public__files()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set bytea_output = 'hex'
 as $capture$
@@ -30,7 +30,7 @@ begin
         if is_as_installed then
             kept := new;
             stand_ins := '{}';
-            kept.name := null;  -- it stays out of the trail
+            kept.name := null;  -- not recorded
             if octet_length(kept.body) > 16777216 then
                 stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
                 kept.body := null;
@@ -56,7 +56,7 @@ begin
         if is_as_installed then
             kept := old;
             stand_ins := '{}';
-            kept.name := null;  -- it stays out of the trail
+            kept.name := null;  -- not recorded
             if octet_length(kept.body) > 16777216 then
                 stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
                 kept.body := null;
@@ -72,7 +72,7 @@ begin
             row_before := to_jsonb(kept) - array['name'] || stand_ins;
             kept := new;
             stand_ins := '{}';
-            kept.name := null;  -- it stays out of the trail
+            kept.name := null;  -- not recorded
             if octet_length(kept.body) > 16777216 then
                 stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
                 kept.body := null;
@@ -90,7 +90,7 @@ begin
             row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
             row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
-        -- A change of columns that stay out of the trail is none. Text decides: to jsonb, 1.0 equals 1.00.
+        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -104,7 +104,7 @@ begin
         if is_as_installed then
             kept := old;
             stand_ins := '{}';
-            kept.name := null;  -- it stays out of the trail
+            kept.name := null;  -- not recorded
             if octet_length(kept.body) > 16777216 then
                 stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
                 kept.body := null;
@@ -140,11 +140,11 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "3c64f2958351df4fde2696a0945b6f4f905d97718d0c55fe49db270f0c1fed6b"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "34c1c1923ee3efbb0b766ee226fcd4cfa904229d4d6f0da0637dcbaee5daedb4"}';
 
 
 -- Its triggers on public.files.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.files'::regclass, 'capture_public__files');
 
 create or replace trigger "00_audit_row"
@@ -161,7 +161,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.files enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.files'::regclass, 'capture_public__files');
 
 commit;

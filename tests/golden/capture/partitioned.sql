@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.visits, which only triggers can run.
--- Writes what happens to public.visits into the audit trail, row by row.
+-- The function that captures public.visits; only triggers can run it.
+-- Records changes to public.visits in the audit trail, row by row.
 create or replace function audit.capture_public__visits()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $capture$
@@ -40,7 +40,7 @@ begin
             (captured_as[1], captured_as[2], 'I', row_after);
 
     elsif tg_op = 'UPDATE' then
-        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
         if new *= old then
             return null;
         end if;
@@ -68,12 +68,12 @@ begin
             (captured_as[1], captured_as[2], 'D', row_before);
 
     elsif tg_when = 'BEFORE' then
-        -- TRUNCATE of a leaf: its rows, while they are still there.
+        -- TRUNCATE of a partition: records its rows before they are gone.
         if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
             raise exception using
                 errcode = 'insufficient_privilege',
-                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows of it, which are to be recorded', tg_relid::regclass, current_user),
-                hint = format('use DELETE, or let %I read it: USAGE of the schema, SELECT on the table, no row security', current_user);
+                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows, which must be recorded', tg_relid::regclass, current_user),
+                hint = format('use DELETE, or let %I read it: USAGE on the schema, SELECT on the table, no row security', current_user);
         end if;
         for row_gone in execute (
             select format(
@@ -103,11 +103,11 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "0435694f776103cd09b93ac0fff35f2619323dcf215695b09d78f9dda576359d"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "622efcc850b6193c2b6e211b7964c3e14f98b3f3c146bfa34e71a74ec330ede3"}';
 
 
 -- Its triggers on public.visits.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.visits'::regclass, 'capture_public__visits');
 
 create or replace trigger "00_audit_rows"
@@ -144,7 +144,7 @@ begin
 end
 $leaves$;
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.visits'::regclass, 'capture_public__visits');
 
 commit;

@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.orders, which only triggers can run.
--- Writes what happens to public.orders into the audit trail, row by row.
+-- The function that captures public.orders; only triggers can run it.
+-- Records changes to public.orders in the audit trail, row by row.
 create or replace function audit.capture_public__orders()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $capture$
@@ -35,7 +35,7 @@ begin
             (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
-        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
         if new *= old then
             return null;
         end if;
@@ -77,11 +77,11 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "8b2646dc0cd717ccfef095ee68aa6a608ac43c5350f200e9251c26447226b360"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "a474112d0a2dbfe4ea1037bdedccb1075f2f1c977f7092c32c517a45da06381d"}';
 
 
 -- Its triggers on public.orders.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
 
 create or replace trigger "00_audit_row"
@@ -98,7 +98,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

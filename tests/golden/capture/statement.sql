@@ -1,17 +1,17 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.orders, which only triggers can run.
--- Writes what happens to public.orders into the audit trail, statement by statement.
+-- The function that captures public.orders; only triggers can run it.
+-- Records changes to public.orders in the audit trail, statement by statement.
 create or replace function audit.capture_public__orders()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $capture$
 declare
-    -- The same for all rows, so worked out once; as in the defaults of the columns.
+    -- The same for all rows, so computed once; as in the defaults of the columns.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
@@ -235,11 +235,11 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "82ce0e038a1f1ffbe7e8046d11faf7791c2350d037289da4e175615188490732"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "c19894629af0cbb337312f7c498143aa92ac4068b7e6f45ca644f7599b32cd5b"}';
 
 
 -- Its triggers on public.orders.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
 
 create or replace trigger "00_audit_insert"
@@ -273,7 +273,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

@@ -1,12 +1,12 @@
 begin;
 set local lock_timeout = '3s';
 
--- The function that captures public.orders, which only triggers can run.
--- Writes what happens to public.orders into the audit trail, row by row.
+-- The function that captures public.orders; only triggers can run it.
+-- Records changes to public.orders in the audit trail, row by row.
 create or replace function audit.capture_public__orders()
     returns trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may change the table need not reach the trail
+    security definer  -- writers of the table need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set timezone = 'UTC'
 as $capture$
@@ -35,7 +35,7 @@ begin
             (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
 
     elsif tg_op = 'UPDATE' then
-        -- Compared byte by byte: types without equality are no trouble, and 1.0 is not 1.00.
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
         if new *= old then
             return null;
         end if;
@@ -63,10 +63,10 @@ begin
         values
             (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
 
-    elsif current_setting('session_replication_role') <> 'replica' then  -- what replication brings is never refused
+    elsif current_setting('session_replication_role') <> 'replica' then  -- replicated changes are never refused
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: public.orders is audited row by row, TRUNCATE is refused',
+            message = 'audit: public.orders is audited row by row, so TRUNCATE is refused',
             hint = 'use DELETE';
 
     else
@@ -83,11 +83,11 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "e1fb4b4f308f6c3a33c883253224a636fcabcb444196455c2c2a8abcaf9aa03f"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "24dec05b8995817a8836ecaf3a852511c6f16253df6b318a1e4a130eb39f5228"}';
 
 
 -- Its triggers on public.orders.
--- Writers wait until this transaction ends; if capture was off for a while, the trail says so.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
 select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
 
 create or replace trigger "00_audit_row"
@@ -104,7 +104,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail knows the table whatever it is called.
+-- From here on the trail recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

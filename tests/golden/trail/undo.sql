@@ -9,7 +9,7 @@ begin
     if found then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: a partition of audit.logged_actions is half detached: ' || pending,
+            message = 'audit: a partition of audit.logged_actions has a pending DETACH CONCURRENTLY: ' || pending,
             hint = 'finish it first: alter table audit.logged_actions detach partition '
                 || pending || ' finalize';
     end if;
@@ -21,6 +21,8 @@ declare
     object text;
     has_events boolean;
 begin
+    -- The guard tells our own statements by it: see guard_ddl.
+    perform pg_catalog.set_config('audit.guard', 'open', true);
     if to_regclass('audit.logged_actions') is null then
         return;
     end if;
@@ -30,7 +32,7 @@ begin
     if has_events or exists (
         select from audit.partition_lifecycle where state in ('detaching', 'detached') or hold_reason is not null
     ) or exists (
-        -- A leaf that somebody detached, or half detached, may hold events that are not seen through the trail.
+        -- A detached or half-detached partition may hold events that the trail does not show.
         select from pg_catalog.pg_depend as d
         join pg_catalog.pg_attrdef as a on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
         left join pg_catalog.pg_inherits as i on i.inhrelid = a.adrelid and not i.inhdetachpending
@@ -42,8 +44,8 @@ begin
         where pronamespace = 'audit'::regnamespace and proname like 'capture\_%'
     ) then
         raise warning using
-            message = 'audit: audit.logged_actions is in use or has events, and was kept',
-            hint = 'upgrading again takes it up; to be rid of it for good, drop the schema by hand';
+            message = 'audit: audit.logged_actions has events or is in use, and was kept',
+            hint = 'upgrading again adopts it; to remove it for good, drop the schema by hand';
         return;
     end if;
 

@@ -9,6 +9,8 @@ declare
     trusted oid[];
     object text;
 begin
+    -- The guard tells our own statements by it: see guard_ddl.
+    perform pg_catalog.set_config('audit.guard', 'open', true);
     perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('audit-toolkit install audit', 0));
 
     select c.oid into trail
@@ -16,7 +18,7 @@ begin
     join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
     where n.nspname = 'audit' and c.relname = 'logged_actions';
 
-    -- A superuser is a member of every role, and so not to be asked.
+    -- Not for superusers, who are members of every role.
     trusted := array(
         select oid from pg_catalog.pg_roles
         where rolname = current_user or case when is_superuser then rolsuper else pg_catalog.pg_has_role(oid, 'usage') end
@@ -40,7 +42,7 @@ begin
     ) then
         raise exception using
             errcode = 'duplicate_table',
-            message = 'audit: audit.logged_actions exists and is not a trail of audit-toolkit',
+            message = 'audit: audit.logged_actions exists but was not created by audit-toolkit',
             hint = 'rename that table, or choose another schema: audit install --audit-schema NAME';
     end if;
 
@@ -51,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -65,7 +67,7 @@ begin
     if found then
         raise exception using
             errcode = 'duplicate_object',
-            message = 'audit: ' || object || ' exists and was not created by audit-toolkit',
+            message = 'audit: ' || object || ' exists but was not created by audit-toolkit',
             hint = 'find out who made it and drop it, or choose another schema: audit install --audit-schema NAME';
     end if;
 end
@@ -82,14 +84,14 @@ begin
     if found then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: a partition of audit.logged_actions is half detached: ' || pending,
+            message = 'audit: a partition of audit.logged_actions has a pending DETACH CONCURRENTLY: ' || pending,
             hint = 'finish it first: alter table audit.logged_actions detach partition '
                 || pending || ' finalize';
     end if;
 end
 $refuse$;
 
--- What was granted before stays granted; on a new trail, nothing is.
+-- Existing grants stay; a new trail has none.
 select set_config('audit.granted_before', coalesce(string_agg(format(
     'grant %s%s on %s to %s%s', acl.privilege_type, of_column, object,
     case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end,
@@ -108,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -122,7 +124,7 @@ create schema if not exists audit;
 revoke all on schema audit from public;
 
 
--- The trail, audit.logged_actions: one row an event, partitioned by time.
+-- The trail, audit.logged_actions: one row per event, partitioned by time.
 -- CACHE 1: ids rise with capture, over all sessions.
 create sequence if not exists audit.logged_actions_event_id_seq
     as bigint
@@ -162,22 +164,22 @@ create index if not exists logged_actions_row_idx
     on audit.logged_actions (schema_name, table_name, row_key, event_id)
     with (deduplicate_items = off);
 
--- no two entries are alike, so there is nothing to look for
+-- all entries differ
 
--- Where a row went whose key was changed: nearly empty, and next to free to keep.
+-- Finds rows whose key was changed. Nearly empty, so nearly free to maintain.
 create index if not exists logged_actions_old_key_idx
     on audit.logged_actions (schema_name, table_name, old_row_key, event_id)
     where old_row_key is not null;
 
--- All that one transaction changed.
+-- Everything that one transaction changed.
 create index if not exists logged_actions_transaction_idx
     on audit.logged_actions (transaction_id);
 
--- Time ranges within a leaf.
+-- Time ranges within a partition.
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "4e987784ee147758016b94c50ffa6de2e4bae7dc83d0121a22488a073aacc5ca"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "1928c44e1acd0a61089e9e6e35cc21e0968129c21846d02f82d6e178be3b989c"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -241,7 +243,7 @@ revoke all on function audit.revoke_all(regclass) from public;
 create table if not exists audit.captured_tables (
     function_name text collate "C" primary key,
     relation_id oid not null unique,
-    -- The name under which its events stand now.
+    -- The name that its events carry now.
     schema_name text collate "C" not null,
     table_name text collate "C" not null,
     -- By number: {"1": {"name": "id", "type": "bigint"}}.
@@ -250,12 +252,16 @@ create table if not exists audit.captured_tables (
     installed_columns jsonb not null,
     -- By OID: {"16400": "public.visits_2026"}.
     partitions jsonb not null,
-    -- The version (xmin) of each trigger, by name: one that was switched off and on again has another.
+    -- The version (xmin) of each trigger, by name: one that was disabled and enabled again has another.
     triggers jsonb not null,
     captured_since timestamptz not null,
     -- The trail has an event of every row that was there after this one, and then: it was empty, or a baseline saw them all.
     whole_after bigint,
-    whole_since timestamptz
+    whole_since timestamptz,
+    -- What the trail was last told of how it is captured: see note_coverage.
+    coverage jsonb,
+    -- The transaction that is putting capture on the table, or changing it: the guard leaves it alone.
+    installing xid8
 );
 
 select audit.revoke_all('audit.captured_tables'::regclass);
@@ -364,7 +370,7 @@ begin
     raise exception using
         errcode = 'object_not_in_prerequisite_state',
         message = 'audit: ' || tg_table_schema || '.' || tg_table_name || ' is append-only, ' || tg_op || ' is refused',
-        hint = 'events are never changed; old ones leave with their whole leaf';
+        hint = 'events are immutable; they expire by dropping partitions';
 end
 $body$;
 
@@ -379,7 +385,7 @@ begin
     if not pg_has_role(current_user, (select relowner from pg_class where oid = tg_relid), 'usage') then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: only the owner of the trail changes ' || tg_table_schema || '.' || tg_table_name;
+            message = 'audit: only the owner of the trail may change ' || tg_table_schema || '.' || tg_table_name;
     end if;
     return null;
 end
@@ -397,7 +403,7 @@ as $body$
 declare
     owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
 begin
-    -- For each statement: such triggers are not cloned to leaves, so every leaf gets its own.
+    -- FOR EACH STATEMENT: such triggers are not cloned to partitions, so each gets its own.
     execute format(
         'create or replace trigger "00_audit_append_only"'
         ' before update or delete or truncate on %s'
@@ -493,7 +499,7 @@ begin
     end if;
 
     perform audit.guard_relation(leaf);
-    -- Policies guard the way through the trail; without any of its own, the leaf itself shows no row.
+    -- Policies guard access through the trail; without policies of its own, the partition shows no rows.
     if trail.relrowsecurity then
         execute format('alter table %s enable row level security', leaf);
     end if;
@@ -546,31 +552,48 @@ declare
 begin
     -- By subtrees of 65536 leaves, as a value holds 1 GB at most: their roots are nodes of the whole.
     execute format($query$
-        with leaves as (
-            select
-                event_id, action_tstamp,
-                (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree,
-sha256(
+        -- Only hashes are sorted, and not the events.
+        with hashes as (
+            select event_id, action_tstamp, sha256(
         '\x0001'::bytea
         || int8send(event_id)
         || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
         || int8send(transaction_id::text::bigint)
         || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
-        || coalesce(int4send(octet_length(convert_to(schema_name, 'UTF8'))) || convert_to(schema_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(table_name, 'UTF8'))) || convert_to(table_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(action, 'UTF8'))) || convert_to(action, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(row_key, 'UTF8'))) || convert_to(row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row_key, 'UTF8'))) || convert_to(old_row_key, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(old_row::text, 'UTF8'))) || convert_to(old_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(new_row::text, 'UTF8'))) || convert_to(new_row::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(context::text, 'UTF8'))) || convert_to(context::text, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(session_user_name, 'UTF8'))) || convert_to(session_user_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(role_name, 'UTF8'))) || convert_to(role_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(application_name, 'UTF8'))) || convert_to(application_name, 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(nullif(concat(client_addr), ''), 'UTF8'))) || convert_to(nullif(concat(client_addr), ''), 'UTF8'), '\xffffffff'::bytea)
-        || coalesce(int4send(octet_length(convert_to(query, 'UTF8'))) || convert_to(query, 'UTF8'), '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(schema_name)) || schema_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(table_name)) || table_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(action)) || action, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(row_key)) || row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row_key)) || old_row_key, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(old_row)) || old_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(new_row)) || new_row, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(context)) || context, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(session_user_name)) || session_user_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(role_name)) || role_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(application_name)) || application_name, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(client_addr)) || client_addr, '\xffffffff'::bytea)
+        || coalesce(int4send(octet_length(query)) || query, '\xffffffff'::bytea)
     ) as hash
-            from %s as event
+            from (
+                select event_id, action_tstamp, transaction_id, transaction_tstamp,
+                    convert_to(schema_name::text, 'UTF8') as schema_name,
+                    convert_to(table_name::text, 'UTF8') as table_name,
+                    convert_to(action::text, 'UTF8') as action,
+                    convert_to(row_key::text, 'UTF8') as row_key,
+                    convert_to(old_row_key::text, 'UTF8') as old_row_key,
+                    convert_to(old_row::text, 'UTF8') as old_row,
+                    convert_to(new_row::text, 'UTF8') as new_row,
+                    convert_to(context::text, 'UTF8') as context,
+                    convert_to(session_user_name::text, 'UTF8') as session_user_name,
+                    convert_to(role_name::text, 'UTF8') as role_name,
+                    convert_to(application_name::text, 'UTF8') as application_name,
+                    convert_to(query::text, 'UTF8') as query,
+                    convert_to(nullif(concat(client_addr), ''), 'UTF8') as client_addr
+                from %s offset 0
+            ) as event
+            offset 0
+        ), leaves as (
+            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree from hashes
         ), subtrees as (
             select
                 subtree, count(*) as events,
@@ -622,7 +645,7 @@ begin
         past := audit.make_leaf(name);
     else
         execute format('lock table only %s in access exclusive mode', trail);
-        -- From here on everybody waits for this transaction, so it waits for nobody.
+        -- From here on others wait for this transaction, so it must not wait for a lock.
         execute format('lock table %s in access exclusive mode nowait', past);
         execute format('alter table %s detach partition %s', trail, past);
     end if;
@@ -660,10 +683,10 @@ begin
     if ahead < 1 then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: at least one leaf is kept ahead, not ' || ahead;
+            message = 'audit: at least one partition must be kept ahead, not ' || ahead;
     end if;
 
-    -- Leaves follow each other without a gap. The very first begins one step early, as clocks are set back.
+    -- Partitions follow each other without a gap. The first begins one step early, in case a clock is set back.
     bound := coalesce(
         (select lower_bound from audit.leaves() where is_tail),
         (select max(upper_bound) from audit.leaves()),
@@ -676,8 +699,8 @@ begin
     if tail is null and to_regclass('audit.logged_actions_tail') is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: the tail is detached: a run of the partitions is under way, or was interrupted',
-            hint = 'audit partitions run puts it back';
+            message = 'audit: the catch-all partition is detached: partition maintenance is in progress, or was interrupted',
+            hint = 'audit partitions run attaches it again';
     end if;
 
     -- Made while nobody waits: until they are attached, no lock on the trail is needed.
@@ -688,7 +711,7 @@ begin
         end if;
         leaves := leaves || audit.make_leaf(leaf)::text;
         bounds := bounds || bound;
-        -- After a change of the interval, the first leaf reaches only to the next boundary.
+        -- After a change of the interval, the first partition reaches only to the next boundary.
         bound := date_trunc(unit, bound) + step;
     end loop;
     bounds := bounds || bound;
@@ -701,8 +724,8 @@ begin
         if tail_has_rows then
             raise exception using
                 errcode = 'object_not_in_prerequisite_state',
-                message = format('audit: events have reached the tail %s: no leaf was made for so long', tail),
-                hint = 'nothing is lost and nothing was changed; audit partitions run gives the tail an upper bound';
+                message = format('audit: the catch-all partition %s has events: no other partition was created in time', tail),
+                hint = 'nothing is lost and nothing was changed; audit partitions run turns it into an ordinary partition';
         end if;
     end if;
 
@@ -745,7 +768,7 @@ begin
             into stand_in
             from audit.mask_key;
     end case;
-    -- Without a key the value stays hidden, and the write goes through.
+    -- Without a key the value stays hidden, and the write succeeds.
     return image || jsonb_build_object(column_name, coalesce(stand_in, '[redacted]'));
 end
 $body$;
@@ -1125,7 +1148,7 @@ begin
     ) then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: only the owner of ' || relation::regclass || ' can switch its capture';
+            message = 'audit: only the owner of ' || relation::regclass || ' may pause or resume its capture';
     end if;
 end
 $body$;
@@ -1154,10 +1177,9 @@ $body$;
 
 revoke all on function audit.let_owner_partition(regclass, text) from public;
 
-create or replace function audit.note_changes(of_function text default null)
+create or replace function audit.note_changes_by(of_function text, ddl jsonb)
     returns integer
     language plpgsql
-    security definer  -- the trail belongs to its owner; nothing but what is so can be written
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1169,6 +1191,7 @@ declare
     partitions_now jsonb;
     changed jsonb;
     noted integer := 0;
+    by_ddl constant jsonb := case when ddl is null then '{}' else jsonb_build_object('ddl', ddl - 'query') end;
 begin
     for known in
         select * from audit.captured_tables as c
@@ -1190,8 +1213,9 @@ begin
         where c.oid = coalesce(on_table, known.relation_id);
         if not found then
             if has_events then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
-                values (known.schema_name, known.table_name, 'M', jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint));
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                values (known.schema_name, known.table_name, 'M',
+                    jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint) || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
             delete from audit.captured_tables where function_name = known.function_name;
@@ -1221,7 +1245,7 @@ begin
             set schema_name = present.schema_name, table_name = present.table_name
             where c.function_name = known.function_name;
             noted := noted + coalesce((
-                select sum(audit.note_changes(other.function_name))
+                select sum(audit.note_changes_by(other.function_name, null))
                 from audit.captured_tables as other
                 where other.function_name <> known.function_name
                   and (other.schema_name, other.table_name) = (present.schema_name::text, present.table_name::text)
@@ -1231,20 +1255,24 @@ begin
                 select from audit.logged_actions
                 where schema_name = present.schema_name and table_name = present.table_name)
             then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
                 values (present.schema_name, present.table_name, 'M', jsonb_build_object(
                     'change', 'renamed',
                     'from', jsonb_build_array(known.schema_name, known.table_name),
                     'to', jsonb_build_array(present.schema_name, present.table_name),
-                    'relation', coalesce(on_table, known.relation_id)::bigint));
+                    'relation', coalesce(on_table, known.relation_id)::bigint) || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
         end if;
 
         if has_events and columns_now <> known.columns then
             changed := audit.changed_columns(known.columns, columns_now);
-            insert into audit.logged_actions (schema_name, table_name, action, new_row)
-            values (present.schema_name, present.table_name, 'M', changed);
+            insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+            values (present.schema_name, present.table_name, 'M', changed
+                || case when ddl is null then '{}' else jsonb_build_object('ddl', by_ddl -> 'ddl' || jsonb_build_object(
+                    'before', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(known.columns) as c (number, entry)),
+                    'after', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(columns_now) as c (number, entry)))) end,
+                ddl ->> 'query');
             noted := noted + 1;
         end if;
 
@@ -1258,8 +1286,8 @@ begin
             full join jsonb_each_text(partitions_now) as after (number, now) using (number)
             where was is null or now is null;
             if changed ->> 'attached' is not null or changed ->> 'detached' is not null then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row)
-                values (present.schema_name, present.table_name, 'M', changed);
+                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                values (present.schema_name, present.table_name, 'M', changed || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
         end if;
@@ -1283,7 +1311,351 @@ begin
 end
 $body$;
 
+revoke all on function audit.note_changes_by(text, jsonb) from public;
+
+create or replace function audit.note_changes(of_function text default null)
+    returns integer
+    language plpgsql
+    security definer  -- callers need no rights on the trail; only what is true can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return audit.note_changes_by(of_function, null);
+end
+$body$;
+
 revoke all on function audit.note_changes(text) from public;
+
+create or replace function audit.note_coverage()
+    returns integer
+    language plpgsql
+    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    state jsonb;
+    noted integer := 0;
+begin
+    if not exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) then
+        return 0;
+    end if;
+    for known in
+        select * from audit.captured_tables as c order by c.function_name for update skip locked
+    loop
+        select jsonb_build_object(
+            'capture', case
+                when known.triggers = '{}' or exists (
+                    select from jsonb_object_keys(known.triggers) as name where not present.triggers ? name) then 'off'
+                when known.triggers <> present.triggers then 'interrupted'
+                else 'on'
+            end,
+            'options', described.said -> 'options',
+            'key', described.said -> 'key')
+        into state
+        from audit.triggers_of(known.relation_id, known.function_name) as present (triggers)
+        left join (
+            select obj_description(p.oid, 'pg_proc')::jsonb as said
+            from pg_proc as p
+            where p.pronamespace = 'audit'::regnamespace and p.proname = known.function_name
+        ) as described on true;
+        continue when state = known.coverage;
+
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (known.schema_name, known.table_name, 'M', jsonb_build_object('change', 'capture', 'relation', known.relation_id::bigint)
+            || state
+            || case when known.coverage is null then jsonb_build_object('since', known.captured_since) else '{}' end);
+        update audit.captured_tables as c set coverage = state where c.function_name = known.function_name;
+        noted := noted + 1;
+    end loop;
+    return noted;
+end
+$body$;
+
+revoke all on function audit.note_coverage() from public;
+
+create or replace function audit.note_ddl()
+    returns event_trigger
+    language plpgsql
+    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    about jsonb;
+    one record;
+    options jsonb;
+    ddl jsonb;
+begin
+    -- ALTER TABLE is told at its end.
+    if tg_event = 'sql_drop' and tg_tag = 'ALTER TABLE' or tg_tag in ('COMMENT', 'SECURITY LABEL')
+        or to_regclass('audit.captured_tables') is null
+        or to_regclass('audit.home') is null
+    then
+        return;
+    elsif not exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) then
+        return;
+    end if;
+    if tg_event = 'sql_drop' then
+        -- The tables that are gone, and those that lost a trigger, a policy or a rule of others.
+        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        from (
+            select
+                object.object_identity as identity,
+                case
+                    when object.object_type in ('table', 'partitioned table') then object.objid
+                    when object.object_type in ('trigger', 'policy', 'rule') and object.address_names[3] not like '00\_audit\_%'
+                        then to_regclass(format('%I.%I', object.address_names[1], object.address_names[2]))::oid
+                end as relation
+            from pg_event_trigger_dropped_objects() as object
+            where not object.is_temporary and object.original
+        ) as found
+        where found.relation is not null;
+    else
+        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        from (
+            select
+                command.object_identity as identity,
+                coalesce(t.tgrelid, p.polrelid, r.ev_class, command.objid) as relation
+            from pg_event_trigger_ddl_commands() as command
+            left join pg_trigger as t on command.classid = 'pg_trigger'::regclass and t.oid = command.objid
+            left join pg_policy as p on command.classid = 'pg_policy'::regclass and p.oid = command.objid
+            left join pg_rewrite as r on command.classid = 'pg_rewrite'::regclass and r.oid = command.objid
+            where command.classid in ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_rewrite'::regclass)
+              and coalesce(t.tgname, '') not like '00\_audit\_%'
+        ) as found;
+    end if;
+
+    for one in
+        select distinct on (known.function_name) known.*, said ->> 'object' as object
+        from jsonb_array_elements(about) as said
+        join audit.captured_tables as known
+          on known.relation_id = (said ->> 'relation')::oid
+          or known.relation_id = pg_partition_root((said ->> 'relation')::oid::regclass)
+          or known.partitions ? (said ->> 'relation')
+        where known.installing is distinct from pg_current_xact_id()
+        order by known.function_name, object
+    loop
+        select obj_description(p.oid, 'pg_proc')::jsonb -> 'options' into options
+        from pg_proc as p
+        where p.pronamespace = 'audit'::regnamespace and p.proname = one.function_name;
+        ddl := jsonb_strip_nulls(jsonb_build_object(
+            'tag', tg_tag,
+            'object', one.object,
+            'query', case when options ? 'capture_query' and not options ?| array['exclude', 'mask', 'only']
+                then left(current_query(), 10000) end));
+        continue when audit.note_changes_by(one.function_name, ddl) > 0;
+        continue when exists (
+            -- Nothing but our own triggers, which are on: what was off is told by the command that switches them.
+            select
+            from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = one.relation_id
+              and p.pronamespace = 'audit'::regnamespace and p.proname = one.function_name
+              and (t.xmin::text::bigint - pg_current_xact_id()::text::bigint) & 4294967295 < 2147483648
+            having count(*) > 0 and bool_and(t.tgenabled = 'A')
+        );
+        insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+        select c.schema_name, c.table_name, 'M',
+            jsonb_build_object('change', 'ddl', 'relation', one.relation_id::bigint, 'ddl', ddl - 'query'), ddl ->> 'query'
+        from audit.captured_tables as c
+        where c.function_name = one.function_name
+          and exists (
+            select from audit.logged_actions as e
+            where e.schema_name = c.schema_name and e.table_name = c.table_name);
+    end loop;
+end
+$body$;
+
+revoke all on function audit.note_ddl() from public;
+
+create or replace function audit.guard_ddl()
+    returns event_trigger
+    language plpgsql
+    security definer  -- whoever runs DDL need not read the registry
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    is_ours constant boolean := coalesce(current_setting('audit.guard', true), '') = 'open';
+    refused text;
+    remedy text;
+begin
+    if to_regclass('audit.captured_tables') is null
+        or to_regclass('audit.home') is null
+        or to_regclass('audit.partition_lifecycle') is null
+    then
+        if is_ours or tg_event <> 'sql_drop' then
+            return;
+        end if;
+        refused := 'what the trail knows of itself belongs to it';
+        remedy := 'switch the guard off first, which the trail records: audit guard off --reason …';
+    elsif not exists (
+        select
+        from audit.home as noted
+        join audit.present_home() as present
+          using (system_identifier, database_oid, trail_oid)
+    ) then
+        return;
+    elsif tg_event = 'sql_drop' then
+        select
+            case dropped.kind
+                when 'table' then format('%s is audited: its history would end without a word', dropped.identity)
+                when 'function' then format('%s captures %s', dropped.identity, dropped.of_table)
+                when 'trigger' then format('trigger %s captures changes', dropped.identity)
+                when 'partition' then format('%s holds events, and was not detached by maintenance', dropped.identity)
+                else format('%s belongs to the audit trail', dropped.identity)
+            end,
+            case
+                when dropped.kind in ('table', 'function', 'trigger') then 'take capture off first: audit uninstall --table ' || dropped.of_table
+                when dropped.kind = 'partition' then 'old events leave by: audit partitions run'
+                else 'switch the guard off first, which the trail records: audit guard off --reason …'
+            end
+        into refused, remedy
+        from (
+            select
+                object.object_identity as identity,
+                case
+                    when known.relation_id = object.objid and object.object_type in ('table', 'partitioned table') then 'table'
+                    when known.function_name is not null then object.object_type
+                    when is_ours or object.schema_name is distinct from 'audit' then null
+                    when object.object_type = 'table' and object.object_name like 'logged\_actions\_%' then case
+                        when not exists (
+                            select from audit.partition_lifecycle as l
+                            where l.leaf::oid = object.objid and l.state = 'detached'
+                        ) then 'partition' end
+                    when object.object_type in ('table', 'partitioned table', 'sequence')
+                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' then 'trail'
+                end as kind,
+                case when known.function_name is not null then format('%I.%I', known.schema_name, known.table_name) end as of_table
+            from pg_event_trigger_dropped_objects() as object
+            left join audit.captured_tables as known
+              on known.installing is distinct from pg_current_xact_id()
+             and case object.object_type
+                when 'function' then object.schema_name = 'audit' and object.address_names[2] = known.function_name
+                when 'trigger' then known.relation_id = (
+                        select coalesce(pg_partition_root(c.oid), c.oid)
+                        from pg_class as c
+                        join pg_namespace as n on n.oid = c.relnamespace
+                        where n.nspname = object.address_names[1] and c.relname = object.address_names[2]
+                    ) and (known.triggers ? object.address_names[3] or object.address_names[3] like '00\_audit\_truncate%')
+                    and known.triggers <> '{}'
+                else known.relation_id = object.objid and object.classid = 'pg_class'::regclass
+            end
+            where not object.is_temporary
+            union all
+            select object.object_identity, 'trail', null
+            from pg_event_trigger_dropped_objects() as object
+            where not is_ours and object.object_type = 'trigger'
+              and object.address_names[1] = 'audit' and object.address_names[3] like '00\_audit\_%'
+              and to_regclass(format('%I.%I', object.address_names[1], object.address_names[2])) is not null
+        ) as dropped
+        where dropped.kind is not null
+        order by dropped.kind = 'trail'
+        limit 1;
+    else
+        select
+            case
+                when broken.is_trail then format('%s guards what is in the trail', broken.object)
+                else format('%s captures changes of %s', broken.object, broken.of_table)
+            end,
+            case
+                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason …'
+                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason …'
+            end
+        into refused, remedy
+        from (
+            -- The tables that the command was about.
+            select distinct coalesce(t.tgrelid, command.objid) as relation
+            from pg_event_trigger_ddl_commands() as command
+            left join pg_trigger as t on command.classid = 'pg_trigger'::regclass and t.oid = command.objid
+            where command.classid in ('pg_class'::regclass, 'pg_trigger'::regclass)
+        ) as touched
+        cross join lateral (
+            select format('trigger %I', name) as object, format('%I.%I', known.schema_name, known.table_name) as of_table, false as is_trail
+            from audit.captured_tables as known
+            join pg_proc as p on p.proname = known.function_name and p.pronamespace = 'audit'::regnamespace
+            cross join jsonb_object_keys(known.triggers) as name
+            left join pg_trigger as t on t.tgrelid = known.relation_id and t.tgname = name
+            where known.relation_id = touched.relation
+              and known.installing is distinct from pg_current_xact_id()
+              and (t.oid is null or t.tgenabled <> 'A' or t.tgfoid <> p.oid)
+            union all
+            -- A partition has triggers of its own, which can be switched off by themselves.
+            select format('trigger %I', t.tgname), format('%I.%I', known.schema_name, known.table_name), false
+            from audit.captured_tables as known
+            join pg_proc as p on p.proname = known.function_name and p.pronamespace = 'audit'::regnamespace
+            join pg_trigger as t on t.tgrelid = touched.relation and t.tgfoid = p.oid
+            where known.relation_id = pg_partition_root(touched.relation)
+              and touched.relation <> known.relation_id
+              and known.triggers <> '{}'
+              and known.installing is distinct from pg_current_xact_id()
+              and t.tgenabled in ('D', 'R')
+            union all
+            select 'trigger "00_audit_append_only"', null, true
+            from pg_class as c
+            where c.oid = touched.relation and not is_ours
+              and c.relnamespace = 'audit'::regnamespace
+              and (c.relname = 'logged_actions' or c.relispartition)
+              and c.relkind in ('r', 'p')
+              and not exists (
+                select from pg_trigger as t
+                where t.tgrelid = c.oid and t.tgname = '00_audit_append_only'
+                  -- A partition gets its guard right after it was made.
+                  and (t.tgenabled = 'A' or tg_tag = 'CREATE TRIGGER'))
+            union all
+            -- A partition that the command took off, and maintenance did not say that it would.
+            select format('partition %s', c.oid::regclass), null, true
+            from pg_class as c
+            where not is_ours and tg_tag = 'ALTER TABLE'
+              and touched.relation = 'audit.logged_actions'::regclass
+              and c.relnamespace = 'audit'::regnamespace
+              and c.relkind = 'r'
+              and c.relname ~ '^logged_actions_[0-9]'
+              and not exists (select from pg_inherits as i where i.inhrelid = c.oid)
+              and obj_description(c.oid, 'pg_class') like '%"tool": "audit-toolkit"%'
+              -- One that this transaction made will be attached.
+              and not exists (
+                select from pg_type as t
+                where t.oid = c.reltype
+                  and (t.xmin::text::bigint - pg_current_xact_id()::text::bigint) & 4294967295 < 2147483648)
+              and not exists (
+                select from audit.partition_lifecycle as l
+                where l.leaf::oid = c.oid and l.state in ('detaching', 'detached'))
+        ) as broken
+        limit 1;
+
+        if refused is null and not is_ours then
+            select format('function %s belongs to the audit trail', command.object_identity),
+                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason …'
+            into refused, remedy
+            from pg_event_trigger_ddl_commands() as command
+            join pg_proc as p on p.oid = command.objid
+            where command.classid = 'pg_proc'::regclass
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            limit 1;
+        end if;
+    end if;
+
+    if refused is not null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: ' || refused || ', and the guard refuses ' || tg_tag,
+            hint = remedy;
+    end if;
+end
+$body$;
+
+revoke all on function audit.guard_ddl() from public;
 
 create or replace function audit.captured_as(relation oid, function_name text, operation text)
     returns text[]
@@ -1312,7 +1684,7 @@ begin
             raise exception using
                 errcode = 'insufficient_privilege',
                 message = format('audit: %I.%s() does not capture %s', 'audit', function_name, relation::regclass),
-                hint = 'drop the trigger, and put capture on the table: audit install --table ' || relation::regclass;
+                hint = 'drop the trigger, and install capture: audit install --table ' || relation::regclass;
         end if;
     end if;
     if captured <> root and exists (
@@ -1349,7 +1721,7 @@ revoke all on function audit.captured_as(oid, text, text) from public;
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1364,9 +1736,9 @@ begin
     if captures <> relation then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %I.%s() captures %s in this database, and not %s',
+            message = format('audit: %I.%s() captures %s in this database, not %s',
                 'audit', function_name, captures::regclass, relation),
-            hint = 'tables were renamed by hand, here or where this was written: rename them as they are there';
+            hint = 'tables were renamed by hand, here or where this was written: make the names agree';
     end if;
     select n.nspname as schema_name, c.relname as table_name into strict name_of
     from pg_class as c
@@ -1377,6 +1749,10 @@ begin
     from audit.captured_tables as c
     where c.relation_id = relation or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
         or c.function_name = note_beginning.function_name;
+
+    update audit.captured_tables as c
+    set installing = pg_current_xact_id()
+    where c.relation_id = relation or c.function_name = note_beginning.function_name;
 
     select * into known from audit.captured_tables as c where c.relation_id = relation;
     if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
@@ -1470,7 +1846,7 @@ revoke all on function audit.begin_capture(regclass, text) from public;
 create or replace function audit.note_capture(relation regclass, function_name text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1487,7 +1863,7 @@ begin
         raise exception using
             errcode = 'insufficient_privilege',
             message = format('audit: %s has no triggers that run %I.%I()', relation, 'audit', function_name),
-            hint = 'put capture on the table: audit install --table ' || relation;
+            hint = 'install capture: audit install --table ' || relation;
     end if;
     -- Installed again under another name, it has another function.
     delete from audit.captured_tables as c
@@ -1516,6 +1892,7 @@ begin
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
+        installing = null,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
         whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
@@ -1530,7 +1907,7 @@ revoke all on function audit.note_capture(regclass, text) from public;
 create or replace function audit.end_capture(function_name text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1559,7 +1936,7 @@ revoke all on function audit.end_capture(text) from public;
 create or replace function audit.record_gap(relation regclass, capture text, reason text)
     returns bigint
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1568,13 +1945,13 @@ begin
     if capture is null or capture not in ('paused', 'resumed') or coalesce(trim(reason), '') = '' then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: a gap is either paused or resumed, and has a reason';
+            message = 'audit: a gap must be paused or resumed, with a reason';
     end if;
     perform audit.require_owner(relation);
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = audit.triggers_of(relation, c.function_name), whole_after = null, whole_since = null
+    set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end, whole_after = null, whole_since = null, installing = pg_current_xact_id()
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -1769,8 +2146,8 @@ begin
     if kept_until is null or quarantined_until is null or archived_only is null then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: the owner of the trail did not say which partitions a maintainer may detach and drop',
-            hint = 'audit grants --maintainer ROLE --retention SPAN, run by the owner';
+            message = 'audit: the owner of the trail has not set which partitions a maintainer may detach and drop',
+            hint = 'as the owner, run what this prints: audit grants --maintainer ROLE --retention SPAN';
     end if;
 end
 $body$;
@@ -1780,7 +2157,7 @@ revoke all on function audit.maintain_limits() from public;
 create or replace function audit.maintain_lock()
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -1793,7 +2170,7 @@ revoke all on function audit.maintain_lock() from public;
 create or replace function audit.maintain_interval(unit text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1802,7 +2179,7 @@ begin
     if unit is null or unit not in ('day', 'week', 'month') then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: a partition holds one of: ' || 'day, week, month';
+            message = 'audit: the interval of partitions must be one of: ' || 'day, week, month';
     end if;
     execute format(
         'comment on table %s is %L', trail,
@@ -1815,7 +2192,7 @@ revoke all on function audit.maintain_interval(text) from public;
 create or replace function audit.maintain_create(names text[], bounds timestamptz[], move_tail boolean)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1842,12 +2219,12 @@ begin
     then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: partitions need names that begin with logged_actions_, and bounds at midnight UTC that rise, one more than names';
+            message = 'audit: partitions need names that begin with logged_actions_, and rising bounds at midnight UTC, one more than names';
     end if;
     if not move_tail and bounds[number_of_new + 1] <= clock_timestamp() then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: what is past needs no partition: events carry the time of their capture';
+            message = 'audit: past times need no new partition: events carry the time of their capture';
     end if;
     if (select count(*) from audit.leaves()) + number_of_new > 5000 then
         raise exception using
@@ -1868,10 +2245,10 @@ begin
         if bounds[1] is distinct from end_of_all then
             raise exception using
                 errcode = 'invalid_parameter_value',
-                message = format('audit: new partitions begin where the last one ends, %s, as writes in between would fail', end_of_all);
+                message = format('audit: new partitions must begin where the last one ends, %s: writes in between would fail', end_of_all);
         end if;
         if tail is not null then
-            -- From here on everybody waits for this transaction, so it waits for nobody.
+            -- From here on others wait for this transaction, so it must not wait for a lock.
             execute format('lock table %s in access exclusive mode nowait', tail);
             execute format('alter table %s detach partition %s', trail, tail);
         end if;
@@ -1928,7 +2305,7 @@ revoke all on function audit.maintain_create(text[], timestamptz[], boolean) fro
 create or replace function audit.maintain_cap(first timestamptz, upper timestamptz)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -1945,7 +2322,7 @@ begin
     then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: the catch-all partition cannot end within 30 days, nor begin later than now: writes would fail';
+            message = 'audit: the catch-all partition must not end within 30 days, nor begin later than now: writes would fail';
     end if;
     execute format('alter table %s drop constraint if exists audit_relabel_cap', tail);
     if first is not null or upper is not null then
@@ -1965,7 +2342,7 @@ revoke all on function audit.maintain_cap(timestamptz, timestamptz) from public;
 create or replace function audit.maintain_past()
     returns boolean
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -1978,7 +2355,7 @@ revoke all on function audit.maintain_past() from public;
 create or replace function audit.maintain_validate()
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -1992,7 +2369,7 @@ revoke all on function audit.maintain_validate() from public;
 create or replace function audit.maintain_relabel(new_name text, names text[], bounds timestamptz[])
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -2013,7 +2390,7 @@ begin
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: the catch-all partition was not capped and validated, or the new name does not begin with logged_actions_';
     end if;
-    -- From here on everybody waits for this transaction, so it waits for nobody.
+    -- From here on others wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', tail);
     execute format('alter table %s detach partition %s', trail, tail);
     execute format('alter table %s rename to %I', tail, new_name);
@@ -2031,7 +2408,7 @@ revoke all on function audit.maintain_relabel(text, text[], timestamptz[]) from 
 create or replace function audit.maintain_detach(relation regclass)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -2058,16 +2435,17 @@ begin
     if not found then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %s is no partition that a maintainer may detach', relation),
-            hint = format('only partitions of the trail that end before %s, and that nobody holds', limits.kept_until);
+            message = format('audit: a maintainer may not detach %s', relation),
+            hint = format('only partitions of the trail that end before %s and are not on hold', limits.kept_until);
     end if;
-    -- From here on everybody waits for this transaction, so it waits for nobody.
+    -- From here on others wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', part.leaf);
-    execute format('alter table %s detach partition %s', trail, part.leaf);
+    -- Before it is so: the guard asks.
     insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
     values (part.leaf, part.relname, part.lower_bound, part.upper_bound, 'detached', clock_timestamp())
     on conflict (leaf) where state <> 'dropped' do update
     set state = excluded.state, detached_at = excluded.detached_at;
+    execute format('alter table %s detach partition %s', trail, part.leaf);
 end
 $body$;
 
@@ -2076,7 +2454,7 @@ revoke all on function audit.maintain_detach(regclass) from public;
 create or replace function audit.maintain_finish()
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -2123,7 +2501,7 @@ revoke all on function audit.maintain_finish() from public;
 create or replace function audit.maintain_drop(relation_id oid)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -2151,13 +2529,13 @@ begin
     if not found or exists (select from pg_inherits where inhrelid = relation_id) then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %s is no partition that a maintainer may drop', relation_id::regclass),
-            hint = 'only what was detached long enough ago, is archived if that is asked for, was not renamed and is held by nobody';
+            message = format('audit: a maintainer may not drop %s', relation_id::regclass),
+            hint = 'only partitions detached long enough ago, archived if required, not renamed and not on hold';
     end if;
     if entry.archive_digest is not null and audit.leaf_digest(entry.leaf) <> entry.archive_digest then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %s is no longer what its archive holds', entry.leaf),
+            message = format('audit: %s does not match its archive any more', entry.leaf),
             hint = 'nothing was dropped; find out who changed it, then archive it again: audit archive run --again';
     end if;
     execute format('drop table %s', entry.leaf);
@@ -2172,7 +2550,7 @@ revoke all on function audit.maintain_drop(oid) from public;
 create or replace function audit.maintain_hold(relation_id oid, reason text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -2199,14 +2577,14 @@ revoke all on function audit.maintain_hold(oid, text) from public;
 create or replace function audit.maintain_note(command text, succeeded boolean, summary jsonb)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
     if command is null or command not in ('partitions', 'maintain') or succeeded is null or length(summary::text) > 1000000 then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: a run is one of partitions and maintain, succeeded or not, and its summary is no longer than 1 MB';
+            message = 'audit: a run must be of partitions or maintain, succeeded or failed, with a summary of at most 1 MB';
     end if;
     insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
     values (command, clock_timestamp(), case when succeeded then clock_timestamp() end, coalesce(summary, '[]'))
@@ -2222,7 +2600,7 @@ revoke all on function audit.maintain_note(text, boolean, jsonb) from public;
 create or replace function audit.maintain_timeline()
     returns setof bigint
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -2257,7 +2635,7 @@ create or replace function audit.maintain_has_rows(relation regclass)
     returns boolean
     language plpgsql
     stable
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -2268,7 +2646,7 @@ begin
         where oid = relation and relkind = 'r' and relnamespace = 'audit'::regnamespace
           and relname like 'logged\_actions%'
     ) then
-        raise exception using errcode = 'insufficient_privilege', message = format('audit: %s is no partition of the trail', relation);
+        raise exception using errcode = 'insufficient_privilege', message = format('audit: %s is not a partition of the trail', relation);
     end if;
     execute format('select exists (select from %s)', relation) into has_rows;
     return has_rows;
@@ -2280,7 +2658,7 @@ revoke all on function audit.maintain_has_rows(regclass) from public;
 create or replace function audit.archive_begin(relation_id oid)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
     set lock_timeout = '10s'
 as $body$
@@ -2295,7 +2673,7 @@ begin
     ) then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %s is no partition that is to be archived', relation_id::regclass);
+            message = format('audit: %s is not a partition to be archived', relation_id::regclass);
     end if;
     execute format('lock table %s in share mode', relation_id::regclass);
     execute format('grant select on %s to %I', relation_id::regclass, coalesce(nullif(current_setting('role'), 'none'), session_user));
@@ -2307,7 +2685,7 @@ revoke all on function audit.archive_begin(oid) from public;
 create or replace function audit.archive_end(relation_id oid)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -2322,7 +2700,7 @@ revoke all on function audit.archive_end(oid) from public;
 create or replace function audit.archive_note(relation_id oid, address text, digest text)
     returns void
     language plpgsql
-    security definer  -- the trail belongs to its owner
+    security definer  -- callers need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -2335,7 +2713,7 @@ begin
     if relation is null or coalesce(address, '') = '' or digest is distinct from audit.leaf_digest(relation) then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %s is not detached, or does not hold what the archive holds', relation_id::regclass);
+            message = format('audit: %s is not detached, or does not match the archive', relation_id::regclass);
     end if;
     update audit.partition_lifecycle as l
     set archive = address, archive_digest = digest, archived_at = clock_timestamp()
@@ -2816,10 +3194,10 @@ begin
         from audit.moved_to(oldest.schema_name, oldest.table_name, oldest.event_id) as went;
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %I.%I is another table since %s than the one before', wanted_schema, wanted_table, oldest.action_tstamp),
+            message = format('audit: since %3$s %1$I.%2$I is another table than before', wanted_schema, wanted_table, oldest.action_tstamp),
             hint = case
-                when former is null then 'the one before was renamed; ask for it by the name that it has now'
-                else format('the one before is called %I.%I: ask for that', former.schema_name, former.table_name)
+                when former is null then 'the former table was renamed; use its present name'
+                else format('the former table is now %I.%I: use that name', former.schema_name, former.table_name)
             end;
     end if;
 end
@@ -2844,7 +3222,7 @@ begin
         raise exception using
             errcode = 'wrong_object_type',
             message = format('audit: %s is not the type of a table''s rows', row_type),
-            hint = 'name the table as in null::public.orders';
+            hint = 'give the table as in null::public.orders';
     end if;
     return relation;
 end
@@ -2899,7 +3277,7 @@ begin
         raise exception using
             errcode = 'invalid_parameter_value',
             message = format('audit: %s cannot be a key of %s', quote_literal(key), relation),
-            hint = format('write its values (%s) as one JSON array', column_names);
+            hint = format('give its values (%s) as one JSON array', column_names);
     end if;
     execute (
         select 'select jsonb_build_array('
@@ -3105,9 +3483,9 @@ begin
     if since is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail knows row %s of %I.%I only from %s on', wanted_key, wanted_schema, wanted_table, since),
+            message = format('audit: the trail has events of row %s of %I.%I only from %s on', wanted_key, wanted_schema, wanted_table, since),
             detail = format('Asked for: %s. The row is older than its first event.', moment),
-            hint = 'audit baseline records the rows that were there before capture began';
+            hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
 $body$;
@@ -3166,8 +3544,8 @@ begin
     if is_there then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', wanted_key, relation),
-            hint = 'audit baseline records the rows that were there before capture began';
+            message = format('audit: the trail has no events of row %s of %s: it has not changed since capture began', wanted_key, relation),
+            hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
 $body$;
@@ -3338,8 +3716,8 @@ begin
     if example is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no event of row %s of %s: it has not changed since capture began', example, relation),
-            hint = 'audit baseline records the rows that were there before capture began';
+            message = format('audit: the trail has no events of row %s of %s: it has not changed since capture began', example, relation),
+            hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
 $body$;
@@ -3369,15 +3747,15 @@ begin
           and t.tgenabled in ('A', 'O')
     ) then
         raise warning using
-            message = format('audit: capture of %I.%I is off: what changed since its last event is not known', wanted_schema, wanted_table),
-            hint = 'audit check says how to switch it on';
+            message = format('audit: capture of %I.%I is disabled: changes since its last event are unknown', wanted_schema, wanted_table),
+            hint = 'audit check says how to enable it';
     elsif has_table_privilege('audit.captured_tables', 'select') then
         select c.function_name, c.triggers into known
         from audit.captured_tables as c
         where c.relation_id = relation;
         if known.triggers <> '{}' and known.triggers <> audit.triggers_of(relation, known.function_name) then
             raise warning using
-                message = format('audit: capture of %I.%I was switched off and on by hand: what changed then is not known',
+                message = format('audit: capture of %I.%I was disabled and enabled by hand: changes made meanwhile are unknown',
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to record the gap';
         end if;
@@ -3464,14 +3842,14 @@ begin
     end if;
     raise warning using
         message = case gap.capture
-            when 'paused' then format('audit: capture of %I.%I is paused since %s: what changed then is not known',
+            when 'paused' then format('audit: capture of %I.%I has been paused since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
-            when 'ended' then format('audit: capture of %I.%I is off since %s: what changed then is not known',
+            when 'ended' then format('audit: capture of %I.%I has been off since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
-            else format('audit: capture of %I.%I was off until %s: what changed before is not known',
+            else format('audit: capture of %I.%I was off until %s: earlier changes are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
         end,
-        hint = 'audit baseline records what the trail has missed';
+        hint = 'audit baseline records the rows as they are now';
 end
 $body$;
 
@@ -4006,7 +4384,15 @@ comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "vers
 
 comment on function audit.let_owner_partition(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.note_changes_by(text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_coverage() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.guard_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4121,7 +4507,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -4138,12 +4524,12 @@ $grants$;
 
 -- The key of keyed masks.
 create table if not exists audit.mask_key (
-    -- Of no use but this: a publication FOR ALL TABLES wants to know rows apart.
+    -- Only for a publication FOR ALL TABLES, which needs to identify rows.
     inner_pad bytea not null primary key,
     outer_pad bytea not null
 );
 
--- What an older release made has none.
+-- Older releases created it without.
 do $key$
 begin
     if not exists (
@@ -4155,7 +4541,7 @@ begin
 end
 $key$;
 
--- There is one key. Who may write every table (pg_write_all_data) can neither take it away nor put another beside it.
+-- There is one key. Even a member of pg_write_all_data can neither remove it nor add another.
 create unique index if not exists mask_key_only_one
     on audit.mask_key ((true));
 
@@ -4179,7 +4565,7 @@ where not exists (select from audit.mask_key)
 having count(*) > 0;
 
 
--- What maintenance records: leaves on their way out, its last success.
+-- Maintenance records: partitions on their way out, the last success.
 create table if not exists audit.partition_lifecycle (
     -- As regclass it survives pg_dump, which an OID would not.
     leaf regclass not null,
@@ -4189,20 +4575,20 @@ create table if not exists audit.partition_lifecycle (
     state text collate "C" not null check (state in ('attached', 'detaching', 'detached', 'dropped')),
     detached_at timestamptz,
     dropped_at timestamptz,
-    -- A leaf with a reason stays, whatever the retention.
+    -- A partition with a reason stays, whatever the retention.
     hold_reason text,
     held_by text,
     held_at timestamptz,
-    -- Set together, once the archive was read back and agreed with the leaf.
+    -- Set together, once the archive was read back and matched the partition.
     archive text,
     archive_digest text,
     archived_at timestamptz,
-    -- Without it, a publication FOR ALL TABLES would refuse every update.
+    -- Without it, a publication FOR ALL TABLES would reject every update.
     entry_id uuid not null default gen_random_uuid() primary key,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
 
--- What an older release made has none.
+-- Older releases created it without.
 do $key$
 begin
     if not exists (
@@ -4233,54 +4619,6 @@ create table if not exists audit.maintenance (
 select audit.revoke_all('audit.maintenance'::regclass);
 
 comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
-
--- Who is told what the trail holds, and how far.
-create table if not exists audit.consumers (
-    name text collate "C" primary key,
-    -- Everything up to this event was delivered, put aside, or not asked for; its number means something here only.
-    event_id bigint not null,
-    event_tstamp timestamptz,
-    system_identifier text collate "C",
-    timeline integer,
-    -- The one instance that delivers holds the advisory lock of this number, and changes the row under its lease. The
-    -- number is drawn: what others know beforehand, they could hold.
-    lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
-    lease uuid,
-    lease_pid integer,
-    leased_at timestamptz,
-    options jsonb not null default '{}',
-    delivered bigint not null default 0,
-    delivered_at timestamptz,
-    failures integer not null default 0,
-    last_error text,
-    last_error_at timestamptz,
-    -- Retention waits for it, but no longer than this.
-    hold_for interval,
-    created_at timestamptz not null default clock_timestamp()
-);
-
-select audit.revoke_all('audit.consumers'::regclass);
-
-comment on table audit.consumers is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
-create table if not exists audit.dead_letters (
-    consumer text collate "C" not null references audit.consumers (name) on delete cascade,
-    event_id bigint not null,
-    event_tstamp timestamptz not null,
-    schema_name text collate "C" not null,
-    table_name text collate "C" not null,
-    row_key text collate "C",
-    tries integer not null,
-    reason text not null,
-    refused_at timestamptz not null default clock_timestamp(),
-    is_due boolean not null default false,
-    primary key (consumer, event_id)
-);
-
-select audit.revoke_all('audit.dead_letters'::regclass);
-
-comment on table audit.dead_letters is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 
 -- Where the trail is, so that it notices when it was moved.
@@ -4366,15 +4704,15 @@ create or replace trigger "00_audit_owner_only"
 alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
 
 
--- Append-only, with no grants but those of before, and with leaves well ahead of the server's clock.
+-- Append-only, with the grants it had before, and with partitions well ahead of the server's clock.
 select audit.guard_relation('audit.logged_actions'::regclass);
 
 select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
--- From the leaf before the present one to well ahead of it, the tail, and a partition for the past.
+-- From the previous partition to well ahead, the catch-all partition, and one for the past.
 select audit.ensure_partitions();
 
--- Where the trail begins, so that a first leaf which is gone is missed.
+-- Where the trail begins, so that a missing first partition is noticed.
 insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state)
 select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached'
 from audit.leaves() as l

@@ -1,0 +1,1 @@
+"""`audit archive`: archive old partitions as Parquet files, and query them."""

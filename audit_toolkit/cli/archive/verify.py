@@ -1,0 +1,164 @@
+"""`audit archive verify`: verify every file of the archive."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit_toolkit.archive import (
+    Target,
+    check_catalogue,
+    damaged,
+    differences,
+    newest,
+    read_back,
+    read_catalogue,
+    read_expected,
+    seal_problems,
+)
+from audit_toolkit.cli.archive.common import (
+    Url,
+    open_store,
+    progress_bar,
+    shown,
+    whose,
+)
+from audit_toolkit.cli.database import find_address, open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.partition_run import (
+    Iceberg,
+)
+from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
+from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.findings import Finding, FindingKind, Measure, Report, Severity
+from audit_toolkit.plurals import counted
+
+if TYPE_CHECKING:
+    from audit_toolkit.archive import Manifest, ReadBack, Store
+    from audit_toolkit.archive.verify import Expected
+
+
+def verify(
+    archive: Url,
+    leaf: Annotated[
+        str | None,
+        typer.Argument(metavar="[PARTITION]", help="Only this partition.", show_default=False),
+    ] = None,
+    iceberg: Iceberg = None,
+    key: PublicKeys = None,
+    output: CheckFormat = ReportFormat.TEXT,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
+) -> None:
+    """Verify every file of the archive.
+
+    Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
+    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so.
+    """
+    keys = read_public_keys(key)
+    store = open_store(archive)
+    expected = _expected(dsn, config, audit_schema)
+    catalogue = read_catalogue(store)
+    chosen = [m for m in newest(catalogue.manifests) if leaf in (None, m.leaf)]
+    of_all = [f for f in check_catalogue(store, catalogue, expected) if leaf in (None, f.subject)]
+    if iceberg and leaf is None:
+        of_all += _differences(store, list(catalogue.manifests), iceberg, audit_schema)
+    if leaf and not chosen:
+        of_all.append(damaged(leaf, "the archive has no partition of that name"))
+    with progress_bar(sum(m.events for m in chosen)) as advance:
+        verified = [(manifest.label, read_back(store, manifest, advance)) for manifest in chosen]
+        # What is damaged need not be held against its seal.
+        sealed = [
+            (manifest.label, problem)
+            for manifest, (_, found) in zip(chosen, verified, strict=True)
+            if not found.problems
+            for problem in seal_problems(store, manifest, keys)
+        ]
+    broken = [damaged(label, why) for label, found in verified for why in found.problems]
+    broken += [damaged(label, why) for label, why in sealed]
+    report = _verified_report(verified, of_all, [*broken, *of_all], compared=expected is not None)
+    if output is ReportFormat.TEXT:
+        _print_verified(verified)
+    if expected is None and output is not ReportFormat.NAGIOS:
+        print(
+            "verified without the database: missing files cannot be noticed; give --dsn",
+            file=sys.stderr,
+        )
+    end_with(report, output)
+
+
+def _verified_report(
+    verified: list[tuple[str, ReadBack]],
+    of_all: list[Finding],
+    findings: list[Finding],
+    *,
+    compared: bool,
+) -> Report:
+    return Report(
+        command="archive verify",
+        findings=tuple(findings),
+        verdict="" if verified or findings else "the archive is empty",
+        details={
+            "leaves": [
+                {"leaf": label, "events": found.events, "problems": list(found.problems)}
+                for label, found in verified
+            ],
+            "problems": [{"object": f.subject, "problem": f.message} for f in of_all],
+            "compared_with_database": compared,
+        },
+        measures=(
+            Measure(name="partitions", value=len(verified)),
+            Measure(name="events", value=sum(found.events for _, found in verified)),
+        ),
+    )
+
+
+def _differences(
+    store: Store, manifests: list[Manifest], iceberg: str, schema: str
+) -> Iterator[Finding]:
+    target = Target.parse(iceberg, schema)
+    found = differences(store, whose(manifests, None), manifests, target)
+    problems = (
+        ("the Iceberg table lacks this file", found.missing, "audit archive register"),
+        (
+            "the Iceberg table has it, but the archive does not",
+            found.left,
+            "audit archive register",
+        ),
+        (
+            "the Iceberg table has it, but it was never in the archive",
+            found.foreign,
+            "find out who added it, then remove it from the table",
+        ),
+    )
+    for message, paths, remedy in problems:
+        for path in paths:
+            yield Finding(
+                kind=FindingKind.ICEBERG_DIFFERS,
+                severity=Severity.ERROR,
+                subject=path,
+                message=message,
+                remedy=remedy,
+            )
+
+
+def _expected(dsn: str | None, config: Path | None, schema: str) -> Expected | None:
+    if not find_address(dsn, config) and not any(os.environ.get(n) for n in _LIBPQ):
+        return None
+    with open_database(dsn, config) as connection:
+        return read_expected(connection, schema)
+
+
+_LIBPQ = ("PGHOST", "PGSERVICE", "PGDATABASE")
+
+
+def _print_verified(verified: list[tuple[str, ReadBack]]) -> None:
+    for label, found in verified:
+        state = "broken" if found.problems else "good"
+        print(f"{state:<7} {shown(label)}  {counted(found.events, 'event')}")

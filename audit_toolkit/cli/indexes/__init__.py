@@ -1,0 +1,1 @@
+"""`audit indexes`: find and repair broken indexes, and create new ones."""

@@ -1,0 +1,1 @@
+"""`audit keys`: manage the keys that seals are signed with."""

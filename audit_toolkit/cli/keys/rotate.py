@@ -1,0 +1,17 @@
+"""`audit keys rotate`: replace the key; the former one signs the new one."""
+
+from __future__ import annotations
+
+from audit_toolkit.cli.keys.common import KeyFile, print_made
+from audit_toolkit.cli.options import Format, OutputFormat
+from audit_toolkit.cli.seal_options import DEFAULT_KEY
+from audit_toolkit.seals import rotate_key
+
+
+def rotate(key: KeyFile = DEFAULT_KEY, output: OutputFormat = Format.TEXT) -> None:
+    """Replace the key; the former one signs the new one.
+
+    Whoever trusts the former public key trusts the new one, too, once the next checkpoint is sealed.
+    """
+    made = rotate_key(key)
+    print_made(key, str(made.public), output)

@@ -1,0 +1,1 @@
+"""`audit partitions`: manage the trail's partitions without blocking writes."""

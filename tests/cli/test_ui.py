@@ -1,0 +1,82 @@
+"""`audit ui` and `audit demo --ui`: the page on this machine, until somebody ends it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.plugins.command import Audit
+from tests.plugins.trail import Trail
+
+AUDIT = [sys.executable, "-m", "audit_toolkit"]
+
+
+def test_it_serves_until_it_is_interrupted(trail: Trail, tmp_path: Path) -> None:
+    (tmp_path / "audit.toml").write_text('[page]\ntitle = "Acme"\nlanguage = "de"\n')
+    command = [*AUDIT, "ui", "--port", "0", "--dsn", trail.database.dsn]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        assert "warning: the role postgres can change the trail" in said
+        [url] = re.findall(r"http://127\.0\.0\.1:\d+/", said)
+        with urlopen(url) as answer:  # noqa: S310 - a URL of ours
+            page = answer.read().decode()
+        assert "<title>Acme</title>" in page
+        assert "Noch ist nichts aufgezeichnet" in page
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])  # noqa: S104
+def test_it_listens_on_this_machine_only(audit: Audit, host: str) -> None:
+    done = audit("ui", "--host", host)
+    assert done.exit_code == 2
+    assert "can be reached from other machines" in done.stderr
+    assert "authorize" in done.stderr
+
+
+def test_wrong_questions(audit: Audit, trail: Trail, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = audit("ui", "--port", str(taken.getsockname()[1]))
+    assert done.exit_code == 2
+    assert "--port 0" in done.stderr
+    assert audit("ui", "--timeout", "0").exit_code == 2
+    assert audit("ui", "--audit-schema", "nope").exit_code == 2
+    assert audit("ui", "--dsn", "postgresql://postgres@127.0.0.1:1/none").exit_code == 4
+    (tmp_path / "audit.toml").write_text('[page]\nlangage = "de"\n')
+    done = audit("ui")
+    assert done.exit_code == 2
+    assert "audit.toml: page: there is no option 'langage'" in done.stderr
+
+
+def test_the_demo_shows_it() -> None:
+    command = [*AUDIT, "demo", "--ui"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        while "(Ctrl-C ends it)" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        [url] = re.findall(r"http://127\.0\.0\.1:\d+/", said)
+        with urlopen(f"{url}row?table=orders&key=1") as answer:  # noqa: S310
+            assert "ticket 4711" in answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert "are gone again" in process.stdout.read()
