@@ -53,7 +53,7 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
@@ -159,12 +159,11 @@ partition by range (action_tstamp);
 alter sequence audit.logged_actions_event_id_seq
     owned by audit.logged_actions.event_id;
 
+-- all entries differ
 -- The history of one row.
 create index if not exists logged_actions_row_idx
     on audit.logged_actions (schema_name, table_name, row_key, event_id)
     with (deduplicate_items = off);
-
--- all entries differ
 
 -- Finds rows whose key was changed. Nearly empty, so nearly free to maintain.
 create index if not exists logged_actions_old_key_idx
@@ -179,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "1928c44e1acd0a61089e9e6e35cc21e0968129c21846d02f82d6e178be3b989c"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "29e51c2429397789ccc0c7cca6fbb26b3371b34c9dd034a03e3093a8573f39e2"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -4619,6 +4618,54 @@ create table if not exists audit.maintenance (
 select audit.revoke_all('audit.maintenance'::regclass);
 
 comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+
+-- Who is told what the trail holds, and how far.
+create table if not exists audit.consumers (
+    name text collate "C" primary key,
+    -- Everything up to this event was delivered, put aside, or not asked for; its number means something here only.
+    event_id bigint not null,
+    event_tstamp timestamptz,
+    system_identifier text collate "C",
+    timeline integer,
+    -- The one instance that delivers holds the advisory lock of this number, and changes the row under its lease. The
+    -- number is drawn: what others know beforehand, they could hold.
+    lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
+    lease uuid,
+    lease_pid integer,
+    leased_at timestamptz,
+    options jsonb not null default '{}',
+    delivered bigint not null default 0,
+    delivered_at timestamptz,
+    failures integer not null default 0,
+    last_error text,
+    last_error_at timestamptz,
+    -- Retention waits for it, but no longer than this.
+    hold_for interval,
+    created_at timestamptz not null default clock_timestamp()
+);
+
+select audit.revoke_all('audit.consumers'::regclass);
+
+comment on table audit.consumers is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+create table if not exists audit.dead_letters (
+    consumer text collate "C" not null references audit.consumers (name) on delete cascade,
+    event_id bigint not null,
+    event_tstamp timestamptz not null,
+    schema_name text collate "C" not null,
+    table_name text collate "C" not null,
+    row_key text collate "C",
+    tries integer not null,
+    reason text not null,
+    refused_at timestamptz not null default clock_timestamp(),
+    is_due boolean not null default false,
+    primary key (consumer, event_id)
+);
+
+select audit.revoke_all('audit.dead_letters'::regclass);
+
+comment on table audit.dead_letters is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 
 -- Where the trail is, so that it notices when it was moved.
