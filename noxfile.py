@@ -154,6 +154,13 @@ def archive_proof(session: nox.Session) -> None:
     _run_tests(session, {"ARCHIVE_EVENTS": "2000000"}, arguments)
 
 
+@nox.session(name="stream-proof")
+def stream_proof(session: nox.Session) -> None:
+    """A million events of 16 writers to consumers that are killed: each arrives, those of a row in order."""
+    arguments = ("tests/stream/test_proof.py", "-s", *session.posargs)
+    _run_tests(session, {"STREAM_EVENTS": "1000000"}, arguments)
+
+
 @nox.session(name="reading-proof")
 def reading_proof(session: nox.Session) -> None:
     """A trail of 10 million events: no leaf read from end to end, a million rows of the past in flat memory."""

@@ -31,7 +31,7 @@ def leftovers(place: Path) -> list[str]:
 
 
 def test_the_whole_story(elsewhere: Path) -> None:
-    done = subprocess.run([*AUDIT, "demo"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*AUDIT, "demo", "--stream"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for shown in (
         "$ audit install --table orders --upgrade",
@@ -43,6 +43,8 @@ def test_the_whole_story(elsewhere: Path) -> None:
         "total  19.90 → 14.90",
         '$ psql "$DATABASE_URL"',
         "5 | D      | 2",
+        "warehouse: 5 events delivered",
+        'U orders 1 by support:joe: note "ring twice" → null, total 19.90 → 14.90',
         "audit demo --keep",
     ):
         assert shown in done.stdout

@@ -27,6 +27,9 @@ def demo(
     ui: Annotated[
         bool, typer.Option("--ui", help="Show the page on it at the end, until Ctrl-C.")
     ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Also deliver the changes to a webhook.")
+    ] = False,
 ) -> None:
     """Run a guided tour on a throwaway PostgreSQL.
 
@@ -34,19 +37,37 @@ def demo(
     nothing of yours is touched.
     """
     from audit_toolkit.demo.cluster import throwaway_cluster
-    from audit_toolkit.demo.story import tell
+    from audit_toolkit.demo.story import tell, tell_of_stream
 
     if ui:
         from audit_toolkit.cli.ui import require_extra
 
         require_extra()
+    if stream:
+        _require_webhooks()
     print("Starting a throwaway PostgreSQL ...", flush=True)
     with throwaway_cluster(keep=keep) as cluster, _project(keep=keep) as directory:
         print(f"A shop in {directory}, a server on port {cluster.port}.\n", flush=True)
-        tell(cluster, directory, lambda text: print(text, flush=True), sealed=sealed)
+        tell(cluster, directory, _say, sealed=sealed)
+        if stream:
+            tell_of_stream(cluster, directory, _say)
         if ui:
             _show_page(cluster)
         print(_kept(cluster, directory) if keep else _GONE)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _require_webhooks() -> None:
+    """Raise `MissingExtraError` before anything is started."""
+    from importlib.util import find_spec
+
+    from audit_toolkit.stream.sinks.base import require
+
+    if find_spec("httpx") is None:
+        raise require("httpx", "webhooks")
 
 
 def _show_page(cluster: Cluster) -> None:

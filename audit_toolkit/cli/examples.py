@@ -109,7 +109,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "guard on": ("audit guard on", "audit guard on --sql"),
         "guard off": ("audit guard off --reason 'upgrade of the server'",),
         "guard status": ("audit guard status --format json",),
-        "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --keep"),
+        "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --stream"),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",

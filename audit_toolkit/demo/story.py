@@ -143,6 +143,22 @@ def tell(
         say("")
 
 
+def tell_of_stream(cluster: Cluster, directory: Path, say: Callable[[str], None]) -> None:
+    """After `tell`: a webhook on this machine gets the changes of the shop. Raises as `tell` does."""
+    from audit_toolkit.demo.webhook import listening
+    from audit_toolkit.stream.sinks.webhook import SECRET_VARIABLE
+
+    with listening() as webhook:
+        words = ("stream", "run", "warehouse", "--to", webhook.url, "--table", "orders", "--once")
+        say(f"A webhook gets every change, signed.\n   $ audit {shlex.join(words)}\n")
+        environment = {"DATABASE_URL": cluster.dsn("shop"), SECRET_VARIABLE: webhook.secret}
+        _run((sys.executable, "-m", "audit_toolkit", *words), directory, environment)
+        say("\nWhat it got:")
+        for line in webhook.told():
+            say(line)
+        say("")
+
+
 def _run(
     command: tuple[str, ...],
     directory: Path,

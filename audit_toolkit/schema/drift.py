@@ -67,6 +67,7 @@ _MAY_BE_GRANTED = {
         for privilege in ("select", "insert", "update", "delete")
     ),
     *(("consumers", f"select ({column})") for column in _OF_CONSUMERS),
+    ("dead_letters", "select (consumer)"),
 }
 """What may be granted: `audit grants` does."""
 

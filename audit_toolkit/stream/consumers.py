@@ -356,8 +356,8 @@ def _place(connection: Connection, begin: int | datetime | None, schema: str) ->
 
 
 def _require(connection: Connection, schema: str) -> None:
-    require_readable_trail(connection, schema)
     if not has_consumers(connection, schema):
+        require_readable_trail(connection, schema)
         raise UsageError(
             "the trail was made by an older release, and has no consumers",
             hint="audit upgrade --upgrade",

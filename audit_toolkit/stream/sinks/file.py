@@ -20,32 +20,34 @@ _TAIL_BYTES = 1 << 20
 
 
 class FileSink:
-    """Appends a line for each message."""
+    """Appends a line for each message. Opened with the first: until then another instance may be writing."""
 
     def __init__(self, path: Path, rotate: int = 0) -> None:
         self._path = path
         self._rotate = rotate
-        self._file = self._open()
+        self._opened: BinaryIO | None = None
 
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Append the messages, and have them on the disk."""
-        place = self._file.tell()
+        file = self._opened = self._opened or self._open()
+        place = file.tell()
         try:
-            self._file.write(b"".join(message.body + b"\n" for message in messages))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            if self._rotate and self._file.tell() >= self._rotate:
-                self._turn()
+            file.write(b"".join(message.body + b"\n" for message in messages))
+            file.flush()
+            os.fsync(file.fileno())
+            if self._rotate and file.tell() >= self._rotate:
+                self._turn(file)
         except OSError as error:
             # Half a line would spoil the next one.
-            self._file.close()
-            self._file = self._open(place)
+            file.close()
+            self._opened = self._open(place)
             return Outcome(done=0, error=f"{self._path}: {error.strerror}")
         return Outcome(done=len(messages))
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def _open(self, until: int | None = None) -> BinaryIO:
         """The file, behind its last whole line: a crash may have left half of one."""
@@ -61,17 +63,21 @@ class FileSink:
                 file.truncate(start + tail.rfind(b"\n") + 1)
             file.seek(0, os.SEEK_END)
         except OSError as error:
-            raise UsageError(
-                f"{str(self._path)!a} cannot be written: {error.strerror}",
-                hint="name a file in a directory that is there and may be written to",
-            ) from error
+            raise _unwritable(self._path, error.strerror) from error
         return file
 
-    def _turn(self) -> None:
+    def _turn(self, file: BinaryIO) -> None:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        self._file.close()
+        file.close()
         self._path.rename(self._path.with_name(f"{self._path.stem}.{moment}{self._path.suffix}"))
-        self._file = self._open()
+        self._opened = self._open()
+
+
+def _unwritable(path: Path, reason: str | None) -> UsageError:
+    return UsageError(
+        f"{str(path)!a} cannot be written: {reason}",
+        hint="name a file in a directory that is there and may be written to",
+    )
 
 
 def open_sink(address: Address) -> FileSink:
@@ -82,4 +88,6 @@ def open_sink(address: Address) -> FileSink:
     rotate = address.option("rotate", "0")
     if not rotate.isdigit():
         raise UsageError(f"rotate={rotate} is no number of bytes", hint="as in rotate=100000000")
+    if not Path(path).parent.is_dir():
+        raise _unwritable(Path(path), "there is no such directory")
     return FileSink(Path(path), int(rotate))
