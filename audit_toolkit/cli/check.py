@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -293,7 +293,7 @@ def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName
 
 def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:
     yield from _if_permitted(
-        lambda: cluster_findings(connection, objects), "place and ids", objects.schema
+        connection, lambda: cluster_findings(connection, objects), "place and ids", objects.schema
     )
 
 
@@ -311,7 +311,7 @@ def _partition_findings(
             if found.kind not in _OF_PARTITIONS_ALONE:
                 yield found
 
-    yield from _if_permitted(read, "partitions", schema)
+    yield from _if_permitted(connection, read, "partitions", schema)
 
 
 def _archive_findings(
@@ -323,7 +323,7 @@ def _archive_findings(
 
             yield from archive_findings(connection, schema, archive)
 
-    yield from _if_permitted(read, "archive", schema)
+    yield from _if_permitted(connection, read, "archive", schema)
 
 
 def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
@@ -336,13 +336,16 @@ def _index_findings(connection: Connection, schema: str) -> Iterator[Finding]:
                     found, remedy=found.remedy or "audit indexes fix", notes=(), details={}
                 )
 
-    yield from _if_permitted(read, "indexes", schema)
+    yield from _if_permitted(connection, read, "indexes", schema)
 
 
 def _event_findings(connection: Connection, schema: str, *, all_events: bool) -> Iterator[Finding]:
     newest = None if all_events else NEWEST
     yield from _if_permitted(
-        lambda: list(event_findings(connection, schema, newest=newest)), "events", schema
+        connection,
+        lambda: list(event_findings(connection, schema, newest=newest)),
+        "events",
+        schema,
     )
 
 
@@ -365,22 +368,28 @@ def _seal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
 
     named = os.environ.get(KEY_VARIABLE)
     key = find_key(Path(named) if named else None)
-    yield from _if_permitted(lambda: seal_findings(connection, schema, key), "seals", schema)
+    yield from _if_permitted(
+        connection, lambda: seal_findings(connection, schema, key), "seals", schema
+    )
 
 
 def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]:
     from audit_toolkit.stream.metrics import consumer_findings
 
     yield from _if_permitted(
-        lambda: consumer_findings(connection, schema=schema), "consumers", schema
+        connection, lambda: consumer_findings(connection, schema=schema), "consumers", schema
     )
 
 
 def _if_permitted(
-    read: Callable[[], Iterable[Finding]], what: str, schema: str
+    connection: Connection, read: Callable[[], Iterable[Finding]], what: str, schema: str
 ) -> Iterator[Finding]:
+    # Within a transaction of the caller, a refusal must not end it.
+    idle = connection.info.transaction_status == import_psycopg().pq.TransactionStatus.IDLE
     try:
-        yield from list(read())
+        with nullcontext() if idle else connection.transaction():
+            found = list(read())
+        yield from found
     except (PermissionDeniedError, import_psycopg().errors.InsufficientPrivilege) as error:
         yield Finding(
             kind=FindingKind.NOT_CHECKED,

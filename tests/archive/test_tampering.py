@@ -275,7 +275,7 @@ def test_a_copy_of_the_database_never_writes_over_the_archive(
         assert one.execute(
             f"select count(*) from (table audit.back except all table audit.{entries[0].name}) as lost"
         ) == [(0,)]
-    with pytest.raises(UsageError, match="of several databases"):
+    with pytest.raises(UsageError, match="from several databases"):
         find_manifest(local, entries[0].name)
 
 

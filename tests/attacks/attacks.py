@@ -193,6 +193,7 @@ GUARDS = [
 SABOTAGE = [
     Found(actor, aim, sql, kind)
     for aim, sql, kind, actors in [
+        ("say that capture of its own table was paused, and let it go on", "select audit.record_gap('dev.jobs', 'paused', 'not so')", "capture_interrupted", [Actor.INSTALLER]),
         ("swallow events by a BEFORE INSERT trigger", "create function {schema}.f() returns trigger language plpgsql as 'begin return null; end'; create trigger zz before insert on audit.logged_actions for each row execute function {schema}.f()", "unexpected_trigger", [Actor.OWNER, Actor.SUPERUSER]),
         ("swallow events by a rule", "create rule r as on insert to audit.logged_actions do instead nothing", "unexpected_rule", [Actor.OWNER]),
         ("swallow events by a rule on a partition", f"create rule r as on insert to {_LEAF} do instead nothing", "unexpected_rule", [Actor.OWNER]),
@@ -276,7 +277,6 @@ POSSIBLE = [
     Possible(Actor.APP, "set whatever a session may set", "set local timezone = 'Asia/Tokyo'; set local datestyle = 'SQL, DMY'; set local bytea_output = 'escape'; set local extra_float_digits = -15; set local transform_null_equals = on; set local array_nulls = off; set local quote_all_identifiers = on; set local row_security = off; update shop.orders set status = 'z'", "it does nothing: capture pins what matters"),
     Possible(Actor.READER, "have a view with its own rights show more", "create view pg_temp.v with (security_barrier) as table audit.logged_actions; table pg_temp.v", "it shows what the reader may read"),
     Possible(Actor.INSTALLER, "say that capture of its own table ended, and let it go on", "select audit.end_capture('capture_dev__jobs')", "who owns a table says when it is captured"),
-    Possible(Actor.INSTALLER, "say that capture of its own table was paused", "select audit.record_gap('dev.jobs', 'paused', 'not so')", "who owns a table says when it is captured"),
     Possible(Actor.WRITES_ALL, "insert an event by hand, in its own name", f"insert into audit.logged_actions {_EVENT}", "PostgreSQL lets the role write every table; `audit access` names its members"),
     Possible(Actor.OWNER, "insert an event by hand, in its own name", f"insert into audit.logged_actions {_EVENT}", "capture itself writes as the owner: let nobody log in as it"),
     Possible(Actor.SUPERUSER, "insert an event by hand, in its own name", f"insert into audit.logged_actions {_EVENT}", "a superuser may do everything"),

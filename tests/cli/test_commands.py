@@ -29,7 +29,8 @@ def test_help_names_every_command_and_group() -> None:
         if " " not in entry.words:
             assert f" {entry.words} {entry.help}" in shown
     for name, text in GROUPS.items():
-        assert f" {name} {text}" in shown
+        if " " not in name:
+            assert f" {name} {text}" in shown
 
 
 @pytest.mark.parametrize("typed", [["--help"], ["partitions", "--help"], ["--version"]])

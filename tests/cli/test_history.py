@@ -450,7 +450,7 @@ def test_a_renamed_table_shows_what_was_before(audit: Audit, shop: Trail) -> Non
     assert "event 1 " in result.stdout
     former = audit("history", "orders", "--dsn", shop.database.dsn)
     assert former.stdout == result.stdout
-    assert "note: public.orders is called public.purchases now" in former.stderr
+    assert "note: public.orders is now called public.purchases" in former.stderr
     for verb in (
         ("row-at", "orders", "7", "--at", "now"),
         ("table-at", "orders", "--at", "now"),

@@ -174,7 +174,7 @@ class TestTables:
     def test_only_what_is_new_is_written(self, shop: Shop) -> None:
         shop.audit("install", "--table", "orders")
         answer = shop.audit("install", "--table", "orders", "--table", "customers")
-        assert "public.orders is audited already" in answer.err
+        assert "public.orders is already audited" in answer.err
         assert "audit_capture_customers" in shop.revisions()[-1].name
         assert len(shop.revisions()) == 3
 
@@ -392,7 +392,7 @@ class TestUpgrade:
         answer = shop.audit("install", "--table", "orders", "--upgrade")
         assert answer.code == 5
         assert "error: could not obtain a lock within lock_timeout" in answer.err
-        assert "; later: alembic upgrade head" in answer.err
+        assert "; try again later: alembic upgrade head" in answer.err
         holder.rollback()
         assert shop.database.execute("select to_regnamespace('audit')") == [(None,)]
         assert shop.audit("install", "--table", "orders", "--upgrade").code == 0
@@ -484,7 +484,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (["-t", "ordres"], ["no table 'ordres'", "did you mean public.orders"]),
+            (["-t", "ordres"], ["table 'ordres' does not exist", "did you mean public.orders"]),
             (["-t", "order_totals"], ["it is a view", "the tables beneath it"]),
             (["-t", "order_counts"], ["it is a materialized view"]),
             (["-t", "far_orders"], ["it is a foreign table"]),
@@ -681,5 +681,5 @@ def test_what_stays_unaudited_is_named(shop: Shop) -> None:
     ) in answer.err
     answer = shop.audit("install", "--all-tables", "--dry-run")
     assert answer.code == 0, answer.err
-    assert "public.far_orders is left out: it is a foreign table, " in answer.err
+    assert "public.far_orders is skipped: it is a foreign table, " in answer.err
     assert "inherits from" not in answer.err

@@ -267,7 +267,7 @@ def test_bad_input(
 def test_a_cursor_that_cannot_be_written(audit: Audit, orders: Trail) -> None:
     result = audit("history", "orders", "--follow", "--format", "jsonl", "--cursor", "no/such/file")
     assert result.exit_code == 1
-    assert "error: the cursor 'no/such/file' cannot be written" in result.stderr
+    assert "error: cannot write the cursor 'no/such/file'" in result.stderr
 
 
 class TestNextPage:

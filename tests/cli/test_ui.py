@@ -7,7 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -15,13 +18,29 @@ import pytest
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 
-AUDIT = [sys.executable, "-m", "audit_toolkit"]
+# A program that was started in the background of a shell ignores Ctrl-C, and so would its children.
+_INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("audit_toolkit", run_name="__main__")
+"""
+AUDIT = [sys.executable, "-c", _INTERRUPTIBLE]
+
+
+@contextmanager
+def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program that does not outlive the test, however that ends."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_it_serves_until_it_is_interrupted(trail: Trail, tmp_path: Path) -> None:
     (tmp_path / "audit.toml").write_text('[page]\ntitle = "Acme"\nlanguage = "de"\n')
     command = [*AUDIT, "ui", "--port", "0", "--dsn", trail.database.dsn]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    with started(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         said = ""
         while "Ctrl-C" not in said:
@@ -66,9 +85,7 @@ def test_wrong_questions(audit: Audit, trail: Trail, tmp_path: Path) -> None:
 @pytest.mark.thorough
 def test_the_demo_shows_it() -> None:
     command = [*AUDIT, "demo", "--ui"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         said = ""
         while "(Ctrl-C ends it)" not in said:

@@ -173,7 +173,7 @@ def test_an_index_on_some_leaves_only_is_found(
     stocked.execute("create unique index only_here on events_2025 (id, at) include (actor)")
     (found,) = findings()
     assert (found["state"], found["severity"]) == ("some_leaves_only", "warning")
-    assert "only 1 of 3 leaves" in found["message"]
+    assert "only 1 of 3 partitions" in found["message"]
     statement = found["advice"].partition("create '")[2].rpartition("'")[0]
     assert audit_indexes("create", statement.replace("NAME", "events_id_key")).exit_code == 0
     assert findings() == []

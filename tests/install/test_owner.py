@@ -139,4 +139,4 @@ def test_the_command_line_makes_the_house(house: House, audit: Audit) -> None:
         "--dsn",
         house.trail.database.dsn,
     )
-    assert (again.exit_code, "is there already" in again.stderr) == (2, True)
+    assert (again.exit_code, "already exists" in again.stderr) == (2, True)

@@ -80,7 +80,7 @@ def test_unknown_tables_get_the_nearest_names(shop: Trail, typed: str, hint: str
 
 def test_a_name_in_several_schemas_has_to_be_told_apart(shop: Trail) -> None:
     shop.execute("create schema other; create table other.invoices (id int)")
-    with pytest.raises(UnknownTableError, match="several tables") as caught:
+    with pytest.raises(UnknownTableError, match="several schemas have a table") as caught:
         chosen(shop, "invoices")
     assert "other.invoices, sales.invoices" in str(caught.value.hint)
 

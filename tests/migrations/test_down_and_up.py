@@ -187,7 +187,7 @@ def test_a_rename_by_hand_gets_a_revision_of_its_own(
     history.audit("install", "--table", "parts")
     history.by_hand(by_hand)
     answer = history.shop.audit("install", "--table", now, "--exclude", "note")
-    assert f"to {now if '.' in now else f'public.{now}'} where nobody has" in answer.err
+    assert f"to {now if '.' in now else f'public.{now}'} unless that is done" in answer.err
     assert "audit_follow_the_rename_of_parts.py" in answer.err
     history.shop.upgrade()
     assert captured(history.shop)[0][0] == now

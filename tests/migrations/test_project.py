@@ -194,13 +194,13 @@ def test_audit_init_makes_a_project_that_takes_database_url(
 
 @pytest.mark.usefixtures("shop")
 def test_audit_init_leaves_a_project_alone() -> None:
-    with pytest.raises(ProjectError, match="already: alembic"):
+    with pytest.raises(ProjectError, match="already exists: alembic"):
         init_project(Path("elsewhere"))
     assert not Path("elsewhere").exists()
 
 
 def test_audit_init_knows_its_templates(here: Path) -> None:
-    with pytest.raises(ProjectError, match="no template 'multidb'") as error:
+    with pytest.raises(ProjectError, match="no project template 'multidb'") as error:
         init_project(Path("migrations"), template="multidb")
     assert "async, generic, pyproject" in str(error.value.hint)
     assert list(here.iterdir()) == []

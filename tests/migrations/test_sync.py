@@ -119,7 +119,7 @@ def test_other_options_than_recorded(recorded: Shop) -> None:
     script = recorded.audit("install", "--table", "t9", "--exclude", "remark", "--sql").out
     assert recorded.database.psql(script).returncode == 0
     checked = recorded.audit("check")
-    assert "it is captured with --exclude remark, and revision" in checked.out
+    assert "it is captured with --exclude remark, but revision" in checked.out
     assert "says --exclude note --mask remark" in checked.out
     assert "recorded_otherwise; remedy: audit sync --apply" in checked.out
     assert recorded.audit("check", "-t", "t9").code == 3

@@ -98,13 +98,13 @@ def test_dump_and_restore_and_clean(shell: Shell, empty: Trail) -> None:
     shell.run(*blocks("Dump and restore")[0])
     assert empty.story()[-1] == ("B", None)
     empty.execute("update orders set status = 'lost' where id = 1")
-    shell.run(*blocks("`--clean`: over a database that is there")[0])
+    shell.run(*blocks("`--clean`: over an existing database")[0])
     assert [action for action, _ in empty.story()] == [*"IIIB"]
 
 
 def test_data_only(shell: Shell, migrated: Trail) -> None:
     shell.new = migrated.database.dsn
-    shell.run(*blocks("`--data-only`: into what migrations made")[0])
+    shell.run(*blocks("`--data-only`: into a migrated database")[0])
     assert [action for action, _ in migrated.story()] == [*"IIIBG"]
     assert [key for _, key in migrated.story()[:2]] == ["1", "2"]
 

@@ -124,7 +124,7 @@ def test_who_holds_the_lock_is_named(rotating: Rotating) -> None:
         squatter.execute("lock table audit.maintenance in share mode")
         with (
             pytest.raises(
-                BusyError, match=f"no run of the toolkit .pid {squatter.info.backend_pid}"
+                BusyError, match=f"not a run of the toolkit .pid {squatter.info.backend_pid}"
             ),
             single_flight(dsn, SCHEMA),
         ):

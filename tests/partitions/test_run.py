@@ -278,7 +278,7 @@ def test_a_leaf_whose_range_is_taken_is_refused_before_anything_ran(rotating: Ro
     attach_at(rotating, "instead", f"for values from (minvalue) to ('{past.upper.isoformat()}')")
     with pytest.raises(UsageError, match="overlaps instead") as refused:
         plan_attach(rotating.read(), leaf.name.name, "still needed")
-    assert "instead has to be detached" in str(refused.value.hint)
+    assert "instead must be detached" in str(refused.value.hint)
 
 
 def test_a_leaf_detached_by_hand_is_never_dropped_even_when_it_was_held(

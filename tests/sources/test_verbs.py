@@ -102,7 +102,7 @@ def test_sqlalchemy_decides_even_if_the_undo_comes_first(orders: Trail, source: 
 
 
 def test_errors_are_the_same(orders: Trail, source: Source) -> None:
-    with pytest.raises(UnknownTableError, match="no table 'order'") as unknown:
+    with pytest.raises(UnknownTableError, match="table 'order' does not exist") as unknown:
         source.ask(verbs.history, "order", 1)
     assert "orders" in (unknown.value.hint or "")
     with pytest.raises(UsageError, match=r"'x' cannot be a key of public.orders"):

@@ -352,7 +352,7 @@ def test_a_name_that_no_table_has_any_more(orders: Trail) -> None:
 def test_a_name_that_a_table_without_capture_has_taken(orders: Trail) -> None:
     orders.execute("alter table orders rename to a; update a set status = 'x' where id = 1")
     orders.execute(ORDERS)
-    with pytest.raises(UsageError, match=r"called public\.a now") as refused:
+    with pytest.raises(UsageError, match=r"now called public\.a") as refused:
         history(orders.connection, "orders")
     assert refused.value.hint == "audit history public.a"
     assert rows(orders, "orders") == []

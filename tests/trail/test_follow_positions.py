@@ -53,10 +53,10 @@ class TestPositions:
     @pytest.mark.parametrize(
         ("other", "message"),
         [
-            ({"table": "public.notes"}, "that of public.notes, not of public.orders"),
-            ({"key": "7"}, "that of public.orders '7', not of public.orders"),
-            ({"trail": "old"}, "public.orders in the trail old, not of public.orders"),
-            ({"system_identifier": "1"}, "that of another server (1; this one is"),
+            ({"table": "public.notes"}, "belongs to public.notes, not to public.orders"),
+            ({"key": "7"}, "belongs to public.orders '7', not to public.orders"),
+            ({"trail": "old"}, "public.orders in the trail old, not to public.orders"),
+            ({"system_identifier": "1"}, "belongs to another server (1; this one is"),
             ({"timeline": 7}, "restored or failed over since event 5: its timeline is 1"),
         ],
     )

@@ -56,7 +56,7 @@ def test_a_dropped_table_of_two_schemas(orders: Trail) -> None:
         orders.audit(f"{schema}.t")
         orders.execute(f"insert into {schema}.t values (1); drop table {schema}.t")
         orders.execute("select audit.note_changes()")
-    with pytest.raises(UnknownTableError, match="several tables 't'") as caught:
+    with pytest.raises(UnknownTableError, match="several schemas have a table 't'") as caught:
         history(orders.connection, "t")
     assert caught.value.hint == "name one of old.t, shop.t"
     assert [e.action for e in history(orders.connection, "shop.t")] == [Action.INSERT, Action.DDL]

@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "c0cddfc02be589c437638f0c76324e5c00230cef91615ceb95b5721e9054ea7a"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "fba54f6a95feb19f03c6c5a4a50796df7a4cd6bb524cde26808d34598c4737df"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1514,7 +1514,7 @@ begin
             return;
         end if;
         refused := 'what the trail knows of itself belongs to it';
-        remedy := 'switch the guard off first, which the trail records: audit guard off --reason …';
+        remedy := 'switch the guard off first, which the trail records: audit guard off --reason ...';
     elsif not exists (
         select
         from audit.home as noted
@@ -1534,7 +1534,7 @@ begin
             case
                 when dropped.kind in ('table', 'function', 'trigger') then 'take capture off first: audit uninstall --table ' || dropped.of_table
                 when dropped.kind = 'partition' then 'old events leave by: audit partitions run'
-                else 'switch the guard off first, which the trail records: audit guard off --reason …'
+                else 'switch the guard off first, which the trail records: audit guard off --reason ...'
             end
         into refused, remedy
         from (
@@ -1585,8 +1585,8 @@ begin
                 else format('%s captures changes of %s', broken.object, broken.of_table)
             end,
             case
-                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason …'
-                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason …'
+                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason ...'
+                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason ...'
             end
         into refused, remedy
         from (
@@ -1652,7 +1652,7 @@ begin
 
         if refused is null and not is_ours then
             select format('function %s belongs to the audit trail', command.object_identity),
-                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason …'
+                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason ...'
             into refused, remedy
             from pg_event_trigger_ddl_commands() as command
             join pg_proc as p on p.oid = command.objid
