@@ -65,6 +65,7 @@ def test_the_story_of_seals(elsewhere: Path) -> None:
     assert leftovers(elsewhere) == []
 
 
+@pytest.mark.thorough
 def test_keep_leaves_it_running(elsewhere: Path) -> None:
     done = subprocess.run([*AUDIT, "demo", "--keep"], capture_output=True, text=True, check=True)
     found = re.search(r"DATABASE_URL=(\S+)", done.stdout)

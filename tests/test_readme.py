@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from audit_toolkit.cli.app import app
 from tests.plugins.trail import Trail
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +28,8 @@ def commands(page: Path) -> list[list[str]]:
 @cache
 def help_of(*command: str) -> str:
     """What `audit COMMAND --help` prints; empty where there is no such command."""
-    arguments = [sys.executable, "-m", "audit_toolkit", *command, "--help"]
-    answer = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    return answer.stdout if answer.returncode == 0 else ""
+    answer = CliRunner().invoke(app, [*command, "--help"])
+    return answer.stdout if answer.exit_code == 0 else ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,6 +11,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.partitions.conftest import START, MakeRotating, Rotating, months
 
 EVENTS = int(os.environ.get("ARCHIVE_EVENTS", "80000"))
@@ -69,6 +71,7 @@ def archived(rotating: Rotating, events: int, place: Path) -> tuple[str, list[fl
     return leaf.name.name, [*peaks, peak]
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_leaf(make_rotating: MakeRotating, tmp_path: Path) -> None:
     _, small = archived(make_rotating(), SMALL, tmp_path / "small")
     rotating = make_rotating()

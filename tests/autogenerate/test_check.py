@@ -57,6 +57,7 @@ def test_a_file_without_tables_leaves_it_to_the_models(declared: Declared) -> No
     assert findings(declared) == []
 
 
+@pytest.mark.thorough
 class TestModels:
     """The file names where models are; they are imported by the command, from the working directory."""
 

@@ -42,6 +42,7 @@ async def create(app: ModuleType) -> object:
             await closed
 
 
+@pytest.mark.thorough
 def test_step_zero(
     make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_step_zero(
         assert answer.code == 0, answer.text
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("declared_in", "application"),
     [("models.py", "from sqlalchemy import"), ("pyproject.toml", "from sqlalchemy.ext.asyncio")],

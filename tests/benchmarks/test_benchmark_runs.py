@@ -69,6 +69,7 @@ def test_every_arm_writes_one_event_a_row(arm: Arm, databases: Databases) -> Non
         assert backend.value("select count(*) from orders") == 0
 
 
+@pytest.mark.thorough
 def test_it_measures_reports_and_draws(databases: Databases, tmp_path: Path) -> None:
     extent = replace(TINY, arms=(*goals.ARMS, POSTGRESQL_AUDIT_STATEMENT, PGHISTORY_STATEMENT))
     report = measure(databases, replace(extent, pgbench_seconds=0))

@@ -459,4 +459,4 @@ def test_a_renamed_table_shows_what_was_before(audit: Audit, shop: Trail) -> Non
     ):
         answer = audit(*verb, "--dsn", shop.database.dsn)
         assert answer.exit_code == 0, answer.stderr
-        assert "is called public.purchases now" in answer.stderr
+        assert "is now called public.purchases" in answer.stderr

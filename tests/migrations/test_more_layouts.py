@@ -8,6 +8,8 @@ import pytest
 
 from tests.plugins.project import Shop
 
+pytestmark = pytest.mark.thorough
+
 CAPTURED = "select tgrelid::regclass::text from pg_trigger where tgname = '00_audit_row' order by 1"
 EMPTY = """\
 revision = {0!r}
