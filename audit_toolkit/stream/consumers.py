@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.templates import render
 from audit_toolkit.trail import Event, Position
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_COUNTED = 100_000
 """A consumer that is further behind is said to be so many events behind."""
+
+_UNLOCK = "select pg_advisory_unlock(%(lock_key)s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,7 @@ class Lease:
     name: str
     schema: str
     token: str
+    lock_key: int
 
 
 def has_consumers(connection: Connection, schema: str = "audit") -> bool:
@@ -213,10 +217,10 @@ def take_lease(
         if row["is_locked"]:
             values = asked | {"options": _json(options), "hold_for": hold_for}
             if leased := fetch(connection, _sql("lease", schema), values):
-                return Lease(name=name, schema=schema, token=leased[0]["lease"])
+                token = leased[0]["lease"]
+                return Lease(name=name, schema=schema, token=token, lock_key=row["lock_key"])
             # The lock became another one in between.
-            unlock = "select pg_advisory_unlock(%(lock_key)s)"
-            fetch(connection, unlock, {"lock_key": row["lock_key"]})
+            fetch(connection, _UNLOCK, {"lock_key": row["lock_key"]})
             continue
         holders = fetch(connection, _sql("lock_holder", schema), asked)
         if not holders:
@@ -224,6 +228,15 @@ def take_lease(
         if holders[0]["is_instance"]:
             return int(holders[0]["pid"])
         fetch_none(connection, _sql("new_lock", schema), asked)
+
+
+def give_back(connection: Connection, lease: Lease) -> None:
+    """End a lease at once: its lock would last until the server notices the end of the connection."""
+    if connection.closed or connection.broken:
+        return
+    # Whatever ended the delivery is what its caller has to hear of.
+    with suppress(import_psycopg().Error):
+        fetch(connection, _UNLOCK, {"lock_key": lease.lock_key})
 
 
 def advance(

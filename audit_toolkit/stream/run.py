@@ -158,8 +158,11 @@ def run(
         find_tables(connection, terms.wanted.tables, schema=schema)
         consumers.register(connection, name, begin, options, schema=schema)
     lease = yield from _wait_for_lease(connection, name, options, terms, schema, sleep)
-    with closing(_Delivery(connection, lease, sink, form, terms, sleep).run()) as steps:
-        yield from steps
+    try:
+        with closing(_Delivery(connection, lease, sink, form, terms, sleep).run()) as steps:
+            yield from steps
+    finally:
+        consumers.give_back(connection, lease)
 
 
 def replay(
