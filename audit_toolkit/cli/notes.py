@@ -35,6 +35,8 @@ def nothing_found(connection: Connection, subject: Scope) -> str:
     since = since_when(connection, subject.schema)
     if isinstance(subject, Tables):
         return f"the trail has no events of {row}: nothing has changed {since}"
+    if subject.key is not None:
+        return f"no such row in the trail: {row}; it has not changed {since}"
     return f"the trail has no events of {row}: it has not changed {since}"
 
 

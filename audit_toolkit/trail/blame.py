@@ -70,7 +70,7 @@ def find_blame(connection: Connection, table: str, key: object, *, schema: str =
     found = _trace(stream_events(connection, subject))
     if not found.origins:
         raise UsageError(
-            f"the trail has no events of {subject.table} {subject.key}",
+            f"no such row in the trail: {subject.table} {subject.key}",
             hint=f"if the row exists, it has not changed {since_when(connection, schema)}; audit "
             "baseline records such rows",
         )

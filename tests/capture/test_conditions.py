@@ -216,6 +216,7 @@ def test_check_finds_a_condition_that_the_table_does_not_have_any_more(
     assert remedy.partition(" --when")[0] in found.stdout
     orders.execute("alter table orders drop condition")
     found = audit("check")
+    assert "until the condition is replaced, every change is recorded" in found.stdout
     assert 'column "status" does not exist' in found.stdout
     assert "audit install --table public.orders --exclude total --sql | psql" in found.stdout
 

@@ -315,7 +315,7 @@ class TestNothingToShow:
     def test_an_unknown_key(self, audit: Audit) -> None:
         result = audit("history", "orders", "99")
         assert (result.exit_code, result.stdout) == (0, "")
-        assert "the trail has no events of public.orders 99" in result.stderr
+        assert "no such row in the trail: public.orders 99" in result.stderr
 
 
 class TestBadInput:

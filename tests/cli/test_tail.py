@@ -187,7 +187,7 @@ def test_where_nothing_is_to_be_seen_yet(orders: Trail) -> None:
     with tail(orders, "7") as process:
         assert process.stderr is not None
         assert process.stderr.readline() == (
-            "note: the trail has no events of public.orders 7: it has not changed since capture "
+            "note: no such row in the trail: public.orders 7; it has not changed since capture "
             "began; waiting for new ones\n"
         )
         orders.execute("insert into orders values (7)")

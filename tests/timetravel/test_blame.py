@@ -67,10 +67,8 @@ def test_a_deleted_row_is_said_to_be_gone(rows: Trail, audit: Audit) -> None:
 
 def test_a_row_that_never_was(rows: Trail, audit: Audit) -> None:
     done = audit("blame", "rows", "99", code=2)
-    assert "error: the trail has no events of public.rows 99" in done.stderr
-    assert (
-        "note: the trail has no events of public.rows 99" in audit("history", "rows", "99").stderr
-    )
+    assert "error: no such row in the trail: public.rows 99" in done.stderr
+    assert "note: no such row in the trail: public.rows 99" in audit("history", "rows", "99").stderr
 
 
 def test_gaps_are_told(rows: Trail, audit: Audit) -> None:

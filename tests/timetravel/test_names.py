@@ -170,7 +170,7 @@ def test_tables_that_changed_places_have_each_their_own(
     assert of_former == [("I", "orders", "1"), ("I", "orders", "2"), ("I", "orders_old", "3")]
     both = history(trail.connection, ["orders", "orders_old"])
     assert len([event for event in both if event.action == "I"]) == 6
-    with pytest.raises(UsageError, match="the trail has no events of"):
+    with pytest.raises(UsageError, match="no such row in the trail"):
         blame(trail.connection, "orders", 2)
     assert [d.key for d in differences(trail, "orders", before)] == ["3"]
 

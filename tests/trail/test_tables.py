@@ -33,7 +33,7 @@ def test_any_spelling_of_the_name(orders: Trail) -> None:
 
 
 def test_an_unknown_table(orders: Trail) -> None:
-    with pytest.raises(UnknownTableError, match="table 'order'") as caught:
+    with pytest.raises(UnknownTableError, match="table 'order' does not exist") as caught:
         history(orders.connection, "order")
     assert caught.value.hint == "did you mean public.orders?"
 
