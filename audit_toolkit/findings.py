@@ -281,17 +281,18 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gauge:
+class Metric:
     """A metric of Prometheus with its samples: labels and value."""
 
     name: str
     help: str
     samples: Sequence[tuple[Mapping[str, str], float]]
+    type: str = "gauge"
 
     def lines(self) -> Iterator[str]:
         """The metric in the text format."""
         yield f"# HELP {self.name} {self.help}"
-        yield f"# TYPE {self.name} gauge"
+        yield f"# TYPE {self.name} {self.type}"
         for labels, value in self.samples:
             pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
             yield f"{self.name}{{{pairs}}} {value:.15g}" if pairs else f"{self.name} {value:.15g}"
@@ -311,7 +312,7 @@ class Report:
     details: Mapping[str, Any] = field(default_factory=dict)
     """More keys of the JSON."""
     measures: tuple[Measure, ...] = ()
-    gauges: tuple[Gauge, ...] = ()
+    gauges: tuple[Metric, ...] = ()
 
     @property
     def severity(self) -> Severity:
@@ -367,12 +368,12 @@ class Report:
         check = self.command.partition(" ")[0]
         counts = Counter(finding.severity for finding in _open(self.findings))
         shared = (
-            Gauge(
+            Metric(
                 name="audit_check_success",
                 help="1 if the check itself could run",
                 samples=[({"check": check}, 1)],
             ),
-            Gauge(
+            Metric(
                 name="audit_findings",
                 help="findings of the check by severity",
                 samples=[

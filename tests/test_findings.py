@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audit_toolkit.findings import Finding, FindingKind, Gauge, Measure, Report, Severity
+from audit_toolkit.findings import Finding, FindingKind, Measure, Metric, Report, Severity
 from audit_toolkit.plurals import counted
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
@@ -34,7 +34,7 @@ def report(*findings: Finding) -> Report:
         findings=findings,
         heading="2 tables",
         measures=(Measure(name="tables", value=2, limits=";;0;"),),
-        gauges=(Gauge(name="audit_tables", help="tables", samples=[({"t": 'a"b\\c\nd'}, 1)]),),
+        gauges=(Metric(name="audit_tables", help="tables", samples=[({"t": 'a"b\\c\nd'}, 1)]),),
     )
 
 

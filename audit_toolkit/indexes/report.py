@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from audit_toolkit.findings import Finding, Gauge, Measure, Report, Severity
+from audit_toolkit.findings import Finding, Measure, Metric, Report, Severity
 from audit_toolkit.indexes.model import Diagnosis, IndexState
 from audit_toolkit.indexes.repair import Repair
 from audit_toolkit.plurals import counted
@@ -66,21 +66,21 @@ def _details(repair: Repair) -> dict[str, Any]:
     }
 
 
-def _gauges(diagnoses: Sequence[Diagnosis], total: int, building: int) -> tuple[Gauge, ...]:
+def _gauges(diagnoses: Sequence[Diagnosis], total: int, building: int) -> tuple[Metric, ...]:
     severities = [found.severity for found in diagnoses]
     return (
-        Gauge(name="audit_indexes", help="indexes that were looked at", samples=[({}, total)]),
-        Gauge(
+        Metric(name="audit_indexes", help="indexes that were looked at", samples=[({}, total)]),
+        Metric(
             name="audit_index_findings",
             help="findings by severity",
             samples=[({"severity": s.alarm}, severities.count(s)) for s in list(Severity)[1:]],
         ),
-        Gauge(
+        Metric(
             name="audit_index_building",
             help="indexes that are being built, rebuilt or dropped now",
             samples=[({}, building)],
         ),
-        Gauge(
+        Metric(
             name="audit_index_invalid",
             help="1 for each broken or incomplete index, with its cause",
             samples=[

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from audit_toolkit.errors import AuditError
-from audit_toolkit.findings import Finding, Gauge, Measure, Report, Severity
+from audit_toolkit.findings import Finding, Measure, Metric, Report, Severity
 from audit_toolkit.partitions.health import Thresholds
 from audit_toolkit.partitions.model import Partitions, PartitionState
 from audit_toolkit.plurals import counted
@@ -88,9 +88,9 @@ def _tail_rows(partitions: Partitions) -> bool:
 
 def _gauges(
     partitions: Partitions, findings: Sequence[Finding], needs_archive: bool
-) -> Iterator[Gauge]:
-    def gauge(name: str, text: str, value: float) -> Gauge:
-        return Gauge(name=f"audit_{name}", help=text, samples=[({}, value)])
+) -> Iterator[Metric]:
+    def gauge(name: str, text: str, value: float) -> Metric:
+        return Metric(name=f"audit_{name}", help=text, samples=[({}, value)])
 
     detached = _detached(partitions)
     last, default = partitions.last_success, partitions.default
@@ -125,7 +125,7 @@ def _gauges(
         "detached": len(detached),
         "unattached": len(partitions.strays),
     }
-    yield Gauge(
+    yield Metric(
         name="audit_partitions",
         help="Partitions by state.",
         samples=[({"state": state}, number) for state, number in states.items()],
@@ -142,7 +142,7 @@ def _gauges(
         yield gauge(
             "archive_pending", "Detached partitions without a verified archive.", len(unarchived)
         )
-    yield Gauge(
+    yield Metric(
         name="audit_partition_findings",
         help="Findings by severity.",
         samples=[

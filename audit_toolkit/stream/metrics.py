@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
 from audit_toolkit.stream.consumers import Consumer, has_consumers, read_consumers
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STUCK_AFTER = timedelta(minutes=15)
 """A consumer that is so far behind, and does not get on, is a finding."""
 
-_GAUGES: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
+_METRICS: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
     ("lag_events", "gauge", "Events behind its place.", lambda c: c.lag_events),
     (
         "lag_seconds",
@@ -35,7 +35,16 @@ _GAUGES: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
 def prometheus(consumers: Iterable[Consumer]) -> str:
     """Metrics in the exposition format."""
     found = list(consumers)
-    return "".join(f"{line}\n" for line in _lines(found))
+    metrics = [
+        Metric(
+            name=f"audit_stream_{name}",
+            help=text,
+            samples=[({"consumer": one.name}, float(value(one))) for one in found],
+            type=kind,
+        )
+        for name, kind, text, value in _METRICS
+    ]
+    return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
 
 
 def consumer_findings(
@@ -80,13 +89,3 @@ def _findings(consumer: Consumer, now: datetime) -> Iterator[Finding]:
 def _stands(consumer: Consumer, now: datetime) -> bool:
     latest = consumer.delivered_at
     return not consumer.is_active or latest is None or now - latest > STUCK_AFTER
-
-
-def _lines(consumers: list[Consumer]) -> Iterator[str]:
-    for metric, kind, text, value in _GAUGES:
-        name = f"audit_stream_{metric}"
-        yield f"# HELP {name} {text}"
-        yield f"# TYPE {name} {kind}"
-        for consumer in consumers:
-            label = consumer.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            yield f'{name}{{consumer="{label}"}} {float(value(consumer)):g}'
