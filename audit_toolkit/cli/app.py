@@ -128,9 +128,9 @@ COMMANDS = (
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
     Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
-    Entry("guard on", "guard:on", "Switch the guard on."),
-    Entry("guard off", "guard:off", "Switch the guard off; the trail keeps who and why."),
-    Entry("guard status", "guard:status", "Show whether the guard is on."),
+    Entry("guard on", "guard.on:on", "Switch the guard on."),
+    Entry("guard off", "guard.off:off", "Switch the guard off; the trail keeps who and why."),
+    Entry("guard status", "guard.status:status", "Show whether the guard is on."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
@@ -141,29 +141,35 @@ COMMANDS = (
     ),
     Entry("keys list", "keys.list:list_keys", "List the public keys that sealed this trail."),
     Entry(
-        "stream run", "stream:run", "Deliver events to a sink, from where this consumer stopped."
+        "stream run",
+        "stream.run:run",
+        "Deliver events to a sink, from where this consumer stopped.",
     ),
     Entry(
         "stream list",
-        "stream:list_consumers",
+        "stream.list:list_consumers",
         "List consumers, where they stand and what went wrong.",
     ),
-    Entry("stream lag", "stream:lag", "Show how far consumers are behind, in events and seconds."),
-    Entry("stream reset", "stream:reset", "Let a consumer go on from another place."),
-    Entry("stream drop", "stream:drop", "Forget a consumer with its place and its dead letters."),
+    Entry(
+        "stream lag", "stream.lag:lag", "Show how far consumers are behind, in events and seconds."
+    ),
+    Entry("stream reset", "stream.reset:reset", "Let a consumer go on from another place."),
+    Entry(
+        "stream drop", "stream.drop:drop", "Forget a consumer with its place and its dead letters."
+    ),
     Entry(
         "stream dead-letters list",
-        "stream:list_letters",
+        "stream.dead_letters.list:list_letters",
         "List the dead letters of a consumer, the oldest first.",
     ),
     Entry(
         "stream dead-letters retry",
-        "stream:retry_letters",
+        "stream.dead_letters.retry:retry_letters",
         "Have dead letters delivered again by the consumer.",
     ),
     Entry(
         "stream dead-letters drop",
-        "stream:drop_letters",
+        "stream.dead_letters.drop:drop_letters",
         "Give up dead letters; their events stay in the trail.",
     ),
     Entry("adopt", "adopt:adopt", "Continue a restored or copied trail in this database."),

@@ -13,7 +13,7 @@ import typer
 from audit_toolkit.capture.selection import left_out
 from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
-from audit_toolkit.cli.guard import install_ddl
+from audit_toolkit.cli.ddl import install_ddl
 from audit_toolkit.cli.options import (
     AlembicConfig,
     AlembicName,

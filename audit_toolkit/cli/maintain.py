@@ -162,7 +162,7 @@ def _seal(run: Run, sealing: Sealing) -> list[Outcome]:
         )
         what = f"{what}: {done.events:,}"
         if done.failed:
-            result, message = Result.FAILED, str(done.failed[0].failed)
+            result, message, hint = Result.FAILED, str(done.failed[0].failed), done.failed[0].hint
     except AuditError as error:
         if run.connection.closed:
             raise

@@ -16,6 +16,7 @@ from audit_toolkit.completeness import reconcile as run
 from audit_toolkit.completeness.holes import EXPLANATION
 from audit_toolkit.completeness.reconcile import one_snapshot
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
+from audit_toolkit.plurals import counted
 from audit_toolkit.trail.rows.lookup import require_readable_trail
 
 if TYPE_CHECKING:
@@ -84,9 +85,11 @@ def _as_json(found: list[Reconciliation], holes: Holes | None, *, failed: bool) 
 
 
 def _print(one: Reconciliation) -> None:
-    counted = "" if one.rows is None else f" ({one.rows:,} rows, {one.events:,} events)"
+    numbers = [(one.rows, "row"), (one.events, "event")]
+    said = ", ".join(counted(number, what) for number, what in numbers if number is not None)
+    size = f" ({said})" if said else ""
     words = {"equal": "equal to its trail", "different": "not what its trail says"}
-    print(f"{visible(str(one.table))}: {words.get(one.outcome, one.outcome)}{counted}")
+    print(f"{visible(str(one.table))}: {words.get(one.outcome, one.outcome)}{size}")
     for finding in one.findings:
         for line in finding.lines():
             print(f"  {visible(line)}")

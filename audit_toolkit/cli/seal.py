@@ -22,6 +22,7 @@ from audit_toolkit.cli.seal_options import (
 )
 from audit_toolkit.cli.timeouts import as_span
 from audit_toolkit.errors import AuditError, BusyError
+from audit_toolkit.plurals import counted
 from audit_toolkit.seals import open_sink, run_seal
 
 if TYPE_CHECKING:
@@ -91,13 +92,15 @@ def _print(run: SealRun, output: Format) -> None:
     if checkpoint is None:
         print("nothing to seal: the trail has no events that are certain", flush=True)
     else:
-        done = f"sealed {run.events:,} events" if run.events else "nothing new to seal"
+        done = f"sealed {counted(run.events, 'event')}" if run.events else "nothing new to seal"
         print(f"{done}; {checkpoint.size:,} in all, up to event {checkpoint.up_to_id}", flush=True)
     for blocker in run.held_by:
         print(describe_blocker(blocker), file=sys.stderr, flush=True)
     for one in run.delivered:
         if one.failed:
             print(f"error: {one.failed}", file=sys.stderr, flush=True)
+        if one.hint:
+            print(f"hint: {one.hint}", file=sys.stderr, flush=True)
 
 
 def as_dict(run: SealRun) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def as_dict(run: SealRun) -> dict[str, Any]:
         "sealed_at": checkpoint.sealed_at if checkpoint else None,
         "held_by": [describe_blocker(blocker) for blocker in run.held_by],
         "sinks": [
-            {"address": one.address, "size": one.size, "failed": one.failed}
+            {"address": one.address, "size": one.size, "failed": one.failed, "hint": one.hint}
             for one in run.delivered
         ],
     }

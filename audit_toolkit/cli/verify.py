@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.cli.times import show_moment
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.findings import Report as Findings
@@ -164,7 +166,8 @@ def _heading(report: Report) -> str:
     if checkpoint is None:
         return ""
     sealed = counted(checkpoint.size, "event")
-    return f"{sealed} sealed, up to event {checkpoint.up_to_id}, at {checkpoint.sealed_at}"
+    when = show_moment(datetime.fromisoformat(checkpoint.sealed_at))
+    return f"{sealed} sealed, up to event {checkpoint.up_to_id}, at {when}"
 
 
 def _verdict(report: Report, since: int) -> str:

@@ -320,6 +320,8 @@ class Delivered:
     size: int | None
     """Of the last checkpoint that it has, as far as is known."""
     failed: str | None = None
+    hint: str | None = None
+    """What to do about a failure."""
 
 
 def deliver(
@@ -341,15 +343,18 @@ def deliver(
         try:
             stamp = time_stamp(timestamp, note)
         except AuditError as error:
-            found.append(Delivered(address=timestamp, size=None, failed=error.message))
+            found.append(_failed(timestamp, None, error))
     for sink in missing:
         try:
             sink.put(checkpoint, note, stamp)
             found.append(Delivered(address=sink.address, size=checkpoint.size))
         except AuditError as error:
-            size = known.get(sink.address)
-            found.append(Delivered(address=sink.address, size=size, failed=error.message))
+            found.append(_failed(sink.address, known.get(sink.address), error))
     return found
+
+
+def _failed(address: str, size: int | None, error: AuditError) -> Delivered:
+    return Delivered(address=address, size=size, failed=error.message, hint=error.hint)
 
 
 def require_not_behind(sinks: Iterable[Sink], origin: str, size: int) -> None:

@@ -139,7 +139,7 @@ def find_consumer(connection: Connection, name: str, *, schema: str = "audit") -
     there = ", ".join(consumer.name for consumer in read_consumers(connection, schema=schema))
     raise UsageError(
         f"the trail has no consumer {name!r}",
-        hint=f"there are {there}" if there else "audit stream run NAME --to … makes one",
+        hint=f"known consumers: {there}" if there else "audit stream run NAME --to … makes one",
     )
 
 

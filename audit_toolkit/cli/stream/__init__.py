@@ -1,0 +1,1 @@
+"""`audit stream`: consumers of the trail, which deliver its events to somewhere else."""

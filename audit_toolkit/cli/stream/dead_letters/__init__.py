@@ -1,0 +1,1 @@
+"""`audit stream dead-letters`: what a sink refused for good."""

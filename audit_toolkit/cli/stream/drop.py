@@ -1,0 +1,22 @@
+"""`audit stream drop`."""
+
+from __future__ import annotations
+
+import sys
+
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.stream.common import Name
+from audit_toolkit.stream import drop as drop_consumer
+
+
+def drop(
+    name: Name,
+    audit_schema: TrailSchema = "audit",
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+) -> None:
+    """Forget a consumer with its place and its dead letters."""
+    with open_database(dsn, config) as connection:
+        drop_consumer(connection, name, schema=audit_schema)
+    print(f"{name} is forgotten", file=sys.stderr)

@@ -1,0 +1,224 @@
+"""`audit stream run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audit_toolkit.cli import times
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.history import parse_action, parse_claim
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
+from audit_toolkit.cli.output import visible
+from audit_toolkit.cli.stream.common import parse_begin
+from audit_toolkit.errors import BusyError
+from audit_toolkit.partitions import Span
+from audit_toolkit.plurals import counted
+from audit_toolkit.stream import (
+    AfterRefusal,
+    FormatName,
+    Terms,
+    Wanted,
+    find_format,
+    open_sink,
+    parse_address,
+)
+from audit_toolkit.stream import run as run_consumer
+from audit_toolkit.stream.consumers import is_known
+from audit_toolkit.stream.run import find_origin
+
+if TYPE_CHECKING:
+    from audit_toolkit.stream import Progress
+
+
+class BodyFormat(StrEnum):
+    """How events look outside."""
+
+    EVENT = "event"
+    DEBEZIUM = "debezium"
+    CLOUDEVENTS = "cloudevents"
+    CLOUDEVENTS_BINARY = "cloudevents-binary"
+
+
+class Refused(StrEnum):
+    """What becomes of the later events of a row."""
+
+    GO_ON = "go-on"
+    HOLD = "hold"
+
+
+def run(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The consumer; a new one begins with --from.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="ADDRESS",
+            envvar="AUDIT_STREAM_TO",
+            help="Where events go: file:PATH, https://…, nats://…, redis://…, kafka://… or "
+            "python:MODULE:NAME.",
+            show_default=False,
+        ),
+    ],
+    body: Annotated[
+        BodyFormat, typer.Option("--body", help="How events look there.")
+    ] = BodyFormat.EVENT,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", "-t", metavar="TABLE", help="Only this table. Repeatable."),
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ACTION", help="Only events of this kind, as for audit history. Repeatable."
+        ),
+    ] = None,
+    actor: Annotated[
+        str | None, typer.Option(metavar="WHO", help="Only what this actor did.")
+    ] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only events whose context says so. Repeatable: all are needed.",
+        ),
+    ] = None,
+    changed: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Only what changed this column.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="WHERE",
+            help="Where a new consumer begins: at the beginning, with what commits from now on (now), "
+            f"behind an event (its number), or at a time: {times.HELP}. [default: beginning]",
+            show_default=False,
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when everything that is certain was delivered.")
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, max=10_000, help="Events in a batch, at most.")
+    ] = 500,
+    tries: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="So often an event is refused before it is a dead letter."
+        ),
+    ] = 5,
+    after_refusal: Annotated[
+        Refused,
+        typer.Option(
+            "--after-refusal",
+            help="Whether later events of the row of a dead letter go on or wait.",
+        ),
+    ] = Refused.GO_ON,
+    hold_retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN",
+            help="Partitions with events that were not delivered stay so much longer, at most.",
+            show_default=False,
+        ),
+    ] = None,
+    utc: Utc = False,
+    audit_schema: TrailSchema = "audit",
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+) -> None:
+    """Deliver events to a sink, from where this consumer stopped.
+
+    Each event arrives at least once, those of a row in their order. Of several instances of a consumer one
+    delivers; another takes over when it ends. Runs until Ctrl-C, or with --once until all was delivered.
+    """
+    where = parse_begin(start or "beginning", utc=utc)
+    address = parse_address(to)
+    wanted = _wanted(table, action, actor, context, changed, where)
+    with closing(open_sink(address)) as sink, open_database(dsn, config) as connection:
+        terms = Terms(
+            wanted=wanted,
+            batch=batch,
+            tries=tries,
+            after_refusal=AfterRefusal(after_refusal.value),
+            once=once,
+            told={"to": address.shown, "body": body.value},
+            hold_for=_span(hold_retention),
+        )
+        if start is not None and is_known(connection, name, schema=audit_schema):
+            print(
+                f"{name} goes on where it stopped; --from is for new consumers (audit stream reset)",
+                file=sys.stderr,
+            )
+        form = find_format(FormatName(body.value), find_origin(connection, audit_schema))
+        steps = run_consumer(connection, name, sink, form, terms, begin=where, schema=audit_schema)
+        with closing(steps):
+            _report(name, steps, terms)
+
+
+def _report(name: str, steps: Any, terms: Terms) -> None:
+    delivered = aside = 0
+    said: str | None = None
+    try:
+        for step in steps:
+            delivered += step.delivered
+            aside += step.put_aside
+            said = _say(name, step, said, once=terms.once)
+    except KeyboardInterrupt:
+        pass
+    print(f"{name}: {counted(delivered, 'event')} delivered", file=sys.stderr)
+    if aside:
+        print(
+            f"{counted(aside, 'event')} put aside: audit stream dead-letters list {name}",
+            file=sys.stderr,
+        )
+
+
+def _say(name: str, step: Progress, said: str | None, *, once: bool) -> str | None:
+    """Tell what has to be known, once as long as it is the same."""
+    text: str | None = None
+    if step.waits_for is not None:
+        if once:
+            raise BusyError(
+                f"another instance of {name} is delivering (pid {step.waits_for})",
+                hint="it delivers what there is; stop it first to do it here",
+            )
+        text = (
+            f"another instance of {name} is delivering (pid {step.waits_for}); waiting for its end"
+        )
+    elif step.error is not None:
+        text = f"the sink did not take it: {step.error}; trying again"
+    if text is not None and text != said:
+        print(visible(text), file=sys.stderr)
+    return text if text or not (step.delivered or step.is_idle) else None
+
+
+def _wanted(
+    table: Sequence[str] | None,
+    action: Sequence[str] | None,
+    actor: str | None,
+    context: Sequence[str] | None,
+    changed: str | None,
+    begin: int | datetime | None,
+) -> Any:
+    return Wanted(
+        tables=tuple(table or ()),
+        actions=frozenset(parse_action(text) for text in action or ()),
+        actor=actor,
+        context=tuple(parse_claim(text) for text in context or ()),
+        changed=changed,
+        since=begin if isinstance(begin, datetime) else None,
+    )
+
+
+def _span(text: str | None) -> str | None:
+    return None if text is None else str(Span.parse(text))
