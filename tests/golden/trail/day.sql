@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "fba54f6a95feb19f03c6c5a4a50796df7a4cd6bb524cde26808d34598c4737df"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "51536bbfc654749c778789ddba66d8d0e5f9645feeaa9950168c62de920f6dab"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1968,7 +1968,9 @@ begin
     -- Of all: a table that was restored has an OID that is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end, whole_after = null, whole_since = null, installing = pg_current_xact_id()
+    set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end,
+        whole_after = null, whole_since = null,  -- from here on, not every row has an event
+        installing = pg_current_xact_id()
     where c.relation_id = relation;
 
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
