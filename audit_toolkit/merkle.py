@@ -42,11 +42,6 @@ class Tree:
         return root
 
 
-def node_hash(left: bytes, right: bytes) -> bytes:
-    """The hash of a node above two others."""
-    return hashlib.sha256(NODE + left + right).digest()
-
-
 def root_of(hashes: list[bytes]) -> bytes:
     """The root over hashes of one level: two and two become one, and one that is left over goes up as it is."""
     if not hashes:
@@ -59,47 +54,3 @@ def root_of(hashes: list[bytes]) -> bytes:
         ]
         hashes = above + hashes[len(hashes) & ~1 :]
     return hashes[0]
-
-
-def root_from_inclusion(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes | None:
-    """The root that a proof of inclusion leads to (RFC 9162, 2.1.3.2); None where it is of the wrong length."""
-    if not 0 <= index < size:
-        return None
-    place, last, found = index, size - 1, leaf
-    for hashed in path:
-        if last == 0:
-            return None
-        if place & 1 or place == last:
-            found = node_hash(hashed, found)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            found = node_hash(found, hashed)
-        place, last = place >> 1, last >> 1
-    return found if last == 0 else None
-
-
-def is_consistent(
-    size: int, root: bytes, later_size: int, later_root: bytes, path: list[bytes]
-) -> bool:
-    """Whether a proof shows that the larger tree begins with the smaller one (RFC 9162, 2.1.4.2)."""
-    if size == later_size:
-        return not path and root == later_root
-    if not 0 < size < later_size or not path:
-        return False
-    hashes = [root, *path] if size & (size - 1) == 0 else list(path)
-    place, last = size - 1, later_size - 1
-    while place & 1:
-        place, last = place >> 1, last >> 1
-    first = second = hashes[0]
-    for hashed in hashes[1:]:
-        if last == 0:
-            return False
-        if place & 1 or place == last:
-            first, second = node_hash(hashed, first), node_hash(hashed, second)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            second = node_hash(second, hashed)
-        place, last = place >> 1, last >> 1
-    return last == 0 and first == root and second == later_root

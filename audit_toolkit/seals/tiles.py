@@ -118,21 +118,6 @@ class Tree:
                 start = middle
         return path[::-1]
 
-    def consistency(self, size: int, later: int) -> list[bytes]:
-        """The proof that a tree begins with a smaller one (RFC 9162, 2.1.4.1)."""
-        if size == later:
-            return []
-        start, end, path, whole = 0, later, [], True
-        while end - start != size - start:
-            middle = start + (1 << ((end - start - 1).bit_length() - 1))
-            if size <= middle:
-                path.append(self._range(middle, end))
-                end = middle
-            else:
-                path.append(self._range(start, middle))
-                start, whole = middle, False
-        return ([] if whole else [self._range(start, end)]) + path[::-1]
-
     def range_proof(self, start: int, end: int, size: int) -> list[bytes]:
         """What leads from the events of a range, all of them at hand, to the root of the first `size`."""
         path: list[bytes] = []
