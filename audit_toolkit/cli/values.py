@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from audit_toolkit import exact_json
 from audit_toolkit.exact_json import Json
+from audit_toolkit.printable import visible as visible
 from audit_toolkit.trail import json_diff
 
 MOST_INSIDE = 20
 """So many differences inside one value are shown."""
-
-
-def visible(text: str) -> str:
-    r"""The text with what cannot be seen as escapes, those of JSON: `\n`, `\u001b`, `\u202e`."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def show_value(value: Json) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from audit_toolkit import exact_json
+from audit_toolkit import exact_json, printable
 from audit_toolkit.exact_json import Json
 from audit_toolkit.trail import json_diff
 from audit_toolkit.web.viewer import MASK
@@ -67,10 +66,8 @@ class Change:
 
 
 def visible(text: str) -> str:
-    r"""The text with what cannot be seen, or turns the reading direction, as escapes: `\u202e`."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    """The text as the page shows it: as a command would, in lines."""
+    return printable.visible(text, keep="\n")
 
 
 def show(value: Json, label: ColumnLabel, words: Words, most: int = SHORT) -> Shown:
