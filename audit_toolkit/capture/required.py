@@ -34,7 +34,7 @@ def coverage_findings(
         if name in audited:
             yield from _unlogged(relation)
         elif name in asked and relation.root not in audited:
-            yield _not_audited(relation, "capture was never installed", objects.schema)
+            yield _not_audited(relation, "capture is not installed", objects.schema)
         elif _is_required(relation, required, objects.schema):
             yield _not_audited(relation, f"{source} requires it to be audited", objects.schema)
 

@@ -220,5 +220,5 @@ def _not_audited(
         reason = why_unsupported(relation, trail_schema=schema)
         yield NotAudited(
             table=str(relation.name),
-            why=reason[0] if reason else "capture was never installed",
+            why=reason[0] if reason else "capture is not installed",
         )

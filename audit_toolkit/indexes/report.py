@@ -24,9 +24,9 @@ def index_report(repairs: Sequence[Repair], total: int, command: str = "indexes 
         command=command,
         findings=findings,
         heading=counted(total, "index"),
-        verdict=f"{len(wrong)} of {counted(total, 'index')} {'needs' if len(wrong) == 1 else 'need'} attention"
+        verdict=f"{len(wrong)} {'needs' if len(wrong) == 1 else 'need'} attention"
         if wrong
-        else ("the index is fine" if total == 1 else f"all {total} indexes are fine"),
+        else "all fine",
         details={"indexes": total},
         measures=(
             Measure(name="broken", value=len(wrong), limits="0;;0;"),

@@ -295,11 +295,13 @@ def _last_success(partitions: Partitions, thresholds: Thresholds) -> Iterator[Fi
     if age is not None and age < thresholds.success_warning:
         return
     critical = age is not None and age >= thresholds.success_critical
-    when = f"{age / timedelta(days=1):.1f} days ago" if age else "never"
+    when = (
+        f"last succeeded {age / timedelta(days=1):.1f} days ago" if age else "has never succeeded"
+    )
     yield Finding(
         kind=FindingKind.LAST_SUCCESS,
         severity=Severity.ERROR if critical else Severity.WARNING,
         subject=str(partitions.trail),
-        message=f"maintenance last succeeded {when}",
+        message=f"maintenance {when}",
         remedy="check that cron runs audit maintain",
     )

@@ -42,7 +42,7 @@ def test_every_table_with_its_rule_and_events(trail: Trail, audit: Audit) -> Non
     assert orders["since"] < orders["last_event"]
     assert (customers["state"], customers["events"], customers["last_event"]) == ("off", 0, None)
     not_audited = {one["table"]: one["why"] for one in found["not_audited"]}
-    assert not_audited["public.notes"] == "capture was never installed"
+    assert not_audited["public.notes"] == "capture is not installed"
     assert "foreign table" in not_audited["public.remote"]
     assert "postgres" in found["readers"]
     assert (found["estimated"], found["readable"], found["partitions"] > 5) == (False, True, True)
@@ -70,7 +70,7 @@ def test_for_people(trail: Trail, audit: Audit) -> None:
     assert "  public.orders: row, since " in answer.stdout
     assert "    --store changes\n" in answer.stdout
     assert "    2 events, " in answer.stdout
-    assert "  public.notes: capture was never installed\n" in answer.stdout
+    assert "  public.notes: capture is not installed\n" in answer.stdout
     assert "readable by: " in answer.stdout
 
 
