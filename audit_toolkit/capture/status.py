@@ -102,20 +102,20 @@ def read_status(connection: Connection, schema: str) -> Status:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
+class Tables:
     """What is audited and what is not, without a look at the events."""
 
     audited: tuple[Audited, ...]
     not_audited: tuple[NotAudited, ...]
 
 
-def read_coverage(connection: Connection, schema: str) -> Coverage:
+def read_tables(connection: Connection, schema: str) -> Tables:
     """What is audited and what is not. Reads catalogues only, so that a large trail costs no more."""
     objects = read_trail_objects(connection, schema)
     relations = read_relations(connection)
     since = _read_since(connection, schema)
     audited = tuple(_audited(objects, relations, {}, since, readable=False))
-    return Coverage(
+    return Tables(
         audited=audited,
         not_audited=tuple(_not_audited(relations, {one.table for one in audited}, schema)),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from audit_toolkit import trail
-from audit_toolkit.capture.status import read_coverage
+from audit_toolkit.capture.status import read_tables
 from audit_toolkit.connection import import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.partitions import (
@@ -107,8 +107,8 @@ def _gaps(page: Page) -> list[Entry]:
 
 def status(page: Page) -> Response:
     """What is captured, where it was off, and whether there is room for what comes."""
-    coverage = read_coverage(page.connection, page.site.schema)
-    tables = [one for one in coverage.audited if page.sight.find(one.table)]
+    found = read_tables(page.connection, page.site.schema)
+    tables = [one for one in found.audited if page.sight.find(one.table)]
     gaps = _gaps(page)
     partitions: Partitions | None = None
     seal: dict[str, Any] | None = None
@@ -125,7 +125,7 @@ def status(page: Page) -> Response:
         "status.html",
         title=page.words.gettext("Status"),
         tables=tables,
-        not_audited=coverage.not_audited if page.sight.is_whole else (),
+        not_audited=found.not_audited if page.sight.is_whole else (),
         gaps=gaps,
         partitions=partitions,
         seal=seal,
