@@ -110,6 +110,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "guard off": ("audit guard off --reason 'upgrade of the server'",),
         "guard status": ("audit guard status --format json",),
         "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --stream"),
+        "publication": (
+            "audit publication --upgrade",
+            "audit publication --sql > publication.sql",
+            "audit publication --drop",
+        ),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",
