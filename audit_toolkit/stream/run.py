@@ -16,11 +16,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import UsageError
+from audit_toolkit.errors import AuditError, ConnectError, UsageError
 from audit_toolkit.stream import consumers
 from audit_toolkit.stream.consumers import Lease
 from audit_toolkit.stream.formats import Origin
-from audit_toolkit.stream.messages import Format, Message
+from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.sinks import Sink
 from audit_toolkit.trail import Action, Batch, Event, Filter, Position, Selection, select_events
 from audit_toolkit.trail.history.cursor import find_position
@@ -111,6 +111,8 @@ class Terms:
     """What else the database keeps of how it was started: sink and format."""
     hold_for: str | None = None
     """How long retention waits for it, at most: a span as PostgreSQL reads it."""
+    patience: float | None = None
+    """Seconds after which a sink that takes nothing ends the run; None: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,8 @@ class Progress:
     put_aside: int = 0
     error: str | None = None
     """Why the sink took nothing; it is tried again."""
+    hint: str | None = None
+    """What to do about it."""
     waits_for: int | None = None
     """The pid of the session of the instance that delivers."""
     is_idle: bool = False
@@ -145,7 +149,8 @@ def run(
     on (None); one that is known goes on where it was. While another instance delivers, this one waits.
     The connection is for this alone, in autocommit mode, on the primary.
 
-    Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over.
+    Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over,
+    and where the patience for a sink is at its end `ConnectError` or `AuditError`, with what the sink said.
     """
     terms = terms or Terms()
     if not connection.autocommit:
@@ -304,10 +309,12 @@ class _Delivery:
         """Hand events to the sink until each was taken or put aside; none overtakes another."""
         messages = [m for event in events if (m := self._form(event)) is not None]
         tries, pause = 0, FIRST_PAUSE
+        patience = _Patience(self._terms.patience)
         while messages:
             outcome = self._sink.send(messages)
             if outcome.done:
                 tries, pause = 0, FIRST_PAUSE
+                patience = _Patience(self._terms.patience)
             messages = messages[outcome.done :]
             aside = 0
             tries += outcome.refused is not None
@@ -320,7 +327,8 @@ class _Delivery:
                 yield Progress(event_id=self._place, delivered=outcome.done, put_aside=aside)
             if reason is not None:
                 consumers.fail(self._connection, self._lease, reason)
-                yield Progress(event_id=self._place, error=reason)
+                yield Progress(event_id=self._place, error=reason, hint=outcome.hint)
+                patience.require(pause, outcome)
                 self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -356,6 +364,27 @@ class _Delivery:
     def _hold_rows(self) -> None:
         if self._terms.after_refusal is AfterRefusal.HOLD:
             self._held = consumers.rows_set_aside(self._connection, self._lease)
+
+
+class _Patience:
+    """How long a sink may take nothing."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._paused = 0.0
+
+    def require(self, pause: float, outcome: Outcome) -> None:
+        """Raise where another pause would be beyond it."""
+        self._paused += pause
+        waited = max(self._paused, time.monotonic() - self._began + pause)
+        if self._seconds is None or waited <= self._seconds:
+            return
+        kind = ConnectError if outcome.is_unreachable else AuditError
+        raise kind(
+            f"the sink took nothing for {self._seconds:g} seconds: {outcome.error or outcome.refused}",
+            hint=outcome.hint or "see to the sink, then run it again: it goes on where it stopped",
+        )
 
 
 def _rows(event: Event) -> set[tuple[str, str, str | None]]:

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from audit_toolkit.stream import Progress
 
 
+ONCE_PATIENCE = 60.0
+"""Seconds that --once waits for a sink which takes nothing."""
+
+
 class BodyFormat(StrEnum):
     """How events look outside."""
 
@@ -107,6 +111,15 @@ def run(
     once: Annotated[
         bool, typer.Option("--once", help="End when everything that is certain was delivered.")
     ] = False,
+    give_up_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="End when the sink took nothing for so long. [default: 60 with --once, else never]",
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=10_000, help="Events in a batch, at most.")
     ] = 500,
@@ -153,6 +166,7 @@ def run(
             once=once,
             told={"to": address.shown, "body": body.value},
             hold_for=_span(hold_retention),
+            patience=ONCE_PATIENCE if once and give_up_after is None else give_up_after,
         )
         if start is not None and is_known(connection, name, schema=audit_schema):
             print(
@@ -197,8 +211,10 @@ def _say(name: str, step: Progress, said: str | None, *, once: bool) -> str | No
         )
     elif step.error is not None:
         text = f"the sink did not take it: {step.error}; trying again"
+        if step.hint:
+            text += f"\nhint: {step.hint}"
     if text is not None and text != said:
-        print(visible(text), file=sys.stderr)
+        print(*map(visible, text.splitlines()), sep="\n", file=sys.stderr)
     return text if text or not (step.delivered or step.is_idle) else None
 
 
