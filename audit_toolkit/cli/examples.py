@@ -119,6 +119,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",
             "audit stream run bus --to nats://127.0.0.1:4222/audit --body cloudevents",
+            "audit stream run lake --to file:events.jsonl --from-archive s3://acme-audit/production --once",
         ),
         "stream list": ("audit stream list", "audit stream list --format json"),
         "stream lag": ("audit stream lag", "audit stream lag search --format prometheus"),

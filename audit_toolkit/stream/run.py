@@ -14,17 +14,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import AuditError, ConnectError, UsageError
 from audit_toolkit.stream import consumers
-from audit_toolkit.stream.consumers import Lease
+from audit_toolkit.stream.consumers import Consumer, Lease
 from audit_toolkit.stream.formats import Origin
 from audit_toolkit.stream.messages import Format, Message, Outcome
+from audit_toolkit.stream.past import Past, fits, with_past
 from audit_toolkit.stream.sinks import Sink
 from audit_toolkit.trail import Action, Batch, Event, Filter, Position, Selection, select_events
 from audit_toolkit.trail.history.cursor import find_position
-from audit_toolkit.trail.history.follow import follow_subject
+from audit_toolkit.trail.history.follow import follow_subject, settle
 from audit_toolkit.trail.rows.lookup import Tables, find_tables
 
 if TYPE_CHECKING:
@@ -111,6 +113,8 @@ class Terms:
     """What else the database keeps of how it was started: sink and format."""
     hold_for: str | None = None
     """How long retention waits for it, at most: a span as PostgreSQL reads it."""
+    past: Past | None = None
+    """Events that have left the trail, to be delivered as well: `audit_toolkit.archive.archived_events`."""
     patience: float | None = None
     """Seconds after which a sink that takes nothing ends the run; None: never."""
 
@@ -159,9 +163,13 @@ def run(
             hint="give it a connection of its own: psycopg.connect(…, autocommit=True)",
         )
     options = {**terms.wanted.as_dict(), **terms.told}
+    if terms.past is not None:
+        options["archived_up_to"] = terms.past.last
     if not consumers.is_known(connection, name, schema=schema):
         find_tables(connection, terms.wanted.tables, schema=schema)
         consumers.register(connection, name, begin, options, schema=schema)
+    elif terms.past is None:
+        _require_no_past(consumers.find_consumer(connection, name, schema=schema))
     lease = yield from _wait_for_lease(connection, name, options, terms, schema, sleep)
     try:
         with closing(_Delivery(connection, lease, sink, form, terms, sleep).run()) as steps:
@@ -194,6 +202,16 @@ def replay(
             if not batch.events and not batch.held_by:
                 return reached
     raise AssertionError("a tail has no end")
+
+
+def _require_no_past(consumer: Consumer) -> None:
+    """Raise `UsageError` where a consumer is in the middle of what left the trail: it would step over the rest."""
+    last = consumer.options.get("archived_up_to", 0)
+    if consumer.event_id < last:
+        raise UsageError(
+            f"{consumer.name} is at event {consumer.event_id}, and has not had all of the archive, up to event {last}",
+            hint=f"go on with --from-archive URL, or leave it out: audit stream reset {consumer.name} --to {last}",
+        )
 
 
 def _wait_for_lease(
@@ -250,6 +268,11 @@ class _Delivery:
         batches = follow_subject(
             self._connection, scope, self._terms.wanted.filter, position, wait=self._wait
         )
+        past = self._terms.past
+        if past is not None and past.last > self._place:
+            settle(self._connection, schema)
+            wanted = partial(fits, wanted=self._terms.wanted.filter, scope=scope)
+            batches = with_past(batches, past.read(self._place), wanted)
         with closing(batches):
             yield from self._due_letters()
             for batch in batches:
@@ -357,7 +380,9 @@ class _Delivery:
             ids = tuple(letter.event_id for letter in letters)
             found = select_events(self._connection, Selection(event_ids=ids), schema=schema)
             yield from self._send(found)
-            consumers.forget_delivered(self._connection, self._lease, ids)
+            # What has left the trail stays a dead letter.
+            there = [event.event_id for event in found]
+            consumers.forget_delivered(self._connection, self._lease, there)
         if due or self._held:
             self._hold_rows()
 
