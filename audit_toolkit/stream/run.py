@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,6 +23,7 @@ from audit_toolkit.stream.consumers import Consumer, Lease
 from audit_toolkit.stream.formats import Origin
 from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.past import Past, fits, with_past
+from audit_toolkit.stream.pump import Pump
 from audit_toolkit.stream.sinks import Sink
 from audit_toolkit.trail import Action, Batch, Event, Filter, Position, Selection, select_events
 from audit_toolkit.trail.history.cursor import find_position
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-CHANNEL = "audit_stream"
-"""A NOTIFY here wakes consumers that wait."""
-LONGEST_WAIT = 0.05
-"""Seconds between two looks at a trail in which nothing happens."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 """Seconds before a sink that failed is tried again: twice as long each time."""
 LEASE_PAUSE = 0.5
@@ -249,7 +246,10 @@ class _Delivery:
         self._form = form
         self._terms = terms
         self._sleep = sleep
+        self._pump = Pump(connection, lease.schema)
         self._place = 0
+        self._seen = 0
+        """Up to where the trail was found to have something new."""
         self._held: set[tuple[str, str, str | None]] = set()
         """Rows with dead letters, for which later events wait."""
         self._noted_at = 0.0
@@ -261,21 +261,24 @@ class _Delivery:
         scope = find_tables(self._connection, self._terms.wanted.tables, schema=schema)
         consumer = consumers.find_consumer(self._connection, self._lease.name, schema=schema)
         position = consumers.position_of(self._connection, consumer, scope)
-        self._place = position.event_id
+        self._place = self._seen = position.event_id
         self._hold_rows()
         self._connection.execute(_KEEPALIVE)
-        self._connection.execute(f"listen {CHANNEL}")
         batches = follow_subject(
-            self._connection, scope, self._terms.wanted.filter, position, wait=self._wait
+            self._connection, scope, self._terms.wanted.filter, position, wait=self._pump.wait
         )
         past = self._terms.past
         if past is not None and past.last > self._place:
             settle(self._connection, schema)
             wanted = partial(fits, wanted=self._terms.wanted.filter, scope=scope)
             batches = with_past(batches, past.read(self._place), wanted)
-        with closing(batches):
+        with closing(batches), ExitStack() as ending:
+            ending.callback(self._pump.rest)
             yield from self._due_letters()
             for batch in batches:
+                if batch.position.event_id > self._seen:
+                    self._seen = batch.position.event_id
+                    self._pump.found(self._seen)
                 yield from self._deliver(batch)
                 if not batch.events and not batch.held_by:
                     yield from self._due_letters()
@@ -283,10 +286,6 @@ class _Delivery:
                     yield Progress(event_id=self._place, is_idle=True)
                     if self._terms.once:
                         return
-
-    def _wait(self, seconds: float) -> None:
-        for _ in self._connection.notifies(timeout=min(seconds, LONGEST_WAIT), stop_after=1):
-            pass
 
     def _deliver(self, batch: Batch) -> Iterator[Progress]:
         delivered = aside = 0
@@ -352,6 +351,7 @@ class _Delivery:
                 consumers.fail(self._connection, self._lease, reason)
                 yield Progress(event_id=self._place, error=reason, hint=outcome.hint)
                 patience.require(pause, outcome)
+                self._pump.rest()
                 self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
