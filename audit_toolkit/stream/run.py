@@ -99,7 +99,7 @@ class Terms:
     """How a consumer delivers."""
 
     wanted: Wanted = field(default_factory=Wanted)
-    batch: int = 500
+    batch: int = 1000
     """Events that a sink is handed at most at a time."""
     tries: int = 5
     """So often an event is refused before it is put aside."""

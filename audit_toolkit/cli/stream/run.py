@@ -136,7 +136,7 @@ def run(
     ] = None,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=10_000, help="Events in a batch, at most.")
-    ] = 500,
+    ] = 1000,
     tries: Annotated[
         int,
         typer.Option(

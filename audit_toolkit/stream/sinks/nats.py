@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import ConnectError, UsageError
@@ -165,8 +166,12 @@ class NatsSink:
     def _subject_of(self, message: Message) -> str:
         event = message.event
         action = message.topic.rpartition(".")[2]
-        parts = (event.schema_name, event.table_name, action)
-        return ".".join((self._subject, *(_PART.sub("_", part) for part in parts)))
+        return _subject(self._subject, event.schema_name, event.table_name, action)
+
+
+@lru_cache(maxsize=10_000)
+def _subject(beginning: str, *parts: str) -> str:
+    return ".".join((beginning, *(_PART.sub("_", part) for part in parts)))
 
 
 def _wave(messages: Sequence[Message], start: int) -> Sequence[Message]:
