@@ -27,6 +27,10 @@ RECORD_NAME = "AUDIT_RECORD"
 DEFAULT_SCHEMA = TrailSettings().schema
 
 
+SHARED_VERBS = ("CAPTURE", "RELEASE")
+"""What tables may share a text for."""
+
+
 def constant_name(verb: str, table: QualifiedName) -> str:
     """The name of a tuple of statements in a revision: `CAPTURE_PUBLIC__ORDERS`."""
     return capture_function(table).replace("capture", verb, 1).upper()
@@ -239,11 +243,12 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
     functions: set[str] = set()
     publications: dict[str, str | None] = {}
     for revision, record, module in ours:
+        written = Statements(module)
         captured = {
             capture.table: Recorded(
                 capture=capture,
                 revision=revision,
-                statements=_statements(module, constant_name("CAPTURE", capture.table), revision),
+                statements=_required(written, constant_name("CAPTURE", capture.table), revision),
             )
             for capture in record.captures
             if capture.table not in latest
@@ -327,23 +332,36 @@ def _read(values: Any, revision: str) -> Record:
         raise _edited(revision, RECORD_NAME) from error
 
 
-def _statements(module: ModuleType, name: str, revision: str) -> tuple[str, ...]:
-    statements = read_statements(module, name)
-    if not statements:
+def _required(written: Statements, name: str, revision: str) -> tuple[str, ...]:
+    if not (statements := written[name]):
         raise _edited(revision, name)
     return statements
 
 
-def read_statements(module: ModuleType, name: str) -> tuple[str, ...]:
-    """The SQL of a table that the constant `name` holds, or a text that the table shares; empty without one."""
-    found = getattr(module, name, None)
-    if found is None:
-        for values in getattr(module, RECORD_NAME, {}).get("captures", ()):
-            row = CaptureRecord.from_dict(values)
-            verb = name.partition("_")[0]
-            if row.text and constant_name(verb, row.table) == name:
-                found = fill(getattr(module, f"{verb}_{row.text}", ()), row)
-    return tuple(statement.strip("\n") for statement in found or ())
+class Statements:
+    """The SQL of a revision by the names of its constants, also where tables share a text."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        rows = map(_shared_row, getattr(module, RECORD_NAME, {}).get("captures", ()))
+        self._shared = {
+            constant_name(verb, row.table): (verb, row)
+            for row in rows
+            if row is not None
+            for verb in SHARED_VERBS
+        }
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        """The statements that the constant `name` holds, or stands for; empty without one."""
+        found: Iterable[str] | None = getattr(self._module, name, None)
+        if found is None and name in self._shared:
+            verb, row = self._shared[name]
+            found = fill(getattr(self._module, f"{verb}_{row.text}", ()), row)
+        return tuple(statement.strip("\n") for statement in found or ())
+
+
+def _shared_row(values: dict[str, Any]) -> CaptureRecord | None:
+    return CaptureRecord.from_dict(values) if values.get("text") else None
 
 
 def places(row: CaptureRecord) -> dict[str, str]:
