@@ -100,6 +100,10 @@ class Record:
     """What captured them, where it was named for what a table was called before."""
     declared: bool = False
     """Whether autogenerate wrote it, from what the project declares."""
+    published: tuple[str, ...] = ()
+    """Publications of the trail that it creates."""
+    unpublished: tuple[str, ...] = ()
+    """Publications of the trail that it drops."""
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
@@ -116,6 +120,10 @@ class Record:
             values["released_functions"] = list(self.released_functions)
         if self.declared:
             values["declared"] = True
+        if self.published:
+            values["published"] = list(self.published)
+        if self.unpublished:
+            values["unpublished"] = list(self.unpublished)
         return values
 
     @classmethod
@@ -133,6 +141,8 @@ class Record:
             releases=tuple(QualifiedName(*table) for table in values.get("releases", ())),
             released_functions=tuple(values.get("released_functions", ())),
             declared=bool(values.get("declared", False)),
+            published=tuple(values.get("published", ())),
+            unpublished=tuple(values.get("unpublished", ())),
         )
 
 
@@ -156,6 +166,8 @@ class RecordedState:
     """Who owns the trail that they make, where somebody said so."""
     captures: Mapping[QualifiedName, Recorded | None] = field(default_factory=dict)
     """Every table that was ever captured; None for those that were released again."""
+    publications: Mapping[str, str | None] = field(default_factory=dict)
+    """Every publication of the trail that there was, with the revision that has it; None for those that ended."""
     conflicts: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)
     """Tables that branches capture differently, merged since: the last to run won, in each database anew."""
 
@@ -229,6 +241,7 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
     ]
     latest: dict[QualifiedName, Recorded | None] = {}
     functions: set[str] = set()
+    publications: dict[str, str | None] = {}
     for revision, record, module in ours:
         written = Statements(module)
         captured = {
@@ -246,11 +259,14 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
         latest |= {**released, **captured, **renamed}
         functions |= {capture.function for capture in record.captures}
         functions |= {*record.released_functions}
+        ended = dict.fromkeys(record.unpublished)
+        publications = {**ended, **dict.fromkeys(record.published, revision), **publications}
     return RecordedState(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
         owner=next((record.owner for _, record, _ in ours if record.owner), None),
         captures=latest,
+        publications=publications,
     )
 
 
