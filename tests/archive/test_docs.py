@@ -13,7 +13,7 @@ from audit_toolkit.archive import Store
 from audit_toolkit.cli.app import app
 from tests.archive.conftest import archive, detached
 from tests.partitions.conftest import START, Rotating
-from tests.partitions.test_docs import DOCS, commands
+from tests.plugins.docs import DOCS, commands
 
 
 def test_the_commands_run(

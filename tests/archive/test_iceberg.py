@@ -22,7 +22,7 @@ from audit_toolkit.archive.iceberg import register_own
 from audit_toolkit.cli.app import app
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 from audit_toolkit.plurals import counted
-from tests.archive.test_live import ONE, archive_all, export, fill, in_folder, in_trail
+from tests.archive.live import ONE, archive_all, export, fill, in_folder, in_trail
 from tests.partitions.conftest import START, Rotating, months
 from tests.plugins.trail import SCHEMA
 

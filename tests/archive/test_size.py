@@ -6,13 +6,12 @@ The default run compares two small sizes; `nox -s archive-proof` sets ARCHIVE_EV
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.archive.command import audit
 from tests.partitions.conftest import START, MakeRotating, Rotating, months
 
 EVENTS = int(os.environ.get("ARCHIVE_EVENTS", "80000"))
@@ -30,30 +29,6 @@ FILL = """
         '{"actor": "someone", "request": "4711"}'
     from generate_series(1, %s) as number
 """
-# The peak of a process includes that of its imports, so each size has a process of its own. Its ru_maxrss would
-# also include what the process that started it had in memory.
-COMMAND = """
-import pathlib, re, sys
-from audit_toolkit.cli.app import app
-try:
-    app(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-print(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1], file=sys.stderr)
-sys.exit(code)
-"""
-
-
-def audit(*arguments: str) -> tuple[str, float]:
-    """Run the command line in a process of its own: its output, and its peak in MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, int(done.stderr.splitlines()[-1]) / 1024
 
 
 def archived(rotating: Rotating, events: int, place: Path) -> tuple[str, list[float]]:

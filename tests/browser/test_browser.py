@@ -11,8 +11,8 @@ import pytest
 
 from tests.browser.conftest import AXE, Look
 from tests.plugins.trail import Trail
+from tests.web.hostile import HOSTILE
 from tests.web.shop import acting
-from tests.web.test_safety import HOSTILE
 
 VIEWS = (
     "/",

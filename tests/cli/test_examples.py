@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from typing import Any
 
 import typer.main
 
 from audit_toolkit.cli import times
 from audit_toolkit.cli.app import app
 from audit_toolkit.cli.examples import EXAMPLES
+from tests.cli.commands import commands
 
 TIMES = ("at", "since", "until", "begin", "end")
-
-
-def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    if not hasattr(command, "commands"):
-        yield " ".join(words), command.load()
-        return
-    for name, below in command.commands.items():
-        yield from commands(below, (*words, name))
 
 
 def test_every_command_has_examples_that_it_takes() -> None:

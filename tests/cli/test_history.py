@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.made import timeless
 from tests.plugins.command import Audit
 from tests.plugins.database import Database
 from tests.plugins.golden import Golden
@@ -53,17 +54,6 @@ def shop(trail: Trail) -> Trail:
 def say(trail: Trail, context: dict[str, Any] | None) -> None:
     text = "" if context is None else json.dumps(context)
     trail.execute("select set_config('audit.context', %s, false)", [text])
-
-
-def timeless(text: str, trail: Trail) -> str:
-    """What the command printed, without what differs from run to run."""
-    (login, address) = trail.execute("select session_user::text, host(inet_client_addr())")[0]
-    text = re.sub(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", "2026-11-01 09:00:00 UTC", text)
-    text = re.sub(r'(action_tstamp": ")[^"]+', r"\g<1>2026-11-01T09:00:00.000000+00:00", text)
-    text = re.sub(r'(transaction"?(_id)?"?:? )\d+', r"\g<1>700", text)
-    text = text.replace(f'"{login}"', '"shop_app"').replace(f"by {login}", "by shop_app")
-    text = text.replace(f"login {login}", "login shop_app")
-    return text.replace(f" · {address}", "").replace(f'"{address}"', "null")
 
 
 class TestText:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.test_output import make_event, timeline
+from tests.cli.made import make_event, timeless, timeline
 from tests.plugins.command import Audit
 from tests.plugins.golden import Golden
 from tests.plugins.trail import Trail
@@ -36,8 +36,6 @@ def carts(trail: Trail) -> Trail:
 
 
 def test_text(audit: Audit, carts: Trail, golden: Golden) -> None:
-    from tests.cli.test_history import timeless
-
     golden("history/inside.txt", timeless(audit("history", "carts", "1").stdout, carts))
 
 

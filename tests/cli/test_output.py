@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,36 +12,12 @@ from hypothesis import strategies as st
 
 from audit_toolkit.cli.output import (
     print_events_as_json,
-    print_timeline,
     show_value,
     show_values,
     visible,
 )
-from audit_toolkit.names import QualifiedName
-from audit_toolkit.trail import Action, Event, Subject
-
-SUBJECT = Subject(schema="audit", table=QualifiedName("public", "t"), columns=("b", "a"), key="1")
-
-
-def make_event(action: Action = Action.UPDATE, **values: Any) -> Event:
-    absent = ("old_row_key", "old_row", "new_row", "context", "role_name", "query")
-    given: dict[str, Any] = {
-        **dict.fromkeys((*absent, "application_name", "client_addr")),
-        "event_id": 1,
-        "action_tstamp": datetime(2026, 11, 1, tzinfo=UTC),
-        "transaction_id": 7,
-        "schema_name": "public",
-        "table_name": "t",
-        "row_key": "1",
-        "session_user_name": "app",
-    }
-    return Event(action=action, **(given | values))
-
-
-def timeline(*events: Event) -> str:
-    file = io.StringIO()
-    print_timeline(SUBJECT, events, file)
-    return file.getvalue()
+from audit_toolkit.trail import Action, Event
+from tests.cli.made import make_event, timeline
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.completeness.conftest import Audit
-from tests.completeness.test_reconcile import ORDERS, STORY
+from tests.completeness.story import ORDERS, STORY
 from tests.plugins.trail import Trail
 
 PAGE = (Path(__file__).parents[2] / "docs" / "completeness.md").read_text("utf-8")

@@ -9,16 +9,8 @@ import pytest
 
 from audit_toolkit.config import Capture, Mask, OnOversize, Store, Truncate
 from tests.completeness.conftest import Audit, tamper
+from tests.completeness.story import ORDERS, STORY
 from tests.plugins.trail import Trail
-
-ORDERS = "create table orders (id int primary key, status text, total numeric, note text)"
-STORY = """
-    insert into orders values (1, 'new', 10.0, 'a'), (2, 'new', 20, null), (3, 'new', 30, null);
-    update orders set status = 'paid' where id = 1;
-    update orders set total = 10.00 where id = 1;
-    update orders set id = 4 where id = 3;
-    delete from orders where id = 2;
-"""
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from celery.contrib.testing.worker import start_worker  # type: ignore[import-un
 from sqlalchemy import Engine, text
 
 import audit_toolkit
+from tests.context.blocks import block
 from tests.context.conftest import Shop
-from tests.context.test_docs import block
 
 
 @pytest.fixture

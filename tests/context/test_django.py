@@ -18,9 +18,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 import audit_toolkit
 from audit_toolkit.attribution.django import execute_wrapper
+from tests.context.blocks import block
 from tests.context.conftest import Shop
 from tests.context.proxy import Proxy
-from tests.context.test_docs import block
 
 INSERT = "insert into orders (note) values (%s)"
 

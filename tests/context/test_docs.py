@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 import audit_toolkit
+from tests.context.blocks import BLOCKS, block
 from tests.context.conftest import Shop, run, url
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "context.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.M | re.S)
 MARKS = [
     "psycopg.connect(DSN)",
     "ConnectionPool(DSN",
@@ -36,13 +32,6 @@ MARKS = [
     "session.scalars(",
 ]
 """What tells each block from the others, in their order; the web's are run in test_web.py and so on."""
-
-
-def block(mark: str, **names: Any) -> dict[str, Any]:
-    """Run the block with that mark; what it defined."""
-    (code,) = (code for code in BLOCKS if mark in code)
-    exec(compile(code, f"docs/context.md: {mark}", "exec", dont_inherit=True), names)  # noqa: S102 - our own documentation
-    return names
 
 
 def test_every_block_is_known_and_has_at_most_ten_lines() -> None:

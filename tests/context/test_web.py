@@ -21,8 +21,8 @@ from starlette.routing import Route
 import audit_toolkit
 from audit_toolkit.attribution.request import Proxies, Request, clean
 from audit_toolkit.errors import ContextError
+from tests.context.blocks import block
 from tests.context.conftest import Shop, async_engine, run
-from tests.context.test_docs import block
 
 INSERT = text("insert into orders (note) values (:note)")
 LOCAL = ["127.0.0.1"]

@@ -9,13 +9,11 @@ from types import ModuleType
 
 import sqlalchemy as sa
 
-from tests.migrations.test_django import manage, site
+from tests.migrations.django_site import manage
 from tests.plugins.project import Shop
 
 TEXT = (Path(__file__).parents[2] / "docs" / "alembic.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-
-__all__ = ["site"]
 
 
 def block(language: str, start: str) -> str:

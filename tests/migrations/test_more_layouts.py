@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.migrations.layouts import edit, ini
 from tests.plugins.project import Shop
 
 pytestmark = pytest.mark.thorough
@@ -23,16 +24,6 @@ def upgrade(): pass
 
 def downgrade(): pass
 """
-
-
-def edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text("utf-8")
-    assert old in text, f"{file} has no {old!r}"
-    file.write_text(text.replace(old, new, 1), "utf-8")
-
-
-def ini(shop: Shop, *lines: str) -> None:
-    edit(shop.directory / "alembic.ini", "[alembic]\n", "\n".join(["[alembic]", *lines, ""]))
 
 
 def up_and_down(shop: Shop, *options: str, target: str = "head") -> list[Path]:

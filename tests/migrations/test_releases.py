@@ -18,7 +18,7 @@ from tests.plugins.catalogue import Entry, catalogue
 from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import Shop
 from tests.plugins.trail import Trail
-from tests.rendering.test_golden_sql import CASES, ODD_NAME
+from tests.rendering.cases import CASES, ODD_NAME
 
 RELEASES = Path(__file__).parents[1] / "releases"
 CAPTURES = sorted(RELEASES.glob("*/capture_*.sql"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migrations.test_more_layouts import edit, ini
+from tests.migrations.layouts import edit, ini
 from tests.plugins.project import MakeShop, Shop
 
 pytestmark = pytest.mark.thorough

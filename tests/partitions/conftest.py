@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from audit_toolkit.config import TrailSettings
+from audit_toolkit.capture import check_rule, plan_capture, select_tables
+from audit_toolkit.catalog import read_relations, read_table
+from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.connection import connect
 from audit_toolkit.partitions import (
     Outcome,
@@ -202,3 +204,13 @@ def rotating(make_rotating: MakeRotating) -> Rotating:
 def months(number: int) -> Span:
     """A span of months."""
     return Span(months=number)
+
+
+@pytest.fixture
+def orders(rotating: Rotating) -> Rotating:
+    """A trail with an audited table that the writers write to."""
+    rotating.execute("create table orders (id bigint generated always as identity, status text)")
+    relation = select_tables(read_relations(rotating.connection), ["orders"], trail_schema=SCHEMA)
+    table = read_table(rotating.connection, relation[0])
+    apply(plan_capture(check_rule(table, TableRule()), SCHEMA), rotating.connection)
+    return rotating

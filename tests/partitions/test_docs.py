@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,14 +13,9 @@ import audit_toolkit.partitions.clock as clock
 import audit_toolkit.partitions.health as health
 from audit_toolkit.cli.app import app
 from tests.partitions.conftest import START, Rotating, months
+from tests.plugins.docs import DOCS, commands
 
-DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "partitions.md").read_text(encoding="utf-8")
-
-
-def commands(text: str) -> list[list[str]]:
-    """The arguments of each `$ audit …` line."""
-    return [shlex.split(line)[1:] for line in re.findall(r"^\$ (audit .*)$", text, re.MULTILINE)]
 
 
 def test_every_code_is_explained() -> None:

@@ -12,11 +12,11 @@ import typer.main
 
 from audit_toolkit.cli.app import app
 from audit_toolkit.stream import Outcome, parse_address
-from tests.cli.test_examples import commands
+from tests.cli.commands import commands
 from tests.plugins.command import Audit
+from tests.plugins.docs import blocks
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Memory, deliver
-from tests.timetravel.test_docs import blocks
 
 OUTSIDE = ("https://", "nats://", "redis://", "kafka://")
 

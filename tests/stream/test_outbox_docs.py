@@ -11,8 +11,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from audit_toolkit.templates import split_statements
 from tests.plugins.command import Audit
+from tests.plugins.docs import blocks
 from tests.plugins.trail import Trail
-from tests.timetravel.test_docs import blocks
 
 
 class Base(DeclarativeBase):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,21 +11,16 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
 from audit_toolkit.templates import split_statements
+from tests.plugins.docs import blocks
 from tests.plugins.trail import Trail
 from tests.timetravel.words import Audit, say
 
-DOCS = Path(__file__).parents[2] / "docs"
 SHOP = """
     create table customers (id int primary key, name text);
     create table orders (
         id int primary key, customer_id int references customers on delete cascade, total numeric
     )
 """
-
-
-def blocks(document: str, language: str) -> list[str]:
-    text = (DOCS / f"{document}.md").read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest
 from audit_toolkit import trail
 from audit_toolkit.connection import connect
 from benchmarks.history import EVENTS_OF_A_ROW, fill_history
-from tests.archive.test_size import audit
+from tests.archive.command import audit
 from tests.plugins.cluster import Server
 from tests.plugins.database import EMPTY, Database, Databases
 from tests.plugins.trail import install_trail

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.plugins.command import Audit
+from tests.plugins.docs import blocks
 from tests.plugins.trail import Trail
-from tests.timetravel.test_docs import blocks
 from tests.timetravel.words import say
 
 

@@ -9,23 +9,8 @@ import pytest
 
 from tests.plugins.trail import Trail
 from tests.web.conftest import Browse, text_of
+from tests.web.hostile import HOSTILE
 from tests.web.shop import acting
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "</p><img src=x onerror=alert(1)>",
-    '" onmouseover="alert(1)',
-    "javascript:alert(1)",
-    "{{ 7 * 7 }}{% raw %}",
-    "\u202eevil\u202c \u2066x\u2069",
-    "\x1b[31mred\x07",
-    "100% %(who)s %s",
-    "'; drop table orders; --",
-    "line\nbreak\ttab\r",
-    "\u200binvisible\ufeff",
-    "😀" * 50,
-    "x" * 1_000_000,
-)
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
