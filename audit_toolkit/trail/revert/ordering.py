@@ -11,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -401,14 +401,19 @@ def _barrier(graph: _Graph, earlier: Iterable[int]) -> int:
 # -- foreign keys ---------------------------------------------------------------------------------
 
 
-def _chain_reference(graph: _Graph, reference: Reference) -> None:
-    of_parent, of_child = (graph.loose.get(t, ()) for t in (reference.parent, reference.child))
-    loose = {
+def loose_columns(reference: Reference, loose: Mapping[QualifiedName, Collection[str]]) -> set[str]:
+    """The columns of a foreign key, on both sides, of which different texts can be equal values."""
+    of_parent, of_child = (loose.get(t, ()) for t in (reference.parent, reference.child))
+    return {
         name
         for pair in zip(reference.parent_columns, reference.columns, strict=True)
         for name in pair
         if pair[0] in of_parent or pair[1] in of_child
     }
+
+
+def _chain_reference(graph: _Graph, reference: Reference) -> None:
+    loose = loose_columns(reference, graph.loose)
     parents = _moments(graph, reference.parent, reference.parent_columns, loose)
     if not parents:
         return

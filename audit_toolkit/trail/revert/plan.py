@@ -25,11 +25,13 @@ from audit_toolkit.trail.revert.ordering import (
     Operation,
     Reference,
     in_batches,
+    loose_columns,
     value_of,
 )
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, conflict_of, told
 from audit_toolkit.trail.revert.targets import (
     RevertTarget,
+    find_homes,
     is_known_there,
     read_homes,
     read_present,
@@ -123,14 +125,15 @@ def plan_reversals(
 
     Columns that `ignore` or the rule of a table calls touch columns are no conflict, and not put back.
     """
-    tables = dict.fromkeys(r.table for r in reversals)
+    passing = [reversal for reversal in reversals if reversal.is_passing]
+    tables = dict.fromkeys(r.table for r in reversals if not r.is_passing)
     homes = read_homes(connection, tables, schema, ignore=ignore)
     _require_columns(ignore, homes, reversals)
     conflicts: list[Conflict] = []
     choices: list[Choice] = []
     so = 0
     for table, home in homes.items():
-        own = [reversal for reversal in reversals if reversal.table == table]
+        own = [r for r in reversals if r.table == table and not r.is_passing]
         for choice, conflict in _compare(connection, home, own, schema, lock=lock):
             if conflict and _is_so(home, choice):
                 so += 1
@@ -141,6 +144,12 @@ def plan_reversals(
                 choices.append(choice)
     references = read_references(connection)
     operations = operations_of(choices, homes, references)
+    while missed := _missed(passing, operations, homes, references):
+        passing = [r for r in passing if not any(r is one for one in missed)]
+        others = {reversal.table for reversal in missed} - homes.keys()
+        homes |= find_homes(connection, others, schema, ignore=ignore)
+        choices += _absent(connection, missed, operations, homes)
+        operations = operations_of(choices, homes, references)
     keys = {table: home.table.key for table, home in homes.items()}
     loose = {table: home.loose for table, home in homes.items()}
     batches = in_batches(operations, references, keys, loose)
@@ -258,6 +267,53 @@ def _compare(
             conflict = conflict_of(reversal, present, (*home.hidden, *home.ignored))
         as_left = not conflict and not (nothing and (present is None or reversal.torn))
         yield Choice(reversal=reversal, present=present, as_left=as_left), conflict
+
+
+def _missed(
+    passing: Sequence[Reversal],
+    operations: Sequence[Operation],
+    homes: dict[QualifiedName, RevertTarget],
+    references: Sequence[Reference],
+) -> list[Reversal]:
+    """The rows that came and went and that operations refer to on their way back: they come and go again."""
+    found: list[Reversal] = []
+    for reference in references:
+        own = [reversal for reversal in passing if reversal.table == reference.parent]
+        if not own or reference.deferrable or reference.child not in homes:
+            continue
+        loose = loose_columns(reference, {table: home.loose for table, home in homes.items()})
+        values = {
+            value_of(operation.then, reference.columns, loose)
+            for operation in operations
+            if operation.table == reference.child
+        } - {None}
+        for reversal in own:
+            images = (row for event in reversal.life for row in (event.old_row, event.row_after))
+            if any(value_of(r, reference.parent_columns, loose) in values for r in images if r):
+                found.append(reversal)
+    return found
+
+
+def _absent(
+    connection: Connection,
+    reversals: Sequence[Reversal],
+    operations: Sequence[Operation],
+    homes: dict[QualifiedName, RevertTarget],
+) -> Iterable[Choice]:
+    """Those of the rows that came and went whose key no other row has now, or that gives it back on its way."""
+    for table in dict.fromkeys(reversal.table for reversal in reversals):
+        home = homes.get(table)
+        if home is None or not home.table.key:
+            continue
+        own = [reversal for reversal in reversals if reversal.table == table]
+        moves = (
+            [home.key_of(row) for row in (o.now, o.then)] for o in operations if o.table == table
+        )
+        given_back = {now for now, then in moves if now != then}
+        rows = read_present(connection, home, [reversal.key_values for reversal in own])
+        for reversal, there in zip(own, rows, strict=True):
+            if there is None or home.key_of(there) in given_back:
+                yield Choice(reversal=reversal, present=None, as_left=True)
 
 
 def _require_seen(
