@@ -152,7 +152,7 @@ def plan_reversals(
         operations = operations_of(choices, homes, references)
     keys = {table: home.table.key for table, home in homes.items()}
     loose = {table: home.loose for table, home in homes.items()}
-    batches = in_batches(operations, references, keys, loose)
+    batches = in_batches(operations, references, keys, loose, _quiet(homes, references))
     settling = _needs_settling(homes, references)
     steps = [
         _step(homes[batch.table], batch, settling=settling)
@@ -267,6 +267,16 @@ def _compare(
             conflict = conflict_of(reversal, present, (*home.hidden, *home.ignored))
         as_left = not conflict and not (nothing and (present is None or reversal.torn))
         yield Choice(reversal=reversal, present=present, as_left=as_left), conflict
+
+
+def _quiet(
+    homes: dict[QualifiedName, RevertTarget], references: Sequence[Reference]
+) -> set[QualifiedName]:
+    """The tables without triggers and foreign keys, to which triggers of others may bring rows."""
+    if not any(home.has_triggers for home in homes.values()):
+        return set()
+    bound = {table for reference in references for table in (reference.child, reference.parent)}
+    return {table for table, home in homes.items() if not home.has_triggers} - bound
 
 
 def _missed(
@@ -465,6 +475,7 @@ def _insert(home: RevertTarget, rows: Sequence[Row], *, settling: bool) -> Step:
                 "undo/insert",
                 table=home.table.name,
                 columns=_typed(home, rows[0]),
+                never_null=home.never_null,
                 rows=exact_json.dumps(list(rows)),
                 unless_there=home.table.key if settling else (),
             ),
@@ -487,6 +498,7 @@ def _update(
         "table": home.table.name,
         "key_columns": _typed(home, home.table.key),
         "set_columns": _typed(home, columns),
+        "never_null": home.never_null,
         "rows": exact_json.dumps(rows),
     }
     statement = (

@@ -41,6 +41,8 @@ class RevertTarget:
     """Columns of which different texts can be equal values."""
     always: tuple[str, ...]
     """Columns GENERATED ALWAYS AS IDENTITY, which no UPDATE can set."""
+    never_null: tuple[str, ...]
+    """Columns of JSON that refuse NULL, and so hold JSON null where a row's image says null."""
     ordered: tuple[str, ...]
     """Columns that are unique, or exclude other rows, at once."""
     key_deferrable: bool
@@ -131,6 +133,7 @@ def _describe(
         foreign=tuple(facts["foreign_columns"]),
         loose=(*facts["foreign_columns"], *facts["loose"]),
         always=tuple(facts["always"]),
+        never_null=tuple(facts["never_null"]),
         ordered=tuple(facts["ordered"]),
         key_deferrable=facts["key_deferrable"],
         row_security=facts["row_security"],
@@ -199,6 +202,7 @@ def read_references(connection: Connection) -> tuple[Reference, ...]:
             deferrable=row["deferrable"],
             acts_on_delete=row["acts_on_delete"],
             acts_on_update=row["acts_on_update"],
+            temporal=row["temporal"],
             nullable=tuple(row["nullable"]),
         )
         for row in fetch(connection, query("references"))
