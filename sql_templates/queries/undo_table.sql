@@ -89,6 +89,15 @@ select
           and t.tgenabled <> 'D'
           and t.tgname not like '00\_audit\_%%'
           and (t.tgtype & 2 = 0 or t.tgtype & 4 <> 0)
-    ) as has_triggers
+    ) as has_triggers,
+    exists (
+        select from pg_catalog.pg_trigger t
+        join pg_catalog.pg_proc p on p.oid = t.tgfoid
+        where t.tgrelid = c.oid
+          and p.pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s))
+          and p.proname like 'capture\_%%'
+          and t.tgtype & 28 <> 0
+          and t.tgenabled in ('A', 'O')
+    ) as captured
 from pg_catalog.pg_class c
 where c.oid = %(table)s

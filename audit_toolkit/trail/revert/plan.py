@@ -98,6 +98,8 @@ class Undo:
     """The transaction that did it; None until it is applied."""
     meddled: bool = False
     """Whether triggers, or foreign keys that follow a key, may change rows beside."""
+    recorded: bool = True
+    """Whether the trail has any of it, so that it can be taken back."""
 
     def as_dict(self) -> dict[str, Json]:
         """The undo as JSON values."""
@@ -159,7 +161,13 @@ def plan_reversals(
         for batch in _followed(batches, references)
     ]
     changes = _changes(choices, homes)
+    notes = [f"{counted(so, 'row')} already as before the events"] if so else []
     if steps:
+        notes += [
+            f"capture of {table} is off: the trail does not record what is put back there"
+            for table in dict.fromkeys(change.table for change in changes)
+            if not homes[table].captured
+        ]
         statements = render_statements("undo/context", claims=exact_json.dumps(claims))
         first = Step(why="What is put back, for the trail", statements=tuple(statements))
         settled = _settled(changes, homes, batches) if settling else []
@@ -170,7 +178,8 @@ def plan_reversals(
         rows=len(changes) if steps else 0,
         claims=claims,
         changes=changes if steps else (),
-        notes=(f"{counted(so, 'row')} already as before the events",) if so else (),
+        notes=tuple(notes),
+        recorded=not steps or any(homes[change.table].captured for change in changes),
         meddled=settling,
     )
 
