@@ -80,7 +80,7 @@ _FUNCTIONS = {
     "maintain_has_rows": "(regclass)",
     "archive_begin": "(oid)",
     "archive_end": "(oid)",
-    "archive_note": "(oid, text, text)",
+    "archive_note": "(oid, text, text, text)",
     "archive_note_export": "(jsonb)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "former_columns": "(jsonb, jsonb)",

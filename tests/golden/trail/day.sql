@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "51536bbfc654749c778789ddba66d8d0e5f9645feeaa9950168c62de920f6dab"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "2bb9d2bca0cbcca98f2468ed9704e4e2a819d7a91c067f84400e5d95f247b4f1"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2716,7 +2716,7 @@ $body$;
 
 revoke all on function audit.archive_end(oid) from public;
 
-create or replace function audit.archive_note(relation_id oid, address text, digest text)
+create or replace function audit.archive_note(relation_id oid, address text, digest text, manifest text)
     returns void
     language plpgsql
     security definer  -- callers need no rights on the trail
@@ -2735,12 +2735,12 @@ begin
             message = format('audit: %s is not detached, or does not match the archive', relation_id::regclass);
     end if;
     update audit.partition_lifecycle as l
-    set archive = address, archive_digest = digest, archived_at = clock_timestamp()
+    set archive = address, archive_digest = digest, archived_at = clock_timestamp(), archive_manifest = manifest
     where l.leaf = relation and l.state = 'detached';
 end
 $body$;
 
-revoke all on function audit.archive_note(oid, text, text) from public;
+revoke all on function audit.archive_note(oid, text, text, text) from public;
 
 create or replace function audit.archive_note_export(summary jsonb)
     returns void
@@ -4469,7 +4469,7 @@ comment on function audit.archive_begin(oid) is '{"tool": "audit-toolkit", "vers
 
 comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.archive_note(oid, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4606,10 +4606,12 @@ create table if not exists audit.partition_lifecycle (
     archived_at timestamptz,
     -- Without it, a publication FOR ALL TABLES would reject every update.
     entry_id uuid not null default gen_random_uuid() primary key,
+    -- The SHA-256 of its manifest, which the chain vouches for only once another one follows.
+    archive_manifest text,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
 
--- Older releases created it without.
+-- Older releases created it without them.
 do $key$
 begin
     if not exists (
@@ -4618,6 +4620,12 @@ begin
     ) then
         alter table audit.partition_lifecycle
             add column entry_id uuid not null default gen_random_uuid() primary key;
+    end if;
+    if not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'archive_manifest' and not attisdropped
+    ) then
+        alter table audit.partition_lifecycle add column archive_manifest text;
     end if;
 end
 $key$;
