@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.columns import COLUMNS
 from audit_toolkit.archive.extra import parquet
-from audit_toolkit.archive.manifest import ArchivedFile, Manifest
+from audit_toolkit.archive.manifest import ArchivedFile, Manifest, fingerprint
 from audit_toolkit.archive.store import Store
 from audit_toolkit.archive.verify import BATCH, Progress, read_back, unwatched
 from audit_toolkit.connection import fetch, import_psycopg
@@ -141,5 +141,6 @@ def _record(
         upper=manifest.upper,
         archive=store.address(manifest.name),
         digest=digest,
+        fingerprint=fingerprint(manifest),
         now=now,
     )

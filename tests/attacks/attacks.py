@@ -153,7 +153,7 @@ BY_FUNCTION = [
         ("drop a partition", "select audit.maintain_drop('audit.logged_actions_first'::regclass)"),
     ]
 ] + [
-    Refused(Actor.ARCHIVER, "say that an attached partition is archived", f"select audit.archive_note('{_LEAF}'::regclass, 's3://x', audit.leaf_digest('{_LEAF}'))"),
+    Refused(Actor.ARCHIVER, "say that an attached partition is archived", f"select audit.archive_note('{_LEAF}'::regclass, 's3://x', audit.leaf_digest('{_LEAF}'), '')"),
     *(
         Refused(Actor.INSTALLER, aim, sql)
         for aim, sql in [

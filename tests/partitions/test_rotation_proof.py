@@ -29,7 +29,11 @@ from tests.partitions.load import Load, deadlocks, events, write
 from tests.plugins.trail import SCHEMA
 
 PROOF = "ROTATION_PROOF" in os.environ
-MONTHS, STEP, WRITERS = (12, timedelta(days=2), 16) if PROOF else (3, timedelta(days=9), 3)
+MONTHS, STEP, WRITERS = (
+    (int(os.environ.get("ROTATION_MONTHS", "12")), timedelta(days=2), 16)
+    if PROOF
+    else (3, timedelta(days=9), 3)
+)
 WRONG = [
     timedelta(days=30),
     timedelta(days=365 * 30),
