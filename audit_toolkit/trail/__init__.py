@@ -8,6 +8,7 @@ from audit_toolkit.trail.history.filter import Filter, history_query
 from audit_toolkit.trail.history.follow import Batch, Blocker
 from audit_toolkit.trail.history.known import HistoryPage, KnownTable, scope_of
 from audit_toolkit.trail.history.pages import Page
+from audit_toolkit.trail.redaction import Erasure, Redaction
 from audit_toolkit.trail.revert.marks import Mark
 from audit_toolkit.trail.revert.plan import OnConflict, RowChange, Undo
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
@@ -34,6 +35,7 @@ from audit_toolkit.trail.verbs import (
     plan_restore,
     plan_revert,
     read_page,
+    redact,
     row_at,
     rows_there,
     rows_with_key,
@@ -53,6 +55,7 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "Difference",
+    "Erasure",
     "Event",
     "Filter",
     "HistoryPage",
@@ -63,6 +66,7 @@ __all__ = [
     "Origin",
     "Page",
     "Position",
+    "Redaction",
     "Reversal",
     "RowChange",
     "Selection",
@@ -87,6 +91,7 @@ __all__ = [
     "plan_revert",
     "psycopg_connection",
     "read_page",
+    "redact",
     "reverse",
     "row_at",
     "rows_there",
