@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -53,8 +54,47 @@ def test_the_page_shows_what_redact_prints(customers: Trail, audit: Audit) -> No
     assert "DPO-17" in audit("show", str(told["event_id"])).stdout
 
 
-def test_grants_of_the_page(customers: Trail, audit: Audit) -> None:
-    assert "grant execute on function audit.redact(" in audit("grants", "--redactor", "dpo").stdout
+def test_the_commands_of_the_page_run(customers: Trail, audit: Audit) -> None:
+    exported, granted = (
+        audit(*line.removeprefix("audit ").split()).stdout
+        for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+        for line in block.splitlines()
+    )
+    assert exported.count(VALUE) >= 3
+    assert "grant execute on function audit.redact(" in granted
+
+
+def test_an_export_follows_foreign_keys_down_and_through_time(trail: Trail, audit: Audit) -> None:
+    trail.execute(
+        "create table customers (id int primary key, email text); "
+        "create table orders (id int primary key, customer int references customers on update cascade); "
+        "create table items (id int primary key, of_order int references orders on delete cascade)"
+    )
+    for table in ("customers", "orders", "items"):
+        trail.audit(table)
+    for statement in (
+        "insert into customers values (1, 'zoe'), (2, 'bob')",
+        "insert into orders values (10, 1), (20, 2), (30, 1)",
+        "insert into items values (100, 10), (200, 20)",
+        "update orders set customer = 2 where id = 30",
+        "update customers set id = 5 where id = 1",
+        "delete from orders where id = 10",
+    ):
+        trail.execute(statement)
+    events = json.loads(audit("subject", "customers", "5").stdout)["events"]
+    got = {(event["table_name"], event["row_key"]) for event in events}
+    assert got == {
+        ("customers", "1"),
+        ("customers", "5"),
+        ("orders", "10"),
+        ("orders", "30"),
+        ("items", "100"),
+    }
+    numbers = [event["event_id"] for event in events]
+    assert numbers == sorted(set(numbers))
+    assert "bob" not in json.dumps(events)
+    assert audit("subject", "customers", "5", "--format", "csv").stdout.count("zoe") >= 2
+    audit("subject", "customers", "77", code=2)
 
 
 def test_usage(customers: Trail, audit: Audit) -> None:
