@@ -228,7 +228,7 @@ _JSON_ORDER = (
 def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
     found: list[str] = []
     for column, (old, new) in changed.items():
-        if json_diff.differ_inside(old, new):
+        if redaction_of(new) is None and json_diff.differ_inside(old, new):
             some = list(islice(json_diff.differences(old, new), MOST_PATHS + 1))
             paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
             found += [json_diff.pointer((column, *path)) for path in paths]

@@ -50,7 +50,9 @@ def test_the_page_shows_what_redact_prints(customers: Trail, audit: Audit) -> No
     assert "no event has such a value" in audit(*command, "--apply").stdout
     [told] = [e for e in customers.events() if e["action"] == "R"]
     assert (told["new_row"]["ticket"], told["context"]["actor"][:3]) == ("DPO-17", "os:")
-    assert "audit:redacted" in audit("history", "customers", "42").stdout
+    said = audit("history", "customers", "42").stdout
+    assert f"redacted (event {told['event_id']})" in said
+    assert "audit:redacted" not in said
     assert "DPO-17" in audit("show", str(told["event_id"])).stdout
 
 

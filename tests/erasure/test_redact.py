@@ -10,7 +10,7 @@ import pytest
 
 from audit_toolkit.completeness import reconcile
 from audit_toolkit.completeness.reconcile import one_snapshot
-from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.schema import render_grants
 from audit_toolkit.trail import Erasure, Redaction, Selection, plan_restore, plan_revert
 from audit_toolkit.trail import redact as run
@@ -201,6 +201,32 @@ def test_an_archive_that_may_have_the_values_is_not_passed_over(people: Trail) -
         redact(people)
     assert where(people, SECRET)
     assert redact(people, leave_archives=True).archived == ("logged_actions_2020_01",)
+
+
+def test_writers_go_on_meanwhile_and_a_run_of_maintenance_does_not(people: Trail) -> None:
+    """Held open, as one that takes long is: an insert is committed, and what is aborted leaves nothing."""
+    with people.database.connect() as other, people.database.connect() as connection:
+        connection.autocommit = False
+        run(
+            connection,
+            Erasure(table="people", columns=["email"], query=True, reason="asked to"),
+            apply=True,
+        )
+        other.execute("set lock_timeout = '1s'")
+        other.execute("insert into people values (77, 'late@example.com')")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("select audit.maintain_lock()")
+        connection.rollback()
+    assert where(people, SECRET)
+    assert not [e for e in people.events() if e["action"] == "R"]
+
+
+def test_a_redaction_beside_maintenance_is_busy(people: Trail) -> None:
+    with people.database.connect() as other, other.transaction():
+        other.execute("select audit.maintain_lock()")
+        with pytest.raises(BusyError):
+            redact(people)
+    assert where(people, SECRET)
 
 
 def test_the_key_needs_a_word_of_its_own(people: Trail) -> None:
