@@ -47,6 +47,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "indexes.md",
         "moving.md",
         "seals.md",
+        "gdpr.md",
         "completeness.md",
     ),
     "Reference": (

@@ -132,6 +132,8 @@ COMMANDS = (
     Entry("guard off", "guard.off:off", "Switch the guard off; the trail keeps who and why."),
     Entry("guard status", "guard.status:status", "Show whether the guard is on."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
+    Entry("subject", "subject:subject", "Export all that the trail holds of a person."),
+    Entry("redact", "redact:redact", "Erase values from the trail for good."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
     Entry("verify-proof", "verify_proof:verify_proof", "Verify a proof without a database."),

@@ -78,6 +78,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit revert --actor alice --since '2 hours ago' --except sessions",
             "audit revert --to-mark before-import --apply",
         ),
+        "subject": ("audit subject customers 42", "audit subject customers 42 --format csv"),
+        "redact": (
+            "audit redact customers 42 --column email --reason 'erasure request'",
+            "audit redact customers 42 -c email --keys --query --reason 'left' --ticket DPO-17 --apply",
+        ),
         "mark": ("audit mark before-import --reason 'in case it goes wrong'",),
         "context": (
             "audit context actor=alice request_id=r-1",
