@@ -69,7 +69,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def thorough(session: nox.Session) -> None:
-    """What takes minutes more: projects of every layout, autogenerate, every command under hostile settings."""
+    """What takes minutes more: projects of every layout, autogenerate, hostile settings, more random histories."""
     _run_tests(session, arguments=("-n", "2", "--dist", "worksteal", "-m", "thorough"))
 
 

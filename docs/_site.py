@@ -39,6 +39,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "alembic.md",
         "outbox.md",
         "streams.md",
+        "debezium.md",
         "page.md",
         "partitions.md",
         "archive.md",

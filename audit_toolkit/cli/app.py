@@ -172,6 +172,11 @@ COMMANDS = (
         "stream.dead_letters.drop:drop_letters",
         "Give up dead letters; their events stay in the trail.",
     ),
+    Entry(
+        "publication",
+        "publication:publication",
+        "Publish the trail for Debezium and logical decoding.",
+    ),
     Entry("adopt", "adopt:adopt", "Continue a restored or copied trail in this database."),
     Entry("grants", "grants:grants", "Print the GRANTs that a role needs; runs nothing."),
     Entry("demo", "demo:demo", "Run a guided tour on a throwaway PostgreSQL."),

@@ -110,10 +110,16 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "guard off": ("audit guard off --reason 'upgrade of the server'",),
         "guard status": ("audit guard status --format json",),
         "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --stream"),
+        "publication": (
+            "audit publication --upgrade",
+            "audit publication --sql > publication.sql",
+            "audit publication --drop",
+        ),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",
             "audit stream run bus --to nats://127.0.0.1:4222/audit --body cloudevents",
+            "audit stream run lake --to file:events.jsonl --from-archive s3://acme-audit/production --once",
         ),
         "stream list": ("audit stream list", "audit stream list --format json"),
         "stream lag": ("audit stream lag", "audit stream lag search --format prometheus"),

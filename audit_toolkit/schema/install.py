@@ -82,6 +82,9 @@ _FUNCTIONS = {
     "archive_end": "(oid)",
     "archive_note": "(oid, text, text, text)",
     "archive_note_export": "(jsonb)",
+    "redacted": "(jsonb, text[], bigint, jsonb)",
+    "destroy_salt": "(bigint, integer)",
+    "redact": "(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "former_columns": "(jsonb, jsonb)",
     "as_called_now": "(jsonb, jsonb, jsonb)",
@@ -179,11 +182,14 @@ _FOR_RECORDERS = ("record_event", "write_event", "row_key_of", "plain_type")
 RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
 """What records events of the application may execute, with their arguments."""
 
+REDACTOR_FUNCTIONS = {"redact": _FUNCTIONS["redact"]}
+"""What a redactor may execute, with its arguments, beside what a reader may."""
+
 DEFINERS = frozenset(
     (
         *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
         *("note_beginning", "note_capture", "end_capture", "record_gap"),
-        "write_event",
+        *("write_event", "redact"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
         "doubtful_events",
@@ -193,7 +199,7 @@ DEFINERS = frozenset(
 
 _SEALS = (
     *("seal_tiles", "seal_checkpoints", "seal_keys"),
-    *("seal_partitions", "seal_seeds", "redacted_slots"),
+    *("seal_partitions", "seal_seeds", "redacted_slots", "redactions"),
 )
 """The tables of the seals."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -163,11 +163,27 @@ class Event:
 
     def as_dict(self) -> dict[str, Json]:
         """The event as JSON values, with `changed`; `exact.dumps` writes them."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["action_tstamp"] = self.action_tstamp.isoformat(timespec="microseconds")
-        values["changed"] = changed = self.changed
-        values["changed_paths"] = _changed_paths(changed) if self.action is Action.UPDATE else []
-        return {name: values[name] for name in _JSON_ORDER}
+        changed = self.changed
+        return {
+            "event_id": self.event_id,
+            "action_tstamp": self.action_tstamp.isoformat(timespec="microseconds"),
+            "transaction_id": self.transaction_id,
+            "action": self.action,
+            "schema_name": self.schema_name,
+            "table_name": self.table_name,
+            "row_key": self.row_key,
+            "old_row_key": self.old_row_key,
+            "changed": changed,
+            "old_row": self.old_row,
+            "new_row": self.new_row,
+            "context": self.context,
+            "session_user_name": self.session_user_name,
+            "role_name": self.role_name,
+            "application_name": self.application_name,
+            "client_addr": self.client_addr,
+            "query": self.query,
+            "changed_paths": _changed_paths(changed) if self.action is Action.UPDATE else [],
+        }
 
     @staticmethod
     def field_names() -> tuple[str, ...]:

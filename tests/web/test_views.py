@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 
+from audit_toolkit.stream import Terms
 from tests.plugins.trail import Trail
+from tests.stream.conftest import Memory, deliver
 from tests.web.conftest import Browse, text_of
 from tests.web.shop import acting
 
@@ -191,6 +194,16 @@ def test_status(shop: Trail, browse: Browse) -> None:
     told = text_of(client.get("/status"))
     assert "public.orders off: changes are not recorded" in told
     assert "1 table is not recorded" in told
+
+
+def test_status_of_streams(shop: Trail, browse: Browse) -> None:
+    client = browse()
+    assert "Streams" not in text_of(client.get("/status"))
+    deliver(shop, Memory(lambda _: "refused no"), "lake", Terms(tries=1))
+    shop.execute("delete from orders")
+    told = text_of(client.get("/status"))
+    assert re.search(r"lake does not run \d+ events? behind", told)
+    assert "its sink refused" in told
 
 
 def test_a_renamed_table_is_one_table(shop: Trail, browse: Browse) -> None:

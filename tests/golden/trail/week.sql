@@ -53,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "2bb9d2bca0cbcca98f2468ed9704e4e2a819d7a91c067f84400e5d95f247b4f1"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "c8df5496d51fb57c0b560ec4a1a91764bf0f94ac917a12175d9d4f619e8176ba"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -336,6 +336,12 @@ create table if not exists audit.redacted_slots (
     primary key (event_id, slot, redaction_id)
 );
 
+-- What lets redact through in its own transaction; empty otherwise.
+create table if not exists audit.redactions (
+    redaction_id bigint primary key,
+    transaction_id xid8 not null
+);
+
 select audit.revoke_all('audit.seal_tiles'::regclass);
 
 comment on table audit.seal_tiles is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -360,12 +366,21 @@ select audit.revoke_all('audit.redacted_slots'::regclass);
 
 comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+select audit.revoke_all('audit.redactions'::regclass);
+
+comment on table audit.redactions is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 create or replace function audit.refuse_change()
     returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
+    if tg_op = 'UPDATE' and has_table_privilege('audit.redactions', 'select') then
+        if exists (select from audit.redactions as r where r.transaction_id = pg_current_xact_id_if_assigned()) then
+            return null;
+        end if;
+    end if;
     raise exception using
         errcode = 'object_not_in_prerequisite_state',
         message = 'audit: ' || tg_table_schema || '.' || tg_table_name || ' is append-only, ' || tg_op || ' is refused',
@@ -1658,7 +1673,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2769,6 +2784,207 @@ end
 $body$;
 
 revoke all on function audit.archive_note_export(jsonb) from public;
+
+create or replace function audit.redacted(image jsonb, columns text[], redaction bigint, before jsonb default null)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select image || coalesce(
+        jsonb_object_agg(
+            entry.key,
+            jsonb_build_object('audit:redacted', redaction)
+            || case when before ? entry.key and before -> entry.key <> entry.value then '{"changed": true}' else '{}' end),
+        '{}')
+    from jsonb_each(case jsonb_typeof(image) when 'object' then image end) as entry (key, value)
+    where entry.key = any(columns)
+      and entry.value <> 'null'
+      and not (jsonb_typeof(entry.value) = 'object' and entry.value ? 'audit:redacted')
+$body$;
+
+revoke all on function audit.redacted(jsonb, text[], bigint, jsonb) from public;
+
+create or replace function audit.destroy_salt(event bigint, slot integer)
+    returns bytea
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    wanted_block constant bigint := event / 4096;
+    leaf constant integer := 4096 + event % 4096;
+    above integer := leaf;
+    found_seed bytea;
+    halves bytea;
+begin
+    delete from audit.seal_seeds as s
+    where s.block = wanted_block and s.node = leaf * 8 + slot
+    returning s.seed into found_seed;
+    if found_seed is not null then
+        return found_seed;
+    end if;
+    while above > 0 loop
+        delete from audit.seal_seeds as s
+        where s.block = wanted_block and s.node = above
+        returning s.seed into found_seed;
+        exit when found_seed is not null;
+        above := above / 2;
+    end loop;
+    if found_seed is null then
+        return null;
+    end if;
+    for height in reverse (length(leaf::bit(13)::text) - 1)..0 loop
+        continue when leaf >> height <= above;
+        halves := sha512(found_seed);
+        if (leaf >> height) % 2 = 1 then
+            insert into audit.seal_seeds values (wanted_block, (leaf >> height) - 1, substring(halves for 32));
+            found_seed := substring(halves from 33);
+        else
+            insert into audit.seal_seeds values (wanted_block, (leaf >> height) + 1, substring(halves from 33));
+            found_seed := substring(halves for 32);
+        end if;
+    end loop;
+    halves := sha512(found_seed || '\x00'::bytea) || sha512(found_seed || '\x01'::bytea);
+    insert into audit.seal_seeds
+    select wanted_block, leaf * 8 + other, substring(halves from 16 * other + 1 for 16)
+    from generate_series(0, 7) as other
+    where other <> slot;
+    return substring(halves from 16 * slot + 1 for 16);
+end
+$body$;
+
+revoke all on function audit.destroy_salt(bigint, integer) from public;
+
+create or replace function audit.redact(
+    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner; all that can be done here is to take values away
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    redaction bigint;
+    relation text;
+    held record;
+    one record;
+    sealed boolean;
+    salt bytea;
+    kept bytea;
+    done bigint := 0;
+    digest text;
+begin
+    if coalesce(redact.reason, '') !~ '\S' then
+        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
+    end if;
+    lock table audit.maintenance, audit.seal_checkpoints in share update exclusive mode;
+    perform pg_current_xact_id();
+    redaction := nextval('audit.logged_actions_event_id_seq'::regclass);
+    insert into audit.redactions (redaction_id, transaction_id) values (redaction, pg_current_xact_id());
+
+    foreach relation in array array['audit.logged_actions'] || array(
+        select l.leaf::text
+        from audit.partition_lifecycle as l
+        join pg_class as c on c.oid = l.leaf
+        left join pg_inherits as i on i.inhrelid = c.oid and not i.inhdetachpending
+        where l.state in ('detaching', 'detached') and i.inhrelid is null
+    ) loop
+        for one in execute format($query$
+            select e.tableoid, e.event_id, e.action_tstamp,
+                array[e.row_key, e.old_row_key, e.old_row::text, e.new_row::text, e.context::text, e.query] as former,
+                array[
+                    case when $6 and e.row_key is not null then 'redacted:' || $2 else e.row_key end,
+                    case when $6 and e.old_row_key is not null then 'redacted:' || $2 else e.old_row_key end,
+                    audit.redacted(e.old_row, $3, $2)::text,
+                    case e.action
+                        when 'E' then case when e.new_row ? 'payload'
+                            then (e.new_row || jsonb_build_object('payload', case jsonb_typeof(e.new_row -> 'payload')
+                                when 'object' then audit.redacted(e.new_row -> 'payload', $3, $2)
+                                else e.new_row -> 'payload' end))
+                            else e.new_row end
+                        else audit.redacted(e.new_row, $3, $2, e.old_row)
+                    end::text,
+                    audit.redacted(e.context, $4, $2)::text,
+                    case when $5 and e.query is not null then 'redacted:' || $2 else e.query end
+                ] as present
+            from %s as e
+            where e.event_id = any($1) and e.action in ('I', 'U', 'D', 'S', 'T', 'E')
+            order by e.event_id
+            $query$, relation)
+            using events, redaction, columns, context_keys, erase_query, erase_keys
+        loop
+            continue when one.former is not distinct from one.present;
+            select l.leaf_name, l.hold_reason into held
+            from audit.partition_lifecycle as l
+            where l.leaf = one.tableoid::regclass and l.hold_reason is not null;
+            if held.hold_reason is not null and not coalesce(despite_hold, false) then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format('audit: partition %s is on hold: %s', held.leaf_name, held.hold_reason),
+                    hint = 'release the hold (audit partitions release), or erase all the same: audit redact --force';
+            end if;
+            sealed := exists (
+                select
+                from (
+                    select t.ids
+                    from audit.seal_tiles as t
+                    where t.level = 0 and lower(t.ids) <= one.event_id
+                    order by lower(t.ids) desc
+                    limit 1
+                ) as last
+                where last.ids @> one.event_id
+            );
+            for place in 0..5 loop
+                continue when not sealed or one.former[place + 1] is not distinct from one.present[place + 1];
+                -- Without a salt it was redacted before: then the commitment is known.
+                salt := audit.destroy_salt(one.event_id, place);
+                kept := coalesce(
+                    sha256(salt || convert_to(one.former[place + 1], 'UTF8')),
+                    (select r.commitment from audit.redacted_slots as r
+                     where r.event_id = one.event_id and r.slot = place limit 1));
+                if kept is null then
+                    raise exception using
+                        errcode = 'object_not_in_prerequisite_state',
+                        message = format('audit: the salts of event %s are missing', one.event_id),
+                        hint = 'audit verify says more';
+                end if;
+                update audit.redacted_slots as r set salt = null
+                where r.event_id = one.event_id and r.slot = place;
+                salt := uuid_send(gen_random_uuid());
+                insert into audit.redacted_slots (event_id, slot, redaction_id, commitment, salt, remaining)
+                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')));
+            end loop;
+            execute format($query$
+                update %s as e
+                set row_key = $3[1], old_row_key = $3[2], old_row = $3[3]::jsonb, new_row = $3[4]::jsonb,
+                    context = $3[5]::jsonb, query = $3[6]
+                where e.event_id = $1 and e.action_tstamp = $2
+                $query$, relation)
+            using one.event_id, one.action_tstamp, one.present;
+            done := done + 1;
+        end loop;
+    end loop;
+
+    select encode(sha256(string_agg(
+        int8send(r.event_id) || int2send(r.slot) || r.commitment || coalesce(r.remaining, decode(repeat('00', 32), 'hex')),
+        '' order by r.event_id, r.slot)), 'hex')
+    into digest
+    from audit.redacted_slots as r
+    where r.redaction_id = redaction;
+    insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row)
+    values (
+        redaction, table_schema, redact.table_name, 'R',
+        jsonb_strip_nulls(jsonb_build_object(
+            'reason', redact.reason, 'ticket', redact.ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
+            'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
+            'events', done, 'slots_sha256', digest)));
+    delete from audit.redactions as r where r.redaction_id = redaction;
+    return redaction;
+end
+$body$;
+
+revoke all on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) from public;
 
 create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
     returns table (
@@ -4473,6 +4689,12 @@ comment on function audit.archive_note(oid, text, text, text) is '{"tool": "audi
 
 comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.redacted(jsonb, text[], bigint, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.destroy_salt(bigint, integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -4528,7 +4750,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -4779,6 +5001,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redactions
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redactions enable always trigger "00_audit_owner_only";
 
 
 -- Append-only, with the grants it had before, and with partitions well ahead of the server's clock.
