@@ -149,7 +149,8 @@ def plan_reversals(
     references = read_references(connection)
     operations = operations_of(choices, homes, references)
     while missed := _missed(passing, operations, homes, references):
-        passing = [r for r in passing if not any(r is one for one in missed)]
+        known = set(map(id, missed))
+        passing = [reversal for reversal in passing if id(reversal) not in known]
         others = {reversal.table for reversal in missed} - homes.keys()
         homes |= find_homes(connection, others, schema, ignore=ignore)
         choices += _absent(connection, missed, operations, homes)
@@ -309,9 +310,12 @@ def _missed(
     references: Sequence[Reference],
 ) -> list[Reversal]:
     """The rows that came and went and that operations refer to on their way back: they come and go again."""
-    found: list[Reversal] = []
+    of_table: dict[QualifiedName, list[Reversal]] = defaultdict(list)
+    for reversal in passing:
+        of_table[reversal.table].append(reversal)
+    found: dict[int, Reversal] = {}
     for reference in references:
-        own = [reversal for reversal in passing if reversal.table == reference.parent]
+        own = of_table.get(reference.parent, [])
         if not own or reference.deferrable or reference.child not in homes:
             continue
         loose = loose_columns(reference, {table: home.loose for table, home in homes.items()})
@@ -323,8 +327,8 @@ def _missed(
         for reversal in own:
             images = (row for event in reversal.life for row in (event.old_row, event.row_after))
             if any(value_of(r, reference.parent_columns, loose) in values for r in images if r):
-                found.append(reversal)
-    return found
+                found[id(reversal)] = reversal
+    return list(found.values())
 
 
 def _absent(
