@@ -47,6 +47,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "moving.md",
         "seals.md",
         "completeness.md",
+        "evidence.md",
     ),
     "Reference": (
         "reference/cli.md",
