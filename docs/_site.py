@@ -49,6 +49,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "seals.md",
         "gdpr.md",
         "completeness.md",
+        "evidence.md",
     ),
     "Reference": (
         "reference/cli.md",

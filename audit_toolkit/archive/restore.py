@@ -58,6 +58,40 @@ def restore_leaf(
     return leaf
 
 
+def rehearse_restore(
+    connection: Connection,
+    store: Store,
+    schema: str,
+    manifest: Manifest,
+    scratch: str,
+    *,
+    foreign: bool = False,
+    progress: Progress = unwatched,
+) -> None:
+    """Do what `restore_leaf` does, with a table in the new schema `scratch`, and take both away again.
+
+    Nothing is left of it, however it ends. Raises `AuditError` as `restore_leaf` does, and `UsageError` where there is
+    a schema of that name.
+    """
+    leaf = QualifiedName(scratch, manifest.leaf)
+    if not foreign:
+        _require_recorded(connection, schema, manifest)
+    if manifest.version == 1:
+        _require_sound(store, manifest)
+    try:
+        with connection.transaction():
+            connection.execute(render("archive/scratch_table", schema=schema, leaf=leaf))
+            for file in manifest.files:
+                _copy(connection, store, leaf, manifest, file, progress)
+            _compare(connection, schema, leaf, manifest)
+            connection.execute(render("archive/drop_scratch", leaf=leaf))
+    except import_psycopg().errors.DuplicateSchema as error:
+        raise UsageError(
+            f"a schema {scratch!r} already exists",
+            hint="name one that does not: --scratch-schema NAME",
+        ) from error
+
+
 def _copy(
     connection: Connection,
     store: Store,
