@@ -92,7 +92,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "subject": ("audit subject customers 42", "audit subject customers 42 --format csv"),
         "redact": (
             "audit redact customers 42 --column email --reason 'erasure request'",
-            "audit redact customers 42 -c email --keys --query --reason 'left' --ticket DPO-17 --apply",
+            "audit redact customers 42 --column email --keys --query --reason 'left' --ticket DPO-17 --apply",
         ),
         "mark": ("audit mark before-import --reason 'in case it goes wrong'",),
         "context": (

@@ -31,7 +31,7 @@ def redact(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", "-c", metavar="COLUMN", help="Erase its values. Repeatable."),
+        typer.Option("--column", metavar="COLUMN", help="Erase its values. Repeatable."),
     ] = None,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Reason to record in the trail.")

@@ -12,6 +12,7 @@ from audit_toolkit.completeness import reconcile
 from audit_toolkit.completeness.reconcile import one_snapshot
 from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.schema import render_grants
+from audit_toolkit.schema.forged_events import event_findings
 from audit_toolkit.trail import Erasure, Redaction, Selection, plan_restore, plan_revert
 from audit_toolkit.trail import redact as run
 from tests.plugins.trail import Trail
@@ -260,3 +261,24 @@ def test_reconciling_takes_what_was_redacted_as_it_comes(people: Trail) -> None:
     with people.database.connect() as connection, one_snapshot(connection):
         [found] = reconcile(connection, [people.table("people").name], "audit")
     assert found.findings == ()
+
+
+def test_what_was_redacted_is_not_taken_for_forged(people: Trail) -> None:
+    redact(people, "10", query=True)
+    redact(people, "10", columns=["name"], keys=True)
+    assert list(event_findings(people.connection, "audit")) == []
+    # Beside a redaction, in its transaction, it is.
+    people.execute("alter table audit.logged_actions disable trigger user")
+    for (leaf,) in people.execute("select leaf from audit.leaves() as leaf"):
+        people.execute(f"alter table {leaf} disable trigger user")
+    with people.database.connect(autocommit=False) as connection:
+        run(
+            connection, Erasure(table="people", rows=["2"], columns=["age"], reason="x"), apply=True
+        )
+        connection.execute(
+            'update audit.logged_actions set new_row = new_row || \'{"name": "Max"}\' '
+            "where row_key = '1' and new_row ->> 'name' = 'Next'"
+        )
+        connection.commit()
+    [found] = event_findings(people.connection, "audit")
+    assert found.kind == "event_forged"
