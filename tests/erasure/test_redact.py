@@ -179,6 +179,16 @@ def test_the_trail_stays_append_only(people: Trail) -> None:
         redact(people)
 
 
+def test_who_may_write_every_table_cannot_announce_a_redaction(people: Trail) -> None:
+    people.execute("create role writes_all in role pg_write_all_data, pg_read_all_data")
+    try:
+        people.execute("set role writes_all")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="only the owner"):
+            people.execute("insert into audit.redactions values (1, pg_current_xact_id())")
+    finally:
+        people.execute("reset role; drop role writes_all")
+
+
 def test_a_held_partition_needs_force(people: Trail) -> None:
     people.execute(
         "select audit.maintain_hold(leaf, 'lawsuit') from audit.leaves() "
