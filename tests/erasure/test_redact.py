@@ -292,3 +292,27 @@ def test_what_was_redacted_is_not_taken_for_forged(people: Trail) -> None:
         connection.commit()
     [found] = event_findings(people.connection, "audit")
     assert found.kind == "event_forged"
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "message"),
+    [
+        (["10"], {"columns": ["emial"]}, "has no column emial, and no event has one of that name"),
+        ([], {"columns": ["email", "Email"]}, 'has no column "Email"'),
+        (["99"], {}, "no such row in the trail: public.people 99"),
+        (["99", "98"], {"keys": True, "columns": []}, "no such row in the trail: public.people 99"),
+    ],
+)
+def test_what_never_was_is_no_success(
+    people: Trail, rows: list[str], more: dict[str, Any], message: str
+) -> None:
+    for apply in (False, True):
+        with pytest.raises(UsageError, match=message):
+            redact(people, *rows, apply=apply, **more)
+    assert not [event for event in people.events() if event["action"] == "R"]
+
+
+def test_a_column_that_was_dropped_can_still_be_redacted(people: Trail) -> None:
+    people.execute("alter table people drop column email")
+    assert redact(people, "10").events == 4
+    assert not [n for n in where(people, SECRET) if n not in where(people, "insert into")]

@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "b9424f3feb6a71ad46e1ef8d9d4bf75fcd8d48e7dcb56850883f6de96b19286b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "b4852ae2fb0565406a59304b73ae8361f3911a434b03aaf9bb366a4ad18caabb"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2914,6 +2914,7 @@ declare
     own bigint[];
     groups jsonb;
     said jsonb;
+    unknown jsonb;
 begin
     columns := coalesce(columns, '{}');
     select coalesce(array_agg(a.attname::text), '{}') into key_columns
@@ -3045,9 +3046,27 @@ begin
         from holding
     $query$, events, events) into said, groups using parts, own, context_keys, with_query, with_keys;
 
+    -- A name that the table has not, and never had, is a slip: nothing would be erased, and somebody would believe that it was.
+    execute format($query$
+        select coalesce(jsonb_agg(wanted.name), '[]')
+        from unnest($2) as wanted (name)
+        where not exists (
+                select from pg_attribute as a
+                where a.attrelid = to_regclass(format('%%I.%%I', $3, $4)) and a.attname = wanted.name and a.attnum > 0 and not a.attisdropped)
+          and not exists (
+            select
+            from jsonb_to_recordset($1) as part (schema_name text, table_name text, after_id bigint, until_id bigint)
+            join (%s) as e
+              on e.schema_name = part.schema_name and e.table_name = part.table_name
+             and e.event_id > part.after_id and e.event_id <= part.until_id
+            where e.old_row ? wanted.name or e.new_row ? wanted.name or e.new_row -> 'payload' ? wanted.name)
+    $query$, events) into unknown using parts, columns, wanted_schema, wanted_table;
+
     return said || jsonb_build_object(
         'groups', groups,
         'columns', to_jsonb(columns),
+        'found', cardinality(own),
+        'unknown', unknown,
         'held', (
             select coalesce(jsonb_agg(l.leaf_name || ' (' || l.hold_reason || ')' order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
