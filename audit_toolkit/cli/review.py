@@ -39,8 +39,6 @@ def review(
         typer.Option(
             "--file",
             metavar="FILE",
-            exists=True,
-            dir_okay=False,
             help="The report that was looked at: its SHA-256 becomes part of the event.",
             show_default=False,
         ),
@@ -61,7 +59,7 @@ def review(
     period = None
     if begin is not None and end is not None:
         period = read_period(begin, end, utc=utc)
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+    sha256 = _sha256(file) if file else None
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)
         event_id = note_review(
@@ -88,3 +86,13 @@ def read_period(begin: str, end: str, *, utc: bool) -> Period:
     if found.begin >= found.end:
         raise UsageError("--from must be earlier than --to")
     return found
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"--file: could not read {file}: {error.strerror}",
+            hint="name the report that was looked at",
+        ) from error
