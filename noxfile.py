@@ -69,7 +69,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def thorough(session: nox.Session) -> None:
-    """What takes minutes more: projects of every layout, autogenerate, every command under hostile settings."""
+    """What takes minutes more: projects of every layout, autogenerate, hostile settings, more random histories."""
     _run_tests(session, arguments=("-n", "2", "--dist", "worksteal", "-m", "thorough"))
 
 
@@ -156,9 +156,10 @@ def archive_proof(session: nox.Session) -> None:
 
 @nox.session(name="stream-proof")
 def stream_proof(session: nox.Session) -> None:
-    """A million events of 16 writers to consumers that are killed: each arrives, those of a row in order."""
-    arguments = ("tests/stream/test_proof.py", "-s", *session.posargs)
-    _run_tests(session, {"STREAM_EVENTS": "1000000"}, arguments)
+    """A million events of 16 writers to consumers that are killed: each arrives, those of a row in order; how fast."""
+    files = ("tests/stream/test_proof.py", "tests/stream/test_throughput.py")
+    events = os.environ.get("STREAM_EVENTS", "1000000")
+    _run_tests(session, {"STREAM_EVENTS": events}, (*files, "-s", *session.posargs))
 
 
 @nox.session(name="reading-proof")

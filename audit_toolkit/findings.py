@@ -161,6 +161,8 @@ class FindingKind(StrEnum):
     # consumers of the trail
     CONSUMER_STUCK = "consumer_stuck"
     DEAD_LETTERS = "dead_letters"
+    PUBLICATION_CHANGED = "publication_changed"
+    PUBLICATION_MISSING = "publication_missing"
 
     # indexes
     INDEX_BUILDING = "index_building"

@@ -31,6 +31,7 @@ _VERBS = (
     "grants",
     "indexes",
     "partitions",
+    "publication",
 )
 _OF_ONE_TRAIL = tuple(f"audit {verb} " for verb in _VERBS)
 

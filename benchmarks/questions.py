@@ -63,6 +63,7 @@ def _questions(
     yield "`table-at` in the middle", lambda: list(table_at(connection, "orders", middle))
     yield "`table-at` at the end", lambda: list(table_at(connection, "orders", last))
     yield "`diff` of a day", lambda: list(diff(connection, "orders", last - day, last))
+    yield "`diff` of three days", lambda: list(diff(connection, "orders", last - 3 * day, last))
     yield "`diff` of a month", lambda: list(diff(connection, "orders", last - month, last))
     yield "`diff` of the second half", lambda: list(diff(connection, "orders", middle, last))
     for words, since in (("a day", last - day), ("30 days", last - month), ("11 months", None)):

@@ -1,5 +1,6 @@
 """Detached leaves as Parquet files, read back and compared before anything is dropped."""
 
+from audit_toolkit.archive.events import ArchivedEvents, archived_events
 from audit_toolkit.archive.export import LiveExport, export_live
 from audit_toolkit.archive.iceberg import Differences, Registered, Target, differences, register
 from audit_toolkit.archive.manifest import (
@@ -23,6 +24,7 @@ from audit_toolkit.archive.verify import ReadBack, check_catalogue, damaged, rea
 from audit_toolkit.archive.write import archive_leaf
 
 __all__ = [
+    "ArchivedEvents",
     "Catalogue",
     "Differences",
     "LiveExport",
@@ -36,6 +38,7 @@ __all__ = [
     "archive_findings",
     "archive_gate",
     "archive_leaf",
+    "archived_events",
     "archiver",
     "chain_breaks",
     "check_catalogue",

@@ -9,13 +9,14 @@ it is meant: it writes a manifest of its own, from which on this database, and n
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.exports import read_exports, unknown_exports
 from audit_toolkit.archive.manifest import Manifest, Origin, fingerprint, newest, read_manifests
-from audit_toolkit.archive.store import Store, split_address
-from audit_toolkit.archive.verify import Expected, Recorded
+from audit_toolkit.archive.store import FOLDER, Store, split_address
+from audit_toolkit.archive.verify import Adoption, Expected, Recorded
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName
@@ -57,6 +58,7 @@ def read_expected(connection: Connection, schema: str) -> Expected:
             state=row["state"],
             name=split_address(row["archive"])[1],
             digest=row["archive_digest"],
+            fingerprint=row["archive_manifest"],
             lower=row["lower"],
             upper=row["upper"],
         )
@@ -66,7 +68,8 @@ def read_expected(connection: Connection, schema: str) -> Expected:
     ordered = sorted(recorded, key=lambda record: (record.name, record.leaf, record.state))
     place = read_origin(connection, schema).place
     exports = read_exports(connection, schema)
-    return Expected(place=place, recorded=tuple(ordered), exports=exports)
+    adoption = _adopted(connection, schema)
+    return Expected(place=place, recorded=tuple(ordered), exports=exports, adoption=adoption)
 
 
 def require_own(
@@ -92,7 +95,8 @@ def _why_foreign(connection: Connection, origin: Origin, manifests: list[Manifes
     adoptions = [number for number, m in enumerate(manifests) if not m.leaf]
     if adoptions:
         adoption = manifests[adoptions[-1]]
-        if fingerprint(adoption) != _adopted(connection, origin.trail):
+        adopted = _adopted(connection, origin.trail)
+        if adopted is None or adopted.fingerprint != fingerprint(adoption):
             return f"a copy of this database adopted it at {adoption.created_at}"
         manifests = manifests[adoptions[-1] :]
     entries = fetch(connection, render("partitions/entries", schema=origin.trail))
@@ -123,9 +127,9 @@ def _is_our_leaf(
     return bool(found[0]["digest"] == manifest.digest)
 
 
-def _adopted(connection: Connection, schema: str) -> str | None:
+def _adopted(connection: Connection, schema: str) -> Adoption | None:
     rows = fetch(connection, render("archive/adopted", schema=schema), {"command": ADOPTED})
-    return rows[0]["manifest"] if rows else None
+    return Adoption(**rows[0]) if rows else None
 
 
 def adopt(connection: Connection, store: Store, schema: str, *, now: datetime) -> Origin:
@@ -147,6 +151,9 @@ def adopt(connection: Connection, store: Store, schema: str, *, now: datetime) -
         columns=(),
         origin=origin,
     )
+    adoption = Adoption(
+        archive=store.address(FOLDER), name=manifest.name, fingerprint=fingerprint(manifest)
+    )
     with connection.transaction():
         connection.execute(
             render(
@@ -155,7 +162,7 @@ def adopt(connection: Connection, store: Store, schema: str, *, now: datetime) -
                 command=ADOPTED,
                 now=now,
                 succeeded=True,
-                summary=json.dumps({"manifest": fingerprint(manifest)}),
+                summary=json.dumps(asdict(adoption)),
             )
         )
         with store.create(manifest.name) as file:

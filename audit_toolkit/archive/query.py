@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from audit_toolkit.archive.extra import duckdb
@@ -24,13 +26,8 @@ def query_archive(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ..
         raise UsageError(
             f"the archive {store.url} has no events", hint="audit archive list shows what it has"
         )
-    with engine.connect() as connection:
-        connection.execute("set timezone = 'UTC'")
-        if not store.is_local:
-            connection.register_filesystem(store.filesystem)
-        places = [store.path(path) if store.is_local else store.address(path) for path in files]
+    with opened(store, files) as connection:
         try:
-            connection.read_parquet(places, hive_partitioning=True).create_view(VIEW)
             result = connection.execute(sql)
             return [column[0] for column in result.description or ()], result.fetchall()
         except engine.Error as error:
@@ -38,3 +35,22 @@ def query_archive(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ..
                 f"DuckDB: {str(error).splitlines()[0]}",
                 hint="query the view logged_actions; its JSON columns are text: new_row::json",
             ) from error
+
+
+@contextmanager
+def opened(store: Store, files: Sequence[str]) -> Iterator[Any]:
+    """A connection of DuckDB that has the events of these files as the view `logged_actions`, times in UTC."""
+    engine = duckdb()
+    with engine.connect() as connection:
+        connection.execute("set timezone = 'UTC'")
+        if not store.is_local:
+            connection.register_filesystem(store.filesystem)
+        places = [store.path(path) if store.is_local else store.address(path) for path in files]
+        try:
+            connection.read_parquet(places, hive_partitioning=True).create_view(VIEW)
+        except engine.Error as error:
+            raise AuditError(
+                f"DuckDB: {str(error).splitlines()[0]}",
+                hint="for details, run: audit archive verify",
+            ) from error
+        yield connection

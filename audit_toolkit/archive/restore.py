@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.columns import COLUMNS
 from audit_toolkit.archive.extra import parquet
-from audit_toolkit.archive.manifest import ArchivedFile, Manifest
-from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.manifest import ArchivedFile, Manifest, difference, fingerprint
+from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import BATCH, Progress, read_back, unwatched
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
@@ -142,6 +142,15 @@ def _require_recorded(connection: Connection, schema: str, manifest: Manifest) -
                 else ""
             ),
         )
+    named = [row for row in entries if split_address(row["archive"] or "")[1] == manifest.name]
+    if named and all(
+        difference(manifest, digest=row["archive_digest"], recorded=row["archive_manifest"])
+        for row in named
+    ):
+        raise AuditError(
+            f"{manifest.leaf}: its manifest differs from the one that this database recorded",
+            hint="nothing was restored; for details, run: audit archive verify",
+        )
 
 
 def _require_sound(store: Store, manifest: Manifest) -> None:
@@ -175,5 +184,6 @@ def _record(
         upper=manifest.upper,
         archive=store.address(manifest.name),
         digest=digest,
+        fingerprint=fingerprint(manifest),
         now=now,
     )

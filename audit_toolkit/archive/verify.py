@@ -106,8 +106,21 @@ class Recorded:
     name: str
     """The manifest, inside the archive."""
     digest: str
+    fingerprint: str | None
+    """That of the manifest; None where it was archived before 0.3."""
     lower: datetime | None
     upper: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """What the database recorded of the last time that it took over an archive."""
+
+    archive: str | None
+    """The address of the folder of manifests."""
+    name: str | None
+    """The manifest, inside the archive."""
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +130,7 @@ class Expected:
     place: str
     recorded: tuple[Recorded, ...]
     exports: Exports = field(default_factory=Exports)
+    adoption: Adoption | None = None
 
 
 def check_catalogue(
@@ -143,6 +157,7 @@ def check_catalogue(
         found += _missing(catalogue, expected)
         found += _unknown(counting, expected)
         found += _of_exports(catalogue, expected, store.address(FOLDER))
+        found += _of_adoption(catalogue, expected.adoption, store.address(FOLDER))
     return tuple(found)
 
 
@@ -199,6 +214,10 @@ def _missing(catalogue: Catalogue, expected: Expected) -> Iterator[Finding]:
                 record.leaf,
                 "the bounds in its manifest differ from those that the database recorded",
             )
+        elif record.fingerprint not in (None, fingerprint(manifest)):
+            yield _differs(
+                record.leaf, "its manifest differs from the one that the database recorded"
+            )
 
 
 def _differs(leaf: str, message: str) -> Finding:
@@ -243,5 +262,22 @@ def _of_exports(catalogue: Catalogue, expected: Expected, archive: str) -> Itera
             FindingKind.ARCHIVE_MISSING,
             "exports",
             f"the manifest of the last export is missing from the archive: {last.name}",
+            _FROM_BACKUP,
+        )
+
+
+def _of_adoption(
+    catalogue: Catalogue, adoption: Adoption | None, archive: str
+) -> Iterator[Finding]:
+    """Whether the manifest by which the database took over an archive is there, and is the one that it wrote."""
+    if adoption is None or adoption.fingerprint in map(fingerprint, catalogue.manifests):
+        return
+    if adoption.name in {manifest.name for manifest in catalogue.manifests}:
+        yield _differs("adoption", "its manifest differs from the one that the database recorded")
+    elif adoption.archive == archive:
+        yield _finding(
+            FindingKind.ARCHIVE_MISSING,
+            "adoption",
+            f"the manifest of the adoption is missing from the archive: {adoption.name}",
             _FROM_BACKUP,
         )

@@ -95,9 +95,10 @@ def archive_leaf(
             # Of a run that was killed before it noted it, or of a copy of this database: nothing is written or removed.
             address = store.address(there.name)
             noted = {"schema": schema, "oid": entry.oid, "digest": digest, "now": now}
+            noted |= {"archive": address, "manifest": fingerprint(there)}
             if by_function:
                 connection.execute(render("archiver/thaw", schema=schema, oid=entry.oid))
-            connection.execute(render(f"{folder}/archived", archive=address, **noted))
+            connection.execute(render(f"{folder}/archived", **noted))
             return there
         token = digest.rpartition(":")[2][:12]
         names = Names(store, origin, f"{entry.name}-{entry.oid}-{token}", earlier)
@@ -119,7 +120,8 @@ def archive_leaf(
     with store.create(manifest.name) as file:
         file.write(manifest.as_bytes())
     values = {"schema": schema, "oid": entry.oid, "digest": digest, "now": now}
-    connection.execute(render(f"{folder}/archived", archive=store.address(manifest.name), **values))
+    values |= {"archive": store.address(manifest.name), "manifest": fingerprint(manifest)}
+    connection.execute(render(f"{folder}/archived", **values))
     _remove_former(store, manifest, earlier, before_removal)
     return manifest
 

@@ -58,9 +58,15 @@ def record(
 
 def _record_row(name: str, payload: Any, row: Any, on: Any, schema: str) -> Any:
     if hasattr(row, "_meta") and hasattr(row, "_state"):  # Django
-        meta = row._meta
-        target = on if on is not None else _django_connection(row._state.db)
-        return _send(target, lambda: (name, payload, _of(meta.db_table), _key_text(row.pk)), schema)
+        own = _django_connection(row._state.db)
+        if row.pk is None:
+            raise ContextError(
+                f"this {type(row).__name__} was not saved yet", hint="save it before the event"
+            )
+        # Django quotes it, as people name a schema by quotes in it: sales"."orders.
+        table = own.ops.quote_name(row._meta.db_table)
+        target = on if on is not None else own
+        return _send(target, lambda: (name, payload, table, _key_text(row.pk)), schema)
     from sqlalchemy import inspect
     from sqlalchemy.exc import NoInspectionAvailable
 

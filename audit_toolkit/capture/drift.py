@@ -256,7 +256,11 @@ def _trigger_findings(
 ) -> Iterator[Finding]:
     wanted = [(captured.name, trigger) for trigger in target.triggers]
     wanted += [(leaf, trigger) for leaf in target.table.leaves for trigger in target.leaf_triggers]
-    present = {(t.table, t.name): t for t in objects.triggers}
+    present = {
+        (table, trigger.name): trigger
+        for table in {table for table, _ in wanted}
+        for trigger in objects.triggers_by_table.get(table, ())
+    }
     ours = {trigger.name for trigger in target.triggers}
     if not any(captured.name == table for table, name in present if name in ours):
         paused = None  # nothing is left to be resumed
@@ -325,9 +329,8 @@ def _second_triggers(
 ) -> Iterator[Finding]:
     """Triggers that run the capture function, too: each change would have two events."""
     function = QualifiedName(objects.schema, captured.function.name)
-    for trigger in objects.triggers:
-        on_it = trigger.table == captured.name and trigger.function == function
-        if on_it and trigger.name not in wanted:
+    for trigger in objects.triggers_by_table.get(captured.name, ()):
+        if trigger.function == function and trigger.name not in wanted:
             name = f"{quote_identifier(trigger.name)} on {captured.name}"
             yield Finding(
                 kind=FindingKind.UNEXPECTED_TRIGGER,
@@ -366,9 +369,8 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
             remedy=install_command(captured.name, captured.options | {"capture": "row"})
             + " --upgrade",
         )
-    audited = {trigger.table for trigger in objects.triggers if trigger.type & 28}
     for heir in target.table.heirs:
-        if heir.name not in audited:
+        if not any(t.type & 28 for t in objects.triggers_by_table.get(heir.name, ())):
             is_foreign = heir.kind is Kind.FOREIGN_TABLE
             yield Finding(
                 kind=FindingKind.HEIR_NOT_AUDITED,

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -86,6 +87,10 @@ def _bulky_columns(table: Table, rule: TableRule) -> tuple[_BulkyColumn, ...]:
         if column.type_name in ("text", "character varying", "bytea", "json", "xml")
         and column.name not in table.key
     )
+
+
+_TABLES = 1024
+"""Of how many tables the SQL is kept: one command renders it for several questions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -464,6 +469,7 @@ def _render_drops(table: QualifiedName, triggers: tuple[str, ...]) -> tuple[str,
     return tuple(render_statements("triggers/drop_triggers", table=table, triggers=triggers))
 
 
+@lru_cache(maxsize=_TABLES)
 def _render_triggers(target: Target, schema: str) -> tuple[str, ...]:
     values = {"schema": schema, "table": target.table.name, "function": target.function}
     rendered = render_statements("triggers/triggers", **values, triggers=target.triggers)
@@ -487,6 +493,7 @@ def _render_leaf_triggers(target: Target, schema: str, function: str) -> tuple[s
     )
 
 
+@lru_cache(maxsize=_TABLES)
 def _render_function(target: Target, schema: str) -> tuple[str, ...]:
     rendered = render_statements(
         f"functions/capture_{target.rule.capture}", **with_dependants(target).values(schema)

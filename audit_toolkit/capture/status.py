@@ -186,8 +186,8 @@ def _audited(
         found = events.get(name, {})
         triggers = [
             trigger
-            for trigger in objects.triggers
-            if trigger.table == name and trigger.function.name == function.name
+            for trigger in objects.triggers_by_table.get(name, ())
+            if trigger.function.name == function.name
         ]
         yield Audited(
             table=str(name),

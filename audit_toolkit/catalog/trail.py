@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog.read import read_installed_columns
@@ -81,7 +82,7 @@ class EventTrigger:
     """Whether that is a superuser, or the owner of the trail."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrailObjects:
     """All that belongs to a trail."""
 
@@ -95,16 +96,35 @@ class TrailObjects:
     installed_columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By capture function, the numbers of the columns that its table had when it was installed."""
 
+    @cached_property
+    def triggers_by_function(self) -> Mapping[QualifiedName, Sequence[TriggerState]]:
+        """The triggers by the function that they run."""
+        return _grouped(self.triggers, lambda trigger: trigger.function)
+
+    @cached_property
+    def triggers_by_table(self) -> Mapping[QualifiedName, Sequence[TriggerState]]:
+        """The triggers by the table that they are on."""
+        return _grouped(self.triggers, lambda trigger: trigger.table)
+
     def captured_by(self, function: Function) -> QualifiedName | None:
         """The table that a function captures, as it is called now; None if none, or several by hand."""
         found = {
             trigger.table
-            for trigger in self.triggers
-            if trigger.function == QualifiedName(self.schema, function.name)
-            and not trigger.on_partition
-            and trigger.type & 28  # insert, update, delete
+            for trigger in self.triggers_by_function.get(
+                QualifiedName(self.schema, function.name), ()
+            )
+            if not trigger.on_partition and trigger.type & 28  # insert, update, delete
         }
         return found.pop() if len(found) == 1 else None
+
+
+def _grouped(
+    triggers: Iterable[TriggerState], by: Callable[[TriggerState], QualifiedName]
+) -> dict[QualifiedName, list[TriggerState]]:
+    found: dict[QualifiedName, list[TriggerState]] = {}
+    for trigger in triggers:
+        found.setdefault(by(trigger), []).append(trigger)
+    return found
 
 
 def read_trail_objects(connection: Connection, schema: str, *, whole: bool = False) -> TrailObjects:

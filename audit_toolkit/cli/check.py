@@ -35,6 +35,7 @@ from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 from audit_toolkit.schema.forged_events import NEWEST, event_findings
 from audit_toolkit.schema.moved import cluster_findings, in_order
+from audit_toolkit.schema.publication import publication_findings, read_publications
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def check_database(
             *_seal_findings(connection, schema),
             *_guard_findings(connection, schema),
             *_consumer_findings(connection, schema),
+            *_publication_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -379,6 +381,16 @@ def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]
     yield from _if_permitted(
         connection, lambda: consumer_findings(connection, schema=schema), "consumers", schema
     )
+
+
+def _publication_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """Publications that were installed; for a role that may read the events, which say so."""
+    errors = import_psycopg().errors
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidSchemaName),
+        connection.transaction(),
+    ):
+        yield from list(publication_findings(read_publications(connection, schema), schema))
 
 
 def _if_permitted(

@@ -89,6 +89,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit revert --actor alice --since '2 hours ago' --except sessions",
             "audit revert --to-mark before-import --apply",
         ),
+        "subject": ("audit subject customers 42", "audit subject customers 42 --format csv"),
+        "redact": (
+            "audit redact customers 42 --column email --reason 'erasure request'",
+            "audit redact customers 42 --column email --keys --query --reason 'left' --ticket DPO-17 --apply",
+        ),
         "mark": ("audit mark before-import --reason 'in case it goes wrong'",),
         "context": (
             "audit context actor=alice request_id=r-1",
@@ -121,10 +126,16 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "guard off": ("audit guard off --reason 'upgrade of the server'",),
         "guard status": ("audit guard status --format json",),
         "demo": ("audit demo", "audit demo --sealed", "audit demo --ui", "audit demo --stream"),
+        "publication": (
+            "audit publication --upgrade",
+            "audit publication --sql > publication.sql",
+            "audit publication --drop",
+        ),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",
             "audit stream run bus --to nats://127.0.0.1:4222/audit --body cloudevents",
+            "audit stream run lake --to file:events.jsonl --from-archive s3://acme-audit/production --once",
         ),
         "stream list": ("audit stream list", "audit stream list --format json"),
         "stream lag": ("audit stream lag", "audit stream lag search --format prometheus"),

@@ -25,8 +25,12 @@ _NoArgsIsHelpError: Any = next(
     c for c in _TyperUsageError.__subclasses__() if c.__name__ == "NoArgsIsHelpError"
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+_MISSING = ("3F000", "42703", "42704", "42883", "42P01", "42P10")
+"""What the server says where a schema, column, object, function, table or unique constraint is not there."""
 _INVALID = re.compile(r"Invalid value(?: for '?(?P<name>[^:']+)'?)?: (?P<why>.*)", re.DOTALL)
 
+_NUMBER = re.compile(r"^no such option: -\.?\d")
+_AFTER_DASHES = "a key that starts with a dash comes last, after --: orders -- -5"
 _SAID_OF_OPTION = {
     "requires an argument": "needs a value",
     "does not take a value": "takes no value",
@@ -53,9 +57,11 @@ def ending(
         if isinstance(error, _NoArgsIsHelpError):
             print(error.format_message(), file=sys.stderr)
             raise typer.Exit(USAGE) from error
-        _for_nagios(typed, _in_our_words(error.format_message()))
+        message = _in_our_words(error.format_message())
+        _for_nagios(typed, message)
         where = error.ctx.command_path if error.ctx else command()
-        _say(_in_our_words(error.format_message()), f"{where} --help")
+        is_number = _NUMBER.search(message)
+        _say(message, _AFTER_DASHES if is_number else f"{where} --help")
         raise typer.Exit(USAGE) from error
     except BrokenPipeError as error:
         _silence_stdout()
@@ -69,7 +75,12 @@ def ending(
     except Exception as error:
         if not _is_of_server(error):
             raise
-        _say(f"the database refused: {str(error).partition(chr(10))[0]}", None)
+        hint = "to see whether something of the trail is missing: audit check"
+        is_missing = str(getattr(error, "sqlstate", "")) in _MISSING
+        _say(
+            f"the database refused: {str(error).partition(chr(10))[0]}",
+            hint if is_missing else None,
+        )
         raise typer.Exit(1) from error
 
 

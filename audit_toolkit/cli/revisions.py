@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from audit_toolkit.migrations.renames import name_after, renamed_by_hand
 from audit_toolkit.migrations.revision.record import DEFAULT_SCHEMA
 from audit_toolkit.names import check_schema_name
 from audit_toolkit.plan import Plan
+from audit_toolkit.schema.publication import read_publications
 from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Goal:
     """The hash of what captures each table; None for one that nothing captures any more."""
     trail: str | None = None
     """The hash of the trail, where the run is about it."""
+    publications: Mapping[str, bool] = field(default_factory=dict)
+    """Publications of the trail, and whether they are there."""
     then: str
     """The command to go on with."""
 
@@ -120,6 +123,11 @@ class Goal:
         hashes = {table: there.hash for table, there in installed.items()}
         if any(hashes.get(table) != wanted for table, wanted in self.captures.items()):
             return False
+        if self.publications:
+            there = {one.name: one.is_there for one in read_publications(connection, schema)}
+            return all(
+                there.get(name, False) is wanted for name, wanted in self.publications.items()
+            )
         return self.trail in (None, (read_trail(connection, schema) or {}).get("hash"))
 
 

@@ -72,7 +72,8 @@ def print_undo(undo: Undo, output: Format, *, applied: bool, sql: bool) -> None:
         say("note: nothing to put back")
     elif applied:
         say(f"put back {counted(undo.rows, 'row')} in transaction {undo.transaction}")
-        say(f"to undo that: audit revert --transaction {undo.transaction} --apply")
+        if undo.recorded:
+            say(f"to undo that: audit revert --transaction {undo.transaction} --apply")
     elif sql:
         print(undo.plan.as_sql(), end="")
         say("note: nothing was changed; --apply runs this")

@@ -57,9 +57,20 @@ def _statement(sql: str) -> str:
     return visible(sql, keep="\n")
 
 
+_MARKDOWN = re.compile(
+    r"""
+    [\\`*\[\]|~$@]               # anywhere; at @, GitHub makes a link of an address
+    | (?<![^\W_])_ | _(?![^\W_])  # emphasis, unless inside a word
+    | :(?=//) | (?<=www)\.       # links
+    | ^[#+=-] | (?<=^\d)[.)] | (?<=^\d\d)[.)] | (?<=^\d\d\d)[.)]  # the beginning of a heading or a list
+    """,
+    re.VERBOSE,
+)
+
+
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
-    escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:@])", r"\\\1", visible(text))
+    escaped = _MARKDOWN.sub(r"\\\g<0>", visible(text))
     return "".join(_HTML.get(c, c) for c in escaped)
 
 

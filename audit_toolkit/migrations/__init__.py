@@ -20,6 +20,7 @@ from audit_toolkit.migrations.compare import (
     trail_settings,
 )
 from audit_toolkit.migrations.project import Project, find_project, init_project
+from audit_toolkit.migrations.publication import no_publication_revision, publication_revision
 from audit_toolkit.migrations.revision.record import RecordedState, recorded_state
 from audit_toolkit.migrations.revision.text import Revision
 from audit_toolkit.migrations.revision.writer import WrittenRevision, write_revisions
@@ -45,9 +46,11 @@ __all__ = [
     "former_capture",
     "init_project",
     "installed_captures",
+    "no_publication_revision",
     "plan_changes",
     "plan_sync",
     "plan_upgrade",
+    "publication_revision",
     "read_capture_state",
     "recorded_state",
     "recorded_wants",

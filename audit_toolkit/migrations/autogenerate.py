@@ -41,7 +41,7 @@ from audit_toolkit.migrations.changes import (
     uninstall_revision,
 )
 from audit_toolkit.migrations.compare import (
-    has_drifted,
+    find_drifted,
     installed_captures,
     require_present_trail,
     trail_settings,
@@ -284,7 +284,7 @@ class _Comparison:
                 former=Former.of_database(there, present, self.schema)
                 if there and present
                 else None,
-                damaged=present is not None and has_drifted(present, objects),
+                damaged=present is not None and bool(find_drifted({name: present}, objects)),
             )
 
     def _present(self, name: QualifiedName) -> Table:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.capture import Target, check_condition, check_rule, free_function, select_tables
+from audit_toolkit.capture.drift import capture_findings, captures_of
 from audit_toolkit.catalog import Installed, Table, read_installed, read_table, read_trail
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Interval, TableRule, TrailSettings
-from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import RuleError, UsageError
 from audit_toolkit.migrations.changes import Change, Former
 from audit_toolkit.migrations.project import is_project_here
@@ -92,7 +92,7 @@ def read_capture_state(
         swept=tuple(table for relation, table in tables.items() if relation not in named),
         installed=installed_captures(connection, schema),
         switched_off=frozenset(t.table for t in objects.triggers if t.state == "D"),
-        drifted=frozenset(t.name for t in tables.values() if has_drifted(t, objects)),
+        drifted=find_drifted({table.name: table for table in tables.values()}, objects),
         trail=trail,
     )
 
@@ -113,9 +113,16 @@ _MENDED = {"function_changed", "leaf_without_trigger", "trigger_changed", "trigg
 """Kinds of drift that installing the same again mends."""
 
 
-def has_drifted(table: Table, objects: TrailObjects) -> bool:
-    """Whether the database has lost something of what captures this table."""
-    return any(finding.kind in _MENDED for finding in find_drift(objects, {table.name: table}))
+def find_drifted(
+    tables: Mapping[QualifiedName, Table], objects: TrailObjects
+) -> frozenset[QualifiedName]:
+    """The tables of which the database has lost something of what captures them."""
+    return frozenset(
+        captured.name
+        for captured in captures_of(objects, tables)
+        if captured.name in tables
+        and any(finding.kind in _MENDED for finding in capture_findings(captured, objects, {}))
+    )
 
 
 def installed_captures(

@@ -23,7 +23,7 @@ from audit_toolkit.migrations.project import shown
 from audit_toolkit.migrations.revision.record import (
     RECORD_NAME,
     RecordedState,
-    read_statements,
+    Statements,
     state_of,
 )
 from audit_toolkit.migrations.revision.text import Revision, Script, render_constants
@@ -303,9 +303,9 @@ def _listed(scripts: Sequence[Script]) -> str:
 
 def _check(path: Path, revision: Revision) -> None:
     """Raise `ProjectError` when the file does not hold the SQL that it is to run."""
-    module = static_module(path)
+    written = Statements(static_module(path))
     for script in (*revision.upgrade, *revision.downgrade):
-        if read_statements(module, script.name) != script.statements:
+        if written[script.name] != script.statements:
             raise ProjectError(
                 f"{shown(path)} does not contain the SQL that was written to it",
                 hint="nothing was written",

@@ -97,6 +97,8 @@ class Entry:
     hold_reason: str | None = None
     archive: str | None = None
     archive_digest: str | None = None
+    archive_manifest: str | None = None
+    """The fingerprint of its manifest; None from before 0.3."""
     archived_at: datetime | None = None
     dropped_at: datetime | None = None
     current_name: str | None = None

@@ -83,17 +83,41 @@ def read_partitions(
         ),
         by_function=facts["by_function"],
         last_success=facts["last_success"],
-        consumer_holds=_consumer_holds(connection, schema),
+        consumer_holds=_consumer_holds(connection, schema, leaves),
     )
 
 
-def _consumer_holds(connection: Connection, schema: str) -> tuple[ConsumerHold, ...]:
+def _consumer_holds(
+    connection: Connection, schema: str, leaves: tuple[Leaf, ...]
+) -> tuple[ConsumerHold, ...]:
     """What consumers ask for; nothing where this role may not know, or the trail has no consumers."""
     errors = import_psycopg().errors
     with suppress(errors.UndefinedTable, errors.InsufficientPrivilege), connection.transaction():
         rows = fetch(connection, render("partitions/consumer_holds", schema=schema))
-        return tuple(ConsumerHold(**row) for row in rows)
+        holds = [
+            ConsumerHold(since=since, hold_for=row["hold_for"])
+            for row in rows
+            if (since := _first_after(connection, schema, leaves, row["event_id"]))
+        ]
+        return tuple(holds)
     return ()
+
+
+def _first_after(
+    connection: Connection, schema: str, leaves: tuple[Leaf, ...], event_id: int
+) -> datetime | None:
+    """When the first event behind that one was; partition by partition, as all at once may be too many."""
+    for leaf in leaves:
+        if not leaf.filled:
+            continue
+        bounds = {"schema": schema, "lower": leaf.lower, "upper": leaf.upper}
+        (found,) = fetch(
+            connection, render("partitions/first_after", **bounds), {"event_id": event_id}
+        )
+        if found["since"]:
+            since: datetime = found["since"]
+            return since
+    return None
 
 
 def _interval(connection: Connection, schema: str) -> Interval:

@@ -413,6 +413,8 @@ class _Comparison:
             return
         if kind == "index" and ("constraint", relation, name) in self.expected:
             return  # that of a constraint, which has a finding of its own
+        if kind in ("foreign key", "sequence"):
+            return  # as seen from what it refers to, or the numbers of a relation: these have their own
         remedies = {
             "index": "audit indexes create "
             + shlex.quote(self._here(definition).replace(" ON ONLY ", " ON ")),
@@ -437,7 +439,7 @@ class _Comparison:
     def _here(self, definition: str) -> str:
         """A definition as this schema has it."""
         return re.sub(
-            rf"(?<![\w\".]){HOME}\.(?={TRAIL}|mask_key|maintenance|partition_lifecycle|captured_tables|refuse_\w+\()",
+            rf"(?<![\w\".]){HOME}\.(?={TRAIL}|mask_key|maintenance|partition_lifecycle|captured_tables|consumers|dead_letters|refuse_\w+\()",
             lambda _: f"{quote_identifier(self.schema)}.",
             definition,
         )

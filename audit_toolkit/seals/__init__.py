@@ -1,6 +1,5 @@
 """Seals: the events as one Merkle tree, whose signed root, kept elsewhere, shows every later change of the past."""
 
-from audit_toolkit.seals.destroy import commit_remaining, destroy_slots, draw_redaction_id
 from audit_toolkit.seals.keys import (
     CommandSigner,
     FileKey,
@@ -31,9 +30,6 @@ __all__ = [
     "Sealed",
     "Signer",
     "Sink",
-    "commit_remaining",
-    "destroy_slots",
-    "draw_redaction_id",
     "keys_of",
     "new_key",
     "open_sink",

@@ -4,7 +4,7 @@ The salts of 4096 ids come from one random seed, along a binary tree (Goldreich,
 the two halves of SHA-512(seed) are the seeds of its children, down to one seed for each event. The salts of the
 eight slots of an event are the quarters of SHA-512(seed ‖ 00) and SHA-512(seed ‖ 01), 16 bytes each. To destroy
 one, a seed on its way is replaced by those of the siblings along the way: from these all other salts can be
-computed, and that one by nobody.
+computed, and that one by nobody. The database does that (`destroy_salt`).
 
 A node is known by its number, as in a heap: 1 is the root, 2n and 2n + 1 are the children of n, 4096 + i is the
 event with id 4096 * block + i, and 8n + s is the salt of slot s of event n.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 IDS = 4096
 """How many ids have one seed."""
@@ -85,28 +85,3 @@ def _events(nodes: Mapping[int, bytes], start: int, end: int) -> Iterator[tuple[
         if begin <= end and begin + width > start:
             left, right = children(seed)
             todo += [(2 * number, left), (2 * number + 1, right)]
-
-
-def puncture(nodes: Mapping[int, bytes], slots: Iterable[tuple[int, int]]) -> dict[int, bytes]:
-    """The nodes without the salts of these slots, as (event id, slot); what was destroyed before stays so."""
-    left = dict(nodes)
-    for event_id, slot in slots:
-        event = IDS + event_id % IDS
-        way = [event >> height for height in range(event.bit_length())]
-        above = next((number for number in way if number in left), None)
-        if above is not None:
-            _open(left, above, event)
-        left.pop(event * SLOTS + slot, None)
-    return left
-
-
-def _open(nodes: dict[int, bytes], above: int, event: int) -> None:
-    """Replace a node by those of the siblings on the way to an event, and of the slots of that."""
-    seed = nodes.pop(above)
-    for height in reversed(range(event.bit_length() - above.bit_length())):
-        number = event >> height
-        left, right = children(seed)
-        seed, nodes[number ^ 1] = (right, left) if number & 1 else (left, right)
-    salts = salts_of(seed)
-    for slot in range(SLOTS):
-        nodes[event * SLOTS + slot] = salts[slot * SALT : (slot + 1) * SALT]

@@ -15,6 +15,7 @@ from audit_toolkit.stream.consumers import (
 )
 from audit_toolkit.stream.formats import FormatName, Origin, find_format, schema_of
 from audit_toolkit.stream.messages import Format, Message, Outcome
+from audit_toolkit.stream.past import Past
 from audit_toolkit.stream.run import AfterRefusal, Progress, Terms, Wanted, replay, run
 from audit_toolkit.stream.sinks import Address, Sink, open_sink, parse_address
 
@@ -28,6 +29,7 @@ __all__ = [
     "Message",
     "Origin",
     "Outcome",
+    "Past",
     "Progress",
     "Sink",
     "Terms",

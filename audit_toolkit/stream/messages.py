@@ -41,6 +41,10 @@ class Outcome:
     """Why the receiver will not take the next one, however often it comes."""
     error: str | None = None
     """Why it went no further for now: to be tried again."""
+    hint: str | None = None
+    """What to do about it."""
+    is_unreachable: bool = False
+    """Whether there was no connection at all."""
 
 
 def row_of(event: Event) -> str:

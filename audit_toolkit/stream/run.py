@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import UsageError
+from audit_toolkit.errors import AuditError, ConnectError, UsageError
 from audit_toolkit.stream import consumers
-from audit_toolkit.stream.consumers import Lease
+from audit_toolkit.stream.consumers import Consumer, Lease
 from audit_toolkit.stream.formats import Origin
-from audit_toolkit.stream.messages import Format, Message
+from audit_toolkit.stream.messages import Format, Message, Outcome
+from audit_toolkit.stream.past import Past, fits, with_past
+from audit_toolkit.stream.pump import Pump
 from audit_toolkit.stream.sinks import Sink
 from audit_toolkit.trail import Action, Batch, Event, Filter, Position, Selection, select_events
 from audit_toolkit.trail.history.cursor import find_position
-from audit_toolkit.trail.history.follow import follow_subject
+from audit_toolkit.trail.history.follow import follow_subject, settle
 from audit_toolkit.trail.rows.lookup import Tables, find_tables
 
 if TYPE_CHECKING:
@@ -32,10 +35,6 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-CHANNEL = "audit_stream"
-"""A NOTIFY here wakes consumers that wait."""
-LONGEST_WAIT = 0.05
-"""Seconds between two looks at a trail in which nothing happens."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 """Seconds before a sink that failed is tried again: twice as long each time."""
 LEASE_PAUSE = 0.5
@@ -100,7 +99,7 @@ class Terms:
     """How a consumer delivers."""
 
     wanted: Wanted = field(default_factory=Wanted)
-    batch: int = 500
+    batch: int = 1000
     """Events that a sink is handed at most at a time."""
     tries: int = 5
     """So often an event is refused before it is put aside."""
@@ -111,6 +110,10 @@ class Terms:
     """What else the database keeps of how it was started: sink and format."""
     hold_for: str | None = None
     """How long retention waits for it, at most: a span as PostgreSQL reads it."""
+    past: Past | None = None
+    """Events that have left the trail, to be delivered as well: `audit_toolkit.archive.archived_events`."""
+    patience: float | None = None
+    """Seconds after which a sink that takes nothing ends the run; None: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,8 @@ class Progress:
     put_aside: int = 0
     error: str | None = None
     """Why the sink took nothing; it is tried again."""
+    hint: str | None = None
+    """What to do about it."""
     waits_for: int | None = None
     """The pid of the session of the instance that delivers."""
     is_idle: bool = False
@@ -145,7 +150,8 @@ def run(
     on (None); one that is known goes on where it was. While another instance delivers, this one waits.
     The connection is for this alone, in autocommit mode, on the primary.
 
-    Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over.
+    Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over,
+    and where the patience for a sink is at its end `ConnectError` or `AuditError`, with what the sink said.
     """
     terms = terms or Terms()
     if not connection.autocommit:
@@ -154,9 +160,13 @@ def run(
             hint="give it a connection of its own: psycopg.connect(…, autocommit=True)",
         )
     options = {**terms.wanted.as_dict(), **terms.told}
+    if terms.past is not None:
+        options["archived_up_to"] = terms.past.last
     if not consumers.is_known(connection, name, schema=schema):
         find_tables(connection, terms.wanted.tables, schema=schema)
         consumers.register(connection, name, begin, options, schema=schema)
+    elif terms.past is None:
+        _require_no_past(consumers.find_consumer(connection, name, schema=schema))
     lease = yield from _wait_for_lease(connection, name, options, terms, schema, sleep)
     try:
         with closing(_Delivery(connection, lease, sink, form, terms, sleep).run()) as steps:
@@ -189,6 +199,16 @@ def replay(
             if not batch.events and not batch.held_by:
                 return reached
     raise AssertionError("a tail has no end")
+
+
+def _require_no_past(consumer: Consumer) -> None:
+    """Raise `UsageError` where a consumer is in the middle of what left the trail: it would step over the rest."""
+    last = consumer.options.get("archived_up_to", 0)
+    if consumer.event_id < last:
+        raise UsageError(
+            f"{consumer.name} is at event {consumer.event_id}, and has not had all of the archive, up to event {last}",
+            hint=f"go on with --from-archive URL, or leave it out: audit stream reset {consumer.name} --to {last}",
+        )
 
 
 def _wait_for_lease(
@@ -226,7 +246,10 @@ class _Delivery:
         self._form = form
         self._terms = terms
         self._sleep = sleep
+        self._pump = Pump(connection, lease.schema)
         self._place = 0
+        self._seen = 0
+        """Up to where the trail was found to have something new."""
         self._held: set[tuple[str, str, str | None]] = set()
         """Rows with dead letters, for which later events wait."""
         self._noted_at = 0.0
@@ -238,16 +261,24 @@ class _Delivery:
         scope = find_tables(self._connection, self._terms.wanted.tables, schema=schema)
         consumer = consumers.find_consumer(self._connection, self._lease.name, schema=schema)
         position = consumers.position_of(self._connection, consumer, scope)
-        self._place = position.event_id
+        self._place = self._seen = position.event_id
         self._hold_rows()
         self._connection.execute(_KEEPALIVE)
-        self._connection.execute(f"listen {CHANNEL}")
         batches = follow_subject(
-            self._connection, scope, self._terms.wanted.filter, position, wait=self._wait
+            self._connection, scope, self._terms.wanted.filter, position, wait=self._pump.wait
         )
-        with closing(batches):
+        past = self._terms.past
+        if past is not None and past.last > self._place:
+            settle(self._connection, schema)
+            wanted = partial(fits, wanted=self._terms.wanted.filter, scope=scope)
+            batches = with_past(batches, past.read(self._place), wanted)
+        with closing(batches), ExitStack() as ending:
+            ending.callback(self._pump.rest)
             yield from self._due_letters()
             for batch in batches:
+                if batch.position.event_id > self._seen:
+                    self._seen = batch.position.event_id
+                    self._pump.found(self._seen)
                 yield from self._deliver(batch)
                 if not batch.events and not batch.held_by:
                     yield from self._due_letters()
@@ -255,10 +286,6 @@ class _Delivery:
                     yield Progress(event_id=self._place, is_idle=True)
                     if self._terms.once:
                         return
-
-    def _wait(self, seconds: float) -> None:
-        for _ in self._connection.notifies(timeout=min(seconds, LONGEST_WAIT), stop_after=1):
-            pass
 
     def _deliver(self, batch: Batch) -> Iterator[Progress]:
         delivered = aside = 0
@@ -304,10 +331,12 @@ class _Delivery:
         """Hand events to the sink until each was taken or put aside; none overtakes another."""
         messages = [m for event in events if (m := self._form(event)) is not None]
         tries, pause = 0, FIRST_PAUSE
+        patience = _Patience(self._terms.patience)
         while messages:
             outcome = self._sink.send(messages)
             if outcome.done:
                 tries, pause = 0, FIRST_PAUSE
+                patience = _Patience(self._terms.patience)
             messages = messages[outcome.done :]
             aside = 0
             tries += outcome.refused is not None
@@ -320,7 +349,9 @@ class _Delivery:
                 yield Progress(event_id=self._place, delivered=outcome.done, put_aside=aside)
             if reason is not None:
                 consumers.fail(self._connection, self._lease, reason)
-                yield Progress(event_id=self._place, error=reason)
+                yield Progress(event_id=self._place, error=reason, hint=outcome.hint)
+                patience.require(pause, outcome)
+                self._pump.rest()
                 self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -349,13 +380,36 @@ class _Delivery:
             ids = tuple(letter.event_id for letter in letters)
             found = select_events(self._connection, Selection(event_ids=ids), schema=schema)
             yield from self._send(found)
-            consumers.forget_delivered(self._connection, self._lease, ids)
+            # What has left the trail stays a dead letter.
+            there = [event.event_id for event in found]
+            consumers.forget_delivered(self._connection, self._lease, there)
         if due or self._held:
             self._hold_rows()
 
     def _hold_rows(self) -> None:
         if self._terms.after_refusal is AfterRefusal.HOLD:
             self._held = consumers.rows_set_aside(self._connection, self._lease)
+
+
+class _Patience:
+    """How long a sink may take nothing."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._paused = 0.0
+
+    def require(self, pause: float, outcome: Outcome) -> None:
+        """Raise where another pause would be beyond it."""
+        self._paused += pause
+        waited = max(self._paused, time.monotonic() - self._began + pause)
+        if self._seconds is None or waited <= self._seconds:
+            return
+        kind = ConnectError if outcome.is_unreachable else AuditError
+        raise kind(
+            f"the sink took nothing for {self._seconds:g} seconds: {outcome.error or outcome.refused}",
+            hint=outcome.hint or "see to the sink, then run it again: it goes on where it stopped",
+        )
 
 
 def _rows(event: Event) -> set[tuple[str, str, str | None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -25,6 +25,16 @@ Row = dict[str, Json]
 """A row as the trail has it: column names and JSON values."""
 
 
+REDACTED = "audit:redacted"
+"""What stands in place of a redacted value is {"audit:redacted": N}, with the event that tells of it."""
+
+
+def redaction_of(value: Json) -> int | None:
+    """The event that tells of the redaction of a value; None for any other value."""
+    found = value.get(REDACTED) if isinstance(value, dict) else None
+    return found if isinstance(found, int) else None
+
+
 class Action(StrEnum):
     """What happened."""
 
@@ -37,6 +47,8 @@ class Action(StrEnum):
     DDL = "M"
     BOUNDARY = "B"
     MARK = "V"
+    REDACTION = "R"
+    """Values of other events were erased: `new_row` says why, and of which columns."""
     EVENT = "E"
     """Of the application: `new_row` has its name and payload."""
 
@@ -163,11 +175,27 @@ class Event:
 
     def as_dict(self) -> dict[str, Json]:
         """The event as JSON values, with `changed`; `exact.dumps` writes them."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["action_tstamp"] = self.action_tstamp.isoformat(timespec="microseconds")
-        values["changed"] = changed = self.changed
-        values["changed_paths"] = _changed_paths(changed) if self.action is Action.UPDATE else []
-        return {name: values[name] for name in _JSON_ORDER}
+        changed = self.changed
+        return {
+            "event_id": self.event_id,
+            "action_tstamp": self.action_tstamp.isoformat(timespec="microseconds"),
+            "transaction_id": self.transaction_id,
+            "action": self.action,
+            "schema_name": self.schema_name,
+            "table_name": self.table_name,
+            "row_key": self.row_key,
+            "old_row_key": self.old_row_key,
+            "changed": changed,
+            "old_row": self.old_row,
+            "new_row": self.new_row,
+            "context": self.context,
+            "session_user_name": self.session_user_name,
+            "role_name": self.role_name,
+            "application_name": self.application_name,
+            "client_addr": self.client_addr,
+            "query": self.query,
+            "changed_paths": _changed_paths(changed) if self.action is Action.UPDATE else [],
+        }
 
     @staticmethod
     def field_names() -> tuple[str, ...]:
@@ -200,7 +228,7 @@ _JSON_ORDER = (
 def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
     found: list[str] = []
     for column, (old, new) in changed.items():
-        if json_diff.differ_inside(old, new):
+        if redaction_of(new) is None and json_diff.differ_inside(old, new):
             some = list(islice(json_diff.differences(old, new), MOST_PATHS + 1))
             paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
             found += [json_diff.pointer((column, *path)) for path in paths]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FETCH_SIZE = 500
 """Rows that the server is asked for at a time."""
-_EVENTS_PER_ROW = 1000
+_EVENTS_PER_ROW = 100
 """So many events are read in the time in which one row is looked up at two moments."""
 _MOST_LOOKED_UP = 100_000
 """With so many events of a time there is no need to count on."""
@@ -160,16 +160,19 @@ def diff(
         render("queries/truncated_between", trail=trail, names=subject.names),
         parameters,
     )
+    truncated = answer[0]["truncated"]
     size = parameters | {"most": _MOST_LOOKED_UP, "events_per_row": _EVENTS_PER_ROW}
-    large = fetch(connection, render("queries/diff_size", trail=trail, names=subject.names), size)[
-        0
-    ]["is_large"]
+    large = fetch(
+        connection,
+        render("queries/diff_size", trail=trail, names=subject.names, truncated=truncated),
+        size,
+    )[0]["is_large"]
     sql = render(
         "queries/diff_by_table" if large else "queries/diff_by_rows",
         trail=trail,
         trail_schema=schema,
         names=subject.names,
-        truncated=answer[0]["truncated"],
+        truncated=truncated,
     )
     with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
         for check in ("queries/require_life", "queries/warn_of_gap"):

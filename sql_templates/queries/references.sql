@@ -7,6 +7,8 @@ select
     f.condeferrable as deferrable,
     f.confdeltype::text in ('c', 'n', 'd') as acts_on_delete,
     f.confupdtype::text in ('c', 'n', 'd') as acts_on_update,
+    -- A foreign key of periods, from PostgreSQL 18 on.
+    coalesce((to_jsonb(f) ->> 'conperiod')::boolean, false) as temporal,
     array(
         select a.attname
         from unnest(f.conkey) with ordinality as k (attnum, place)

@@ -30,6 +30,17 @@ select
         from pg_catalog.pg_attribute a
         where a.attrelid = c.oid and a.attidentity = 'a' and not a.attisdropped
     ) as always,
+    array(
+        with recursive base (attname, type_oid) as (
+            select a.attname, a.atttypid from pg_catalog.pg_attribute a
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attnotnull
+            union all
+            select base.attname, t.typbasetype
+            from base
+            join pg_catalog.pg_type t on t.oid = base.type_oid and t.typtype = 'd'
+        )
+        select base.attname from base where base.type_oid in ('json'::regtype, 'jsonb'::regtype)
+    ) as never_null,
     -- Of what collations of other languages and no case call equal.
     array(
         select a.attname
@@ -38,8 +49,15 @@ select
         where a.attrelid = c.oid and not l.collisdeterministic and not a.attisdropped
     ) as loose,
     -- Where the order of changes decides whether each is allowed: columns of unique and of exclusion constraints that are
-    -- checked at once, in expressions and predicates, too.
+    -- checked at once, in expressions and predicates, too, and both sides of foreign keys of periods.
     array(
+        select a.attname
+        from pg_catalog.pg_constraint f
+        join pg_catalog.pg_attribute a
+          on a.attrelid = c.oid
+         and (f.conrelid = c.oid and a.attnum = any (f.conkey) or f.confrelid = c.oid and a.attnum = any (f.confkey))
+        where f.contype = 'f' and (to_jsonb(f) ->> 'conperiod')::boolean
+        union
         select distinct a.attname
         from pg_catalog.pg_index i
         join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0
@@ -71,6 +89,15 @@ select
           and t.tgenabled <> 'D'
           and t.tgname not like '00\_audit\_%%'
           and (t.tgtype & 2 = 0 or t.tgtype & 4 <> 0)
-    ) as has_triggers
+    ) as has_triggers,
+    exists (
+        select from pg_catalog.pg_trigger t
+        join pg_catalog.pg_proc p on p.oid = t.tgfoid
+        where t.tgrelid = c.oid
+          and p.pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s))
+          and p.proname like 'capture\_%%'
+          and t.tgtype & 28 <> 0
+          and t.tgenabled in ('A', 'O')
+    ) as captured
 from pg_catalog.pg_class c
 where c.oid = %(table)s

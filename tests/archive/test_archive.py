@@ -332,7 +332,8 @@ def test_killed_before_the_record_the_next_run_archives_again(
     entry = detached(rotating)[0]
     archive(rotating, local, entry)
     rotating.execute(
-        "update audit.partition_lifecycle set archive = null, archive_digest = null, archived_at = null"
+        "update audit.partition_lifecycle set archive = null, archive_digest = null, archived_at = null,"
+        " archive_manifest = null"
     )
     assert entry in unarchived(rotating)
     archive(rotating, local, entry)

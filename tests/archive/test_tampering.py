@@ -58,6 +58,10 @@ class Folder:
         newest_one = self.manifests[-1]
         newest_one.write_text(json.dumps(json.loads(newest_one.read_text()) | changes))
 
+    def origin(self, **changes: Any) -> None:
+        """Another origin of the newest manifest."""
+        self.rewrite(origin=json.loads(self.manifests[-1].read_text())["origin"] | changes)
+
     def first_file(self, **changes: Any) -> None:
         """Other values for the first file of the newest manifest."""
         files = json.loads(self.manifests[-1].read_text())["files"]
@@ -152,6 +156,12 @@ TAMPERED: dict[str, Callable[[Folder], Any]] = {
     "another name": lambda f: f.rewrite(leaf="logged_actions_1999_01"),
     "a name with terminal escapes": lambda f: f.rewrite(leaf="\x1b[2J"),
     "another database": lambda f: f.rewrite(origin=None),
+    "another timeline": lambda f: f.origin(timeline=2),
+    "another OID of the database": lambda f: f.origin(database_oid=1),
+    "another OID of the partition": lambda f: f.rewrite(oid=1),
+    "another version of the server": lambda f: f.rewrite(server_version=170001),
+    "another version of the toolkit": lambda f: f.rewrite(toolkit="0.2.0"),
+    "no columns": lambda f: f.rewrite(columns=[]),
     "another predecessor": lambda f: f.rewrite(previous="0" * 64),
     "an absolute path": lambda f: f.first_file(path="/etc/passwd"),
     "a path upwards": lambda f: f.first_file(path="events/../../secret"),
@@ -223,6 +233,15 @@ def test_a_forged_archive_does_not_come_back(rotating: Rotating, local: Store) -
     manifest = find_manifest(local, entry.name)
     assert read_back(local, manifest).problems == ()
     with pytest.raises(AuditError, match="differs from the one that this database recorded"):
+        restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="back")
+
+
+def test_a_manifest_with_other_bounds_does_not_come_back(rotating: Rotating, local: Store) -> None:
+    entry = detached(rotating)[-1]
+    archive(rotating, local, entry)
+    Folder(Path(local.root)).rewrite(lower="2001-01-01T00:00:00+00:00")
+    manifest = find_manifest(local, entry.name)
+    with pytest.raises(AuditError, match="its manifest differs from the one"):
         restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="back")
 
 
@@ -310,6 +329,16 @@ def test_a_physical_copy_is_refused_until_it_adopts(rotating: Rotating, local: S
         archive(rotating, local, second)
     assert "audit archive adopt" in (refused.value.hint or "")
     adopt(rotating.connection, local, SCHEMA, now=rotating.now)
+    assert [p for p in problems(rotating, Path(local.root)) if "adoption" in p] == []
+    adoption = Folder(Path(local.root)).manifests[-1]
+    written = adoption.read_text()
+    adoption.write_text(written.replace('"server_version": 1', '"server_version": 2'))
+    assert "adoption: its manifest differs from the one" in str(
+        problems(rotating, Path(local.root))
+    )
+    adoption.unlink()
+    assert "the manifest of the adoption is missing" in str(problems(rotating, Path(local.root)))
+    adoption.write_text(written)
     archive(rotating, local, second)
     # The one that it was copied from is refused now.
     rotating.execute("delete from audit.maintenance")
@@ -323,7 +352,8 @@ def test_an_archive_of_0_2_is_read(rotating: Rotating, local: Store) -> None:
     manifest = archive(rotating, local, entry)
     old = as_of_0_2(Path(local.root), manifest.files)
     rotating.execute(
-        "update audit.partition_lifecycle set archive = %s, archive_digest = %s where archive is not null",
+        "update audit.partition_lifecycle set archive = %s, archive_digest = %s,"
+        " archive_manifest = null where archive is not null",
         [local.address(old[0]), old[1]],
     )
     assert problems(rotating, Path(local.root)) == []

@@ -83,6 +83,8 @@ REFUSED = [
     for aim, sql, actors in [
         ("read the trail", "table audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, *GRANTED]),
         ("read a partition past its parent", f"table {_LEAF}", [Actor.NOBODY, Actor.READER, *GRANTED]),
+        ("erase values", "select audit.redact('shop', 'orders', '{1}', '{status}', '{}', false, false, false, 'forged')", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER, *GRANTED]),
+        ("learn which events hold a value", "select audit.redactable('shop', 'orders', null, '{status}', '{}', false, false)", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER, *GRANTED]),
         ("read the key of masks", "table audit.mask_key", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
         ("insert an event by hand", f"insert into audit.logged_actions {_EVENT}", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER, *GRANTED]),
         ("change an event", "update audit.logged_actions set new_row = null", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
@@ -153,7 +155,7 @@ BY_FUNCTION = [
         ("drop a partition", "select audit.maintain_drop('audit.logged_actions_first'::regclass)"),
     ]
 ] + [
-    Refused(Actor.ARCHIVER, "say that an attached partition is archived", f"select audit.archive_note('{_LEAF}'::regclass, 's3://x', audit.leaf_digest('{_LEAF}'))"),
+    Refused(Actor.ARCHIVER, "say that an attached partition is archived", f"select audit.archive_note('{_LEAF}'::regclass, 's3://x', audit.leaf_digest('{_LEAF}'), '')"),
     *(
         Refused(Actor.INSTALLER, aim, sql)
         for aim, sql in [

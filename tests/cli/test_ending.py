@@ -20,6 +20,11 @@ AUDIT = [sys.executable, "-c", "from audit_toolkit.cli.app import main; main()"]
         (["--bogus"], "no such option: --bogus", "audit --help"),
         (["bogus"], "no such command 'bogus'", "audit --help"),
         (["history", "--bogus"], "no such option: --bogus", "audit history --help"),
+        (
+            ["blame", "orders", "-5"],
+            "no such option: -5",
+            "a key that starts with a dash comes last, after --: orders -- -5",
+        ),
         (["history", "--limit", "x"], "--limit: should be a valid integer", "audit history --help"),
         (["row-at", "orders"], "missing argument 'KEY'", "audit row-at --help"),
         (["diff", "orders"], "missing option '--from'", "audit diff --help"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
+from itertools import count
 from typing import Any
 
 import django  # type: ignore[import-untyped]
@@ -18,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import audit_toolkit
 from audit_toolkit.attribution.django import execute_wrapper
+from audit_toolkit.errors import ContextError
 from tests.context.blocks import block
 from tests.context.conftest import Shop
 from tests.context.proxy import Proxy
@@ -167,3 +170,87 @@ def test_the_execute_wrapper(django_shop: Shop) -> None:
         ("after", None),
         ("nobody", None),
     ]
+
+
+_NUMBERS = count()
+"""Django knows a model by its name for as long as the process lives."""
+
+
+def order_model(table: str = "orders") -> Any:
+    """The orders as a model of Django."""
+    from django.db import models
+
+    values = {
+        "id": models.BigAutoField(primary_key=True),
+        "note": models.TextField(),
+        "Meta": type("Meta", (), {"app_label": "shop", "db_table": table, "managed": False}),
+        "__module__": __name__,
+    }
+    return type(f"Order{next(_NUMBERS)}", (models.Model,), values)
+
+
+class TestEvents:
+    """`record` in a transaction of Django: with it, or not at all."""
+
+    @staticmethod
+    def told(shop: Shop) -> list[tuple[Any, ...]]:
+        return [
+            (e["new_row"]["name"], e["row_key"], (e["context"] or {}).get("actor"))
+            for e in shop.trail.events()
+            if e["action"] == "E"
+        ]
+
+    def test_with_the_transaction_or_not_at_all(self, carried: Shop) -> None:
+        model = order_model()
+        with audit_toolkit.context(actor="ann"), transaction.atomic():
+            order = model.objects.create(note="first")
+            audit_toolkit.record("order.placed", {"via": "shop"}, row=order)
+            with suppress(ZeroDivisionError), transaction.atomic():
+                audit_toolkit.record("order.undone", row=order)
+                raise ZeroDivisionError
+        with suppress(ZeroDivisionError), transaction.atomic():
+            order.note = "other"
+            order.save()
+            audit_toolkit.record("order.changed", row=order)
+            raise ZeroDivisionError
+        assert self.told(carried) == [("order.placed", str(order.pk), "ann")]
+        transactions = {e["transaction_id"] for e in carried.trail.events()}
+        assert len(transactions) == 1
+
+    def test_on_commit(self, carried: Shop) -> None:
+        """What runs after the commit has a transaction of its own, and does not run without a commit."""
+        order = order_model().objects.create(note="first")
+
+        def note() -> None:
+            audit_toolkit.record("order.announced", row=order)
+
+        with suppress(ZeroDivisionError), transaction.atomic():
+            transaction.on_commit(note)
+            raise ZeroDivisionError
+        assert self.told(carried) == []
+        with transaction.atomic():
+            transaction.on_commit(note)
+            assert self.told(carried) == []
+        assert self.told(carried) == [("order.announced", str(order.pk), None)]
+
+    def test_through_the_connection_and_in_autocommit(self, carried: Shop) -> None:
+        audit_toolkit.record("day.closed", on=connection)
+        with transaction.atomic():
+            audit_toolkit.record("day.opened", on=connection)
+            transaction.set_rollback(True)
+        assert self.told(carried) == [("day.closed", None, None)]
+
+    def test_a_table_of_another_schema(self, carried: Shop) -> None:
+        carried.database.execute(
+            "create schema sales; create table sales.orders (id bigint primary key, note text)"
+        )
+        carried.trail.audit("sales.orders")
+        order = order_model('sales"."orders').objects.create(id=7, note="there")
+        audit_toolkit.record("order.placed", row=order)
+        found = [(e["schema_name"], e["table_name"]) for e in carried.trail.events()]
+        assert found == [("sales", "orders")] * 2
+
+    def test_a_row_that_is_not_saved(self, carried: Shop) -> None:
+        with pytest.raises(ContextError, match="not saved yet"):
+            audit_toolkit.record("order.placed", row=order_model()(note="new"))
+        assert self.told(carried) == []

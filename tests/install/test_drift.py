@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import shlex
 from typing import Any
 
@@ -15,10 +16,12 @@ from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture, Interval, Mask, MaskMethod, TrailSettings, Truncate
 from audit_toolkit.drift import find_drift
 from audit_toolkit.findings import Finding
+from audit_toolkit.migrations.compare import CaptureRequest, read_capture_state
 from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
 from tests.plugins.trail import SCHEMA, Trail
 
+ALL = CaptureRequest(all_of_schema="public")
 ORDERS = "create table orders (id int primary key, region text not null, total numeric)"
 
 
@@ -391,3 +394,19 @@ def test_any_role_can_look(shop: Trail) -> None:
         assert len(tables) == 1
     finally:
         shop.execute("drop role drift_looker")
+
+
+def test_the_work_grows_with_the_tables(trail: Trail) -> None:
+    """By the calls of functions: seven times the tables, at most four times the work; much does not depend on them."""
+    counted = []
+    for first, number in ((0, 8), (8, 60)):
+        for one in range(first, number):
+            trail.execute(f"create table t{one} (id int primary key)")
+            trail.audit(f"t{one}")
+        relations = read_relations(trail.connection)
+        read_capture_state(trail.connection, relations, ALL, SCHEMA)  # renders, once
+        profile = cProfile.Profile()
+        profile.runcall(read_capture_state, trail.connection, relations, ALL, SCHEMA)
+        counted.append(sum(entry.callcount for entry in profile.getstats()))
+    few, many = counted
+    assert many <= 4 * few

@@ -219,7 +219,7 @@ def test_what_is_archived_is_compared_and_lent_for_a_transaction_alone(house: Ho
         with pytest.raises(
             psycopg.errors.ObjectNotInPrerequisiteState, match="does not match the archive"
         ):
-            archiver.execute("select audit.archive_note(%s, 'nowhere', '0/sha256:00')", [leaf])
+            archiver.execute("select audit.archive_note(%s, 'nowhere', '0/sha256:00', '')", [leaf])
         with archiver.transaction():
             archiver.execute("select audit.archive_begin(%s)", [leaf])
             assert archiver.execute(

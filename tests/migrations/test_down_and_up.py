@@ -11,6 +11,7 @@ from alembic.util import rev_id
 
 from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import MakeShop, Shop
+from tests.plugins.seeds import seeds
 
 SEQUENCES = int(os.environ.get("DOWN_AND_UP_SEQUENCES", "3"))
 
@@ -290,7 +291,7 @@ def wander(history: History, chance: random.Random, steps: int) -> None:
                 history.migrate(CREATE.format(new), f"drop table {new}")
 
 
-@pytest.mark.parametrize("seed", range(SEQUENCES))
+@pytest.mark.parametrize("seed", seeds(SEQUENCES, quick=1))
 def test_random_histories(seed: int, make_shop: MakeShop, make_database: MakeDatabase) -> None:
     history = History(make_shop())
     wander(history, random.Random(seed), 8 if SEQUENCES <= 3 else 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
@@ -91,6 +92,21 @@ def test_a_schema_without_its_events_is_at_home_nowhere(
     assert "trail_moved" in kinds(empty)
     mend(empty)
     assert findings(empty) == []
+
+
+@pytest.mark.parametrize("sections", [["pre-data"], ["pre-data", "data"]], ids=" and ".join)
+def test_a_restore_without_its_last_section(
+    shop: Trail, empty: Trail, move: Move, sections: list[str]
+) -> None:
+    """Keys, indexes and triggers are what `--section=post-data` brings."""
+    move(shop, empty, restore=[f"--section={section}" for section in sections])
+    for command in (["maintain"], ["partitions", "run"]):
+        answer = run(empty, *command)
+        assert answer.exit_code == 1
+        assert (
+            "hint: to see whether something of the trail is missing: audit check" in answer.stderr
+        )
+    assert {"constraint_missing", "not_append_only", "trigger_missing"} <= set(kinds(empty))
 
 
 def test_a_reader_is_told_what_it_may_not_read(shop: Trail) -> None:

@@ -152,5 +152,8 @@ def test_a_great_many_leaves_come_in_batches(rotating: Rotating) -> None:
     """PARTITIONS_AHEAD=3000 makes as many; with one transaction for all, the server's lock table would overflow."""
     assert [o.result.value for o in rotating.run(ahead=AHEAD)] == ["done"]
     assert len(rotating.read().bounded) > AHEAD
+    rotating.execute(
+        "insert into audit.consumers (name, event_id, hold_for) values ('c', 0, '1 day')"
+    )
     assert rotating.run() == []
     assert rotating.execute(f"select audit.ensure_partitions({AHEAD + 70})") == [(60,)]

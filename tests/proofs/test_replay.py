@@ -15,9 +15,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.plugins.proofs import ShowFigures
 from tests.plugins.replay import BrokenTrailError
+from tests.plugins.seeds import some_quick
 from tests.plugins.trail import Trail
 from tests.proofs.bench import PLAIN, Bench
-from tests.proofs.controls import CONTROLS, ByHandMachine
+from tests.proofs.controls import CONTROLS, ByHandMachine, OverlooksTruncate, PairsByKey
 from tests.proofs.machine import ReplayMachine
 from tests.proofs.palette import PREPARE
 
@@ -56,7 +57,7 @@ def test_the_capture_that_controls_break_is_right_before(bench: Bench) -> None:
     run(ByHandMachine, bench, 15)
 
 
-@pytest.mark.parametrize("machine", CONTROLS)
+@pytest.mark.parametrize("machine", some_quick(CONTROLS, [OverlooksTruncate, PairsByKey]))
 def test_control_broken_capture_is_found(
     bench: Bench, machine: type[ReplayMachine], show_figures: ShowFigures
 ) -> None:

@@ -5,72 +5,47 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import random
 
 import pytest
 
 from audit_toolkit.connection import connect
 from audit_toolkit.seals import (
-    commit_remaining,
-    destroy_slots,
-    draw_redaction_id,
     read_public,
     verify_proof,
 )
 from audit_toolkit.seals.leaves import read_seeds
 from audit_toolkit.seals.prove import prove
-from audit_toolkit.seals.salts import OF_EVENT, SALT, children, salts_between, salts_of
+from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, SLOTS, children, salts_between, salts_of
+from audit_toolkit.trail import Erasure
+from audit_toolkit.trail import redact as erase
 from tests.seals.conftest import Sealed
 
 
 def redact(
-    sealed: Sealed, slots: list[tuple[int, str]], statement: str, *, announce: bool = True
+    sealed: Sealed, events: list[int], columns: list[str], context: list[str] | None = None
 ) -> int:
-    """What an erasure does: destroy, replace, announce."""
+    """Erase values of events, as `audit redact` does once it knows which."""
     with connect(sealed.trail.database.dsn) as connection, connection.transaction():
-        connection.execute("set local session_replication_role = replica")
-        for table in ("logged_actions", *leaves(sealed)):
-            connection.execute(
-                f'alter table audit.{table} disable trigger "00_audit_append_only"'.encode()
-            )
-        number = draw_redaction_id(connection, "audit")
-        destroy_slots(connection, "audit", slots, number)
-        connection.execute(statement.encode())
-        digest = commit_remaining(connection, "audit", number)
-        if announce:
-            connection.execute(
-                "insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row) "
-                "values (%s, 'public', 'orders', 'R', %s)",
-                [number, json.dumps({"slots_sha256": digest})],
-            )
-        for table in ("logged_actions", *leaves(sealed)):
-            connection.execute(
-                f'alter table audit.{table} enable always trigger "00_audit_append_only"'.encode()
-            )
-    return number
-
-
-def leaves(sealed: Sealed) -> list[str]:
-    rows = sealed.execute(
-        "select c.relname from pg_inherits join pg_class as c on c.oid = inhrelid "
-        "where inhparent = 'audit.logged_actions'::regclass"
-    )
-    return [str(name) for (name,) in rows]
-
-
-MASK = "update audit.logged_actions set new_row = jsonb_set(new_row, '{status}', '\"x\"') where event_id in (301, 302)"
+        row = connection.execute(
+            "select audit.redact('public', 'orders', %s, %s, %s, false, false, false, 'asked to')",
+            [events, columns, context or []],
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_a_redacted_value_is_no_finding_and_is_counted(sealed: Sealed) -> None:
-    redact(sealed, [(301, "new_row"), (302, "new_row")], MASK)
+    redact(sealed, [301, 302], ["status"])
     report = sealed.verify()
-    assert (report.findings, report.redacted, report.verified) == ([], 2, 462)
+    assert (report.findings, report.redacted, report.verified) == ([], 4, 462)
     sealed.seal()
     assert sealed.verify().findings == []
 
 
 def test_neighbours_can_be_proved_and_what_was_redacted_shows_nothing(sealed: Sealed) -> None:
     keys = [str(key) for key in read_public(sealed.key)]
-    redact(sealed, [(301, "new_row")], MASK.replace("(301, 302)", "(301)"))
+    redact(sealed, [301], ["status"])
     with connect(sealed.trail.database.dsn) as connection:
         for event in (300, 301, 302):
             proof = prove(connection, "audit", event)
@@ -82,15 +57,11 @@ def test_neighbours_can_be_proved_and_what_was_redacted_shows_nothing(sealed: Se
 
 def test_nobody_can_test_a_guess(sealed: Sealed) -> None:
     """All that the database still has does not lead to the salt, not even with the value at hand."""
-    [(value, commitment)] = sealed.execute(
-        "select new_row::text, null::bytea from audit.logged_actions where event_id = 301"
+    [(value,)] = sealed.execute(
+        "select new_row::text from audit.logged_actions where event_id = 301"
     )
-    redact(
-        sealed,
-        [(301, "new_row")],
-        "update audit.logged_actions set new_row = null where event_id = 301",
-    )
-    [(commitment,)] = sealed.execute("select commitment from audit.redacted_slots")
+    redact(sealed, [301], ["status", "note", "id"])
+    [(commitment,)] = sealed.execute("select commitment from audit.redacted_slots where slot = 3")
     with connect(sealed.trail.database.dsn) as connection:
         nodes = read_seeds(connection, "audit", 0, 0)[0]
     salts = salts_between(nodes, 0, 4095)
@@ -106,16 +77,19 @@ def test_nobody_can_test_a_guess(sealed: Sealed) -> None:
 
 
 def test_a_second_redaction_of_the_same_value(sealed: Sealed) -> None:
-    redact(sealed, [(301, "new_row"), (302, "new_row")], MASK)
-    redact(
-        sealed,
-        [(301, "new_row"), (301, "context")],
-        "update audit.logged_actions set new_row = new_row - 'note', context = null where event_id = 301",
-    )
+    redact(sealed, [301, 302], ["status"])
+    redact(sealed, [301, 302], ["note"], ["nothing"])
     report = sealed.verify()
-    assert (report.findings, report.redacted) == ([], 4)
+    assert (report.findings, report.redacted) == ([], 8)
     rows = sealed.execute("select count(*) from audit.redacted_slots where salt is not null")
-    assert rows == [(2,)]
+    assert rows == [(4,)]
+    [(image,)] = sealed.execute("select new_row from audit.logged_actions where event_id = 301")
+    assert isinstance(image, dict)
+    assert {key: "audit:redacted" in str(value) for key, value in image.items()} == {
+        "id": False,
+        "status": True,
+        "note": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -132,7 +106,7 @@ def test_a_second_redaction_of_the_same_value(sealed: Sealed) -> None:
     ],
 )
 def test_whoever_changes_it_afterwards_is_found(sealed: Sealed, act: str) -> None:
-    redact(sealed, [(301, "new_row")], MASK.replace("(301, 302)", "(301)"))
+    redact(sealed, [301], ["status"])
     sealed.seal()
     assert sealed.found() == []
     sealed.tamper(act)
@@ -144,12 +118,64 @@ def test_whoever_changes_it_afterwards_is_found(sealed: Sealed, act: str) -> Non
 
 
 def test_a_redaction_that_nobody_announced_is_found(sealed: Sealed) -> None:
-    redact(sealed, [(301, "new_row")], MASK.replace("(301, 302)", "(301)"), announce=False)
-    assert sealed.found() == [("redaction_unannounced", "event 301")]
+    redact(sealed, [301], ["status"])
+    sealed.tamper("delete from audit.logged_actions where action = 'R'")
+    assert set(sealed.found()) == {("redaction_unannounced", "event 301")}
+
+
+def test_a_destroyed_salt_is_gone_and_no_other(sealed: Sealed) -> None:
+    rng = random.Random(7)
+    sealed.tamper("delete from audit.seal_seeds where block = 9")
+    sealed.tamper("insert into audit.seal_seeds values (9, 1, sha256('seed'))")
+    seed = hashlib.sha256(b"seed").digest()
+    before, gone = salts_between({1: seed}, 0, IDS - 1), set()
+    for _ in range(40):
+        event, slot = rng.choice((0, 1, 2, 4095, rng.randrange(IDS))), rng.randrange(SLOTS)
+        rows = sealed.execute(f"select audit.destroy_salt({9 * IDS + event}, {slot})")
+        start = event * OF_EVENT + slot * SALT
+        wanted = None if (event, slot) in gone else before[start : start + SALT]
+        assert rows == [(wanted,)]
+        gone.add((event, slot))
+    with connect(sealed.trail.database.dsn) as connection:
+        nodes = read_seeds(connection, "audit", 9, 9)[9]
+    after = salts_between(nodes, 0, IDS - 1)
+    for event in range(IDS):
+        for slot in range(SLOTS):
+            start = event * OF_EVENT + slot * SALT
+            expected = bytes(SALT) if (event, slot) in gone else before[start : start + SALT]
+            assert after[start : start + SALT] == expected
+    for event, slot in gone:
+        # No node is left above it.
+        number = (IDS + event) * SLOTS + slot
+        assert not {number >> height for height in range(number.bit_length())} & set(nodes)
+    assert len(nodes) < 40 * (12 + SLOTS)
 
 
 def test_events_that_are_not_sealed_have_nothing_to_destroy(unsealed: Sealed) -> None:
-    redact(unsealed, [(301, "new_row")], MASK)
+    redact(unsealed, [301], ["status"])
     assert unsealed.execute("select count(*) from audit.redacted_slots") == [(0,)]
     unsealed.seal()
     assert unsealed.found() == []
+
+
+def test_a_row_is_erased_by_its_key_and_its_neighbours_can_be_proved(sealed: Sealed) -> None:
+    """Whole, as the command does it: sealed events, those that are not, and the tree after the next seal."""
+    sealed.execute("update orders set status = 'secret-status' where id = 1")
+    sealed.seal()
+    sealed.execute("update orders set note = '\"secret-status\"' where id = 1")
+    asked = Erasure(table="orders", rows=["1"], columns=["status", "note"], reason="asked to")
+    with connect(sealed.trail.database.dsn) as connection:
+        done = erase(connection, asked, apply=True)
+    assert done.events == 3
+    assert not sealed.execute(
+        "select event_id from audit.logged_actions as e where e::text like '%secret-status%'"
+    )
+    assert sealed.verify().findings == []
+    sealed.seal()
+    report = sealed.verify()
+    assert (report.findings, report.redacted) == ([], 3)
+    with connect(sealed.trail.database.dsn) as connection:
+        proof = prove(connection, "audit", 2)
+    verify_proof.verify(
+        json.loads(json.dumps(proof)), [str(key) for key in read_public(sealed.key)]
+    )

@@ -32,7 +32,6 @@ from audit_toolkit.seals.salts import (
     SALT,
     SLOTS,
     new_seed,
-    puncture,
     salts_between,
 )
 from audit_toolkit.seals.tiles import WIDTH, Growth, Tree, widths
@@ -144,29 +143,6 @@ def test_salts_are_the_same_whatever_is_asked_for() -> None:
         base = 7 * IDS
         found = salts_between(nodes, base + first, base + last)
         assert found == everything[first * OF_EVENT : (last + 1) * OF_EVENT]
-
-
-def test_a_destroyed_salt_can_be_computed_by_nobody_and_all_others_can() -> None:
-    rng = random.Random(1)
-    nodes = {1: new_seed()}
-    before = salts_between(nodes, 0, IDS - 1)
-    gone: set[tuple[int, int]] = set()
-    for _ in range(40):
-        some = {(rng.choice((0, 1, 2, 4095, rng.randrange(IDS))), rng.randrange(SLOTS))}
-        nodes = puncture(nodes, some)
-        gone |= some
-    after = salts_between(nodes, 0, IDS - 1)
-    for event in range(IDS):
-        for slot in range(SLOTS):
-            start = event * OF_EVENT + slot * SALT
-            expected = bytes(SALT) if (event, slot) in gone else before[start : start + SALT]
-            assert after[start : start + SALT] == expected
-    for event, slot in gone:
-        # No node is left above it.
-        number = (IDS + event) * SLOTS + slot
-        assert not {number >> height for height in range(number.bit_length())} & set(nodes)
-    assert puncture(nodes, gone) == nodes
-    assert len(nodes) < 40 * (12 + SLOTS)
 
 
 def test_ranges_of_ids() -> None:

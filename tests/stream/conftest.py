@@ -38,7 +38,9 @@ class Memory:
             verdict = self.judge(message)
             if verdict is not None:
                 kind, _, reason = verdict.partition(" ")
-                return Outcome(done=place, **{kind: reason})
+                if kind == "error":
+                    return Outcome(done=place, error=reason)
+                return Outcome(done=place, refused=reason)
             self.taken.append(message)
         return Outcome(done=len(messages))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,10 +19,11 @@ import pytest
 
 
 @contextmanager
-def nats_server(directory: Path) -> Iterator[str]:
-    """The address of a NATS server with JetStream; a skip where it is not installed."""
+def nats_server(directory: Path, *options: str, jetstream: bool = True) -> Iterator[str]:
+    """The address of a NATS server; a skip where it is not installed."""
     program = _require("nats-server")
-    command = [program, "-js", "-sd", str(directory / "js"), "-a", "127.0.0.1", "-p", "-1"]
+    stores = ["-js", "-sd", str(directory / "js")] if jetstream else []
+    command = [program, *stores, *options, "-a", "127.0.0.1", "-p", "-1"]
     with _running([*command, "--ports_file_dir", str(directory)]) as process:
         file = directory / f"nats-server_{process.pid}.ports"
         _until(lambda: file.exists() and file.read_text() != "")
@@ -98,6 +100,45 @@ def http_server() -> Iterator[Receiver]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def tls_server(directory: Path) -> Iterator[str]:
+    """The address of a server whose certificate nobody signed; a skip without openssl."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    subprocess.run(
+        [
+            *(
+                _require("openssl"),
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-nodes",
+                "-subj",
+                "/CN=localhost",
+            ),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def refuse() -> None:
+            with suppress(OSError):  # the client's refusal, or the end of the test
+                client, _ = listening.accept()
+                context.wrap_socket(client, server_side=True).close()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        try:
+            yield f"https://localhost:{listening.getsockname()[1]}/"
+        finally:
+            listening.close()
+            thread.join()
 
 
 def _require(program: str) -> str:

@@ -18,7 +18,7 @@ from tests.plugins.docs import blocks
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Memory, deliver
 
-OUTSIDE = ("https://", "nats://", "redis://", "kafka://")
+OUTSIDE = ("https://", "nats://", "redis://", "kafka://", "s3://")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_commands_that_need_nothing_outside(audit: Audit, tmp_path: Path) -> Non
 
 def test_commands_that_need_something_outside() -> None:
     outside = [line for line in lines() if any(scheme in line for scheme in OUTSIDE)]
-    assert len(outside) == 4
+    assert len(outside) == 5
     command = dict(commands(typer.main.get_command(app)))["stream run"]
     for line in outside:
         with command.make_context("run", shlex.split(line)[3:]) as context:

@@ -20,8 +20,15 @@ from audit_toolkit.stream import FormatName, Terms, open_sink, parse_address
 from audit_toolkit.stream.sinks.base import GROUP
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
-from tests.stream.conftest import deliver
-from tests.stream.servers import Receiver, Request, http_server, nats_server, redis_server
+from tests.stream.conftest import Memory, deliver
+from tests.stream.servers import (
+    Receiver,
+    Request,
+    http_server,
+    nats_server,
+    redis_server,
+    tls_server,
+)
 
 
 def story(trail: Trail) -> None:
@@ -105,7 +112,6 @@ class TestFunction:
         self, orders: Trail, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from audit_toolkit.stream.sinks import base
-        from tests.stream.conftest import Memory
 
         sink = Memory()
 
@@ -296,6 +302,169 @@ class TestKafka:
         [letter] = stream.read_letters(orders.connection, "c")
         assert (letter.row_key, "too large" in letter.reason) == ("1", True)
         assert stream.find_consumer(orders.connection, "c").delivered == 1
+
+
+class TestNoReceiver:
+    """What is wrong with a sink is said in plain words, with what to do; --once comes to an end."""
+
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for sink in ("nats", "kafka"):
+            monkeypatch.setattr(f"audit_toolkit.stream.sinks.{sink}.PATIENCE", 0.5)
+
+    def test_once_ends_and_says_why(self, orders: Trail, audit: Audit) -> None:
+        orders.execute("insert into orders values (1, 0)")
+        for address, code, reason, hint in (
+            (
+                "http://127.0.0.1:1/",
+                4,
+                "cannot connect to 127.0.0.1:1: connection refused",
+                "running",
+            ),
+            (
+                "https://no-such-host.invalid/",
+                4,
+                "the name of no-such-host.invalid cannot be",
+                "DNS",
+            ),
+            (
+                "redis://127.0.0.1:1/0?stream=a",
+                4,
+                "cannot connect to Redis at 127.0.0.1:1",
+                "running",
+            ),
+            (
+                "redis://no-such-host.invalid/0?stream=a",
+                4,
+                "the name of Redis at no-such-host",
+                "DNS",
+            ),
+            ("nats://127.0.0.1:1/a", 4, "cannot connect to NATS at 127.0.0.1:1", "running"),
+            ("nats://no-such-host.invalid/a", 4, "the name of NATS at no-such-host.invalid", "DNS"),
+            ("kafka://127.0.0.1:1/a", 4, "Kafka at 127.0.0.1:1, topic a: ", "running"),
+            (
+                "kafka://no-such-host.invalid/a",
+                4,
+                "Kafka at no-such-host.invalid, topic a: ",
+                "DNS",
+            ),
+            ("python:json:no_such_thing", 2, "cannot be imported", ""),
+            (
+                "python:json:loads",
+                1,
+                "the sink took nothing for 0.3 seconds: TypeError",
+                "see to the",
+            ),
+        ):
+            command = ["stream", "run", "c", "--to", address, "--once", "--give-up-after", "0.3"]
+            ran = audit(*command, code=code)
+            assert reason in ran.stderr, address
+            assert hint in ran.stderr, address
+        assert stream.find_consumer(orders.connection, "c").event_id == 0
+
+    def test_patience_begins_anew_with_each_message(self, orders: Trail) -> None:
+        orders.execute("insert into orders select n, 0 from generate_series(1, 5) n")
+        failed: list[int] = []
+
+        def judge(message: stream.Message) -> str | None:
+            if failed.count(message.event.event_id) < 2:
+                failed.append(message.event.event_id)
+                return "error later"
+            return None
+
+        sink = Memory(judge)
+        deliver(orders, sink, terms=Terms(patience=1))
+        assert sink.ids == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize("answer", [401, 403, 407])
+    def test_a_login_that_is_refused_puts_nothing_aside(
+        self, orders: Trail, receiver: Receiver, audit: Audit, answer: int
+    ) -> None:
+        receiver.answer = lambda _: answer
+        orders.execute("insert into orders values (1, 0)")
+        command = ["stream", "run", "c", "--to", receiver.url, "--once", "--give-up-after", "0"]
+        ran = audit(*command, code=1)
+        assert f"answered HTTP {answer}" in ran.stderr
+        assert "AUDIT_STREAM_SECRET" in ran.stderr
+        assert stream.read_letters(orders.connection, "c") == []
+
+    def test_tls_that_fails(
+        self, orders: Trail, receiver: Receiver, audit: Audit, tmp_path: Path
+    ) -> None:
+        orders.execute("insert into orders values (1, 0)")
+        run = ["stream", "run", "c", "--once", "--give-up-after", "0", "--to"]
+        plain = receiver.url.replace("http:", "https:")
+        assert "no TLS with 127.0.0.1" in audit(*run, plain, code=4).stderr
+        with tls_server(tmp_path) as address:
+            ran = audit(*run, address, code=4)
+            assert "is not trusted: self-signed certificate" in ran.stderr
+            assert "SSL_CERT_FILE" in ran.stderr
+
+    def test_redis_that_refuses(self, orders: Trail, redis_address: str, audit: Audit) -> None:
+        import redis
+
+        host, _, port = redis_address.partition(":")
+        orders.execute("insert into orders values (1, 0)")
+        run = ["stream", "run", "c", "--once", "--give-up-after", "0", "--to"]
+        with redis.Redis(host=host, port=int(port)) as client:
+
+            def refused(
+                address: str = f"redis://{redis_address}/0?stream=s", *, code: int = 1
+            ) -> str:
+                return audit(*run, address, code=code).stderr
+
+            client.set("taken", 1)
+            assert "name another key" in refused(f"redis://{redis_address}/0?stream=taken")
+            client.config_set("maxmemory", 1)
+            assert "raise maxmemory" in refused()
+            client.config_set("maxmemory", 0)
+            client.replicaof("127.0.0.1", "1")
+            assert "name the primary" in refused()
+            client.replicaof("NO", "ONE")
+            client.config_set("requirepass", "right")
+            client.execute_command("AUTH", "right")
+            assert "put the password into the address" in refused()
+            wrong = f"redis://:wrong@{redis_address}/0?stream=s"
+            assert "check the user and password" in refused(wrong)
+            client.execute_command(
+                "ACL", "SETUSER", "poor", "on", ">poor", "+ping", "+multi", "+exec"
+            )
+            assert "let this user write" in refused(f"redis://poor:poor@{redis_address}/0?stream=s")
+            right = f"redis://:right@{redis_address}/0?stream=s"
+            assert "1 event delivered" in refused(right, code=0)
+
+    def test_nats_without_jetstream_and_with_another_login(
+        self, orders: Trail, audit: Audit, tmp_path: Path
+    ) -> None:
+        orders.execute("insert into orders values (1, 0)")
+        run = ["stream", "run", "c", "--once", "--give-up-after", "0", "--to"]
+        with nats_server(tmp_path, "--user", "u", "--pass", "right", jetstream=False) as address:
+            place = address.removeprefix("nats://")
+            right = audit(*run, f"nats://u:right@{place}/a", code=1)
+            assert "has no JetStream" in right.stderr
+            assert "nats-server -js" in right.stderr
+            wrong = audit(*run, f"nats://u:wrong@{place}/a", code=4)
+            assert "refused the login" in wrong.stderr
+            assert "wrong" not in wrong.stderr
+
+    def test_what_kafka_says(self, brokers: str) -> None:
+        from confluent_kafka import KafkaError
+
+        from audit_toolkit.stream.sinks.kafka import KafkaSink
+
+        sink = open_sink(parse_address(f"kafka://{brokers}/audit"))
+        assert isinstance(sink, KafkaSink)
+        with closing(sink):
+            for code, hint in (
+                (KafkaError.UNKNOWN_TOPIC_OR_PART, "kafka-topics --create --topic audit"),
+                (KafkaError._UNKNOWN_TOPIC, "kafka-topics --create --topic audit"),
+                (KafkaError._AUTHENTICATION, "sasl.username"),
+                (KafkaError._SSL, "security.protocol"),
+                (KafkaError.TOPIC_AUTHORIZATION_FAILED, "let this user write the topic"),
+            ):
+                outcome = sink.failed(KafkaError(code))
+                assert hint in str(outcome.hint)
+                assert f"Kafka at {brokers}, topic audit" in str(outcome.error)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,13 @@ def test_no_leaf_is_read_from_end_to_end(long: Database, verb: str) -> None:
     assert 0 < reads.by_index.total() < 3000  # twice: a page looks at up to 1000 ids beside it
 
 
+def test_what_few_changed_is_looked_up_row_by_row(long: Database) -> None:
+    first, last = middle(long), middle(long, EVENTS + 6)
+    with reading(long.connection) as reads:
+        assert len(list(trail.diff(long.connection, "orders", first, last))) == 3
+    assert reads.one_by_one.total() + reads.by_index.total() < 1000
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -9,6 +9,7 @@ import pytest
 
 from audit_toolkit.capture import take_baseline
 from audit_toolkit.schema.grants import render_grants
+from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
 from tests.timetravel.histories import ITEMS, KEYED, describe, happen, rows_of
 from tests.timetravel.words import now
@@ -17,7 +18,7 @@ TABLE_AT = "audit.table_at(null::public.items, %s)"
 ORDERS = "create table orders (id int primary key, status text, total numeric)"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6, quick=2))
 @pytest.mark.parametrize("store", ["rows", "changes"])
 def test_equals_the_copies_that_were_taken(trail: Trail, seed: int, store: str) -> None:
     trail.execute(ITEMS.replace("{key}", KEYED))

@@ -188,6 +188,19 @@ def test_diff_is_the_net_effect(orders: Trail, audit: Audit) -> None:
 
 
 @pytest.mark.usefixtures("each_way")
+def test_diff_over_the_end_of_a_table(orders: Trail) -> None:
+    begin = now(orders)
+    orders.execute("drop table orders; select audit.note_changes()")
+    end = now(orders)
+    found = list(verbs.diff(orders.connection, "orders", begin, end))
+    assert [(d.key, d.before and d.before["id"], d.after) for d in found] == [
+        ("1", 1, None),
+        ("2", 2, None),
+    ]
+    assert list(verbs.diff(orders.connection, "orders", end, now(orders))) == []
+
+
+@pytest.mark.usefixtures("each_way")
 def test_diff_needs_no_baseline(trail: Trail) -> None:
     trail.execute(
         "create table old (id int primary key, v int);"

@@ -446,3 +446,14 @@ def test_forced_over_what_came_since(items: Trail) -> None:
     items.execute("delete from items where id = 1")
     verbs.apply_revert(items.connection, selection, on_conflict=OnConflict.FORCE)
     assert str(rows(items)[0][2]) == "1.10"
+
+
+def test_where_capture_is_off_an_undo_says_that_it_leaves_no_trace(
+    items: Trail, audit: Audit
+) -> None:
+    items.execute("update items set name = 'x' where id = 1")
+    items.execute('alter table items disable trigger "00_audit_row"')
+    done = audit("revert", "--last", "items", "1", "--apply")
+    off = "note: capture of public.items is off: the trail does not record what is put back there"
+    assert off in done.stderr.splitlines()
+    assert "to undo that" not in done.stderr

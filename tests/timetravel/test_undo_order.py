@@ -102,6 +102,77 @@ def test_the_last_transactions_taken_back_and_back_again(trail: Trail, seed: int
         assert everything(trail) == state
 
 
+PASSING = {
+    "alone": "",
+    "with a parent of its own": """
+        insert into parents values (11, 10); update parents set parent = 11 where id = 9;
+        update children set parent = 11 where id = 1; update parents set parent = null where id = 9;
+    """,
+    "under several keys": """
+        update parents set id = 12 where id = 10; update parents set id = 10 where id = 12;
+    """,
+    "inserted again": """
+        delete from children where parent = 10; delete from parents where id = 10;
+        insert into parents values (10); insert into children values (2, 7, 10);
+    """,
+    "before another one of its key": """
+        update children set parent = 1 where parent = 10; delete from parents where id = 10;
+        update parents set id = 10 where id = 9; update children set parent = 10 where id = 1;
+    """,
+}
+
+
+@pytest.mark.parametrize("meanwhile", PASSING.values(), ids=PASSING)
+@pytest.mark.parametrize("gone", ["set null", "cascade"])
+def test_rows_that_came_and_went_and_were_referred_to(
+    trail: Trail, gone: str, meanwhile: str
+) -> None:
+    trail.execute(f"""
+        create table parents (id int primary key, parent int references parents on delete {gone});
+        create table children (
+            id int primary key, place int unique,
+            parent int references parents on update cascade on delete {gone}
+        );
+        insert into parents values (1); insert into children values (1, 1, 1), (3, 3, 1)
+    """)
+    trail.audit("parents")
+    trail.audit("children")
+    before = trail.execute("table parents"), trail.execute("table children order by id")
+    with trail.connection.transaction():
+        [(number,)] = trail.execute("select pg_current_xact_id()::text::bigint")
+        trail.execute(f"""
+            insert into parents values (9), (10);
+            insert into children values (2, 2, 10); update children set parent = 9 where id = 1;
+            {meanwhile}
+            update children set parent = 10, place = place + 40 where id in (1, 3);
+            update children set parent = 1 where id = 1; delete from parents where id = 10;
+            update children set place = place + 100; update children set parent = 1;
+            delete from parents where id <> 1
+        """)
+    after = trail.execute("table parents"), trail.execute("table children order by id")
+    undone = take_back(trail, number)
+    assert (trail.execute("table parents"), trail.execute("table children order by id")) == before
+    assert undone is not None
+    take_back(trail, undone)
+    assert (trail.execute("table parents"), trail.execute("table children order by id")) == after
+
+
+def test_a_column_of_rows_that_came_and_went_can_be_ignored(trail: Trail) -> None:
+    trail.execute(
+        "create table a (id int primary key); create table b (id int primary key, updated_at date)"
+    )
+    trail.audit("a")
+    trail.audit("b")
+    with trail.connection.transaction():
+        [(number,)] = trail.execute("select pg_current_xact_id()::text::bigint")
+        trail.execute("insert into a values (1); insert into b values (1); delete from b")
+    undo = verbs.apply_revert(
+        trail.connection, Selection(transaction=number), ignore=("updated_at",)
+    )
+    assert undo.rows == 1
+    assert trail.execute("select from a") == []
+
+
 def take_back(trail: Trail, transaction: int) -> int | None:
     of_cards = trail.execute(
         "select 1 from audit.logged_actions where table_name = 'cards' and transaction_id = %s::text::xid8",

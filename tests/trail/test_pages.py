@@ -8,6 +8,7 @@ import pytest
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail import Event, Filter, cut_page, find_subject, history
+from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
 from tests.timetravel.histories import ITEMS, KEYED, happen
 
@@ -46,7 +47,7 @@ def forward(trail: Trail, table: str, key: object, sizes: random.Random) -> list
     return joined
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(12, quick=3))
 def test_pages_joined_are_the_whole_history(trail: Trail, seed: int) -> None:
     """Triggers of the random histories invert ids, and rows go round in circles and change keys."""
     trail.execute(ITEMS.replace("{key}", KEYED))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 
+from audit_toolkit.stream import Terms
+from audit_toolkit.trail import Erasure, redact
 from tests.plugins.trail import Trail
+from tests.stream.conftest import Memory, deliver
 from tests.web.conftest import Browse, text_of
 from tests.web.shop import acting
 
@@ -193,6 +197,16 @@ def test_status(shop: Trail, browse: Browse) -> None:
     assert "1 table is not recorded" in told
 
 
+def test_status_of_streams(shop: Trail, browse: Browse) -> None:
+    client = browse()
+    assert "Streams" not in text_of(client.get("/status"))
+    deliver(shop, Memory(lambda _: "refused no"), "lake", Terms(tries=1))
+    shop.execute("delete from orders")
+    told = text_of(client.get("/status"))
+    assert re.search(r"lake does not run \d+ events? behind", told)
+    assert "its sink refused" in told
+
+
 def test_a_renamed_table_is_one_table(shop: Trail, browse: Browse) -> None:
     shop.execute("alter table orders rename to purchases")
     shop.execute("alter table purchases rename column total to sum")
@@ -215,6 +229,21 @@ def test_unusual_events_have_words(shop: Trail, browse: Browse) -> None:
     assert "ticket 4711" in text_of(client.get("/row?table=orders&key=11"))
     assert "hr:eva created salaries 1" in text_of(client.get("/row?table=salaries&key=1"))
     assert "dropped" in text_of(client.get("/"))
+
+
+def test_what_was_redacted_is_shown_as_such(shop: Trail, browse: Browse) -> None:
+    with shop.database.connect() as connection:
+        erasure = Erasure(
+            table="orders", rows=["1"], columns=["note"], reason="asked to", ticket="7"
+        )
+        redact(connection, erasure, apply=True)
+    client = browse()
+    told = text_of(client.get("/row?table=orders&key=1"))
+    assert "redacted (event " in told
+    assert "audit:redacted" not in told
+    shown = text_of(client.get("/table?table=orders"))
+    assert "redacted values of orders for good" in shown
+    assert "asked to" in shown
 
 
 def events_of(page: object) -> list[str]:

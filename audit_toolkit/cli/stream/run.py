@@ -17,7 +17,7 @@ from audit_toolkit.cli.history import parse_action, parse_claim
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
 from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.stream.common import parse_begin
-from audit_toolkit.errors import BusyError
+from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.partitions import Span
 from audit_toolkit.plurals import counted
 from audit_toolkit.stream import (
@@ -30,11 +30,20 @@ from audit_toolkit.stream import (
     parse_address,
 )
 from audit_toolkit.stream import run as run_consumer
-from audit_toolkit.stream.consumers import is_known
+from audit_toolkit.stream.consumers import find_consumer, is_known, partitions_left
 from audit_toolkit.stream.run import find_origin
 
 if TYPE_CHECKING:
+    import psycopg
+
+    from audit_toolkit.archive import ArchivedEvents
     from audit_toolkit.stream import Progress
+
+    Connection = psycopg.Connection[Any]
+
+
+ONCE_PATIENCE = 60.0
+"""Seconds that --once waits for a sink which takes nothing."""
 
 
 class BodyFormat(StrEnum):
@@ -104,12 +113,30 @@ def run(
             show_default=False,
         ),
     ] = None,
+    from_archive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Also deliver events that have left the database for this archive, in order, before those that "
+            "are still there.",
+            show_default=False,
+        ),
+    ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="End when everything that is certain was delivered.")
     ] = False,
+    give_up_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="End when the sink took nothing for so long. [default: 60 with --once, else never]",
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=10_000, help="Events in a batch, at most.")
-    ] = 500,
+    ] = 1000,
     tries: Annotated[
         int,
         typer.Option(
@@ -142,9 +169,14 @@ def run(
     delivers; another takes over when it ends. Runs until Ctrl-C, or with --once until all was delivered.
     """
     where = parse_begin(start or "beginning", utc=utc)
+    if from_archive and where is None:
+        raise UsageError(
+            "--from-archive cannot be combined with --from now", hint="leave out one of them"
+        )
     address = parse_address(to)
     wanted = _wanted(table, action, actor, context, changed, where)
     with closing(open_sink(address)) as sink, open_database(dsn, config) as connection:
+        past = _past(connection, from_archive, audit_schema) if from_archive else None
         terms = Terms(
             wanted=wanted,
             batch=batch,
@@ -153,16 +185,45 @@ def run(
             once=once,
             told={"to": address.shown, "body": body.value},
             hold_for=_span(hold_retention),
+            past=past,
+            patience=ONCE_PATIENCE if once and give_up_after is None else give_up_after,
         )
         if start is not None and is_known(connection, name, schema=audit_schema):
             print(
                 f"{name} goes on where it stopped; --from is for new consumers (audit stream reset)",
                 file=sys.stderr,
             )
+        if past is None and where == 0:
+            _say_what_left(connection, name, audit_schema)
         form = find_format(FormatName(body.value), find_origin(connection, audit_schema))
         steps = run_consumer(connection, name, sink, form, terms, begin=where, schema=audit_schema)
         with closing(steps):
             _report(name, steps, terms)
+
+
+def _say_what_left(connection: Connection, name: str, schema: str) -> None:
+    """A consumer of everything has to know that some of it is elsewhere."""
+    known = is_known(connection, name, schema=schema)
+    consumer = find_consumer(connection, name, schema=schema) if known else None
+    if left := partitions_left(connection, consumer, schema=schema):
+        since = " since the last event that was delivered" if consumer else ""
+        verb = "has" if left == 1 else "have"
+        print(
+            f"note: {counted(left, 'partition')} {verb} left the database{since}; "
+            "events of the archive are delivered with --from-archive URL",
+            file=sys.stderr,
+        )
+
+
+def _past(connection: Connection, url: str, schema: str) -> ArchivedEvents:
+    from audit_toolkit.archive import archived_events
+    from audit_toolkit.cli.archive.common import open_store
+
+    find_origin(connection, schema)  # refuses what is no trail
+    past = archived_events(connection, open_store(url), schema)
+    if past.lost:
+        print(f"dropped without an archive, and left out: {', '.join(past.lost)}", file=sys.stderr)
+    return past
 
 
 def _report(name: str, steps: Any, terms: Terms) -> None:
@@ -197,8 +258,10 @@ def _say(name: str, step: Progress, said: str | None, *, once: bool) -> str | No
         )
     elif step.error is not None:
         text = f"the sink did not take it: {step.error}; trying again"
+        if step.hint:
+            text += f"\nhint: {step.hint}"
     if text is not None and text != said:
-        print(visible(text), file=sys.stderr)
+        print(*map(visible, text.splitlines()), sep="\n", file=sys.stderr)
     return text if text or not (step.delivered or step.is_idle) else None
 
 

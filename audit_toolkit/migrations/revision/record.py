@@ -27,6 +27,10 @@ RECORD_NAME = "AUDIT_RECORD"
 DEFAULT_SCHEMA = TrailSettings().schema
 
 
+SHARED_VERBS = ("CAPTURE", "RELEASE")
+"""What tables may share a text for."""
+
+
 def constant_name(verb: str, table: QualifiedName) -> str:
     """The name of a tuple of statements in a revision: `CAPTURE_PUBLIC__ORDERS`."""
     return capture_function(table).replace("capture", verb, 1).upper()
@@ -96,6 +100,10 @@ class Record:
     """What captured them, where it was named for what a table was called before."""
     declared: bool = False
     """Whether autogenerate wrote it, from what the project declares."""
+    published: tuple[str, ...] = ()
+    """Publications of the trail that it creates."""
+    unpublished: tuple[str, ...] = ()
+    """Publications of the trail that it drops."""
 
     def as_dict(self) -> dict[str, Any]:
         """As a literal of the revision."""
@@ -112,6 +120,10 @@ class Record:
             values["released_functions"] = list(self.released_functions)
         if self.declared:
             values["declared"] = True
+        if self.published:
+            values["published"] = list(self.published)
+        if self.unpublished:
+            values["unpublished"] = list(self.unpublished)
         return values
 
     @classmethod
@@ -129,6 +141,8 @@ class Record:
             releases=tuple(QualifiedName(*table) for table in values.get("releases", ())),
             released_functions=tuple(values.get("released_functions", ())),
             declared=bool(values.get("declared", False)),
+            published=tuple(values.get("published", ())),
+            unpublished=tuple(values.get("unpublished", ())),
         )
 
 
@@ -152,6 +166,8 @@ class RecordedState:
     """Who owns the trail that they make, where somebody said so."""
     captures: Mapping[QualifiedName, Recorded | None] = field(default_factory=dict)
     """Every table that was ever captured; None for those that were released again."""
+    publications: Mapping[str, str | None] = field(default_factory=dict)
+    """Every publication of the trail that there was, with the revision that has it; None for those that ended."""
     conflicts: Mapping[QualifiedName, tuple[str, ...]] = field(default_factory=dict)
     """Tables that branches capture differently, merged since: the last to run won, in each database anew."""
 
@@ -225,12 +241,14 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
     ]
     latest: dict[QualifiedName, Recorded | None] = {}
     functions: set[str] = set()
+    publications: dict[str, str | None] = {}
     for revision, record, module in ours:
+        written = Statements(module)
         captured = {
             capture.table: Recorded(
                 capture=capture,
                 revision=revision,
-                statements=_statements(module, constant_name("CAPTURE", capture.table), revision),
+                statements=_required(written, constant_name("CAPTURE", capture.table), revision),
             )
             for capture in record.captures
             if capture.table not in latest
@@ -241,11 +259,14 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
         latest |= {**released, **captured, **renamed}
         functions |= {capture.function for capture in record.captures}
         functions |= {*record.released_functions}
+        ended = dict.fromkeys(record.unpublished)
+        publications = {**ended, **dict.fromkeys(record.published, revision), **publications}
     return RecordedState(
         schema=chosen,
         interval=next((record.interval for _, record, _ in ours if record.interval), None),
         owner=next((record.owner for _, record, _ in ours if record.owner), None),
         captures=latest,
+        publications=publications,
     )
 
 
@@ -311,23 +332,36 @@ def _read(values: Any, revision: str) -> Record:
         raise _edited(revision, RECORD_NAME) from error
 
 
-def _statements(module: ModuleType, name: str, revision: str) -> tuple[str, ...]:
-    statements = read_statements(module, name)
-    if not statements:
+def _required(written: Statements, name: str, revision: str) -> tuple[str, ...]:
+    if not (statements := written[name]):
         raise _edited(revision, name)
     return statements
 
 
-def read_statements(module: ModuleType, name: str) -> tuple[str, ...]:
-    """The SQL of a table that the constant `name` holds, or a text that the table shares; empty without one."""
-    found = getattr(module, name, None)
-    if found is None:
-        for values in getattr(module, RECORD_NAME, {}).get("captures", ()):
-            row = CaptureRecord.from_dict(values)
-            verb = name.partition("_")[0]
-            if row.text and constant_name(verb, row.table) == name:
-                found = fill(getattr(module, f"{verb}_{row.text}", ()), row)
-    return tuple(statement.strip("\n") for statement in found or ())
+class Statements:
+    """The SQL of a revision by the names of its constants, also where tables share a text."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        rows = map(_shared_row, getattr(module, RECORD_NAME, {}).get("captures", ()))
+        self._shared = {
+            constant_name(verb, row.table): (verb, row)
+            for row in rows
+            if row is not None
+            for verb in SHARED_VERBS
+        }
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        """The statements that the constant `name` holds, or stands for; empty without one."""
+        found: Iterable[str] | None = getattr(self._module, name, None)
+        if found is None and name in self._shared:
+            verb, row = self._shared[name]
+            found = fill(getattr(self._module, f"{verb}_{row.text}", ()), row)
+        return tuple(statement.strip("\n") for statement in found or ())
+
+
+def _shared_row(values: dict[str, Any]) -> CaptureRecord | None:
+    return CaptureRecord.from_dict(values) if values.get("text") else None
 
 
 def places(row: CaptureRecord) -> dict[str, str]:

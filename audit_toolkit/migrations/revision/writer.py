@@ -22,7 +22,7 @@ from alembic.util import rev_id
 
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations.project import Project, no_bytecode, reported, shown
-from audit_toolkit.migrations.revision.record import read_statements
+from audit_toolkit.migrations.revision.record import Statements
 from audit_toolkit.migrations.revision.sharing import share
 from audit_toolkit.migrations.revision.text import Revision, render
 from audit_toolkit.names import comment_text
@@ -106,8 +106,9 @@ def _check(script: AlembicScript, revision: Revision, template: Path, *, run: bo
     Without `run`, only its text is looked at.
     """
     text = Path(script.path).read_text(encoding="utf-8")
+    written = Statements(script.module)
     for direction, scripts in (("upgrade", revision.upgrade), ("downgrade", revision.downgrade)):
-        if any(read_statements(script.module, s.name) != s.statements for s in scripts):
+        if any(written[s.name] != s.statements for s in scripts):
             raise ProjectError(
                 "the revision does not contain the SQL that was written to it",
                 hint=f"{shown(template)} has to print ${{imports}} at the start of a line, "

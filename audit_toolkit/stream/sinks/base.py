@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -87,3 +89,41 @@ def require(module: str, extra: str) -> MissingExtraError:
     return MissingExtraError(
         f"this sink needs the package {module}", hint=f"pip install 'audit-toolkit[{extra}]'"
     )
+
+
+def unreachable(error: BaseException, where: str) -> Outcome | None:
+    """Why there is no connection to a server, and what to do; None for an error that says something else."""
+    for cause in _causes(error):
+        match cause:
+            case socket.gaierror():
+                reason = f"the name of {where} cannot be resolved: {cause.strerror}"
+                hint = "check the address of the sink, and DNS"
+            case ssl.SSLCertVerificationError():
+                reason = f"the certificate of {where} is not trusted: {cause.verify_message}"
+                hint = "name the certificate of its authority: SSL_CERT_FILE=/path/to/ca.pem"
+            case ssl.SSLError():
+                reason = f"no TLS with {where}: {cause.reason or cause}"
+                hint = "does the server speak TLS on this port?"
+            case ConnectionRefusedError():
+                reason = f"cannot connect to {where}: connection refused"
+                hint = "is it running there?"
+            case TimeoutError():
+                reason = f"{where} did not answer in time"
+                hint = "is it running, and does every firewall let this host through?"
+            case OSError() if cause.errno:
+                reason = f"cannot connect to {where}: {cause.strerror}"
+                hint = "is it running, and can this host reach it?"
+            case _:
+                continue
+        return Outcome(done=0, error=reason, hint=hint, is_unreachable=True)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What an error came of, the first cause first: clients wrap those of the operating system."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return reversed(found)

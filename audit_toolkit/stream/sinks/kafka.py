@@ -7,17 +7,20 @@ All events of a row are in one partition, in their order. More settings of librd
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import UsageError
+from audit_toolkit.errors import ConnectError, UsageError
 from audit_toolkit.stream.messages import Message, Outcome
 from audit_toolkit.stream.sinks.base import Address, require
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
+PATIENCE = 10.0
+"""Seconds for the first answer of a broker."""
 TIMEOUT = 30.0
 """Seconds for the confirmations of a batch."""
 
@@ -26,8 +29,11 @@ class KafkaSink:
     """Produces messages, and waits for the confirmations of all."""
 
     def __init__(self, settings: dict[str, Any], topic: str) -> None:
-        self._settings = settings
+        self._noted: Any = None
+        """The last error that was about no message: mostly the reason why messages time out."""
+        self._settings = {**settings, "error_cb": self._note}
         self._topic = topic
+        self._where = f"Kafka at {settings['bootstrap.servers']}"
         self._producer = self._new_producer()
 
     def send(self, messages: Sequence[Message]) -> Outcome:
@@ -64,6 +70,17 @@ class KafkaSink:
                 return self._failed(place, failure)
         return outcome
 
+    def require_reachable(self) -> None:
+        """Raise `ConnectError` where no broker answers."""
+        from confluent_kafka import KafkaException
+
+        try:
+            self._producer.list_topics(self._topic, timeout=PATIENCE)
+        except KafkaException as error:
+            self._producer.poll(0)
+            reason, hint = self._explained(error)
+            raise ConnectError(reason, hint=hint) from error
+
     def close(self) -> None:
         """Let go of the producer."""
         self._producer.purge()
@@ -92,11 +109,46 @@ class KafkaSink:
         self._producer.purge()
         self._producer.flush(1)
         self._producer = self._new_producer()
-        return Outcome(done=place, error=_reason(error))
+        return replace(self.failed(error), done=place)
+
+    def failed(self, error: Any) -> Outcome:
+        """The outcome for an error of Kafka's: nothing was taken, why, and what to do."""
+        reason, hint = self._explained(error)
+        return Outcome(done=0, error=reason, hint=hint)
+
+    def _note(self, error: Any) -> None:
+        self._noted = error
+
+    def _explained(self, error: Any) -> tuple[str, str | None]:
+        """What went wrong, and what to do about it."""
+        from confluent_kafka import KafkaError
+
+        found = [e for e in (_kafka_error(error), self._noted) if e is not None]
+        self._noted = None
+        hints = {
+            KafkaError._RESOLVE: "check the brokers in the address of the sink, and DNS",
+            KafkaError._SSL: "set security.protocol and ssl.ca.location as options of the address",
+            KafkaError._AUTHENTICATION: "set sasl.username and sasl.password: ?config=FILE",
+            KafkaError.SASL_AUTHENTICATION_FAILED: "set sasl.username and sasl.password: ?config=FILE",
+            KafkaError.TOPIC_AUTHORIZATION_FAILED: f"let this user write the topic {self._topic}",
+            KafkaError.UNKNOWN_TOPIC_OR_PART: f"kafka-topics --create --topic {self._topic} …",
+            KafkaError._UNKNOWN_TOPIC: f"kafka-topics --create --topic {self._topic} …",
+            KafkaError._ALL_BROKERS_DOWN: "is it running, and can this host reach it?",
+            KafkaError._TRANSPORT: "is it running, and can this host reach it?",
+            KafkaError._MSG_TIMED_OUT: "is it running, and can this host reach it?",
+        }
+        hint = next((hints[e.code()] for e in reversed(found) if e.code() in hints), None)
+        reasons = dict.fromkeys([_reason(error), *(e.str() for e in found)])
+        return f"{self._where}, topic {self._topic}: {'; '.join(reasons)}", hint
 
 
 def _confirm(confirmed: dict[int, Any], place: int, error: Any, _: object) -> None:
     confirmed[place] = error
+
+
+def _kafka_error(error: Any) -> Any:
+    first = error.args[0] if isinstance(error, Exception) and error.args else error
+    return first if hasattr(first, "code") else None
 
 
 def _reason(error: object) -> str:
@@ -117,6 +169,7 @@ def open_sink(address: Address) -> KafkaSink:
         )
     settings: dict[str, Any] = {
         "client.id": "audit-toolkit",
+        "log_level": 0,  # what librdkafka would say on stderr is in our errors
         "linger.ms": 5,
         "delivery.timeout.ms": int(TIMEOUT * 1000),
     }
@@ -129,7 +182,13 @@ def open_sink(address: Address) -> KafkaSink:
         "enable.idempotence": True,
         "enable.gapless.guarantee": True,
     }
-    return KafkaSink(settings | options | fixed, topic)
+    sink = KafkaSink(settings | options | fixed, topic)
+    try:
+        sink.require_reachable()
+    except ConnectError:
+        sink.close()
+        raise
+    return sink
 
 
 def _read_settings(path: Path) -> dict[str, str]:

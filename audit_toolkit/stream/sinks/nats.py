@@ -10,11 +10,12 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import ConnectError, UsageError
 from audit_toolkit.stream.messages import Message, Outcome
-from audit_toolkit.stream.sinks.base import Address, require
+from audit_toolkit.stream.sinks.base import Address, require, unreachable
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -32,6 +33,7 @@ class NatsSink:
     def __init__(self, servers: str, subject: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._servers = servers
+        self._where = f"NATS at {servers.rpartition('@')[2].removeprefix('nats://')}"
         self._subject = subject
         try:
             self._client: Client = self._loop.run_until_complete(self._connect())
@@ -66,12 +68,22 @@ class NatsSink:
         try:
             return await asyncio.wait_for(connecting, PATIENCE)
         except (OSError, TimeoutError, nats.errors.Error) as error:
-            host = self._servers.rpartition("@")[2]
-            reason = (reasons or [error])[-1]
-            raise ConnectError(
-                f"cannot connect to NATS at {host}: {str(reason) or type(reason).__name__}",
-                hint="is it running, with JetStream (nats-server -js)?",
-            ) from error
+            refused = [each for each in reasons if "authorization" in str(each).lower()]
+            raise self._no_connection((refused or reasons or [error])[-1]) from error
+
+    def _no_connection(self, reason: Exception) -> ConnectError:
+        text = str(reason) or type(reason).__name__
+        if "authorization" in text.lower():
+            return ConnectError(
+                f"{self._where} refused the login: {text}",
+                hint="check the user and password in the address: nats://user:password@host/subject",
+            )
+        if found := unreachable(reason, self._where):
+            return ConnectError(found.error or "", hint=found.hint)
+        return ConnectError(
+            f"cannot connect to {self._where}: {text}",
+            hint="is it running, with JetStream (nats-server -js)?",
+        )
 
     async def _send(self, messages: Sequence[Message]) -> Outcome:
         # Of each row one message is on its way at a time: none can overtake another that fails.
@@ -107,23 +119,59 @@ class NatsSink:
                 )
                 break
             except (OSError, TimeoutError, nats.errors.Error) as error:
-                outcome = Outcome(done=len(pending), error=_reason(error))
+                outcome = replace(await self._explained(error), done=len(pending))
                 break
         if pending:
             await asyncio.wait(pending, timeout=TIMEOUT)
         for place, confirmation in enumerate(pending):
             if not confirmation.done():
                 confirmation.cancel()
-                return Outcome(done=place, error="NATS did not confirm in time")
+                return Outcome(done=place, error=f"{self._where} did not confirm in time")
             if failure := confirmation.exception():
-                return Outcome(done=place, error=_reason(failure))
+                return replace(await self._explained(failure), done=place)
         return outcome
+
+    async def _explained(self, error: BaseException) -> Outcome:
+        import nats
+
+        if isinstance(error, nats.js.errors.NoStreamResponseError):
+            return await self._nobody_keeps_it()
+        if found := unreachable(error, self._where):
+            return found
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+        if "maximum" in text.lower():
+            hint = "raise the limits of the stream, or let it discard the oldest: nats stream edit"
+            return Outcome(done=0, error=f"{self._where}: {text}", hint=hint)
+        return Outcome(done=0, error=f"{self._where}: {text}")
+
+    async def _nobody_keeps_it(self) -> Outcome:
+        """Nobody answered what was published: without JetStream, or without a stream for the subject."""
+        import nats
+
+        try:
+            await self._stream.account_info()
+        except (TimeoutError, nats.errors.Error):
+            return Outcome(
+                done=0,
+                error=f"{self._where} has no JetStream, or not for this account",
+                hint="start it with JetStream: nats-server -js",
+            )
+        subjects = f"{self._subject}.>"
+        return Outcome(
+            done=0,
+            error=f"no stream of JetStream keeps the subject {subjects}",
+            hint=f"nats stream add AUDIT --subjects '{subjects}'",
+        )
 
     def _subject_of(self, message: Message) -> str:
         event = message.event
         action = message.topic.rpartition(".")[2]
-        parts = (event.schema_name, event.table_name, action)
-        return ".".join((self._subject, *(_PART.sub("_", part) for part in parts)))
+        return _subject(self._subject, event.schema_name, event.table_name, action)
+
+
+@lru_cache(maxsize=10_000)
+def _subject(beginning: str, *parts: str) -> str:
+    return ".".join((beginning, *(_PART.sub("_", part) for part in parts)))
 
 
 def _wave(messages: Sequence[Message], start: int) -> Sequence[Message]:
@@ -134,14 +182,6 @@ def _wave(messages: Sequence[Message], start: int) -> Sequence[Message]:
             return messages[start:place]
         keys.add(messages[place].key)
     return messages[start:]
-
-
-def _reason(error: BaseException) -> str:
-    import nats
-
-    if isinstance(error, nats.js.errors.NoStreamResponseError):
-        return "no stream of JetStream keeps this subject: nats stream add"
-    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def open_sink(address: Address) -> NatsSink:

@@ -11,10 +11,24 @@ from urllib.parse import urlsplit, urlunsplit
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.stream.messages import Message, Outcome
-from audit_toolkit.stream.sinks.base import Address, require
+from audit_toolkit.stream.sinks.base import Address, require, unreachable
 
 if TYPE_CHECKING:
     import redis
+
+
+_HINTS = {
+    "maxmemory": "raise maxmemory of the server, or keep fewer entries: maxlen=N in the address",
+    "read only replica": "name the primary in the address of the sink",
+    "WRONGPASS": "check the user and password in the address: redis://user:password@host",
+    "invalid username-password": "check the user and password in the address: redis://user:password@host",
+    "Authentication required": "put the password into the address: redis://:password@host",
+    "NOAUTH": "put the password into the address: redis://:password@host",
+    "already authenticated": "put the password into the address: redis://:password@host",
+    "no permissions": "let this user write the stream: acl setuser NAME ~STREAM +xadd +multi +exec",
+    "wrong kind of value": "name another key: ?stream=NAME; this one holds something else",
+}
+"""What to do, by what Redis says."""
 
 
 class RedisSink:
@@ -24,6 +38,8 @@ class RedisSink:
         self._client = client
         self._stream = stream
         self._maxlen = maxlen
+        place = client.connection_pool.connection_kwargs
+        self._where = f"Redis at {place.get('host', 'localhost')}:{place.get('port', 6379)}"
 
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Add the messages; Redis runs the batch as a whole."""
@@ -43,8 +59,23 @@ class RedisSink:
         try:
             pipeline.execute()
         except redis.RedisError as error:
-            return Outcome(done=0, error=f"{type(error).__name__}: {error}")
+            return self._explained(error)
         return Outcome(done=len(messages))
+
+    def _explained(self, error: redis.RedisError) -> Outcome:
+        import redis
+
+        if isinstance(error, redis.TimeoutError):
+            found = unreachable(TimeoutError(), self._where)
+        elif isinstance(error, redis.ConnectionError):
+            found = unreachable(error, self._where)
+        else:
+            found = None
+        if found and not isinstance(error, redis.AuthenticationError):
+            return found
+        text = str(error)
+        hint = next((hint for mark, hint in _HINTS.items() if mark in text), None)
+        return Outcome(done=0, error=f"{self._where}: {text}", hint=hint)
 
     def close(self) -> None:
         """Close its connections."""

@@ -13,19 +13,21 @@ import ipaddress
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.stream.messages import Message, Outcome
-from audit_toolkit.stream.sinks.base import Address, require
+from audit_toolkit.stream.sinks.base import Address, require, unreachable
 
 if TYPE_CHECKING:
     import httpx
 
 SECRET_VARIABLE = "AUDIT_STREAM_SECRET"  # noqa: S105 - the name of a variable
-_LATER = frozenset({408, 409, 423, 425, 429})
-"""Answers below 500 that ask to come again."""
+_LATER = frozenset({401, 403, 407, 408, 409, 423, 425, 429})
+"""Answers below 500 that say nothing of the event: to come again, or with other credentials."""
+_FORBIDDEN = frozenset({401, 403, 407})
 
 
 class WebhookSink:
@@ -35,6 +37,7 @@ class WebhookSink:
         self._client = client
         self._url = url
         self._secrets = secrets
+        self._where = urlsplit(url).netloc.rpartition("@")[2]
 
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Post the messages one after another, up to the first that fails."""
@@ -46,19 +49,28 @@ class WebhookSink:
                     self._url, content=message.body, headers=self._headers(message)
                 )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
-                return Outcome(done=place, error=reason)
+                return replace(self._explained(error), done=place)
             if answer.is_success:
                 continue
             reason = f"HTTP {answer.status_code} {answer.reason_phrase}".rstrip()
             if answer.is_client_error and answer.status_code not in _LATER:
                 return Outcome(done=place, refused=reason)
-            return Outcome(done=place, error=reason)
+            return Outcome(done=place, error=f"{self._where} answered {reason}", hint=_hint(answer))
         return Outcome(done=len(messages))
 
     def close(self) -> None:
         """Close its connections."""
         self._client.close()
+
+    def _explained(self, error: Exception) -> Outcome:
+        import httpx
+
+        if isinstance(error, httpx.TimeoutException):
+            error = TimeoutError()
+        elif isinstance(error, httpx.RemoteProtocolError):
+            return Outcome(done=0, error=f"{self._where} closed the connection without an answer")
+        reason = f"{self._where}: {type(error).__name__}: {error}".rstrip(": ")
+        return unreachable(error, self._where) or Outcome(done=0, error=reason)
 
     def _headers(self, message: Message) -> dict[str, str]:
         moment = str(int(time.time()))
@@ -73,6 +85,14 @@ class WebhookSink:
                 sign(secret, message.id, moment, message.body) for secret in self._secrets
             )
         return headers
+
+
+def _hint(answer: httpx.Response) -> str | None:
+    if answer.status_code in _FORBIDDEN:
+        return f"check the user and password in the address, and {SECRET_VARIABLE}"
+    if answer.is_redirect:
+        return "redirects are not followed: name the final address"
+    return None
 
 
 def sign(secret: bytes, message_id: str, moment: str, body: bytes) -> str:

@@ -31,7 +31,7 @@ from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Action, Event
 from audit_toolkit.trail.history.cursor import Position, find_position
 from audit_toolkit.trail.history.filter import Filter, Reach, reach_parameters
-from audit_toolkit.trail.history.ordering import WINDOW, in_runs
+from audit_toolkit.trail.history.ordering import WINDOW, Around, in_order, in_runs
 from audit_toolkit.trail.history.pages import cut_page, require_event_of
 from audit_toolkit.trail.history.read import find_scope, read_events, with_range
 from audit_toolkit.trail.history.row_events import events_around, keys_of, own_events, with_moves
@@ -300,21 +300,16 @@ class _Reader:
         after = self._beginning(reach, after, own)
         around = events_around(self._connection, self._subject)
         more = True
+        held: list[Event] = []
         while more:
-            some = replace(self._wanted, after=after, limit=2 * WINDOW)
-            events = list(read_events(self._connection, self._subject, some, own, reach))
+            # What was read and not given out is read once: it is decided.
+            last = held[-1].event_id if held else after
+            some = replace(self._wanted, after=last, limit=2 * WINDOW - len(held))
+            found = read_events(self._connection, self._subject, some, own, reach)
+            events = [*held, *found]
             more = len(events) == 2 * WINDOW
-            batch: list[Event] = []
-            after = reach.event_id
-            for run in in_runs(events, around=around):
-                ids = [event.event_id for event in run]
-                if max(ids) > reach.event_id:
-                    after, more = min(reach.event_id, min(ids) - 1), False
-                    break
-                batch += run
-                if more and len(batch) >= WINDOW:
-                    after = max(ids)
-                    break
+            batch, after, more = _part(events, around, reach.event_id, more=more)
+            held = [event for event in events if event.event_id > after]
             yield tuple(batch), after
 
     def _with_names(self, reach: Reach, after: int) -> Scope:
@@ -380,3 +375,23 @@ class _Reader:
         self._wanted = replace(self._wanted, limit=None)
         page = cut_page(self._connection, self._subject, wanted, own, reach)
         return page.wanted.after or after
+
+
+def _part(
+    events: list[Event], around: Around, reach: int, *, more: bool
+) -> tuple[list[Event], int, bool]:
+    """What may be given out of events by rising id, up to which one that is all, and whether to go on."""
+    if all(one is other for one, other in zip(events, in_order(events, around), strict=True)):
+        within = [event for event in events if event.event_id <= reach]
+        if more and len(within) >= WINDOW:
+            return within[:WINDOW], within[WINDOW - 1].event_id, True
+        return within, reach, False
+    batch: list[Event] = []
+    for run in in_runs(events, around=around):
+        ids = [event.event_id for event in run]
+        if max(ids) > reach:
+            return batch, min(reach, min(ids) - 1), False
+        batch += run
+        if more and len(batch) >= WINDOW:
+            return batch, max(ids), True
+    return batch, reach, False

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from audit_toolkit import exact_json
 from audit_toolkit.trail.event import Action, Event, Row
@@ -204,9 +205,11 @@ def _same_row_and_transaction(events: Sequence[Event]) -> list[list[int]]:
         by_transaction[event.transaction_id].append(place)
     groups: list[list[int]] = []
     for places in by_transaction.values():
-        times = Counter(key for place in places for key in _keys(events[place]))
-        repeated = [p for p in places if any(times[key] > 1 for key in _keys(events[p]))]
-        groups += _connected(events, repeated)
+        keys = {place: _keys(events[place]) for place in places}
+        times = Counter(chain.from_iterable(keys.values()))
+        if max(times.values()) > 1:
+            repeated = [place for place in places if any(times[key] > 1 for key in keys[place])]
+            groups += _connected(events, repeated)
     return sorted(groups)
 
 

@@ -185,7 +185,6 @@ def read_events(
         connection.cursor("audit_history", row_factory=dict_row) as cursor,
         unreadable_keys(wanted.keys),
     ):
-        cursor.itersize = FETCH_SIZE
         cursor.execute(query, parameters)
-        for record in cursor:
-            yield Event.from_record(record)
+        while records := cursor.fetchmany(FETCH_SIZE):
+            yield from map(Event.from_record, records)

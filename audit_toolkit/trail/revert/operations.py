@@ -77,6 +77,8 @@ class _Row:
 
     def _is_event_by_event(self) -> bool:
         life = self.choice.reversal.life
+        if self.choice.reversal.is_passing:
+            return True
         if len(life) < 2 or not self.choice.as_left or self.home.key_deferrable:
             return False
         moved = any(event.old_row_key is not None for event in life)

@@ -3,7 +3,9 @@
 Operations come newest event first. Each state that they pass through backwards was there once, so
 what is unique stays so. Foreign keys are another matter: they are checked at the end of a statement,
 and a trail does not know statements; so a parent is there before its children refer to it, and
-goes after them. Operations between which there is no such reason are grouped.
+goes after them. A trigger that brought a row beside another one brings it again: rows come to tables
+without triggers and foreign keys last, where they are not there by then. Operations between which there is no such
+reason are grouped.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -36,6 +38,8 @@ class Reference:
     acts_on_delete: bool = False
     """Whether rows change or go with the parent's, at once even if it is deferrable."""
     acts_on_update: bool = False
+    temporal: bool = False
+    """Whether it is one of periods, which several rows cover together."""
     nullable: tuple[str, ...] = ()
     """Its columns that take NULL, with which it refers to nothing."""
 
@@ -96,10 +100,12 @@ def in_batches(
     references: Sequence[Reference],
     keys: dict[QualifiedName, tuple[str, ...]],
     loose: dict[QualifiedName, tuple[str, ...]] | None = None,
+    quiet: Collection[QualifiedName] = (),
 ) -> list[Batch]:
     """The operations in an order in which they can be done, in as few statements as that allows.
 
-    Of `loose` columns different texts can be equal values, as of citext.
+    Of `loose` columns different texts can be equal values, as of citext. Rows come to `quiet` tables last:
+    a trigger of another one may bring them.
     """
     ordered = sorted(operations, key=lambda o: o.place)
     graph = _Graph(ordered, loose or {})
@@ -107,8 +113,11 @@ def in_batches(
     _chain_ordered(graph)
     _chain_moves(graph)
     for reference in references:
-        _chain_reference(graph, reference)
-    return graph.emit(keys)
+        if reference.temporal:
+            _chain_periods(graph, reference)
+        else:
+            _chain_reference(graph, reference)
+    return graph.emit(keys, quiet)
 
 
 @dataclass(slots=True)
@@ -152,18 +161,26 @@ class _Graph:
     def tables(self) -> list[QualifiedName]:
         return list(dict.fromkeys(o.table for o in self.nodes if o is not None))
 
-    def emit(self, keys: dict[QualifiedName, tuple[str, ...]]) -> list[Batch]:
+    def emit(
+        self, keys: dict[QualifiedName, tuple[str, ...]], quiet: Collection[QualifiedName]
+    ) -> list[Batch]:
         """All batches; where operations wait for each other in a circle, with what opens it."""
-        return _Emission(self, keys).run()
+        return _Emission(self, keys, quiet).run()
 
 
 class _Emission:
-    def __init__(self, graph: _Graph, keys: dict[QualifiedName, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        graph: _Graph,
+        keys: dict[QualifiedName, tuple[str, ...]],
+        quiet: Collection[QualifiedName],
+    ) -> None:
         self.graph = graph
         self.keys = keys
+        self.quiet = quiet
         self.done: set[int] = set()
         self.left = {i: len(waits) for i, waits in enumerate(graph.waits)}
-        self.ready = [i for i, count in self.left.items() if not count]
+        self.ready = [self._ranked(i) for i, count in self.left.items() if not count]
         heapify(self.ready)
         self.batches: list[Batch] = []
 
@@ -175,8 +192,18 @@ class _Emission:
                 self._open_circle()
         return self.batches
 
+    def _ranked(self, index: int) -> tuple[bool, int]:
+        """Whether it comes after all else that is ready, and its place."""
+        operation = self.graph.nodes[index]
+        is_last = (
+            operation is not None
+            and operation.kind is Kind.INSERT
+            and operation.table in self.quiet
+        )
+        return is_last, index
+
     def _next(self) -> None:
-        first = heappop(self.ready)
+        _, first = heappop(self.ready)
         if first in self.done:
             return
         operation = self.graph.nodes[first]
@@ -186,11 +213,13 @@ class _Emission:
             self._write_in_order(first)
         else:
             signature = _signature(operation)
-            group, rest = [first], list[int]()
-            for index in self.ready:
-                other = self.graph.nodes[index]
-                alike = other is not None and _signature(other) == signature
-                (group if alike else rest).append(index)
+            group, rest = [first], list[tuple[bool, int]]()
+            for ranked in self.ready:
+                other = self.graph.nodes[ranked[1]]
+                if other is not None and _signature(other) == signature:
+                    group.append(ranked[1])
+                else:
+                    rest.append(ranked)
             heapify(rest)
             self.ready = rest
             self._write(sorted(set(group) - self.done))
@@ -233,7 +262,7 @@ class _Emission:
                     self.done.add(later)
                     finished.append(later)
                 else:
-                    heappush(self.ready, later)
+                    heappush(self.ready, self._ranked(later))
                     found.append(later)
         return found
 
@@ -401,14 +430,32 @@ def _barrier(graph: _Graph, earlier: Iterable[int]) -> int:
 # -- foreign keys ---------------------------------------------------------------------------------
 
 
-def _chain_reference(graph: _Graph, reference: Reference) -> None:
-    of_parent, of_child = (graph.loose.get(t, ()) for t in (reference.parent, reference.child))
-    loose = {
+def _chain_periods(graph: _Graph, reference: Reference) -> None:
+    """Which rows cover a period, only their order tells: one after the other, as it was."""
+    if reference.deferrable:
+        return
+    before: int | None = None
+    for index, operation in enumerate(graph.nodes):
+        if operation is None or operation.table not in (reference.parent, reference.child):
+            continue
+        if before is not None:
+            graph.wait(index, before)
+        before = index
+
+
+def loose_columns(reference: Reference, loose: Mapping[QualifiedName, Collection[str]]) -> set[str]:
+    """The columns of a foreign key, on both sides, of which different texts can be equal values."""
+    of_parent, of_child = (loose.get(t, ()) for t in (reference.parent, reference.child))
+    return {
         name
         for pair in zip(reference.parent_columns, reference.columns, strict=True)
         for name in pair
         if pair[0] in of_parent or pair[1] in of_child
     }
+
+
+def _chain_reference(graph: _Graph, reference: Reference) -> None:
+    loose = loose_columns(reference, graph.loose)
     parents = _moments(graph, reference.parent, reference.parent_columns, loose)
     if not parents:
         return

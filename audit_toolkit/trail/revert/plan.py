@@ -17,7 +17,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render, render_statements
-from audit_toolkit.trail.event import Event, Row
+from audit_toolkit.trail.event import Event, Row, redaction_of
 from audit_toolkit.trail.revert.operations import Choice, different, operations_of
 from audit_toolkit.trail.revert.ordering import (
     Batch,
@@ -25,11 +25,13 @@ from audit_toolkit.trail.revert.ordering import (
     Operation,
     Reference,
     in_batches,
+    loose_columns,
     value_of,
 )
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, conflict_of, told
 from audit_toolkit.trail.revert.targets import (
     RevertTarget,
+    find_homes,
     is_known_there,
     read_homes,
     read_present,
@@ -96,6 +98,8 @@ class Undo:
     """The transaction that did it; None until it is applied."""
     meddled: bool = False
     """Whether triggers, or foreign keys that follow a key, may change rows beside."""
+    recorded: bool = True
+    """Whether the trail has any of it, so that it can be taken back."""
 
     def as_dict(self) -> dict[str, Json]:
         """The undo as JSON values."""
@@ -123,14 +127,17 @@ def plan_reversals(
 
     Columns that `ignore` or the rule of a table calls touch columns are no conflict, and not put back.
     """
-    tables = dict.fromkeys(r.table for r in reversals)
+    for reversal in reversals:
+        _require_values(reversal, ignore)
+    passing = [reversal for reversal in reversals if reversal.is_passing]
+    tables = dict.fromkeys(r.table for r in reversals if not r.is_passing)
     homes = read_homes(connection, tables, schema, ignore=ignore)
     _require_columns(ignore, homes, reversals)
     conflicts: list[Conflict] = []
     choices: list[Choice] = []
     so = 0
     for table, home in homes.items():
-        own = [reversal for reversal in reversals if reversal.table == table]
+        own = [r for r in reversals if r.table == table and not r.is_passing]
         for choice, conflict in _compare(connection, home, own, schema, lock=lock):
             if conflict and _is_so(home, choice):
                 so += 1
@@ -141,16 +148,29 @@ def plan_reversals(
                 choices.append(choice)
     references = read_references(connection)
     operations = operations_of(choices, homes, references)
+    while missed := _missed(passing, operations, homes, references):
+        known = set(map(id, missed))
+        passing = [reversal for reversal in passing if id(reversal) not in known]
+        others = {reversal.table for reversal in missed} - homes.keys()
+        homes |= find_homes(connection, others, schema, ignore=ignore)
+        choices += _absent(connection, missed, operations, homes)
+        operations = operations_of(choices, homes, references)
     keys = {table: home.table.key for table, home in homes.items()}
     loose = {table: home.loose for table, home in homes.items()}
-    batches = in_batches(operations, references, keys, loose)
+    batches = in_batches(operations, references, keys, loose, _quiet(homes, references))
     settling = _needs_settling(homes, references)
     steps = [
         _step(homes[batch.table], batch, settling=settling)
         for batch in _followed(batches, references)
     ]
     changes = _changes(choices, homes)
+    notes = [f"{counted(so, 'row')} already as before the events"] if so else []
     if steps:
+        notes += [
+            f"capture of {table} is off: the trail does not record what is put back there"
+            for table in dict.fromkeys(change.table for change in changes)
+            if not homes[table].captured
+        ]
         statements = render_statements("undo/context", claims=exact_json.dumps(claims))
         first = Step(why="What is put back, for the trail", statements=tuple(statements))
         settled = _settled(changes, homes, batches) if settling else []
@@ -161,9 +181,22 @@ def plan_reversals(
         rows=len(changes) if steps else 0,
         claims=claims,
         changes=changes if steps else (),
-        notes=(f"{counted(so, 'row')} already as before the events",) if so else (),
+        notes=tuple(notes),
+        recorded=not steps or any(homes[change.table].captured for change in changes),
         meddled=settling,
     )
+
+
+def _require_values(reversal: Reversal, ignore: Sequence[str]) -> None:
+    """Raise `AuditError` where a value that would be put back was redacted."""
+    for column, value in (reversal.wanted or {}).items():
+        redaction = redaction_of(value)
+        if redaction is not None and column not in ignore:
+            raise AuditError(
+                f"{quote_identifier(column)} of {reversal.table} {reversal.key} cannot be put back: "
+                f"its value was redacted (event {redaction})",
+                hint=f"audit show {redaction} says who redacted it, and why",
+            )
 
 
 def _require_columns(
@@ -258,6 +291,66 @@ def _compare(
             conflict = conflict_of(reversal, present, (*home.hidden, *home.ignored))
         as_left = not conflict and not (nothing and (present is None or reversal.torn))
         yield Choice(reversal=reversal, present=present, as_left=as_left), conflict
+
+
+def _quiet(
+    homes: dict[QualifiedName, RevertTarget], references: Sequence[Reference]
+) -> set[QualifiedName]:
+    """The tables without triggers and foreign keys, to which triggers of others may bring rows."""
+    if not any(home.has_triggers for home in homes.values()):
+        return set()
+    bound = {table for reference in references for table in (reference.child, reference.parent)}
+    return {table for table, home in homes.items() if not home.has_triggers} - bound
+
+
+def _missed(
+    passing: Sequence[Reversal],
+    operations: Sequence[Operation],
+    homes: dict[QualifiedName, RevertTarget],
+    references: Sequence[Reference],
+) -> list[Reversal]:
+    """The rows that came and went and that operations refer to on their way back: they come and go again."""
+    of_table: dict[QualifiedName, list[Reversal]] = defaultdict(list)
+    for reversal in passing:
+        of_table[reversal.table].append(reversal)
+    found: dict[int, Reversal] = {}
+    for reference in references:
+        own = of_table.get(reference.parent, [])
+        if not own or reference.deferrable or reference.child not in homes:
+            continue
+        loose = loose_columns(reference, {table: home.loose for table, home in homes.items()})
+        values = {
+            value_of(operation.then, reference.columns, loose)
+            for operation in operations
+            if operation.table == reference.child
+        } - {None}
+        for reversal in own:
+            images = (row for event in reversal.life for row in (event.old_row, event.row_after))
+            if any(value_of(r, reference.parent_columns, loose) in values for r in images if r):
+                found[id(reversal)] = reversal
+    return list(found.values())
+
+
+def _absent(
+    connection: Connection,
+    reversals: Sequence[Reversal],
+    operations: Sequence[Operation],
+    homes: dict[QualifiedName, RevertTarget],
+) -> Iterable[Choice]:
+    """Those of the rows that came and went whose key no other row has now, or that gives it back on its way."""
+    for table in dict.fromkeys(reversal.table for reversal in reversals):
+        home = homes.get(table)
+        if home is None or not home.table.key:
+            continue
+        own = [reversal for reversal in reversals if reversal.table == table]
+        moves = (
+            [home.key_of(row) for row in (o.now, o.then)] for o in operations if o.table == table
+        )
+        given_back = {now for now, then in moves if now != then}
+        rows = read_present(connection, home, [reversal.key_values for reversal in own])
+        for reversal, there in zip(own, rows, strict=True):
+            if there is None or home.key_of(there) in given_back:
+                yield Choice(reversal=reversal, present=None, as_left=True)
 
 
 def _require_seen(
@@ -409,6 +502,7 @@ def _insert(home: RevertTarget, rows: Sequence[Row], *, settling: bool) -> Step:
                 "undo/insert",
                 table=home.table.name,
                 columns=_typed(home, rows[0]),
+                never_null=home.never_null,
                 rows=exact_json.dumps(list(rows)),
                 unless_there=home.table.key if settling else (),
             ),
@@ -431,6 +525,7 @@ def _update(
         "table": home.table.name,
         "key_columns": _typed(home, home.table.key),
         "set_columns": _typed(home, columns),
+        "never_null": home.never_null,
         "rows": exact_json.dumps(rows),
     }
     statement = (

@@ -35,6 +35,11 @@ class Reversal:
     life: tuple[Event, ...] = ()
     """The events themselves, in their order."""
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the row came and went: nothing to put back, but others may have referred to it meanwhile."""
+        return self.left is None and self.wanted is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
@@ -80,20 +85,19 @@ def reverse(
 ) -> list[Reversal]:
     """How each row that the events (by rising id, of any table) are about is put back.
 
-    A row that ended as it had been has nothing `wanted`, though something was done to it. `same_keys`
-    says of each table which keys are equal without being the same text.
+    A row that ended as it had been has nothing `wanted`, though something was done to it; one that came and
+    went `is_passing`. `same_keys` says of each table which keys are equal without being the same text.
     """
     alike = same_keys or {}
     by_table: dict[QualifiedName, list[Event]] = {}
     for event in events:
         if event.action in (Action.INSERT, Action.UPDATE, Action.DELETE):
             by_table.setdefault(table_of(event), []).append(event)
-    found = [
+    return [
         _reverse_row(table, life)
         for table, own in by_table.items()
         for life in _lives(own, alike.get(table, {}))
     ]
-    return [reversal for reversal in found if reversal]
 
 
 def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) -> Conflict | None:
@@ -135,14 +139,12 @@ def _with_first_key(event: Event, same_keys: Mapping[str, str]) -> Event:
     return replace(event, row_key=after, old_row_key=None if before == after else before)
 
 
-def _reverse_row(table: QualifiedName, life: Sequence[Event]) -> Reversal | None:
+def _reverse_row(table: QualifiedName, life: Sequence[Event]) -> Reversal:
     first, last = life[0], life[-1]
     before = None if first.action is Action.INSERT else first.old_row or {}
     after = last.row_after
-    if before is None and after is None:
-        return None
     if before is None or after is None:
-        found = before if after is None else after
+        found = last.old_row if before is after else before if after is None else after
         return Reversal(
             table=table,
             key=last.row_key,

@@ -116,7 +116,7 @@ def _plan_revert(
         connection, reversals, on_conflict, claims, schema, lock=lock, ignore=ignore
     )
     selected = {event.event_id for event in events}
-    lives = {(r.table, r.key): r.life for r in reversals}
+    lives = {(r.table, r.key): r.life for r in reversals if not r.is_passing}
     conflicts = tuple(
         replace(c, since=_made_by(c, _since(connection, lives[c.table, c.key], selected, schema)))
         for c in undo.conflicts[:MOST_EXPLAINED]

@@ -41,6 +41,8 @@ class RevertTarget:
     """Columns of which different texts can be equal values."""
     always: tuple[str, ...]
     """Columns GENERATED ALWAYS AS IDENTITY, which no UPDATE can set."""
+    never_null: tuple[str, ...]
+    """Columns of JSON that refuse NULL, and so hold JSON null where a row's image says null."""
     ordered: tuple[str, ...]
     """Columns that are unique, or exclude other rows, at once."""
     key_deferrable: bool
@@ -48,6 +50,8 @@ class RevertTarget:
     """Whether rows may be hidden from this role."""
     has_triggers: bool
     """Whether triggers of others may change a row again."""
+    captured: bool
+    """Whether the trail has what is done to it."""
 
     def key_of(self, row: Row) -> str | None:
         """The key of a row, the same for equal keys."""
@@ -100,7 +104,11 @@ def find_homes(
     options = {i.table: i.options for i in read_installed(connection, schema)}
     return {
         name: _describe(
-            connection, read_table(connection, relations[name]), options.get(name, {}), ignore
+            connection,
+            read_table(connection, relations[name]),
+            options.get(name, {}),
+            ignore,
+            schema,
         )
         for name in tables
         if name in relations
@@ -108,7 +116,11 @@ def find_homes(
 
 
 def _describe(
-    connection: Connection, table: Table, options: dict[str, Any], ignore: Sequence[str]
+    connection: Connection,
+    table: Table,
+    options: dict[str, Any],
+    ignore: Sequence[str],
+    schema: str,
 ) -> RevertTarget:
     masked = tuple(options.get("mask", ()))
     only = options.get("only") or ()
@@ -120,7 +132,7 @@ def _describe(
     excluded = (*(c for c in options.get("exclude", ()) if table.column(c)), *left_out)
     with connection.transaction(force_rollback=True):
         connection.execute("set local search_path = pg_catalog")
-        [facts] = fetch(connection, query("undo_table"), {"table": table.oid})
+        [facts] = fetch(connection, query("undo_table"), {"table": table.oid, "schema": schema})
     touch = (*options.get("touch", ()), *ignore)
     return RevertTarget(
         table=table,
@@ -131,10 +143,12 @@ def _describe(
         foreign=tuple(facts["foreign_columns"]),
         loose=(*facts["foreign_columns"], *facts["loose"]),
         always=tuple(facts["always"]),
+        never_null=tuple(facts["never_null"]),
         ordered=tuple(facts["ordered"]),
         key_deferrable=facts["key_deferrable"],
         row_security=facts["row_security"],
         has_triggers=facts["has_triggers"],
+        captured=facts["captured"],
     )
 
 
@@ -199,6 +213,7 @@ def read_references(connection: Connection) -> tuple[Reference, ...]:
             deferrable=row["deferrable"],
             acts_on_delete=row["acts_on_delete"],
             acts_on_update=row["acts_on_update"],
+            temporal=row["temporal"],
             nullable=tuple(row["nullable"]),
         )
         for row in fetch(connection, query("references"))

@@ -18,8 +18,11 @@ from audit_toolkit.partitions import (
     check_partitions,
     read_partitions,
 )
+from audit_toolkit.schema.publication import publication_findings, read_publications
 from audit_toolkit.seals.health import seal_findings
 from audit_toolkit.seals.seal import read_newest
+from audit_toolkit.stream import Consumer, read_consumers
+from audit_toolkit.stream.metrics import consumer_findings
 from audit_toolkit.trail import Action, Filter
 from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.page import Page
@@ -112,6 +115,7 @@ def status(page: Page) -> Response:
     gaps = _gaps(page)
     partitions: Partitions | None = None
     seal: dict[str, Any] | None = None
+    consumers: list[Consumer] = []
     findings: tuple[Any, ...] = ()
     if page.sight.is_whole:
         with suppress(AuditError), page.connection.transaction():
@@ -121,6 +125,12 @@ def status(page: Page) -> Response:
         with suppress(AuditError, import_psycopg().Error), page.connection.transaction():
             seal = read_newest(page.connection, page.site.schema) or {}
             findings = (*findings, *seal_findings(page.connection, page.site.schema, None))
+        with suppress(AuditError, import_psycopg().Error), page.connection.transaction():
+            consumers = read_consumers(page.connection, schema=page.site.schema)
+            findings = (*findings, *consumer_findings(page.connection, schema=page.site.schema))
+        with suppress(AuditError, import_psycopg().Error), page.connection.transaction():
+            published = read_publications(page.connection, page.site.schema)
+            findings = (*findings, *publication_findings(published, page.site.schema))
     return page.render(
         "status.html",
         title=page.words.gettext("Status"),
@@ -129,5 +139,6 @@ def status(page: Page) -> Response:
         gaps=gaps,
         partitions=partitions,
         seal=seal,
+        consumers=consumers,
         findings=findings,
     )

@@ -53,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "51536bbfc654749c778789ddba66d8d0e5f9645feeaa9950168c62de920f6dab"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "b9424f3feb6a71ad46e1ef8d9d4bf75fcd8d48e7dcb56850883f6de96b19286b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -190,7 +190,7 @@ comment on column audit.logged_actions.schema_name is 'schema of the audited tab
 
 comment on column audit.logged_actions.table_name is 'the audited table; for a partitioned table its root';
 
-comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture';
+comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture, M DDL, V mark, E event of the application, R redaction, B the trail continued elsewhere';
 
 comment on column audit.logged_actions.row_key is 'primary key: one column as its text, several as a JSON array, NULL without a key';
 
@@ -336,6 +336,12 @@ create table if not exists audit.redacted_slots (
     primary key (event_id, slot, redaction_id)
 );
 
+-- What lets redact through in its own transaction; empty otherwise.
+create table if not exists audit.redactions (
+    redaction_id bigint primary key,
+    transaction_id xid8 not null
+);
+
 select audit.revoke_all('audit.seal_tiles'::regclass);
 
 comment on table audit.seal_tiles is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -360,12 +366,24 @@ select audit.revoke_all('audit.redacted_slots'::regclass);
 
 comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+select audit.revoke_all('audit.redactions'::regclass);
+
+comment on table audit.redactions is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 create or replace function audit.refuse_change()
     returns trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
+    -- Whoever may write every table may write an announcement, too: redact runs as the owner.
+    if tg_op = 'UPDATE' and current_user = (
+        select pg_get_userbyid(c.relowner) from pg_class as c where c.oid = 'audit.redactions'::regclass
+    ) then
+        if exists (select from audit.redactions as r where r.transaction_id = pg_current_xact_id_if_assigned()) then
+            return null;
+        end if;
+    end if;
     raise exception using
         errcode = 'object_not_in_prerequisite_state',
         message = 'audit: ' || tg_table_schema || '.' || tg_table_name || ' is append-only, ' || tg_op || ' is refused',
@@ -1658,7 +1676,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2109,7 +2127,7 @@ begin
     return query
     with event as materialized (
         select
-            e.event_id, e.transaction_id, e.transaction_tstamp, coalesce(host(e.client_addr), '') as client,
+            e.event_id, e.action, e.transaction_id, e.transaction_tstamp, coalesce(host(e.client_addr), '') as client,
             e.xmin::text::bigint as written_by,
             e.transaction_id::text::bigint & 4294967295 as named
         from audit.logged_actions as e
@@ -2134,6 +2152,14 @@ begin
                 when e.transaction_id is distinct from own and pg_xact_status(e.transaction_id) <> 'committed'
                     then 'the transaction that it names did not commit'
                 when e.written_by <> e.named and exists (select from event as other where other.named = e.written_by)
+                    -- A redaction wrote it again, and left its number in the place of what it took away.
+                    and not exists (
+                        select
+                        from event as redaction
+                        join audit.logged_actions as left_over on left_over.event_id = e.event_id
+                        where redaction.action = 'R' and redaction.event_id > e.event_id and redaction.named = e.written_by
+                          and concat_ws(' ', left_over.row_key, left_over.old_row_key, left_over.query, left_over.context, left_over.old_row, left_over.new_row)
+                              ~ format('(audit:redacted": |\mredacted:)%s\M', redaction.event_id))
                     then 'another transaction than the one that it names wrote it'
                 when e.transaction_id in (select two_minds.transaction_id from two_minds)
                     then 'events of its transaction name two beginnings or two clients'
@@ -2716,7 +2742,7 @@ $body$;
 
 revoke all on function audit.archive_end(oid) from public;
 
-create or replace function audit.archive_note(relation_id oid, address text, digest text)
+create or replace function audit.archive_note(relation_id oid, address text, digest text, manifest text)
     returns void
     language plpgsql
     security definer  -- callers need no rights on the trail
@@ -2735,12 +2761,12 @@ begin
             message = format('audit: %s is not detached, or does not match the archive', relation_id::regclass);
     end if;
     update audit.partition_lifecycle as l
-    set archive = address, archive_digest = digest, archived_at = clock_timestamp()
+    set archive = address, archive_digest = digest, archived_at = clock_timestamp(), archive_manifest = manifest
     where l.leaf = relation and l.state = 'detached';
 end
 $body$;
 
-revoke all on function audit.archive_note(oid, text, text) from public;
+revoke all on function audit.archive_note(oid, text, text, text) from public;
 
 create or replace function audit.archive_note_export(summary jsonb)
     returns void
@@ -2769,6 +2795,406 @@ end
 $body$;
 
 revoke all on function audit.archive_note_export(jsonb) from public;
+
+create or replace function audit.redacted(image jsonb, columns text[], redaction bigint, before jsonb default null)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select image || coalesce(
+        jsonb_object_agg(
+            entry.key,
+            jsonb_build_object('audit:redacted', redaction)
+            || case when before ? entry.key and before -> entry.key <> entry.value then '{"changed": true}'::jsonb else '{}' end),
+        '{}')
+    from jsonb_each(case jsonb_typeof(image) when 'object' then image end) as entry (key, value)
+    where entry.key = any(columns)
+      and entry.value <> 'null'
+      and not (jsonb_typeof(entry.value) = 'object' and entry.value ? 'audit:redacted')
+$body$;
+
+revoke all on function audit.redacted(jsonb, text[], bigint, jsonb) from public;
+
+create or replace function audit.destroy_salt(event bigint, slot integer)
+    returns bytea
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    wanted_block constant bigint := event / 4096;
+    leaf constant integer := 4096 + event % 4096;
+    above integer := leaf;
+    found_seed bytea;
+    halves bytea;
+begin
+    delete from audit.seal_seeds as s
+    where s.block = wanted_block and s.node = leaf * 8 + slot
+    returning s.seed into found_seed;
+    if found_seed is not null then
+        return found_seed;
+    end if;
+    while above > 0 loop
+        delete from audit.seal_seeds as s
+        where s.block = wanted_block and s.node = above
+        returning s.seed into found_seed;
+        exit when found_seed is not null;
+        above := above / 2;
+    end loop;
+    if found_seed is null then
+        return null;
+    end if;
+    for height in reverse (length(leaf::bit(13)::text) - 1)..0 loop
+        continue when leaf >> height <= above;
+        halves := sha512(found_seed);
+        if (leaf >> height) % 2 = 1 then
+            insert into audit.seal_seeds values (wanted_block, (leaf >> height) - 1, substring(halves for 32));
+            found_seed := substring(halves from 33);
+        else
+            insert into audit.seal_seeds values (wanted_block, (leaf >> height) + 1, substring(halves from 33));
+            found_seed := substring(halves for 32);
+        end if;
+    end loop;
+    halves := sha512(found_seed || '\x00'::bytea) || sha512(found_seed || '\x01'::bytea);
+    insert into audit.seal_seeds
+    select wanted_block, leaf * 8 + other, substring(halves from 16 * other + 1 for 16)
+    from generate_series(0, 7) as other
+    where other <> slot;
+    return substring(halves from 16 * slot + 1 for 16);
+end
+$body$;
+
+revoke all on function audit.destroy_salt(bigint, integer) from public;
+
+create or replace function audit.refuse_redacted(image jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    erased_column text;
+    redaction_id text;
+begin
+    -- Nearly no image has the word in it.
+    if position('"audit:redacted"' in image::text) > 0 then
+        select key, value ->> 'audit:redacted' into erased_column, redaction_id
+        from jsonb_each(image)
+        where jsonb_typeof(value) = 'object' and value ? 'audit:redacted'
+        order by key
+        limit 1;
+        if found then
+            raise exception using
+                errcode = 'object_not_in_prerequisite_state',
+                message = 'audit: the value of ' || quote_ident(erased_column) || ' was redacted (event ' || redaction_id || ')',
+                hint = 'audit history shows what is left of the row; audit show ' || redaction_id || ' says who redacted it, and why';
+        end if;
+    end if;
+    return image;
+end
+$body$;
+
+revoke all on function audit.refuse_redacted(jsonb) from public;
+
+create or replace function audit.redactable(
+    wanted_schema text, wanted_table text, row_keys text[], columns text[], context_keys text[], with_keys boolean, with_query boolean
+)
+    returns jsonb
+    language plpgsql
+    stable
+    security definer  -- answers with numbers, and no values
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+as $body$
+declare
+    key_columns text[];
+    events text;
+    parts jsonb;
+    own bigint[];
+    groups jsonb;
+    said jsonb;
+begin
+    columns := coalesce(columns, '{}');
+    select coalesce(array_agg(a.attname::text), '{}') into key_columns
+    from pg_index as i
+    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+    where i.indrelid = to_regclass(format('%I.%I', wanted_schema, wanted_table)) and i.indisprimary;
+    if with_keys then
+        columns := columns || key_columns;
+    elsif columns && key_columns then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: a column to redact is part of the primary key, by which events are found',
+            hint = 'add --keys: the keys of the rows are replaced, too';
+    end if;
+
+    select string_agg(format(
+        'select tableoid, event_id, action, transaction_id, transaction_tstamp, schema_name, table_name, row_key, old_row_key, '
+        'old_row, new_row, context, query from %s', name), ' union all ')
+    into events
+    from (
+        select 'audit.logged_actions'
+        union all
+        select l.leaf::text
+        from audit.partition_lifecycle as l
+        join pg_class as c on c.oid = l.leaf
+        left join pg_inherits as i on i.inhrelid = c.oid and not i.inhdetachpending
+        where l.state in ('detaching', 'detached') and i.inhrelid is null
+    ) as relation (name);
+
+    select jsonb_agg(jsonb_build_object(
+        'schema_name', name.schema_name, 'table_name', name.table_name, 'after_id', name.after_id, 'until_id', name.until_id,
+        'called', to_jsonb(redactable.columns || array(
+            select was from jsonb_each(coalesce(name.columns, '{}')) as former (was, entry)
+            where entry ->> 'now' = any(redactable.columns) order by was))))
+    into parts
+    from audit.names_of(wanted_schema, wanted_table) as name;
+
+    execute format($query$
+        with recursive part as materialized (
+            select * from jsonb_to_recordset($1) as part (schema_name text, table_name text, after_id bigint, until_id bigint)
+        ), own as not materialized (
+            select event.event_id, event.action, event.row_key, event.old_row_key
+            from part
+            join (%s) as event
+              on event.schema_name = part.schema_name and event.table_name = part.table_name
+             and event.event_id > part.after_id and event.event_id <= part.until_id
+            where event.action in ('I', 'U', 'D', 'S', 'E')
+        ), life (key, from_id, until_id) as (
+            select key collate "C", 0::bigint, 9223372036854775807 from unnest($2) as key
+            union
+            -- Before a change of its key, and behind it: for as long as it was the row's.
+            select step.key, step.from_id, step.until_id
+            from life
+            join own
+              on own.old_row_key is not null and life.key in (own.row_key, own.old_row_key)
+             and own.event_id between life.from_id and life.until_id
+            cross join lateral (
+                select
+                    own.old_row_key as key,
+                    coalesce((
+                        select max(arrival.event_id) from own as arrival
+                        where arrival.row_key = own.old_row_key and arrival.event_id < own.event_id
+                          and (arrival.action = 'I' or arrival.old_row_key is not null)
+                    ), 0) as from_id,
+                    own.event_id as until_id
+                where own.row_key = life.key
+                union all
+                select
+                    own.row_key,
+                    own.event_id,
+                    coalesce((
+                        select min(departure.event_id) from own as departure
+                        where departure.event_id > own.event_id
+                          and (departure.row_key = own.row_key and departure.action = 'D' or departure.old_row_key = own.row_key)
+                    ), 9223372036854775807)
+                where own.old_row_key = life.key
+            ) as step
+        )
+        select coalesce(array_agg(distinct own.event_id), '{}')
+        from own
+        where $2 is null or exists (
+            select from life
+            where life.key in (own.row_key, own.old_row_key) and own.event_id between life.from_id and life.until_id
+        )
+    $query$, events) into own using parts, row_keys;
+
+    execute format($query$
+        with event as (
+            select e.*, part.called, e.event_id = any($2) as is_own
+            from (%s) as e
+            left join lateral (
+                select name.called
+                from jsonb_to_recordset($1) as name (schema_name text, table_name text, after_id bigint, until_id bigint, called text[])
+                where e.schema_name = name.schema_name and e.table_name = name.table_name
+                  and e.event_id > name.after_id and e.event_id <= name.until_id
+                limit 1
+            ) as part on e.event_id = any($2)
+            where e.event_id = any($2)
+               or ($4 or $3 <> '{}') and e.action in ('I', 'U', 'D', 'S', 'T', 'E')
+              and (e.transaction_id, e.transaction_tstamp) in (
+                select mine.transaction_id, mine.transaction_tstamp from (%s) as mine where mine.event_id = any($2))
+        ), holding as (
+            select *
+            from event
+            where $4 and query is not null and query not like 'redacted:%%'
+               or audit.redacted(context, $3, 0) is distinct from context
+               or is_own and (
+                   $5 and (row_key not like 'redacted:%%' or old_row_key not like 'redacted:%%')
+                   or audit.redacted(old_row, called, 0) is distinct from old_row
+                   or audit.redacted(case action when 'E' then new_row -> 'payload' else new_row end, called, 0)
+                      is distinct from case action when 'E' then new_row -> 'payload' else new_row end)
+        )
+        select
+            jsonb_build_object(
+                'events', count(*),
+                'keys', count(distinct row_key) filter (where is_own),
+                'partitions', coalesce(jsonb_agg(distinct tableoid::regclass::text), '[]'),
+                'with_query', (
+                    select count(*) from event as e where e.is_own and not $4 and e.query is not null and e.query not like 'redacted:%%')),
+            (
+                select coalesce(jsonb_agg(one), '[]')
+                from (
+                    select coalesce(h.called, '{}') as columns, h.is_own, array_agg(h.event_id order by h.event_id) as ids
+                    from holding as h
+                    group by 1, 2
+                    order by min(h.event_id)
+                ) as one
+            )
+        from holding
+    $query$, events, events) into said, groups using parts, own, context_keys, with_query, with_keys;
+
+    return said || jsonb_build_object(
+        'groups', groups,
+        'columns', to_jsonb(columns),
+        'held', (
+            select coalesce(jsonb_agg(l.leaf_name || ' (' || l.hold_reason || ')' order by l.leaf_name), '[]')
+            from audit.partition_lifecycle as l
+            where l.hold_reason is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)),
+        'archived', (
+            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
+            from audit.partition_lifecycle as l
+            where l.archive is not null),
+        'archived_here', (
+            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
+            from audit.partition_lifecycle as l
+            where l.archive is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)));
+end
+$body$;
+
+revoke all on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) from public;
+
+create or replace function audit.redact(
+    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner; all that can be done here is to take values away
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    redaction bigint;
+    relation text;
+    held record;
+    one record;
+    sealed boolean;
+    salt bytea;
+    kept bytea;
+    done bigint := 0;
+    digest text;
+begin
+    if coalesce(redact.reason, '') !~ '\S' then
+        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
+    end if;
+    lock table audit.maintenance, audit.seal_checkpoints in share update exclusive mode;
+    perform pg_current_xact_id();
+    redaction := nextval('audit.logged_actions_event_id_seq'::regclass);
+    insert into audit.redactions (redaction_id, transaction_id) values (redaction, pg_current_xact_id());
+
+    foreach relation in array array['audit.logged_actions'] || array(
+        select l.leaf::text
+        from audit.partition_lifecycle as l
+        join pg_class as c on c.oid = l.leaf
+        left join pg_inherits as i on i.inhrelid = c.oid and not i.inhdetachpending
+        where l.state in ('detaching', 'detached') and i.inhrelid is null
+    ) loop
+        for one in execute format($query$
+            select e.tableoid, e.event_id, e.action_tstamp,
+                array[e.row_key, e.old_row_key, e.old_row::text, e.new_row::text, e.context::text, e.query] as former,
+                array[
+                    case when $6 and e.row_key is not null then 'redacted:' || $2 else e.row_key end,
+                    case when $6 and e.old_row_key is not null then 'redacted:' || $2 else e.old_row_key end,
+                    audit.redacted(e.old_row, $3, $2)::text,
+                    case e.action
+                        when 'E' then case when e.new_row ? 'payload'
+                            then (e.new_row || jsonb_build_object('payload', case jsonb_typeof(e.new_row -> 'payload')
+                                when 'object' then audit.redacted(e.new_row -> 'payload', $3, $2)
+                                else e.new_row -> 'payload' end))
+                            else e.new_row end
+                        else audit.redacted(e.new_row, $3, $2, e.old_row)
+                    end::text,
+                    audit.redacted(e.context, $4, $2)::text,
+                    case when $5 and e.query is not null then 'redacted:' || $2 else e.query end
+                ] as present
+            from %s as e
+            where e.event_id = any($1) and e.action in ('I', 'U', 'D', 'S', 'T', 'E')
+            order by e.event_id
+            $query$, relation)
+            using events, redaction, columns, context_keys, erase_query, erase_keys
+        loop
+            continue when one.former is not distinct from one.present;
+            select l.leaf_name, l.hold_reason into held
+            from audit.partition_lifecycle as l
+            where l.leaf = one.tableoid::regclass and l.hold_reason is not null;
+            if held.hold_reason is not null and not coalesce(despite_hold, false) then
+                raise exception using
+                    errcode = 'object_not_in_prerequisite_state',
+                    message = format('audit: partition %s is on hold: %s', held.leaf_name, held.hold_reason),
+                    hint = 'release the hold (audit partitions release), or erase all the same: audit redact --force';
+            end if;
+            sealed := exists (
+                select
+                from (
+                    select t.ids
+                    from audit.seal_tiles as t
+                    where t.level = 0 and lower(t.ids) <= one.event_id
+                    order by lower(t.ids) desc
+                    limit 1
+                ) as last
+                where last.ids @> one.event_id
+            );
+            for place in 0..5 loop
+                continue when not sealed or one.former[place + 1] is not distinct from one.present[place + 1];
+                -- Without a salt it was redacted before: then the commitment is known.
+                salt := audit.destroy_salt(one.event_id, place);
+                kept := coalesce(
+                    sha256(salt || convert_to(one.former[place + 1], 'UTF8')),
+                    (select r.commitment from audit.redacted_slots as r
+                     where r.event_id = one.event_id and r.slot = place limit 1));
+                if kept is null then
+                    raise exception using
+                        errcode = 'object_not_in_prerequisite_state',
+                        message = format('audit: the salts of event %s are missing', one.event_id),
+                        hint = 'audit verify says more';
+                end if;
+                update audit.redacted_slots as r set salt = null
+                where r.event_id = one.event_id and r.slot = place;
+                salt := uuid_send(gen_random_uuid());
+                insert into audit.redacted_slots (event_id, slot, redaction_id, commitment, salt, remaining)
+                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')));
+            end loop;
+            execute format($query$
+                update %s as e
+                set row_key = $3[1], old_row_key = $3[2], old_row = $3[3]::jsonb, new_row = $3[4]::jsonb,
+                    context = $3[5]::jsonb, query = $3[6]
+                where e.event_id = $1 and e.action_tstamp = $2
+                $query$, relation)
+            using one.event_id, one.action_tstamp, one.present;
+            done := done + 1;
+        end loop;
+    end loop;
+
+    select encode(sha256(string_agg(
+        int8send(r.event_id) || int2send(r.slot) || r.commitment || coalesce(r.remaining, decode(repeat('00', 32), 'hex')),
+        '' order by r.event_id, r.slot)), 'hex')
+    into digest
+    from audit.redacted_slots as r
+    where r.redaction_id = redaction;
+    insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row)
+    values (
+        redaction, table_schema, redact.table_name, 'R',
+        jsonb_strip_nulls(jsonb_build_object(
+            'reason', redact.reason, 'ticket', redact.ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
+            'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
+            'events', done, 'slots_sha256', digest)));
+    delete from audit.redactions as r where r.redaction_id = redaction;
+    return redaction;
+end
+$body$;
+
+revoke all on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) from public;
 
 create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
     returns table (
@@ -4151,7 +4577,7 @@ begin
     perform audit.warn_of_gap(wanted_schema, wanted_table, wanted_key, moment, names);
     if image is not null then
         -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
-        return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, image;
+        return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, audit.refuse_redacted(image);
     end if;
 end
 $body$;
@@ -4247,7 +4673,7 @@ join audit.logged_actions as e
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
                 ) as event
-                group by format('%s', jsonb_populate_record(base, image))
+                group by format('%s', jsonb_populate_record(base, audit.refuse_redacted(image)))
                 having sum(change) > 0
             ) as known
             cross join generate_series(1, known.copies)
@@ -4259,7 +4685,7 @@ join audit.logged_actions as e
     return query execute $query$
         select populated.*
         from audit.row_images_at($1, $2, $3, $5) as known
-        cross join lateral jsonb_populate_record($4, known.image) as populated
+        cross join lateral jsonb_populate_record($4, audit.refuse_redacted(known.image)) as populated
         $query$
         using wanted_schema, wanted_table, moment, base, names;
 end
@@ -4469,9 +4895,19 @@ comment on function audit.archive_begin(oid) is '{"tool": "audit-toolkit", "vers
 
 comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.archive_note(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.archive_note(oid, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.redacted(jsonb, text[], bigint, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.destroy_salt(bigint, integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -4528,7 +4964,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -4606,10 +5042,12 @@ create table if not exists audit.partition_lifecycle (
     archived_at timestamptz,
     -- Without it, a publication FOR ALL TABLES would reject every update.
     entry_id uuid not null default gen_random_uuid() primary key,
+    -- The SHA-256 of its manifest, which the chain vouches for only once another one follows.
+    archive_manifest text,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
 
--- Older releases created it without.
+-- Older releases created it without them.
 do $key$
 begin
     if not exists (
@@ -4618,6 +5056,12 @@ begin
     ) then
         alter table audit.partition_lifecycle
             add column entry_id uuid not null default gen_random_uuid() primary key;
+    end if;
+    if not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'archive_manifest' and not attisdropped
+    ) then
+        alter table audit.partition_lifecycle add column archive_manifest text;
     end if;
 end
 $key$;
@@ -4771,6 +5215,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redactions
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redactions enable always trigger "00_audit_owner_only";
 
 
 -- Append-only, with the grants it had before, and with partitions well ahead of the server's clock.

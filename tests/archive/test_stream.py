@@ -1,0 +1,217 @@
+"""What has left the trail for an archive and what is in it, as one stream: each event once, by rising id."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit_toolkit import stream
+from audit_toolkit.archive import Store, archived_events, restore_leaf
+from audit_toolkit.archive.manifest import find_manifest
+from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.stream import FormatName, Terms, Wanted
+from audit_toolkit.stream.past import with_past
+from audit_toolkit.stream.run import find_origin
+from audit_toolkit.trail import Action, Batch, Event, Position
+from tests.archive.conftest import archive, unarchived
+from tests.cli.made import make_event
+from tests.partitions.conftest import START, Rotating, months
+from tests.plugins.trail import SCHEMA
+from tests.stream.conftest import Memory
+
+MIXED = """
+    insert into audit.logged_actions (action_tstamp, schema_name, table_name, action, row_key, new_row, context)
+    select %s::timestamptz + (number + mod(number * 7, 40)) * interval '2 hours', 'public', 'orders' || mod(number, 2),
+        'I', mod(number, 7)::text, jsonb_build_object('n', 1.50), jsonb_build_object('actor', 'ann' || mod(number, 2))
+    from generate_series(1, 1200) as number
+"""
+
+
+@pytest.fixture
+def partly_archived(rotating: Rotating, local: Store) -> list[int]:
+    """A trail of 1200 events whose oldest partitions are archived and gone; the ids of all events."""
+    rotating.execute(MIXED, [rotating.read().bounded[0].lower])
+    everything = ids_of(rotating)
+    rotating.run(START + timedelta(days=90), retention=months(2), drop=False)
+    for entry in unarchived(rotating):
+        archive(rotating, local, entry)
+    rotating.run(START + timedelta(days=91), drop=True, quarantine=months(0))
+    left = ids_of(rotating)
+    assert 200 < len(left) < 1000
+    assert left[0] < max(set(everything) - set(left)), "near the bound ids of both are mixed"
+    return everything
+
+
+def ids_of(rotating: Rotating) -> list[int]:
+    return [n for (n,) in rotating.execute("select event_id from audit.logged_actions order by 1")]
+
+
+def deliver(rotating: Rotating, sink: Memory, store: Store | None, **terms: Any) -> None:
+    with rotating.database.connect() as connection:
+        past = archived_events(connection, store, SCHEMA) if store else None
+        form = stream.find_format(FormatName.EVENT, find_origin(connection))
+        chosen = Terms(once=True, past=past, **terms)
+        list(stream.run(connection, "c", sink, form, chosen, sleep=lambda _: None))
+
+
+class TestOneStream:
+    def test_each_event_once_in_order(
+        self,
+        rotating: Rotating,
+        local: Store,
+        partly_archived: list[int],
+    ) -> None:
+        sink = Memory()
+        deliver(rotating, sink, local)
+        assert sink.ids == partly_archived
+        rotating.execute(
+            "insert into audit.logged_actions (schema_name, table_name, action) values ('public', 'orders0', 'T')"
+        )
+        deliver(rotating, sink, None)
+        assert sink.ids == ids_of_all(partly_archived, rotating)
+
+    def test_it_goes_on_where_it_was(
+        self,
+        rotating: Rotating,
+        local: Store,
+        partly_archived: list[int],
+    ) -> None:
+        sink = Memory()
+        stops = [partly_archived[n] for n in (3, 400, 1100)]
+        sink.judge = lambda m: "error no" if stops and m.event.event_id == stops[0] else None
+        while stops:
+            with pytest.raises(AuditError, match="took nothing"):
+                deliver(rotating, sink, local, batch=7, patience=0.0)
+            if stops[0] == partly_archived[400]:
+                with pytest.raises(UsageError, match="--from-archive"):
+                    deliver(rotating, sink, None)
+            stops.pop(0)
+        deliver(rotating, sink, local)
+        assert list(dict.fromkeys(sink.ids)) == partly_archived
+
+    def test_filters_are_those_of_the_trail(
+        self,
+        rotating: Rotating,
+        local: Store,
+        partly_archived: list[int],
+    ) -> None:
+        odd = [n for place, n in enumerate(partly_archived, 1) if place % 2]
+        for wanted in (
+            Wanted(tables=("orders1",)),
+            Wanted(actor="ann1"),
+            Wanted(context=(("actor", "ann1"),), changed="n", actions=frozenset({Action.INSERT})),
+        ):
+            sink = Memory()
+            deliver(rotating, sink, local, wanted=wanted)
+            assert sink.ids == odd
+            stream.drop(rotating.connection, "c")
+
+    def test_what_was_restored_comes_once(
+        self,
+        rotating: Rotating,
+        local: Store,
+        partly_archived: list[int],
+    ) -> None:
+        [name] = rotating.execute(
+            "select leaf_name from audit.partition_lifecycle where state = 'dropped' and archive is not null limit 1"
+        )
+        manifest = find_manifest(local, name[0])
+        restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now)
+        sink = Memory()
+        deliver(rotating, sink, local)
+        assert sink.ids == partly_archived
+
+    def test_what_is_neither_here_nor_there(self, rotating: Rotating, local: Store) -> None:
+        rotating.execute(MIXED, [rotating.read().bounded[0].lower])
+        rotating.run(START + timedelta(days=120), retention=months(2), drop=False)
+        with pytest.raises(AuditError, match="is detached, and not archived yet"):
+            archived_events(rotating.connection, local, SCHEMA)
+
+
+def ids_of_all(before: list[int], rotating: Rotating) -> list[int]:
+    return sorted({*before, *ids_of(rotating)})
+
+
+def test_command(
+    rotating: Rotating,
+    local: Store,
+    partly_archived: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from typer.testing import CliRunner
+
+    from audit_toolkit.cli.app import app
+
+    monkeypatch.setenv("AUDIT_DATABASE_URL", rotating.database.dsn)
+    file = tmp_path / "out.jsonl"
+    command = ["stream", "run", "c", "--to", f"file:{file}", "--once", "--from-archive", local.url]
+    noted = CliRunner().invoke(app, [*command[:-2], "--table", "orders1"]).stderr
+    assert re.search(
+        r"note: \d partitions? ha(s|ve) left the database; events of the archive", noted
+    )
+    again = CliRunner().invoke(app, command[:-2]).stderr
+    assert "left the database" not in again
+    stream.drop(rotating.connection, "c")
+    file.unlink()
+    refused = CliRunner().invoke(app, [*command, "--from", "now"])
+    assert "--from-archive cannot be combined with --from now" in refused.stderr
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.output
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [e["event_id"] for e in events] == partly_archived
+    live = Memory()
+    deliver(rotating, live, None, wanted=Wanted(actor="ann1"))
+    assert {type(e["transaction_id"]) for e in events} == {int}
+    assert '"n": 1.50' in file.read_text()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_mixture(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any past and any tail: each event once, by rising id outside of runs, and no part that ends too early."""
+    monkeypatch.setattr("audit_toolkit.stream.past.WINDOW", 3)
+    chance = random.Random(seed)
+    ids = sorted(chance.sample(range(1, 90), 40))
+    past = [n for n in ids if chance.random() < 0.5]
+    live = [n for n in ids if n not in past]
+    again = [n for n in live if chance.random() < 0.1]
+    batches = list(tail(live, chance))
+    found: list[int] = []
+    for batch in with_past(iterate(batches), events(sorted([*past, *again])), lambda _: True):
+        found += [one.event_id for one in batch.events]
+        place = batch.position.event_id
+        if batch.events:
+            assert {n for n in ids if n <= place} <= set(found)
+    assert sorted(found) == ids
+    assert [n for n in found if n in past] == past
+    assert [n for n in found if n in live] == [one.event_id for b in batches for one in b.events]
+
+
+def tail(live: list[int], chance: random.Random) -> Iterator[Batch]:
+    """The batches of a tail, in which two neighbours may have changed places; at last nothing more."""
+    rest = list(live)
+    position = Position(event_id=0, trail="audit", table="all tables")
+    while rest:
+        size = chance.randint(1, 8)
+        some, rest = rest[:size], rest[size:]
+        position = replace(position, event_id=max(some))
+        if len(some) > 2 and chance.random() < 0.5:
+            some[0], some[1] = some[1], some[0]
+        yield Batch(events=tuple(events(some)), position=position)
+    yield Batch(position=position)
+
+
+def iterate(batches: list[Batch]) -> Any:
+    return (batch for batch in batches)
+
+
+def events(ids: list[int]) -> list[Event]:
+    return [make_event(event_id=n) for n in ids]
