@@ -460,7 +460,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
         ),
         "gaps": Builder(
             title="Gaps and pauses",
-            about="When capture or its guard was switched off and on, by whom and why.",
+            about="When capture was paused or resumed, or the guard changed, by whom and why.",
             nothing="no gap, no pause, and the guard was not switched",
             build=_gaps,
             words=("history", "--action", "gap"),
