@@ -19,6 +19,10 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -99,7 +103,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "008538536c75b4166a54b4b44391406988113531b1fc445f9380beeb1815b112"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "fc5002bab6ed2d9f44a3890b1ec2230fcdbaed4c5878e49fe4e2923d7b444c5a"}';
 
 
 -- Its triggers on public.orders.

@@ -19,6 +19,10 @@ begin
     if tg_table_name = 'order_lines' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.order_lines'::regclass, 'capture_public__order_lines', 'public', 'order_lines') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -81,7 +85,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "e31da6348ea07fc22f592fcea2d51c7f639532cd56974ec2b9f56c86e6f853a6"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "02ab09d13956937d54e086e2f9443d4e976e3244f63157546082770aadb0e2db"}';
 
 
 -- Its triggers on public.order_lines.

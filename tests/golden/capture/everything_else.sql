@@ -19,6 +19,10 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -114,7 +118,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "b6ac05c34d65716aa1887981cd308b594af2344d06a7a04215119c2897ae709d"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "e7b0be88840f1ac478893c709edf3658dc34e6a0581f81383c9a5a4a1b85664f"}';
 
 
 -- Its triggers on public.orders.

@@ -17,6 +17,10 @@ begin
     if tg_table_name = 'people' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__people', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
     end if;
@@ -84,7 +88,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "c5a2c477e821fe1ce47fc0903cd85d927deb18095f1d71f800ccdb37ba030e0e"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "168338d680f909faf51625c28738d81978544c89615a1ebf9c0251bfe0dc4e83"}';
 
 
 -- Its triggers on public.people.

@@ -27,6 +27,10 @@ begin
     if tg_table_name = 'people' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__people', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'note']::text[], array['plain', 'any']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'note']) = '{}';
     end if;
@@ -238,7 +242,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "1001354168c38d2929e3c6e29576d3979c757cc84a260b80fbdb2f18e72bd21f"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "6feabd02a49fedd52510bf6f7cfa406010b19665bf82a1a8978bdea1f74c96aa"}';
 
 
 -- Its triggers on public.people.

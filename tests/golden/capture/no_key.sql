@@ -18,6 +18,10 @@ begin
     if tg_table_name = 'readings' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.readings'::regclass, 'capture_public__readings', 'public', 'readings') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__readings', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -79,7 +83,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "9e7d8b6afa9ea09e3d39d60e7a9579c2af3f65d4c05e84b815f750a694f02a2d"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "cfbfa1f2e87d04e72555b6e47ea27910576676e608de1070de3283d571e47c40"}';
 
 
 -- Its triggers on public.readings.

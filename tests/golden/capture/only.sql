@@ -17,6 +17,10 @@ begin
     if tg_table_name = 'people' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__people', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -79,7 +83,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "bc1821a5f8095dcc5725a8181de6148eeeca234c98de80d67cf4304d33788774"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "982664a609c0fe9fce65f88bcda16472d3a17db747bb4d7e7428c796e5bef97f"}';
 
 
 -- Its triggers on public.people.

@@ -20,6 +20,10 @@ begin
     if tg_table_name = 'files' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.files'::regclass, 'capture_public__files', 'public', 'files') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__files', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
     end if;
@@ -143,7 +147,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "3176b904e6de1810ebbbf7cff3cb4e8aabbd93130415c0e502ab4d8e797a7640"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "f33a70c6f680beda9e339d8ed690107b52655bb440bab10fdd48550f49576633"}';
 
 
 -- Its triggers on public.files.

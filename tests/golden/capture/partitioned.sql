@@ -26,6 +26,10 @@ begin
             return null;
         end if;
     else
+        if not audit.is_noted('public.visits'::regclass, 'capture_public__visits', 'public', 'visits') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
+        end if;
         is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if tg_op = 'INSERT' then
@@ -103,7 +107,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "622efcc850b6193c2b6e211b7964c3e14f98b3f3c146bfa34e71a74ec330ede3"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "dd46771e68f53d38c39d61c2ef994da4e3ed21f30a1c386a771f9177f0f28d19"}';
 
 
 -- Its triggers on public.visits.

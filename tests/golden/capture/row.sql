@@ -18,6 +18,10 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -80,7 +84,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "73baa5e135489615c3620b1f4a2a174474d34ffcbe039b9127542a260cea865e"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "2c33e4ad54d1a143d89b917460183174a1f120f140412dec3f60b451082c610e"}';
 
 
 -- Its triggers on public.orders.

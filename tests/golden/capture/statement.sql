@@ -28,6 +28,10 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -238,7 +242,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "c71b1ab69ee47a118307b379ecc8d27f8cfcc3d3f9fb98107c8d6544661c7449"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "a81e5e723a1c444968f6d70303f575b50830e23751e74513d8e4f1147869eb61"}';
 
 
 -- Its triggers on public.orders.

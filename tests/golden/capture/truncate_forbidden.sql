@@ -18,6 +18,10 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
+        if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
+            -- It had another name in between, which the trail was told: now it is told of this one.
+            perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
+        end if;
         is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -86,7 +90,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "76d76e7beaf6b81b7d9b698bed452725e9526420be2442e07f82ec40a31eae86"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "bfb9d5b7ffa1fdc239fdf5e45414a239c8d2a51debadffbd5de030d80b352216"}';
 
 
 -- Its triggers on public.orders.

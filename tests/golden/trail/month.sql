@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "b4852ae2fb0565406a59304b73ae8361f3911a434b03aaf9bb366a4ad18caabb"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "49fe45ccfec620c11f088efad36dc5f62844dbd36e88587b4529b3ca359f5410"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -190,7 +190,7 @@ comment on column audit.logged_actions.schema_name is 'schema of the audited tab
 
 comment on column audit.logged_actions.table_name is 'the audited table; for a partitioned table its root';
 
-comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture, M DDL, V mark, E event of the application, R redaction, B the trail continued elsewhere';
+comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture';
 
 comment on column audit.logged_actions.row_key is 'primary key: one column as its text, several as a JSON array, NULL without a key';
 
@@ -1676,7 +1676,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1752,6 +1752,22 @@ end
 $body$;
 
 revoke all on function audit.captured_as(oid, text, text) from public;
+
+create or replace function audit.is_noted(relation regclass, of_function text, name_schema text, name_table text)
+    returns boolean
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select not exists (
+        select
+        from audit.captured_tables as c
+        where c.function_name = of_function and c.relation_id = relation
+          and (c.schema_name, c.table_name) is distinct from (name_schema, name_table)
+    )
+$body$;
+
+revoke all on function audit.is_noted(regclass, text, text, text) from public;
 
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
@@ -4862,6 +4878,8 @@ comment on function audit.guard_ddl() is '{"tool": "audit-toolkit", "version": "
 
 comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.is_noted(regclass, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.begin_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -4983,7 +5001,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
