@@ -50,6 +50,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "gdpr.md",
         "completeness.md",
         "evidence.md",
+        "deploy.md",
     ),
     "Reference": (
         "reference/cli.md",
