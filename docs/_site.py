@@ -51,6 +51,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "completeness.md",
         "evidence.md",
         "deploy.md",
+        "managed.md",
     ),
     "Reference": (
         "reference/cli.md",
