@@ -13,7 +13,15 @@ from audit_toolkit.completeness.reconcile import one_snapshot
 from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.schema import render_grants
 from audit_toolkit.schema.forged_events import event_findings
-from audit_toolkit.trail import Erasure, Redaction, Selection, plan_restore, plan_revert
+from audit_toolkit.trail import (
+    Erasure,
+    OnConflict,
+    Redaction,
+    Selection,
+    apply_revert,
+    plan_restore,
+    plan_revert,
+)
 from audit_toolkit.trail import redact as run
 from tests.plugins.trail import Trail
 
@@ -261,6 +269,49 @@ def test_time_travel_and_undo_say_redacted(people: Trail) -> None:
     redact(people, "2", columns=["age"])
     with people.database.connect() as connection, pytest.raises(AuditError, match="redacted"):
         plan_restore(connection, "people", "2", event=last)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("kind", ["text", "varchar(99)", "int", "jsonb", "date", "text[]"])
+@pytest.mark.parametrize("ddl", ["", "rename column v to w", "alter column v type text"])
+def test_no_undo_writes_what_stands_for_a_redacted_value(
+    trail: Trail, kind: str, ddl: str, noted: bool
+) -> None:
+    one, two, three = (
+        {"int": ("1", "2", "3"), "jsonb": ("1", '{"a": 1}', "[]"), "text[]": ("{a}", "{b}", "{c}")}
+        | {"date": ("2026-01-01", "2026-01-02", "2026-01-03")}
+    ).get(kind, ("a", "b", "c"))
+    trail.execute(f"create table things (id int primary key, v {kind}, n int)")
+    trail.audit("things")
+    trail.execute("insert into things values (1, %s, 1)", [one])
+    trail.execute("update things set v = %s", [two])
+    trail.execute("update things set n = 2")
+    if ddl:
+        trail.execute(f"alter table things {ddl}")
+    if noted:
+        trail.execute("select audit.note_changes()")
+    column = "w" if "rename" in ddl else "v"
+    redact(trail, "1", table="things", columns=[column])
+    trail.execute(f"update things set {column} = %s", [three])
+    changed, counted = [e["event_id"] for e in trail.events() if e["action"] == "U"][:2]
+    refused = pytest.raises(UsageError, match=f"{column} was redacted")
+    with trail.database.connect() as connection:
+        with refused:
+            plan_revert(connection, Selection(event_ids=(changed,)), on_conflict=OnConflict.FORCE)
+        with refused:
+            plan_restore(connection, "things", "1", event=changed)
+        undo = plan_revert(connection, Selection(event_ids=(counted,)))
+        assert [change.after for change in undo.changes] == [{"n": 1}]
+        rest = plan_restore(connection, "things", "1", event=changed, ignore=[column])
+        assert [change.after for change in rest.changes] == [{"n": 1}]
+    trail.execute("delete from things")
+    deleted = trail.events()[-1]["event_id"]
+    redact(trail, "1", table="things", columns=[column])
+    with trail.database.connect() as connection:
+        with refused:
+            plan_revert(connection, Selection(event_ids=(deleted,)))
+        apply_revert(connection, Selection(event_ids=(deleted,)), ignore=[column])
+    assert trail.execute("select * from things") == [(1, None, 2)]
 
 
 def test_reconciling_takes_what_was_redacted_as_it_comes(people: Trail) -> None:

@@ -17,7 +17,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render, render_statements
-from audit_toolkit.trail.event import Event, Row, redaction_of
+from audit_toolkit.trail.event import Event, Row
 from audit_toolkit.trail.revert.operations import Choice, different, operations_of
 from audit_toolkit.trail.revert.ordering import (
     Batch,
@@ -127,8 +127,6 @@ def plan_reversals(
 
     Columns that `ignore` or the rule of a table calls touch columns are no conflict, and not put back.
     """
-    for reversal in reversals:
-        _require_values(reversal, ignore)
     passing = [reversal for reversal in reversals if reversal.is_passing]
     tables = dict.fromkeys(r.table for r in reversals if not r.is_passing)
     homes = read_homes(connection, tables, schema, ignore=ignore)
@@ -185,18 +183,6 @@ def plan_reversals(
         recorded=not steps or any(homes[change.table].captured for change in changes),
         meddled=settling,
     )
-
-
-def _require_values(reversal: Reversal, ignore: Sequence[str]) -> None:
-    """Raise `AuditError` where a value that would be put back was redacted."""
-    for column, value in (reversal.wanted or {}).items():
-        redaction = redaction_of(value)
-        if redaction is not None and column not in ignore:
-            raise AuditError(
-                f"{quote_identifier(column)} of {reversal.table} {reversal.key} cannot be put back: "
-                f"its value was redacted (event {redaction})",
-                hint=f"audit show {redaction} says who redacted it, and why",
-            )
 
 
 def _require_columns(
