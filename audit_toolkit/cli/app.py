@@ -130,9 +130,7 @@ COMMANDS = (
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
     Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
-    Entry(
-        "report", "evidence_report:evidence_report", "Write what an auditor asks for, of a period."
-    ),
+    Entry("report", "report:report", "Write what an auditor asks for, of a period."),
     Entry("review", "review:review", "Record that somebody looked at the trail."),
     Entry("drill", "drill:drill", "Restore an archived partition to see that it works."),
     Entry("guard on", "guard.on:on", "Switch the guard on."),
@@ -281,7 +279,7 @@ def _options(
 ) -> None:
     if log_format is LogFormat.JSON:
         command = " ".join(filter(None, ("audit", context.invoked_subcommand)))
-        lines = JsonLines(sys.stderr, lambda: command)
+        lines = JsonLines(sys.stderr, command)
         context.call_on_close(lines.close)
         sys.stderr = lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TextIO
@@ -27,7 +26,7 @@ class JsonLines(io.TextIOBase):
     No line is lost: one that did not end is written with `close`, whatever is not ours is of level `info`.
     """
 
-    def __init__(self, stream: TextIO, command: Callable[[], str]) -> None:
+    def __init__(self, stream: TextIO, command: str) -> None:
         self._stream = stream
         self._command = command
         self._begun = ""
@@ -65,7 +64,7 @@ class JsonLines(io.TextIOBase):
         entry = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "level": word if is_ours else "info",
-            "command": self._command(),
+            "command": self._command,
             "message": rest if is_ours else line,
         }
         self._stream.write(json.dumps(entry) + "\n")

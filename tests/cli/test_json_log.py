@@ -38,7 +38,7 @@ def test_errors_and_what_goes_on(trail: Trail, audit: Audit, tmp_path: Path) -> 
 
 def test_every_line_is_one_object_and_none_is_lost() -> None:
     below = io.StringIO()
-    lines = JsonLines(below, lambda: "audit seal")
+    lines = JsonLines(below, "audit seal")
     lines.write("begun, ")
     assert below.getvalue() == ""
     lines.write('and \x1b[31mended\n\nwarning: a "b" \u2028\nwithout end')
