@@ -20,13 +20,13 @@ begin
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
         if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
-            -- It had another name in between, which the trail was told: now it is told of this one.
+            -- The trail recorded another name in between; now it records this one.
             perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
         end if;
         is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
@@ -103,7 +103,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "fc5002bab6ed2d9f44a3890b1ec2230fcdbaed4c5878e49fe4e2923d7b444c5a"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "cd9976b9342823db87b26f0ade901ca4d7b5ef87964cebe20132aac93a10fa44"}';
 
 
 -- Its triggers on public.orders.
@@ -124,7 +124,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

@@ -20,13 +20,13 @@ begin
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
         if not audit.is_noted('public.order_lines'::regclass, 'capture_public__order_lines', 'public', 'order_lines') then
-            -- It had another name in between, which the trail was told: now it is told of this one.
+            -- The trail recorded another name in between; now it records this one.
             perform audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op);
         end if;
         is_as_installed := pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
             return null;
         end if;
@@ -85,7 +85,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "02ab09d13956937d54e086e2f9443d4e976e3244f63157546082770aadb0e2db"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "00b1744317cee482078889ab438dfe2a22c25914a3b68fab98eae462eb53eb92"}';
 
 
 -- Its triggers on public.order_lines.
@@ -106,7 +106,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

@@ -19,13 +19,13 @@ begin
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
         if not audit.is_noted('public.readings'::regclass, 'capture_public__readings', 'public', 'readings') then
-            -- It had another name in between, which the trail was told: now it is told of this one.
+            -- The trail recorded another name in between; now it records this one.
             perform audit.captured_as(tg_relid, 'capture_public__readings', tg_op);
         end if;
         is_as_installed := pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is null then
             return null;
         end if;
@@ -83,7 +83,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "cfbfa1f2e87d04e72555b6e47ea27910576676e608de1070de3283d571e47c40"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "b8572a71c568d8852274ca7094e645423ba4c7651e472ab9b1912cc992549beb"}';
 
 
 -- Its triggers on public.readings.
@@ -104,7 +104,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.readings enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.readings'::regclass, 'capture_public__readings');
 
 commit;

@@ -18,13 +18,13 @@ begin
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
         if not audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') then
-            -- It had another name in between, which the trail was told: now it is told of this one.
+            -- The trail recorded another name in between; now it records this one.
             perform audit.captured_as(tg_relid, 'capture_public__people', tg_op);
         end if;
         is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
@@ -48,7 +48,7 @@ begin
             row_before := audit.pick(audit.image_of(old), array['id', 'name']);
             row_after := audit.pick(audit.image_of(new), array['id', 'name']);
         end if;
-        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
+        -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -83,7 +83,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "982664a609c0fe9fce65f88bcda16472d3a17db747bb4d7e7428c796e5bef97f"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "f37e0d396db570fca7172ed201071bbefe42e7d5513947dfebd270a2877554bf"}';
 
 
 -- Its triggers on public.people.
@@ -104,7 +104,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.people enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

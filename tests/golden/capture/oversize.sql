@@ -21,14 +21,14 @@ begin
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
         if not audit.is_noted('public.files'::regclass, 'capture_public__files', 'public', 'files') then
-            -- It had another name in between, which the trail was told: now it is told of this one.
+            -- The trail recorded another name in between; now it records this one.
             perform audit.captured_as(tg_relid, 'capture_public__files', tg_op);
         end if;
         is_as_installed := pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
     end if;
     if not is_as_installed and (tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
             return null;
         end if;
@@ -97,7 +97,7 @@ begin
             row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
             row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
-        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
+        -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -147,7 +147,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "f33a70c6f680beda9e339d8ed690107b52655bb440bab10fdd48550f49576633"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "11caab949160e390f79449c536bc079ba0179cf587b489c05552d70764b220dd"}';
 
 
 -- Its triggers on public.files.
@@ -168,7 +168,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.files enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.files'::regclass, 'capture_public__files');
 
 commit;

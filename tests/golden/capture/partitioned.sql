@@ -20,14 +20,14 @@ begin
     if to_regnamespace('public') is null or not has_schema_privilege('public', 'usage')
         or pg_partition_root(tg_relid) is distinct from to_regclass('public.visits')
     then
-        -- Not a partition of the table by this name: it was renamed, or this one was detached.
+        -- Not a partition of the table with this name: that one was renamed, or this one detached.
         captured_as := audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
         if captured_as is null then
             return null;
         end if;
     else
         if not audit.is_noted('public.visits'::regclass, 'capture_public__visits', 'public', 'visits') then
-            -- It had another name in between, which the trail was told: now it is told of this one.
+            -- The trail recorded another name in between; now it records this one.
             perform audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
         end if;
         is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
@@ -72,7 +72,7 @@ begin
             (captured_as[1], captured_as[2], 'D', row_before);
 
     elsif tg_when = 'BEFORE' then
-        -- TRUNCATE of a partition: records its rows before they are gone.
+        -- TRUNCATE of a partition: records its rows before they are removed.
         if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
             raise exception using
                 errcode = 'insufficient_privilege',
@@ -107,7 +107,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "dd46771e68f53d38c39d61c2ef994da4e3ed21f30a1c386a771f9177f0f28d19"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "a9349727357c910bd2ebc8ebf19d087900edd665617c238ca014d8430acb655e"}';
 
 
 -- Its triggers on public.visits.
@@ -148,7 +148,7 @@ begin
 end
 $leaves$;
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.visits'::regclass, 'capture_public__visits');
 
 commit;

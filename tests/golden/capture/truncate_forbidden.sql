@@ -19,13 +19,13 @@ begin
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
         if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
-            -- It had another name in between, which the trail was told: now it is told of this one.
+            -- The trail recorded another name in between; now it records this one.
             perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
         end if;
         is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
@@ -90,7 +90,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "bfb9d5b7ffa1fdc239fdf5e45414a239c8d2a51debadffbd5de030d80b352216"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "36324e55fbc7782798da904b6e387bedf3e49ec401f752df2ab80191925f000b"}';
 
 
 -- Its triggers on public.orders.
@@ -111,7 +111,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;
