@@ -19,11 +19,9 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        if not audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') then
-            -- The trail recorded another name in between; now it records this one.
-            perform audit.captured_as(tg_relid, 'capture_public__orders', tg_op);
-        end if;
-        is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') or audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is not null)
+            and pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
@@ -103,7 +101,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "cd9976b9342823db87b26f0ade901ca4d7b5ef87964cebe20132aac93a10fa44"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "3f76eee30f73b2b797651d1eb9e6c4683b2cc3e8118aba43231fc27db3718efa"}';
 
 
 -- Its triggers on public.orders.

@@ -19,11 +19,9 @@ begin
     if tg_table_name = 'order_lines' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        if not audit.is_noted('public.order_lines'::regclass, 'capture_public__order_lines', 'public', 'order_lines') then
-            -- The trail recorded another name in between; now it records this one.
-            perform audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op);
-        end if;
-        is_as_installed := pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.order_lines'::regclass, 'capture_public__order_lines', 'public', 'order_lines') or audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is not null)
+            and pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
@@ -85,7 +83,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "00b1744317cee482078889ab438dfe2a22c25914a3b68fab98eae462eb53eb92"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "fdc57143de2af51711a4f272b5369f75b4e7a4b63ca5d30735b7608903f14040"}';
 
 
 -- Its triggers on public.order_lines.

@@ -17,11 +17,9 @@ begin
     if tg_table_name = 'people' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        if not audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') then
-            -- The trail recorded another name in between; now it records this one.
-            perform audit.captured_as(tg_relid, 'capture_public__people', tg_op);
-        end if;
-        is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') or audit.captured_as(tg_relid, 'capture_public__people', tg_op) is not null)
+            and pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
     end if;
     if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -88,7 +86,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "cd47e3f6bb17375bc08a372beba0ae86ead2e6000aae9ac77c017d90c01d43aa"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "63265da96828e138e3c273c813bd45d3a679c55d2b413636944b7c9b630a1d1b"}';
 
 
 -- Its triggers on public.people.

@@ -18,11 +18,9 @@ begin
     if tg_table_name = 'readings' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        if not audit.is_noted('public.readings'::regclass, 'capture_public__readings', 'public', 'readings') then
-            -- The trail recorded another name in between; now it records this one.
-            perform audit.captured_as(tg_relid, 'capture_public__readings', tg_op);
-        end if;
-        is_as_installed := pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.readings'::regclass, 'capture_public__readings', 'public', 'readings') or audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is not null)
+            and pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
         -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
@@ -83,7 +81,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "b8572a71c568d8852274ca7094e645423ba4c7651e472ab9b1912cc992549beb"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "469d4998d04938bd6768731714c9a6d77392166c5f4edba70e520cea0139d07e"}';
 
 
 -- Its triggers on public.readings.

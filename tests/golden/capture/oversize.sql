@@ -20,11 +20,9 @@ begin
     if tg_table_name = 'files' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        if not audit.is_noted('public.files'::regclass, 'capture_public__files', 'public', 'files') then
-            -- The trail recorded another name in between; now it records this one.
-            perform audit.captured_as(tg_relid, 'capture_public__files', tg_op);
-        end if;
-        is_as_installed := pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.files'::regclass, 'capture_public__files', 'public', 'files') or audit.captured_as(tg_relid, 'capture_public__files', tg_op) is not null)
+            and pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
     end if;
     if not is_as_installed and (tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
@@ -147,7 +145,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "11caab949160e390f79449c536bc079ba0179cf587b489c05552d70764b220dd"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "4eed9daad59f284cc270a7f52dbd0518d9795d4076bcb67c77eab5669f31d0a4"}';
 
 
 -- Its triggers on public.files.

@@ -26,11 +26,9 @@ begin
             return null;
         end if;
     else
-        if not audit.is_noted('public.visits'::regclass, 'capture_public__visits', 'public', 'visits') then
-            -- The trail recorded another name in between; now it records this one.
-            perform audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
-        end if;
-        is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.visits'::regclass, 'capture_public__visits', 'public', 'visits') or audit.captured_as(tg_relid, 'capture_public__visits', tg_op) is not null)
+            and audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -107,7 +105,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "a9349727357c910bd2ebc8ebf19d087900edd665617c238ca014d8430acb655e"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "0e539311ab8511a470aaa3962beb0ceee9110e67eea1859ccade12f91e85b1cc"}';
 
 
 -- Its triggers on public.visits.

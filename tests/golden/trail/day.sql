@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "f2b50a99b59f9dda66815ebe5d53d4421b8160f4aed01c65aa5d97ec8273a1dc"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e67986c00797a281ea7f9552891b6bbe41f433cd43bd096a6a6a3ae1df33aa55"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -376,7 +376,7 @@ create or replace function audit.refuse_change()
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    -- A role that may write every table may also write an announcement, so redact must run as the owner.
+    -- redact runs as the owner of the trail; no other role can have announced a redaction.
     if tg_op = 'UPDATE' and current_user = (
         select pg_get_userbyid(c.relowner) from pg_class as c where c.oid = 'audit.redactions'::regclass
     ) then
@@ -2860,7 +2860,7 @@ begin
     if found_seed is null then
         return null;
     end if;
-    for height in reverse (length(leaf::bit(13)::text) - 1)..0 loop
+    for height in reverse 12..0 loop  -- from the root of the block down
         continue when leaf >> height <= above;
         halves := sha512(found_seed);
         if (leaf >> height) % 2 = 1 then
