@@ -51,13 +51,13 @@ def redact(
         bool, typer.Option("--query", help="Also erase the text of the statements.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also in partitions that are held.")
+        bool, typer.Option("--force", help="Also erase in partitions on hold.")
     ] = False,
     leave_archives: Annotated[
         bool,
         typer.Option(
             "--leave-archives",
-            help="Although archives may hold such events, which are not rewritten.",
+            help="Erase even if archives may hold the values: archives are not rewritten.",
         ),
     ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.")] = False,
@@ -76,10 +76,10 @@ def redact(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Erase values from the trail for good.
+    """Erase values from the trail permanently.
 
-    Shows what would be erased, or erases it with --apply: from every event of the rows, under all keys and names
-    that they had. An event says who did it, when and why. The table itself is not changed.
+    Shows what would be erased; --apply erases it, in every event of the rows, under all keys and names that they
+    had. An event records who did it, when and why. The table itself is not changed.
     """
     erasure = Erasure(
         table=table,

@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "e67986c00797a281ea7f9552891b6bbe41f433cd43bd096a6a6a3ae1df33aa55"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "a9c640b041de1fa7224a2231854c6fb3988746113341980b5e99fba6eb9d2532"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1531,8 +1531,8 @@ begin
         if is_ours or tg_event <> 'sql_drop' then
             return;
         end if;
-        refused := 'what the trail knows of itself belongs to it';
-        remedy := 'switch the guard off first, which the trail records: audit guard off --reason ...';
+        refused := 'a registry of the audit trail was dropped';
+        remedy := 'disable the guard first, which is recorded in the trail: audit guard off --reason ...';
     elsif not exists (
         select
         from audit.home as noted
@@ -1543,16 +1543,16 @@ begin
     elsif tg_event = 'sql_drop' then
         select
             case dropped.kind
-                when 'table' then format('%s is audited: its history would end without a word', dropped.identity)
+                when 'table' then format('%s is audited', dropped.identity)
                 when 'function' then format('%s captures %s', dropped.identity, dropped.of_table)
                 when 'trigger' then format('trigger %s captures changes', dropped.identity)
-                when 'partition' then format('%s holds events, and was not detached by maintenance', dropped.identity)
+                when 'partition' then format('%s has events and was not detached by maintenance', dropped.identity)
                 else format('%s belongs to the audit trail', dropped.identity)
             end,
             case
-                when dropped.kind in ('table', 'function', 'trigger') then 'take capture off first: audit uninstall --table ' || dropped.of_table
-                when dropped.kind = 'partition' then 'old events leave by: audit partitions run'
-                else 'switch the guard off first, which the trail records: audit guard off --reason ...'
+                when dropped.kind in ('table', 'function', 'trigger') then 'stop auditing it first: audit uninstall --table ' || dropped.of_table
+                when dropped.kind = 'partition' then 'to expire old events: audit partitions run'
+                else 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
             end
         into refused, remedy
         from (
@@ -1599,12 +1599,12 @@ begin
     else
         select
             case
-                when broken.is_trail then format('%s guards what is in the trail', broken.object)
+                when broken.is_trail then format('%s keeps the trail append-only', broken.object)
                 else format('%s captures changes of %s', broken.object, broken.of_table)
             end,
             case
-                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason ...'
-                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason ...'
+                when broken.is_trail then 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
+                else 'pause capture, which is recorded in the trail: audit pause --table ' || broken.of_table || ' --reason ...'
             end
         into refused, remedy
         from (
@@ -1670,7 +1670,7 @@ begin
 
         if refused is null and not is_ours then
             select format('function %s belongs to the audit trail', command.object_identity),
-                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason ...'
+                'to install a newer version: audit upgrade; otherwise disable the guard first: audit guard off --reason ...'
             into refused, remedy
             from pg_event_trigger_ddl_commands() as command
             join pg_proc as p on p.oid = command.objid
@@ -3192,7 +3192,7 @@ begin
                     raise exception using
                         errcode = 'object_not_in_prerequisite_state',
                         message = format('audit: the salts of event %s are missing', one.event_id),
-                        hint = 'audit verify says more';
+                        hint = 'audit verify shows details';
                 end if;
                 update audit.redacted_slots as r set salt = null
                 where r.event_id = one.event_id and r.slot = place;
