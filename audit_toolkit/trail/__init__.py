@@ -8,7 +8,7 @@ from audit_toolkit.trail.history.filter import Filter, history_query
 from audit_toolkit.trail.history.follow import Batch, Blocker
 from audit_toolkit.trail.history.known import HistoryPage, KnownTable, scope_of
 from audit_toolkit.trail.history.pages import Page
-from audit_toolkit.trail.redaction import Erasure, Redaction
+from audit_toolkit.trail.redaction import BROUGHT, ErasedFile, Erasure, Redaction, Wanted
 from audit_toolkit.trail.revert.marks import Mark
 from audit_toolkit.trail.revert.plan import OnConflict, RowChange, Undo
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
@@ -50,12 +50,14 @@ from audit_toolkit.trail.verbs import (
 )
 
 __all__ = [
+    "BROUGHT",
     "Action",
     "Batch",
     "Blocker",
     "Conflict",
     "ConflictError",
     "Difference",
+    "ErasedFile",
     "Erasure",
     "Event",
     "Filter",
@@ -73,6 +75,7 @@ __all__ = [
     "Selection",
     "Subject",
     "Undo",
+    "Wanted",
     "apply_restore",
     "apply_revert",
     "blame",
