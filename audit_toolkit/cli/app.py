@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from audit_toolkit.cli.coercion import coerced_plainly
 from audit_toolkit.cli.exits import ending, open_closed_streams
 from audit_toolkit.cli.json_log import JsonLines, LogFormat
 from audit_toolkit.cli.lazy import Entry, lazy_commands
@@ -201,6 +202,10 @@ class AuditGroup(typer.core.TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands.update(lazy_commands(COMMANDS, GROUPS, _examples, _complete))
+
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters, also those that Typer adds."""
+        return coerced_plainly(super().get_params(ctx))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the command line as far as the name of the command."""

@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "df66f244a38a7d48721032f93e42129d9b1bc54c4652c9246a34a647e71559c0"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "befcc7b5ea9811e49895e7953f009a8ac1a8e295413131a74d2464906163bfe4"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -606,7 +606,6 @@ begin
                     convert_to(application_name::text, 'UTF8') as application_name,
                     convert_to(query::text, 'UTF8') as query,
                     convert_to(nullif(concat(client_addr), ''), 'UTF8') as client_addr
-
                 from %s offset 0
             ) as event
             offset 0
@@ -1677,7 +1676,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -3089,9 +3088,17 @@ begin
             from audit.partition_lifecycle as l
             where l.hold_reason is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)),
         'archived', (
-            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
-            from audit.partition_lifecycle as l
-            where l.archive is not null),
+            select coalesce(jsonb_agg(known.name order by known.name), '[]')
+            from (
+                select l.leaf_name
+                from audit.partition_lifecycle as l
+                where l.archive is not null
+                union
+                select 'exports in ' || (one ->> 'archive')
+                from audit.maintenance as m
+                cross join jsonb_array_elements(m.summary -> 'archives') as one
+                where m.command = 'archive export' and (one -> 'sha256' <> 'null' or one -> 'pending' <> 'null')
+            ) as known (name)),
         'archived_here', (
             select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
@@ -3101,13 +3108,12 @@ $body$;
 
 revoke all on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) from public;
 
-create or replace function audit.redact(
-    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
-    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+create or replace function audit.erase_events(
+    events bigint[], columns text[], context_keys text[], erase_keys boolean, erase_query boolean, despite_hold boolean
 )
-    returns bigint
+    returns jsonb
     language plpgsql
-    security definer  -- the trail belongs to its owner; callers can only erase values
+    security definer  -- what redact announces to the trail's triggers counts for its owner alone
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -3119,11 +3125,7 @@ declare
     salt bytea;
     kept bytea;
     done bigint := 0;
-    digest text;
 begin
-    if coalesce(redact.reason, '') !~ '\S' then
-        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
-    end if;
     lock table audit.maintenance, audit.seal_checkpoints in share update exclusive mode;
     perform pg_current_xact_id();
     redaction := nextval('audit.logged_actions_event_id_seq'::regclass);
@@ -3199,7 +3201,10 @@ begin
                 where r.event_id = one.event_id and r.slot = place;
                 salt := uuid_send(gen_random_uuid());
                 insert into audit.redacted_slots (event_id, slot, redaction_id, commitment, salt, remaining)
-                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')));
+                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')))
+                -- A partition that was restored twice has the event twice.
+                on conflict on constraint redacted_slots_pkey do update
+                set salt = excluded.salt, remaining = excluded.remaining;
             end loop;
             execute format($query$
                 update %s as e
@@ -3212,6 +3217,29 @@ begin
         end loop;
     end loop;
 
+    delete from audit.redactions as r where r.redaction_id = redaction;
+    return jsonb_build_object('redaction', redaction, 'events', done);
+end
+$body$;
+
+revoke all on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) from public;
+
+create or replace function audit.announce_redaction(
+    erased jsonb, table_schema text, table_name text, columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text, files jsonb
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    redaction constant bigint := erased -> 'redaction';
+    digest text;
+begin
+    if coalesce(announce_redaction.reason, '') !~ '\S' then
+        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
+    end if;
     select encode(sha256(string_agg(
         int8send(r.event_id) || int2send(r.slot) || r.commitment || coalesce(r.remaining, decode(repeat('00', 32), 'hex')),
         '' order by r.event_id, r.slot)), 'hex')
@@ -3220,13 +3248,30 @@ begin
     where r.redaction_id = redaction;
     insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row)
     values (
-        redaction, table_schema, redact.table_name, 'R',
+        redaction, table_schema, announce_redaction.table_name, 'R',
         jsonb_strip_nulls(jsonb_build_object(
-            'reason', redact.reason, 'ticket', redact.ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
+            'reason', announce_redaction.reason, 'ticket', ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
             'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
-            'events', done, 'slots_sha256', digest)));
-    delete from audit.redactions as r where r.redaction_id = redaction;
+            'events', erased -> 'events', 'slots_sha256', digest, 'files', files)));
     return redaction;
+end
+$body$;
+
+revoke all on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) from public;
+
+create or replace function audit.redact(
+    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner; callers can only erase values
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return audit.announce_redaction(
+        audit.erase_events(events, columns, context_keys, erase_keys, erase_query, despite_hold),
+        table_schema, table_name, columns, context_keys, erase_keys, erase_query, despite_hold, reason, ticket, null);
 end
 $body$;
 
@@ -3994,22 +4039,19 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id
-        where e.row_key = wanted_key and e.action <> 'E'
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id
-        where e.old_row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.old_row_key = wanted_key
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id
-        where e.row_key is null and e.action = 'T'
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action = 'T'
     ) or not has_table_privilege(relation, 'select') then
         return;
     end if;
@@ -4055,8 +4097,7 @@ declare
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id
-        where e.row_key is null and e.action in ('G', 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action in ('G', 'T')
     ) and not exists (
         -- With --when, rows without events are expected.
         select from pg_trigger as t
@@ -4090,8 +4131,7 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where name.until_id < called.until_id and e.action <> 'E'
+                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -4102,66 +4142,110 @@ begin
         from (
             with name as materialized (
                 select * from audit.names_of(wanted_schema, wanted_table, names)
-            )
-            select earliest.key
-            from (
-                select distinct on (later.key) later.key, event_id, later.arrives
+            ),
+            suspect as materialized (
+                select earliest.key, earliest.event_id
                 from (
-                    select
-                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
-                    from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                    select distinct on (later.key) later.key, event_id, later.arrives
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values
+                        (row_key, action = 'I' or old_row_key is not null),
+                        (old_row_key, false)
+                    ) as later (key, arrives)
+                    where later.key is not null
+                      and action_tstamp > moment
+                    order by later.key, event_id
+                ) as earliest
+                where not arrives
+            ),
+            -- Few are looked up by the index. Of many, the events of before are read as a whole, and grouped: a join, which
+            -- without statistics could be a loop over all pairs, is in neither.
+            many as materialized (
+                select count(*) > 1000 as suspects from suspect
+            ),
+            unseen as materialized (
+                select suspect.key, suspect.event_id
+                from suspect
+                where not (select suspects from many)
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.row_key = suspect.key and e.action <> 'E' and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.old_row_key = suspect.key and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                union all
+                select of_key.key, max(of_key.event_id)
+                from (
+                    select key, event_id, null::bigint as before_id
+                    from suspect
+                    where (select suspects from many)
                     union all
-                    select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                    from audit.names_of(wanted_schema, wanted_table, names) as name
+                    select earlier.key, null, event_id
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values (row_key), (old_row_key)) as earlier (key)
+                    where (select suspects from many)
+                      and earlier.key is not null
+                      and action_tstamp <= moment
+                ) as of_key
+                group by of_key.key
+                having min(of_key.before_id) > max(of_key.event_id)
+                    or min(of_key.before_id) is null
+            )
+            select unseen.key
+            from unseen
+            where not exists (
+                select
+                from name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where name.until_id < called.until_id and e.action <> 'E'
-                ) as event
-                cross join lateral (values
-                    (row_key, action = 'I' or old_row_key is not null),
-                    (old_row_key, false)
-                ) as later (key, arrives)
-                where later.key is not null
-                  and action_tstamp > moment
-                order by later.key, event_id
-            ) as earliest
-            -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
-            -- pairs of events.
-            where not arrives
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.old_row_key = earliest.key and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key is null and e.action = 'G' and e.event_id < earliest.event_id and e.action_tstamp > moment
-                  offset 0
-              )
+                where e.row_key is null and e.action = 'G' and e.event_id < unseen.event_id and e.action_tstamp > moment
+                offset 0
+            )
         ) as latecomer;
         if may_look then
             execute format($query$
@@ -4269,8 +4353,7 @@ begin
             from audit.names_of(wanted_schema, wanted_table, names) as name
             join audit.logged_actions as e
               on e.schema_name = name.schema_name and e.table_name = name.table_name
-             and e.event_id > name.after_id and e.event_id <= name.until_id
-            where e.row_key is null and e.action = 'G'
+             and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
             order by e.event_id desc
             limit 1
         ) as gap
@@ -4319,8 +4402,7 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id
-        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -4368,8 +4450,7 @@ begin
         select max(e.event_id + 0) into truncated
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
-          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
-          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
+          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
         called.after_id := coalesce(truncated, called.after_id);
 
         loop
@@ -4382,8 +4463,7 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name
-                      and row_key = wanted_key and action <> 'E'
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -4392,8 +4472,7 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name
-                      and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -4404,13 +4483,10 @@ begin
             exit when not found;
 
             -- The only event of its transaction says how it ended, unless it changed nothing.
-            remains := case latest.action
-                when 'U' then coalesce(latest.old_row, '{}') || latest.new_row
-                else latest.new_row end;
             if latest.is_alone and latest.is_there then
+                remains := case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end;
                 if latest.old_row_key is not null or remains::text is distinct from latest.old_row::text then
-                    return case when called.columns is null then remains
-                        else audit.as_called_now(remains, called.columns) end;
+                    return case when called.columns is null then remains else audit.as_called_now(remains, called.columns) end;
                 end if;
             elsif latest.is_alone and latest.old_row is not null then
                 return null;
@@ -4421,30 +4497,24 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name
-                      and row_key = wanted_key and action <> 'E'
-                      and event_id > called.after_id and event_id < latest.event_id
-                      and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
+                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
                 union all
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name
-                      and old_row_key = wanted_key
-                      and event_id > called.after_id and event_id < latest.event_id
-                      and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
             ) as event;
 
-            -- Each event puts an image of the row in place (1), takes one away (-1), or both.
             select
                 sum(change)::integer as rows_more,
-                bool_or(arrives)
-                    and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
+                bool_or(arrives) and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
                 bool_or(surplus <> 0) as is_changed,
                 (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
             into outcome
@@ -4454,30 +4524,19 @@ begin
                     sum(change) over (partition by image::text) as surplus,
                     change > 0 and (action = 'I' or old_row_key is not null) as arrives
                 from (
-                    select
-                        event_id, action, old_row_key, 1 as change,
-                        case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+                    select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name
-                      and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id
-                      and new_row is not null
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id and new_row is not null
                     union all
-                    select
-                        event_id, action, old_row_key, -1 as change,
-                        old_row as image
+                    select event_id, action, old_row_key, -1, old_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name
-                      and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id
-                      and old_row is not null and old_row_key is null
+                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
                     union all
-                    select
-                        event_id, action, old_row_key, -1 as change,
-                        old_row as image
+                    select event_id, action, old_row_key, -1, old_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name
-                      and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
                       and event_id > previous and event_id <= latest.event_id
                 ) as event
             ) as event;
@@ -4485,8 +4544,7 @@ begin
             if outcome.rows_more < 0 then
                 return null;
             elsif outcome.image is not null then
-                return case when called.columns is null then outcome.image
-                    else audit.as_called_now(outcome.image, called.columns) end;
+                return case when called.columns is null then outcome.image else audit.as_called_now(outcome.image, called.columns) end;
             elsif outcome.is_changed then
                 return null;
             end if;
@@ -4495,7 +4553,8 @@ begin
             if not is_known then
                 is_known := true;
                 by_id := case when latest.is_there and not outcome.arrives then
-                    audit.as_called_now(remains, called.columns)
+                    audit.as_called_now(
+                        case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end, called.columns)
                 end;
             end if;
             previous := previous + 1;
@@ -4533,9 +4592,7 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id
-    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
-      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
 
     return query
         select known.key, known.image
@@ -4575,8 +4632,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4597,8 +4653,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4688,9 +4743,7 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id
-    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
-      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
 
     perform audit.require_life(wanted_schema, wanted_table, moment, names);
     perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment, names);
@@ -4720,8 +4773,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
@@ -4742,8 +4794,7 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -4837,8 +4888,7 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
-                ) as event
+                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')                ) as event
                 order by event.transaction_id, event.event_id desc
             ) as last_of
         ) as version
@@ -4985,6 +5035,10 @@ comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "
 
 comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5042,7 +5096,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
