@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "befcc7b5ea9811e49895e7953f009a8ac1a8e295413131a74d2464906163bfe4"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "c2cf56a9c196a5ea98741c2d96e909415b9aa3da67365c4ddae86761f693844b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -4039,19 +4039,22 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.old_row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.old_row_key = wanted_key
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action = 'T'
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null and e.action = 'T'
     ) or not has_table_privilege(relation, 'select') then
         return;
     end if;
@@ -4097,7 +4100,8 @@ declare
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action in ('G', 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null and e.action in ('G', 'T')
     ) and not exists (
         -- With --when, rows without events are expected.
         select from pg_trigger as t
@@ -4131,7 +4135,8 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -4162,7 +4167,8 @@ begin
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     cross join lateral (values
                         (row_key, action = 'I' or old_row_key is not null),
@@ -4224,7 +4230,8 @@ begin
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     cross join lateral (values (row_key), (old_row_key)) as earlier (key)
                     where (select suspects from many)
@@ -4353,7 +4360,8 @@ begin
             from audit.names_of(wanted_schema, wanted_table, names) as name
             join audit.logged_actions as e
               on e.schema_name = name.schema_name and e.table_name = name.table_name
-             and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
+             and e.event_id > name.after_id and e.event_id <= name.until_id
+            where e.row_key is null and e.action = 'G'
             order by e.event_id desc
             limit 1
         ) as gap
@@ -4402,7 +4410,8 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -4450,7 +4459,8 @@ begin
         select max(e.event_id + 0) into truncated
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
-          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
+          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
         called.after_id := coalesce(truncated, called.after_id);
 
         loop
@@ -4463,7 +4473,8 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -4472,7 +4483,8 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -4483,10 +4495,13 @@ begin
             exit when not found;
 
             -- The only event of its transaction says how it ended, unless it changed nothing.
+            remains := case latest.action
+                when 'U' then coalesce(latest.old_row, '{}') || latest.new_row
+                else latest.new_row end;
             if latest.is_alone and latest.is_there then
-                remains := case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end;
                 if latest.old_row_key is not null or remains::text is distinct from latest.old_row::text then
-                    return case when called.columns is null then remains else audit.as_called_now(remains, called.columns) end;
+                    return case when called.columns is null then remains
+                        else audit.as_called_now(remains, called.columns) end;
                 end if;
             elsif latest.is_alone and latest.old_row is not null then
                 return null;
@@ -4497,24 +4512,30 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > called.after_id and event_id < latest.event_id
+                      and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
                 union all
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
-                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
+                      and event_id > called.after_id and event_id < latest.event_id
+                      and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
             ) as event;
 
+            -- Each event puts an image of the row in place (1), takes one away (-1), or both.
             select
                 sum(change)::integer as rows_more,
-                bool_or(arrives) and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
+                bool_or(arrives)
+                    and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
                 bool_or(surplus <> 0) as is_changed,
                 (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
             into outcome
@@ -4524,19 +4545,30 @@ begin
                     sum(change) over (partition by image::text) as surplus,
                     change > 0 and (action = 'I' or old_row_key is not null) as arrives
                 from (
-                    select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+                    select
+                        event_id, action, old_row_key, 1 as change,
+                        case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id and new_row is not null
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id
+                      and new_row is not null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select
+                        event_id, action, old_row_key, -1 as change,
+                        old_row as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id
+                      and old_row is not null and old_row_key is null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select
+                        event_id, action, old_row_key, -1 as change,
+                        old_row as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
                       and event_id > previous and event_id <= latest.event_id
                 ) as event
             ) as event;
@@ -4544,7 +4576,8 @@ begin
             if outcome.rows_more < 0 then
                 return null;
             elsif outcome.image is not null then
-                return case when called.columns is null then outcome.image else audit.as_called_now(outcome.image, called.columns) end;
+                return case when called.columns is null then outcome.image
+                    else audit.as_called_now(outcome.image, called.columns) end;
             elsif outcome.is_changed then
                 return null;
             end if;
@@ -4553,8 +4586,7 @@ begin
             if not is_known then
                 is_known := true;
                 by_id := case when latest.is_there and not outcome.arrives then
-                    audit.as_called_now(
-                        case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end, called.columns)
+                    audit.as_called_now(remains, called.columns)
                 end;
             end if;
             previous := previous + 1;
@@ -4592,7 +4624,9 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id
+    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+      and e.action_tstamp <= moment;
 
     return query
         select known.key, known.image
@@ -4632,7 +4666,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4653,7 +4688,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4743,7 +4779,9 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id
+    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+      and e.action_tstamp <= moment;
 
     perform audit.require_life(wanted_schema, wanted_table, moment, names);
     perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment, names);
@@ -4773,7 +4811,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
@@ -4794,7 +4833,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -4888,7 +4928,8 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')                ) as event
+                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+                ) as event
                 order by event.transaction_id, event.event_id desc
             ) as last_of
         ) as version
