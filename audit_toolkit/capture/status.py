@@ -196,7 +196,7 @@ def _audited(
             state=_state(triggers) if name in present else "gone",
             capture=str(options.pop("capture", Capture.ROW.value)),
             options=options,
-            # Without triggers it is another table of that name, or captured no more.
+            # Without triggers, it is another table of that name, or is no longer captured.
             since=since.get(function.name, found.get("first_event")) if triggers else None,
             events=found.get("events", 0 if readable else None),
             bytes=found.get("bytes", 0 if readable else None),

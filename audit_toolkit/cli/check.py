@@ -280,7 +280,7 @@ def _declared_findings(
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:
     """Tables whose capture is paused, with the reason; none where the trail may not be read."""
-    # Only triggers that are off make it worth a look into the trail itself.
+    # Reading the trail itself is only worthwhile if triggers are disabled.
     if all(trigger.state == "A" for trigger in objects.triggers):
         return {}
     with suppress(import_psycopg().errors.InsufficientPrivilege):

@@ -109,7 +109,7 @@ def reconcile(
     installed = {one.table: one for one in read_installed(connection, schema)}
     functions = {one.function for one in installed.values()}
     registered = read_registry(connection, schema) or {}
-    # What the registry knows and no function captures has lost it.
+    # Tables in the registry without a capture function have lost it.
     lost = [name for name, entry in registered.items() if entry.function not in functions]
     wanted = list(tables) or sorted({*installed, *lost})
     relations = {
@@ -257,7 +257,7 @@ def _read_marks(
                 attached += [at] if said.get("attached") else []
                 detached += [at] if said.get("detached") else []
             case "M", {"change": "capture", "options": dict(options)}:
-                # What was masked before is in the trail otherwise than it would be now.
+                # A value masked before may differ in the trail from what masking would give now.
                 columns.append((at, masked))
                 masked = frozenset(map(str, options.get("mask") or ()))
             case "M", {"change": "columns"}:
@@ -405,7 +405,7 @@ class _Compared:
             or self.left
             or self.reach.whole_after is None
         ):
-            # Rows that are alike cannot be told from each other: one event too few would shift all.
+            # Identical rows cannot be distinguished: one missing event would shift all others.
             found.counts[FindingKind.NOT_RECONCILED] += 1
             found.kept.append(
                 self._finding(

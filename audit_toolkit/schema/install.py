@@ -371,7 +371,7 @@ def _steps(
         "bulky_bytes": OVERSIZE_BYTES,
         "query_limit": QUERY_LIMIT,
         "comment": comment,
-        # Without a version: leaves live longer, and a function that differs by it alone is the same.
+        # Without the version: partitions outlive versions, and functions that differ only by it are equal.
         "leaf_comment": json.dumps(_OURS),
         "slots": SLOTS,
         "texts": _SEALED_TEXTS,

@@ -120,7 +120,7 @@ class Event:
             case Action.DELETE:
                 return {column: (value, None) for column, value in old.items()}
             case Action.UPDATE:
-                # With --store changes, new_row has only what changed: what it lacks has not.
+                # With --store changes, new_row has only the columns that changed.
                 return {
                     column: (old.get(column), value)
                     for column, value in new.items()

@@ -123,7 +123,7 @@ def copy_table_at(
         with connection.cursor().copy(
             _table_at(subject, at, csv=True, hide=hide), {"at": at}
         ) as copy:
-            # The line of names comes before the question is answered: nothing of a file where it is refused.
+            # The header is written before the query runs: no file is created if the query is refused.
             names = next(iter(copy), b"")
             for part in copy:
                 yield bytes(names) + bytes(part)
