@@ -258,6 +258,13 @@ def pictures(session: nox.Session) -> None:
     session.run("python", "-m", "tests.browser.pictures", "docs/pictures")
 
 
+@nox.session(name="terminal-pictures")
+def terminal_pictures(session: nox.Session) -> None:
+    """The pictures of the terminal in README and docs, anew, from the shop of the demo."""
+    session.install("-e", ".[demo]")
+    session.run("python", "-m", "tests.terminal_pictures", "docs/pictures")
+
+
 @nox.session
 def spark(session: nox.Session) -> None:
     """A real Spark reads the archive's folders as they are; needs Java 17."""
