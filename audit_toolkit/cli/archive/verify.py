@@ -60,7 +60,7 @@ def verify(
     """Verify every file of the archive.
 
     Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
-    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so. If all is
+    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be detected; a note says so. If all is
     well, the owner of the trail has the fingerprints of manifests from before 0.3 recorded.
     """
     keys = read_public_keys(key)
@@ -101,7 +101,7 @@ def verify(
         )
     if expected is None and output is not ReportFormat.NAGIOS:
         print(
-            "verified without the database: missing files cannot be noticed; give --dsn",
+            "verified without the database: missing files cannot be detected; give --dsn",
             file=sys.stderr,
         )
     end_with(report, output)
