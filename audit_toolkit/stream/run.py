@@ -166,8 +166,8 @@ def run(
     The connection is for this alone, in autocommit mode, on the primary.
 
     Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over,
-    and where the patience for a sink is at its end `ConnectError` or `AuditError`, with what the sink said. With `once`,
-    `BusyError` when a transaction stays open for longer than that.
+    and where the patience for a sink is at its end `ConnectError` or `AuditError`, with what the sink said. With
+    `once`, `BusyError` when a transaction stays open for longer than that.
     """
     terms = terms or Terms()
     if not connection.autocommit:
@@ -437,7 +437,8 @@ class _Holding:
         since = f", open since {first.since:%Y-%m-%d %H:%M:%S} UTC" if first.since else ""
         others = f", and {counted(more, 'other')}" if more else ""
         raise BusyError(
-            f"not all events are certain after {self._seconds:g} seconds: {first.who}{since}{others}, may still add some",
+            f"not all events are certain after {self._seconds:g} seconds: "
+            f"{first.who}{since}{others}, may still add some",
             hint="commit it or roll it back, then run this again: it goes on where it stopped",
         )
 
