@@ -147,6 +147,7 @@ class FindingKind(StrEnum):
     FAR_FUTURE = "far_future"
     GAP = "gap"
     HORIZON = "horizon"
+    INTERVAL_TOO_LONG = "interval_too_long"
     LAST_SUCCESS = "last_success"
     NO_PAST = "no_past"
     NO_TAIL = "no_tail"
