@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e7cf171232eb348d5b9c8f556458de5be5db59d912d0690f68111cc393d2368f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "1be466c264904691f9f6b7711804513f79349f5d572242dd3cc446cfa2cb23d5"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2902,6 +2902,7 @@ begin
         if found then
             raise exception using
                 errcode = 'object_not_in_prerequisite_state',
+                constraint = 'redacted',  -- for programs
                 message = 'audit: the value of ' || quote_ident(erased_column) || ' was redacted (event ' || redaction_id || ')',
                 hint = 'audit history shows what is left of the row; audit show ' || redaction_id || ' says who redacted it, and why';
         end if;
@@ -3088,9 +3089,17 @@ begin
             from audit.partition_lifecycle as l
             where l.hold_reason is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)),
         'archived', (
-            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
-            from audit.partition_lifecycle as l
-            where l.archive is not null),
+            select coalesce(jsonb_agg(known.name order by known.name), '[]')
+            from (
+                select l.leaf_name
+                from audit.partition_lifecycle as l
+                where l.archive is not null
+                union
+                select 'exports in ' || (one ->> 'archive')
+                from audit.maintenance as m
+                cross join jsonb_array_elements(m.summary -> 'archives') as one
+                where m.command = 'archive export' and (one -> 'sha256' <> 'null' or one -> 'pending' <> 'null')
+            ) as known (name)),
         'archived_here', (
             select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
