@@ -156,9 +156,10 @@ def archive_proof(session: nox.Session) -> None:
 
 @nox.session(name="stream-proof")
 def stream_proof(session: nox.Session) -> None:
-    """A million events of 16 writers to consumers that are killed: each arrives, those of a row in order."""
-    arguments = ("tests/stream/test_proof.py", "-s", *session.posargs)
-    _run_tests(session, {"STREAM_EVENTS": "1000000"}, arguments)
+    """A million events of 16 writers to consumers that are killed: each arrives, those of a row in order; how fast."""
+    files = ("tests/stream/test_proof.py", "tests/stream/test_throughput.py")
+    events = os.environ.get("STREAM_EVENTS", "1000000")
+    _run_tests(session, {"STREAM_EVENTS": events}, (*files, "-s", *session.posargs))
 
 
 @nox.session(name="reading-proof")

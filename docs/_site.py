@@ -47,7 +47,9 @@ NAV: dict[str, tuple[str, ...]] = {
         "indexes.md",
         "moving.md",
         "seals.md",
+        "gdpr.md",
         "completeness.md",
+        "evidence.md",
     ),
     "Reference": (
         "reference/cli.md",

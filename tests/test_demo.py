@@ -55,8 +55,8 @@ def test_the_story_of_seals(elsewhere: Path) -> None:
     done = subprocess.run([*AUDIT, "demo", "--sealed"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for shown in (
-        "sealed 5 events; 5 in all, up to event 5",
-        "OK: 5 events are what was sealed; 1 checkpoint kept outside agrees",
+        "sealed 6 events; 6 in all, up to event 6",
+        "OK: 6 events are what was sealed; 1 checkpoint kept outside agrees",
         "alter table audit.logged_actions disable trigger all;",
         "error: event 4: it is not what was sealed: a column of it was changed",
         "NOT what was sealed: 1 finding",

@@ -16,7 +16,7 @@ from audit_toolkit.archive.manifest import (
 from audit_toolkit.archive.origin import adopt, read_expected, read_origin
 from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
-from audit_toolkit.archive.restore import restore_leaf
+from audit_toolkit.archive.restore import rehearse_restore, restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
 from audit_toolkit.archive.sealed import read_seal, seal_note, seal_problems
 from audit_toolkit.archive.store import Store
@@ -55,6 +55,7 @@ __all__ = [
     "read_origin",
     "read_seal",
     "register",
+    "rehearse_restore",
     "restore_leaf",
     "seal_note",
     "seal_problems",

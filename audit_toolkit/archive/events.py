@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.archive.manifest import MOST_BYTES, Manifest
+from audit_toolkit.archive.manifest import MOST_BYTES, Manifest, difference
 from audit_toolkit.archive.query import VIEW, opened
 from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.connection import fetch
@@ -88,9 +88,10 @@ def archived_events(connection: Connection, store: Store, schema: str) -> Archiv
 def _manifest(store: Store, entry: dict[str, Any]) -> Manifest:
     _, name = split_address(entry["archive"])
     manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
-    if manifest.digest != entry["archive_digest"]:
+    digest, recorded = entry["archive_digest"], entry["archive_manifest"]
+    if what := difference(manifest, digest=digest, recorded=recorded):
         raise AuditError(
-            f"{entry['name']}: the digest in its manifest differs from the one that this database recorded",
+            f"{entry['name']}: {what} differs from the one that this database recorded",
             hint="for details, run: audit archive verify",
         )
     return manifest

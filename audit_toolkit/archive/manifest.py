@@ -352,6 +352,13 @@ def fingerprint(manifest: Manifest) -> str:
     return hashlib.sha256(manifest.as_bytes()).hexdigest()
 
 
+def difference(manifest: Manifest, *, digest: str | None, recorded: str | None) -> str:
+    """What of a manifest differs from what the database recorded: its digest, its fingerprint, or nothing."""
+    if manifest.digest != digest:
+        return "the digest in its manifest"
+    return "" if recorded in (None, fingerprint(manifest)) else "its manifest"
+
+
 def hive_name(text: str) -> str:
     """A value in a folder's name, escaped as Hive does: all else than ASCII stays, or Spark reads it as Latin-1."""
     return "".join(c if ord(c) > 127 else quote(c, safe="") for c in text)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.columns import COLUMNS
 from audit_toolkit.archive.extra import parquet
-from audit_toolkit.archive.manifest import ArchivedFile, Manifest, fingerprint
-from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.manifest import ArchivedFile, Manifest, difference, fingerprint
+from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import BATCH, Progress, read_back, unwatched
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
@@ -56,6 +56,40 @@ def restore_leaf(
             f"a table {leaf} already exists", hint="restore it under another name: --as NAME"
         ) from error
     return leaf
+
+
+def rehearse_restore(
+    connection: Connection,
+    store: Store,
+    schema: str,
+    manifest: Manifest,
+    scratch: str,
+    *,
+    foreign: bool = False,
+    progress: Progress = unwatched,
+) -> None:
+    """Do what `restore_leaf` does, with a table in the new schema `scratch`, and take both away again.
+
+    Nothing is left of it, however it ends. Raises `AuditError` as `restore_leaf` does, and `UsageError` where there is
+    a schema of that name.
+    """
+    leaf = QualifiedName(scratch, manifest.leaf)
+    if not foreign:
+        _require_recorded(connection, schema, manifest)
+    if manifest.version == 1:
+        _require_sound(store, manifest)
+    try:
+        with connection.transaction():
+            connection.execute(render("archive/scratch_table", schema=schema, leaf=leaf))
+            for file in manifest.files:
+                _copy(connection, store, leaf, manifest, file, progress)
+            _compare(connection, schema, leaf, manifest)
+            connection.execute(render("archive/drop_scratch", leaf=leaf))
+    except import_psycopg().errors.DuplicateSchema as error:
+        raise UsageError(
+            f"a schema {scratch!r} already exists",
+            hint="name one that does not: --scratch-schema NAME",
+        ) from error
 
 
 def _copy(
@@ -107,6 +141,15 @@ def _require_recorded(connection: Connection, schema: str, manifest: Manifest) -
                 if manifest.place
                 else ""
             ),
+        )
+    named = [row for row in entries if split_address(row["archive"] or "")[1] == manifest.name]
+    if named and all(
+        difference(manifest, digest=row["archive_digest"], recorded=row["archive_manifest"])
+        for row in named
+    ):
+        raise AuditError(
+            f"{manifest.leaf}: its manifest differs from the one that this database recorded",
+            hint="nothing was restored; for details, run: audit archive verify",
         )
 
 

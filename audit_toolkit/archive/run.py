@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from audit_toolkit.archive.export import finish_interrupted
 from audit_toolkit.archive.iceberg import register_own
-from audit_toolkit.archive.manifest import MOST_BYTES, Manifest, fingerprint
+from audit_toolkit.archive.manifest import MOST_BYTES, Manifest, difference
 from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import Progress, read_back
 from audit_toolkit.archive.write import archive_leaf
@@ -70,8 +70,7 @@ def read_again(entry: Entry) -> tuple[str, ...]:
     url, name = split_address(entry.archive or "")
     store = Store.open(url)
     manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
-    if manifest.digest != entry.archive_digest:
-        return ("the digest in its manifest differs from the one recorded",)
-    if entry.archive_manifest not in (None, fingerprint(manifest)):
-        return ("its manifest differs from the one recorded",)
+    digest, recorded = entry.archive_digest, entry.archive_manifest
+    if what := difference(manifest, digest=digest, recorded=recorded):
+        return (f"{what} differs from the one recorded",)
     return read_back(store, manifest).problems

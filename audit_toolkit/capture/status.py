@@ -154,8 +154,11 @@ def _read_events(
 def _read_since(connection: Connection, schema: str) -> Mapping[str, datetime]:
     """By capture function: a table may have been renamed since, and nobody noted it yet."""
     errors = import_psycopg().errors
-    # A trail of an older release has no registry.
-    with suppress(errors.InsufficientPrivilege, errors.UndefinedTable):
+    # A trail of an older release has no registry; within a transaction of the caller, a refusal must not end it.
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedTable),
+        connection.transaction(),
+    ):
         rows = fetch(connection, render("queries/captured_since", schema=schema))
         return {row["function_name"]: row["captured_since"] for row in rows}
     return {}

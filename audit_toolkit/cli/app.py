@@ -128,10 +128,17 @@ COMMANDS = (
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
     Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
+    Entry(
+        "report", "evidence_report:evidence_report", "Write what an auditor asks for, of a period."
+    ),
+    Entry("review", "review:review", "Record that somebody looked at the trail."),
+    Entry("drill", "drill:drill", "Restore an archived partition to see that it works."),
     Entry("guard on", "guard.on:on", "Switch the guard on."),
     Entry("guard off", "guard.off:off", "Switch the guard off; the trail keeps who and why."),
     Entry("guard status", "guard.status:status", "Show whether the guard is on."),
     Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
+    Entry("subject", "subject:subject", "Export all that the trail holds of a person."),
+    Entry("redact", "redact:redact", "Erase values from the trail for good."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
     Entry("verify-proof", "verify_proof:verify_proof", "Verify a proof without a database."),

@@ -21,6 +21,10 @@ def ddl_verb(event: Event) -> str:
             return "dropped"
         case {"change": "capture", "capture": str(state)}:
             return f"capture is {state}"
+        case {"change": "drill", "ok": bool(ok), "partition": str(partition)}:
+            return f"restore drill of {partition} {'succeeded' if ok else 'failed'}"
+        case {"change": "review", "by": str(by), "note": str(note)}:
+            return f"reviewed by {by}: {note}"
         case {"change": "ddl", "ddl": {"tag": str(tag), "object": str(what)}}:
             return f"{tag} {what}"
         case {"change": str(what)}:

@@ -43,6 +43,17 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit coverage --at 2026-11-01",
             "audit coverage --since 2026-10-01 --until 2026-11-01 --format json",
         ),
+        "report": (
+            "audit report --from 2026-10-01 --to 2026-11-01 --format html -o october.html",
+            "audit report --from 2026-10-01 --profile pci --verify --key seal.key.pub",
+        ),
+        "review": (
+            "audit review --by jo@example.com --note 'no gap in October' --file october.html",
+        ),
+        "drill": (
+            "audit drill --archive s3://backup/trail",
+            "audit drill logged_actions_2026_03 --archive s3://backup/trail --format json",
+        ),
         "status": ("audit status", "audit status --format json"),
         "access": ("audit access", "audit access --format json"),
         "history": (
@@ -77,6 +88,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit revert --last orders 42 --apply --reason 'typing error'",
             "audit revert --actor alice --since '2 hours ago' --except sessions",
             "audit revert --to-mark before-import --apply",
+        ),
+        "subject": ("audit subject customers 42", "audit subject customers 42 --format csv"),
+        "redact": (
+            "audit redact customers 42 --column email --reason 'erasure request'",
+            "audit redact customers 42 --column email --keys --query --reason 'left' --ticket DPO-17 --apply",
         ),
         "mark": ("audit mark before-import --reason 'in case it goes wrong'",),
         "context": (

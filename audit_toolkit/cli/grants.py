@@ -85,6 +85,10 @@ def grants(
         str | None,
         typer.Option("--consumer", metavar="ROLE", help="May run audit stream."),
     ] = None,
+    redactor: Annotated[
+        str | None,
+        typer.Option("--redactor", metavar="ROLE", help="May run audit redact; reads nothing."),
+    ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -93,11 +97,12 @@ def grants(
 
     Review them, then pipe them into psql.
     """
-    if not (reader or maintainer or archiver or installer or deployer or recorder or consumer):
+    asked = (reader, maintainer, archiver, installer, deployer, recorder, consumer, redactor)
+    if not any(asked):
         raise UsageError(
             "no role given",
             hint="add --reader, --maintainer, --archiver, --installer, --deployer, "
-            "--recorder or --consumer ROLE",
+            "--recorder, --consumer or --redactor ROLE",
         )
     limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
     with open_database(dsn, config) as connection:
@@ -123,6 +128,7 @@ def grants(
         deployer=deployer,
         recorder=recorder,
         consumer=consumer,
+        redactor=redactor,
         limits=limits,
         captures=[row["name"] for row in captures],
     ):

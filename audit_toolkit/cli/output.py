@@ -122,6 +122,7 @@ _VERBS = {
     Action.DDL: ("changed by DDL", "bold magenta"),
     Action.BOUNDARY: ("continued in another place", "bold magenta"),
     Action.MARK: ("marked", "bold magenta"),
+    Action.REDACTION: ("redacted", "bold magenta"),
     Action.EVENT: ("event of the application", "bold blue"),
 }
 

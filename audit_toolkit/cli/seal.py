@@ -23,6 +23,7 @@ from audit_toolkit.cli.seal_options import (
 from audit_toolkit.cli.timeouts import as_span
 from audit_toolkit.errors import AuditError, BusyError
 from audit_toolkit.plurals import counted
+from audit_toolkit.schema.captured_tables import note_coverage
 from audit_toolkit.seals import open_sink, run_seal
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def seal(
     while True:
         with open_database(dsn, config) as connection:
             try:
+                # What is captured is sealed with what was.
+                note_coverage(connection, audit_schema)
                 run = run_seal(
                     connection, audit_schema, signed_by, sinks=sinks, timestamp=timestamp, wait=wait
                 )

@@ -10,19 +10,22 @@ from audit_toolkit import exact_json
 from audit_toolkit.exact_json import Json
 from audit_toolkit.printable import visible as visible
 from audit_toolkit.trail import json_diff
+from audit_toolkit.trail.event import redaction_of
 
 MOST_INSIDE = 20
 """So many differences inside one value are shown."""
 
 
 def show_value(value: Json) -> str:
-    """A value of a row in one line: NULL, text as it is, all else as JSON.
+    """A value of a row in one line: NULL, redacted (event N), text as it is, all else as JSON.
 
     Text is in double quotes where it could be taken for something else (nothing, `null`, a number,
     JSON) or holds characters that had to be escaped.
     """
     if value is None:
         return "NULL"
+    if (redaction := redaction_of(value)) is not None:
+        return f"redacted (event {redaction})"
     if isinstance(value, str) and not _is_ambiguous(value):
         return value
     return visible(exact_json.dumps(value))
@@ -66,7 +69,8 @@ class Change:
 
 def describe_change(name: str, old: Json, new: Json) -> Iterator[Change]:
     """The change of a column: of objects and arrays only what differs inside, with its path."""
-    if not json_diff.differ_inside(old, new):
+    redacted = redaction_of(old) is not None or redaction_of(new) is not None
+    if redacted or not json_diff.differ_inside(old, new):
         before, after = show_values(old, new)
         yield Change(label=name, old=before, new=after)
         return

@@ -12,6 +12,7 @@ from audit_toolkit.schema.install import (
     MAINTAINER_FUNCTIONS,
     READER_FUNCTIONS,
     RECORDER_FUNCTIONS,
+    REDACTOR_FUNCTIONS,
 )
 from audit_toolkit.templates import render_statements
 
@@ -49,10 +50,11 @@ def render_grants(
     deployer: str | None = None,
     recorder: str | None = None,
     consumer: str | None = None,
+    redactor: str | None = None,
     limits: Limits | None = None,
     captures: Sequence[str] = (),
 ) -> list[str]:
-    """The statements that let these roles read the trail, maintain it, put capture on tables, or record events.
+    """The statements that let these roles read the trail, maintain it, put capture on tables, record events or redact.
 
     `limits` are those of all maintainers; `captures` the functions of tables that the installer owns. A deployer
     becomes a member of the owner, and no other does. Nothing is ever granted on leaves: a grant there would go past
@@ -66,6 +68,7 @@ def render_grants(
         "deployer": (deployer, {}),
         "recorder": (recorder, RECORDER_FUNCTIONS),
         "consumer": (consumer, READER_FUNCTIONS),
+        "redactor": (redactor, REDACTOR_FUNCTIONS),
     }
     return [
         statement

@@ -84,6 +84,8 @@ _FUNCTIONS = {
     "archive_note_export": "(jsonb)",
     "redacted": "(jsonb, text[], bigint, jsonb)",
     "destroy_salt": "(bigint, integer)",
+    "refuse_redacted": "(jsonb)",
+    "redactable": "(text, text, text[], text[], text[], boolean, boolean)",
     "redact": "(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "former_columns": "(jsonb, jsonb)",
@@ -139,6 +141,7 @@ _FOR_READERS = (
     "warn_of_triggers",
     "warn_of_absence",
     "warn_of_gap",
+    "refuse_redacted",
     "row_image_at",
     "row_images_at",
     "row_at",
@@ -182,14 +185,14 @@ _FOR_RECORDERS = ("record_event", "write_event", "row_key_of", "plain_type")
 RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
 """What records events of the application may execute, with their arguments."""
 
-REDACTOR_FUNCTIONS = {"redact": _FUNCTIONS["redact"]}
-"""What a redactor may execute, with its arguments, beside what a reader may."""
+REDACTOR_FUNCTIONS = {name: _FUNCTIONS[name] for name in ("redactable", "redact")}
+"""What a redactor may execute, with their arguments."""
 
 DEFINERS = frozenset(
     (
         *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
         *("note_beginning", "note_capture", "end_capture", "record_gap"),
-        *("write_event", "redact"),
+        *("write_event", "redactable", "redact"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
         "doubtful_events",
@@ -231,7 +234,10 @@ COLUMN_COMMENTS = (
     ("table_name", "the audited table; for a partitioned table its root"),
     (
         "action",
-        "I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture",
+        (
+            "I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture, "
+            "M DDL, V mark, E event of the application, R redaction, B the trail continued elsewhere"
+        ),
     ),
     ("row_key", "primary key: one column as its text, several as a JSON array, NULL without a key"),
     ("old_row_key", "the key before an update that changed it"),

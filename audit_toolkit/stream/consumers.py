@@ -149,6 +149,15 @@ def is_known(connection: Connection, name: str, *, schema: str = "audit") -> boo
     return any(c.name == name for c in read_consumers(connection, schema=schema))
 
 
+def partitions_left(
+    connection: Connection, consumer: Consumer | None, *, schema: str = "audit"
+) -> int:
+    """How many partitions have left the trail that may have events which a consumer did not get; a new one: all."""
+    since = consumer.event_tstamp if consumer else None
+    [row] = fetch(connection, _sql("left", schema), {"since": since})
+    return int(row["partitions"])
+
+
 def register(
     connection: Connection,
     name: str,

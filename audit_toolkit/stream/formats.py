@@ -95,6 +95,7 @@ _WORDS = {
     Action.DDL: "ddl",
     Action.BOUNDARY: "boundary",
     Action.MARK: "mark",
+    Action.REDACTION: "redaction",
     Action.EVENT: "event",
 }
 _DEBEZIUM_OPS = {

@@ -8,6 +8,7 @@ from audit_toolkit.trail.history.filter import Filter, history_query
 from audit_toolkit.trail.history.follow import Batch, Blocker
 from audit_toolkit.trail.history.known import HistoryPage, KnownTable, scope_of
 from audit_toolkit.trail.history.pages import Page
+from audit_toolkit.trail.redaction import Erasure, Redaction
 from audit_toolkit.trail.revert.marks import Mark
 from audit_toolkit.trail.revert.plan import OnConflict, RowChange, Undo
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
@@ -23,6 +24,7 @@ from audit_toolkit.trail.verbs import (
     copy_table_at,
     cut_page,
     diff,
+    events_of_person,
     find_event,
     find_mark,
     find_range,
@@ -34,6 +36,7 @@ from audit_toolkit.trail.verbs import (
     plan_restore,
     plan_revert,
     read_page,
+    redact,
     row_at,
     rows_there,
     rows_with_key,
@@ -53,6 +56,7 @@ __all__ = [
     "Conflict",
     "ConflictError",
     "Difference",
+    "Erasure",
     "Event",
     "Filter",
     "HistoryPage",
@@ -63,6 +67,7 @@ __all__ = [
     "Origin",
     "Page",
     "Position",
+    "Redaction",
     "Reversal",
     "RowChange",
     "Selection",
@@ -74,6 +79,7 @@ __all__ = [
     "copy_table_at",
     "cut_page",
     "diff",
+    "events_of_person",
     "find_event",
     "find_mark",
     "find_range",
@@ -87,6 +93,7 @@ __all__ = [
     "plan_revert",
     "psycopg_connection",
     "read_page",
+    "redact",
     "reverse",
     "row_at",
     "rows_there",

@@ -25,6 +25,16 @@ Row = dict[str, Json]
 """A row as the trail has it: column names and JSON values."""
 
 
+REDACTED = "audit:redacted"
+"""What stands in place of a redacted value is {"audit:redacted": N}, with the event that tells of it."""
+
+
+def redaction_of(value: Json) -> int | None:
+    """The event that tells of the redaction of a value; None for any other value."""
+    found = value.get(REDACTED) if isinstance(value, dict) else None
+    return found if isinstance(found, int) else None
+
+
 class Action(StrEnum):
     """What happened."""
 
@@ -37,6 +47,8 @@ class Action(StrEnum):
     DDL = "M"
     BOUNDARY = "B"
     MARK = "V"
+    REDACTION = "R"
+    """Values of other events were erased: `new_row` says why, and of which columns."""
     EVENT = "E"
     """Of the application: `new_row` has its name and payload."""
 
@@ -216,7 +228,7 @@ _JSON_ORDER = (
 def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
     found: list[str] = []
     for column, (old, new) in changed.items():
-        if json_diff.differ_inside(old, new):
+        if redaction_of(new) is None and json_diff.differ_inside(old, new):
             some = list(islice(json_diff.differences(old, new), MOST_PATHS + 1))
             paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
             found += [json_diff.pointer((column, *path)) for path in paths]

@@ -10,7 +10,7 @@ async for row in rows: …
 
 from __future__ import annotations
 
-from audit_toolkit.trail import time_travel
+from audit_toolkit.trail import person, redaction, time_travel
 from audit_toolkit.trail.blame import blame as _blame
 from audit_toolkit.trail.history import events, known, pages, transactions
 from audit_toolkit.trail.history.follow import follow as _follow
@@ -47,6 +47,9 @@ apply_restore = verb(selection.apply_restore)
 apply_revert = verb(selection.apply_revert)
 plan_restore = verb(selection.plan_restore)
 plan_revert = verb(selection.plan_revert)
+
+events_of_person = verb(person.events_of_person)
+redact = verb(redaction.redact)
 
 find_mark = verb(marks.find_mark)
 set_mark = verb(marks.set_mark)

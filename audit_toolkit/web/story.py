@@ -30,6 +30,8 @@ _KINDS = {
     Action.TRUNCATE: "deleted",
     Action.SNAPSHOT: "recorded",
 }
+_WITH_REASON = (Action.GAP, Action.BOUNDARY, Action.REDACTION)
+"""What has its reason in the event itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,7 @@ def _entry(page: Page, seen: Seen, most: int) -> Entry:
         if is_update or (old if new is None else new) is not None
         for change in _changes(page, event, column, old, new, most)
     )
-    said = event.new_row if event.action in (Action.GAP, Action.BOUNDARY) else claims
+    said = event.new_row if event.action in _WITH_REASON else claims
     reason = (said or {}).get("reason")
     return Entry(
         event=event,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from audit_toolkit import exact_json, printable
 from audit_toolkit.exact_json import Json
 from audit_toolkit.trail import json_diff
+from audit_toolkit.trail.event import redaction_of
 from audit_toolkit.web.viewer import MASK
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ def show(value: Json, label: ColumnLabel, words: Words, most: int = SHORT) -> Sh
     """A value of a column."""
     if value == MASK:
         return Shown(text=MASK, kind="masked")
+    if (redaction := redaction_of(value)) is not None:
+        text = words.gettext("redacted (event %(number)s)") % {"number": redaction}
+        return Shown(text=text, kind="masked")
     text, kind = _text_of(value, label, words)
     text = visible(text)
     if len(text) > most:
@@ -86,7 +90,8 @@ def changes_of(
 ) -> Iterator[Change]:
     """The change of a column: of objects and arrays only what differs inside, with its path."""
     name = label.label or visible(column)
-    if not json_diff.differ_inside(old, new):
+    redacted = redaction_of(old) is not None or redaction_of(new) is not None
+    if redacted or not json_diff.differ_inside(old, new):
         before, after = show(old, label, words, most), show(new, label, words, most)
         if isinstance(old, str) and isinstance(new, str) and most > SHORT:
             before, after = compared(before, after)

@@ -131,7 +131,13 @@ class Sight:
             shown = replace(event, context=context)
             return Seen(event=shown, changed=event.changed, whole=True, has_key=True)
         has_key = self.may_name_rows(table)
-        ddl = event.action in (Action.DDL, Action.GAP, Action.MARK, Action.BOUNDARY)
+        ddl = event.action in (
+            Action.DDL,
+            Action.GAP,
+            Action.MARK,
+            Action.BOUNDARY,
+            Action.REDACTION,
+        )
         shown = replace(
             event,
             old_row=event.old_row if ddl else self.row(table, event.old_row),

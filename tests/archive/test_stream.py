@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -153,6 +154,14 @@ def test_command(
     monkeypatch.setenv("AUDIT_DATABASE_URL", rotating.database.dsn)
     file = tmp_path / "out.jsonl"
     command = ["stream", "run", "c", "--to", f"file:{file}", "--once", "--from-archive", local.url]
+    noted = CliRunner().invoke(app, [*command[:-2], "--table", "orders1"]).stderr
+    assert re.search(
+        r"note: \d partitions? ha(s|ve) left the database; events of the archive", noted
+    )
+    again = CliRunner().invoke(app, command[:-2]).stderr
+    assert "left the database" not in again
+    stream.drop(rotating.connection, "c")
+    file.unlink()
     refused = CliRunner().invoke(app, [*command, "--from", "now"])
     assert "--from-archive cannot be combined with --from now" in refused.stderr
     ran = CliRunner().invoke(app, command)

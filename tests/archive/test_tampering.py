@@ -236,6 +236,15 @@ def test_a_forged_archive_does_not_come_back(rotating: Rotating, local: Store) -
         restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="back")
 
 
+def test_a_manifest_with_other_bounds_does_not_come_back(rotating: Rotating, local: Store) -> None:
+    entry = detached(rotating)[-1]
+    archive(rotating, local, entry)
+    Folder(Path(local.root)).rewrite(lower="2001-01-01T00:00:00+00:00")
+    manifest = find_manifest(local, entry.name)
+    with pytest.raises(AuditError, match="its manifest differs from the one"):
+        restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="back")
+
+
 def test_a_planted_link_is_not_followed(rotating: Rotating, local: Store, tmp_path: Path) -> None:
     entry = detached(rotating)[0]
     archive(rotating, local, entry)

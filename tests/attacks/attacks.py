@@ -83,6 +83,8 @@ REFUSED = [
     for aim, sql, actors in [
         ("read the trail", "table audit.logged_actions", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, *GRANTED]),
         ("read a partition past its parent", f"table {_LEAF}", [Actor.NOBODY, Actor.READER, *GRANTED]),
+        ("erase values", "select audit.redact('shop', 'orders', '{1}', '{status}', '{}', false, false, false, 'forged')", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER, *GRANTED]),
+        ("learn which events hold a value", "select audit.redactable('shop', 'orders', null, '{status}', '{}', false, false)", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER, *GRANTED]),
         ("read the key of masks", "table audit.mask_key", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),
         ("insert an event by hand", f"insert into audit.logged_actions {_EVENT}", [Actor.NOBODY, Actor.APP, Actor.TABLE_OWNER, Actor.READER, *GRANTED]),
         ("change an event", "update audit.logged_actions set new_row = null", [Actor.NOBODY, Actor.APP, Actor.READER, *GRANTED]),

@@ -8,6 +8,8 @@ import sys
 from importlib import import_module
 
 import pytest
+import typer
+import typer.main
 from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import COMMANDS, GROUPS, app
@@ -21,6 +23,17 @@ def test_the_table_says_what_the_command_says(entry: Entry) -> None:
     assert (inspect.getdoc(command) or "").partition("\n")[0] == entry.help
     shown = CliRunner().invoke(app, [*entry.words.split(), "--help"], env={"COLUMNS": "200"})
     assert (shown.exit_code, " ".join(shown.stdout.split()).count(entry.help)) == (0, 1)
+
+
+@pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.words)
+def test_an_option_means_one_thing(entry: Entry) -> None:
+    """Of two parameters with one name, one would never be heard."""
+    single = typer.Typer(add_completion=False)
+    module, _, function = entry.target.partition(":")
+    single.command()(getattr(import_module(f"audit_toolkit.cli.{module}"), function))
+    command = typer.main.get_command(single)
+    names = [name for one in command.params for name in (*one.opts, *one.secondary_opts)]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_help_names_every_command_and_group() -> None:

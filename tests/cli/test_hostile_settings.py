@@ -119,6 +119,7 @@ READING = """
     install --table customers --sql
     install --table orders --mask status --sql
     uninstall --table orders --sql
+    publication --sql
     upgrade --sql
 """
 CHANGING = """

@@ -1,8 +1,9 @@
 """Months of rotation with a hostile clock, killed all the time: no write fails, no future time lacks a partition.
 
-The default run is a short one. `nox -s rotation-proof` sets ROTATION_PROOF=1: twelve months in steps of two days, 16
-writers. In each step maintenance is killed before a statement, one further each time, or its session is terminated in
-the middle of one; every few steps the clock of everything is 30 days or 30 years ahead, or behind, for a while.
+The default run is a short one. `nox -s rotation-proof` sets ROTATION_PROOF=1: twelve months (or ROTATION_MONTHS) in
+steps of two days, 16 writers. In each step maintenance is killed before a statement, one further each time, or its
+session is terminated in the middle of one; every few steps the clock of everything is 30 days or 30 years ahead, or
+behind, for a while.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from audit_toolkit.seals import (
 from audit_toolkit.seals.leaves import read_seeds
 from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, SLOTS, children, salts_between, salts_of
+from audit_toolkit.trail import Erasure
+from audit_toolkit.trail import redact as erase
 from tests.seals.conftest import Sealed
 
 
@@ -154,3 +156,26 @@ def test_events_that_are_not_sealed_have_nothing_to_destroy(unsealed: Sealed) ->
     assert unsealed.execute("select count(*) from audit.redacted_slots") == [(0,)]
     unsealed.seal()
     assert unsealed.found() == []
+
+
+def test_a_row_is_erased_by_its_key_and_its_neighbours_can_be_proved(sealed: Sealed) -> None:
+    """Whole, as the command does it: sealed events, those that are not, and the tree after the next seal."""
+    sealed.execute("update orders set status = 'secret-status' where id = 1")
+    sealed.seal()
+    sealed.execute("update orders set note = '\"secret-status\"' where id = 1")
+    asked = Erasure(table="orders", rows=["1"], columns=["status", "note"], reason="asked to")
+    with connect(sealed.trail.database.dsn) as connection:
+        done = erase(connection, asked, apply=True)
+    assert done.events == 3
+    assert not sealed.execute(
+        "select event_id from audit.logged_actions as e where e::text like '%secret-status%'"
+    )
+    assert sealed.verify().findings == []
+    sealed.seal()
+    report = sealed.verify()
+    assert (report.findings, report.redacted) == ([], 3)
+    with connect(sealed.trail.database.dsn) as connection:
+        proof = prove(connection, "audit", 2)
+    verify_proof.verify(
+        json.loads(json.dumps(proof)), [str(key) for key in read_public(sealed.key)]
+    )

@@ -505,20 +505,22 @@ def test_the_command_line(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> No
 
     assert audit("keys", "new", "--key", "seal.key")[0] == 2
     code, said = audit("seal", "--key", "seal.key", "--checkpoint-to", "kept")
-    assert (code, said) == (0, "nothing new to seal; 462 in all, up to event 462\n")
+    assert (code, said) == (0, "sealed 1 event; 463 in all, up to event 463\n")  # what is captured
     code, said = audit("seal", "--key", "seal.key", "--format", "json")
-    assert (code, json.loads(said)["size"]) == (0, 462)
+    assert (code, json.loads(said)["size"]) == (0, 463)
+    coverage = sealed.execute("select action from audit.logged_actions where event_id = 463")
+    assert coverage == [("M",)]
     assert "no key to seal with is named" in audit("seal")[1]
     code, said = audit("verify", "--checkpoints", "kept", "--key", "seal.key.pub")
     assert code == 0
-    assert said.startswith("462 events sealed, up to event 462, at 20")
-    assert said.endswith("OK: 462 events are what was sealed; 1 checkpoint kept outside agrees\n")
+    assert said.startswith("463 events sealed, up to event 463, at 20")
+    assert said.endswith("OK: 463 events are what was sealed; 2 checkpoints kept outside agree\n")
     code, said = audit("prove", "77")
     assert code == 0
     Path("proof.json").write_text(said)
     code, said = audit("verify-proof", "proof.json", "--key", "seal.key.pub")
     assert code == 0
-    assert "proved: this event is in the sealed trail (up to event 462 at" in said
+    assert "proved: this event is in the sealed trail (up to event 463 at" in said
     sealed.tamper("update audit.logged_actions set role_name = 'x' where event_id = 77")
     code, said = audit(
         "verify", "--checkpoints", "kept", "--key", "seal.key.pub", "--format", "json"

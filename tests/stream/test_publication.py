@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shlex
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -90,6 +92,20 @@ class TestSql:
         missing = audit("publication", "--sql", "--audit-schema", "nowhere", code=2)
         assert "no audit trail in the schema nowhere" in missing.stderr
         assert "cannot be the name" in audit("publication", "x" * 64, "--sql", code=2).stderr
+
+
+def test_in_a_django_project(trail: Trail, audit: Audit, tmp_path: Path) -> None:
+    (tmp_path / "shop" / "migrations").mkdir(parents=True)
+    wrote = audit("publication", "--django", "shop", code=0)
+    assert "python manage.py migrate shop" in wrote.stderr
+    [file] = (tmp_path / "shop" / "migrations").glob("0001_*.py")
+    names = runpy.run_path(str(file))
+    for statement in names["PUBLISH_TRAIL"]:
+        trail.execute(statement)
+    assert len(published(trail.connection)) == 1
+    assert "is there already" in audit("publication", "--django", "shop", code=0).stderr
+    audit("publication", "--drop", "--django", "shop", code=0)
+    assert len(list((tmp_path / "shop" / "migrations").glob("0002_*.py"))) == 1
 
 
 CHANGES = {

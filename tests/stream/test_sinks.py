@@ -309,7 +309,8 @@ class TestNoReceiver:
 
     @pytest.fixture(autouse=True)
     def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("audit_toolkit.stream.sinks.nats.PATIENCE", 0.5)
+        for sink in ("nats", "kafka"):
+            monkeypatch.setattr(f"audit_toolkit.stream.sinks.{sink}.PATIENCE", 0.5)
 
     def test_once_ends_and_says_why(self, orders: Trail, audit: Audit) -> None:
         orders.execute("insert into orders values (1, 0)")
@@ -340,6 +341,13 @@ class TestNoReceiver:
             ),
             ("nats://127.0.0.1:1/a", 4, "cannot connect to NATS at 127.0.0.1:1", "running"),
             ("nats://no-such-host.invalid/a", 4, "the name of NATS at no-such-host.invalid", "DNS"),
+            ("kafka://127.0.0.1:1/a", 4, "Kafka at 127.0.0.1:1, topic a: ", "running"),
+            (
+                "kafka://no-such-host.invalid/a",
+                4,
+                "Kafka at no-such-host.invalid, topic a: ",
+                "DNS",
+            ),
             ("python:json:no_such_thing", 2, "cannot be imported", ""),
             (
                 "python:json:loads",

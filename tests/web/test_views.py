@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from audit_toolkit.stream import Terms
+from audit_toolkit.trail import Erasure, redact
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Memory, deliver
 from tests.web.conftest import Browse, text_of
@@ -228,6 +229,21 @@ def test_unusual_events_have_words(shop: Trail, browse: Browse) -> None:
     assert "ticket 4711" in text_of(client.get("/row?table=orders&key=11"))
     assert "hr:eva created salaries 1" in text_of(client.get("/row?table=salaries&key=1"))
     assert "dropped" in text_of(client.get("/"))
+
+
+def test_what_was_redacted_is_shown_as_such(shop: Trail, browse: Browse) -> None:
+    with shop.database.connect() as connection:
+        erasure = Erasure(
+            table="orders", rows=["1"], columns=["note"], reason="asked to", ticket="7"
+        )
+        redact(connection, erasure, apply=True)
+    client = browse()
+    told = text_of(client.get("/row?table=orders&key=1"))
+    assert "redacted (event " in told
+    assert "audit:redacted" not in told
+    shown = text_of(client.get("/table?table=orders"))
+    assert "redacted values of orders for good" in shown
+    assert "asked to" in shown
 
 
 def events_of(page: object) -> list[str]:

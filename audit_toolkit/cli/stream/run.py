@@ -30,7 +30,7 @@ from audit_toolkit.stream import (
     parse_address,
 )
 from audit_toolkit.stream import run as run_consumer
-from audit_toolkit.stream.consumers import is_known
+from audit_toolkit.stream.consumers import find_consumer, is_known, partitions_left
 from audit_toolkit.stream.run import find_origin
 
 if TYPE_CHECKING:
@@ -193,10 +193,26 @@ def run(
                 f"{name} goes on where it stopped; --from is for new consumers (audit stream reset)",
                 file=sys.stderr,
             )
+        if past is None and where == 0:
+            _say_what_left(connection, name, audit_schema)
         form = find_format(FormatName(body.value), find_origin(connection, audit_schema))
         steps = run_consumer(connection, name, sink, form, terms, begin=where, schema=audit_schema)
         with closing(steps):
             _report(name, steps, terms)
+
+
+def _say_what_left(connection: Connection, name: str, schema: str) -> None:
+    """A consumer of everything has to know that some of it is elsewhere."""
+    known = is_known(connection, name, schema=schema)
+    consumer = find_consumer(connection, name, schema=schema) if known else None
+    if left := partitions_left(connection, consumer, schema=schema):
+        since = " since the last event that was delivered" if consumer else ""
+        verb = "has" if left == 1 else "have"
+        print(
+            f"note: {counted(left, 'partition')} {verb} left the database{since}; "
+            "events of the archive are delivered with --from-archive URL",
+            file=sys.stderr,
+        )
 
 
 def _past(connection: Connection, url: str, schema: str) -> ArchivedEvents:

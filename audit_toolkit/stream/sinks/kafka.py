@@ -183,7 +183,11 @@ def open_sink(address: Address) -> KafkaSink:
         "enable.gapless.guarantee": True,
     }
     sink = KafkaSink(settings | options | fixed, topic)
-    sink.require_reachable()
+    try:
+        sink.require_reachable()
+    except ConnectError:
+        sink.close()
+        raise
     return sink
 
 

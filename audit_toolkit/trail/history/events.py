@@ -99,7 +99,7 @@ def select_events(
         "transaction_start": selection.transaction_start,
     }
     events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
-    _require_all(events, selection.event_ids)
+    _require_all(events, selection)
     return in_order(_of_tables(connection, events, selection, schema))
 
 
@@ -135,9 +135,11 @@ def subjects_of(
     }
 
 
-def _require_all(events: Iterable[Event], event_ids: Iterable[int]) -> None:
-    if missing := sorted(set(event_ids) - {event.event_id for event in events}):
+def _require_all(events: Iterable[Event], selection: Selection) -> None:
+    if missing := sorted(set(selection.event_ids) - {event.event_id for event in events}):
+        others = (selection.transaction, selection.actor, selection.since, selection.until)
+        all_else = "" if others == (None,) * 4 else " of that transaction, actor and time"
         raise UsageError(
-            f"the trail has no event {', '.join(map(str, missing))}",
+            f"the trail has no event {', '.join(map(str, missing))}{all_else}",
             hint="audit history TABLE shows the ids of its events; gaps are normal",
         )

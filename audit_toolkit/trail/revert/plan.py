@@ -17,7 +17,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render, render_statements
-from audit_toolkit.trail.event import Event, Row
+from audit_toolkit.trail.event import Event, Row, redaction_of
 from audit_toolkit.trail.revert.operations import Choice, different, operations_of
 from audit_toolkit.trail.revert.ordering import (
     Batch,
@@ -127,6 +127,8 @@ def plan_reversals(
 
     Columns that `ignore` or the rule of a table calls touch columns are no conflict, and not put back.
     """
+    for reversal in reversals:
+        _require_values(reversal, ignore)
     passing = [reversal for reversal in reversals if reversal.is_passing]
     tables = dict.fromkeys(r.table for r in reversals if not r.is_passing)
     homes = read_homes(connection, tables, schema, ignore=ignore)
@@ -147,7 +149,8 @@ def plan_reversals(
     references = read_references(connection)
     operations = operations_of(choices, homes, references)
     while missed := _missed(passing, operations, homes, references):
-        passing = [r for r in passing if not any(r is one for one in missed)]
+        known = set(map(id, missed))
+        passing = [reversal for reversal in passing if id(reversal) not in known]
         others = {reversal.table for reversal in missed} - homes.keys()
         homes |= find_homes(connection, others, schema, ignore=ignore)
         choices += _absent(connection, missed, operations, homes)
@@ -182,6 +185,18 @@ def plan_reversals(
         recorded=not steps or any(homes[change.table].captured for change in changes),
         meddled=settling,
     )
+
+
+def _require_values(reversal: Reversal, ignore: Sequence[str]) -> None:
+    """Raise `AuditError` where a value that would be put back was redacted."""
+    for column, value in (reversal.wanted or {}).items():
+        redaction = redaction_of(value)
+        if redaction is not None and column not in ignore:
+            raise AuditError(
+                f"{quote_identifier(column)} of {reversal.table} {reversal.key} cannot be put back: "
+                f"its value was redacted (event {redaction})",
+                hint=f"audit show {redaction} says who redacted it, and why",
+            )
 
 
 def _require_columns(
@@ -295,9 +310,12 @@ def _missed(
     references: Sequence[Reference],
 ) -> list[Reversal]:
     """The rows that came and went and that operations refer to on their way back: they come and go again."""
-    found: list[Reversal] = []
+    of_table: dict[QualifiedName, list[Reversal]] = defaultdict(list)
+    for reversal in passing:
+        of_table[reversal.table].append(reversal)
+    found: dict[int, Reversal] = {}
     for reference in references:
-        own = [reversal for reversal in passing if reversal.table == reference.parent]
+        own = of_table.get(reference.parent, [])
         if not own or reference.deferrable or reference.child not in homes:
             continue
         loose = loose_columns(reference, {table: home.loose for table, home in homes.items()})
@@ -309,8 +327,8 @@ def _missed(
         for reversal in own:
             images = (row for event in reversal.life for row in (event.old_row, event.row_after))
             if any(value_of(r, reference.parent_columns, loose) in values for r in images if r):
-                found.append(reversal)
-    return found
+                found[id(reversal)] = reversal
+    return list(found.values())
 
 
 def _absent(

@@ -154,7 +154,7 @@ def _exported(page: Page, how: str, entries: list[Any]) -> Response:
 def _side_by_side(page: Page, entry: Any) -> list[dict[str, Any]]:
     """The columns of the row: how each was before and after, and whether it changed."""
     seen = entry.event
-    if seen.action in (Action.GAP, Action.DDL, Action.BOUNDARY, Action.MARK):
+    if seen.action in (Action.GAP, Action.DDL, Action.BOUNDARY, Action.MARK, Action.REDACTION):
         return []
     before, after = seen.old_row or {}, seen.row_after or {}
     if seen.action is Action.DELETE:

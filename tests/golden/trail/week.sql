@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "c8df5496d51fb57c0b560ec4a1a91764bf0f94ac917a12175d9d4f619e8176ba"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "b9424f3feb6a71ad46e1ef8d9d4bf75fcd8d48e7dcb56850883f6de96b19286b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -190,7 +190,7 @@ comment on column audit.logged_actions.schema_name is 'schema of the audited tab
 
 comment on column audit.logged_actions.table_name is 'the audited table; for a partitioned table its root';
 
-comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture';
+comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture, M DDL, V mark, E event of the application, R redaction, B the trail continued elsewhere';
 
 comment on column audit.logged_actions.row_key is 'primary key: one column as its text, several as a JSON array, NULL without a key';
 
@@ -376,7 +376,10 @@ create or replace function audit.refuse_change()
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    if tg_op = 'UPDATE' and has_table_privilege('audit.redactions', 'select') then
+    -- Whoever may write every table may write an announcement, too: redact runs as the owner.
+    if tg_op = 'UPDATE' and current_user = (
+        select pg_get_userbyid(c.relowner) from pg_class as c where c.oid = 'audit.redactions'::regclass
+    ) then
         if exists (select from audit.redactions as r where r.transaction_id = pg_current_xact_id_if_assigned()) then
             return null;
         end if;
@@ -1673,7 +1676,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2124,7 +2127,7 @@ begin
     return query
     with event as materialized (
         select
-            e.event_id, e.transaction_id, e.transaction_tstamp, coalesce(host(e.client_addr), '') as client,
+            e.event_id, e.action, e.transaction_id, e.transaction_tstamp, coalesce(host(e.client_addr), '') as client,
             e.xmin::text::bigint as written_by,
             e.transaction_id::text::bigint & 4294967295 as named
         from audit.logged_actions as e
@@ -2149,6 +2152,14 @@ begin
                 when e.transaction_id is distinct from own and pg_xact_status(e.transaction_id) <> 'committed'
                     then 'the transaction that it names did not commit'
                 when e.written_by <> e.named and exists (select from event as other where other.named = e.written_by)
+                    -- A redaction wrote it again, and left its number in the place of what it took away.
+                    and not exists (
+                        select
+                        from event as redaction
+                        join audit.logged_actions as left_over on left_over.event_id = e.event_id
+                        where redaction.action = 'R' and redaction.event_id > e.event_id and redaction.named = e.written_by
+                          and concat_ws(' ', left_over.row_key, left_over.old_row_key, left_over.query, left_over.context, left_over.old_row, left_over.new_row)
+                              ~ format('(audit:redacted": |\mredacted:)%s\M', redaction.event_id))
                     then 'another transaction than the one that it names wrote it'
                 when e.transaction_id in (select two_minds.transaction_id from two_minds)
                     then 'events of its transaction name two beginnings or two clients'
@@ -2795,7 +2806,7 @@ as $body$
         jsonb_object_agg(
             entry.key,
             jsonb_build_object('audit:redacted', redaction)
-            || case when before ? entry.key and before -> entry.key <> entry.value then '{"changed": true}' else '{}' end),
+            || case when before ? entry.key and before -> entry.key <> entry.value then '{"changed": true}'::jsonb else '{}' end),
         '{}')
     from jsonb_each(case jsonb_typeof(image) when 'object' then image end) as entry (key, value)
     where entry.key = any(columns)
@@ -2854,6 +2865,205 @@ end
 $body$;
 
 revoke all on function audit.destroy_salt(bigint, integer) from public;
+
+create or replace function audit.refuse_redacted(image jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    erased_column text;
+    redaction_id text;
+begin
+    -- Nearly no image has the word in it.
+    if position('"audit:redacted"' in image::text) > 0 then
+        select key, value ->> 'audit:redacted' into erased_column, redaction_id
+        from jsonb_each(image)
+        where jsonb_typeof(value) = 'object' and value ? 'audit:redacted'
+        order by key
+        limit 1;
+        if found then
+            raise exception using
+                errcode = 'object_not_in_prerequisite_state',
+                message = 'audit: the value of ' || quote_ident(erased_column) || ' was redacted (event ' || redaction_id || ')',
+                hint = 'audit history shows what is left of the row; audit show ' || redaction_id || ' says who redacted it, and why';
+        end if;
+    end if;
+    return image;
+end
+$body$;
+
+revoke all on function audit.refuse_redacted(jsonb) from public;
+
+create or replace function audit.redactable(
+    wanted_schema text, wanted_table text, row_keys text[], columns text[], context_keys text[], with_keys boolean, with_query boolean
+)
+    returns jsonb
+    language plpgsql
+    stable
+    security definer  -- answers with numbers, and no values
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+as $body$
+declare
+    key_columns text[];
+    events text;
+    parts jsonb;
+    own bigint[];
+    groups jsonb;
+    said jsonb;
+begin
+    columns := coalesce(columns, '{}');
+    select coalesce(array_agg(a.attname::text), '{}') into key_columns
+    from pg_index as i
+    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+    where i.indrelid = to_regclass(format('%I.%I', wanted_schema, wanted_table)) and i.indisprimary;
+    if with_keys then
+        columns := columns || key_columns;
+    elsif columns && key_columns then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: a column to redact is part of the primary key, by which events are found',
+            hint = 'add --keys: the keys of the rows are replaced, too';
+    end if;
+
+    select string_agg(format(
+        'select tableoid, event_id, action, transaction_id, transaction_tstamp, schema_name, table_name, row_key, old_row_key, '
+        'old_row, new_row, context, query from %s', name), ' union all ')
+    into events
+    from (
+        select 'audit.logged_actions'
+        union all
+        select l.leaf::text
+        from audit.partition_lifecycle as l
+        join pg_class as c on c.oid = l.leaf
+        left join pg_inherits as i on i.inhrelid = c.oid and not i.inhdetachpending
+        where l.state in ('detaching', 'detached') and i.inhrelid is null
+    ) as relation (name);
+
+    select jsonb_agg(jsonb_build_object(
+        'schema_name', name.schema_name, 'table_name', name.table_name, 'after_id', name.after_id, 'until_id', name.until_id,
+        'called', to_jsonb(redactable.columns || array(
+            select was from jsonb_each(coalesce(name.columns, '{}')) as former (was, entry)
+            where entry ->> 'now' = any(redactable.columns) order by was))))
+    into parts
+    from audit.names_of(wanted_schema, wanted_table) as name;
+
+    execute format($query$
+        with recursive part as materialized (
+            select * from jsonb_to_recordset($1) as part (schema_name text, table_name text, after_id bigint, until_id bigint)
+        ), own as not materialized (
+            select event.event_id, event.action, event.row_key, event.old_row_key
+            from part
+            join (%s) as event
+              on event.schema_name = part.schema_name and event.table_name = part.table_name
+             and event.event_id > part.after_id and event.event_id <= part.until_id
+            where event.action in ('I', 'U', 'D', 'S', 'E')
+        ), life (key, from_id, until_id) as (
+            select key collate "C", 0::bigint, 9223372036854775807 from unnest($2) as key
+            union
+            -- Before a change of its key, and behind it: for as long as it was the row's.
+            select step.key, step.from_id, step.until_id
+            from life
+            join own
+              on own.old_row_key is not null and life.key in (own.row_key, own.old_row_key)
+             and own.event_id between life.from_id and life.until_id
+            cross join lateral (
+                select
+                    own.old_row_key as key,
+                    coalesce((
+                        select max(arrival.event_id) from own as arrival
+                        where arrival.row_key = own.old_row_key and arrival.event_id < own.event_id
+                          and (arrival.action = 'I' or arrival.old_row_key is not null)
+                    ), 0) as from_id,
+                    own.event_id as until_id
+                where own.row_key = life.key
+                union all
+                select
+                    own.row_key,
+                    own.event_id,
+                    coalesce((
+                        select min(departure.event_id) from own as departure
+                        where departure.event_id > own.event_id
+                          and (departure.row_key = own.row_key and departure.action = 'D' or departure.old_row_key = own.row_key)
+                    ), 9223372036854775807)
+                where own.old_row_key = life.key
+            ) as step
+        )
+        select coalesce(array_agg(distinct own.event_id), '{}')
+        from own
+        where $2 is null or exists (
+            select from life
+            where life.key in (own.row_key, own.old_row_key) and own.event_id between life.from_id and life.until_id
+        )
+    $query$, events) into own using parts, row_keys;
+
+    execute format($query$
+        with event as (
+            select e.*, part.called, e.event_id = any($2) as is_own
+            from (%s) as e
+            left join lateral (
+                select name.called
+                from jsonb_to_recordset($1) as name (schema_name text, table_name text, after_id bigint, until_id bigint, called text[])
+                where e.schema_name = name.schema_name and e.table_name = name.table_name
+                  and e.event_id > name.after_id and e.event_id <= name.until_id
+                limit 1
+            ) as part on e.event_id = any($2)
+            where e.event_id = any($2)
+               or ($4 or $3 <> '{}') and e.action in ('I', 'U', 'D', 'S', 'T', 'E')
+              and (e.transaction_id, e.transaction_tstamp) in (
+                select mine.transaction_id, mine.transaction_tstamp from (%s) as mine where mine.event_id = any($2))
+        ), holding as (
+            select *
+            from event
+            where $4 and query is not null and query not like 'redacted:%%'
+               or audit.redacted(context, $3, 0) is distinct from context
+               or is_own and (
+                   $5 and (row_key not like 'redacted:%%' or old_row_key not like 'redacted:%%')
+                   or audit.redacted(old_row, called, 0) is distinct from old_row
+                   or audit.redacted(case action when 'E' then new_row -> 'payload' else new_row end, called, 0)
+                      is distinct from case action when 'E' then new_row -> 'payload' else new_row end)
+        )
+        select
+            jsonb_build_object(
+                'events', count(*),
+                'keys', count(distinct row_key) filter (where is_own),
+                'partitions', coalesce(jsonb_agg(distinct tableoid::regclass::text), '[]'),
+                'with_query', (
+                    select count(*) from event as e where e.is_own and not $4 and e.query is not null and e.query not like 'redacted:%%')),
+            (
+                select coalesce(jsonb_agg(one), '[]')
+                from (
+                    select coalesce(h.called, '{}') as columns, h.is_own, array_agg(h.event_id order by h.event_id) as ids
+                    from holding as h
+                    group by 1, 2
+                    order by min(h.event_id)
+                ) as one
+            )
+        from holding
+    $query$, events, events) into said, groups using parts, own, context_keys, with_query, with_keys;
+
+    return said || jsonb_build_object(
+        'groups', groups,
+        'columns', to_jsonb(columns),
+        'held', (
+            select coalesce(jsonb_agg(l.leaf_name || ' (' || l.hold_reason || ')' order by l.leaf_name), '[]')
+            from audit.partition_lifecycle as l
+            where l.hold_reason is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)),
+        'archived', (
+            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
+            from audit.partition_lifecycle as l
+            where l.archive is not null),
+        'archived_here', (
+            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
+            from audit.partition_lifecycle as l
+            where l.archive is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)));
+end
+$body$;
+
+revoke all on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) from public;
 
 create or replace function audit.redact(
     table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
@@ -4367,7 +4577,7 @@ begin
     perform audit.warn_of_gap(wanted_schema, wanted_table, wanted_key, moment, names);
     if image is not null then
         -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
-        return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, image;
+        return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, audit.refuse_redacted(image);
     end if;
 end
 $body$;
@@ -4463,7 +4673,7 @@ join audit.logged_actions as e
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
                 ) as event
-                group by format('%s', jsonb_populate_record(base, image))
+                group by format('%s', jsonb_populate_record(base, audit.refuse_redacted(image)))
                 having sum(change) > 0
             ) as known
             cross join generate_series(1, known.copies)
@@ -4475,7 +4685,7 @@ join audit.logged_actions as e
     return query execute $query$
         select populated.*
         from audit.row_images_at($1, $2, $3, $5) as known
-        cross join lateral jsonb_populate_record($4, known.image) as populated
+        cross join lateral jsonb_populate_record($4, audit.refuse_redacted(known.image)) as populated
         $query$
         using wanted_schema, wanted_table, moment, base, names;
 end
@@ -4693,6 +4903,10 @@ comment on function audit.redacted(jsonb, text[], bigint, jsonb) is '{"tool": "a
 
 comment on function audit.destroy_salt(bigint, integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -4750,7 +4964,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace

@@ -1,0 +1,147 @@
+"""`audit redact`: erase values from the trail for good."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from audit_toolkit import exact_json
+from audit_toolkit.attribution.current import nested
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.cli.undo_output import actor_of
+from audit_toolkit.errors import UsageError
+from audit_toolkit.plurals import counted
+from audit_toolkit.trail import Erasure, Redaction
+from audit_toolkit.trail import redact as run
+
+
+def redact(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The audited table.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY]...",
+            help="Primary keys, a JSON array for a key of several columns. Without any: every row.",
+            show_default=False,
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="COLUMN", help="Erase its values. Repeatable."),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Reason to record in the trail.")
+    ] = "",
+    ticket: Annotated[
+        str | None,
+        typer.Option("--ticket", metavar="TEXT", help="Ticket to record in the trail."),
+    ] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Also replace the primary keys of the rows.")
+    ] = False,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--context", metavar="KEY", help="Erase a key of the context. Repeatable."),
+    ] = None,
+    query: Annotated[
+        bool, typer.Option("--query", help="Also erase the text of the statements.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also in partitions that are held.")
+    ] = False,
+    leave_archives: Annotated[
+        bool,
+        typer.Option(
+            "--leave-archives",
+            help="Although archives may hold such events, which are not rewritten.",
+        ),
+    ] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.")] = False,
+    actor: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            "--actor",
+            metavar="WHO",
+            help="Actor to record in the trail. [default: os:USER, as in audit psql]",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputFormat = Format.TEXT,
+    audit_schema: TrailSchema = "audit",
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+) -> None:
+    """Erase values from the trail for good.
+
+    Shows what would be erased, or erases it with --apply: from every event of the rows, under all keys and names
+    that they had. An event says who did it, when and why. The table itself is not changed.
+    """
+    erasure = Erasure(
+        table=table,
+        rows=tuple(key or ()),
+        columns=tuple(column or ()),
+        reason=reason,
+        ticket=ticket,
+        keys=keys,
+        context_keys=tuple(context or ()),
+        query=query,
+        force=force,
+        leave_archives=leave_archives,
+    )
+    if not reason.strip():
+        raise UsageError("no reason given", hint="add --reason TEXT; it is recorded in the trail")
+    with nested({"actor": actor_of(actor)}), open_database(dsn, config) as connection:
+        done = run(connection, erasure, apply=apply, schema=audit_schema)
+    if output is Format.JSON:
+        print(exact_json.dumps(done.as_dict() | {"applied": apply}, ascii_only=True))
+    else:
+        _print(done, erasure, applied=apply)
+
+
+def _print(done: Redaction, erasure: Erasure, *, applied: bool) -> None:
+    if not done.events:
+        print(f"{visible(str(done.table))}: no event has such a value")
+        return
+    verb = "redacted" if applied else "would be redacted"
+    print(
+        f"{visible(str(done.table))}: {counted(done.events, 'event')} of {counted(done.keys, 'key')} "
+        f"in {counted(len(done.partitions), 'partition')} {verb}"
+    )
+    names = [
+        ("columns", done.columns),
+        ("context", done.context_keys),
+        ("partitions", done.partitions),
+    ]
+    for what, some in names:
+        if some:
+            print(f"  {what}: {visible(', '.join(some))}")
+    if applied:
+        print(f"  recorded as event {', '.join(map(str, done.redactions))}: who, when and why")
+        print(
+            "note: deleted versions stay in the files of the server until VACUUM FULL (docs/gdpr.md)",
+            file=sys.stderr,
+        )
+        return
+    if done.held and not erasure.force:
+        print(
+            f"note: held, so that --apply needs --force: {visible(', '.join(done.held))}",
+            file=sys.stderr,
+        )
+    if done.archived:
+        print(
+            f"note: archives may hold such events, and are not rewritten: "
+            f"{visible(', '.join(done.archived))}",
+            file=sys.stderr,
+        )
+    if done.with_query:
+        print(
+            f"note: {counted(done.with_query, 'event')} of these rows have the text of the statement, "
+            "which may hold values; --query erases it",
+            file=sys.stderr,
+        )
+    print("nothing was changed; --apply does it", file=sys.stderr)

@@ -1,0 +1,50 @@
+"""`audit subject`: export all that the trail holds of a person."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import print_events_as_csv, print_events_as_json
+from audit_toolkit.trail import events_of_person
+
+
+class SubjectFormat(StrEnum):
+    """How the export is written."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+def subject(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The audited table.")],
+    key: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY",
+            help="The primary key: one value per column, or one JSON array; after -- if it starts "
+            "with a dash.",
+        ),
+    ],
+    output: Annotated[
+        SubjectFormat, typer.Option("--format", help="How to write the events.")
+    ] = SubjectFormat.JSON,
+    audit_schema: TrailSchema = "audit",
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+) -> None:
+    """Export all that the trail holds of a person.
+
+    The events of the row and of every row that ever referred to it by foreign keys, and to those; oldest first.
+    What left the trail for an archive is not in it.
+    """
+    with open_database(dsn, config) as connection:
+        events = events_of_person(connection, table, tuple(key), schema=audit_schema)
+    if output is SubjectFormat.CSV:
+        print_events_as_csv(iter(events), guarded=True)
+    else:
+        print_events_as_json(iter(events))

@@ -1,0 +1,88 @@
+"""Reading a report: all sections in one snapshot, each by itself where this role may not read some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from audit_toolkit.connection import fetch, first_line, import_psycopg
+from audit_toolkit.errors import AuditError, PermissionDeniedError
+from audit_toolkit.evidence.profiles import ALL, PROFILES
+from audit_toolkit.evidence.reading import Reading, Verification
+from audit_toolkit.evidence.report import EvidenceReport, Line, Period, Section
+from audit_toolkit.evidence.sections import SECTIONS, Builder
+from audit_toolkit.findings import Finding
+from audit_toolkit.templates import render
+from audit_toolkit.version import __version__
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+__all__ = ["Verification", "gather"]
+
+
+def gather(
+    connection: Connection,
+    schema: str,
+    period: Period,
+    *,
+    profile: str = ALL,
+    command: str = "",
+    check: Callable[[], Sequence[Finding]] = lambda: (),
+    verification: Verification | None = None,
+) -> EvidenceReport:
+    """The report of a period, read in one snapshot (REPEATABLE READ, read only); takes no locks but those of a SELECT.
+
+    `check` gives what `audit check` finds; it is called in the snapshot. With `verification` every sealed event is
+    read. What this role may not read is an alarm in its section.
+    """
+    chosen = PROFILES[profile]
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        (subject,) = fetch(connection, render("evidence/subject"))
+        reading = Reading(
+            connection=connection,
+            schema=schema,
+            period=period,
+            now=subject["made_at"],
+            check=check,
+            verification=verification,
+        )
+        sections = tuple(
+            _read(reading, name, SECTIONS[name]).under(controls)
+            for name, controls in chosen.sections.items()
+        )
+    return EvidenceReport(
+        title=chosen.title,
+        profile=profile,
+        period=period,
+        toolkit=__version__,
+        command=command,
+        sections=sections,
+        **subject,
+    )
+
+
+def _read(reading: Reading, name: str, builder: Builder) -> Section:
+    errors = import_psycopg().errors
+    try:
+        with reading.connection.transaction():
+            lines = tuple(builder.build(reading))
+    except (PermissionDeniedError, errors.InsufficientPrivilege) as error:
+        lines = (_not_read(f"this role may not read it: {first_line(error)}", reading),)
+    except (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn) as error:
+        why = f"the trail was made by an older release: {first_line(error)}"
+        lines = (_not_read(why, reading),)
+    except AuditError as error:
+        lines = (_not_read(error.message, reading),)
+    if not lines:
+        lines = (Line(text=builder.nothing, command=builder.command(reading), sql=reading.last),)
+    return Section(name=name, title=builder.title, about=builder.about, lines=lines)
+
+
+def _not_read(why: str, reading: Reading) -> Line:
+    return Line(
+        text=f"not known: {why}", command=reading.audit("access"), sql=reading.last, alarm=True
+    )

@@ -1,0 +1,103 @@
+"""`audit drill`: a restore that works, one that does not, and what the trail keeps of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from audit_toolkit.archive import Store
+from audit_toolkit.cli.app import app
+from audit_toolkit.findings import FINDINGS
+from tests.archive.conftest import archive, detached, local  # noqa: F401 - fixtures
+from tests.partitions.conftest import (  # noqa: F401 - fixtures
+    Rotating,
+    make_rotating,
+    rotating,
+    rotating_template,
+    simulated_clock,
+)
+
+Audit = Callable[..., Result]
+
+SCHEMAS = "select nspname from pg_namespace order by nspname"
+RECORDED = "select event_id, new_row from audit.logged_actions where new_row ->> 'change' = 'drill' order by event_id"
+
+
+@pytest.fixture
+def drill(rotating: Rotating, local: Store) -> Audit:  # noqa: F811
+    """Run `audit drill` on the archive; `code` is what it has to end with."""
+
+    def run(*words: str, code: int = 0) -> Result:
+        place = ["--archive", local.root, "--dsn", rotating.database.dsn]
+        result = CliRunner().invoke(app, ["drill", *words, *place])
+        if isinstance(result.exception, Exception):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+def recorded(rotating: Rotating) -> list[dict[str, Any]]:  # noqa: F811
+    return [said for _, said in rotating.execute(RECORDED)]
+
+
+def test_an_archived_partition_comes_back_and_goes_again(
+    rotating: Rotating,  # noqa: F811
+    local: Store,  # noqa: F811
+    drill: Audit,
+) -> None:
+    assert "has no archived partition yet" in drill(code=2).stderr
+    entries = detached(rotating)
+    for entry in entries:
+        archive(rotating, local, entry)
+    rotating.run(rotating.now + timedelta(days=8), archived_only=True, drop=True)
+    names = {entry.name for entry in entries}
+    before, lifecycle = (
+        rotating.execute(SCHEMAS),
+        rotating.execute("table audit.partition_lifecycle"),
+    )
+
+    found = json.loads(drill("--format", "json").stdout)
+    assert (found["ok"], found["problem"], found["partition"] in names) == (True, None, True)
+    assert found["events"] > 10
+    first = entries[0].name
+    out = drill(first, "--scratch-schema", "by hand").stdout
+    assert out.startswith(f"OK: {first} from ")
+    assert "came back as they were archived" in out
+    assert rotating.execute(SCHEMAS) == before
+    assert rotating.execute("table audit.partition_lifecycle") == lifecycle
+    assert [one["ok"] for one in recorded(rotating)] == [True, True]
+    assert "'audit' already exists" in drill("--scratch-schema", "audit", code=2).stderr
+    assert "has no partition 'nonsense'" in drill("nonsense", code=2).stderr
+    assert len(recorded(rotating)) == 2
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "no manifest"])
+def test_a_failing_drill_is_recorded(
+    rotating: Rotating,  # noqa: F811
+    local: Store,  # noqa: F811
+    drill: Audit,
+    damage: str,
+) -> None:
+    entry = detached(rotating)[0]
+    manifest = archive(rotating, local, entry)
+    file = Path(local.root, manifest.files[0].path)
+    match damage:
+        case "changed":
+            file.write_bytes(file.read_bytes()[:-9] + b"123456789")
+        case "missing":
+            file.unlink()
+        case _:
+            Path(local.root, manifest.name).unlink()
+    before = rotating.execute(SCHEMAS)
+    assert drill(code=FINDINGS).stdout.startswith(f"FAILED: {entry.name} from ")
+    assert rotating.execute(SCHEMAS) == before
+    [said] = recorded(rotating)
+    assert (said["ok"], said["partition"], bool(said["problem"])) == (False, entry.name, True)

@@ -1,0 +1,287 @@
+"""`audit report`: what it says is so, each line can be repeated, and nothing in it is taken for markup."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from markdown_it import MarkdownIt
+
+from audit_toolkit.config import Mask
+from audit_toolkit.evidence import PROFILES, Period, as_html, as_markdown, gather
+from audit_toolkit.evidence.sections import SECTIONS
+from audit_toolkit.findings import FINDINGS
+from tests.plugins.command import Audit
+from tests.plugins.trail import SCHEMA, Trail
+
+HOSTILE = 'pay<script>alert("1")</script>|`b`\n# *x* [y](z)\x1b[31m'
+"""A name and a reason that HTML, Markdown and terminals would obey."""
+STORY = """
+    create table orders (id int primary key, email text, note text);
+    create table logs (id int);
+"""
+
+
+def report(audit: Audit, *words: str, code: int = 0) -> dict[str, Any]:
+    shown = audit("report", "--from", "1 hour ago", "--format", "json", *words, code=code).stdout
+    return dict(json.loads(shown))
+
+
+def section(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    [one] = [each for each in found["sections"] if each["name"] == name]
+    return list(one["lines"])
+
+
+def said(found: dict[str, Any], name: str) -> str:
+    return "\n".join(line["text"] for line in section(found, name))
+
+
+@pytest.fixture
+def shop(trail: Trail, audit: Audit) -> Trail:
+    trail.execute(STORY)
+    rule: dict[str, Any] = {"mask": (Mask.parse("email=sha256"),), "exclude": ("note",)}
+    trail.audit("orders", **rule)
+    trail.execute("select audit.note_coverage()")
+    trail.execute("insert into orders values (1, 'a@b', 'n')")
+    audit("pause", "--table", "orders", "--reason", "import of 2026")
+    audit("resume", "--table", "orders", "--reason", "done")
+    trail.execute("update orders set email = 'c@d'; delete from orders")
+    trail.execute("alter table orders add column total numeric")
+    trail.execute("select audit.note_changes()")
+    trail.audit("orders", **rule)
+    return trail
+
+
+def test_what_happened_is_in_its_section(shop: Trail, audit: Audit) -> None:
+    found = report(audit)
+    assert found["alarms"] == 0
+    assert "public.orders: captured since" in said(found, "coverage")
+    assert "import of 2026 (postgres)" in said(found, "coverage")
+    assert "public.orders: recorded: id, total; masked: email (sha256); left out: note" in said(
+        found, "tables"
+    )
+    assert "public.logs: not audited: capture is not installed" in said(found, "tables")
+    assert said(found, "gaps").splitlines() == [
+        "capture of public.orders was paused by postgres: import of 2026",
+        "capture of public.orders was resumed by postgres: done",
+    ]
+    assert "postgres: 1 insert, 1 update, 1 delete" in said(found, "activity")
+    assert 'columns, by postgres: {"added": {"total": "numeric"}' in said(found, "ddl")
+    assert "postgres can read the trail" in said(found, "access")
+    assert "nothing was sealed" in said(found, "seals")
+    assert "the trail has events from" in said(found, "retention")
+    assert said(found, "reviews") == "nobody recorded a review in this period"
+    assert "pgAudit" in said(found, "limits")
+
+
+def test_every_line_can_be_repeated(shop: Trail, audit: Audit) -> None:
+    found = report(audit)
+    lines = [line for one in found["sections"] for line in one["lines"]]
+    assert all(line["command"] for line in lines)
+    for sql in {line["sql"] for line in lines if line["sql"]}:
+        shop.connection.execute(sql)
+    for command in {line["command"] for line in lines}:
+        audit(*shlex.split(command)[1:], code=0)
+    events = {line["event_id"] for line in lines if line["event_id"]}
+    assert events <= {event["event_id"] for event in shop.events()}
+    again = audit(*shlex.split(found["made_by"])[1:]).stdout
+    assert json.loads(again)["sections"] == found["sections"]
+
+
+def test_what_lies_outside_of_the_period_is_left_out(shop: Trail, audit: Audit) -> None:
+    found = report(audit, "--to", "30 minutes ago")
+    assert said(found, "gaps") == "no gap, no pause, and the guard was not switched"
+    assert said(found, "activity") == "no audited table was changed in this period"
+
+
+def test_an_unannounced_gap_is_something_to_look_at(shop: Trail, audit: Audit) -> None:
+    shop.execute('alter table orders disable trigger "00_audit_row"')
+    shop.execute('alter table orders enable always trigger "00_audit_row"')
+    shop.execute("select audit.note_coverage()")
+    found = report(audit, code=FINDINGS)
+    assert "capture was off at some time" in said(found, "gaps")
+    assert [line["alarm"] for line in section(found, "gaps")] == [False, False, True]
+
+
+def test_a_profile_selects_orders_and_cites(shop: Trail) -> None:
+    now = datetime.now(UTC)
+    for name, profile in PROFILES.items():
+        found = gather(shop.connection, SCHEMA, Period(begin=now, end=now), profile=name)
+        assert {one.name: one.controls for one in found.sections} == profile.sections
+        assert [one.name for one in found.sections] == list(profile.sections)
+        assert {"coverage", "gaps", "access", "seals", "limits"} <= set(profile.sections)
+        assert any(profile.sections.values()) == (name != "all")
+
+
+class Text(HTMLParser):
+    """The elements and the text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002 - html.parser's name
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read_page(html: str) -> Text:
+    page = Text()
+    page.feed(html)
+    return page
+
+
+@pytest.fixture
+def hostile(trail: Trail, audit: Audit) -> Trail:
+    name = psycopg.sql.Identifier(HOSTILE).as_string()
+    trail.execute(f"create table {name} (id int primary key)")
+    trail.audit(name)
+    trail.execute("select audit.note_coverage()")
+    trail.execute(f"insert into {name} values (1)")
+    audit("pause", "--table", name, "--reason", HOSTILE)
+    audit("resume", "--table", name, "--reason", HOSTILE)
+    audit("review", "--by", HOSTILE, "--note", HOSTILE)
+    return trail
+
+
+SHOWN = HOSTILE.replace("\n", "\\n").replace("\x1b", "\\u001b")
+
+
+def test_nothing_is_markup_in_html(hostile: Trail, audit: Audit) -> None:
+    plain = read_page(
+        audit("report", "--from", "1 hour ago", "--to", "50 minutes ago", "--format", "html").stdout
+    )
+    html = audit("report", "--from", "1 hour ago", "--format", "html").stdout
+    page = read_page(html)
+    assert set(page.tags) == set(plain.tags) | {"time"}
+    assert "script" not in page.tags
+    assert page.text.count(SHOWN) >= 4
+    assert "\x1b" not in html
+    assert re.findall(r"(?:src|href)=\"(?!#)", html) == []
+
+
+def test_nothing_is_markup_in_markdown(hostile: Trail, audit: Audit) -> None:
+    text = audit("report", "--from", "1 hour ago").stdout
+    page = read_page(MarkdownIt("commonmark").enable("table").render(text))
+    assert set(page.tags) <= {
+        *("h1", "h2", "p", "ul", "li", "strong", "code", "pre", "br"),
+        *("table", "thead", "tbody", "tr", "th", "td"),
+    }
+    assert page.text.count(SHOWN) >= 4
+    assert page.tags.count("h1") == 1
+    assert page.tags.count("h2") == len(SECTIONS) + 1
+    assert "\x1b" not in text
+
+
+def test_one_snapshot(shop: Trail) -> None:
+    now = datetime.now(UTC)
+    with shop.database.connect() as other, shop.database.connect() as connection:
+
+        def write_meanwhile() -> tuple[()]:
+            other.execute("insert into orders values (7, 'late', null)")
+            return ()
+
+        period = Period(begin=now - timedelta(hours=1), end=now + timedelta(hours=1))
+        profile = "pci"  # checks come last
+        first = gather(connection, SCHEMA, period, profile="soc2", check=write_meanwhile)
+        second = gather(connection, SCHEMA, period, profile=profile)
+
+    def inserts(found: Any) -> str:
+        [one] = [each for each in found.sections if each.name == "activity"]
+        return str(one.lines[0].text)
+
+    assert "1 insert" in inserts(first)
+    assert "2 inserts" in inserts(second)
+    assert as_html(first).startswith("<!doctype html>")
+    assert as_markdown(first).startswith("# SOC 2")
+
+
+def test_what_a_reader_may_not_know_is_said(shop: Trail, audit: Audit) -> None:
+    role = f"reader_{shop.database.name[-8:]}"
+    shop.execute(f"create role {role}; grant usage on schema audit to {role}")
+    shop.execute(f"grant select on audit.logged_actions to {role}")
+    try:
+        with shop.database.connect() as connection:
+            connection.execute(f"set role {role}")
+            now = datetime.now(UTC)
+            period = Period(begin=now - timedelta(hours=1), end=now)
+            found = gather(connection, SCHEMA, period)
+        lines = {one.name: one.lines for one in found.sections}
+        assert "not known: this role may not read it" in lines["retention"][0].text
+        assert lines["retention"][0].alarm
+        assert "1 insert" in lines["activity"][0].text
+    finally:
+        shop.execute(f"drop owned by {role}; drop role {role}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--from", "nonsense"), "--from: 'nonsense' is not a valid time"),
+        (("--from", "2999-01-01"), "is in the future"),
+        (("--from", "now", "--to", "1 hour ago"), "--from must be earlier than --to"),
+        (("--from", "1 hour ago", "--key", "k"), "add --verify"),
+        ((), "--from"),
+    ],
+)
+def test_usage(audit: Audit, words: tuple[str, ...], message: str) -> None:
+    assert message in audit("report", *words, code=2).output
+
+
+def test_a_file_is_written(shop: Trail, audit: Audit, tmp_path: Path) -> None:
+    file = tmp_path / "out.html"
+    done = audit("report", "--from", "1 hour ago", "--format", "html", "-o", str(file), code=0)
+    assert (done.stdout, done.stderr) == ("", f"wrote {file}\n")
+    assert file.read_text("utf-8").startswith("<!doctype html>")
+    refused = audit("report", "--from", "1 hour ago", "-o", str(tmp_path / "no" / "file"), code=1)
+    assert "could not write" in refused.stderr
+
+
+def test_a_review_names_the_file_that_was_looked_at(
+    shop: Trail, audit: Audit, tmp_path: Path
+) -> None:
+    file = tmp_path / "october.html"
+    file.write_text("what was looked at")
+    audit("review", "--by", "jo", "--note", "all gaps are explained", "--file", str(file), code=0)
+    audit("review", "--by", "al", "--note", "fine", "--from", "1 hour ago", "--to", "now", code=0)
+    first, second = said(report(audit), "reviews").splitlines()
+    digest = hashlib.sha256(b"what was looked at").hexdigest()
+    assert f"all gaps are explained [october.html, SHA-256 {digest}]" in first
+    assert re.fullmatch(r"reviewed by al of \S+ to \S+: fine \(recorded by postgres\)", second)
+    assert "reviewed by jo: all gaps are explained" in audit("history").stdout
+    assert "a review needs a note" in audit("review", "--by", "jo", "--note", " ", code=2).stderr
+    assert (
+        "belong together"
+        in audit("review", "--by", "a", "--note", "b", "--to", "now", code=2).stderr
+    )
+
+
+def test_seals_are_listed_and_verified(shop: Trail, audit: Audit, tmp_path: Path) -> None:
+    key = tmp_path / "seal.key"
+    audit("keys", "new", "--key", str(key), "--name", "example.com/orders")
+    audit("seal", "--key", str(key), "--checkpoint-to", str(tmp_path / "outside"))
+    lines = said(report(audit), "seals")
+    assert "1 checkpoint signed" in lines
+    assert "were not compared with their seals for this report" in lines
+    options = ("--verify", "--key", f"{key}.pub", "--checkpoints", str(tmp_path / "outside"))
+    assert "are what was sealed; 1 checkpoint kept outside agree" in said(
+        report(audit, *options), "seals"
+    )
+    shop.execute("alter table audit.logged_actions disable trigger all")
+    leaves = shop.execute("select leaf::text from audit.leaves()")
+    for (leaf,) in leaves:
+        shop.execute(f"alter table {leaf} disable trigger all")
+    shop.execute("update audit.logged_actions set context = '{}' where action = 'D'")
+    found = report(audit, *options, code=FINDINGS)
+    assert any(line["alarm"] and "changed" in line["text"] for line in section(found, "seals"))
