@@ -303,9 +303,10 @@ def _run_tests(
 ) -> None:
     session.install("-e", ".[demo]")
     _install_group(session, "tests")
-    # Two workers, each with a server of its own; the proofs have the machine to themselves.
+    # Workers with a server each, one more than cores are expected: tests wait for locks and timeouts. The proofs have
+    # the machine to themselves.
     quick = () if session.posargs else ("-m", "not thorough")
-    chosen = arguments or ("-n", "2", "--dist", "worksteal", *quick, *session.posargs)
+    chosen = arguments or ("-n", "3", "--dist", "worksteal", *quick, *session.posargs)
     session.run("pytest", *chosen, env=environment or {})
 
 

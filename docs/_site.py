@@ -50,6 +50,8 @@ NAV: dict[str, tuple[str, ...]] = {
         "gdpr.md",
         "completeness.md",
         "evidence.md",
+        "deploy.md",
+        "managed.md",
     ),
     "Reference": (
         "reference/cli.md",

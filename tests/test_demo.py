@@ -51,6 +51,7 @@ def test_the_whole_story(elsewhere: Path) -> None:
     assert leftovers(elsewhere) == []
 
 
+@pytest.mark.thorough
 def test_the_story_of_seals(elsewhere: Path) -> None:
     done = subprocess.run([*AUDIT, "demo", "--sealed"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -99,7 +99,7 @@ def _manifest(store: Store, entry: dict[str, Any]) -> Manifest:
 
 def _last(store: Store, files: tuple[str, ...]) -> int:
     with opened(store, files) as connection:
-        return int(connection.execute(f"select max(event_id) from {VIEW}").fetchone()[0] or 0)  # noqa: S608
+        return int(connection.execute(f"select max(event_id) from {VIEW}").fetchone()[0] or 0)  # noqa: S608 - names of ours
 
 
 def _event(row: tuple[Any, ...]) -> Event:

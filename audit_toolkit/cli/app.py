@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from audit_toolkit.cli.exits import ending, open_closed_streams
+from audit_toolkit.cli.json_log import JsonLines, LogFormat
 from audit_toolkit.cli.lazy import Entry, lazy_commands
 from audit_toolkit.version import __version__
 
@@ -128,9 +130,7 @@ COMMANDS = (
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
     Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
-    Entry(
-        "report", "evidence_report:evidence_report", "Write what an auditor asks for, of a period."
-    ),
+    Entry("report", "report:report", "Write what an auditor asks for, of a period."),
     Entry("review", "review:review", "Record that somebody looked at the trail."),
     Entry("drill", "drill:drill", "Restore an archived partition to see that it works."),
     Entry("guard on", "guard.on:on", "Switch the guard on."),
@@ -259,13 +259,29 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+_LogFormat = Annotated[
+    LogFormat,
+    typer.Option(
+        "--log-format",
+        envvar="AUDIT_LOG_FORMAT",
+        help="What goes on and what went wrong, on stderr: text, or one JSON object a line.",
+    ),
+]
+
+
 @app.callback()
 def _options(
-    version: bool = typer.Option(
+    context: typer.Context,
+    log_format: _LogFormat = LogFormat.TEXT,
+    version: bool = typer.Option(  # noqa: ARG001 - its callback ends the program
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    pass
+    if log_format is LogFormat.JSON:
+        command = " ".join(filter(None, ("audit", context.invoked_subcommand)))
+        lines = JsonLines(sys.stderr, command)
+        context.call_on_close(lines.close)
+        sys.stderr = lines
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.capture.required import coverage_findings
 from audit_toolkit.catalog import read_relations, read_table, resolve
 from audit_toolkit.catalog.trail import read_trail_objects
+from audit_toolkit.cli.check_output import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.remedies import runs_here
-from audit_toolkit.cli.report import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.sync import project_wants
 from audit_toolkit.connection import fetch, first_line, import_psycopg
 from audit_toolkit.declaration import find_declarations

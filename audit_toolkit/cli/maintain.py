@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.cli.check import check_database
+from audit_toolkit.cli.check_output import print_lines
 from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.cli.partition_run import (
     FAILED,
@@ -22,7 +23,6 @@ from audit_toolkit.cli.partition_run import (
     rotate,
     takes_rotation,
 )
-from audit_toolkit.cli.report import print_lines
 from audit_toolkit.cli.seal_options import (
     KEY_VARIABLE,
     CheckpointTo,

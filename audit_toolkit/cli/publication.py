@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,7 @@ from audit_toolkit.cli.revisions import (
 from audit_toolkit.errors import UsageError
 from audit_toolkit.migrations import no_publication_revision, publication_revision
 from audit_toolkit.migrations.revision.rule_text import trail_name
-from audit_toolkit.names import quote_identifier, quote_literal
+from audit_toolkit.names import quote_identifier
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.schema.publication import (
     advice,
@@ -189,8 +190,9 @@ def _no_publication(name: str, schema: str) -> UsageError:
 
 
 def _slot_command(name: str) -> str:
-    made = f"select pg_create_logical_replication_slot({quote_literal(name)}, 'pgoutput')"
-    return f'psql -c "{made}"' if name.isidentifier() else psql_command(made)
+    slot = re.sub("[^a-z0-9_]", "_", name.lower())  # all that the name of a slot may have
+    made = f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+    return f'psql -c "{made}"'
 
 
 def _slots_command() -> str:

@@ -1,81 +1,180 @@
-"""How a command prints what it found, and ends: text, JSON, Nagios or Prometheus, and the exit code."""
+"""`audit report`: what was so in a period, on paper."""
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_toolkit.findings import FINDINGS, Report, Severity
+from audit_toolkit.cli import times
+from audit_toolkit.cli.check import check_database
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
+from audit_toolkit.cli.review import read_period
+from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
+from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.evidence import (
+    Period,
+    Verification,
+    as_html,
+    as_json,
+    as_markdown,
+    gather,
+)
+from audit_toolkit.evidence.report import exact
+from audit_toolkit.findings import FINDINGS
+from audit_toolkit.plurals import counted
+from audit_toolkit.seals import read_outside
+from audit_toolkit.trail.rows.lookup import require_readable_trail
+
+if TYPE_CHECKING:
+    from audit_toolkit.evidence import EvidenceReport
 
 
-class ReportFormat(StrEnum):
-    """How a check prints."""
+class PaperFormat(StrEnum):
+    """How a report is written."""
 
-    TEXT = "text"
+    MARKDOWN = "markdown"
+    HTML = "html"
     JSON = "json"
-    NAGIOS = "nagios"
-    PROMETHEUS = "prometheus"
 
 
-_SEVERITIES = [severity.value for severity in list(Severity)[1:]]
+_RENDERERS = {
+    PaperFormat.MARKDOWN: as_markdown,
+    PaperFormat.HTML: as_html,
+    PaperFormat.JSON: as_json,
+}
 
 
-def _severity(word: str) -> Severity:
-    if word == "critical":
-        print("warning: --fail-on critical is called --fail-on error now", file=sys.stderr)
-    elif word not in _SEVERITIES:
-        raise typer.BadParameter(f"{word!r} is not one of {', '.join(_SEVERITIES)}")
-    return Severity(word)
+class FrameworkName(StrEnum):
+    """What a report is for."""
+
+    ALL = "all"
+    SOC2 = "soc2"
+    HIPAA = "hipaa"
+    PCI = "pci"
+    GDPR = "gdpr"
+    PART11 = "part11"
 
 
-CheckFormat = Annotated[ReportFormat, typer.Option("--format", help="Output format.")]
-FailOn = Annotated[
-    Severity,
-    typer.Option(
-        "--fail-on",
-        parser=_severity,
-        metavar=f"[{'|'.join(_SEVERITIES)}]",
-        autocompletion=lambda: _SEVERITIES,
-        help="Exit with code 3 from this severity on.",
-    ),
-]
-
-
-def end_with(report: Report, output: ReportFormat, fail_on: Severity = Severity.WARNING) -> None:
-    """Print the report; raises `Exit` with code 3 when something is as bad as that, or with Nagios' code."""
-    print_report(report, output, fail_on)
-    if output is ReportFormat.NAGIOS:
-        raise typer.Exit(report.nagios_code)
-    if report.failing(fail_on):
-        raise typer.Exit(FINDINGS)
-
-
-def print_report(
-    report: Report, output: ReportFormat, fail_on: Severity = Severity.WARNING
+def report(
+    begin: Annotated[
+        str, typer.Option("--from", metavar="TIME", help=f"Start of the period: {times.HELP}.")
+    ],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="End of the period.")] = "now",
+    profile: Annotated[
+        FrameworkName,
+        typer.Option(help="Sections in the order of this framework, with its controls."),
+    ] = FrameworkName.ALL,
+    output: Annotated[
+        PaperFormat, typer.Option("--format", help="Output format.")
+    ] = PaperFormat.MARKDOWN,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write it to this file.", show_default=False
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also compare every event with its seal.")
+    ] = False,
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="With --verify: checkpoints that were kept outside. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    key: PublicKeys = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="AUDIT_ARCHIVE",
+            help="Also check that this archive has all that was dropped.",
+            show_default=False,
+        ),
+    ] = None,
+    utc: Utc = False,
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+    audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Print the report."""
-    match output:
-        case ReportFormat.TEXT:
-            print_lines(report)
-        case ReportFormat.JSON:
-            print(json.dumps(report.as_dict(fail_on), indent=2))
-        case ReportFormat.NAGIOS:
-            print(_visible(report.as_nagios()))
-        case ReportFormat.PROMETHEUS:
-            print(report.as_prometheus(), end="")
+    """Write what an auditor asks for, of a period.
+
+    Coverage, gaps, access, seals, retention, restores, erasures, checks, drills and reviews, read in one
+    snapshot; each line with the command and the SQL that repeat it. Exits with code 3 if there is something to look
+    at, and writes the report all the same.
+    """
+    if (checkpoints or key) and not verify:
+        raise UsageError(
+            "--checkpoints and --key are what --verify compares with", hint="add --verify"
+        )
+    period = read_period(begin, end, utc=utc)
+    verification = _verification(checkpoints or [], key or []) if verify else None
+    with open_database(dsn, config) as connection:
+        require_readable_trail(connection, audit_schema)
+        evidence = gather(
+            connection,
+            audit_schema,
+            period,
+            profile=profile.value,
+            command=_command(
+                period, profile, output, audit_schema, archive, verification=verification
+            ),
+            check=lambda: check_database(
+                connection, audit_schema, models=False, archive=archive, config=config
+            ),
+            verification=verification,
+        )
+    _write(_RENDERERS[output](evidence), file)
+    _end(evidence)
 
 
-def print_lines(report: Report) -> None:
-    """Print the report for people."""
-    for line in report.as_lines():
-        print(_visible(line))
+def _verification(checkpoints: list[str], keys: list[Path]) -> Verification:
+    words = [word for place in checkpoints for word in ("--checkpoints", place)]
+    words += [word for path in keys for word in ("--key", str(path))]
+    return Verification(
+        keys=read_public_keys(keys), outside=read_outside(checkpoints), words=tuple(words)
+    )
 
 
-def _visible(line: str) -> str:
-    from audit_toolkit.cli.values import visible
+def _command(
+    period: Period,
+    profile: FrameworkName,
+    output: PaperFormat,
+    schema: str,
+    archive: str | None,
+    *,
+    verification: Verification | None,
+) -> str:
+    words = ["audit", "report", "--from", exact(period.begin), "--to", exact(period.end)]
+    words += ["--profile", profile.value, "--format", output.value]
+    words += ["--verify", *verification.words] if verification else []
+    words += ["--archive", archive] if archive else []
+    words += ["--audit-schema", schema] if schema != "audit" else []
+    return shlex.join(words)
 
-    return visible(line)
+
+def _write(text: str, file: Path | None) -> None:
+    if file is None:
+        print(text, end="")
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AuditError(
+            f"could not write {file}: {error.strerror}", hint="name another file: -o FILE"
+        ) from error
+    print(f"wrote {file}", file=sys.stderr)
+
+
+def _end(report: EvidenceReport) -> None:
+    if report.alarms:
+        print(f"{counted(report.alarms, 'line')} to look at", file=sys.stderr)
+        raise typer.Exit(FINDINGS)

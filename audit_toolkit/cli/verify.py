@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audit_toolkit.cli.check_output import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
-from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
 from audit_toolkit.cli.times import show_moment
 from audit_toolkit.errors import UsageError

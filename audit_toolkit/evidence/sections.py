@@ -347,10 +347,19 @@ def _restores(reading: Reading) -> Iterator[Line]:
 
 def _redactions(reading: Reading) -> Iterator[Line]:
     for event in reading.events("R"):
-        hidden = ("slots_sha256",)
-        said = {name: value for name, value in event.said.items() if name not in hidden}
-        more = f": {json.dumps(said, ensure_ascii=False)}" if said else ""
-        yield _event_line(reading, event, f"{event.table}: values erased by {event.who}{more}")
+        said = event.said
+        lists = (said.get(name) for name in ("columns", "context"))
+        what = [str(name) for names in lists if isinstance(names, list) for name in names]
+        what += [words for name, words in _ALSO_ERASED.items() if said.get(name)]
+        ticket = f", {said['ticket']}" if said.get("ticket") else ""
+        held = ", in spite of a hold" if said.get("despite_hold") else ""
+        number = said.get("events")
+        events = counted(number, "event") if isinstance(number, int) else "events"
+        text = f"{event.table}: {event.who} erased {', '.join(what)} in {events}{held}"
+        yield _event_line(reading, event, f"{text}: {said.get('reason')}{ticket}")
+
+
+_ALSO_ERASED = {"keys": "the keys", "query": "the statements"}
 
 
 # what was checked
@@ -460,7 +469,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
         ),
         "gaps": Builder(
             title="Gaps and pauses",
-            about="When capture or its guard was switched off and on, by whom and why.",
+            about="When capture was paused or resumed, or the guard changed, by whom and why.",
             nothing="no gap, no pause, and the guard was not switched",
             build=_gaps,
             words=("history", "--action", "gap"),

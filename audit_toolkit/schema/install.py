@@ -54,6 +54,7 @@ _FUNCTIONS = {
     "note_ddl": "()",
     "guard_ddl": "()",
     "captured_as": "(oid, text, text)",
+    "is_noted": "(regclass, text, text, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
     "note_capture": "(regclass, text)",
@@ -234,10 +235,7 @@ COLUMN_COMMENTS = (
     ("table_name", "the audited table; for a partitioned table its root"),
     (
         "action",
-        (
-            "I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture, "
-            "M DDL, V mark, E event of the application, R redaction, B the trail continued elsewhere"
-        ),
+        "I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture",
     ),
     ("row_key", "primary key: one column as its text, several as a JSON array, NULL without a key"),
     ("old_row_key", "the key before an update that changed it"),

@@ -35,12 +35,14 @@ def events_of_person(
     found: dict[int, Event] = {}
     seen: set[tuple[QualifiedName, str | None]] = set()
     todo: list[tuple[str, object]] = [(table, key)]
+    asked = ""
     while todo:
         name, one = todo.pop()
         subject = find_subject(connection, name, one, schema=schema)
         if (subject.table, subject.key) in seen:
             continue
         seen.add((subject.table, subject.key))
+        asked = asked or f"{subject.table} {subject.key}"
         own = [e for e in stream_events(connection, subject) if e.row_key is not None]
         found |= {event.event_id: event for event in own}
         for reference in references:
@@ -49,7 +51,7 @@ def events_of_person(
                 todo += [(str(reference.child), (child,)) for child in children]
     if not found:
         raise UsageError(
-            f"no such row in the trail: {table} {key}",
+            f"no such row in the trail: {asked}",
             hint=f"if the row exists, it has not changed {since_when(connection, schema)}",
         )
     return [found[number] for number in sorted(found)]

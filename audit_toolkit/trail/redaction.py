@@ -124,10 +124,26 @@ def redact(
             sql = render("queries/redactable", trail_schema=schema)
             [row] = fetch(connection, sql, asked | question)
             found.append(row["said"])
+            _require_known(table, row["said"], some)
             if apply:
                 _require_reachable(row["said"], erasure)
                 row["said"]["redactions"] = _erase(connection, schema, row["said"], asked, erasure)
     return _summed(table, found, erasure)
+
+
+def _require_known(table: QualifiedName, said: dict[str, Any], rows: list[str] | None) -> None:
+    """Raise `UsageError` for a column or a row that the trail never had: nobody is to believe it erased."""
+    if said["unknown"]:
+        names = ", ".join(quote_identifier(name) for name in said["unknown"])
+        raise UsageError(
+            f"{table} has no column {names}, and no event has one of that name",
+            hint=f"audit history {table} shows the columns, under their present names",
+        )
+    if rows and not said["found"]:
+        raise UsageError(
+            f"no such row in the trail: {table} {', '.join(rows)}",
+            hint="keys are those that the row has or had, a JSON array for a key of several columns",
+        )
 
 
 def _require_reachable(said: dict[str, Any], erasure: Erasure) -> None:

@@ -73,7 +73,7 @@ def test_attack(attacked: Trail, attack: Attack) -> None:
 def test_the_list_is_what_the_docs_publish(request: pytest.FixtureRequest) -> None:
     page = Path(__file__).parents[2] / "docs" / "attacks.md"
     before, mark, _ = page.read_text(encoding="utf-8").partition("## The list\n\n")
-    wanted = f"{before}{mark}{as_table()}\n## In suites of their own\n\n{elsewhere.as_table()}"
+    wanted = f"{before}{mark}{as_table()}\n## In other test suites\n\n{elsewhere.as_table()}"
     if request.config.getoption("--update-golden"):
         page.write_text(wanted, encoding="utf-8")
     assert page.read_text(encoding="utf-8") == wanted, "pytest --update-golden, and read the diff"

@@ -11,10 +11,13 @@ import pytest
 
 from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.catalog.trail import read_trail_objects
+from audit_toolkit.completeness import reconcile
+from audit_toolkit.completeness.reconcile import one_snapshot
 from audit_toolkit.config import Capture, Truncate
 from audit_toolkit.drift import find_drift
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.schema.captured_tables import note_changes
+from audit_toolkit.trail import history
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = "create table orders (id int primary key, status text)"
@@ -110,6 +113,59 @@ def test_tables_that_change_places_are_not_taken_for_each_other(
         ("public.orders_old", "orders"),
         ("public.orders", "orders_new"),
     ]
+
+
+@BOTH
+@pytest.mark.parametrize("by_another_session", [False, True])
+def test_tables_that_change_places_and_back_are_not_taken_for_each_other(
+    trail: Trail, capture: Capture, by_another_session: bool
+) -> None:
+    for name in ("one", "two"):
+        trail.execute(f"create table {name} (id int primary key, v text)")
+        trail.audit(name, capture=capture)
+        trail.execute(f"insert into {name} values (1, '{name}')")
+    writer = trail.database.connect() if by_another_session else trail.connection
+    swap = "alter table one rename to x; alter table two rename to one; alter table x rename to two"
+    for turn in range(4):
+        trail.execute(swap)
+        for name in ("one", "two"):
+            writer.execute(f"update {name} set v = v || '{turn}'")
+    tables = [trail.table(name).name for name in ("one", "two")]
+    with trail.database.connect() as reader, one_snapshot(reader):
+        assert [done.findings for done in reconcile(reader, tables, SCHEMA)] == [(), ()]
+    for name in ("one", "two"):
+        images = [event.new_row for event in history(trail.connection, name, 1) if event.new_row]
+        assert [image["v"] for image in images if "v" in image] == [
+            name + "0123"[:length] for length in range(5)
+        ]
+
+
+@pytest.mark.parametrize("kind", ["rename", "set schema"])
+def test_a_table_that_gets_its_name_back_is_followed(trail: Trail, kind: str) -> None:
+    trail.execute(
+        "create table orders (id int primary key, status text) partition by range (id);"
+        "create table orders_1 partition of orders for values from (0) to (9)"
+    )
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'a')")
+    there, back = {
+        "rename": ("alter table orders rename to sold", "alter table sold rename to orders"),
+        "set schema": (
+            "create schema sales; alter table orders set schema sales",
+            "alter table sales.orders set schema public",
+        ),
+    }[kind]
+    trail.execute(there)
+    trail.execute(f"update {'sold' if kind == 'rename' else 'sales.orders'} set status = 'b'")
+    trail.execute(back)
+    trail.execute("update orders set status = 'c'")
+    told = [said["change"] for _, said in changes(trail)]
+    assert told == ["renamed", "renamed"]
+    assert [e.new_row for e in history(trail.connection, "orders", 1)][-1] == {
+        "id": 1,
+        "status": "c",
+    }
+    assert len([e for e in history(trail.connection, "orders", 1) if e.action in "IU"]) == 3
 
 
 def test_a_rename_is_said_once_and_not_when_it_was_rolled_back(trail: Trail) -> None:

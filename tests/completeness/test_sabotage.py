@@ -1,4 +1,4 @@
-"""Who can do what behind the trail, and what finds it. The table in `docs/completeness.md` is made from this list."""
+"""Who can bypass the trail and how, and what finds it. The table in `docs/completeness.md` is generated from this list."""
 
 from __future__ import annotations
 
@@ -46,30 +46,30 @@ class Sabotage:
             *([f"`audit check`: `{self.check}`"] if self.check else []),
             *([f"`audit reconcile`: `{self.reconcile}`"] if self.reconcile else []),
         ]
-        return "; ".join(found) or "a seal, made before"
+        return "; ".join(found) or "a seal made before"
 
 
 TABLES, TRAIL, SUPERUSER = ROLES
 ALL = [
-    Sabotage(TABLES, "switch capture off, change rows, switch it on", 'alter table shop.orders disable trigger "00_audit_row"; update shop.orders set total = 99 where id = 1; alter table shop.orders enable always trigger "00_audit_row"', "capture_interrupted", "row_differs", True),
-    Sabotage(TABLES, "switch capture off and leave it off", "alter table shop.orders disable trigger all; delete from shop.orders where id = 1", "trigger_disabled", "row_missing", True),
-    Sabotage(TABLES, "drop the trigger of capture, and add a row", 'drop trigger "00_audit_row" on shop.orders; insert into shop.orders values (9, \'x\', 1)', "trigger_missing", "row_unknown", True),
-    Sabotage(TABLES, "give the trigger of capture another name", 'alter trigger "00_audit_row" on shop.orders rename to "zz"', "trigger_missing", None, True),
-    Sabotage(TABLES, "put a trigger of its own in its place", "create function shop.nothing() returns trigger language plpgsql as 'begin return null; end'; create or replace trigger \"00_audit_row\" after insert or update or delete on shop.orders for each row execute function shop.nothing(); update shop.orders set total = 7 where id = 1", "foreign_trigger", "row_differs", True),
-    Sabotage(TABLES, "drop the table, and make another of its name", "drop table shop.orders; create table shop.orders (id int primary key, status text, total numeric)", "trigger_missing", "row_missing", True),
-    Sabotage(TABLES, "change rows of a partition that was detached, and attach it again", "alter table shop.visits detach partition shop.visits_2026; update shop.visits_2026 set page = 'z'; alter table shop.visits attach partition shop.visits_2026 for values from ('2026-01-01') to ('2027-01-01')", None, "row_differs"),
-    Sabotage(TABLES, "switch capture of one partition off, and change its rows", "alter table shop.visits_2026 disable trigger all; update shop.visits_2026 set page = 'z'", "trigger_disabled", "row_differs", True),
-    Sabotage(TRAIL, "take the guard off the trail, and delete an event", SILENT.format("delete from audit.logged_actions where row_key = '1' and action = 'I'", leaf="{leaf}"), None, "event_out_of_line", True),
-    Sabotage(TRAIL, "change what an event found", SILENT.format("update audit.logged_actions set old_row = old_row || '{{\"total\": 5}}' where row_key = '1' and action = 'U'", leaf="{leaf}"), None, "event_out_of_line", True),
-    Sabotage(TRAIL, "change what the last event of a row left", SILENT.format("update audit.logged_actions set new_row = new_row || '{{\"total\": 5}}' where row_key = '1' and action = 'U'", leaf="{leaf}"), None, "row_differs", True),
+    Sabotage(TABLES, "disable capture, change rows, enable it again", 'alter table shop.orders disable trigger "00_audit_row"; update shop.orders set total = 99 where id = 1; alter table shop.orders enable always trigger "00_audit_row"', "capture_interrupted", "row_differs", True),
+    Sabotage(TABLES, "disable capture, and leave it disabled", "alter table shop.orders disable trigger all; delete from shop.orders where id = 1", "trigger_disabled", "row_missing", True),
+    Sabotage(TABLES, "drop the capture trigger, and insert a row", 'drop trigger "00_audit_row" on shop.orders; insert into shop.orders values (9, \'x\', 1)', "trigger_missing", "row_unknown", True),
+    Sabotage(TABLES, "rename the capture trigger", 'alter trigger "00_audit_row" on shop.orders rename to "zz"', "trigger_missing", None, True),
+    Sabotage(TABLES, "replace the capture trigger by its own", "create function shop.nothing() returns trigger language plpgsql as 'begin return null; end'; create or replace trigger \"00_audit_row\" after insert or update or delete on shop.orders for each row execute function shop.nothing(); update shop.orders set total = 7 where id = 1", "foreign_trigger", "row_differs", True),
+    Sabotage(TABLES, "drop the table, and create another with its name", "drop table shop.orders; create table shop.orders (id int primary key, status text, total numeric)", "trigger_missing", "row_missing", True),
+    Sabotage(TABLES, "detach a partition, change its rows, and attach it again", "alter table shop.visits detach partition shop.visits_2026; update shop.visits_2026 set page = 'z'; alter table shop.visits attach partition shop.visits_2026 for values from ('2026-01-01') to ('2027-01-01')", None, "row_differs"),
+    Sabotage(TABLES, "disable capture of one partition, and change its rows", "alter table shop.visits_2026 disable trigger all; update shop.visits_2026 set page = 'z'", "trigger_disabled", "row_differs", True),
+    Sabotage(TRAIL, "disable the append-only trigger of the trail, and delete an event", SILENT.format("delete from audit.logged_actions where row_key = '1' and action = 'I'", leaf="{leaf}"), None, "event_out_of_line", True),
+    Sabotage(TRAIL, "change the old row of an event", SILENT.format("update audit.logged_actions set old_row = old_row || '{{\"total\": 5}}' where row_key = '1' and action = 'U'", leaf="{leaf}"), None, "event_out_of_line", True),
+    Sabotage(TRAIL, "change the new row of the last event of a row", SILENT.format("update audit.logged_actions set new_row = new_row || '{{\"total\": 5}}' where row_key = '1' and action = 'U'", leaf="{leaf}"), None, "row_differs", True),
     Sabotage(TRAIL, "insert an event that did not happen", "insert into audit.logged_actions (schema_name, table_name, action, row_key, old_row) values ('shop', 'orders', 'D', '1', '{{\"id\": 1, \"total\": 20, \"status\": \"new\"}}')", None, "row_reappeared"),
-    Sabotage(TRAIL, "have a capture function record nothing", "create or replace function audit.capture_shop__orders() returns trigger language plpgsql as 'begin return null; end'; update shop.orders set total = 3 where id = 1", "function_changed", "row_differs"),
-    Sabotage(TRAIL, "have the trail guarded by a function that refuses nothing", "create or replace function audit.refuse_change() returns trigger language plpgsql as 'begin return null; end'", "schema_outdated", None, True),
+    Sabotage(TRAIL, "make a capture function record nothing", "create or replace function audit.capture_shop__orders() returns trigger language plpgsql as 'begin return null; end'; update shop.orders set total = 3 where id = 1", "function_changed", "row_differs"),
+    Sabotage(TRAIL, "make the append-only trigger refuse nothing", "create or replace function audit.refuse_change() returns trigger language plpgsql as 'begin return null; end'", "schema_outdated", None, True),
     Sabotage(TRAIL, "drop a capture function", "drop function audit.capture_shop__orders() cascade; update shop.orders set total = 4 where id = 1", None, "not_reconciled", True),
     Sabotage(TRAIL, "drop a partition with events", "drop table {leaf}", "gap", "row_unknown", True),
-    Sabotage(SUPERUSER, "switch capture off in the catalogue, and change rows", "update pg_trigger set tgenabled = 'D' where tgname = '00_audit_row'; alter table shop.orders replica identity full; update shop.orders set total = 99 where id = 1; update pg_trigger set tgenabled = 'A' where tgname = '00_audit_row'; alter table shop.orders replica identity default", "capture_interrupted", "row_differs"),
-    Sabotage(SUPERUSER, "delete all events of a row, and the row", 'alter table shop.orders disable trigger "00_audit_row"; delete from shop.orders where id = 1; alter table shop.orders enable always trigger "00_audit_row"; update audit.captured_tables set triggers = audit.triggers_of(relation_id, function_name); ' + SILENT.format("delete from audit.logged_actions where row_key = '1'", leaf="{leaf}"), None, None, True),
-    Sabotage(SUPERUSER, "sign an event with another name", SILENT.format("update audit.logged_actions set session_user_name = 'mallory'", leaf="{leaf}"), None, None, True),
+    Sabotage(SUPERUSER, "disable capture in the catalog, and change rows", "update pg_trigger set tgenabled = 'D' where tgname = '00_audit_row'; alter table shop.orders replica identity full; update shop.orders set total = 99 where id = 1; update pg_trigger set tgenabled = 'A' where tgname = '00_audit_row'; alter table shop.orders replica identity default", "capture_interrupted", "row_differs"),
+    Sabotage(SUPERUSER, "delete a row and all its events", 'alter table shop.orders disable trigger "00_audit_row"; delete from shop.orders where id = 1; alter table shop.orders enable always trigger "00_audit_row"; update audit.captured_tables set triggers = audit.triggers_of(relation_id, function_name); ' + SILENT.format("delete from audit.logged_actions where row_key = '1'", leaf="{leaf}"), None, None, True),
+    Sabotage(SUPERUSER, "change who made a change", SILENT.format("update audit.logged_actions set session_user_name = 'mallory'", leaf="{leaf}"), None, None, True),
 ]  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_the_table_is_what_the_docs_publish(request: pytest.FixtureRequest) -> N
     before, mark, _ = page.read_text(encoding="utf-8").partition("## Who can do what\n\n")
     head = "| by | act | found by | with the guard |\n|---|---|---|---|\n"
     rows = "".join(
-        f"| {one.actor} | {one.act} | {one.found_by} | {'refused' if one.guarded else 'as without'} |\n"
+        f"| {one.actor} | {one.act} | {one.found_by} | {'refused' if one.guarded else 'not refused'} |\n"
         for one in ALL
     )
     wanted = f"{before}{mark}{head}{rows}"

@@ -102,9 +102,9 @@ def test_an_export_follows_foreign_keys_down_and_through_time(trail: Trail, audi
 def test_usage(customers: Trail, audit: Audit) -> None:
     for wrong in (
         ["customers", "42", "--reason", "x"],
-        ["customers", "42", "-c", "email"],
+        ["customers", "42", "--column", "email"],
         ["customers", "--keys", "--reason", "x"],
-        ["nowhere", "42", "-c", "email", "--reason", "x"],
+        ["nowhere", "42", "--column", "email", "--reason", "x"],
     ):
         audit("redact", *wrong, code=2)
 
@@ -128,3 +128,8 @@ def test_no_file_of_the_server_has_the_value(customers: Trail, audit: Audit) -> 
     for statement in filter(str.strip, block.split(";")):
         customers.execute(statement)
     assert holding() == []
+
+
+def test_a_row_that_never_was_is_named(customers: Trail, audit: Audit) -> None:
+    answer = audit("subject", "customers", "4711", code=2)
+    assert "no such row in the trail: public.customers 4711" in answer.stderr

@@ -13,7 +13,15 @@ from audit_toolkit.completeness.reconcile import one_snapshot
 from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.schema import render_grants
 from audit_toolkit.schema.forged_events import event_findings
-from audit_toolkit.trail import Erasure, Redaction, Selection, plan_restore, plan_revert
+from audit_toolkit.trail import (
+    Erasure,
+    OnConflict,
+    Redaction,
+    Selection,
+    apply_revert,
+    plan_restore,
+    plan_revert,
+)
 from audit_toolkit.trail import redact as run
 from tests.plugins.trail import Trail
 
@@ -263,6 +271,49 @@ def test_time_travel_and_undo_say_redacted(people: Trail) -> None:
         plan_restore(connection, "people", "2", event=last)
 
 
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("kind", ["text", "varchar(99)", "int", "jsonb", "date", "text[]"])
+@pytest.mark.parametrize("ddl", ["", "rename column v to w", "alter column v type text"])
+def test_no_undo_writes_what_stands_for_a_redacted_value(
+    trail: Trail, kind: str, ddl: str, noted: bool
+) -> None:
+    one, two, three = (
+        {"int": ("1", "2", "3"), "jsonb": ("1", '{"a": 1}', "[]"), "text[]": ("{a}", "{b}", "{c}")}
+        | {"date": ("2026-01-01", "2026-01-02", "2026-01-03")}
+    ).get(kind, ("a", "b", "c"))
+    trail.execute(f"create table things (id int primary key, v {kind}, n int)")
+    trail.audit("things")
+    trail.execute("insert into things values (1, %s, 1)", [one])
+    trail.execute("update things set v = %s", [two])
+    trail.execute("update things set n = 2")
+    if ddl:
+        trail.execute(f"alter table things {ddl}")
+    if noted:
+        trail.execute("select audit.note_changes()")
+    column = "w" if "rename" in ddl else "v"
+    redact(trail, "1", table="things", columns=[column])
+    trail.execute(f"update things set {column} = %s", [three])
+    changed, counted = [e["event_id"] for e in trail.events() if e["action"] == "U"][:2]
+    refused = pytest.raises(UsageError, match=f"{column} was redacted")
+    with trail.database.connect() as connection:
+        with refused:
+            plan_revert(connection, Selection(event_ids=(changed,)), on_conflict=OnConflict.FORCE)
+        with refused:
+            plan_restore(connection, "things", "1", event=changed)
+        undo = plan_revert(connection, Selection(event_ids=(counted,)))
+        assert [change.after for change in undo.changes] == [{"n": 1}]
+        rest = plan_restore(connection, "things", "1", event=changed, ignore=[column])
+        assert [change.after for change in rest.changes] == [{"n": 1}]
+    trail.execute("delete from things")
+    deleted = trail.events()[-1]["event_id"]
+    redact(trail, "1", table="things", columns=[column])
+    with trail.database.connect() as connection:
+        with refused:
+            plan_revert(connection, Selection(event_ids=(deleted,)))
+        apply_revert(connection, Selection(event_ids=(deleted,)), ignore=[column])
+    assert trail.execute("select * from things") == [(1, None, 2)]
+
+
 def test_reconciling_takes_what_was_redacted_as_it_comes(people: Trail) -> None:
     people.execute("update people set email = 'new@example.com', age = 41 where id = 2")
     redact(people, "2")
@@ -292,3 +343,27 @@ def test_what_was_redacted_is_not_taken_for_forged(people: Trail) -> None:
         connection.commit()
     [found] = event_findings(people.connection, "audit")
     assert found.kind == "event_forged"
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "message"),
+    [
+        (["10"], {"columns": ["emial"]}, "has no column emial, and no event has one of that name"),
+        ([], {"columns": ["email", "Email"]}, 'has no column "Email"'),
+        (["99"], {}, "no such row in the trail: public.people 99"),
+        (["99", "98"], {"keys": True, "columns": []}, "no such row in the trail: public.people 99"),
+    ],
+)
+def test_what_never_was_is_no_success(
+    people: Trail, rows: list[str], more: dict[str, Any], message: str
+) -> None:
+    for apply in (False, True):
+        with pytest.raises(UsageError, match=message):
+            redact(people, *rows, apply=apply, **more)
+    assert not [event for event in people.events() if event["action"] == "R"]
+
+
+def test_a_column_that_was_dropped_can_still_be_redacted(people: Trail) -> None:
+    people.execute("alter table people drop column email")
+    assert redact(people, "10").events == 4
+    assert not [n for n in where(people, SECRET) if n not in where(people, "insert into")]

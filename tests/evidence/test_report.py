@@ -285,3 +285,17 @@ def test_seals_are_listed_and_verified(shop: Trail, audit: Audit, tmp_path: Path
     shop.execute("update audit.logged_actions set context = '{}' where action = 'D'")
     found = report(audit, *options, code=FINDINGS)
     assert any(line["alarm"] and "changed" in line["text"] for line in section(found, "seals"))
+
+
+def test_redactions_are_told_without_values(shop: Trail, audit: Audit) -> None:
+    shop.execute("insert into orders values (2, 'zoe@example.com', 'n', 7.5)")
+    words = ("--column", "total", "--column", "email", "--query", "--reason", "asked to")
+    audit("redact", "orders", "2", *words, "--ticket", "DPO-17", "--apply")
+    told = said(report(audit, "--profile", "gdpr"), "redactions")
+    assert re.search(r"orders: os:\w+ erased .*total.* in 1 event: asked to, DPO-17", told)
+    assert "7.5" not in told
+    shop.execute(
+        "insert into audit.logged_actions (schema_name, table_name, action, new_row)"
+        """ values ('public', 'orders', 'R', '{"columns": 7, "reason": {}}')"""
+    )
+    assert "orders: " in said(report(audit, "--profile", "gdpr"), "redactions")

@@ -40,7 +40,10 @@ SCENARIOS = pytest.mark.parametrize(
     ("scenario", "now", "policy"),
     [
         (swap, START + timedelta(days=240), Policy(retention=months(3), most_at_once=2)),
-        (relabel, START + timedelta(days=400), Policy(retention=months(12), most_at_once=2)),
+        pytest.param(
+            *(relabel, START + timedelta(days=400), Policy(retention=months(12), most_at_once=2)),
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 Scenario = Callable[[Rotating], None]

@@ -249,6 +249,7 @@ def test_types_of_extensions_come_back(matrix: Trail, extension: str, capture: C
             assert losses(matrix.connection, case) == set()
 
 
+@pytest.mark.thorough
 def test_control_settings_that_are_not_pinned_lose_more(matrix: Trail) -> None:
     more = losses_of_all(matrix, TableRule(), pinned=False) - documented_losses()
     assert more >= {

@@ -50,6 +50,12 @@ class TestRevision:
         shop.downgrade("-1")
         assert len(published(shop.database.connection)) == 1
 
+    def test_the_slot_gets_a_name_that_a_slot_may_have(self, shop: Shop) -> None:
+        assert shop.audit("install", "--table", "orders").code == 0
+        wrote = shop.audit("publication", "Feed für 'alle'")
+        assert wrote.code == 0
+        assert "pg_create_logical_replication_slot('feed_f_r__alle_', 'pgoutput')\"" in wrote.err
+
     def test_what_was_lost_is_written_again(self, shop: Shop) -> None:
         shop.audit("install", "--table", "orders")
         shop.audit("publication", "feed")

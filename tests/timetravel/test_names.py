@@ -19,6 +19,7 @@ from audit_toolkit.trail import (
     diff,
     find_subject,
     history,
+    plan_restore,
     row_at,
     table_at,
 )
@@ -570,3 +571,24 @@ def test_undo_follows_what_reading_follows(orders: Trail) -> None:
     apply_revert(orders.connection, Selection(transaction=transaction), schema=SCHEMA)
     assert orders.execute("select * from orders_old order by id") == [(1, "old"), (2, "old")]
     assert orders.execute("select * from orders") == [(1, "new")]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_row_is_restored_to_an_event_of_before_a_rename(trail: Trail, noted: bool) -> None:
+    trail.execute("create table things (id int primary key, v text, n int)")
+    trail.audit("things")
+    trail.execute("insert into things values (1, 'a', 1)")
+    trail.execute("update things set v = 'b', n = 2")
+    trail.execute("alter table things rename column v to w")
+    trail.execute("alter table things rename to goods")
+    if noted:
+        trail.execute("select audit.note_changes()")
+    trail.execute("update goods set w = 'c', n = 3")
+    with trail.database.connect() as connection:
+        for number, after in ((1, {"w": "a", "n": 1}), (2, {"w": "b", "n": 2})):
+            plan = plan_restore(connection, "goods", "1", event=number)
+            assert [change.after for change in plan.changes] == [after]
+    trail.execute("delete from goods")
+    with trail.database.connect() as connection:
+        plan = plan_restore(connection, "goods", "1", event=2)
+    assert [change.after for change in plan.changes] == [{"id": 1, "w": "b", "n": 2}]

@@ -28,12 +28,12 @@ from audit_toolkit.cli.archive.common import (
     shown,
     whose,
 )
+from audit_toolkit.cli.check_output import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.partition_run import (
     Iceberg,
 )
-from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
 from audit_toolkit.findings import Finding, FindingKind, Measure, Report, Severity
 from audit_toolkit.plurals import counted

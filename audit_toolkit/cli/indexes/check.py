@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.cli.check_output import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.indexes.common import (
     All,
@@ -15,7 +16,6 @@ from audit_toolkit.cli.indexes.common import (
 )
 from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
-from audit_toolkit.cli.report import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.findings import Severity
 from audit_toolkit.indexes import diagnose, index_report, plan_repairs, read_catalogue
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.cli.report import print_lines
+from audit_toolkit.cli.check_output import print_lines
 from audit_toolkit.connection import connect
 from audit_toolkit.indexes import Listener, read_builds
 

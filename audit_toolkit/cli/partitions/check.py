@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.cli.check_output import CheckFormat, ReportFormat, end_with
 from audit_toolkit.cli.monitoring import TIMEOUT, Timeout, impatient
 from audit_toolkit.cli.partition_run import (
     Rotation,
     takes_rotation,
 )
-from audit_toolkit.cli.report import CheckFormat, ReportFormat, end_with
 from audit_toolkit.partitions import Thresholds, check_partitions, partition_report, write_textfile
 
 

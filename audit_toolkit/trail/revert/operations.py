@@ -7,6 +7,7 @@ itself; elsewhere a row's events are taken back at once.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from audit_toolkit import exact_json
 from audit_toolkit.errors import UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName, quote_identifier
-from audit_toolkit.trail.event import Action, Event, Row
+from audit_toolkit.trail.event import Action, Event, Row, redaction_of
 from audit_toolkit.trail.revert.ordering import Kind, Operation, Reference
 from audit_toolkit.trail.revert.reversal import Reversal
 from audit_toolkit.trail.revert.targets import RevertTarget
@@ -143,8 +144,12 @@ class _Row:
 
     def _insert(self, row: Row, place: int) -> Operation:
         home = self.home
-        # A touch column that a row cannot be without comes as it was.
-        row = {c: v for c, v in row.items() if home.table.column(c) or c not in home.touch}
+        # A touch column that a row cannot be without comes as it was, unless nobody knows how that was.
+        row = {
+            c: v
+            for c, v in row.items()
+            if c not in home.touch or (home.table.column(c) and redaction_of(v) is None)
+        }
         self._require_columns(row)
         self._require_known(row, missing=home.excluded)
         return Operation(
@@ -214,6 +219,14 @@ class _Row:
     def _require_known(self, row: Row, *, missing: Collection[str] = ()) -> None:
         """Refuse to write what stands in the trail for a value that is not there."""
         home = self.home
+        for column, value in row.items():
+            if (redaction := redaction_of(value)) is not None:
+                raise UsageError(
+                    f"cannot put back {home.table.name} {self.choice.reversal.key}: "
+                    f"{quote_identifier(column)} was redacted (event {redaction})",
+                    hint=f"--ignore {shlex.quote(column)} puts back the rest; audit show {redaction} says who "
+                    "redacted it, and why",
+                )
         stand_ins = [c for c in row if home.types.get(c) != "jsonb" and is_stand_in(row[c])]
         unknown = list(dict.fromkeys((*(c for c in row if c in home.hidden), *stand_ins, *missing)))
         if unknown:

@@ -17,7 +17,7 @@ from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render, render_statements
-from audit_toolkit.trail.event import Event, Row, redaction_of
+from audit_toolkit.trail.event import Event, Row
 from audit_toolkit.trail.revert.operations import Choice, different, operations_of
 from audit_toolkit.trail.revert.ordering import (
     Batch,
@@ -25,9 +25,9 @@ from audit_toolkit.trail.revert.ordering import (
     Operation,
     Reference,
     in_batches,
-    loose_columns,
     value_of,
 )
+from audit_toolkit.trail.revert.passing import find_missed, with_free_keys
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, conflict_of, told
 from audit_toolkit.trail.revert.targets import (
     RevertTarget,
@@ -127,8 +127,6 @@ def plan_reversals(
 
     Columns that `ignore` or the rule of a table calls touch columns are no conflict, and not put back.
     """
-    for reversal in reversals:
-        _require_values(reversal, ignore)
     passing = [reversal for reversal in reversals if reversal.is_passing]
     tables = dict.fromkeys(r.table for r in reversals if not r.is_passing)
     homes = read_homes(connection, tables, schema, ignore=ignore)
@@ -148,12 +146,12 @@ def plan_reversals(
                 choices.append(choice)
     references = read_references(connection)
     operations = operations_of(choices, homes, references)
-    while missed := _missed(passing, operations, homes, references):
+    while missed := find_missed(passing, operations, homes, references):
         known = set(map(id, missed))
         passing = [reversal for reversal in passing if id(reversal) not in known]
         others = {reversal.table for reversal in missed} - homes.keys()
         homes |= find_homes(connection, others, schema, ignore=ignore)
-        choices += _absent(connection, missed, operations, homes)
+        choices += with_free_keys(connection, missed, operations, homes)
         operations = operations_of(choices, homes, references)
     keys = {table: home.table.key for table, home in homes.items()}
     loose = {table: home.loose for table, home in homes.items()}
@@ -185,18 +183,6 @@ def plan_reversals(
         recorded=not steps or any(homes[change.table].captured for change in changes),
         meddled=settling,
     )
-
-
-def _require_values(reversal: Reversal, ignore: Sequence[str]) -> None:
-    """Raise `AuditError` where a value that would be put back was redacted."""
-    for column, value in (reversal.wanted or {}).items():
-        redaction = redaction_of(value)
-        if redaction is not None and column not in ignore:
-            raise AuditError(
-                f"{quote_identifier(column)} of {reversal.table} {reversal.key} cannot be put back: "
-                f"its value was redacted (event {redaction})",
-                hint=f"audit show {redaction} says who redacted it, and why",
-            )
 
 
 def _require_columns(
@@ -301,56 +287,6 @@ def _quiet(
         return set()
     bound = {table for reference in references for table in (reference.child, reference.parent)}
     return {table for table, home in homes.items() if not home.has_triggers} - bound
-
-
-def _missed(
-    passing: Sequence[Reversal],
-    operations: Sequence[Operation],
-    homes: dict[QualifiedName, RevertTarget],
-    references: Sequence[Reference],
-) -> list[Reversal]:
-    """The rows that came and went and that operations refer to on their way back: they come and go again."""
-    of_table: dict[QualifiedName, list[Reversal]] = defaultdict(list)
-    for reversal in passing:
-        of_table[reversal.table].append(reversal)
-    found: dict[int, Reversal] = {}
-    for reference in references:
-        own = of_table.get(reference.parent, [])
-        if not own or reference.deferrable or reference.child not in homes:
-            continue
-        loose = loose_columns(reference, {table: home.loose for table, home in homes.items()})
-        values = {
-            value_of(operation.then, reference.columns, loose)
-            for operation in operations
-            if operation.table == reference.child
-        } - {None}
-        for reversal in own:
-            images = (row for event in reversal.life for row in (event.old_row, event.row_after))
-            if any(value_of(r, reference.parent_columns, loose) in values for r in images if r):
-                found[id(reversal)] = reversal
-    return list(found.values())
-
-
-def _absent(
-    connection: Connection,
-    reversals: Sequence[Reversal],
-    operations: Sequence[Operation],
-    homes: dict[QualifiedName, RevertTarget],
-) -> Iterable[Choice]:
-    """Those of the rows that came and went whose key no other row has now, or that gives it back on its way."""
-    for table in dict.fromkeys(reversal.table for reversal in reversals):
-        home = homes.get(table)
-        if home is None or not home.table.key:
-            continue
-        own = [reversal for reversal in reversals if reversal.table == table]
-        moves = (
-            [home.key_of(row) for row in (o.now, o.then)] for o in operations if o.table == table
-        )
-        given_back = {now for now, then in moves if now != then}
-        rows = read_present(connection, home, [reversal.key_values for reversal in own])
-        for reversal, there in zip(own, rows, strict=True):
-            if there is None or home.key_of(there) in given_back:
-                yield Choice(reversal=reversal, present=None, as_left=True)
 
 
 def _require_seen(

@@ -16,7 +16,7 @@ from audit_toolkit.connection import fetch, prepare_session
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import render
-from audit_toolkit.trail.event import Action, Event, Row, table_of
+from audit_toolkit.trail.event import Action, Event, Row, redaction_of, table_of
 from audit_toolkit.trail.revert.operations import is_stand_in
 from audit_toolkit.trail.revert.targets import RevertTarget, find_homes, key_values_of
 from audit_toolkit.trail.rows.keys import read_key_columns
@@ -93,7 +93,8 @@ def rows_typed_now(
 def _readable(home: RevertTarget, row: Row) -> Iterator[str]:
     unknown = (*home.hidden, *home.excluded)
     for column, value in row.items():
-        if column in home.types and column not in unknown and not is_stand_in(value):
+        is_known = not is_stand_in(value) and redaction_of(value) is None
+        if column in home.types and column not in unknown and is_known:
             yield column
 
 

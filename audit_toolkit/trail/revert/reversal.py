@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from audit_toolkit import exact_json
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.trail.event import Action, Event, Row
+from audit_toolkit.trail.event import Action, Event, Row, redaction_of
 from audit_toolkit.trail.history.events import table_of
 from audit_toolkit.trail.history.ordering import lives
 
@@ -101,7 +101,7 @@ def reverse(
 
 
 def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) -> Conflict | None:
-    """Where the row is not as the events left it; `hidden` columns cannot be compared.
+    """Where the row is not as the events left it; `hidden` columns cannot be compared, nor what was redacted.
 
     `present` is the row that has its key now.
     """
@@ -112,7 +112,15 @@ def conflict_of(reversal: Reversal, present: Row | None, hidden: Sequence[str]) 
         same = left is None and now is None
     else:
         now = {column: present[column] for column in left if column in present}
-        columns = tuple(c for c in now if c in torn or not exact_json.same(left[c], now[c]))
+        columns = tuple(
+            column
+            for column in now
+            if column in torn
+            or (
+                redaction_of(left[column]) is None
+                and not exact_json.same(left[column], now[column])
+            )
+        )
         same = not columns
     if same and not torn:
         return None

@@ -22,6 +22,7 @@ from audit_toolkit.plan import apply
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Action, Event, Row
 from audit_toolkit.trail.history.events import Selection, select_events, table_of
+from audit_toolkit.trail.history.known import find_event
 from audit_toolkit.trail.revert.database_errors import database_errors
 from audit_toolkit.trail.revert.operations import different
 from audit_toolkit.trail.revert.plan import (
@@ -341,7 +342,7 @@ def _wanted(
     if at is not None:
         require_zone(at)
         return _image_at(connection, table, subject.key, at, schema), at.isoformat(), at
-    [found] = select_events(connection, Selection(event_ids=(event or 0,)), schema=schema)
+    found = find_event(connection, event or 0, schema=schema)
     if table_of(found) != table or keys.isdisjoint((found.row_key, found.old_row_key)):
         raise UsageError(
             f"event {event} is about {table_of(found)} {found.row_key}, not about {table} {subject.key}",

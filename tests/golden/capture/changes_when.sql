@@ -19,10 +19,12 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') or audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is not null)
+            and pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array['status']::text[], array['text']::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
@@ -99,7 +101,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "008538536c75b4166a54b4b44391406988113531b1fc445f9380beeb1815b112"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "3f76eee30f73b2b797651d1eb9e6c4683b2cc3e8118aba43231fc27db3718efa"}';
 
 
 -- Its triggers on public.orders.
@@ -120,7 +122,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

@@ -19,10 +19,12 @@ begin
     if tg_table_name = 'order_lines' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.order_lines'::regclass, 'capture_public__order_lines', 'public', 'order_lines') or audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is not null)
+            and pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
             return null;
         end if;
@@ -81,7 +83,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "e31da6348ea07fc22f592fcea2d51c7f639532cd56974ec2b9f56c86e6f853a6"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "fdc57143de2af51711a4f272b5369f75b4e7a4b63ca5d30735b7608903f14040"}';
 
 
 -- Its triggers on public.order_lines.
@@ -102,7 +104,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

@@ -12,7 +12,7 @@ create or replace function audit.capture_public__order_lines()
     set extra_float_digits = '1'
 as $capture$
 declare
-    -- The same for all rows, so computed once; as in the defaults of the columns.
+    -- The same for all rows, so computed once, like the column defaults.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
@@ -29,18 +29,20 @@ begin
     if tg_table_name = 'order_lines' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.order_lines'::regclass, 'capture_public__order_lines', 'public', 'order_lines') or audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is not null)
+            and pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
             return null;
         end if;
     end if;
-    -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
+    -- "00_audit_row" is the alias of a whole row: a simpler name could be the name of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
         if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
-            -- PostgreSQL 18 cannot name a virtual column of a transition table; nothing is stored of it.
+            -- PostgreSQL 18 cannot reference a virtual column of a transition table; it stores nothing anyway.
             names := array(
                 select attname from pg_attribute
                 where attrelid = tg_relid and attnum > 0 and not attisdropped and attgenerated <> 'v'
@@ -162,9 +164,9 @@ tg_table_schema, tg_table_name, 'D',
 
     elsif tg_op = 'UPDATE' then
         if exists (select from new_rows offset 1) then
-            -- Both tables hold the rows in the order in which they were changed, so their numbers pair
-            -- them, whatever became of the key. A full join has no nested loop plan, which would be kept
-            -- from a statement of few rows for one of thousands.
+            -- Both tables have the rows in the order in which they were changed, so row numbers pair
+            -- them, even if the key changed. A full join has no nested loop plan, which could be cached
+            -- for a statement with few rows and reused for thousands.
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
@@ -195,7 +197,7 @@ tg_table_schema, tg_table_name, 'U',
                 offset 0
             ) as captured;
         else
-            -- One row at most: nothing to number, to hash and to sort.
+            -- At most one row: no need to number, hash or sort.
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
@@ -239,7 +241,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "d9ed90bebd9ff67eb05fb56f282c6677a17c1fa1d744db08fefb166af2bb013c"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "04f4785443683771c22583d2100f601426c458913d9e1f2f4e08ef106d86c4a6"}';
 
 
 -- Its triggers on public.order_lines.
@@ -277,7 +279,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.order_lines enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.order_lines'::regclass, 'capture_public__order_lines');
 
 commit;

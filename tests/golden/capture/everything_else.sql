@@ -19,10 +19,12 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') or audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is not null)
+            and pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
@@ -79,7 +81,7 @@ begin
             (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
-        -- TRUNCATE of the table: records its rows before they are gone.
+        -- TRUNCATE of the table: records its rows before they are removed.
         if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
             raise exception using
                 errcode = 'insufficient_privilege',
@@ -114,7 +116,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "b6ac05c34d65716aa1887981cd308b594af2344d06a7a04215119c2897ae709d"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "0850d33e7e3cf9246fd83fc44587492a0672d68b51c36ca2bf1f5e6f808033e4"}';
 
 
 -- Its triggers on public.orders.
@@ -142,7 +144,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

@@ -17,11 +17,13 @@ begin
     if tg_table_name = 'people' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') or audit.captured_as(tg_relid, 'capture_public__people', tg_op) is not null)
+            and pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'email', 'note']) = '{}';
     end if;
     if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
@@ -46,7 +48,7 @@ begin
             row_before := audit.known_part(audit.image_of(old), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
             row_after := audit.known_part(audit.image_of(new), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note'])) - array['note'];
         end if;
-        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
+        -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -84,7 +86,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "c5a2c477e821fe1ce47fc0903cd85d927deb18095f1d71f800ccdb37ba030e0e"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "63265da96828e138e3c273c813bd45d3a679c55d2b413636944b7c9b630a1d1b"}';
 
 
 -- Its triggers on public.people.
@@ -105,7 +107,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.people enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

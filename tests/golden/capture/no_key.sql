@@ -18,10 +18,12 @@ begin
     if tg_table_name = 'readings' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.readings'::regclass, 'capture_public__readings', 'public', 'readings') or audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is not null)
+            and pg_partition_root('public.readings'::regclass) is null and audit.has_columns('public.readings'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'readings' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__readings', tg_op) is null then
             return null;
         end if;
@@ -79,7 +81,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "9e7d8b6afa9ea09e3d39d60e7a9579c2af3f65d4c05e84b815f750a694f02a2d"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "469d4998d04938bd6768731714c9a6d77392166c5f4edba70e520cea0139d07e"}';
 
 
 -- Its triggers on public.readings.
@@ -100,7 +102,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.readings enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.readings'::regclass, 'capture_public__readings');
 
 commit;

@@ -17,10 +17,12 @@ begin
     if tg_table_name = E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' and tg_table_schema = 'Wei"rd.Schema'
         and (audit.may_name('Wei"rd.Schema') or has_schema_privilege('Wei"rd.Schema', 'usage'))
     then
-        is_as_installed := pg_partition_root(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass) is null and audit.has_columns(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') or audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op) is not null)
+            and pg_partition_root(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass) is null and audit.has_columns(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' or tg_table_schema <> 'Wei"rd.Schema' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op) is null then
             return null;
         end if;
@@ -79,7 +81,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "67e1f5fdb2565d7d9029f38a50eb28e23aed7c9f33012ecbcabb915be04f6f89"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "7e339ed5bf5e1a1fc58c1a3dc5b0c161303ff42c0f8ffbc83146142458110379"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".
@@ -100,7 +102,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4');
 
 commit;

@@ -17,10 +17,12 @@ begin
     if tg_table_name = 'people' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') or audit.captured_as(tg_relid, 'capture_public__people', tg_op) is not null)
+            and pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
             return null;
         end if;
@@ -44,7 +46,7 @@ begin
             row_before := audit.pick(audit.image_of(old), array['id', 'name']);
             row_after := audit.pick(audit.image_of(new), array['id', 'name']);
         end if;
-        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
+        -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -79,7 +81,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "bc1821a5f8095dcc5725a8181de6148eeeca234c98de80d67cf4304d33788774"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "44be8cf297716468822cc1b140e1a0c2b2f719ba1a67f9b104585017793c7cea"}';
 
 
 -- Its triggers on public.people.
@@ -100,7 +102,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.people enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.people'::regclass, 'capture_public__people');
 
 commit;

@@ -20,11 +20,13 @@ begin
     if tg_table_name = 'files' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.files'::regclass, 'capture_public__files', 'public', 'files') or audit.captured_as(tg_relid, 'capture_public__files', tg_op) is not null)
+            and pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
         is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
     end if;
     if not is_as_installed and (tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
             return null;
         end if;
@@ -93,7 +95,7 @@ begin
             row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
             row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
         end if;
-        -- A change of unrecorded columns only is no change. Compared as text: to jsonb, 1.0 equals 1.00.
+        -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
@@ -143,7 +145,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "3176b904e6de1810ebbbf7cff3cb4e8aabbd93130415c0e502ab4d8e797a7640"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "4eed9daad59f284cc270a7f52dbd0518d9795d4076bcb67c77eab5669f31d0a4"}';
 
 
 -- Its triggers on public.files.
@@ -164,7 +166,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.files enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.files'::regclass, 'capture_public__files');
 
 commit;

@@ -20,13 +20,15 @@ begin
     if to_regnamespace('public') is null or not has_schema_privilege('public', 'usage')
         or pg_partition_root(tg_relid) is distinct from to_regclass('public.visits')
     then
-        -- Not a partition of the table by this name: it was renamed, or this one was detached.
+        -- Not a partition of the table with this name: that one was renamed, or this one detached.
         captured_as := audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
         if captured_as is null then
             return null;
         end if;
     else
-        is_as_installed := audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.visits'::regclass, 'capture_public__visits', 'public', 'visits') or audit.captured_as(tg_relid, 'capture_public__visits', tg_op) is not null)
+            and audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -68,7 +70,7 @@ begin
             (captured_as[1], captured_as[2], 'D', row_before);
 
     elsif tg_when = 'BEFORE' then
-        -- TRUNCATE of a partition: records its rows before they are gone.
+        -- TRUNCATE of a partition: records its rows before they are removed.
         if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
             raise exception using
                 errcode = 'insufficient_privilege',
@@ -103,7 +105,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "622efcc850b6193c2b6e211b7964c3e14f98b3f3c146bfa34e71a74ec330ede3"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "0e539311ab8511a470aaa3962beb0ceee9110e67eea1859ccade12f91e85b1cc"}';
 
 
 -- Its triggers on public.visits.
@@ -144,7 +146,7 @@ begin
 end
 $leaves$;
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.visits'::regclass, 'capture_public__visits');
 
 commit;

@@ -2,10 +2,10 @@ begin;
 set local lock_timeout = '3s';
 
 -- Capture of public.orders ends; its events stay.
--- Changes from here on are not recorded: if the trail has events of the table, it says so.
+-- Changes are no longer recorded. If the trail has events of the table, it records the end of capture.
 select audit.end_capture('capture_public__orders');
 
--- Cascade: drops its triggers too, on the table and its partitions, whatever their names are now.
+-- CASCADE also drops its triggers on the table and its partitions, whatever their names are now.
 drop function if exists audit.capture_public__orders() cascade;
 
 commit;

@@ -11,7 +11,7 @@ create or replace function audit.capture_public__orders()
     set timezone = 'UTC'
 as $capture$
 declare
-    -- The same for all rows, so computed once; as in the defaults of the columns.
+    -- The same for all rows, so computed once, like the column defaults.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
@@ -28,18 +28,20 @@ begin
     if tg_table_name = 'orders' and tg_table_schema = 'public'
         and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
     then
-        is_as_installed := pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') or audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is not null)
+            and pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
     end if;
     if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which the trail is told once; attached to a table that records it; or not the table that this is for.
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
         if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
             return null;
         end if;
     end if;
-    -- "00_audit_row" stands for a whole row: a plainer name might be that of a column, and would mean that.
+    -- "00_audit_row" is the alias of a whole row: a simpler name could be the name of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
         if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
-            -- PostgreSQL 18 cannot name a virtual column of a transition table; nothing is stored of it.
+            -- PostgreSQL 18 cannot reference a virtual column of a transition table; it stores nothing anyway.
             names := array(
                 select attname from pg_attribute
                 where attrelid = tg_relid and attnum > 0 and not attisdropped and attgenerated <> 'v'
@@ -161,9 +163,9 @@ tg_table_schema, tg_table_name, 'D',
 
     elsif tg_op = 'UPDATE' then
         if exists (select from new_rows offset 1) then
-            -- Both tables hold the rows in the order in which they were changed, so their numbers pair
-            -- them, whatever became of the key. A full join has no nested loop plan, which would be kept
-            -- from a statement of few rows for one of thousands.
+            -- Both tables have the rows in the order in which they were changed, so row numbers pair
+            -- them, even if the key changed. A full join has no nested loop plan, which could be cached
+            -- for a statement with few rows and reused for thousands.
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
@@ -194,7 +196,7 @@ tg_table_schema, tg_table_name, 'U',
                 offset 0
             ) as captured;
         else
-            -- One row at most: nothing to number, to hash and to sort.
+            -- At most one row: no need to number, hash or sort.
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
@@ -238,7 +240,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "c71b1ab69ee47a118307b379ecc8d27f8cfcc3d3f9fb98107c8d6544661c7449"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "02149d2f377a3cd4566a2ded0aee815640121f9303ea3007a2638c864442e08d"}';
 
 
 -- Its triggers on public.orders.
@@ -276,7 +278,7 @@ create or replace trigger "00_audit_truncate"
 
 alter table public.orders enable always trigger "00_audit_truncate";
 
--- From here on the trail recognizes the table even if it is renamed.
+-- The trail now recognizes the table even if it is renamed.
 select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
 
 commit;

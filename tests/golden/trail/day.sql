@@ -9,7 +9,7 @@ declare
     trusted oid[];
     object text;
 begin
-    -- The guard tells our own statements by it: see guard_ddl.
+    -- Marks our own statements for the guard: see guard_ddl.
     perform pg_catalog.set_config('audit.guard', 'open', true);
     perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('audit-toolkit install audit', 0));
 
@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "b9424f3feb6a71ad46e1ef8d9d4bf75fcd8d48e7dcb56850883f6de96b19286b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e67986c00797a281ea7f9552891b6bbe41f433cd43bd096a6a6a3ae1df33aa55"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -190,7 +190,7 @@ comment on column audit.logged_actions.schema_name is 'schema of the audited tab
 
 comment on column audit.logged_actions.table_name is 'the audited table; for a partitioned table its root';
 
-comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture, M DDL, V mark, E event of the application, R redaction, B the trail continued elsewhere';
+comment on column audit.logged_actions.action is 'I insert, U update, D delete, T truncate, S snapshot of a row older than the trail, G gap in capture';
 
 comment on column audit.logged_actions.row_key is 'primary key: one column as its text, several as a JSON array, NULL without a key';
 
@@ -242,24 +242,24 @@ revoke all on function audit.revoke_all(regclass) from public;
 create table if not exists audit.captured_tables (
     function_name text collate "C" primary key,
     relation_id oid not null unique,
-    -- The name that its events carry now.
+    -- The name that its events have now.
     schema_name text collate "C" not null,
     table_name text collate "C" not null,
-    -- By number: {"1": {"name": "id", "type": "bigint"}}.
+    -- By attribute number: {"1": {"name": "id", "type": "bigint"}}.
     columns jsonb not null,
-    -- Their names when capture was installed, by number: {"4": "secret"}.
+    -- Their names when capture was installed, by attribute number: {"4": "secret"}.
     installed_columns jsonb not null,
     -- By OID: {"16400": "public.visits_2026"}.
     partitions jsonb not null,
-    -- The version (xmin) of each trigger, by name: one that was disabled and enabled again has another.
+    -- The version (xmin) of each trigger, by name; it changes if a trigger is disabled and enabled again.
     triggers jsonb not null,
     captured_since timestamptz not null,
-    -- The trail has an event of every row that was there after this one, and then: it was empty, or a baseline saw them all.
+    -- After this event, at this time, the trail had an event of every row: the table was empty, or a baseline had ended.
     whole_after bigint,
     whole_since timestamptz,
-    -- What the trail was last told of how it is captured: see note_coverage.
+    -- How the table is captured, as last recorded in the trail: see note_coverage.
     coverage jsonb,
-    -- The transaction that is putting capture on the table, or changing it: the guard leaves it alone.
+    -- The transaction that is installing or changing capture; the guard permits its DDL.
     installing xid8
 );
 
@@ -267,12 +267,12 @@ select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
--- The tree in tiles of 256 hashes, as C2SP's tlog-tiles have them; an entry of level 1 is the root of a whole tile of level 0.
+-- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1 is the root of a full tile of level 0.
 create table if not exists audit.seal_tiles (
     level smallint not null check (level between 0 and 7),
     tile bigint not null check (tile >= 0),
     hashes bytea not null check (octet_length(hashes) >= 32 and octet_length(hashes) <= 8192 and octet_length(hashes) % 32 = 0),
-    -- Of level 0: the events of its entries, which are in the order of their ids.
+    -- Only for level 0: the event ids of its entries, in ascending order.
     ids int8multirange,
     primary key (level, tile),
     check ((ids is null) = (level > 0))
@@ -282,12 +282,12 @@ create table if not exists audit.seal_tiles (
 alter table audit.seal_tiles
     alter column hashes set storage external;
 
--- Which tile has an event.
+-- Finds the tile of an event.
 create index if not exists seal_tiles_first_idx
     on audit.seal_tiles (lower(ids))
     where level = 0;
 
--- What was signed. Every event up to up_to_id that was there is among the first tree_size.
+-- Signed checkpoints. Every event up to up_to_id that existed then is among the first tree_size.
 create table if not exists audit.seal_checkpoints (
     tree_size bigint primary key check (tree_size > 0),
     up_to_id bigint not null,
@@ -296,16 +296,16 @@ create table if not exists audit.seal_checkpoints (
     sealed_at timestamptz not null default clock_timestamp()
 );
 
--- Public keys, as C2SP's signed notes write them; the introduction of a new one is signed by the one before.
+-- Public keys in the format of C2SP signed notes. The previous key signs the introduction of a new one.
 create table if not exists audit.seal_keys (
     vkey text collate "C" primary key,
     introduction text collate "C",
     first_used_at timestamptz not null default clock_timestamp()
 );
 
--- What is sealed of each partition, for when it is detached, archived or dropped.
+-- The sealed events of each partition, for when it is detached, archived or dropped.
 create table if not exists audit.seal_partitions (
-    -- As regclass it survives pg_dump, which an OID would not.
+    -- A regclass survives pg_dump; an OID would not.
     leaf regclass not null,
     leaf_name text collate "C" not null,
     first_id bigint not null,
@@ -314,8 +314,8 @@ create table if not exists audit.seal_partitions (
     primary key (leaf, leaf_name)
 );
 
--- The nodes of trees of salts from which all salts that are not destroyed can be computed: node 1 of a block has those of
--- 4096 ids, node 4096 + n those of one event, and (4096 + n) * 8 + s is the salt of one of its slots.
+-- Nodes of the salt trees; all salts that were not destroyed can be computed from them. Node 1 of a block covers 4096 ids,
+-- node 4096 + n covers one event, and node (4096 + n) * 8 + s is the salt of one of its slots.
 create table if not exists audit.seal_seeds (
     block bigint not null,
     node integer not null check (node between 1 and 65535),
@@ -323,20 +323,20 @@ create table if not exists audit.seal_seeds (
     primary key (block, node)
 );
 
--- Slots whose salt was destroyed: the commitment that stands in the tree, and, with a salt of its own, one to what is left.
+-- Slots whose salt was destroyed: the commitment in the tree and, with a salt of its own, one to the remaining values.
 create table if not exists audit.redacted_slots (
     event_id bigint not null,
     slot smallint not null check (slot between 0 and 5),
-    -- The R event that announces it.
+    -- The R event that records the redaction.
     redaction_id bigint not null,
     commitment bytea not null check (octet_length(commitment) = 32),
-    -- NULL where nothing is left, or once it was redacted again.
+    -- NULL if no value remains, or the slot was redacted again.
     salt bytea check (octet_length(salt) = 16),
     remaining bytea check (octet_length(remaining) = 32),
     primary key (event_id, slot, redaction_id)
 );
 
--- What lets redact through in its own transaction; empty otherwise.
+-- Permits redact to update events in its own transaction; empty otherwise.
 create table if not exists audit.redactions (
     redaction_id bigint primary key,
     transaction_id xid8 not null
@@ -376,7 +376,7 @@ create or replace function audit.refuse_change()
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    -- Whoever may write every table may write an announcement, too: redact runs as the owner.
+    -- redact runs as the owner of the trail; no other role can have announced a redaction.
     if tg_op = 'UPDATE' and current_user = (
         select pg_get_userbyid(c.relowner) from pg_class as c where c.oid = 'audit.redactions'::regclass
     ) then
@@ -481,7 +481,7 @@ declare
     leaf regclass;
     extra text;
 begin
-    -- EXCLUDING IDENTITY: PostgreSQL 17 and newer refuse to attach a table that has an identity of its own.
+    -- EXCLUDING IDENTITY: PostgreSQL 17 and newer refuse to attach a table with its own identity column.
     execute format('create table %I.%I (like %s including all excluding identity)', 'audit', name, trail.oid::regclass);
     leaf := format('%I.%I', 'audit', name)::regclass;
     execute format('comment on table %s is %L', leaf, '{"tool": "audit-toolkit"}');
@@ -490,7 +490,7 @@ begin
             'alter table %s set tablespace %I', leaf, (select spcname from pg_tablespace where oid = trail.reltablespace));
     end if;
 
-    -- Images over 2 kB are compressed, by lz4 in a fraction of the time, if the server has it and nobody chose otherwise.
+    -- Images over 2 kB are compressed, with lz4 if the server supports it and nobody chose otherwise: it takes a fraction of the time.
     if exists (select from pg_settings as s where s.name = 'default_toast_compression' and 'lz4' = any(s.enumvals)) then
         for extra in
             select format('alter table %s alter %I set compression lz4', leaf, attname)
@@ -516,7 +516,7 @@ begin
     end if;
 
     perform audit.guard_relation(leaf);
-    -- Policies guard access through the trail; without policies of its own, the partition shows no rows.
+    -- Policies apply to access through the trail; without its own policies, the partition shows no rows.
     if trail.relrowsecurity then
         execute format('alter table %s enable row level security', leaf);
     end if;
@@ -645,7 +645,7 @@ declare
     first_bound timestamptz;
     name text := 'logged_actions_past';
 begin
-    -- A DEFAULT partition takes the past too.
+    -- A DEFAULT partition takes the past, too.
     select min(lower_bound) into first_bound from audit.leaves() having not bool_or(is_default);
     select leaf, upper_bound into past, reached from audit.leaves() where lower_bound is null and not is_default;
     if first_bound is null or past is not null and (
@@ -662,7 +662,7 @@ begin
         past := audit.make_leaf(name);
     else
         execute format('lock table only %s in access exclusive mode', trail);
-        -- From here on others wait for this transaction, so it must not wait for a lock.
+        -- Other sessions now wait for this transaction, so it must not wait for a lock.
         execute format('lock table %s in access exclusive mode nowait', past);
         execute format('alter table %s detach partition %s', trail, past);
     end if;
@@ -703,7 +703,7 @@ begin
             message = 'audit: at least one partition must be kept ahead, not ' || ahead;
     end if;
 
-    -- Partitions follow each other without a gap. The first begins one step early, in case a clock is set back.
+    -- Partitions follow each other without a gap. The first starts one step early, in case a clock is set back.
     bound := coalesce(
         (select lower_bound from audit.leaves() where is_tail),
         (select max(upper_bound) from audit.leaves()),
@@ -720,7 +720,7 @@ begin
             hint = 'audit partitions run attaches it again';
     end if;
 
-    -- Made while nobody waits: until they are attached, no lock on the trail is needed.
+    -- Created while nobody waits: they need no lock on the trail until they are attached.
     while bound < horizon and cardinality(leaves) < 60 loop
         leaf := 'logged_actions_' || to_char(bound, case unit when 'day' then 'YYYY_MM_DD' when 'week' then 'IYYY"w"IW' when 'month' then 'YYYY_MM' end);
         if to_regclass(format('%I.%I', 'audit', leaf)) is not null then
@@ -785,7 +785,7 @@ begin
             into stand_in
             from audit.mask_key;
     end case;
-    -- Without a key the value stays hidden, and the write succeeds.
+    -- Without a mask key the value stays hidden, and the write succeeds.
     return image || jsonb_build_object(column_name, coalesce(stand_in, '[redacted]'));
 end
 $body$;
@@ -1351,7 +1351,7 @@ revoke all on function audit.note_changes_by(text, jsonb) from public;
 create or replace function audit.note_changes(of_function text default null)
     returns integer
     language plpgsql
-    security definer  -- callers need no rights on the trail; only what is true can be written
+    security definer  -- callers need no rights on the trail; they can only record what is true
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
@@ -1364,7 +1364,7 @@ revoke all on function audit.note_changes(text) from public;
 create or replace function audit.note_coverage()
     returns integer
     language plpgsql
-    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    security definer  -- the trail belongs to its owner; callers can only record what is true
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1417,7 +1417,7 @@ revoke all on function audit.note_coverage() from public;
 create or replace function audit.note_ddl()
     returns event_trigger
     language plpgsql
-    security definer  -- the trail belongs to its owner; nothing but what is so can be written
+    security definer  -- the trail belongs to its owner; callers can only record what is true
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1426,7 +1426,7 @@ declare
     options jsonb;
     ddl jsonb;
 begin
-    -- ALTER TABLE is told at its end.
+    -- ALTER TABLE is recorded at its end.
     if tg_event = 'sql_drop' and tg_tag = 'ALTER TABLE' or tg_tag in ('COMMENT', 'SECURITY LABEL')
         or to_regclass('audit.captured_tables') is null
         or to_regclass('audit.home') is null
@@ -1441,7 +1441,7 @@ begin
         return;
     end if;
     if tg_event = 'sql_drop' then
-        -- The tables that are gone, and those that lost a trigger, a policy or a rule of others.
+        -- Tables that were dropped, and those that lost another trigger, a policy or a rule.
         select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
         from (
             select
@@ -1490,7 +1490,7 @@ begin
                 then left(current_query(), 10000) end));
         continue when audit.note_changes_by(one.function_name, ddl) > 0;
         continue when exists (
-            -- Nothing but our own triggers, which are on: what was off is told by the command that switches them.
+            -- Only our own triggers, which are enabled: the command that resumes capture records what was disabled.
             select
             from pg_trigger as t
             join pg_proc as p on p.oid = t.tgfoid
@@ -1516,7 +1516,7 @@ revoke all on function audit.note_ddl() from public;
 create or replace function audit.guard_ddl()
     returns event_trigger
     language plpgsql
-    security definer  -- whoever runs DDL need not read the registry
+    security definer  -- roles that run DDL need no rights on the registry
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -1608,7 +1608,7 @@ begin
             end
         into refused, remedy
         from (
-            -- The tables that the command was about.
+            -- The tables that the command concerns.
             select distinct coalesce(t.tgrelid, command.objid) as relation
             from pg_event_trigger_ddl_commands() as command
             left join pg_trigger as t on command.classid = 'pg_trigger'::regclass and t.oid = command.objid
@@ -1624,7 +1624,7 @@ begin
               and known.installing is distinct from pg_current_xact_id()
               and (t.oid is null or t.tgenabled <> 'A' or t.tgfoid <> p.oid)
             union all
-            -- A partition has triggers of its own, which can be switched off by themselves.
+            -- A partition has triggers of its own, which can be disabled separately.
             select format('trigger %I', t.tgname), format('%I.%I', known.schema_name, known.table_name), false
             from audit.captured_tables as known
             join pg_proc as p on p.proname = known.function_name and p.pronamespace = 'audit'::regnamespace
@@ -1644,10 +1644,10 @@ begin
               and not exists (
                 select from pg_trigger as t
                 where t.tgrelid = c.oid and t.tgname = '00_audit_append_only'
-                  -- A partition gets its guard right after it was made.
+                  -- A partition gets its append-only trigger right after it is created.
                   and (t.tgenabled = 'A' or tg_tag = 'CREATE TRIGGER'))
             union all
-            -- A partition that the command took off, and maintenance did not say that it would.
+            -- A partition that the command detached, and maintenance did not announce.
             select format('partition %s', c.oid::regclass), null, true
             from pg_class as c
             where not is_ours and tg_tag = 'ALTER TABLE'
@@ -1657,7 +1657,7 @@ begin
               and c.relname ~ '^logged_actions_[0-9]'
               and not exists (select from pg_inherits as i where i.inhrelid = c.oid)
               and obj_description(c.oid, 'pg_class') like '%"tool": "audit-toolkit"%'
-              -- One that this transaction made will be attached.
+              -- One created by this transaction will be attached.
               and not exists (
                 select from pg_type as t
                 where t.oid = c.reltype
@@ -1676,7 +1676,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1708,12 +1708,12 @@ begin
     where c.function_name = captured_as.function_name;
 
     if captured is distinct from root and captured is distinct from relation then
-        -- Restored, or never noted: then the only table with triggers that call the function is its own.
+        -- Restored, or never recorded: then its table is the only one with triggers that call the function.
         captured := audit.table_with_capture(function_name, captured);
         noted := null;
         if captured is distinct from root and captured is distinct from relation then
             if operation = 'TRUNCATE' then
-                -- A partition that was detached keeps its trigger; what becomes of it is not the table's any more.
+                -- A detached partition keeps its trigger, but its changes no longer belong to the table.
                 return null;
             end if;
             raise exception using
@@ -1725,7 +1725,7 @@ begin
     if captured <> root and exists (
         select from audit.captured_tables as c where c.relation_id = root
     ) then
-        -- Attached to a table that is audited, which records it.
+        -- Attached to an audited table, which records it.
         return null;
     end if;
 
@@ -1753,6 +1753,22 @@ $body$;
 
 revoke all on function audit.captured_as(oid, text, text) from public;
 
+create or replace function audit.is_noted(relation regclass, of_function text, name_schema text, name_table text)
+    returns boolean
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select not exists (
+        select
+        from audit.captured_tables as c
+        where c.function_name = of_function and c.relation_id = relation
+          and (c.schema_name, c.table_name) is distinct from (name_schema, name_table)
+    )
+$body$;
+
+revoke all on function audit.is_noted(regclass, text, text, text) from public;
+
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
     language plpgsql
@@ -1779,7 +1795,7 @@ begin
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
-    -- What the trail knows by its OID or its name, and no other table: a migration may install hundreds.
+    -- Only what the trail knows under its OID or name, because a migration may install hundreds of tables.
     perform audit.note_changes(c.function_name)
     from audit.captured_tables as c
     where c.relation_id = relation or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
@@ -1791,10 +1807,10 @@ begin
 
     select * into known from audit.captured_tables as c where c.relation_id = relation;
     if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
-        return;  -- it has been on all the time
+        return;  -- capture was never off
     end if;
     if not found and exists (
-        -- Capture of a release that kept no registry.
+        -- Capture installed by a release without a registry.
         select from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
         where t.tgrelid = relation
@@ -1813,7 +1829,7 @@ begin
     limit 1;
     delete from audit.captured_tables as c where c.relation_id = relation;
 
-    -- It may have had another name when the trail last heard of it: capture was taken off, and is put on again.
+    -- It may have had another name in the trail: capture was removed, and is installed again.
     select heard.* into former
     from audit.names_known() as name
     cross join lateral (
@@ -1830,7 +1846,7 @@ begin
         join audit.present_home() as present
           using (system_identifier, database_oid, trail_oid)
     ) and heard.event_id > coalesce((
-        -- In another place, OIDs are those of others.
+        -- In another place, OIDs belong to other tables.
         select max(e.event_id) from audit.logged_actions as e
         where e.schema_name = 'audit' and e.table_name = 'logged_actions' and e.action = 'B'), 0)
     order by heard.event_id desc
@@ -1843,10 +1859,10 @@ begin
             'to', jsonb_build_array(name_of.schema_name, name_of.table_name),
             'relation', relation::oid::bigint));
     elsif last_event is null then
-        return;  -- the first that the trail hears of it
+        return;  -- the trail has nothing about it yet
     end if;
     if exists (
-        -- Its events so far are those of a table that has another name now, or had when it was dropped.
+        -- The events under its name belong to a table that was renamed later, perhaps before it was dropped.
         select from audit.moved_to(name_of.schema_name, name_of.table_name)
     ) then
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -1888,7 +1904,7 @@ declare
     since timestamptz := clock_timestamp();
 begin
     perform audit.require_owner(relation);
-    -- Whoever owns some table must not have the function of another one taken for that of theirs. Who owns both may.
+    -- The owner of one table must not register the function of another one for it, unless they own both.
     perform audit.require_owner(c.relation_id)
     from audit.captured_tables as c
     where c.function_name = note_capture.function_name
@@ -1900,7 +1916,7 @@ begin
             message = format('audit: %s has no triggers that run %I.%I()', relation, 'audit', function_name),
             hint = 'install capture: audit install --table ' || relation;
     end if;
-    -- Installed again under another name, it has another function.
+    -- Reinstalled under another name, it has another function.
     delete from audit.captured_tables as c
     where c.relation_id = relation and c.function_name <> note_capture.function_name
     returning c.captured_since into since;
@@ -2006,7 +2022,7 @@ revoke all on function audit.record_gap(regclass, text, text) from public;
 create or replace function audit.write_event(name text, payload jsonb, relation regclass, row_key text)
     returns bigint
     language plpgsql
-    security definer  -- the trail belongs to its owner: who may record events need not reach the trail
+    security definer  -- callers may record events, and need no rights on the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -2021,7 +2037,7 @@ begin
     end if;
     if relation is not null then
         present := parse_ident(relation::text);
-        -- Renamed, and nothing was written to it since.
+        -- Renamed, and not written to since.
         if exists (
             select from audit.captured_tables as c
             where c.relation_id = relation and array[c.schema_name, c.table_name] <> present
@@ -2029,7 +2045,7 @@ begin
             perform audit.note_changes();
         end if;
     end if;
-    -- A number of the transaction comes before that of its event, for those who follow the trail.
+    -- The transaction gets its id before the event, for readers that follow the trail.
     perform pg_current_xact_id();
     insert into audit.logged_actions (schema_name, table_name, action, row_key, new_row)
     values (
@@ -2091,7 +2107,7 @@ create or replace function audit.doubtful_events(newest bigint default null)
     returns table (event_id bigint, reason text)
     language plpgsql
     stable
-    security definer  -- a maintainer may ask, who cannot read the trail
+    security definer  -- a maintainer may call it, but cannot read the trail
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -2277,7 +2293,7 @@ begin
             message = 'audit: the trail would have more than 5000 partitions';
     end if;
 
-    -- Made while nobody waits: until they are attached, no lock on the trail is needed.
+    -- Created while nobody waits: they need no lock on the trail until they are attached.
     for number in 1 .. number_of_new loop
         perform audit.make_leaf(names[number]);
     end loop;
@@ -2293,7 +2309,7 @@ begin
                 message = format('audit: new partitions must begin where the last one ends, %s: writes in between would fail', end_of_all);
         end if;
         if tail is not null then
-            -- From here on others wait for this transaction, so it must not wait for a lock.
+            -- Other sessions now wait for this transaction, so it must not wait for a lock.
             execute format('lock table %s in access exclusive mode nowait', tail);
             execute format('alter table %s detach partition %s', trail, tail);
         end if;
@@ -2312,7 +2328,7 @@ begin
     end if;
 
     if tail is null then
-        -- Taken off by a run that ended before it was put back, or not there at all.
+        -- A run detached it and ended before attaching it again, or it does not exist.
         select c.oid into tail
         from pg_class as c
         where c.relnamespace = 'audit'::regnamespace
@@ -2333,7 +2349,7 @@ begin
     end if;
     execute format(
         'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
-    -- What a detach or a relabelling left is about other bounds, and would refuse events.
+    -- A CHECK left by a detach or a relabelling has other bounds, and would refuse events.
     for obsolete in
         select k.conname
         from pg_constraint as k
@@ -2435,7 +2451,7 @@ begin
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: the catch-all partition was not capped and validated, or the new name does not begin with logged_actions_';
     end if;
-    -- From here on others wait for this transaction, so it must not wait for a lock.
+    -- Other sessions now wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', tail);
     execute format('alter table %s detach partition %s', trail, tail);
     execute format('alter table %s rename to %I', tail, new_name);
@@ -2470,7 +2486,7 @@ begin
     join pg_class as c on c.oid = l.leaf
     where l.leaf = relation
       and c.relkind = 'r'
-      and l.lower_bound is not null  -- what takes the past stays
+      and l.lower_bound is not null  -- the partition for the past stays
       and l.upper_bound <= limits.kept_until
       and l.upper_bound <= clock_timestamp()
       and not l.detach_pending
@@ -2483,9 +2499,9 @@ begin
             message = format('audit: a maintainer may not detach %s', relation),
             hint = format('only partitions of the trail that end before %s and are not on hold', limits.kept_until);
     end if;
-    -- From here on others wait for this transaction, so it must not wait for a lock.
+    -- Other sessions now wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', part.leaf);
-    -- Before it is so: the guard asks.
+    -- Recorded before the detach, because the guard checks it.
     insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
     values (part.leaf, part.relname, part.lower_bound, part.upper_bound, 'detached', clock_timestamp())
     on conflict (leaf) where state <> 'dropped' do update
@@ -2517,7 +2533,7 @@ begin
         execute format('alter table %s detach partition %s finalize', trail, pending);
     end if;
 
-    -- What somebody else detached, or dropped where it was attached, is for a person to look at.
+    -- If somebody else detached it, or dropped it while attached, a person has to look at it.
     update audit.partition_lifecycle as l
     set state = now.state,
         detached_at = case now.state when 'detached' then clock_timestamp() end,
@@ -2609,7 +2625,7 @@ begin
     where l.leaf::oid = relation_id
       and not exists (select from audit.partition_lifecycle as known where known.leaf = l.leaf and known.state <> 'dropped');
     if not found then
-        -- Who held it before, and why, stays.
+        -- An earlier hold and its reason are kept.
         update audit.partition_lifecycle as l
         set hold_reason = reason, held_by = session_user, held_at = clock_timestamp()
         where l.leaf::oid = relation_id and l.state <> 'dropped' and l.hold_reason is null;
@@ -2844,7 +2860,7 @@ begin
     if found_seed is null then
         return null;
     end if;
-    for height in reverse (length(leaf::bit(13)::text) - 1)..0 loop
+    for height in reverse 12..0 loop  -- from the root of the block down
         continue when leaf >> height <= above;
         halves := sha512(found_seed);
         if (leaf >> height) % 2 = 1 then
@@ -2902,7 +2918,7 @@ create or replace function audit.redactable(
     returns jsonb
     language plpgsql
     stable
-    security definer  -- answers with numbers, and no values
+    security definer  -- returns counts, no values
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
     set quote_all_identifiers = off
@@ -2914,6 +2930,7 @@ declare
     own bigint[];
     groups jsonb;
     said jsonb;
+    unknown jsonb;
 begin
     columns := coalesce(columns, '{}');
     select coalesce(array_agg(a.attname::text), '{}') into key_columns
@@ -2964,7 +2981,7 @@ begin
         ), life (key, from_id, until_id) as (
             select key collate "C", 0::bigint, 9223372036854775807 from unnest($2) as key
             union
-            -- Before a change of its key, and behind it: for as long as it was the row's.
+            -- Before and after a change of its key: for as long as it was the key of the row.
             select step.key, step.from_id, step.until_id
             from life
             join own
@@ -3045,9 +3062,27 @@ begin
         from holding
     $query$, events, events) into said, groups using parts, own, context_keys, with_query, with_keys;
 
+    -- A column that the table does not have and never had is a typo: nothing would be erased, though somebody would think so.
+    execute format($query$
+        select coalesce(jsonb_agg(wanted.name), '[]')
+        from unnest($2) as wanted (name)
+        where not exists (
+                select from pg_attribute as a
+                where a.attrelid = to_regclass(format('%%I.%%I', $3, $4)) and a.attname = wanted.name and a.attnum > 0 and not a.attisdropped)
+          and not exists (
+            select
+            from jsonb_to_recordset($1) as part (schema_name text, table_name text, after_id bigint, until_id bigint)
+            join (%s) as e
+              on e.schema_name = part.schema_name and e.table_name = part.table_name
+             and e.event_id > part.after_id and e.event_id <= part.until_id
+            where e.old_row ? wanted.name or e.new_row ? wanted.name or e.new_row -> 'payload' ? wanted.name)
+    $query$, events) into unknown using parts, columns, wanted_schema, wanted_table;
+
     return said || jsonb_build_object(
         'groups', groups,
         'columns', to_jsonb(columns),
+        'found', cardinality(own),
+        'unknown', unknown,
         'held', (
             select coalesce(jsonb_agg(l.leaf_name || ' (' || l.hold_reason || ')' order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
@@ -3071,7 +3106,7 @@ create or replace function audit.redact(
 )
     returns bigint
     language plpgsql
-    security definer  -- the trail belongs to its owner; all that can be done here is to take values away
+    security definer  -- the trail belongs to its owner; callers can only erase values
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -4018,7 +4053,7 @@ declare
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action in ('G', 'T')
     ) and not exists (
-        -- With --when, rows without events are as they should be.
+        -- With --when, rows without events are expected.
         select from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
         where t.tgrelid = relation
@@ -4843,6 +4878,8 @@ comment on function audit.guard_ddl() is '{"tool": "audit-toolkit", "version": "
 
 comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.is_noted(regclass, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.begin_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -4964,7 +5001,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -5024,7 +5061,7 @@ having count(*) > 0;
 
 -- Maintenance records: partitions on their way out, the last success.
 create table if not exists audit.partition_lifecycle (
-    -- As regclass it survives pg_dump, which an OID would not.
+    -- A regclass survives pg_dump; an OID would not.
     leaf regclass not null,
     leaf_name text collate "C" not null,
     lower_bound timestamptz,
@@ -5032,17 +5069,17 @@ create table if not exists audit.partition_lifecycle (
     state text collate "C" not null check (state in ('attached', 'detaching', 'detached', 'dropped')),
     detached_at timestamptz,
     dropped_at timestamptz,
-    -- A partition with a reason stays, whatever the retention.
+    -- A partition with a hold is kept, whatever the retention.
     hold_reason text,
     held_by text,
     held_at timestamptz,
-    -- Set together, once the archive was read back and matched the partition.
+    -- Set together, once the archive was read back and matches the partition.
     archive text,
     archive_digest text,
     archived_at timestamptz,
     -- Without it, a publication FOR ALL TABLES would reject every update.
     entry_id uuid not null default gen_random_uuid() primary key,
-    -- The SHA-256 of its manifest, which the chain vouches for only once another one follows.
+    -- The SHA-256 of its manifest; the chain of manifests only covers it once another one follows.
     archive_manifest text,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
@@ -5089,13 +5126,13 @@ comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3
 -- Who is told what the trail holds, and how far.
 create table if not exists audit.consumers (
     name text collate "C" primary key,
-    -- Everything up to this event was delivered, put aside, or not asked for; its number means something here only.
+    -- Every event up to this one was delivered, put aside, or not requested; the id is only valid in this trail.
     event_id bigint not null,
     event_tstamp timestamptz,
     system_identifier text collate "C",
     timeline integer,
-    -- The one instance that delivers holds the advisory lock of this number, and changes the row under its lease. The
-    -- number is drawn: what others know beforehand, they could hold.
+    -- The one instance that delivers holds the advisory lock with this key, and changes the row under its lease. The
+    -- key is random, because others could hold a lock whose key they can predict.
     lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
     lease uuid,
     lease_pid integer,
@@ -5106,7 +5143,7 @@ create table if not exists audit.consumers (
     failures integer not null default 0,
     last_error text,
     last_error_at timestamptz,
-    -- Retention waits for it, but no longer than this.
+    -- How long retention waits for this consumer at most.
     hold_for interval,
     created_at timestamptz not null default clock_timestamp()
 );
@@ -5144,7 +5181,7 @@ create table if not exists audit.home (
     since timestamptz not null default clock_timestamp()
 );
 
--- For a publication of all tables.
+-- For a publication FOR ALL TABLES, which needs to identify rows.
 alter table audit.home replica identity full;
 
 select audit.revoke_all('audit.home'::regclass);
@@ -5228,10 +5265,10 @@ select audit.guard_relation('audit.logged_actions'::regclass);
 
 select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
--- From the previous partition to well ahead, the catch-all partition, and one for the past.
+-- Partitions from the previous one to well ahead, the catch-all partition, and one for the past.
 select audit.ensure_partitions();
 
--- Where the trail begins, so that a missing first partition is noticed.
+-- Records where the trail starts, so that a missing first partition is detected.
 insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state)
 select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached'
 from audit.leaves() as l

@@ -21,7 +21,7 @@ declare
     object text;
     has_events boolean;
 begin
-    -- The guard tells our own statements by it: see guard_ddl.
+    -- Marks our own statements for the guard: see guard_ddl.
     perform pg_catalog.set_config('audit.guard', 'open', true);
     if to_regclass('audit.logged_actions') is null then
         return;
@@ -32,7 +32,7 @@ begin
     if has_events or exists (
         select from audit.partition_lifecycle where state in ('detaching', 'detached') or hold_reason is not null
     ) or exists (
-        -- A detached or half-detached partition may hold events that the trail does not show.
+        -- A detached or half-detached partition may have events that the trail does not show.
         select from pg_catalog.pg_depend as d
         join pg_catalog.pg_attrdef as a on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
         left join pg_catalog.pg_inherits as i on i.inhrelid = a.adrelid and not i.inhdetachpending
