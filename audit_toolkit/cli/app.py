@@ -179,6 +179,12 @@ COMMANDS = (
         "stream.dead_letters.drop:drop_letters",
         "Give up dead letters; their events stay in the trail.",
     ),
+    Entry("capture run", "capture.run:run", "Record changes of tables captured from the WAL."),
+    Entry(
+        "capture status",
+        "capture.status:status",
+        "Show how far the worker is that reads the WAL.",
+    ),
     Entry(
         "publication",
         "publication:publication",
@@ -196,6 +202,7 @@ GROUPS = {
     "guard": "Refuse DDL that would take capture away.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
+    "capture": "Read changes from the WAL instead of by triggers.",
     "stream": "Deliver events to somewhere else, each at least once.",
     "stream dead-letters": "Events that a sink refused for good.",
 }

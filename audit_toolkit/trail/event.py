@@ -60,6 +60,10 @@ class Action(StrEnum):
         )
 
 
+UNKNOWN = "unknown"
+"""Who wrote, where nothing says it: the WAL does not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One row of `audit.logged_actions`, its columns in their order."""
@@ -77,7 +81,8 @@ class Event:
     new_row: Row | None
     context: Json
     """Whatever the application set: usually a dict, a claim and not a proof."""
-    session_user_name: str
+    session_user_name: str | None
+    """None where the WAL was read, and the application did not say it."""
     role_name: str | None
     application_name: str | None
     client_addr: str | None
@@ -100,10 +105,10 @@ class Event:
 
     @property
     def actor(self) -> str:
-        """Who, as the application claimed it; the login role where it claimed nothing."""
+        """Who, as the application claimed it; the login role where it claimed nothing; `unknown` without either."""
         claimed = self.context.get("actor") if isinstance(self.context, dict) else None
         if not claimed:
-            return self.session_user_name
+            return self.session_user_name or UNKNOWN
         return claimed if isinstance(claimed, str) else exact_json.dumps(claimed)
 
     @property
