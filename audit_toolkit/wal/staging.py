@@ -19,7 +19,6 @@ from audit_toolkit.config import CONTEXT_LIMIT
 from audit_toolkit.wal.changes import Change
 from audit_toolkit.wal.messages import Missing, Row
 
-_SPECIAL = re.compile(r'["\\]')
 _NOT_JSONB = re.compile(r"\\u0000|[eE][+-]?\d{4,}")
 
 
@@ -91,26 +90,16 @@ def composite(row: Row | None, absent: int = 0) -> str | None:
     """A row as the text of a composite value, with NULLs behind it for columns that it does not have."""
     if row is None:
         return None
-    return f"({','.join([*map(_cell, row), *[''] * absent])})"
-
-
-def size_of(change: Change) -> int:
-    """How many characters a change has, about."""
-    return sum(
-        len(cell)
-        for row in (change.before, change.after)
-        for cell in row or ()
-        if type(cell) is str
-    )
+    cells = [_cell(cell) for cell in row]
+    return f"({','.join(cells)}{',' * absent})"
 
 
 def _cell(cell: object) -> str:
-    if cell is None or isinstance(cell, Missing):
-        return ""
-    text = str(cell)
-    if _SPECIAL.search(text):
-        text = text.replace("\\", "\\\\").replace('"', '""')
-    return f'"{text}"'
+    if type(cell) is not str:
+        return ""  # NULL, or missing
+    if '"' in cell or "\\" in cell:
+        cell = cell.replace("\\", "\\\\").replace('"', '""')
+    return f'"{cell}"'
 
 
 def _is_partial(row: Row | None) -> bool:

@@ -26,13 +26,13 @@ from audit_toolkit.templates import query, render, render_statements
 from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_changes
 from audit_toolkit.wal.messages import Relation
 from audit_toolkit.wal.slot import advance, create_slot, peek
-from audit_toolkit.wal.staging import copied, is_incomplete, size_of
+from audit_toolkit.wal.staging import copied, is_incomplete
 
 Connection = psycopg.Connection[Any]
 
 FLUSH_ROWS = 5_000
 """Changes that become events at once; of a large transaction no more are held in memory."""
-FLUSH_CHARACTERS = 16 * 1024 * 1024
+FLUSH_BYTES = 16 * 1024 * 1024
 PEEK_ROWS = 50_000
 """Changes that are read before the slot is advanced, at least: decoding begins anew for each reading."""
 HEARTBEAT_BYTES = 16 * 1024
@@ -245,7 +245,7 @@ class Worker:
                         if each.wal_since is not None
                     }
                     table = by_relation.get(found.relation.oid, table)
-                batch.add(table, found)
+                batch.add(table, found, count.size)
                 if batch.is_full:
                     self._flush(batch, int(now["xid"]))
             is_all = count.number < PEEK_ROWS
@@ -295,20 +295,20 @@ class Worker:
         if not batch.changes:
             return
         ids = [row["event_id"] for row in self._fetch("next_ids", count=len(batch.changes))]
-        parts: dict[tuple[str, Relation], list[tuple[int, Change]]] = defaultdict(list)
-        tables: dict[str, Table] = {}
+        # A form is one object in one reading; to compare it would take longer than the rest.
+        parts: dict[int, list[tuple[int, Table, Change]]] = defaultdict(list)
         for event_id, (table, change) in zip(ids, batch.changes, strict=True):
-            parts[table.function_name, change.relation].append((event_id, change))
-            tables[table.function_name] = table
-        for (function, relation), rows in parts.items():
-            table = tables[function]
-            self._stage(table, relation)
+            parts[id(change.relation)].append((event_id, table, change))
+        for rows in parts.values():
+            _, table, first = rows[0]
+            function = table.function_name
+            self._stage(table, first.relation)
             _, changes_table = wal_tables(function)
             with (
                 self.writer.cursor() as cursor,
                 cursor.copy(render("wal/copy", changes_table=changes_table)) as copy,
             ):
-                for event_id, change in rows:
+                for event_id, _, change in rows:
                     full = full_xid(change.xid, xid)
                     copy.write_row(copied(event_id, change, full, len(table.virtual_columns)))
             self._run(
@@ -317,7 +317,7 @@ class Worker:
                 changes_table=changes_table,
                 parameters={},
             )
-            for _, change in rows:
+            for _, _, change in rows:
                 if is_incomplete(change):
                     self._run(
                         "incomplete", function=function, lsn=lsn_text(change.position.commit_lsn)
@@ -325,7 +325,7 @@ class Worker:
                     break
         batch.flushed += len(batch.changes)
         batch.changes.clear()
-        batch.characters = 0
+        batch.bytes = 0
 
     def _stage(self, table: Table, relation: Relation) -> None:
         if self._staged.get(table.function_name) == relation:
@@ -361,7 +361,8 @@ class Worker:
 
     def _is_news(self, table: Table, relation: Relation) -> bool:
         """Whether rows of this form are the first; the trail may have to say what DDL did before them."""
-        return self._noted.get(table.relation_id) != relation
+        noted = self._noted.get(table.relation_id)
+        return noted is not relation and noted != relation
 
     def _notice(self, table: Table, relation: Relation) -> None:
         self._noted[table.relation_id] = relation
@@ -431,27 +432,30 @@ class _Batch:
     """Changes in their order, of which events are to be made in this transaction."""
 
     changes: list[tuple[Table, Change]] = field(default_factory=list)
-    characters: int = 0
+    bytes: int = 0
     commit_lsn: int = 0
     flushed: int = 0
 
-    def add(self, table: Table, change: Change) -> None:
+    def add(self, table: Table, change: Change, size: int) -> None:
         self.changes.append((table, change))
-        self.characters += size_of(change)
+        self.bytes += size
         self.commit_lsn = change.position.commit_lsn
 
     @property
     def is_full(self) -> bool:
-        return len(self.changes) >= FLUSH_ROWS or self.characters >= FLUSH_CHARACTERS
+        return len(self.changes) >= FLUSH_ROWS or self.bytes >= FLUSH_BYTES
 
 
 @dataclass(slots=True)
 class _Count:
     number: int = 0
+    size: int = 0
+    """Of the last message."""
 
     def of(self, messages: Iterator[bytes]) -> Iterator[bytes]:
         for message in messages:
             self.number += 1
+            self.size = len(message)
             yield message
 
 
