@@ -165,6 +165,15 @@ class FindingKind(StrEnum):
     PUBLICATION_CHANGED = "publication_changed"
     PUBLICATION_MISSING = "publication_missing"
 
+    # capture from the WAL
+    NOT_FROM_WAL = "not_from_wal"
+    SLOT_LOST = "slot_lost"
+    SLOT_MISSING = "slot_missing"
+    WAL_LEVEL = "wal_level"
+    WAL_RETAINED = "wal_retained"
+    WAL_UNLIMITED = "wal_unlimited"
+    WORKER_STOPPED = "worker_stopped"
+
     # indexes
     INDEX_BUILDING = "index_building"
     INDEX_CANCELLED_DROP = "index_cancelled_drop"

@@ -153,6 +153,7 @@ def check_database(
             *_guard_findings(connection, schema),
             *_consumer_findings(connection, schema),
             *_publication_findings(connection, schema),
+            *_wal_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -381,6 +382,14 @@ def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]
     yield from _if_permitted(
         connection, lambda: consumer_findings(connection, schema=schema), "consumers", schema
     )
+
+
+def _wal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """How the worker stands; for a role that may read what is noted of the trail."""
+    from audit_toolkit.wal.health import capture_findings
+
+    with suppress(import_psycopg().errors.InsufficientPrivilege), connection.transaction():
+        yield from capture_findings(connection, schema)
 
 
 def _publication_findings(connection: Connection, schema: str) -> Iterator[Finding]:
