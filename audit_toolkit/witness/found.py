@@ -31,6 +31,8 @@ class Found:
     committed_at: datetime | None = None
     lsn: str | None = None
     event_ids: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+    """In which an event says something else."""
     remedy: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ class Found:
             "committed_at": moment and moment.astimezone(UTC).isoformat(),
             "lsn": self.lsn,
             "event_ids": list(self.event_ids),
+            "columns": list(self.columns),
             "remedy": self.remedy,
         }
 
@@ -67,6 +70,7 @@ class Found:
                 committed_at=moment and datetime.fromisoformat(moment),
                 lsn=said["lsn"],
                 event_ids=tuple(said["event_ids"]),
+                columns=tuple(said["columns"]),
                 remedy=said["remedy"],
             )
         except (KeyError, ValueError, TypeError):
@@ -98,6 +102,7 @@ def of_rows(
     commit_lsn: int,
     committed_at: datetime,
     event_ids: tuple[int, ...] = (),
+    columns: tuple[str, ...] = (),
 ) -> Found:
     """A finding about rows of one table, which one transaction treated alike."""
     operation = _OPERATIONS[action]
@@ -110,7 +115,7 @@ def of_rows(
     return Found(
         kind=kind,
         subject=table,
-        message=f"{_words(kind, operation, len(keys), shown)} ({where})",
+        message=f"{_words(kind, operation, len(keys), shown)}{_in(columns)} ({where})",
         operation=operation,
         keys=shown,
         count=len(keys),
@@ -118,8 +123,15 @@ def of_rows(
         committed_at=committed_at,
         lsn=lsn_text(commit_lsn),
         event_ids=event_ids[:SHOWN_KEYS],
+        columns=columns,
         remedy=_REMEDIES[kind],
     )
+
+
+def _in(columns: tuple[str, ...]) -> str:
+    if not columns:
+        return ""
+    return f" in {'column' if len(columns) == 1 else 'columns'} {', '.join(columns)}"
 
 
 def _words(kind: FindingKind, operation: str, count: int, keys: tuple[str, ...]) -> str:

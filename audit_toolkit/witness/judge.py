@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.findings import FindingKind
 from audit_toolkit.names import Sql
 from audit_toolkit.templates import render
-from audit_toolkit.wal import Missing, lsn_text
+from audit_toolkit.wal import lsn_text
 from audit_toolkit.witness.found import Found, of_rows
-from audit_toolkit.witness.match import Leftovers, OfTrail, Written, agree
+from audit_toolkit.witness.match import Leftovers, OfTrail, Written, agree, differing_columns
 from audit_toolkit.witness.tables import Watched
 from audit_toolkit.witness.values import Image, image_text, read_image
 
@@ -30,9 +30,8 @@ _AT_ONCE = 500
 class _Before:
     """What the trail says of a row before a change."""
 
-    images: tuple[Image, ...]
-    """What it may have been: one, or those that the transaction itself names."""
-    is_reshaped: bool
+    image: Image
+    is_reshaped: bool = False
     """Whether DDL came in between."""
 
 
@@ -57,6 +56,7 @@ class Judge:
             left,
             FindingKind.EVENT_DIFFERS,
             [(change, (event.event_id,)) for change, event in left.differing],
+            sorted({name for pair in left.differing for name in differing_columns(*pair)}),
         )
         yield from self._of_rows(
             left, FindingKind.EVENT_WITHOUT_CHANGE, [(one, (one.event_id,)) for one in left.told]
@@ -83,7 +83,11 @@ class Judge:
                 )
 
     def _of_rows(
-        self, left: Leftovers, kind: FindingKind, found: Sequence[tuple[Any, tuple[int, ...]]]
+        self,
+        left: Leftovers,
+        kind: FindingKind,
+        found: Sequence[tuple[Any, tuple[int, ...]]],
+        columns: Sequence[str] = (),
     ) -> Iterator[Found]:
         groups: defaultdict[tuple[int, str], list[tuple[Any, tuple[int, ...]]]] = defaultdict(list)
         for one, events in found:
@@ -92,7 +96,7 @@ class Judge:
             first = group[0][0]
             keys = [_shown_key(one) for one, _ in group]
             events = tuple(number for _, numbers in group for number in numbers)
-            yield self._found(left, kind, first.table, first.action, keys, events)
+            yield self._found(left, kind, first.table, first.action, keys, events, columns)
 
     def _found(
         self,
@@ -102,6 +106,7 @@ class Judge:
         action: str,
         keys: list[str | None],
         events: tuple[int, ...] = (),
+        columns: Sequence[str] = (),
     ) -> Found:
         return of_rows(
             kind,
@@ -112,6 +117,7 @@ class Judge:
             commit_lsn=left.commit_lsn,
             committed_at=left.committed_at,
             event_ids=events,
+            columns=tuple(columns),
         )
 
     def _of_trail(self, left: Leftovers) -> Iterator[Found]:
@@ -158,7 +164,7 @@ class Judge:
         table, action = changes[0].table, changes[0].action
         if table.when is None and (action != "U" or table.log_unchanged):
             return changes
-        before = [_own_before(change) for change in changes]
+        before: list[_Before | str | None] = [_own_before(change) for change in changes]
         unknown = [n for n, was in enumerate(before) if was is None] if action in "UD" else []
         if unknown:
             asked = self._before(left, table, [changes[number] for number in unknown])
@@ -166,13 +172,14 @@ class Judge:
                 before[number] = was
         suspects: list[tuple[Written, list[Image]]] = []
         for change, was in zip(changes, before, strict=True):
-            verdict = _verdict(change, was)
+            verdict = was if isinstance(was, str) else _verdict(change, was)
             if isinstance(verdict, str):
                 left.unjudged[str(table.name), verdict] += 1
-            elif verdict:
-                images = list(was.images) if was else []
-                row = change.image(change.after)
-                suspects.append((change, [*images, row] if change.after is not None else images))
+            elif verdict and not isinstance(was, str):
+                images: list[Image] = [was.image] if was else []
+                if change.after is not None:
+                    images.append(change.image(change.after))
+                suspects.append((change, images))
         if table.when is None:
             return [change for change, _ in suspects]
         return self._meeting(left, table, suspects)
@@ -207,8 +214,8 @@ class Judge:
 
     def _before(
         self, left: Leftovers, table: Watched, changes: list[Written]
-    ) -> list[_Before | None]:
-        """What the trail says of the rows; None where it says nothing."""
+    ) -> list[_Before | str | None]:
+        """What the trail says of the rows; None where it says nothing, or why it does not help."""
         asked = [change.was for change in changes]
         values = {
             "schema_name": table.schema,
@@ -224,7 +231,17 @@ class Judge:
             if len(changes) == 1:
                 return [None]  # what is left of the trail does not reach so far
             return [found for change in changes for found in self._before(left, table, [change])]
-        return [_as_before(row, is_noted=table.is_noted) for row in rows]
+        return [self._as_before(left, table, row) for row in rows]
+
+    def _as_before(
+        self, left: Leftovers, table: Watched, row: dict[str, Any]
+    ) -> _Before | str | None:
+        if row["is_own"] and left.forgot:
+            return "a row that a very large transaction changed more than once"
+        image = read_image(row["before"])
+        if image is None:
+            return None
+        return _Before(image, row["is_reshaped"] or not table.is_noted)
 
     def _ask(self, values: dict[str, Any]) -> list[dict[str, Any]]:
         return fetch(
@@ -247,36 +264,20 @@ def _verdict(change: Written, was: _Before | None) -> bool | str:
         if table.when is not None:
             return True  # suspect if the new row meets the condition
         return "a row that the trail does not know: take a baseline (audit baseline)"
-    said = [agree(change, image) for image in was.images]
-    if True in said:
+    is_same = agree(change, was.image)
+    if is_same:
         if table.masked:
             return "an update that changed nothing but, perhaps, a masked column"
         return table.log_unchanged
-    if None in said or was.is_reshaped:
+    if is_same is None or was.is_reshaped:
         return "an update after DDL that changed the table"
     return True
 
 
 def _own_before(change: Written) -> _Before | None:
     """The old row, where the WAL has the whole of it."""
-    if change.before is None or any(isinstance(cell, Missing) for cell in change.before):
-        return None
-    return _Before((change.image(change.before),), False)
-
-
-def _as_before(row: dict[str, Any], *, is_noted: bool) -> _Before | None:
-    if row["images"] is not None:
-        images = tuple(_images(row["images"]))
-    elif row["before"] is not None:
-        images = (read_image(row["before"]) or {},)
-    else:
-        return None
-    return _Before(images, row["is_reshaped"] or not is_noted)
-
-
-def _images(text: str) -> Iterable[Image]:
-    found = read_image(f'{{"all": {text}}}') or {}
-    return tuple(found["all"])
+    image = change.old_image
+    return None if image is None else _Before(image)
 
 
 def _shown_key(one: Any) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,8 @@ from audit_toolkit.witness.values import (
 )
 
 REGISTRY = "captured_tables"
+REMEMBERED = 50_000
+"""Rows of a transaction of which is remembered how they were left."""
 _XIDS = 1 << 32
 
 
@@ -47,6 +49,8 @@ class Written:
     before: Row | None
     after: Row | None
     made: Mapping[tuple[str, str], str]
+    previous: tuple[Layout, Row] | None = None
+    """How an earlier change of the transaction left the row."""
 
     @property
     def was(self) -> str | None:
@@ -61,13 +65,24 @@ class Written:
         """What is known of the old row."""
         return self.layout.values(self.before, self.layout.compared, self.made)
 
-    def image(self, row: Row | None) -> dict[str, Any]:
+    def image(self, row: Row | None, layout: Layout | None = None) -> dict[str, Any]:
         """All that is known of a row, as an image has it."""
+        columns = (layout or self.layout).columns
         return {
-            name: as_image_value(cell, type_, self.made.get((type_.name, cell)))  # type: ignore[arg-type]
-            for (name, type_), cell in zip(self.layout.columns, row or (), strict=False)
+            name: as_image_value(cell, type_, self.made.get((type_.name, cell or "")))
+            for (name, type_), cell in zip(columns, row or (), strict=False)
             if not isinstance(cell, Missing)
         }
+
+    @property
+    def old_image(self) -> dict[str, Any] | None:
+        """The row before the change, where the WAL has all of it."""
+        if self.before is not None and not any(isinstance(c, Missing) for c in self.before):
+            return self.image(self.before)
+        if self.previous is not None:
+            layout, row = self.previous
+            return self.image(row, layout)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,8 @@ class Leftovers:
     """Tables that left the registry, and no event says that their capture ended."""
     unjudged: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many changes and events could not be judged: by table and reason."""
+    forgot: bool = False
+    """Whether it changed more rows than are remembered within a transaction."""
     must_read_rules: bool = False
     """Whether capture of a table was installed, changed or taken off."""
 
@@ -188,6 +205,8 @@ class _Open:
     announced: set[int] = field(default_factory=set)
     """Tables of which an event says so."""
     off: dict[int, bool] = field(default_factory=dict)
+    rows: dict[tuple[int, str], tuple[Layout, Row]] = field(default_factory=dict)
+    """How changes left rows, by table and key."""
     is_redaction: bool = False
     has_unknown: bool = False
     """Whether it wrote to a partition that is gone."""
@@ -235,7 +254,7 @@ class Matcher:
         if change.action == "T":
             now.truncated[table.oid] += 1
             return
-        written = self._written(change, table)
+        written = self._written(now, change, table)
         self._meet(now, (table.oid, change.action, written.key), written)
 
     def close(self) -> Leftovers | None:
@@ -248,27 +267,56 @@ class Matcher:
 
     # changes of rows
 
-    def _written(self, change: Change, table: Watched) -> Written:
+    def _written(self, now: _Open, change: Change, table: Watched) -> Written:
         layout = self._layout(change.relation, table)
-        made = self.made
-        old_key: str | Missing | None
-        key = layout.key_of(change.before if change.action == "D" else change.after, made)
-        old_key = Missing.ABSENT
-        if change.action == "U" and layout.key is not None:
-            old_key = _UNCHANGED_KEY
-            if change.before is not None:
-                found = layout.key_of(change.before, made)
-                old_key = _UNCHANGED_KEY if found == key else found
-            elif not _names_key(change.relation, table):
-                old_key = Missing.ABSENT
+        key = layout.key_of(change.before if change.action == "D" else change.after, self.made)
+        old_key = self._old_key(change, table, layout, key)
+        previous, after = self._remember(now, change, layout, key, old_key)
         written = Written(
-            table, change.action, None, old_key, layout, change.before, change.after, made
+            table, change.action, None, old_key, layout, change.before, after, self.made, previous
         )
-        if isinstance(key, Missing):
-            key = _digest(written.values()) if change.action == "I" and not table.key else None
-        return Written(
-            table, change.action, key, old_key, layout, change.before, change.after, made
-        )
+        if not isinstance(key, Missing):
+            return replace(written, key=key)
+        if change.action == "I" and not table.key:
+            return replace(written, key=_digest(written.values()))
+        return written
+
+    def _old_key(
+        self, change: Change, table: Watched, layout: Layout, key: str | Missing | None
+    ) -> str | Missing | None:
+        """The key before an update that changed it, as an event has it."""
+        if change.action != "U" or layout.key is None:
+            return Missing.ABSENT
+        if change.before is None:
+            return None if _names_key(change.relation, table) else Missing.ABSENT
+        found = layout.key_of(change.before, self.made)
+        return None if found == key else found
+
+    def _remember(
+        self,
+        now: _Open,
+        change: Change,
+        layout: Layout,
+        key: str | Missing | None,
+        old_key: str | Missing | None,
+    ) -> tuple[tuple[Layout, Row] | None, Row | None]:
+        """How the row was left before, if this transaction did it, and how it is left now."""
+        oid, after = layout.table.oid, change.after
+        if not isinstance(key, str):
+            return None, after
+        previous = now.rows.pop((oid, old_key if isinstance(old_key, str) else key), None)
+        if after is None:
+            return previous, None
+        if previous is not None and previous[0] is layout and Missing.UNCHANGED in after:
+            after = tuple(
+                old if new is Missing.UNCHANGED else new
+                for new, old in zip(after, previous[1], strict=True)
+            )
+        if len(now.rows) < REMEMBERED:
+            now.rows[oid, key] = (layout, after)
+        else:
+            now.left.forgot = True
+        return previous, after
 
     def _layout(self, relation: Relation, table: Watched) -> Layout:
         known = self._layouts.get(relation.oid)
@@ -482,9 +530,6 @@ class Matcher:
             left.of_trail += now.changed
 
 
-_UNCHANGED_KEY = None
-
-
 def _names_key(relation: Relation, table: Watched) -> bool:
     """Whether the replica identity has the key, so that an update without an old row did not change it."""
     identity = {column.name for column in relation.columns if column.is_identity}
@@ -510,17 +555,28 @@ def _fits(change: Written, event: Told) -> bool:
 
 
 def _agree(values: Iterator[tuple[str, Kind, Value]], image: Image | None, table: Watched) -> bool:
-    if image is None:
-        return False
+    return image is not None and next(_differing(values, image, table), None) is None
+
+
+def _differing(
+    values: Iterator[tuple[str, Kind, Value]], image: Image, table: Watched
+) -> Iterator[str]:
+    """The columns of which an image says something else."""
     for name, kind, value in values:
         said = of_image(image, name, kind)
         if said is Missing.ABSENT:
-            if table.is_pruned or isinstance(value, Missing):
-                continue
-            return False
-        if not says_the_same(value, said):
-            return False
-    return True
+            if not table.is_pruned and not isinstance(value, Missing):
+                yield name
+        elif not says_the_same(value, said):
+            yield name
+
+
+def differing_columns(change: Written, event: Told) -> list[str]:
+    """The columns in which an event is not what was written, as far as the WAL has them."""
+    return [
+        *_differing(change.values(), event.after or {}, change.table),
+        *_differing(change.old_values(), event.before or {}, change.table),
+    ]
 
 
 def agree(change: Written, image: Image) -> bool | None:

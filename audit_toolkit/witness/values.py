@@ -185,28 +185,15 @@ def _moment(value: Any) -> str:
     return text.replace("T", " ", 1).replace("+00:00", "+00")
 
 
-def _of_json(cell: str) -> str:
-    return _plain_form(_DECODER.decode(cell))
-
-
-def _form_of(value: Any) -> str:
-    return _plain_form(value)
+def _of_json(cell: str) -> str | None:
+    # The null of JSON and that of SQL are one in an image.
+    value = _DECODER.decode(cell)
+    return None if value is None else _plain_form(value)
 
 
 def _text_or_form(value: Any) -> str:
     """As text where the trail keeps the type as text."""
     return value if type(value) is str else _plain_form(value)
-
-
-_OF_CELL: dict[Kind, Callable[[str], Value]] = {Kind.FLOAT: _float, Kind.JSON: _of_json}
-_OF_IMAGE: dict[Kind, Callable[[Any], Value]] = {
-    Kind.TEXT: _text,
-    Kind.FLOAT: _float,
-    Kind.BOOLEAN: _boolean,
-    Kind.MOMENT: _moment,
-    Kind.JSON: _form_of,
-    Kind.SERVER: _text_or_form,
-}
 
 
 def _plain_form(value: Any) -> str:
@@ -246,3 +233,14 @@ def _as_jsonb(value: Any) -> str:
         case dict():
             return f"{{{', '.join(f'{_as_jsonb(k)}: {_as_jsonb(v)}' for k, v in value.items())}}}"
     return json.dumps(value, ensure_ascii=False)
+
+
+_OF_CELL: dict[Kind, Callable[[str], Value]] = {Kind.FLOAT: _float, Kind.JSON: _of_json}
+_OF_IMAGE: dict[Kind, Callable[[Any], Value]] = {
+    Kind.TEXT: _text,
+    Kind.FLOAT: _float,
+    Kind.BOOLEAN: _boolean,
+    Kind.MOMENT: _moment,
+    Kind.JSON: _plain_form,
+    Kind.SERVER: _text_or_form,
+}

@@ -40,7 +40,7 @@ ROWS = [
 def unjudged(watch: Watch) -> dict[str, int]:
     """What a look could not judge, by reason; it finds nothing."""
     seen = watch.look()
-    assert [one for _, one in seen.found] == []
+    assert [(one.message, one.event_ids) for _, one in seen.found] == []
     assert seen.is_at_end
     return {why: number for (_, why), number in seen.unjudged.items()}
 
