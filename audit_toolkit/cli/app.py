@@ -129,6 +129,15 @@ COMMANDS = (
     Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("witness run", "witness.run:run", "Compare what was written with the trail, by the WAL."),
+    Entry(
+        "witness status",
+        "witness.status:status",
+        "Show what the witness compares, and how far it is.",
+    ),
+    Entry(
+        "witness drop", "witness.drop:drop", "Drop the slot and the publications of the witness."
+    ),
     Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
     Entry("report", "report:report", "Write what an auditor asks for, of a period."),
     Entry("review", "review:review", "Record that somebody looked at the trail."),
@@ -196,6 +205,7 @@ GROUPS = {
     "guard": "Refuse DDL that would take capture away.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
+    "witness": "Compare what the WAL says was written with the trail.",
     "stream": "Deliver events to somewhere else, each at least once.",
     "stream dead-letters": "Events that a sink refused for good.",
 }

@@ -153,7 +153,7 @@ def read_tables(connection: Connection, names: Names) -> list[dict[str, Any]]:
 
 
 def publish(connection: Connection, names: Names, table: Watched, former: str | None) -> None:
-    """Have a table published, and no longer where it was; raises what psycopg raises, also without a lock."""
+    """Have a table published, and no longer where it was; raises what psycopg does, also without a lock."""
     with connection.transaction():
         connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
         target = names.publication if table.has_identity else names.inserts
@@ -170,7 +170,7 @@ def unpublish(connection: Connection, publication: str, table: QualifiedName) ->
 
 
 def peek(connection: Connection, names: Names, upto: int, at_least: int) -> Iterator[list[bytes]]:
-    """The messages of whole transactions that were committed up to there, in batches, and at most a few more than asked.
+    """The messages of whole transactions that were committed up to there, in batches: as many as it takes.
 
     Within a transaction of the caller. Values are printed as no setting can change.
     """

@@ -18,7 +18,8 @@ WIDE = """
     create domain money_ as numeric(10, 2);
     create table wide (
         id bigint primary key, b bool, i2 int2, f4 float4, f8 float8, n numeric, t text, c char(5), v varchar(9),
-        by bytea, d date, ts timestamp, tz timestamptz, tm time, iv interval, u uuid, j json, jb jsonb, ia int[],
+        by bytea,
+        d date, ts timestamp, tz timestamptz, tm time, iv interval, u uuid, j json, jb jsonb, ia int[],
         ta text[], tza timestamptz[], m mood, ma mood[], p pair, dm money_, r int4range, ip inet, g point, mo money,
         reg regclass, o oid, bits bit varying, ja jsonb[]
     );
@@ -27,7 +28,8 @@ ROWS = [
     "(1)",
     """(2, true, 3, 0.1, 1e300, 1.500, 'x"y', 'ab', 'v', '\\x00ff', '0044-03-15 BC', '0044-03-15 01:02:03 BC',
         '0044-03-15 01:02:03.5+00 BC', '04:05:06', '1 mon 2 days', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11',
-        '{"b":1.50, "a":1e2, "a":[1]}', '{"b":1.50,"a":-0.0}', '{1,2,null}', '{"a b",null}', '{2026-01-01 00:00+02}', 'sad',
+        '{"b":1.50, "a":1e2, "a":[1]}', '{"b":1.50,"a":-0.0}', '{1,2,null}', '{"a b",null}',
+        '{2026-01-01 00:00+02}', 'sad',
         '{sad,ok}', '(1,"2026-01-01 00:00+02")', 5, '[1,5)', '10.0.0.1/8', '(1,2)', 12.5, 'wide', 7, '101',
         array['{"k": 1.0}'::jsonb])""",
     """(3, false, -3, 'NaN', '-0', 'Infinity', '', '', '', '', 'infinity', '-infinity', 'infinity', '24:00', '0',
