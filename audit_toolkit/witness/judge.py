@@ -218,6 +218,7 @@ class Judge:
         """What the trail says of the rows; None where it says nothing, or why it does not help."""
         asked = [change.was for change in changes]
         values = {
+            "oid": table.oid,
             "schema_name": table.schema,
             "table_name": table.table,
             "transaction_id": str(left.xid),

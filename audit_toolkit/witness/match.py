@@ -40,9 +40,9 @@ _XIDS = 1 << 32
 class Written:
     """A row change without an event, so far."""
 
+    key: str | None
     table: Watched
     action: str
-    key: str | None
     old_key: str | Missing | None
     """`ABSENT` where the WAL does not say."""
     layout: Layout
@@ -272,11 +272,10 @@ class Matcher:
         key = layout.key_of(change.before if change.action == "D" else change.after, self.made)
         old_key = self._old_key(change, table, layout, key)
         previous, after = self._remember(now, change, layout, key, old_key)
-        written = Written(
-            table, change.action, None, old_key, layout, change.before, after, self.made, previous
-        )
+        values = (table, change.action, old_key, layout, change.before, after, self.made, previous)
         if not isinstance(key, Missing):
-            return replace(written, key=key)
+            return Written(key, *values)
+        written = Written(None, *values)
         if change.action == "I" and not table.key:
             return replace(written, key=_digest(written.values()))
         return written

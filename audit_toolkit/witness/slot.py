@@ -131,7 +131,9 @@ def create(connection: Connection, names: Names, server: Server) -> None:
             for statement in [
                 *_drops(names),
                 *render_statements(
-                    "witness/create", generated=_generated(connection), **_of(names)
+                    "witness/create",
+                    generated=_generated(connection),
+                    **_of(names),
                 ),
             ]:
                 connection.execute(statement)

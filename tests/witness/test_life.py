@@ -129,8 +129,8 @@ def test_two_tables_change_places(orders: Watch) -> None:
     orders.execute("insert into old_orders values (1, 'q')")
     orders.look()
     orders.execute(
-        "begin; alter table orders rename to t; alter table old_orders rename to orders;"
-        " alter table t rename to old_orders; update orders set status = 'a'; update old_orders set status = 'b'; commit"
+        "begin; alter table orders rename to t;"
+        " alter table old_orders rename to orders; alter table t rename to old_orders; update orders set status = 'a'; update old_orders set status = 'b'; commit"
     )
     orders.execute("delete from old_orders where id = 2; delete from orders")
     assert unjudged(orders) == {}
