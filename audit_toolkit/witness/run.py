@@ -379,8 +379,9 @@ class Witness:
 
     def _ask_values(self, changes: Sequence[Change]) -> None:
         """Values of arrays and composite types as JSON."""
-        types, made = self._matcher.types, self._matcher.made
-        made.clear()
+        types = self._matcher.types
+        made: dict[tuple[str, str], str] = {}
+        self._matcher.made = made  # changes that wait keep theirs
         cells: dict[str, set[str]] = {}
         for change in changes:
             places = [

@@ -7,6 +7,7 @@ table. Tables without a replica identity are published without UPDATE and DELETE
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Names:
         sql = "select oid::bigint as oid from pg_database where datname = current_database()"
         (row,) = fetch(connection, sql)
         plain = re.sub("[^a-z0-9_]", "_", schema.lower())[:30]
+        if plain != schema:  # as another schema may read the same
+            plain += f"_{hashlib.sha256(schema.encode()).hexdigest()[:6]}"
         stem = schema.encode()[: MAX_NAME_BYTES - 20].decode(errors="ignore")
         return cls(
             schema, f"{plain}_witness_{row['oid']}", f"{stem}_witness", f"{stem}_witness_new"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from audit_toolkit.config import Capture, Mask, Store, TrailSettings
 from audit_toolkit.findings import FindingKind
+from audit_toolkit.plan import apply
+from audit_toolkit.schema import plan_trail
+from audit_toolkit.witness import Names, Witness, drop, read_server
+from tests.plugins.trail import audit
 from tests.witness.conftest import Watch
 
 SHOP = """
@@ -28,6 +34,13 @@ NO_GUARD = (
 MISSING, FORGED = FindingKind.CHANGE_WITHOUT_EVENT, FindingKind.EVENT_WITHOUT_CHANGE
 FUNCTION = "create or replace function audit.capture_public__orders() returns trigger language plpgsql as $${0}$$"
 AUDIT = "audit.logged_actions"
+ENABLED = """
+    do $$ declare one name; begin
+        for one in select tgname from pg_trigger where tgrelid = 'orders'::regclass loop
+            execute format('alter table orders enable always trigger %I', one);
+        end loop;
+    end $$
+"""
 SILENCED = """
     do $$ declare leaf regclass; begin
         for leaf in select relid from pg_partition_tree('audit.logged_actions') loop
@@ -161,6 +174,64 @@ def test_a_bypass_is_named(shop: Watch, bypass: Bypass) -> None:
         "insert into audit.logged_actions (schema_name, table_name, action) values ('audit', 'x', 'V')"
     )
     assert shop.found() == []
+
+
+ACTS = {
+    "insert": "insert into orders values (9, 'x', 500)",
+    "update": "update orders set total = 500 where id = 1",
+    "delete": "delete from orders where id = 2",
+}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"when": "total >= 10"},
+        {"store": Store.CHANGES},
+        {"exclude": ("status",)},
+        {"only": ("total",)},
+        {"mask": (Mask(column="status"),)},
+        {"capture": Capture.STATEMENT},
+        {"log_unchanged": True},
+    ],
+    ids=lambda rule: next(iter(rule)),
+)
+@pytest.mark.parametrize("identity", ["default", "full"])
+def test_a_bypass_is_named_under_every_rule(
+    watch: Watch, rule: dict[str, object], identity: str
+) -> None:
+    watch.execute(SHOP.split(";")[0])
+    watch.execute(f"alter table orders replica identity {identity}")
+    watch.audit("orders", **rule)
+    watch.execute(SHOP.split(";", 1)[1])
+    watch.begin()
+    for act in ACTS.values():
+        watch.execute(f"alter table orders disable trigger all; {act}; {ENABLED}")
+    found = watch.found()
+    assert [(one.operation, one.keys) for one in found] == [
+        ("insert", ("9",)), ("update", ("1",)), ("delete", ("2",)),
+    ]  # fmt: skip
+
+
+def test_a_witness_needs_no_superuser(watch: Watch) -> None:
+    role, name = f"owner_{watch.trail.database.name}", watch.trail.database.name
+    watch.execute(f"create role {role} replication login; alter database {name} owner to {role}")
+    watch.execute(f"grant all on schema public to {role}")
+    watch.execute("drop schema audit cascade")
+    with watch.trail.database.connect() as other:
+        other.execute(f"set session authorization {role}")
+        apply(plan_trail(TrailSettings()), other)
+        other.execute(SHOP)
+        audit(other, "orders")
+        with closing(Witness(other)) as witness:
+            witness.round()
+            other.execute("update orders set total = 3 where id = 3")
+            other.execute(OFF.format("update orders set total = 99 where id = 3"))
+            found = [one for _ in range(2) for _, one in witness.round().found]
+        drop(other, Names.of(other, "audit"), read_server(other, Names.of(other, "audit")))
+        assert [one.keys for one in found] == [("3",)]
+    watch.execute(f"alter database {name} owner to postgres; reassign owned by {role} to postgres")
+    watch.execute(f"drop owned by {role}; drop role {role}")
 
 
 def test_the_page_has_what_is_tried_here() -> None:

@@ -130,7 +130,8 @@ def test_two_tables_change_places(orders: Watch) -> None:
     orders.look()
     orders.execute(
         "begin; alter table orders rename to t;"
-        " alter table old_orders rename to orders; alter table t rename to old_orders; update orders set status = 'a'; update old_orders set status = 'b'; commit"
+        " alter table old_orders rename to orders; alter table t rename to old_orders;"
+        " update orders set status = 'a'; update old_orders set status = 'b'; commit"
     )
     orders.execute("delete from old_orders where id = 2; delete from orders")
     assert unjudged(orders) == {}

@@ -65,13 +65,16 @@ class _Total:
     def __init__(self, output: Format) -> None:
         self.findings: list[tuple[int, Found]] = []
         self._output = output
+        self._said: set[str] = set()
         self._compared: Counter[str] = Counter()
         self._unjudged: Counter[tuple[str, str]] = Counter()
 
     def add(self, seen: Round) -> None:
         """Another round."""
         for note in seen.notes:
-            print(f"note: {visible(note)}", file=sys.stderr)
+            if note not in self._said:
+                print(f"note: {visible(note)}", file=sys.stderr)
+        self._said = set(seen.notes) or self._said
         self.findings += seen.found
         self._compared.update(transaction=seen.transactions, change=seen.changes, event=seen.events)
         self._unjudged += seen.unjudged
