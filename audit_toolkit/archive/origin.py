@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.archive.exports import read_exports, unknown_exports
 from audit_toolkit.archive.manifest import Manifest, Origin, fingerprint, newest, read_manifests
 from audit_toolkit.archive.store import FOLDER, Store, split_address
+from audit_toolkit.archive.unfinished import unfinished_findings
 from audit_toolkit.archive.verify import Adoption, Expected, Recorded
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
@@ -69,7 +70,13 @@ def read_expected(connection: Connection, schema: str) -> Expected:
     place = read_origin(connection, schema).place
     exports = read_exports(connection, schema)
     adoption = _adopted(connection, schema)
-    return Expected(place=place, recorded=tuple(ordered), exports=exports, adoption=adoption)
+    return Expected(
+        place=place,
+        recorded=tuple(ordered),
+        exports=exports,
+        adoption=adoption,
+        unfinished=tuple(unfinished_findings(connection, schema)),
+    )
 
 
 def require_own(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXACT_BELOW = 1_000_000
 """Events up to which they are counted; a larger trail is estimated from a sample of its pages."""
+_SAMPLED = 200_000
+"""Events of such a sample, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,7 @@ _Events = Mapping[QualifiedName, Mapping[str, Any]]
 def _read_events(
     connection: Connection, schema: str, captured: Sequence[QualifiedName], estimate: int | None
 ) -> _Events | None:
-    percent = 100 if estimate is None else max(1, round(100 * EXACT_BELOW / estimate))
+    percent = 100 if estimate is None else min(100, 100 * _SAMPLED / max(estimate, 1))
     parameters = {
         "schemas": [table.schema for table in captured],
         "names": [table.name for table in captured],

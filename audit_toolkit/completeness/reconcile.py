@@ -144,7 +144,7 @@ def _not_reconciled(table: QualifiedName, why: str, *, remedy: str) -> Reconcili
         kind=FindingKind.NOT_RECONCILED,
         severity=Severity.WARNING,
         subject=str(table),
-        message=f"it was not compared with the trail: {why}",
+        message=f"not compared with the trail: {why}",
         remedy=remedy,
     )
     return Reconciliation(
@@ -185,7 +185,7 @@ def _prepare(
     recorded = json.loads(installed.comment).get("key")
     if recorded is not None and tuple(recorded) != table.key:
         raise _NotComparableError(
-            "its primary key is another one than when capture was installed",
+            "its primary key has changed since capture was installed",
             f"audit install --table {table.name.plain}",
         )
     if gone := [column for column in target.hidden if table.column(column) is None]:
@@ -196,7 +196,7 @@ def _prepare(
         check_condition(connection, table, rule, schema)
     except RuleError as error:
         raise _NotComparableError(
-            f"its condition cannot be judged: {error}", "audit check"
+            f"its condition cannot be evaluated: {error}", "audit check"
         ) from None
     computed = [column.name for column in table.columns if column.generated]
     left_out = sorted({*target.hidden, *facts["disguised"], *computed} - set(table.key))

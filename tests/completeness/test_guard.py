@@ -178,7 +178,7 @@ def test_who_may_not_make_event_triggers_is_told_who_may(trail: Trail, audit: Au
         result = audit(
             "guard", "on", "--dsn", trail.database.dsn.replace("postgres@", "guard_owner@"), code=1
         )
-        assert "event triggers take a superuser" in result.stderr
+        assert "event triggers need a superuser" in result.stderr
         assert "create event trigger audit_guard_ddl" in audit("guard", "on", "--sql").stdout
     finally:
         trail.execute(

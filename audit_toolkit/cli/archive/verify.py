@@ -59,7 +59,7 @@ def verify(
     """Verify every file of the archive.
 
     Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
-    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so.
+    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be detected; a note says so.
     """
     keys = read_public_keys(key)
     store = open_store(archive)
@@ -87,7 +87,7 @@ def verify(
         _print_verified(verified)
     if expected is None and output is not ReportFormat.NAGIOS:
         print(
-            "verified without the database: missing files cannot be noticed; give --dsn",
+            "verified without the database: missing files cannot be detected; give --dsn",
             file=sys.stderr,
         )
     end_with(report, output)

@@ -33,7 +33,7 @@ def run(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Compare what was written with the trail, by the WAL.
+    """Compare the write-ahead log with the trail.
 
     Reads a replication slot of its own and names each change of an audited table without its event, and each event
     without its change. Makes the slot and its publications at the first start; costs writers nothing. Findings

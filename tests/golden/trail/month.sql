@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "e67986c00797a281ea7f9552891b6bbe41f433cd43bd096a6a6a3ae1df33aa55"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "befcc7b5ea9811e49895e7953f009a8ac1a8e295413131a74d2464906163bfe4"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1531,8 +1531,8 @@ begin
         if is_ours or tg_event <> 'sql_drop' then
             return;
         end if;
-        refused := 'what the trail knows of itself belongs to it';
-        remedy := 'switch the guard off first, which the trail records: audit guard off --reason ...';
+        refused := 'a registry of the audit trail was dropped';
+        remedy := 'disable the guard first, which is recorded in the trail: audit guard off --reason ...';
     elsif not exists (
         select
         from audit.home as noted
@@ -1543,16 +1543,16 @@ begin
     elsif tg_event = 'sql_drop' then
         select
             case dropped.kind
-                when 'table' then format('%s is audited: its history would end without a word', dropped.identity)
+                when 'table' then format('%s is audited', dropped.identity)
                 when 'function' then format('%s captures %s', dropped.identity, dropped.of_table)
                 when 'trigger' then format('trigger %s captures changes', dropped.identity)
-                when 'partition' then format('%s holds events, and was not detached by maintenance', dropped.identity)
+                when 'partition' then format('%s has events and was not detached by maintenance', dropped.identity)
                 else format('%s belongs to the audit trail', dropped.identity)
             end,
             case
-                when dropped.kind in ('table', 'function', 'trigger') then 'take capture off first: audit uninstall --table ' || dropped.of_table
-                when dropped.kind = 'partition' then 'old events leave by: audit partitions run'
-                else 'switch the guard off first, which the trail records: audit guard off --reason ...'
+                when dropped.kind in ('table', 'function', 'trigger') then 'stop auditing it first: audit uninstall --table ' || dropped.of_table
+                when dropped.kind = 'partition' then 'to expire old events: audit partitions run'
+                else 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
             end
         into refused, remedy
         from (
@@ -1599,12 +1599,12 @@ begin
     else
         select
             case
-                when broken.is_trail then format('%s guards what is in the trail', broken.object)
+                when broken.is_trail then format('%s keeps the trail append-only', broken.object)
                 else format('%s captures changes of %s', broken.object, broken.of_table)
             end,
             case
-                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason ...'
-                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason ...'
+                when broken.is_trail then 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
+                else 'pause capture, which is recorded in the trail: audit pause --table ' || broken.of_table || ' --reason ...'
             end
         into refused, remedy
         from (
@@ -1670,13 +1670,13 @@ begin
 
         if refused is null and not is_ours then
             select format('function %s belongs to the audit trail', command.object_identity),
-                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason ...'
+                'to install a newer version: audit upgrade; otherwise disable the guard first: audit guard off --reason ...'
             into refused, remedy
             from pg_event_trigger_ddl_commands() as command
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -3088,9 +3088,17 @@ begin
             from audit.partition_lifecycle as l
             where l.hold_reason is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)),
         'archived', (
-            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
-            from audit.partition_lifecycle as l
-            where l.archive is not null),
+            select coalesce(jsonb_agg(known.name order by known.name), '[]')
+            from (
+                select l.leaf_name
+                from audit.partition_lifecycle as l
+                where l.archive is not null
+                union
+                select 'exports in ' || (one ->> 'archive')
+                from audit.maintenance as m
+                cross join jsonb_array_elements(m.summary -> 'archives') as one
+                where m.command = 'archive export' and (one -> 'sha256' <> 'null' or one -> 'pending' <> 'null')
+            ) as known (name)),
         'archived_here', (
             select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
@@ -3100,13 +3108,12 @@ $body$;
 
 revoke all on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) from public;
 
-create or replace function audit.redact(
-    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
-    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+create or replace function audit.erase_events(
+    events bigint[], columns text[], context_keys text[], erase_keys boolean, erase_query boolean, despite_hold boolean
 )
-    returns bigint
+    returns jsonb
     language plpgsql
-    security definer  -- the trail belongs to its owner; callers can only erase values
+    security definer  -- what redact announces to the trail's triggers counts for its owner alone
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -3118,11 +3125,7 @@ declare
     salt bytea;
     kept bytea;
     done bigint := 0;
-    digest text;
 begin
-    if coalesce(redact.reason, '') !~ '\S' then
-        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
-    end if;
     lock table audit.maintenance, audit.seal_checkpoints in share update exclusive mode;
     perform pg_current_xact_id();
     redaction := nextval('audit.logged_actions_event_id_seq'::regclass);
@@ -3192,13 +3195,16 @@ begin
                     raise exception using
                         errcode = 'object_not_in_prerequisite_state',
                         message = format('audit: the salts of event %s are missing', one.event_id),
-                        hint = 'audit verify says more';
+                        hint = 'audit verify shows details';
                 end if;
                 update audit.redacted_slots as r set salt = null
                 where r.event_id = one.event_id and r.slot = place;
                 salt := uuid_send(gen_random_uuid());
                 insert into audit.redacted_slots (event_id, slot, redaction_id, commitment, salt, remaining)
-                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')));
+                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')))
+                -- A partition that was restored twice has the event twice.
+                on conflict on constraint redacted_slots_pkey do update
+                set salt = excluded.salt, remaining = excluded.remaining;
             end loop;
             execute format($query$
                 update %s as e
@@ -3211,6 +3217,29 @@ begin
         end loop;
     end loop;
 
+    delete from audit.redactions as r where r.redaction_id = redaction;
+    return jsonb_build_object('redaction', redaction, 'events', done);
+end
+$body$;
+
+revoke all on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) from public;
+
+create or replace function audit.announce_redaction(
+    erased jsonb, table_schema text, table_name text, columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text, files jsonb
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    redaction constant bigint := erased -> 'redaction';
+    digest text;
+begin
+    if coalesce(announce_redaction.reason, '') !~ '\S' then
+        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
+    end if;
     select encode(sha256(string_agg(
         int8send(r.event_id) || int2send(r.slot) || r.commitment || coalesce(r.remaining, decode(repeat('00', 32), 'hex')),
         '' order by r.event_id, r.slot)), 'hex')
@@ -3219,13 +3248,30 @@ begin
     where r.redaction_id = redaction;
     insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row)
     values (
-        redaction, table_schema, redact.table_name, 'R',
+        redaction, table_schema, announce_redaction.table_name, 'R',
         jsonb_strip_nulls(jsonb_build_object(
-            'reason', redact.reason, 'ticket', redact.ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
+            'reason', announce_redaction.reason, 'ticket', ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
             'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
-            'events', done, 'slots_sha256', digest)));
-    delete from audit.redactions as r where r.redaction_id = redaction;
+            'events', erased -> 'events', 'slots_sha256', digest, 'files', files)));
     return redaction;
+end
+$body$;
+
+revoke all on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) from public;
+
+create or replace function audit.redact(
+    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner; callers can only erase values
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return audit.announce_redaction(
+        audit.erase_events(events, columns, context_keys, erase_keys, erase_query, despite_hold),
+        table_schema, table_name, columns, context_keys, erase_keys, erase_query, despite_hold, reason, ticket, null);
 end
 $body$;
 
@@ -4096,65 +4142,110 @@ begin
         from (
             with name as materialized (
                 select * from audit.names_of(wanted_schema, wanted_table, names)
-            )
-            select earliest.key
-            from (
-                select distinct on (later.key) later.key, event_id, later.arrives
+            ),
+            suspect as materialized (
+                select earliest.key, earliest.event_id
                 from (
-                    select
-                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
-                    from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                    select distinct on (later.key) later.key, event_id, later.arrives
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values
+                        (row_key, action = 'I' or old_row_key is not null),
+                        (old_row_key, false)
+                    ) as later (key, arrives)
+                    where later.key is not null
+                      and action_tstamp > moment
+                    order by later.key, event_id
+                ) as earliest
+                where not arrives
+            ),
+            -- Few are looked up by the index. Of many, the events of before are read as a whole, and grouped: a join, which
+            -- without statistics could be a loop over all pairs, is in neither.
+            many as materialized (
+                select count(*) > 1000 as suspects from suspect
+            ),
+            unseen as materialized (
+                select suspect.key, suspect.event_id
+                from suspect
+                where not (select suspects from many)
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.row_key = suspect.key and e.action <> 'E' and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.old_row_key = suspect.key and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                union all
+                select of_key.key, max(of_key.event_id)
+                from (
+                    select key, event_id, null::bigint as before_id
+                    from suspect
+                    where (select suspects from many)
                     union all
-                    select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                    from audit.names_of(wanted_schema, wanted_table, names) as name
+                    select earlier.key, null, event_id
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values (row_key), (old_row_key)) as earlier (key)
+                    where (select suspects from many)
+                      and earlier.key is not null
+                      and action_tstamp <= moment
+                ) as of_key
+                group by of_key.key
+                having min(of_key.before_id) > max(of_key.event_id)
+                    or min(of_key.before_id) is null
+            )
+            select unseen.key
+            from unseen
+            where not exists (
+                select
+                from name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
-                ) as event
-                cross join lateral (values
-                    (row_key, action = 'I' or old_row_key is not null),
-                    (old_row_key, false)
-                ) as later (key, arrives)
-                where later.key is not null
-                  and action_tstamp > moment
-                order by later.key, event_id
-            ) as earliest
-            -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
-            -- pairs of events.
-            where not arrives
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.old_row_key = earliest.key and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key is null and e.action = 'G' and e.event_id < earliest.event_id and e.action_tstamp > moment
-                  offset 0
-              )
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                where e.row_key is null and e.action = 'G' and e.event_id < unseen.event_id and e.action_tstamp > moment
+                offset 0
+            )
         ) as latecomer;
         if may_look then
             execute format($query$
@@ -4944,6 +5035,10 @@ comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "
 
 comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5001,7 +5096,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
