@@ -136,7 +136,7 @@ def witness_findings(connection: Connection, schema: str) -> Iterator[Finding]:
             severity=Severity.ERROR,
             subject=name,
             message=f"{why}: the witness does not see what commits now",
-            remedy="audit witness run makes it anew and notes the gap, or audit witness drop",
+            remedy="audit witness run recreates it and records the gap; or audit witness drop",
         )
     elif not status.is_running and (status.state.age or 0) > STOPPED_AFTER:
         yield Finding(

@@ -151,7 +151,7 @@ class Witness:
         server = slot.read_server(self._connection, self._names)
         state = State(self._names.slot, server.confirmed or 0)
         self._take(state, server)
-        self._notes.append(f"made the slot {self._names.slot} and its publications")
+        self._notes.append(f"created the slot {self._names.slot} and its publications")
         if server.keeps_all_wal:
             self._notes.append(
                 "max_slot_wal_keep_size is not set: while the witness does not run, its slot keeps WAL "
@@ -186,7 +186,7 @@ class Witness:
         if server.confirmed is not None and server.confirmed > state.kept:
             return "somebody else advanced its replication slot"
         if (server.publication, server.inserts) != state.publications:
-            return "its publication was dropped, made anew or altered"
+            return "its publication was dropped, recreated or altered"
         if server.own_entries != state.own_entries:
             return "the trail was taken out of its publication"
         return None

@@ -34,5 +34,5 @@ def drop(
 def no_witness(schema: str) -> UsageError:
     """There is none, and how to have one."""
     return UsageError(
-        f"the trail in the schema {schema} has no witness", hint="audit witness run makes one"
+        f"the trail in the schema {schema} has no witness", hint="audit witness run creates one"
     )

@@ -36,9 +36,9 @@ def run(
     """Compare the write-ahead log with the trail.
 
     Reads a replication slot of its own and names each change of an audited table without its event, and each event
-    without its change. Makes the slot and its publications at the first start; costs writers nothing. Findings
-    become events of the trail, which audit check reports. Runs until Ctrl-C, or with --once until it has caught up:
-    then exit code 3 says that something was found.
+    without its change. The first start creates the slot and its publications; writers pay nothing for them. Findings
+    are recorded as events of the trail, and audit check reports them. Runs until Ctrl-C, or with --once until it has
+    caught up; then exit code 3 means that it found something.
     """
     total = _Total(output)
     with open_database(dsn, config) as connection:
