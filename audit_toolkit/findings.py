@@ -221,6 +221,13 @@ class FindingKind(StrEnum):
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
 
+    # the witness: the trail against the WAL
+    CHANGE_WITHOUT_EVENT = "change_without_event"
+    EVENT_DIFFERS = "event_differs"
+    EVENT_WITHOUT_CHANGE = "event_without_change"
+    WITNESS_BLIND = "witness_blind"
+    WITNESS_STOPPED = "witness_stopped"
+
     # the trail against the tables, and what guards capture
     CHANGED_IN_GAP = "changed_in_gap"
     EVENT_OUT_OF_LINE = "event_out_of_line"

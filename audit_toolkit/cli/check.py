@@ -154,6 +154,7 @@ def check_database(
             *_consumer_findings(connection, schema),
             *_publication_findings(connection, schema),
             *_wal_findings(connection, schema),
+            *_witness_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -400,6 +401,18 @@ def _publication_findings(connection: Connection, schema: str) -> Iterator[Findi
         connection.transaction(),
     ):
         yield from list(publication_findings(read_publications(connection, schema), schema))
+
+
+def _witness_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """What the witness found and nobody has reviewed, and what it cannot see; for a role that may read the events."""
+    from audit_toolkit.witness.health import witness_findings
+
+    errors = import_psycopg().errors
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidSchemaName),
+        connection.transaction(),
+    ):
+        yield from list(witness_findings(connection, schema))
 
 
 def _if_permitted(
