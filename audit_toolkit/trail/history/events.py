@@ -81,6 +81,7 @@ def select_events(
     sql = render(
         "queries/events",
         trail=trail_table(schema),
+        trail_schema=schema,
         event_ids=bool(selection.event_ids),
         transaction=selection.transaction is not None,
         actor=selection.actor is not None,

@@ -55,7 +55,9 @@ def with_moves(connection: Connection, subject: Scope) -> Scope:
 
 def events_around(connection: Connection, subject: Scope) -> Around:
     """What looks up the other events of rows of the subject's tables."""
-    sql = render("queries/events_around", trail=trail_table(subject.schema))
+    sql = render(
+        "queries/events_around", trail=trail_table(subject.schema), trail_schema=subject.schema
+    )
 
     def find(keys: Sequence[str], first: Event, last: Event) -> Iterator[Event]:
         wanted = {
