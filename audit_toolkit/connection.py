@@ -270,6 +270,17 @@ def fetch(
         return cursor.execute(query, parameters).fetchall()
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what a function of the trail refuses into `AuditError`, with its hint."""
+    try:
+        yield
+    except import_psycopg().errors.ObjectNotInPrerequisiteState as error:
+        raise AuditError(
+            first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
+        ) from error
+
+
 def first_line(error: Exception) -> str:
     """The server's message without its context lines."""
     diag = getattr(error, "diag", None)

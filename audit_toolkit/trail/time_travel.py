@@ -12,7 +12,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
-from audit_toolkit.connection import fetch, first_line, import_psycopg, prepare_session
+from audit_toolkit.connection import (
+    fetch,
+    first_line,
+    import_psycopg,
+    prepare_session,
+    refusals,
+)
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import Sql, quote_identifier
@@ -197,11 +203,8 @@ def answered() -> Iterator[None]:
     """Turn what the functions of the trail refuse into `AuditError`, with their hint."""
     errors = import_psycopg().errors
     try:
-        yield
-    except errors.ObjectNotInPrerequisiteState as error:
-        raise AuditError(
-            first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
-        ) from error
+        with refusals():
+            yield
     except errors.Error as error:
         if error.sqlstate == "42883" and error.diag.statement_position:
             raise AuditError(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import read_column_names, read_relations
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, refusals
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
@@ -99,7 +99,8 @@ def select_events(
         "after_event": selection.after_event,
         "transaction_start": selection.transaction_start,
     }
-    events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
+    with refusals():
+        events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     _require_all(events, selection)
     return in_order(_of_tables(connection, events, selection, schema))
 

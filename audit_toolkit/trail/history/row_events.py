@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, refusals
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Event
 from audit_toolkit.trail.history.filter import Reach, reach_parameters
@@ -70,7 +70,8 @@ def events_around(connection: Connection, subject: Scope) -> Around:
             "few": _FEW,
             "many": WINDOW,
         }
-        return map(Event.from_record, fetch(connection, sql, wanted))
+        with refusals():
+            return map(Event.from_record, fetch(connection, sql, wanted))
 
     return find
 
@@ -91,4 +92,5 @@ def _events_of_keys(
         reach=reach is not None,
     )
     parameters = {"row_keys": list(keys), **reach_parameters(reach)}
-    return map(Event.from_record, fetch(connection, sql, subject.parameters | parameters))
+    with refusals():
+        return map(Event.from_record, fetch(connection, sql, subject.parameters | parameters))
