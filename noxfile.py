@@ -132,6 +132,14 @@ def seal_proof(session: nox.Session) -> None:
     _run_tests(session, {"SEAL_MUTATIONS": "10000", "SEAL_ROUNDS": "2000"}, arguments)
 
 
+@nox.session(name="erasure-proof")
+def erasure_proof(session: nox.Session) -> None:
+    """Client and server die before each statement of a redaction, the server before each one of a seal."""
+    _run_tests(
+        session, {"ERASURE_PROOF": "1"}, ("tests/seals/test_crashes.py", "-s", *session.posargs)
+    )
+
+
 @nox.session(name="completeness-proof")
 def completeness_proof(session: nox.Session) -> None:
     """300 random histories, clean and sabotaged: no false alarm, and no sabotage that is not found."""

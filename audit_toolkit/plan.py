@@ -214,6 +214,9 @@ _GO_ON = (
 
 
 def _run(plan: Plan, steps: tuple[Step, ...], connection: psycopg.Connection[Any]) -> None:
+    if not plan.atomic and connection.autocommit and _goes_in_one_message(steps[0], connection):
+        _run_in_one_message(steps[0], plan.timeouts(Wait.SHORT), connection)
+        return
     if all(step.transactional for step in steps):
         wait = Wait.SHORT if plan.atomic else steps[0].wait
         with connection.transaction():
@@ -224,6 +227,25 @@ def _run(plan: Plan, steps: tuple[Step, ...], connection: psycopg.Connection[Any
     for step in steps:
         with _session_settings(connection, plan.timeouts(step.wait)):
             _run_outside(step, connection)
+
+
+def _goes_in_one_message(step: Step, connection: psycopg.Connection[Any]) -> bool:
+    is_idle = connection.info.transaction_status == import_psycopg().pq.TransactionStatus.IDLE
+    return step.transactional and step.wait is Wait.SHORT and step.rows is None and is_idle
+
+
+def _run_in_one_message(
+    step: Step, timeouts: Mapping[str, str], connection: psycopg.Connection[Any]
+) -> None:
+    """Begin, statements and commit at once: a client that stalls or is gone keeps nobody's write waiting."""
+    settings = [f"set local {name} = {quote_literal(value)}" for name, value in timeouts.items()]
+    message = ";\n".join(["begin", *settings, *step.statements, "commit"])
+    try:
+        connection.execute(message)
+    except import_psycopg().Error:
+        if not connection.closed:
+            connection.rollback()
+        raise
 
 
 def _run_outside(step: Step, connection: psycopg.Connection[Any]) -> None:

@@ -27,7 +27,7 @@ from audit_toolkit.cli.values import visible as visible
 from audit_toolkit.exact_json import Json
 from audit_toolkit.spreadsheet import guard_cell
 from audit_toolkit.trail import Action, Event, table_of
-from audit_toolkit.trail.event import Row
+from audit_toolkit.trail.event import UNKNOWN, Row
 from audit_toolkit.trail.rows.lookup import Scope, Tables
 
 PIPE_WIDTH = 100
@@ -346,7 +346,7 @@ def _payload(event: Event) -> Row:
 
 
 def _who(event: Event) -> str:
-    return _plain(_claims(event).get("actor") or event.session_user_name)
+    return _plain(_claims(event).get("actor") or event.session_user_name or UNKNOWN)
 
 
 def _reason(event: Event) -> Json:
@@ -359,7 +359,7 @@ def _facts(event: Event) -> Iterator[str]:
     """What the server knows of who it was."""
     yield f"event {event.event_id}"
     yield f"transaction {event.transaction_id}"
-    if _claims(event).get("actor"):
+    if _claims(event).get("actor") and event.session_user_name:
         yield f"login {event.session_user_name}"
     if event.role_name:
         yield f"role {event.role_name}"

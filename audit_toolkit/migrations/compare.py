@@ -91,7 +91,8 @@ def read_capture_state(
         named=tuple(tables[relation] for relation in named),
         swept=tuple(table for relation, table in tables.items() if relation not in named),
         installed=installed_captures(connection, schema),
-        switched_off=frozenset(t.table for t in objects.triggers if t.state == "D"),
+        switched_off=frozenset(t.table for t in objects.triggers if t.state == "D")
+        - objects.from_wal,
         drifted=find_drifted({table.name: table for table in tables.values()}, objects),
         trail=trail,
     )

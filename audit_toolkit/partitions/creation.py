@@ -46,7 +46,7 @@ class NewLeaf:
 def plan_create(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     """Change the interval, fill gaps that events could meet, keep leaves ahead and a tail behind them."""
     if policy.new_interval(partitions) is not partitions.interval:
-        yield _set_interval(partitions, policy.new_interval(partitions))
+        yield _set_interval(partitions, policy)
     yield from _fill_gaps(partitions, policy)
     tail = partitions.tail
     if partitions.default:
@@ -103,8 +103,11 @@ def new_leaves(
     return tuple(made)
 
 
-def _set_interval(partitions: Partitions, interval: Interval) -> Task:
+def _set_interval(partitions: Partitions, policy: Policy) -> Task:
+    interval = policy.new_interval(partitions)
     why = f"Partitions made from now on hold a {interval} instead of a {partitions.interval}"
+    if policy.interval_by_rate and partitions.events_a_day is not None:
+        why += f", at about {partitions.events_a_day:,.0f} events a day"
     step = Steps(partitions).step(why, "set_interval", interval=interval, lock=_SHARE_UPDATE)
     return Task(stage=Stage.CREATE, what=why, plan=one_by_one(step))
 

@@ -11,7 +11,7 @@ from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.schema import HOME, Fact
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.findings import Finding, FindingKind, Severity
-from audit_toolkit.names import quote_identifier
+from audit_toolkit.names import quote_identifier, replay_function
 from audit_toolkit.remedies import UPGRADE_DATABASE, psql_command
 from audit_toolkit.schema.expected import Shape, expected_shape
 from audit_toolkit.schema.install import (
@@ -81,6 +81,7 @@ def schema_findings(objects: TrailObjects) -> Iterator[Finding]:
     if trail is None or not objects.facts or not (recorded := parse_comment(trail.comment)):
         return
     captures = {f.name for f in objects.functions if "table" in parse_comment(f.comment)}
+    captures |= {replay_function(name) for name in captures}
     facts = [fact for fact in objects.facts if not _is_capture(fact, captures)]
     yield from _owner_findings(facts, trail.owner)
     comparison = _Comparison(objects.schema, facts)
@@ -100,7 +101,9 @@ def _is_capture(fact: Fact, captures: set[str]) -> bool:
     """Whether it is about a capture function, or one named so: those are held against their tables."""
     if fact.kind == "owner" and fact.object.startswith("function "):
         return fact.relation in captures
-    return fact.kind == "function" and (fact.relation or "").startswith("capture_")
+    return fact.kind == "function" and (
+        (fact.relation or "").startswith("capture_") or fact.relation in captures
+    )
 
 
 def _owner_findings(facts: Iterable[Fact], owner: str) -> Iterator[Finding]:

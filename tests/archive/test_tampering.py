@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,58 @@ def test_an_archive_of_0_2_is_read(rotating: Rotating, local: Store) -> None:
         (manifest.events, 0)
     ]
     assert unarchived(rotating)[0].name == entry.name
+
+
+def test_what_was_archived_before_fingerprints_gets_them(rotating: Rotating, local: Store) -> None:
+    """By a whole verification that found nothing, and by no other; the newest manifest may change until then."""
+    first, second = detached(rotating)[:2]
+    archive(rotating, local, first)
+    archive(rotating, local, second)
+    rotating.execute("update audit.partition_lifecycle set archive_manifest = null")
+    folder = Folder(Path(local.root))
+    written = folder.manifests[-1].read_text()
+    verify = ("archive", "verify", "--archive", local.root, "--dsn", rotating.database.dsn)
+
+    def fingerprints() -> int:
+        found = rotating.execute("select count(archive_manifest) from audit.partition_lifecycle")
+        return int(found[0][0])
+
+    file = folder.data[0]
+    file.rename(folder.root / "away")
+    assert CliRunner().invoke(app, verify).exit_code == 3
+    (folder.root / "away").rename(file)
+    assert CliRunner().invoke(app, [*verify, second.name]).exit_code == 0
+    assert fingerprints() == 0
+
+    found = CliRunner().invoke(app, [*verify, "--format", "json"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["fingerprints_recorded"] == sorted([first.name, second.name])
+    assert "recorded the fingerprints of 2 manifests from before 0.3" in found.stderr
+    assert fingerprints() == 2
+    again = CliRunner().invoke(app, verify)
+    assert (again.exit_code, "recorded" in again.stderr) == (0, False)
+    folder.rewrite(toolkit="0.2.0")
+    assert problems(rotating, folder.root) == [
+        f"{second.name}: its manifest differs from the one that the database recorded"
+    ]
+    folder.manifests[-1].write_text(written)
+    assert problems(rotating, folder.root) == []
+
+
+def test_a_reader_of_the_trail_verifies_without_recording(rotating: Rotating, local: Store) -> None:
+    archive(rotating, local, detached(rotating)[0])
+    rotating.execute("update audit.partition_lifecycle set archive_manifest = null")
+    role = f"reader_{secrets.token_hex(4)}"
+    rotating.execute(f"create role {role} login")
+    try:
+        rotating.execute(f"grant usage on schema audit to {role}")
+        rotating.execute(f"grant select on all tables in schema audit to {role}")
+        dsn = rotating.database.dsn.replace("postgres@", f"{role}@")
+        verify = ["archive", "verify", "--archive", local.root, "--dsn", dsn]
+        found = CliRunner().invoke(app, verify)
+        assert (found.exit_code, "recorded" in found.stderr) == (0, False), found.output
+    finally:
+        rotating.execute(f"drop owned by {role}; drop role {role}")
 
 
 def as_of_0_2(root: Path, files: Any) -> tuple[str, str]:

@@ -73,6 +73,16 @@ class Blocker:
         since = record["since"]
         return cls(**{**record, "since": since and since.replace(tzinfo=UTC)})
 
+    @property
+    def who(self) -> str:
+        """Whose transaction it is: pid or name, role, application and database, as far as this role may know."""
+        role = f" of {self.role_name}" if self.role_name else ""
+        where = f" in the database {self.database_name}" if self.database_name else ""
+        if self.prepared_name is not None:
+            return f"the prepared transaction {self.prepared_name!a}{role}{where}"
+        program = f" ({self.application_name})" if self.application_name else ""
+        return f"the transaction of pid {self.pid}{role}{program}{where}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -190,17 +200,21 @@ def _tail(
             yield Batch(events=events, position=position)
 
 
-def settle(connection: Connection, schema: str = "audit") -> Reach:
+def settle(
+    connection: Connection,
+    schema: str = "audit",
+    waiting_for: Callable[[tuple[Blocker, ...]], None] = lambda _: None,
+) -> Reach:
     """Wait until all events that can be seen, and all with lower numbers, are decided; up to which.
 
-    Waits for every transaction that is open now and may write.
+    Waits for every transaction that is open now and may write; `waiting_for` is told of them at each look.
     """
     subject = Tables(schema=schema)
     newest = _Watch(connection, subject).look(0) or 0
     waiting = _settle(connection, subject, find_position(connection, subject), newest)
     while True:
         try:
-            next(waiting)
+            waiting_for(next(waiting).held_by)
         except StopIteration as end:
             reach: Reach = end.value
             return reach
