@@ -26,6 +26,7 @@ from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.past import Past, fits, with_past
 from audit_toolkit.stream.pump import Pump
 from audit_toolkit.stream.sinks import Sink
+from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
     Action,
     Batch,
@@ -354,7 +355,7 @@ class _Delivery:
         tries, pause = 0, FIRST_PAUSE
         patience = _Patience(self._terms.patience)
         while messages:
-            outcome = self._sink.send(messages)
+            outcome = self._hand_over(messages)
             if outcome.done:
                 tries, pause = 0, FIRST_PAUSE
                 patience = _Patience(self._terms.patience)
@@ -375,6 +376,14 @@ class _Delivery:
                 self._pump.rest()
                 self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _hand_over(self, messages: Sequence[Message]) -> Outcome:
+        with span("stream.send", consumer=self._lease.name, events=len(messages)) as sending:
+            outcome = self._sink.send(messages)
+            sending.note(delivered=outcome.done)
+            if outcome.refused or outcome.error:
+                sending.fail("refused" if outcome.refused else "not taken")
+        return outcome
 
     def _put_aside(
         self, messages: Sequence[Message], tries: int, reason: str
