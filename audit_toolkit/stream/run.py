@@ -8,6 +8,7 @@ then put aside as a dead letter.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -224,7 +225,8 @@ def _require_no_past(consumer: Consumer) -> None:
     if consumer.event_id < last:
         raise UsageError(
             f"{consumer.name} is at event {consumer.event_id}, and has not had all of the archive, up to event {last}",
-            hint=f"go on with --from-archive URL, or leave it out: audit stream reset {consumer.name} --to {last}",
+            hint=f"go on with --from-archive URL, or leave it out: "
+            f"audit stream reset {shlex.quote(consumer.name)} --to {last}",
         )
 
 
