@@ -27,7 +27,7 @@ class FunctionSink:
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Call the function with the messages."""
         try:
-            outcome = self._function(messages)
+            outcome: Any = self._function(messages)
         except Exception as error:
             return Outcome(done=0, error=f"{type(error).__name__}: {error}")
         if outcome is None:
