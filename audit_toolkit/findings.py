@@ -165,6 +165,15 @@ class FindingKind(StrEnum):
     PUBLICATION_CHANGED = "publication_changed"
     PUBLICATION_MISSING = "publication_missing"
 
+    # capture from the WAL
+    NOT_FROM_WAL = "not_from_wal"
+    SLOT_LOST = "slot_lost"
+    SLOT_MISSING = "slot_missing"
+    WAL_LEVEL = "wal_level"
+    WAL_RETAINED = "wal_retained"
+    WAL_UNLIMITED = "wal_unlimited"
+    WORKER_STOPPED = "worker_stopped"
+
     # indexes
     INDEX_BUILDING = "index_building"
     INDEX_CANCELLED_DROP = "index_cancelled_drop"
@@ -211,6 +220,13 @@ class FindingKind(StrEnum):
     TILE_CHANGED = "tile_changed"
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
+
+    # the witness: the trail against the WAL
+    CHANGE_WITHOUT_EVENT = "change_without_event"
+    EVENT_DIFFERS = "event_differs"
+    EVENT_WITHOUT_CHANGE = "event_without_change"
+    WITNESS_BLIND = "witness_blind"
+    WITNESS_STOPPED = "witness_stopped"
 
     # the trail against the tables, and what guards capture
     CHANGED_IN_GAP = "changed_in_gap"

@@ -116,7 +116,7 @@ class Tail:
 
 
 class _ReaderLeftError(Exception):
-    """Whoever read what we print has gone."""
+    """The reader of our output is gone."""
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

@@ -229,18 +229,22 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
         for stage in Stage:
             run.stage(stage)
         if rotation.archive:
-            run.outcomes += reach_archive(rotation.archive)
+            run.outcomes += reach_archive(run, rotation.archive)
         run.outcomes += register_archive(rotation, run)
     run.finished("partitions", run.outcomes)
     return run.outcomes
 
 
-def reach_archive(url: str) -> list[Outcome]:
-    """A failure where the archive cannot be reached, even when there was nothing to write."""
-    from audit_toolkit.archive import Store
+def reach_archive(run: Run, url: str) -> list[Outcome]:
+    """A failure where the archive cannot be reached, even when there was nothing to write.
+
+    Finishes a redaction that was interrupted, for the owner of the trail.
+    """
+    from audit_toolkit.archive import Store, require_finished
 
     try:
         Store.open(url).require_reachable()
+        require_finished(run.connection, run.schema)
     except AuditError as error:
         what = f"Connect to the archive {url}"
         return [

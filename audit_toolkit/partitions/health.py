@@ -241,7 +241,7 @@ def _guard(partitions: Partitions, leaf: Leaf) -> str:
 def _outside(partitions: Partitions) -> Iterator[Finding]:
     for stray in partitions.strays:
         if stray == partitions.spare_tail and partitions.tail is None:
-            continue  # reported as the missing tail
+            continue  # reported as the missing catch-all partition
         yield Finding(
             kind=FindingKind.UNATTACHED,
             severity=Severity.WARNING,

@@ -62,7 +62,7 @@ def read_partitions(
     known = {
         e.oid for e in recorded if e.state in (PartitionState.DETACHING, PartitionState.DETACHED)
     }
-    # Of what is known to be detached nothing is asked: a drop may have locked it.
+    # Detached partitions are not read here: a drop may have locked them.
     strays = [
         _stray(connection, row, schema if facts["by_function"] else None)
         for row in fetch(connection, query("partition_strays"), named)

@@ -224,8 +224,9 @@ def _require_no_past(consumer: Consumer) -> None:
     last = consumer.options.get("archived_up_to", 0)
     if consumer.event_id < last:
         raise UsageError(
-            f"{consumer.name} is at event {consumer.event_id}, and has not had all of the archive, up to event {last}",
-            hint=f"go on with --from-archive URL, or leave it out: "
+            f"{consumer.name} is at event {consumer.event_id}, and has not delivered the whole archive, "
+            f"up to event {last}",
+            hint="continue with --from-archive URL, or skip the rest of the archive: "
             f"audit stream reset {shlex.quote(consumer.name)} --to {last}",
         )
 
@@ -471,7 +472,8 @@ class _Patience:
         kind = ConnectError if outcome.is_unreachable else AuditError
         raise kind(
             f"the sink took nothing for {self._seconds:g} seconds: {outcome.error or outcome.refused}",
-            hint=outcome.hint or "see to the sink, then run it again: it goes on where it stopped",
+            hint=outcome.hint
+            or "fix the sink, then run the command again: it resumes where it stopped",
         )
 
 

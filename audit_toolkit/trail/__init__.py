@@ -32,7 +32,7 @@ from audit_toolkit.trail.verbs.events import (
 if TYPE_CHECKING:
     from audit_toolkit.trail.history.cursor import Position
     from audit_toolkit.trail.history.follow import Batch, Blocker
-    from audit_toolkit.trail.redaction import Erasure, Redaction
+    from audit_toolkit.trail.redaction import BROUGHT, ErasedFile, Erasure, Redaction, Wanted
     from audit_toolkit.trail.revert.marks import Mark
     from audit_toolkit.trail.revert.plan import OnConflict, RowChange, Undo
     from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
@@ -56,13 +56,15 @@ if TYPE_CHECKING:
         set_mark,
     )
 else:
-    # What follows, travels in time and undoes is imported when somebody asks for it.
+    # Following, time travel and undo are imported on first use.
     _HOMES = {
+        "BROUGHT": "redaction",
         "Batch": "history.follow",
         "Blocker": "history.follow",
         "Conflict": "revert.reversal",
         "ConflictError": "revert.selection",
         "Difference": "time_travel",
+        "ErasedFile": "redaction",
         "Erasure": "redaction",
         "Mark": "revert.marks",
         "OnConflict": "revert.plan",
@@ -71,6 +73,7 @@ else:
         "Reversal": "revert.reversal",
         "RowChange": "revert.plan",
         "Undo": "revert.plan",
+        "Wanted": "redaction",
         "apply_restore": "verbs.undo",
         "apply_revert": "verbs.undo",
         "copy_table_at": "verbs.past",
@@ -91,12 +94,14 @@ else:
     __getattr__ = lazy_names(__name__, _HOMES)
 
 __all__ = [
+    "BROUGHT",
     "Action",
     "Batch",
     "Blocker",
     "Conflict",
     "ConflictError",
     "Difference",
+    "ErasedFile",
     "Erasure",
     "Event",
     "Filter",
@@ -114,6 +119,7 @@ __all__ = [
     "Selection",
     "Subject",
     "Undo",
+    "Wanted",
     "apply_restore",
     "apply_revert",
     "blame",

@@ -65,6 +65,8 @@ _Printed = tuple[Json, str | None]
 """A value and its text, if that is known."""
 _NULL: _Printed = (None, "null")
 _UNREAD: _Printed = (None, None)
+UNKNOWN = "unknown"
+"""Who wrote, where nothing says it: the WAL does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,8 @@ class Event:
     new_row: Row | None
     context: Json
     """Whatever the application set: usually a dict, a claim and not a proof."""
-    session_user_name: str
+    session_user_name: str | None
+    """None where the WAL was read, and the application did not say it."""
     role_name: str | None
     application_name: str | None
     client_addr: str | None
@@ -115,10 +118,10 @@ class Event:
 
     @property
     def actor(self) -> str:
-        """Who, as the application claimed it; the login role where it claimed nothing."""
+        """Who, as the application claimed it; the login role where it claimed nothing; `unknown` without either."""
         claimed = self.context.get("actor") if isinstance(self.context, dict) else None
         if not claimed:
-            return self.session_user_name
+            return self.session_user_name or UNKNOWN
         return claimed if isinstance(claimed, str) else exact_json.dumps(claimed)
 
     @property
@@ -135,7 +138,7 @@ class Event:
             case Action.DELETE:
                 return {column: (value, None) for column, value in old.items()}
             case Action.UPDATE:
-                # With --store changes, new_row has only what changed: what it lacks has not.
+                # With --store changes, new_row has only the columns that changed.
                 return {
                     column: (old.get(column), value)
                     for column, value in new.items()

@@ -385,10 +385,10 @@ class TestCommands:
         ("to", "message"),
         [
             ("nothing", "no address of a sink"),
-            ("ftp://x/y", "no sink for ftp"),
+            ("ftp://x/y", "no sink handles ftp"),
             ("file:", "names no file"),
             ("file:/no/such/place/x", "cannot be written"),
-            ("http://example.org/", "in the clear"),
+            ("http://example.org/", "unencrypted"),
             ("python:nowhere:name", "cannot be imported"),
         ],
     )

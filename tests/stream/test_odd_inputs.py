@@ -30,7 +30,7 @@ ONCE = ("--once", "--give-up-after", "0.1")
         ("nats://host/audit#x", "has a #"),
         ("redis://host/0?stream=a#b", "has a #"),
         ("file:events.jsonl?rotat=5", "knows no option rotat"),
-        ("file:events.jsonl?rotate=²", "no number of bytes"),
+        ("file:events.jsonl?rotate=²", "not a number of bytes"),
         ("nats://host/audit?stream=x", "knows no option stream"),
         ("python:tests.stream.odd:take?x=1", "knows no option x"),
         ("redis://host/0?stream=a&maxlen=²", "maxlen"),

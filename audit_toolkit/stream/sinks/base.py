@@ -62,7 +62,7 @@ class Address:
             return default
         if not (text.isascii() and text.isdigit()):
             raise UsageError(
-                f"{name}={text} is no number of {what}", hint=f"as in {name}={example}"
+                f"{name}={text} is not a number of {what}", hint=f"as in {name}={example}"
             )
         return int(text)
 
@@ -82,7 +82,7 @@ def parse_address(text: str) -> Address:
     parts = _split(text)
     if not parts.scheme:
         raise UsageError(
-            f"{text!a} is no address of a sink",
+            f"{text!a} is not a valid sink address",
             hint="write file:events.jsonl, https://…, nats://…, redis://…, kafka://… or python:module:name",
         )
     if parts.fragment and parts.scheme not in ("http", "https"):

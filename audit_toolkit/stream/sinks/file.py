@@ -76,7 +76,7 @@ class FileSink:
 def _unwritable(path: Path, reason: str | None) -> UsageError:
     return UsageError(
         f"{str(path)!a} cannot be written: {reason}",
-        hint="name a file in a directory that is there and may be written to",
+        hint="name a file in an existing, writable directory",
     )
 
 

@@ -263,7 +263,7 @@ def _settle(
         next(waits)
     waits = _waits(connection)
     while not fetch(connection, query("tail_flushed"), state)[0]["flushed"]:
-        # The record of this transaction makes the WAL writer come, within 3 * wal_writer_delay.
+        # The WAL record of this transaction wakes the WAL writer, within 3 * wal_writer_delay.
         fetch(connection, query("next_transaction"))
         next(waits)
     return Reach(event_id=newest, transaction_id=number)
@@ -316,7 +316,7 @@ class _Reader:
         more = True
         held: list[Event] = []
         while more:
-            # What was read and not given out is read once: it is decided.
+            # Events that were read and not returned need not be read again: their order is final.
             last = held[-1].event_id if held else after
             some = replace(self._wanted, after=last, limit=2 * WINDOW - len(held))
             found = read_events(self._connection, self._subject, some, own, reach)
