@@ -246,6 +246,23 @@ def test_a_manifest_with_other_bounds_does_not_come_back(rotating: Rotating, loc
         restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="back")
 
 
+def test_a_query_says_that_a_file_is_damaged(rotating: Rotating, local: Store) -> None:
+    entries = detached(rotating)[:2]
+    for entry in entries:
+        archive(rotating, local, entry)
+    folder = Folder(Path(local.root))
+    with pytest.raises(AuditError, match="DuckDB: ") as caught:
+        query_archive(local, "select nonsense from logged_actions")
+    assert caught.value.hint == (
+        "query the view logged_actions; its JSON columns are text: new_row::json"
+    )
+    for damaged in (lambda file: os.truncate(file, file.stat().st_size - 50), Path.unlink):
+        damaged(folder.data[-1])
+        with pytest.raises(AuditError, match="DuckDB: ") as caught:
+            query_archive(local, "select count(distinct row_key) from logged_actions")
+        assert "audit archive verify" in (caught.value.hint or "")
+
+
 def test_a_planted_link_is_not_followed(rotating: Rotating, local: Store, tmp_path: Path) -> None:
     entry = detached(rotating)[0]
     archive(rotating, local, entry)
