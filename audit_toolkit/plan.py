@@ -146,7 +146,7 @@ class Plan:
     def timeouts(self, wait: Wait) -> dict[str, str]:
         """The settings under which a step that waits like this runs."""
         if wait is Wait.SHORT:
-            # Nor is a lock kept for long by a client that stalls, or whose machine is gone.
+            # A client that stalls or disappears must not hold a lock for long either.
             stalled = {} if self.atomic else {"idle_in_transaction_session_timeout": STALLED}
             return {"lock_timeout": self.lock_timeout} | stalled
         return {"lock_timeout": "0", "statement_timeout": self.statement_timeout}
@@ -253,10 +253,10 @@ def _run_outside(step: Step, connection: psycopg.Connection[Any]) -> None:
     try:
         _execute(connection, step.statements)
     except errors.QueryCanceled as error:
-        # Whoever was waited for is still there: a clean-up would get no further.
+        # The blocking session is still there: a clean-up would wait for it, too.
         raise AuditError(f"stopped by the server: {first_line(error)}", hint=_GO_ON) from error
     except errors.DuplicateTable:
-        raise  # what has the name is somebody else's, and not to be cleaned up
+        raise  # the name belongs to another object, which must not be cleaned up
     except errors.Error:
         if not connection.closed:
             _execute(connection, step.cleanup)
@@ -349,7 +349,7 @@ def _advisory_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator
     try:
         yield
     finally:
-        # Closing frees it too, but only when the server notices, and the next run may be faster.
+        # Closing would release it, too, but only when the server notices, which may be after the next run starts.
         with suppress(import_psycopg().OperationalError):
             fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
 

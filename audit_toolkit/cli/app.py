@@ -130,6 +130,15 @@ COMMANDS = (
     Entry("ui", "ui:ui", "Serve the trail as a web page on this machine."),
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
     Entry("reconcile", "reconcile:reconcile", "Compare live tables with their trail."),
+    Entry("witness run", "witness.run:run", "Compare the write-ahead log with the trail."),
+    Entry(
+        "witness status",
+        "witness.status:status",
+        "Show what the witness compares, and how far it is.",
+    ),
+    Entry(
+        "witness drop", "witness.drop:drop", "Drop the slot and the publications of the witness."
+    ),
     Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
     Entry("report", "report:report", "Write a report for auditors about a period."),
     Entry("review", "review:review", "Record that somebody reviewed the trail."),
@@ -174,6 +183,12 @@ COMMANDS = (
         "stream.dead_letters.drop:drop_letters",
         "Discard dead letters; their events stay in the trail.",
     ),
+    Entry("capture run", "capture.run:run", "Record changes of tables captured from the WAL."),
+    Entry(
+        "capture status",
+        "capture.status:status",
+        "Show how far the worker is that reads the WAL.",
+    ),
     Entry(
         "publication",
         "publication:publication",
@@ -191,6 +206,8 @@ GROUPS = {
     "guard": "Refuse DDL that would disable or remove capture.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
+    "capture": "Read changes from the WAL instead of by triggers.",
+    "witness": "Compare the write-ahead log (WAL) with the trail.",
     "stream": "Deliver events to other systems, at least once each.",
     "stream dead-letters": "Events that a sink refused for good.",
 }
