@@ -147,6 +147,7 @@ class FindingKind(StrEnum):
     FAR_FUTURE = "far_future"
     GAP = "gap"
     HORIZON = "horizon"
+    INTERVAL_TOO_LONG = "interval_too_long"
     LAST_SUCCESS = "last_success"
     NO_PAST = "no_past"
     NO_TAIL = "no_tail"
@@ -163,6 +164,15 @@ class FindingKind(StrEnum):
     DEAD_LETTERS = "dead_letters"
     PUBLICATION_CHANGED = "publication_changed"
     PUBLICATION_MISSING = "publication_missing"
+
+    # capture from the WAL
+    NOT_FROM_WAL = "not_from_wal"
+    SLOT_LOST = "slot_lost"
+    SLOT_MISSING = "slot_missing"
+    WAL_LEVEL = "wal_level"
+    WAL_RETAINED = "wal_retained"
+    WAL_UNLIMITED = "wal_unlimited"
+    WORKER_STOPPED = "worker_stopped"
 
     # indexes
     INDEX_BUILDING = "index_building"

@@ -40,6 +40,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "outbox.md",
         "streams.md",
         "debezium.md",
+        "wal.md",
         "page.md",
         "partitions.md",
         "archive.md",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )
     from audit_toolkit.capture.selection import select_tables
 else:
-    # Who reads the trail needs one module of these, and not the rendering of capture.
+    # Readers of the trail need one of these modules, and not the rendering of capture.
     _HOMES = {
         "Progress": "baseline",
         "Target": "render",

@@ -183,6 +183,12 @@ COMMANDS = (
         "stream.dead_letters.drop:drop_letters",
         "Discard dead letters; their events stay in the trail.",
     ),
+    Entry("capture run", "capture.run:run", "Record changes of tables captured from the WAL."),
+    Entry(
+        "capture status",
+        "capture.status:status",
+        "Show how far the worker is that reads the WAL.",
+    ),
     Entry(
         "publication",
         "publication:publication",
@@ -200,6 +206,7 @@ GROUPS = {
     "guard": "Refuse DDL that would disable or remove capture.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
+    "capture": "Read changes from the WAL instead of by triggers.",
     "witness": "Compare the write-ahead log (WAL) with the trail.",
     "stream": "Deliver events to other systems, at least once each.",
     "stream dead-letters": "Events that a sink refused for good.",

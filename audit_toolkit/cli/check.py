@@ -153,6 +153,7 @@ def check_database(
             *_guard_findings(connection, schema),
             *_consumer_findings(connection, schema),
             *_publication_findings(connection, schema),
+            *_wal_findings(connection, schema),
             *_witness_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
@@ -281,7 +282,7 @@ def _declared_findings(
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:
     """Tables whose capture is paused, with the reason; none where the trail may not be read."""
-    # Only triggers that are off make it worth a look into the trail itself.
+    # Reading the trail itself is only worthwhile if triggers are disabled.
     if all(trigger.state == "A" for trigger in objects.triggers):
         return {}
     with suppress(import_psycopg().errors.InsufficientPrivilege):
@@ -382,6 +383,14 @@ def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]
     yield from _if_permitted(
         connection, lambda: consumer_findings(connection, schema=schema), "consumers", schema
     )
+
+
+def _wal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """How the worker stands; for a role that may read what is noted of the trail."""
+    from audit_toolkit.wal.health import capture_findings
+
+    with suppress(import_psycopg().errors.InsufficientPrivilege), connection.transaction():
+        yield from capture_findings(connection, schema)
 
 
 def _publication_findings(connection: Connection, schema: str) -> Iterator[Finding]:

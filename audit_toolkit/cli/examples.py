@@ -10,7 +10,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "install": (
             "audit install --table orders --table customers",
             "audit install --table customers --mask email=sha256",
-            "audit install --table orders --sql > install.sql",
+            "audit install --table readings --capture wal",
             "audit install --ddl",
         ),
         "uninstall": (
@@ -143,6 +143,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit stream run lake --to file:events.jsonl --from now --table orders",
             "audit stream run bus --to nats://127.0.0.1:4222/audit --body cloudevents",
             "audit stream run lake --to file:events.jsonl --from-archive s3://acme-audit/production --once",
+        ),
+        "capture run": ("audit capture run", "audit capture run --once"),
+        "capture status": (
+            "audit capture status",
+            "audit capture status --format prometheus > /var/lib/node_exporter/audit_capture.prom",
         ),
         "stream list": ("audit stream list", "audit stream list --format json"),
         "stream lag": ("audit stream lag", "audit stream lag search --format prometheus"),

@@ -67,7 +67,7 @@ def seal(
     while True:
         with open_database(dsn, config) as connection:
             try:
-                # What is captured is sealed with what was.
+                # Captured and sealed settings are recorded together.
                 note_coverage(connection, audit_schema)
                 run = run_seal(
                     connection, audit_schema, signed_by, sinks=sinks, timestamp=timestamp, wait=wait
@@ -81,7 +81,7 @@ def seal(
             except AuditError as error:
                 if pause is None or connection.closed:
                     raise
-                # Whoever watches sees it in audit check; the next turn may find it mended.
+                # `audit check` reports the failure; the next round may succeed.
                 print(f"error: {error.message}", file=sys.stderr, flush=True)
         if pause is None:
             break

@@ -186,7 +186,7 @@ def _on_day(typed: str, now: datetime, *, utc: bool) -> datetime | None:
     clock = _clock(found["clock"])
     if clock is None:
         return None
-    if found["day"] is None:  # a time alone is the last one that was
+    if found["day"] is None:  # a time without a date means its most recent occurrence
         today = datetime.combine(now.date(), clock)
         was = _moment(today, utc=utc) <= now
         return _told(today if was else today - timedelta(days=1), utc=utc)

@@ -101,8 +101,12 @@ class Span:
 
     def __str__(self) -> str:
         seconds = f"{self.seconds:.6f}".rstrip("0").rstrip(".")
-        parts = [(str(self.months), "months"), (str(self.days), "days"), (seconds, "s")]
-        return " ".join(f"{number} {unit}" for number, unit in parts if number != "0") or "0 days"
+        whole = [
+            f"{n} {unit}{'s'[n == 1 :]}"
+            for n, unit in ((self.months, "month"), (self.days, "day"))
+            if n
+        ]
+        return " ".join([*whole, *([f"{seconds} s"] if seconds != "0" else [])]) or "0 days"
 
 
 _TOO_LONG = "the time span reaches back before the year 1"

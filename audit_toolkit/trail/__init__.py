@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         set_mark,
     )
 else:
-    # What follows, travels in time and undoes is imported when somebody asks for it.
+    # Following, time travel and undo are imported on first use.
     _HOMES = {
         "BROUGHT": "redaction",
         "Batch": "history.follow",

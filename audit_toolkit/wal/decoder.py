@@ -176,18 +176,26 @@ def _row(reader: _Reader, relation: Relation) -> Row:
     if count != len(relation.columns):
         reason = f"{count} cells for {len(relation.columns)} columns of {relation.name}"
         raise _malformed(reader.data, reason)
-    return tuple(_cell(reader) for _ in range(count))
-
-
-def _cell(reader: _Reader) -> Cell:
-    kind = reader.take(1)
-    if kind == b"t":
-        return _text(reader.take(reader.number(_U32)))
-    if kind == b"n":
-        return None
-    if kind == b"u":
-        return Missing.UNCHANGED
-    raise _malformed(reader.data, f"unknown kind of cell {kind!r}")
+    # In place, and not by `take`: most of the time of a worker is spent here.
+    data, position, size = reader.data, reader.position, len(reader.data)
+    cells: list[Cell] = []
+    for _ in range(count):
+        kind = data[position : position + 1]
+        position += 1
+        if kind == b"t":
+            start = position + 4
+            position = start + int.from_bytes(data[position:start], "big")
+            if position > size or start > size:
+                raise _malformed(data, "it is cut off")
+            cells.append(_text(data[start:position]))
+        elif kind == b"n":
+            cells.append(None)
+        elif kind == b"u":
+            cells.append(Missing.UNCHANGED)
+        else:
+            raise _malformed(data, f"unknown kind of cell {kind!r}" if kind else "it is cut off")
+    reader.position = position
+    return tuple(cells)
 
 
 def _old_row(reader: _Reader, relation: Relation, kind: bytes) -> Row:

@@ -106,6 +106,21 @@ def test_a_span_is_the_same_wherever_it_is_read(text: str, same: Span) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0d", "0 days"),
+        ("1d", "1 day"),
+        ("1mo 1d 1s", "1 month 1 day 1 s"),
+        ("2000 days", "2000 days"),
+        ("3h 25m 45.678912s", "12345.678912 s"),
+    ],
+)
+def test_how_a_span_is_shown(text: str, shown: str) -> None:
+    """PostgreSQL reads it as an interval, too."""
+    assert str(Span.parse(text)) == shown
+
+
+@pytest.mark.parametrize(
     ("text", "as_typed"), [("2s", "2s"), ("30 minutes", "30min"), ("1d", "24h")]
 )
 def test_timeouts(text: str, as_typed: str) -> None:

@@ -19,8 +19,7 @@ from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.seals import open_sink, read_key, rotate_key, run_seal
 from audit_toolkit.seals.tiles import WIDTH
 from tests.seals.conftest import Sealed
-
-MORE = "insert into orders select n, 'more', null from generate_series(1000, 1000 + {} - 1) as n"
+from tests.seals.words import MORE
 
 
 def test_what_is_sealed_verifies(sealed: Sealed) -> None:

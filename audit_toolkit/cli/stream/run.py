@@ -13,6 +13,7 @@ import typer
 
 from audit_toolkit.cli import times
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.follow import describe_blocker
 from audit_toolkit.cli.history import parse_action, parse_claim
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
 from audit_toolkit.cli.output import visible
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 ONCE_PATIENCE = 60.0
-"""Seconds that --once waits for a sink which takes nothing."""
+"""Seconds that --once waits for a sink which takes nothing, and for transactions that stay open."""
 
 
 class BodyFormat(StrEnum):
@@ -130,7 +131,8 @@ def run(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="Exit when the sink has accepted nothing for this long. [default: 60 with --once, else never]",
+            help="Exit when the sink has accepted nothing for this long; with --once, also when an open transaction "
+            "may still add earlier events. [default: 60 with --once, else never]",
             show_default=False,
         ),
     ] = None,
@@ -258,6 +260,8 @@ def _say(name: str, step: Progress, said: str | None, *, once: bool) -> str | No
                 hint="it delivers the events; to deliver them here, stop it first",
             )
         text = f"another instance of {name} is delivering (pid {step.waits_for}); waiting for it to end"
+    elif step.held_by:
+        text = describe_blocker(step.held_by[0])
     elif step.error is not None:
         text = f"the sink did not accept events: {step.error}; retrying"
         if step.hint:
