@@ -16,6 +16,9 @@ OVERSIZE_BYTES = 16 * 1024 * 1024
 whole row, of which `bytea` takes two for one."""
 
 
+KEYFRAME_EVERY = 32
+"""With `--store delta`, one of so many updates is stored whole all the same, so that few have to be read together."""
+
 QUERY_LIMIT = 10_000
 """Characters of the statement that `--capture-query` keeps."""
 
@@ -33,10 +36,11 @@ class Capture(StrEnum):
 
 
 class Store(StrEnum):
-    """What an update's `new_row` holds: the whole row, or the changed columns."""
+    """What an update stores: both rows whole, the old one and what changed, or only what changed."""
 
     ROWS = "rows"
     CHANGES = "changes"
+    DELTA = "delta"
 
 
 class Truncate(StrEnum):
@@ -178,6 +182,11 @@ class TableRule:
                 "--on-oversize mark needs --capture row",
                 hint="values are checked row by row; leave out one of the two",
             )
+        if self.capture is Capture.STATEMENT and self.store is Store.DELTA:
+            raise RuleError(
+                "--store delta needs --capture row",
+                hint="a statement trigger does not see which transaction wrote a row; leave out one of the two",
+            )
         if self.capture is Capture.WAL:
             self._refuse_what_the_wal_lacks()
         hidden = self.exclude or self.mask or self.only
@@ -189,6 +198,11 @@ class TableRule:
             )
 
     def _refuse_what_the_wal_lacks(self) -> None:
+        if self.store is Store.DELTA:
+            raise RuleError(
+                "--store delta needs --capture row",
+                hint="the WAL does not say which transaction wrote the old row; leave out one of the two",
+            )
         if self.capture_query:
             raise RuleError(
                 "--capture-query needs triggers: the WAL does not have the text of statements",

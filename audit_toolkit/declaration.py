@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     exclude: list[str] | tuple[str, ...]
     only: list[str] | tuple[str, ...]
     mask: dict[str, str] | list[str] | tuple[str, ...]
-    store: Literal["rows", "changes"]
+    store: Literal["rows", "changes", "delta"]
     when: str
     truncate: Literal["event", "rows", "forbid"]
     on_oversize: Literal["fail", "mark"]

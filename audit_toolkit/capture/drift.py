@@ -21,7 +21,7 @@ from audit_toolkit.catalog import Column, Kind, Numbering, Table, parse_comment
 from audit_toolkit.catalog.read import numbering
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.condition import names_of, with_names
-from audit_toolkit.config import Capture, TableRule
+from audit_toolkit.config import Capture, Store, TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal, replay_function
@@ -218,6 +218,8 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
     that it does not pin: values would be recorded as each session has them printed.
     """
     pinned = dict(pinned_settings(target.table)) | {"search_path": ""}
+    if target.rule.store is Store.DELTA:
+        pinned["plan_cache_mode"] = "force_generic_plan"
     present = {setting.partition("=")[0].lower() for setting in captured.function.settings}
     for name in sorted(pinned.keys() - present - {"search_path"}):
         yield Finding(

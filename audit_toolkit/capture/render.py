@@ -15,11 +15,13 @@ from audit_toolkit.catalog import Column, Installed, Table
 from audit_toolkit.condition import called_functions, compares_rows, names_of
 from audit_toolkit.config import (
     CONTEXT_LIMIT,
+    KEYFRAME_EVERY,
     OVERSIZE_BYTES,
     QUERY_LIMIT,
     Capture,
     Mask,
     OnOversize,
+    Store,
     TableRule,
     Truncate,
 )
@@ -156,6 +158,7 @@ class Target:
             ),
             "condition_columns": self._condition_columns,
             "condition_functions": self._condition_functions,
+            "all_columns": tuple(column.name for column in self._columns),
             "guarded": self._guarded,
             "hidden": self.hidden,
             "known": self._known,
@@ -164,6 +167,7 @@ class Target:
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
             "settings": pinned_settings(table),
             "query_limit": QUERY_LIMIT,
+            "keyframe_every": KEYFRAME_EVERY,
             "context_limit": CONTEXT_LIMIT,
             "bulky": _bulky_columns(table, rule),
             "bulky_bytes": OVERSIZE_BYTES,
@@ -278,6 +282,7 @@ def check_rule(table: Table, rule: TableRule) -> Target:
     ):
         for name in columns:
             _require_column(table, name, option)
+    _require_key_for_deltas(table, rule)
     for option, hidden in (
         ("excluded", rule.exclude),
         ("masked", tuple(m.column for m in rule.mask)),
@@ -356,6 +361,14 @@ def with_dependants(target: Target) -> Target:
         return target
     extended = replace(rule, exclude=(*rule.exclude, *excluded), mask=(*rule.mask, *redacted))
     return replace(target, rule=extended)
+
+
+def _require_key_for_deltas(table: Table, rule: TableRule) -> None:
+    if rule.store is Store.DELTA and not table.key:
+        raise RuleError(
+            f"{table.name} has no primary key, by which --store delta finds the event before",
+            hint="use --store rows or --store changes, or give the table a primary key",
+        )
 
 
 def _require_column(table: Table, name: str, option: str) -> None:

@@ -28,8 +28,8 @@ from audit_toolkit.completeness.continuity import (
 )
 from audit_toolkit.completeness.coverage import read_registry
 from audit_toolkit.config import TableRule
-from audit_toolkit.connection import fetch, prepare_session
-from audit_toolkit.errors import RuleError
+from audit_toolkit.connection import fetch, prepare_session, refusals
+from audit_toolkit.errors import AuditError, RuleError
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
@@ -129,7 +129,13 @@ def reconcile(
         except _NotComparableError as error:
             yield _not_reconciled(name, error.why, remedy=error.remedy)
             continue
-        yield compared.run()
+        try:
+            with connection.transaction(), refusals():
+                done = compared.run()
+        except AuditError as error:
+            # The whole row is missing before an update of which only what it changed was stored.
+            done = _not_reconciled(name, error.message, remedy="audit verify")
+        yield done
 
 
 class _NotComparableError(Exception):

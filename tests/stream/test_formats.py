@@ -105,7 +105,7 @@ def test_keys_and_ids(story: Trail) -> None:
     ]
 
 
-ROWS = (
+ROWS: tuple[dict[str, Any], ...] = (
     {},
     {"a": None},
     {"a": 1, "b": "x", "c": True, "d": [1, 2], "e": {}},

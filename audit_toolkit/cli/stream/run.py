@@ -131,8 +131,8 @@ def run(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="Exit when the sink has accepted nothing for this long; with --once also when a transaction stays open "
-            "that may add events before others. [default: 60 with --once, else never]",
+            help="Exit when the sink has accepted nothing for this long; with --once, also when an open transaction "
+            "may still add earlier events. [default: 60 with --once, else never]",
             show_default=False,
         ),
     ] = None,
