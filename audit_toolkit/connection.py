@@ -36,7 +36,7 @@ _SESSION_SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "client_encoding": "utf8",
-    # What decides how our own statements are read, and whether they may come to their end.
+    # Settings that decide how our statements are parsed, and whether they may finish.
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
     "array_nulls": "on",

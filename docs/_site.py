@@ -50,6 +50,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "seals.md",
         "gdpr.md",
         "completeness.md",
+        "witness.md",
         "evidence.md",
         "deploy.md",
         "managed.md",

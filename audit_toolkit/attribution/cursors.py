@@ -44,7 +44,7 @@ def attach_psycopg(connection: AnyConnection, *, sees_all: bool, tells_wal: bool
         )
     mixin = _AsyncCursor if isinstance(connection, psycopg.AsyncConnection) else _Cursor
     base: Any = connection.cursor_factory
-    # A class of its own for each connection: the only thing that psycopg hands on to every cursor.
+    # A class per connection: it is the only thing that psycopg passes on to every cursor.
     connection.cursor_factory = type(
         f"Audited{base.__name__}",
         (mixin, base),
@@ -180,7 +180,7 @@ def prepare_to_apply(connection: AnyConnection) -> None:
 
 
 def _is_idle(connection: AnyConnection) -> bool:
-    # In a batch of the user's own, the server has yet to tell that a transaction began.
+    # In a pipeline of the user, the server has not reported yet that a transaction began.
     pgconn = connection.pgconn
     return pgconn.transaction_status == TransactionStatus.IDLE and not pgconn.pipeline_status
 

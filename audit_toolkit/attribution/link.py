@@ -41,7 +41,7 @@ class Link:
     def due(self, statement: str, *, new_transaction: bool) -> str | None:
         """What to say before this statement: a document, or an empty string to take one back.
 
-        None where there is nothing to say. Whoever says it calls `said` when that has succeeded.
+        None if there is nothing to send. The caller calls `said` after sending it.
         """
         if new_transaction:
             self.known = ""

@@ -275,7 +275,7 @@ def _trigger_findings(
     }
     ours = {trigger.name for trigger in target.triggers}
     if not any(captured.name == table for table, name in present if name in ours):
-        paused = None  # nothing is left to be resumed
+        paused = None  # there is nothing to resume
     if paused is not None:
         yield Finding(
             kind=FindingKind.CAPTURE_PAUSED,
@@ -326,7 +326,7 @@ def _trigger_findings(
                 ),
             )
     if off:
-        # One remedy switches all of them on, and lets the trail say that there is a gap.
+        # One remedy enables all of them, and records the gap in the trail.
         kind, detail = _STATES["D" if any(one.state == "D" for one in off) else off[0].state]
         names = ", ".join(quote_identifier(one.name) for one in off)
         yield Finding(
@@ -517,7 +517,7 @@ def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
     if "exclude" in options:
         options["exclude"] = list(dict.fromkeys(new for o in options["exclude"] for new in now(o)))
     if "only" in options:
-        # Whatever took the name of a column since was never to be recorded.
+        # A later column of the same name was never meant to be recorded.
         options["only"] = list(dict.fromkeys(new for o in options["only"] for new in now(o)[:1]))
     masks = {new: method for name, method in options.get("mask", {}).items() for new in now(name)}
     masks |= dict.fromkeys(masking, "redact")

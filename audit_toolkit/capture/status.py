@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXACT_BELOW = 1_000_000
 """Events up to which they are counted; a larger trail is estimated from a sample of its pages."""
+_SAMPLED = 200_000
+"""Events of such a sample, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ _Events = Mapping[QualifiedName, Mapping[str, Any]]
 def _read_events(
     connection: Connection, schema: str, captured: Sequence[QualifiedName], estimate: int | None
 ) -> _Events | None:
-    percent = 100 if estimate is None else max(1, round(100 * EXACT_BELOW / estimate))
+    percent = 100 if estimate is None else min(100, 100 * _SAMPLED / max(estimate, 1))
     parameters = {
         "schemas": [table.schema for table in captured],
         "names": [table.name for table in captured],
@@ -197,7 +199,7 @@ def _audited(
             capture=str(options.pop("capture", Capture.ROW.value)),
             assurance="wal" if name in objects.from_wal else "trigger",
             options=options,
-            # Without triggers it is another table of that name, or captured no more.
+            # Without triggers, it is another table of that name, or is no longer captured.
             since=since.get(function.name, found.get("first_event")) if triggers else None,
             events=found.get("events", 0 if readable else None),
             bytes=found.get("bytes", 0 if readable else None),

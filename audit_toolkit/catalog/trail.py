@@ -77,7 +77,7 @@ class EventTrigger:
     name: str
     function: str
     owner: str
-    """Whoever owns its function."""
+    """The owner of its function."""
     owner_is_trusted: bool
     """Whether that is a superuser, or the owner of the trail."""
 

@@ -154,6 +154,7 @@ def check_database(
             *_consumer_findings(connection, schema),
             *_publication_findings(connection, schema),
             *_wal_findings(connection, schema),
+            *_witness_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -281,7 +282,7 @@ def _declared_findings(
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:
     """Tables whose capture is paused, with the reason; none where the trail may not be read."""
-    # Only triggers that are off make it worth a look into the trail itself.
+    # Reading the trail itself is only worthwhile if triggers are disabled.
     if all(trigger.state == "A" for trigger in objects.triggers):
         return {}
     with suppress(import_psycopg().errors.InsufficientPrivilege):
@@ -400,6 +401,18 @@ def _publication_findings(connection: Connection, schema: str) -> Iterator[Findi
         connection.transaction(),
     ):
         yield from list(publication_findings(read_publications(connection, schema), schema))
+
+
+def _witness_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """What the witness found and nobody has reviewed, and what it cannot see; for a role that may read the events."""
+    from audit_toolkit.witness.health import witness_findings
+
+    errors = import_psycopg().errors
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidSchemaName),
+        connection.transaction(),
+    ):
+        yield from list(witness_findings(connection, schema))
 
 
 def _if_permitted(

@@ -131,6 +131,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit publication --sql > publication.sql",
             "audit publication --drop",
         ),
+        "witness run": (
+            "audit witness run",
+            "audit witness run --once",
+            "audit witness run --every 0.2 --format json",
+        ),
+        "witness status": ("audit witness status", "audit witness status --format prometheus"),
+        "witness drop": ("audit witness drop",),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",

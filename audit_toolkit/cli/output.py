@@ -174,7 +174,7 @@ class _Timeline:
         parts = [(self._encodable(text), style) for text, style in line]
         if self.console.color_system:
             self.console.print(Text.assemble(*parts), soft_wrap=True)
-        else:  # Rich takes its time also where it has nothing to colour
+        else:  # Rich is slow even if there is nothing to colour
             self.console.file.write("".join(text for text, _ in parts) + "\n")
 
     def _encodable(self, text: str) -> str:
@@ -290,7 +290,7 @@ class _Timeline:
         return {column: set_cell_size(name, width) + "  " for column, name in names.items()}
 
     def _in_order(self, columns: Iterable[str]) -> list[str]:
-        # What the table has no longer comes last.
+        # Columns that the table no longer has come last.
         return sorted(columns, key=lambda column: self.places.get(column, len(self.places)))
 
     def _focus(self, old: str, new: str, room: int) -> tuple[str, str]:

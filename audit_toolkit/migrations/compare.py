@@ -293,7 +293,7 @@ def _kept(rule: TableRule, table: Table, found: CaptureState) -> TableRule:
     def now(name: str) -> tuple[str, ...]:
         numbering = installed.numbering
         known = name in numbering.numbers or table.column(name)
-        # What an older release kept no number of may have been renamed: `check_rule` says so.
+        # Without a column number from an older release, a column may have been renamed: see `check_rule`.
         return numbering.now(name, table.columns) if known else (name,)
 
     when = rule.when

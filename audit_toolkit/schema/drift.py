@@ -194,7 +194,7 @@ class _Comparison:
             key = (fact.kind, fact.relation, fact.name)
             present[key] = fact.definition
             if key not in self.expected:
-                # What only an older release made goes with its upgrade.
+                # An object that only an older release creates is removed by the upgrade.
                 if is_present or fact.kind not in ("function", "index", "constraint"):
                     yield from self._unexpected(fact)
             elif self.expected[key] != fact.definition and is_present:
@@ -276,7 +276,7 @@ class _Comparison:
 
     def _unexpected(self, fact: Fact) -> Iterator[Finding]:
         if fact.kind == "index" and not _is_harmful_index(fact.definition):
-            return  # somebody's own, as `audit indexes create` makes
+            return  # made by the user, as with `audit indexes create`
         if fact.kind in ("column", "constraint", "trigger", "rule", "policy", "index") and (
             ("relation", fact.relation, fact.relation) not in self.expected and not fact.is_leaf
         ):

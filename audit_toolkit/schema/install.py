@@ -89,6 +89,8 @@ _FUNCTIONS = {
     "destroy_salt": "(bigint, integer)",
     "refuse_redacted": "(jsonb)",
     "redactable": "(text, text, text[], text[], text[], boolean, boolean)",
+    "erase_events": "(bigint[], text[], text[], boolean, boolean, boolean)",
+    "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)",
     "redact": "(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "former_columns": "(jsonb, jsonb)",
@@ -196,7 +198,7 @@ DEFINERS = frozenset(
     (
         *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
         *("await_wal", "note_beginning", "note_capture", "end_capture", "record_gap"),
-        *("write_event", "redactable", "redact"),
+        *("write_event", "redactable", "erase_events", "announce_redaction", "redact"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
         "doubtful_events",
@@ -380,7 +382,7 @@ def _steps(
         "bulky_bytes": OVERSIZE_BYTES,
         "query_limit": QUERY_LIMIT,
         "comment": comment,
-        # Without a version: leaves live longer, and a function that differs by it alone is the same.
+        # Without the version: partitions outlive versions, and functions that differ only by it are equal.
         "leaf_comment": json.dumps(_OURS),
         "slots": SLOTS,
         "texts": _SEALED_TEXTS,

@@ -88,10 +88,9 @@ class Trail:
 def audit(connection: Connection, name: str, **rule: Any) -> Plan:
     """Install capture on a table, or change it."""
     table = _table(connection, name)
-    former = _installed(connection, table)
-    function = (
-        former.function if former else free_function(table.name, read_installed(connection, SCHEMA))
-    )
+    there = read_installed(connection, SCHEMA)
+    former = next((one for one in there if one.table == table.name), None)
+    function = former.function if former else free_function(table.name, there)
     plan = plan_capture(
         replace(check_rule(table, TableRule(**rule)), function_name=function),
         SCHEMA,

@@ -53,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -146,7 +146,7 @@ create table if not exists audit.logged_actions (
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
         else nullif(current_setting('audit.context', true), '')::jsonb
     end,
-    session_user_name text default session_user,
+    session_user_name text not null default session_user,
     role_name text default nullif(current_setting('role'), 'none'),
     application_name text default nullif(current_setting('application_name'), ''),
     client_addr inet default inet_client_addr(),
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "f34ced01df262f0b65e75920d4a7e3a17bf238fd08d4db0f693209cbc0fce3cb"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "c2cf56a9c196a5ea98741c2d96e909415b9aa3da67365c4ddae86761f693844b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -259,8 +259,6 @@ create table if not exists audit.captured_tables (
     whole_since timestamptz,
     -- How the table is captured, as last recorded in the trail: see note_coverage.
     coverage jsonb,
-    -- Captured from the WAL: what commits behind this position; before it, triggers recorded it. NULL: by triggers.
-    wal_since pg_lsn,
     -- The transaction that is installing or changing capture; the guard permits its DDL.
     installing xid8
 );
@@ -268,27 +266,6 @@ create table if not exists audit.captured_tables (
 select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
-create table if not exists audit.capture_progress (
-    slot_name text collate "C" primary key,
-    -- The last transaction that the trail has; it is written with its events, and never again.
-    commit_lsn pg_lsn not null,
-    -- All that committed before it is in the trail.
-    read_until pg_lsn not null,
-    system_identifier text collate "C",
-    timeline integer,
-    -- The one worker holds the advisory lock with this key, which nobody can predict.
-    lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
-    events bigint not null default 0,
-    ran_at timestamptz,
-    last_error text,
-    last_error_at timestamptz,
-    created_at timestamptz not null default clock_timestamp()
-);
-
-select audit.revoke_all('audit.capture_progress'::regclass);
-
-comment on table audit.capture_progress is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 -- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1 is the root of a full tile of level 0.
 create table if not exists audit.seal_tiles (
@@ -1159,31 +1136,13 @@ create or replace function audit.triggers_of(relation oid, function_name text)
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select coalesce(jsonb_object_agg(name, version), '{}')
-    from (
-        select t.tgname::text, t.xmin::text
-        from pg_trigger as t
-        join pg_proc as p on p.oid = t.tgfoid
-        where t.tgrelid = relation
-          and p.pronamespace = 'audit'::regnamespace
-          and p.proname = function_name
-          and t.tgenabled = 'A'
-        union all
-        select 'publication ' || pub.pubname, r.xmin::text
-        from pg_publication_rel as r
-        join pg_publication as pub on pub.oid = r.prpubid
-        join pg_class as c on c.oid = r.prrelid
-        where r.prrelid = relation
-          and pub.pubname = 'audit_capture'
-          and c.relreplident = 'f'
-          and exists (
-            select from pg_trigger as t
-            join pg_proc as p on p.oid = t.tgfoid
-            where t.tgrelid = relation
-              and p.pronamespace = 'audit'::regnamespace
-              and p.proname = function_name
-            having bool_and(t.tgenabled = 'D'))
-    ) as present (name, version)
+    select coalesce(jsonb_object_agg(t.tgname, t.xmin::text), '{}')
+    from pg_trigger as t
+    join pg_proc as p on p.oid = t.tgfoid
+    where t.tgrelid = relation
+      and p.pronamespace = 'audit'::regnamespace
+      and p.proname = function_name
+      and t.tgenabled = 'A'
 $body$;
 
 revoke all on function audit.triggers_of(oid, text) from public;
@@ -1278,8 +1237,6 @@ begin
         -- Perhaps it was noted meanwhile, as the name that it left is another one's.
         select * into known from audit.captured_tables as c where c.function_name = known.function_name;
         continue when not found;
-        -- What was written before the DDL may still be in the WAL: whoever reads that notes it when it is its turn.
-        continue when known.wal_since is not null and coalesce(current_setting('audit.reading_wal', true), '') <> 'on';
         -- Of a table without events there is nothing to follow.
         has_events := exists (
             select from audit.logged_actions
@@ -1435,7 +1392,6 @@ begin
             end,
             'options', described.said -> 'options',
             'key', described.said -> 'key')
-            || case when known.wal_since is null then '{}' else jsonb_build_object('assurance', 'wal') end
         into state
         from audit.triggers_of(known.relation_id, known.function_name) as present (triggers)
         left join (
@@ -1575,8 +1531,8 @@ begin
         if is_ours or tg_event <> 'sql_drop' then
             return;
         end if;
-        refused := 'what the trail knows of itself belongs to it';
-        remedy := 'switch the guard off first, which the trail records: audit guard off --reason ...';
+        refused := 'a registry of the audit trail was dropped';
+        remedy := 'disable the guard first, which is recorded in the trail: audit guard off --reason ...';
     elsif not exists (
         select
         from audit.home as noted
@@ -1587,16 +1543,16 @@ begin
     elsif tg_event = 'sql_drop' then
         select
             case dropped.kind
-                when 'table' then format('%s is audited: its history would end without a word', dropped.identity)
+                when 'table' then format('%s is audited', dropped.identity)
                 when 'function' then format('%s captures %s', dropped.identity, dropped.of_table)
                 when 'trigger' then format('trigger %s captures changes', dropped.identity)
-                when 'partition' then format('%s holds events, and was not detached by maintenance', dropped.identity)
+                when 'partition' then format('%s has events and was not detached by maintenance', dropped.identity)
                 else format('%s belongs to the audit trail', dropped.identity)
             end,
             case
-                when dropped.kind in ('table', 'function', 'trigger') then 'take capture off first: audit uninstall --table ' || dropped.of_table
-                when dropped.kind = 'partition' then 'old events leave by: audit partitions run'
-                else 'switch the guard off first, which the trail records: audit guard off --reason ...'
+                when dropped.kind in ('table', 'function', 'trigger') then 'stop auditing it first: audit uninstall --table ' || dropped.of_table
+                when dropped.kind = 'partition' then 'to expire old events: audit partitions run'
+                else 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
             end
         into refused, remedy
         from (
@@ -1612,7 +1568,7 @@ begin
                             where l.leaf::oid = object.objid and l.state = 'detached'
                         ) then 'partition' end
                     when object.object_type in ('table', 'partitioned table', 'sequence')
-                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' and object.address_names[2] not like 'replay\_%' then 'trail'
+                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' then 'trail'
                 end as kind,
                 case when known.function_name is not null then format('%I.%I', known.schema_name, known.table_name) end as of_table
             from pg_event_trigger_dropped_objects() as object
@@ -1643,12 +1599,12 @@ begin
     else
         select
             case
-                when broken.is_trail then format('%s guards what is in the trail', broken.object)
+                when broken.is_trail then format('%s keeps the trail append-only', broken.object)
                 else format('%s captures changes of %s', broken.object, broken.of_table)
             end,
             case
-                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason ...'
-                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason ...'
+                when broken.is_trail then 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
+                else 'pause capture, which is recorded in the trail: audit pause --table ' || broken.of_table || ' --reason ...'
             end
         into refused, remedy
         from (
@@ -1666,7 +1622,6 @@ begin
             left join pg_trigger as t on t.tgrelid = known.relation_id and t.tgname = name
             where known.relation_id = touched.relation
               and known.installing is distinct from pg_current_xact_id()
-              and name not like 'publication %'  -- of what is read from the WAL
               and (t.oid is null or t.tgenabled <> 'A' or t.tgfoid <> p.oid)
             union all
             -- A partition has triggers of its own, which can be disabled separately.
@@ -1715,13 +1670,13 @@ begin
 
         if refused is null and not is_ours then
             select format('function %s belongs to the audit trail', command.object_identity),
-                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason ...'
+                'to install a newer version: audit upgrade; otherwise disable the guard first: audit guard off --reason ...'
             into refused, remedy
             from pg_event_trigger_ddl_commands() as command
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1813,115 +1768,6 @@ as $body$
 $body$;
 
 revoke all on function audit.is_noted(regclass, text, text, text) from public;
-
-create or replace function audit.await_wal(function_name text)
-    returns void
-    language plpgsql
-    security definer  -- callers need no rights on the trail
-    set search_path = pg_catalog, pg_temp
-as $body$
-declare
-    known audit.captured_tables;
-    wanted pg_lsn;
-    present record;
-    give_up_at timestamptz;
-    flushed_at timestamptz;
-    nothing_is_left boolean := false;
-begin
-    select * into known from audit.captured_tables as c where c.function_name = await_wal.function_name;
-    if known.wal_since is null then
-        return;
-    end if;
-    wanted := pg_current_wal_insert_lsn();
-    give_up_at := clock_timestamp() + coalesce(nullif(current_setting('audit.wait_for_wal', true), '')::interval, '15 s');
-    flushed_at := clock_timestamp() + 3 * current_setting('wal_writer_delay')::interval;
-    loop
-        select p.read_until, p.slot_name, s.slot_name is not null and coalesce(s.wal_status <> 'lost', true) as is_there, s.active into present
-        from audit.capture_progress as p
-        left join pg_replication_slots as s on s.slot_name = p.slot_name;
-        exit when not found or not present.is_there or present.read_until >= wanted or clock_timestamp() > give_up_at;
-        if not present.active and (pg_current_wal_flush_lsn() >= wanted or clock_timestamp() > flushed_at) then
-            -- Without a worker, the slot itself shows whether there is anything to be read: of what is flushed, as all commits are
-            -- by then, also those with synchronous_commit = off.
-            begin
-                nothing_is_left := not exists (
-                    select
-                    from pg_logical_slot_peek_binary_changes(
-                        present.slot_name, null, 1, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
-                    where get_byte(told.data, 0) in (68, 73, 84, 85)  -- D, I, T, U
-                );
-                exit when nothing_is_left;
-            exception when insufficient_privilege or object_in_use then
-                null;
-            end;
-        end if;
-        perform pg_sleep(0.05);
-    end loop;
-    if present.is_there and present.read_until < wanted and not nothing_is_left then
-        raise exception using
-            errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: changes to %I.%I are still in the WAL, and not yet in the trail', known.schema_name, known.table_name),
-            hint = 'start the worker, which reads them, and try again: audit capture run';
-    elsif present.is_there is not true then
-        insert into audit.logged_actions (schema_name, table_name, action, new_row)
-        values (known.schema_name, known.table_name, 'G', jsonb_build_object(
-            'capture', 'resumed', 'reason', 'the replication slot was lost: changes that were not read yet are unknown',
-            'from_lsn', present.read_until, 'to_lsn', wanted));
-    end if;
-    perform set_config('audit.reading_wal', 'on', true);
-    perform audit.note_changes(function_name);
-    perform set_config('audit.reading_wal', '', true);
-end
-$body$;
-
-revoke all on function audit.await_wal(text) from public;
-
-create or replace function audit.read_from_wal(function_name text)
-    returns boolean
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
-as $body$
-declare
-    known audit.captured_tables;
-    relation oid;
-    trigger_name name;
-begin
-    select * into known from audit.captured_tables as c where c.function_name = read_from_wal.function_name;
-    relation := audit.table_with_capture(function_name, known.relation_id);
-    if relation is distinct from known.relation_id then
-        return false;
-    end if;
-    execute format('lock table %s in share row exclusive mode', relation::regclass);
-    if not exists (
-        select from pg_class as c
-        join pg_publication_rel as r on r.prrelid = c.oid
-        join pg_publication as p on p.oid = r.prpubid
-        where c.oid = relation and c.relreplident = 'f' and p.pubname = 'audit_capture'
-    ) then
-        return false;
-    end if;
-
-    -- The guard permits DDL of whoever is installing.
-    update audit.captured_tables as c
-    set wal_since = coalesce(c.wal_since, pg_current_wal_insert_lsn()), installing = pg_current_xact_id()
-    where c.function_name = read_from_wal.function_name;
-    for trigger_name in
-        select t.tgname
-        from pg_trigger as t
-        join pg_proc as p on p.oid = t.tgfoid
-        where t.tgrelid = relation and t.tgenabled <> 'D'
-          and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
-    loop
-        execute format('alter table %s disable trigger %I', relation::regclass, trigger_name);
-    end loop;
-    update audit.captured_tables as c
-    set triggers = audit.triggers_of(relation, c.function_name), installing = null
-    where c.function_name = read_from_wal.function_name;
-    return true;
-end
-$body$;
-
-revoke all on function audit.read_from_wal(text) from public;
 
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
@@ -2042,7 +1888,6 @@ create or replace function audit.begin_capture(relation regclass, function_name 
 as $body$
 begin
     execute format('lock table %s in share row exclusive mode', relation);
-    perform audit.await_wal(function_name);
     perform audit.note_beginning(relation, function_name);
 end
 $body$;
@@ -2104,16 +1949,6 @@ begin
         whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
         whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
 
-    -- Under another rule, triggers record it again; begin_capture waited for what was in the WAL.
-    update audit.captured_tables as c
-    set wal_since = null
-    from pg_proc as p
-    where c.function_name = note_capture.function_name
-      and c.wal_since is not null
-      and p.proname = c.function_name
-      and p.pronamespace = 'audit'::regnamespace
-      and obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' is distinct from 'wal';
-
     perform audit.let_owner_partition(relation, function_name);
 end
 $body$;
@@ -2129,7 +1964,6 @@ as $body$
 declare
     known audit.captured_tables;
 begin
-    perform audit.await_wal(function_name);
     perform audit.note_changes(function_name);
     select * into known from audit.captured_tables as c where c.function_name = end_capture.function_name;
     if not found then
@@ -3254,9 +3088,17 @@ begin
             from audit.partition_lifecycle as l
             where l.hold_reason is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)),
         'archived', (
-            select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
-            from audit.partition_lifecycle as l
-            where l.archive is not null),
+            select coalesce(jsonb_agg(known.name order by known.name), '[]')
+            from (
+                select l.leaf_name
+                from audit.partition_lifecycle as l
+                where l.archive is not null
+                union
+                select 'exports in ' || (one ->> 'archive')
+                from audit.maintenance as m
+                cross join jsonb_array_elements(m.summary -> 'archives') as one
+                where m.command = 'archive export' and (one -> 'sha256' <> 'null' or one -> 'pending' <> 'null')
+            ) as known (name)),
         'archived_here', (
             select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
@@ -3266,13 +3108,12 @@ $body$;
 
 revoke all on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) from public;
 
-create or replace function audit.redact(
-    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
-    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+create or replace function audit.erase_events(
+    events bigint[], columns text[], context_keys text[], erase_keys boolean, erase_query boolean, despite_hold boolean
 )
-    returns bigint
+    returns jsonb
     language plpgsql
-    security definer  -- the trail belongs to its owner; callers can only erase values
+    security definer  -- what redact announces to the trail's triggers counts for its owner alone
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
@@ -3284,11 +3125,7 @@ declare
     salt bytea;
     kept bytea;
     done bigint := 0;
-    digest text;
 begin
-    if coalesce(redact.reason, '') !~ '\S' then
-        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
-    end if;
     lock table audit.maintenance, audit.seal_checkpoints in share update exclusive mode;
     perform pg_current_xact_id();
     redaction := nextval('audit.logged_actions_event_id_seq'::regclass);
@@ -3358,13 +3195,16 @@ begin
                     raise exception using
                         errcode = 'object_not_in_prerequisite_state',
                         message = format('audit: the salts of event %s are missing', one.event_id),
-                        hint = 'audit verify says more';
+                        hint = 'audit verify shows details';
                 end if;
                 update audit.redacted_slots as r set salt = null
                 where r.event_id = one.event_id and r.slot = place;
                 salt := uuid_send(gen_random_uuid());
                 insert into audit.redacted_slots (event_id, slot, redaction_id, commitment, salt, remaining)
-                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')));
+                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')))
+                -- A partition that was restored twice has the event twice.
+                on conflict on constraint redacted_slots_pkey do update
+                set salt = excluded.salt, remaining = excluded.remaining;
             end loop;
             execute format($query$
                 update %s as e
@@ -3377,6 +3217,29 @@ begin
         end loop;
     end loop;
 
+    delete from audit.redactions as r where r.redaction_id = redaction;
+    return jsonb_build_object('redaction', redaction, 'events', done);
+end
+$body$;
+
+revoke all on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) from public;
+
+create or replace function audit.announce_redaction(
+    erased jsonb, table_schema text, table_name text, columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text, files jsonb
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    redaction constant bigint := erased -> 'redaction';
+    digest text;
+begin
+    if coalesce(announce_redaction.reason, '') !~ '\S' then
+        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
+    end if;
     select encode(sha256(string_agg(
         int8send(r.event_id) || int2send(r.slot) || r.commitment || coalesce(r.remaining, decode(repeat('00', 32), 'hex')),
         '' order by r.event_id, r.slot)), 'hex')
@@ -3385,13 +3248,30 @@ begin
     where r.redaction_id = redaction;
     insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row)
     values (
-        redaction, table_schema, redact.table_name, 'R',
+        redaction, table_schema, announce_redaction.table_name, 'R',
         jsonb_strip_nulls(jsonb_build_object(
-            'reason', redact.reason, 'ticket', redact.ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
+            'reason', announce_redaction.reason, 'ticket', ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
             'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
-            'events', done, 'slots_sha256', digest)));
-    delete from audit.redactions as r where r.redaction_id = redaction;
+            'events', erased -> 'events', 'slots_sha256', digest, 'files', files)));
     return redaction;
+end
+$body$;
+
+revoke all on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) from public;
+
+create or replace function audit.redact(
+    table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text default null
+)
+    returns bigint
+    language plpgsql
+    security definer  -- the trail belongs to its owner; callers can only erase values
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return audit.announce_redaction(
+        audit.erase_events(events, columns, context_keys, erase_keys, erase_query, despite_hold),
+        table_schema, table_name, columns, context_keys, erase_keys, erase_query, despite_hold, reason, ticket, null);
 end
 $body$;
 
@@ -4159,19 +4039,22 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.old_row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.old_row_key = wanted_key
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action = 'T'
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null and e.action = 'T'
     ) or not has_table_privilege(relation, 'select') then
         return;
     end if;
@@ -4217,7 +4100,8 @@ declare
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action in ('G', 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null and e.action in ('G', 'T')
     ) and not exists (
         -- With --when, rows without events are expected.
         select from pg_trigger as t
@@ -4251,7 +4135,8 @@ begin
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -4262,65 +4147,112 @@ begin
         from (
             with name as materialized (
                 select * from audit.names_of(wanted_schema, wanted_table, names)
-            )
-            select earliest.key
-            from (
-                select distinct on (later.key) later.key, event_id, later.arrives
+            ),
+            suspect as materialized (
+                select earliest.key, earliest.event_id
                 from (
-                    select
-                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
-                    from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                    select distinct on (later.key) later.key, event_id, later.arrives
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values
+                        (row_key, action = 'I' or old_row_key is not null),
+                        (old_row_key, false)
+                    ) as later (key, arrives)
+                    where later.key is not null
+                      and action_tstamp > moment
+                    order by later.key, event_id
+                ) as earliest
+                where not arrives
+            ),
+            -- Few are looked up by the index. Of many, the events of before are read as a whole, and grouped: a join, which
+            -- without statistics could be a loop over all pairs, is in neither.
+            many as materialized (
+                select count(*) > 1000 as suspects from suspect
+            ),
+            unseen as materialized (
+                select suspect.key, suspect.event_id
+                from suspect
+                where not (select suspects from many)
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.row_key = suspect.key and e.action <> 'E' and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.old_row_key = suspect.key and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                union all
+                select of_key.key, max(of_key.event_id)
+                from (
+                    select key, event_id, null::bigint as before_id
+                    from suspect
+                    where (select suspects from many)
                     union all
-                    select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                    from audit.names_of(wanted_schema, wanted_table, names) as name
+                    select earlier.key, null, event_id
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values (row_key), (old_row_key)) as earlier (key)
+                    where (select suspects from many)
+                      and earlier.key is not null
+                      and action_tstamp <= moment
+                ) as of_key
+                group by of_key.key
+                having min(of_key.before_id) > max(of_key.event_id)
+                    or min(of_key.before_id) is null
+            )
+            select unseen.key
+            from unseen
+            where not exists (
+                select
+                from name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
-                ) as event
-                cross join lateral (values
-                    (row_key, action = 'I' or old_row_key is not null),
-                    (old_row_key, false)
-                ) as later (key, arrives)
-                where later.key is not null
-                  and action_tstamp > moment
-                order by later.key, event_id
-            ) as earliest
-            -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
-            -- pairs of events.
-            where not arrives
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.old_row_key = earliest.key and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key is null and e.action = 'G' and e.event_id < earliest.event_id and e.action_tstamp > moment
-                  offset 0
-              )
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                where e.row_key is null and e.action = 'G' and e.event_id < unseen.event_id and e.action_tstamp > moment
+                offset 0
+            )
         ) as latecomer;
         if may_look then
             execute format($query$
@@ -4390,7 +4322,7 @@ begin
           and p.pronamespace = 'audit'::regnamespace
           and p.proname like 'capture\_%'
           and t.tgtype & 28 <> 0
-          and (t.tgenabled in ('A', 'O') or audit.triggers_of(relation, p.proname) <> '{}')
+          and t.tgenabled in ('A', 'O')
     ) then
         raise warning using
             message = format('audit: capture of %I.%I is disabled: changes since its last event are unknown', wanted_schema, wanted_table),
@@ -4428,7 +4360,8 @@ begin
             from audit.names_of(wanted_schema, wanted_table, names) as name
             join audit.logged_actions as e
               on e.schema_name = name.schema_name and e.table_name = name.table_name
-             and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
+             and e.event_id > name.after_id and e.event_id <= name.until_id
+            where e.row_key is null and e.action = 'G'
             order by e.event_id desc
             limit 1
         ) as gap
@@ -4477,7 +4410,8 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -4525,7 +4459,8 @@ begin
         select max(e.event_id + 0) into truncated
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
-          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
+          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
         called.after_id := coalesce(truncated, called.after_id);
 
         loop
@@ -4538,7 +4473,8 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -4547,7 +4483,8 @@ begin
                 (
                     select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -4558,10 +4495,13 @@ begin
             exit when not found;
 
             -- The only event of its transaction says how it ended, unless it changed nothing.
+            remains := case latest.action
+                when 'U' then coalesce(latest.old_row, '{}') || latest.new_row
+                else latest.new_row end;
             if latest.is_alone and latest.is_there then
-                remains := case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end;
                 if latest.old_row_key is not null or remains::text is distinct from latest.old_row::text then
-                    return case when called.columns is null then remains else audit.as_called_now(remains, called.columns) end;
+                    return case when called.columns is null then remains
+                        else audit.as_called_now(remains, called.columns) end;
                 end if;
             elsif latest.is_alone and latest.old_row is not null then
                 return null;
@@ -4572,24 +4512,30 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > called.after_id and event_id < latest.event_id
+                      and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
                 union all
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
-                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
+                      and event_id > called.after_id and event_id < latest.event_id
+                      and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
             ) as event;
 
+            -- Each event puts an image of the row in place (1), takes one away (-1), or both.
             select
                 sum(change)::integer as rows_more,
-                bool_or(arrives) and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
+                bool_or(arrives)
+                    and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
                 bool_or(surplus <> 0) as is_changed,
                 (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
             into outcome
@@ -4599,19 +4545,30 @@ begin
                     sum(change) over (partition by image::text) as surplus,
                     change > 0 and (action = 'I' or old_row_key is not null) as arrives
                 from (
-                    select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+                    select
+                        event_id, action, old_row_key, 1 as change,
+                        case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id and new_row is not null
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id
+                      and new_row is not null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select
+                        event_id, action, old_row_key, -1 as change,
+                        old_row as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id
+                      and old_row is not null and old_row_key is null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select
+                        event_id, action, old_row_key, -1 as change,
+                        old_row as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
                       and event_id > previous and event_id <= latest.event_id
                 ) as event
             ) as event;
@@ -4619,7 +4576,8 @@ begin
             if outcome.rows_more < 0 then
                 return null;
             elsif outcome.image is not null then
-                return case when called.columns is null then outcome.image else audit.as_called_now(outcome.image, called.columns) end;
+                return case when called.columns is null then outcome.image
+                    else audit.as_called_now(outcome.image, called.columns) end;
             elsif outcome.is_changed then
                 return null;
             end if;
@@ -4628,8 +4586,7 @@ begin
             if not is_known then
                 is_known := true;
                 by_id := case when latest.is_there and not outcome.arrives then
-                    audit.as_called_now(
-                        case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end, called.columns)
+                    audit.as_called_now(remains, called.columns)
                 end;
             end if;
             previous := previous + 1;
@@ -4667,7 +4624,9 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id
+    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+      and e.action_tstamp <= moment;
 
     return query
         select known.key, known.image
@@ -4707,7 +4666,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4728,7 +4688,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4818,7 +4779,9 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id
+    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+      and e.action_tstamp <= moment;
 
     perform audit.require_life(wanted_schema, wanted_table, moment, names);
     perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment, names);
@@ -4848,7 +4811,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
@@ -4869,7 +4833,8 @@ join audit.logged_actions as e
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -4963,7 +4928,8 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')                ) as event
+                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+                ) as event
                 order by event.transaction_id, event.event_id desc
             ) as last_of
         ) as version
@@ -5046,10 +5012,6 @@ comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolk
 
 comment on function audit.is_noted(regclass, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.await_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
-comment on function audit.read_from_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
 comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.begin_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5114,6 +5076,10 @@ comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "
 
 comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5171,7 +5137,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -5368,12 +5334,6 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.captured_tables enable always trigger "00_audit_owner_only";
-
-create or replace trigger "00_audit_owner_only"
-    before insert or update or delete or truncate on audit.capture_progress
-    for each statement execute function audit.refuse_others();
-
-alter table audit.capture_progress enable always trigger "00_audit_owner_only";
 
 create or replace trigger "00_audit_owner_only"
     before insert or update or delete or truncate on audit.home
