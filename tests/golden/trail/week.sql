@@ -53,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -146,7 +146,7 @@ create table if not exists audit.logged_actions (
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
         else nullif(current_setting('audit.context', true), '')::jsonb
     end,
-    session_user_name text not null default session_user,
+    session_user_name text default session_user,
     role_name text default nullif(current_setting('role'), 'none'),
     application_name text default nullif(current_setting('application_name'), ''),
     client_addr inet default inet_client_addr(),
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "c2cf56a9c196a5ea98741c2d96e909415b9aa3da67365c4ddae86761f693844b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "f0e6f1aeb6b6f9ff785a6105d16b042358a5268ac6cc2144e99b8933949b1109"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -259,6 +259,8 @@ create table if not exists audit.captured_tables (
     whole_since timestamptz,
     -- How the table is captured, as last recorded in the trail: see note_coverage.
     coverage jsonb,
+    -- Captured from the WAL: what commits behind this position; before it, triggers recorded it. NULL: by triggers.
+    wal_since pg_lsn,
     -- The transaction that is installing or changing capture; the guard permits its DDL.
     installing xid8
 );
@@ -266,6 +268,27 @@ create table if not exists audit.captured_tables (
 select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+create table if not exists audit.capture_progress (
+    slot_name text collate "C" primary key,
+    -- The last transaction that the trail has; it is written with its events, and never again.
+    commit_lsn pg_lsn not null,
+    -- All that committed before it is in the trail.
+    read_until pg_lsn not null,
+    system_identifier text collate "C",
+    timeline integer,
+    -- The one worker holds the advisory lock with this key, which nobody can predict.
+    lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
+    events bigint not null default 0,
+    ran_at timestamptz,
+    last_error text,
+    last_error_at timestamptz,
+    created_at timestamptz not null default clock_timestamp()
+);
+
+select audit.revoke_all('audit.capture_progress'::regclass);
+
+comment on table audit.capture_progress is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 -- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1 is the root of a full tile of level 0.
 create table if not exists audit.seal_tiles (
@@ -452,7 +475,7 @@ create or replace function audit.leaves()
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
 as $body$
-    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
+    -- NULL if there is no bound: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
     select
         c.oid::regclass,
         (regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1]::timestamptz,
@@ -855,7 +878,7 @@ create or replace function audit.columns_now(relation regclass, out names text[]
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    -- A row of nothing but NULLs, for its names: a NULL is turned into JSON without a look at its type.
+    -- A row of NULLs, for the column names: a NULL becomes JSON whatever its type.
     execute format($query$
         select array(select json_object_keys(row_to_json(no_values)))
         from (select columns.* from (select) as one left join (select (null::%s).*) as columns on false) as no_values
@@ -1037,7 +1060,7 @@ declare
     types oid[];
     image jsonb;
 begin
-    -- A row of nothing but NULLs, for its names: a NULL is turned to JSON without a look at its type.
+    -- A row of NULLs, for the column names: a NULL becomes JSON whatever its type.
     execute $query$
         select array(select json_object_keys(row_to_json(no_values)))
         from (select columns.* from (select) as one left join (select ($1).*) as columns on false) as no_values
@@ -1136,13 +1159,31 @@ create or replace function audit.triggers_of(relation oid, function_name text)
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select coalesce(jsonb_object_agg(t.tgname, t.xmin::text), '{}')
-    from pg_trigger as t
-    join pg_proc as p on p.oid = t.tgfoid
-    where t.tgrelid = relation
-      and p.pronamespace = 'audit'::regnamespace
-      and p.proname = function_name
-      and t.tgenabled = 'A'
+    select coalesce(jsonb_object_agg(name, version), '{}')
+    from (
+        select t.tgname::text, t.xmin::text
+        from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname = function_name
+          and t.tgenabled = 'A'
+        union all
+        select 'publication ' || pub.pubname, r.xmin::text
+        from pg_publication_rel as r
+        join pg_publication as pub on pub.oid = r.prpubid
+        join pg_class as c on c.oid = r.prrelid
+        where r.prrelid = relation
+          and pub.pubname = 'audit_capture'
+          and c.relreplident = 'f'
+          and exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = function_name
+            having bool_and(t.tgenabled = 'D'))
+    ) as present (name, version)
 $body$;
 
 revoke all on function audit.triggers_of(oid, text) from public;
@@ -1237,6 +1278,8 @@ begin
         -- Perhaps it was noted meanwhile, as the name that it left is another one's.
         select * into known from audit.captured_tables as c where c.function_name = known.function_name;
         continue when not found;
+        -- What was written before the DDL may still be in the WAL: whoever reads that notes it when it is its turn.
+        continue when known.wal_since is not null and coalesce(current_setting('audit.reading_wal', true), '') <> 'on';
         -- Of a table without events there is nothing to follow.
         has_events := exists (
             select from audit.logged_actions
@@ -1392,6 +1435,7 @@ begin
             end,
             'options', described.said -> 'options',
             'key', described.said -> 'key')
+            || case when known.wal_since is null then '{}' else jsonb_build_object('assurance', 'wal') end
         into state
         from audit.triggers_of(known.relation_id, known.function_name) as present (triggers)
         left join (
@@ -1568,7 +1612,7 @@ begin
                             where l.leaf::oid = object.objid and l.state = 'detached'
                         ) then 'partition' end
                     when object.object_type in ('table', 'partitioned table', 'sequence')
-                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' then 'trail'
+                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' and object.address_names[2] not like 'replay\_%' then 'trail'
                 end as kind,
                 case when known.function_name is not null then format('%I.%I', known.schema_name, known.table_name) end as of_table
             from pg_event_trigger_dropped_objects() as object
@@ -1622,6 +1666,7 @@ begin
             left join pg_trigger as t on t.tgrelid = known.relation_id and t.tgname = name
             where known.relation_id = touched.relation
               and known.installing is distinct from pg_current_xact_id()
+              and name not like 'publication %'  -- of what is read from the WAL
               and (t.oid is null or t.tgenabled <> 'A' or t.tgfoid <> p.oid)
             union all
             -- A partition has triggers of its own, which can be disabled separately.
@@ -1676,7 +1721,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1768,6 +1813,115 @@ as $body$
 $body$;
 
 revoke all on function audit.is_noted(regclass, text, text, text) from public;
+
+create or replace function audit.await_wal(function_name text)
+    returns void
+    language plpgsql
+    security definer  -- callers need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    wanted pg_lsn;
+    present record;
+    give_up_at timestamptz;
+    flushed_at timestamptz;
+    nothing_is_left boolean := false;
+begin
+    select * into known from audit.captured_tables as c where c.function_name = await_wal.function_name;
+    if known.wal_since is null then
+        return;
+    end if;
+    wanted := pg_current_wal_insert_lsn();
+    give_up_at := clock_timestamp() + coalesce(nullif(current_setting('audit.wait_for_wal', true), '')::interval, '15 s');
+    flushed_at := clock_timestamp() + 3 * current_setting('wal_writer_delay')::interval;
+    loop
+        select p.read_until, p.slot_name, s.slot_name is not null and coalesce(s.wal_status <> 'lost', true) as is_there, s.active into present
+        from audit.capture_progress as p
+        left join pg_replication_slots as s on s.slot_name = p.slot_name;
+        exit when not found or not present.is_there or present.read_until >= wanted or clock_timestamp() > give_up_at;
+        if not present.active and (pg_current_wal_flush_lsn() >= wanted or clock_timestamp() > flushed_at) then
+            -- Without a worker, the slot itself shows whether there is anything to be read: of what is flushed, as all commits are
+            -- by then, also those with synchronous_commit = off.
+            begin
+                nothing_is_left := not exists (
+                    select
+                    from pg_logical_slot_peek_binary_changes(
+                        present.slot_name, null, 1, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
+                    where get_byte(told.data, 0) in (68, 73, 84, 85)  -- D, I, T, U
+                );
+                exit when nothing_is_left;
+            exception when insufficient_privilege or object_in_use then
+                null;
+            end;
+        end if;
+        perform pg_sleep(0.05);
+    end loop;
+    if present.is_there and present.read_until < wanted and not nothing_is_left then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: changes to %I.%I are still in the WAL, and not yet in the trail', known.schema_name, known.table_name),
+            hint = 'start the worker, which reads them, and try again: audit capture run';
+    elsif present.is_there is not true then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (known.schema_name, known.table_name, 'G', jsonb_build_object(
+            'capture', 'resumed', 'reason', 'the replication slot was lost: changes that were not read yet are unknown',
+            'from_lsn', present.read_until, 'to_lsn', wanted));
+    end if;
+    perform set_config('audit.reading_wal', 'on', true);
+    perform audit.note_changes(function_name);
+    perform set_config('audit.reading_wal', '', true);
+end
+$body$;
+
+revoke all on function audit.await_wal(text) from public;
+
+create or replace function audit.read_from_wal(function_name text)
+    returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    relation oid;
+    trigger_name name;
+begin
+    select * into known from audit.captured_tables as c where c.function_name = read_from_wal.function_name;
+    relation := audit.table_with_capture(function_name, known.relation_id);
+    if relation is distinct from known.relation_id then
+        return false;
+    end if;
+    execute format('lock table %s in share row exclusive mode', relation::regclass);
+    if not exists (
+        select from pg_class as c
+        join pg_publication_rel as r on r.prrelid = c.oid
+        join pg_publication as p on p.oid = r.prpubid
+        where c.oid = relation and c.relreplident = 'f' and p.pubname = 'audit_capture'
+    ) then
+        return false;
+    end if;
+
+    -- The guard permits DDL of whoever is installing.
+    update audit.captured_tables as c
+    set wal_since = coalesce(c.wal_since, pg_current_wal_insert_lsn()), installing = pg_current_xact_id()
+    where c.function_name = read_from_wal.function_name;
+    for trigger_name in
+        select t.tgname
+        from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation and t.tgenabled <> 'D'
+          and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
+    loop
+        execute format('alter table %s disable trigger %I', relation::regclass, trigger_name);
+    end loop;
+    update audit.captured_tables as c
+    set triggers = audit.triggers_of(relation, c.function_name), installing = null
+    where c.function_name = read_from_wal.function_name;
+    return true;
+end
+$body$;
+
+revoke all on function audit.read_from_wal(text) from public;
 
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
@@ -1888,6 +2042,7 @@ create or replace function audit.begin_capture(relation regclass, function_name 
 as $body$
 begin
     execute format('lock table %s in share row exclusive mode', relation);
+    perform audit.await_wal(function_name);
     perform audit.note_beginning(relation, function_name);
 end
 $body$;
@@ -1949,6 +2104,16 @@ begin
         whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
         whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
 
+    -- Under another rule, triggers record it again; begin_capture waited for what was in the WAL.
+    update audit.captured_tables as c
+    set wal_since = null
+    from pg_proc as p
+    where c.function_name = note_capture.function_name
+      and c.wal_since is not null
+      and p.proname = c.function_name
+      and p.pronamespace = 'audit'::regnamespace
+      and obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' is distinct from 'wal';
+
     perform audit.let_owner_partition(relation, function_name);
 end
 $body$;
@@ -1964,6 +2129,7 @@ as $body$
 declare
     known audit.captured_tables;
 begin
+    perform audit.await_wal(function_name);
     perform audit.note_changes(function_name);
     select * into known from audit.captured_tables as c where c.function_name = end_capture.function_name;
     if not found then
@@ -1999,7 +2165,7 @@ begin
             message = 'audit: a gap must be paused or resumed, with a reason';
     end if;
     perform audit.require_owner(relation);
-    -- Of all: a table that was restored has an OID that is not known yet.
+    -- All of them: the OID of a restored table is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
     set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end,
@@ -2128,7 +2294,7 @@ begin
     ) then
         return;
     end if;
-    -- The event that says where the trail went on was written with the row that says where it is.
+    -- The B event was written together with the row of home that it describes.
     select greatest(
         (
             select max(e.event_id)
@@ -2892,7 +3058,7 @@ declare
     erased_column text;
     redaction_id text;
 begin
-    -- Nearly no image has the word in it.
+    -- Hardly any image contains the marker, so this is checked first.
     if position('"audit:redacted"' in image::text) > 0 then
         select key, value ->> 'audit:redacted' into erased_column, redaction_id
         from jsonb_each(image)
@@ -2902,6 +3068,7 @@ begin
         if found then
             raise exception using
                 errcode = 'object_not_in_prerequisite_state',
+                constraint = 'redacted',  -- for programs
                 message = 'audit: the value of ' || quote_ident(erased_column) || ' was redacted (event ' || redaction_id || ')',
                 hint = 'audit history shows what is left of the row; audit show ' || redaction_id || ' says who redacted it, and why';
         end if;
@@ -3291,7 +3458,7 @@ create or replace function audit.seal_leaves(relation regclass, first_id bigint,
     set bytea_output = hex
 as $body$
 begin
-    -- The salts are given once, as each mention of a parameter would be planned with a copy of it.
+    -- The salts appear once, because each use of a parameter puts a copy of it into the plan.
     return query execute format($query$
         with given as materialized (
             select $3 as salts
@@ -3842,7 +4009,7 @@ declare
     condition text;
     found text[];
 begin
-    -- Compared as elements of arrays, which takes the operator of the type wherever it is.
+    -- Compared as array elements, which finds the type's operator in any schema.
     select
         array_agg(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '') order by k.place)
             filter (where not exists (
@@ -4322,7 +4489,7 @@ begin
           and p.pronamespace = 'audit'::regnamespace
           and p.proname like 'capture\_%'
           and t.tgtype & 28 <> 0
-          and t.tgenabled in ('A', 'O')
+          and (t.tgenabled in ('A', 'O') or audit.triggers_of(relation, p.proname) <> '{}')
     ) then
         raise warning using
             message = format('audit: capture of %I.%I is disabled: changes since its last event are unknown', wanted_schema, wanted_table),
@@ -4396,7 +4563,7 @@ begin
           and e.action = 'G'
           and e.event_id > called.after_id and e.event_id <= called.until_id
           and e.action_tstamp <= moment
-        -- + 0: to a plan that is kept, the end of the primary key would look near, which may be read to the other end.
+        -- + 0: otherwise a cached plan may scan the primary key from its end, possibly through all events.
         order by e.event_id + 0 desc
         limit 1;
         exit when found;
@@ -4455,7 +4622,7 @@ declare
 begin
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         previous := called.until_id + (called.until_id < 9223372036854775807)::integer;
-        -- + 0: to a plan that is kept, the end of the primary key would look near, which may be read to the other end.
+        -- + 0: otherwise a cached plan may scan the primary key from its end, possibly through all events.
         select max(e.event_id + 0) into truncated
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
@@ -4738,7 +4905,7 @@ begin
     end if;
     perform audit.warn_of_gap(wanted_schema, wanted_table, wanted_key, moment, names);
     if image is not null then
-        -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
+        -- EXECUTE: a cached plan would keep the columns that the table had when it was planned.
         return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, audit.refuse_redacted(image);
     end if;
 end
@@ -4847,7 +5014,7 @@ join audit.logged_actions as e
         return;
     end if;
 
-    -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
+    -- EXECUTE: a cached plan would keep the columns that the table had when it was planned.
     return query execute $query$
         select populated.*
         from audit.row_images_at($1, $2, $3, $5) as known
@@ -5012,6 +5179,10 @@ comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolk
 
 comment on function audit.is_noted(regclass, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.await_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.read_from_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.begin_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5137,7 +5308,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -5334,6 +5505,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.captured_tables enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.capture_progress
+    for each statement execute function audit.refuse_others();
+
+alter table audit.capture_progress enable always trigger "00_audit_owner_only";
 
 create or replace trigger "00_audit_owner_only"
     before insert or update or delete or truncate on audit.home
