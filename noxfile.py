@@ -130,6 +130,13 @@ def rotation_proof(session: nox.Session) -> None:
     _run_tests(session, environment, arguments)
 
 
+@nox.session(name="capture-proof")
+def capture_proof(session: nox.Session) -> None:
+    """Writers beside a worker that reads the WAL; worker and server killed 50 times: each change once."""
+    arguments = ("tests/wal/test_capture_proof.py", "-s", *session.posargs)
+    _run_tests(session, {"CAPTURE_KILLS": "50"}, arguments)
+
+
 @nox.session(name="seal-proof")
 def seal_proof(session: nox.Session) -> None:
     """Ten thousand random mutations of a sealed trail, all found; writers beside killed sealers, no false alarm."""
