@@ -94,8 +94,10 @@ def test_readers_see_whole_rows(orders: Trail) -> None:
     [
         "update orders set status = status",
         "begin; update orders set note = 'x'; update orders set note = 'y'; commit",
-        "alter table orders disable trigger user; update orders set note = 'unseen';"
-        ' alter table orders enable always trigger "00_audit_row"',
+        (
+            "alter table orders disable trigger user; update orders set note = 'unseen';"
+            ' alter table orders enable always trigger "00_audit_row"'
+        ),
         "alter table orders add column more text default 'x'",
         "alter table orders drop column note; alter table orders add column note text default 'z'",
         "alter table orders alter total type int",
@@ -302,7 +304,10 @@ def _small_change(chance: random.Random) -> str:
             f"insert into orders values ({key}, 1, 1, 'x') on conflict do nothing",
             f"update orders set a = a + {chance.randint(0, 1)} where id = {key}",
             f"update orders set b = b + 1, c = '{chance.random()}' where id <= {key}",
-            f"update orders set id = id + 4 where id = {key} and not exists (select from orders o where o.id = {key} + 4)",
+            (
+                f"update orders set id = id + 4 where id = {key}"
+                f" and not exists (select from orders o where o.id = {key} + 4)"
+            ),
             f"delete from orders where id in ({key}, {key} + 4)",
         ],
         [3, 6, 4, 1, 1],

@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e67986c00797a281ea7f9552891b6bbe41f433cd43bd096a6a6a3ae1df33aa55"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "1166d1d426f8a2f0b45b374694b17cdd329d4c6f533062bb2dab2fd121f2c6d8"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -257,6 +257,8 @@ create table if not exists audit.captured_tables (
     -- After this event, at this time, the trail had an event of every row: the table was empty, or a baseline had ended.
     whole_after bigint,
     whole_since timestamptz,
+    -- Events up to this one may show rows with other columns or by another rule: see deltas_after().
+    deltas_after bigint,
     -- How the table is captured, as last recorded in the trail: see note_coverage.
     coverage jsonb,
     -- The transaction that is installing or changing capture; the guard permits its DDL.
@@ -1331,6 +1333,7 @@ begin
         set relation_id = coalesce(on_table, known.relation_id),
             schema_name = present.schema_name, table_name = present.table_name,
             columns = columns_now, partitions = partitions_now,
+            deltas_after = coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0),
             -- Restored, it has other numbers. A name that is not there keeps the column hidden that it stood for.
             installed_columns = case when on_table <> c.relation_id
                 then (
@@ -1676,7 +1679,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1922,13 +1925,13 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since, deltas_after)
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
         (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
         audit.partitions_of(t.oid),
         audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp()),
-        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end
+        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end, born.newest_id
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
     cross join lateral (
@@ -1945,6 +1948,7 @@ begin
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
         installing = null,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
+        deltas_after = excluded.deltas_after,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
         whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
         whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
@@ -2822,7 +2826,7 @@ as $body$
         jsonb_object_agg(
             entry.key,
             jsonb_build_object('audit:redacted', redaction)
-            || case when before ? entry.key and before -> entry.key <> entry.value then '{"changed": true}'::jsonb else '{}' end),
+            || case when before ? entry.key and (before -> entry.key)::text <> entry.value::text then '{"changed": true}'::jsonb else '{}' end),
         '{}')
     from jsonb_each(case jsonb_typeof(image) when 'object' then image end) as entry (key, value)
     where entry.key = any(columns)
@@ -2911,6 +2915,123 @@ end
 $body$;
 
 revoke all on function audit.refuse_redacted(jsonb) from public;
+
+create or replace function audit.holds_changes_only(old_row jsonb, new_row jsonb)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return jsonb_typeof(old_row) = 'object' and jsonb_typeof(new_row) = 'object' and not exists (
+        select
+        from jsonb_each(case jsonb_typeof(old_row) when 'object' then old_row end) as stored (key, value)
+        where coalesce((new_row -> stored.key)::text = stored.value::text, true)
+    );
+end
+$body$;
+
+revoke all on function audit.holds_changes_only(jsonb, jsonb) from public;
+
+create or replace function audit.row_before(
+    of_schema text, of_table text, of_key text, of_event bigint, stored jsonb
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    reached bigint := of_event;
+    later jsonb := '{}';
+    one record;
+begin
+    loop
+        -- In pieces, so that the index is read from its end: with as many as there are, they might be sorted.
+        for one in
+            select
+                e.event_id, e.new_row,
+e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) as is_part,
+                case e.action when 'U' then coalesce(e.old_row, '{}') || e.new_row else e.new_row end as left_as
+            from audit.logged_actions as e
+            where e.schema_name = of_schema and e.table_name = of_table and e.row_key = of_key and e.action <> 'E'
+              and e.event_id < reached
+            order by e.event_id desc
+            limit 50
+        loop
+            reached := one.event_id;
+            if one.is_part then
+                later := one.new_row || later;
+                continue;
+            end if;
+            exit when one.left_as is null;
+            return (
+                -- That an event changed a redacted value is said of it alone.
+                select jsonb_object_agg(key, case when jsonb_typeof(value) = 'object' and value ? 'audit:redacted' then value - 'changed' else value end)
+                from jsonb_each(one.left_as || later)
+            ) || stored;
+        end loop;
+        exit when not found or not one.is_part;
+    end loop;
+    raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('audit: event %s of row %s of %I.%I holds only what it changed, and the event with the whole row before it is missing',
+            of_event, of_key, of_schema, of_table),
+        hint = 'audit reconcile and audit verify say more of what is missing; audit history of the rows of other keys is not affected';
+end
+$body$;
+
+revoke all on function audit.row_before(text, text, text, bigint, jsonb) from public;
+
+create or replace function audit.present_period(trail regclass, at_end boolean)
+    returns timestamptz
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select case when at_end then l.upper_bound else l.lower_bound end
+    from audit.leaves() as l
+    where l.lower_bound <= transaction_timestamp() and l.upper_bound > transaction_timestamp()
+      and not l.is_tail and not l.is_default and not l.detach_pending
+$body$;
+
+revoke all on function audit.present_period(regclass, boolean) from public;
+
+create or replace function audit.deltas_after(relation regclass, of_function text, column_names text[])
+    returns bigint
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return (
+        select c.deltas_after
+        from audit.captured_tables as c
+        join pg_proc as p on p.proname = c.function_name and p.pronamespace = 'audit'::regnamespace
+        cross join audit.columns_now(relation) as present
+        where c.function_name = of_function and c.relation_id = relation
+          and position(p.prosrc in pg_get_functiondef(p.oid)) > 0
+          and (select count(*) from jsonb_object_keys(c.columns)) = cardinality(present.names)
+          and column_names @> present.names and column_names <@ present.names
+          and not exists (
+            select
+            from jsonb_each(c.columns) as noted (number, said)
+            left join unnest(present.names, present.types) as now (name, type) on now.name = said ->> 'name'
+            where now.type is distinct from to_regtype(said ->> 'type')
+               or has_column_privilege(relation, number::smallint, 'select') is null  -- dropped, and made again
+          )
+          and (
+            select count(*) = 1 and bool_and(
+                coalesce(noted.system_identifier = home.system_identifier, true)
+                and noted.database_oid = home.database_oid and noted.trail_oid = home.trail_oid)
+            from audit.home as noted
+            cross join audit.present_home() as home
+          )
+    );
+end
+$body$;
+
+revoke all on function audit.deltas_after(regclass, text, text[]) from public;
 
 create or replace function audit.redactable(
     wanted_schema text, wanted_table text, row_keys text[], columns text[], context_keys text[], with_keys boolean, with_query boolean
@@ -3924,18 +4045,18 @@ begin
         select *, sum(change) over (partition by image::text) as deficit
         from (
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
-                case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image
             from audit.logged_actions
             where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
             union all
-            select action, -1, false, old_row
+            select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
             where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
-            select action, -1, false, old_row
+            select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
             where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
@@ -4072,20 +4193,27 @@ begin
                 select coalesce(sum((new_row is not null)::integer - (old_row is not null)::integer), 0)
                 from (
                     select
-                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                        case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                        case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                        case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                        case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                    cross join lateral (
+                        select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                        where name.columns is not null
+                        union all
+                        select null, null where name.columns is null
+                    ) as whole
+                    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -4102,20 +4230,27 @@ begin
                 select distinct on (later.key) later.key, event_id, later.arrives
                 from (
                     select
-                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                        case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                        case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                        case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                        case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                    cross join lateral (
+                        select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                        where name.columns is not null
+                        union all
+                        select null, null where name.columns is null
+                    ) as whole
+                    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 cross join lateral (values
                     (row_key, action = 'I' or old_row_key is not null),
@@ -4366,11 +4501,12 @@ begin
             select
                 event_id, transaction_id, action, old_row, new_row, old_row_key,
                 row_key = wanted_key and new_row is not null as is_there,
+action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) as is_part,
                 lead(transaction_id) over (order by event_id desc) is distinct from transaction_id as is_alone
             into latest
             from (
                 (
-                    select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
+                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
@@ -4379,7 +4515,7 @@ begin
                 )
                 union all
                 (
-                    select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
+                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
@@ -4390,6 +4526,9 @@ begin
             order by event_id desc
             limit 1;
             exit when not found;
+            if latest.is_part then
+                latest.old_row := audit.row_before(called.schema_name, called.table_name, wanted_key, latest.event_id, latest.old_row);
+            end if;
 
             -- The only event of its transaction says how it ended, unless it changed nothing.
             if latest.is_alone and latest.is_there then
@@ -4433,17 +4572,17 @@ begin
                     sum(change) over (partition by image::text) as surplus,
                     change > 0 and (action = 'I' or old_row_key is not null) as arrives
                 from (
-                    select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+                    select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and new_row is not null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select event_id, action, old_row_key, -1, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select event_id, action, old_row_key, -1, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
                       and event_id > previous and event_id <= latest.event_id
@@ -4513,8 +4652,7 @@ join audit.logged_actions as e
                     when is_same_transaction and not is_insert_and_update
                         then audit.row_image_at(wanted_schema, wanted_table, event.key, moment, names)
                     when leaves_row
-                        then case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end
-                end as image
+                        then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end                end as image
             from (
                 select
                     *,
@@ -4525,44 +4663,58 @@ join audit.logged_actions as e
                         and old_row = lead(new_row) over latest_first
                         and lead(transaction_id, 2) over latest_first is distinct from transaction_id as is_insert_and_update
                 from (
-                    select row_key as key, event_id, transaction_id, action, old_row, new_row, new_row is not null as leaves_row
+                    select row_key as key, event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, new_row is not null as leaves_row
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
                     union all
-                    select old_row_key, event_id, transaction_id, action, null, null, false
+                    select old_row_key, event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, null, null, false
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4666,44 +4818,58 @@ join audit.logged_actions as e
             from (
                 select (array_agg(image))[1] as image, sum(change) as copies
                 from (
-                    select case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image, 1 as change
+                    select case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image, 1 as change
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
                     union all
-                    select old_row, -1
+                    select case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, -1
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -4942,6 +5108,14 @@ comment on function audit.destroy_salt(bigint, integer) is '{"tool": "audit-tool
 
 comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.holds_changes_only(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_before(text, text, text, bigint, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.present_period(regclass, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.deltas_after(regclass, text, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5001,7 +5175,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
