@@ -65,6 +65,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "guarantees.md",
         "security.md",
         "attacks.md",
+        "storage.md",
         "performance.md",
         "architecture.md",
     ),

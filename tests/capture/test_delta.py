@@ -17,6 +17,7 @@ from audit_toolkit.config import Capture, Mask, Store, TableRule
 from audit_toolkit.errors import AuditError, RuleError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import (
+    Erasure,
     Event,
     Selection,
     blame,
@@ -27,6 +28,7 @@ from audit_toolkit.trail import (
     row_at,
     table_at,
 )
+from audit_toolkit.trail import redact as run
 from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
 
@@ -500,3 +502,33 @@ def _found(trail: Trail, schema: str, table: str = "orders") -> list[str]:
     with one_snapshot(trail.connection):
         [found] = reconcile(trail.connection, [QualifiedName(schema, table)], "audit")
     return [str(one.kind) for one in found.findings]
+
+
+def test_what_is_redacted_is_so_in_whole_rows(trail: Trail) -> None:
+    told = []
+    for mode in ("rows", "delta"):
+        trail.execute(
+            f"create schema {mode}; create table {mode}.people (id int primary key, email text, age int)"
+        )
+        trail.audit(f"{mode}.people", store=Store(mode))
+        trail.execute(f"insert into {mode}.people values (1, 'zoe@example.com', 30)")
+        for change in (
+            "age = 31",
+            "email = 'zoe@example.org'",
+            "age = 32",
+            "email = null",
+            "age = 33",
+        ):
+            trail.execute(f"update {mode}.people set {change}")
+        erasure = Erasure(table=f"{mode}.people", rows=("1",), columns=["email"], reason="asked to")
+        with trail.database.connect() as connection:
+            run(connection, erasure, apply=True)
+        trail.execute(f"update {mode}.people set age = 34")
+        events = history(trail.connection, f"{mode}.people", 1)
+        erased = max(e["event_id"] for e in trail.events() if e["action"] == "R")
+        told.append([str(_told(event, mode)).replace(str(erased), "N") for event in events])
+        assert len(events) == 7
+    assert told[0] == told[1]
+    assert "zoe" not in str(trail.execute("select old_row, new_row from audit.logged_actions"))
+    with pytest.raises(AuditError, match="was redacted"):
+        row_at(trail.connection, "delta.people", 1, events[2].action_tstamp)
