@@ -56,34 +56,38 @@ begin
         -- What the update leaves as it was is not stored again, if the event before it has it: in the same partition, and by
         -- the transaction that wrote the row as it was (xmin), and no other event of the row is by that one.
         captured_at := clock_timestamp();
-        if is_as_installed and captured_at >= audit.present_period('audit.logged_actions'::regclass, false) and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
-            and current_setting('transaction_isolation') <> 'serializable'  -- reading the trail could make other writes fail
-        then
+        if is_as_installed then
+            is_delta := captured_at >= audit.present_period('audit.logged_actions'::regclass, false) and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
+                and current_setting('transaction_isolation') <> 'serializable';  -- reading the trail could make other writes fail
+        end if;
+        if is_delta then
             row_before := case when 'public.orders'::regclass is not null then jsonb_build_object('id', old.id) end;
             key_before := row_before ->> 'id';
             row_after := case when 'public.orders'::regclass is not null then jsonb_build_object('id', new.id) end;
             key_after := row_after ->> 'id';
-            if key_before = key_after then
-                select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by into newest
-                from audit.logged_actions as e
-                where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
-                  and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
-                  and e.event_id > audit.deltas_after('public.orders'::regclass, 'capture_public__orders', array['customer_id', 'id', 'placed_at', 'status', 'total'])
-                order by e.event_id desc
-                limit 1;
-                is_delta := coalesce(newest.written_by = old.xmin and newest.action in ('I', 'U')
-                    and newest.transaction_id <> pg_current_xact_id() and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
-                    and hashint8(newest.event_id) % 32 <> 0, false);
-            end if;
-            if is_delta then
-                select e.transaction_id into written_before
-                from audit.logged_actions as e
-                where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
-                  and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true) and e.event_id < newest.event_id
-                order by e.event_id desc
-                limit 1;
-                is_delta := written_before is distinct from newest.transaction_id;
-            end if;
+            is_delta := key_before = key_after;
+        end if;
+        if is_delta then
+            select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by into newest
+            from audit.logged_actions as e
+            where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
+              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+              and e.event_id > audit.deltas_after('public.orders'::regclass, 'capture_public__orders', array['customer_id', 'id', 'placed_at', 'status', 'total'])
+            order by e.event_id desc
+            limit 1;
+            is_delta := newest.written_by = old.xmin and newest.action in ('I', 'U')
+                and newest.transaction_id <> pg_current_xact_id() and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+                and hashint8(newest.event_id) % 32 <> 0;
+        end if;
+        if is_delta then
+            select e.transaction_id into written_before
+            from audit.logged_actions as e
+            where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
+              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+              and e.event_id < newest.event_id
+            order by e.event_id desc
+            limit 1;
+            is_delta := written_before is distinct from newest.transaction_id;
         end if;
         if is_delta then
             row_before := '{}';
@@ -134,7 +138,7 @@ begin
             row_after := audit.image_of(new);
         end if;
         end if;
-        if not is_delta then
+        if is_delta is not true then
             key_before := row_before ->> 'id';
             key_after := row_after ->> 'id';
         end if;
@@ -168,7 +172,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "7867282112f1670c36db08ed47be9343ccfa86110f43340cd70ba2f7e6d68231"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "0139a3d3c0992063bcf6ab562412680d3d5c263360905419d2f6eb50963c756e"}';
 
 
 -- Its triggers on public.orders.
