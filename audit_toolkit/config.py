@@ -28,10 +28,11 @@ CONTEXT_LIMIT = 65_536
 
 
 class Capture(StrEnum):
-    """When the trigger runs: once for every row, or once for every statement."""
+    """What records changes: a trigger for every row, one for every statement, or a worker that reads the WAL."""
 
     ROW = "row"
     STATEMENT = "statement"
+    WAL = "wal"
 
 
 class Store(StrEnum):
@@ -186,12 +187,32 @@ class TableRule:
                 "--store delta needs --capture row",
                 hint="a statement trigger does not see which transaction wrote a row; leave out one of the two",
             )
+        if self.capture is Capture.WAL:
+            self._refuse_what_the_wal_lacks()
         hidden = self.exclude or self.mask or self.only
         if self.capture_query and hidden and not self.force_capture_query:
             raise RuleError(
                 "--capture-query would record hidden values: the text of a statement contains them",
                 hint="leave out --capture-query on a table with --exclude, --only or --mask, or "
                 "accept it with --force-capture-query",
+            )
+
+    def _refuse_what_the_wal_lacks(self) -> None:
+        if self.store is Store.DELTA:
+            raise RuleError(
+                "--store delta needs --capture row",
+                hint="the WAL does not say which transaction wrote the old row; leave out one of the two",
+            )
+        if self.capture_query:
+            raise RuleError(
+                "--capture-query needs triggers: the WAL does not have the text of statements",
+                hint="leave out --capture-query or --capture wal",
+            )
+        if self.require_context or self.truncate is not Truncate.EVENT:
+            option = "--require-context" if self.require_context else f"--truncate {self.truncate}"
+            raise RuleError(
+                f"{option} needs triggers: what is in the WAL has been written already",
+                hint=f"leave out {option} or --capture wal",
             )
 
     def as_dict(self) -> dict[str, Any]:

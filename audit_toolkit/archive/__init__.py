@@ -13,18 +13,21 @@ from audit_toolkit.archive.manifest import (
     read_catalogue,
     read_manifests,
 )
-from audit_toolkit.archive.origin import adopt, read_expected, read_origin
+from audit_toolkit.archive.origin import adopt, read_expected, read_origin, record_fingerprints
 from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
+from audit_toolkit.archive.redaction import Archives
 from audit_toolkit.archive.restore import rehearse_restore, restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
 from audit_toolkit.archive.sealed import read_seal, seal_note, seal_problems
 from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.unfinished import require_finished, unfinished_findings
 from audit_toolkit.archive.verify import ReadBack, check_catalogue, damaged, read_back
 from audit_toolkit.archive.write import archive_leaf
 
 __all__ = [
     "ArchivedEvents",
+    "Archives",
     "Catalogue",
     "Differences",
     "LiveExport",
@@ -54,9 +57,12 @@ __all__ = [
     "read_manifests",
     "read_origin",
     "read_seal",
+    "record_fingerprints",
     "register",
     "rehearse_restore",
+    "require_finished",
     "restore_leaf",
     "seal_note",
     "seal_problems",
+    "unfinished_findings",
 ]

@@ -32,6 +32,7 @@ from audit_toolkit.archive.manifest import (
 )
 from audit_toolkit.archive.origin import read_origin, require_own
 from audit_toolkit.archive.store import EVENTS, FOLDER, Store, is_unfinished
+from audit_toolkit.archive.unfinished import require_finished
 from audit_toolkit.archive.verify import Progress, read_back, unwatched
 from audit_toolkit.archive.watermark import find_reach
 from audit_toolkit.archive.write import Names, Selection, make_manifest, write_files
@@ -96,6 +97,7 @@ def export_live(
             hint="run it on the primary",
         )
     by_function = _require_right(connection, schema)
+    require_finished(connection, schema)
     store.require_reachable()
     work = _Work(connection, store, read_origin(connection, schema), now, by_function)
     work.tidy()

@@ -82,6 +82,14 @@ class Range:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """A manifest that an erasure removed, as it told of what was erased: its place in the chain."""
+
+    sha256: str
+    previous: str | None
+
+
 class UnsoundError(ValueError):
     """What is wrong with a manifest, in words for people."""
 
@@ -148,6 +156,8 @@ class Manifest:
     """Without what ranges before it have."""
     seal: ArchivedFile | None = None
     """What shows without the database that these events were sealed; beside the events, as an erasure replaces it."""
+    replaces: tuple[Replaced, ...] = ()
+    """Manifests that an erasure removed for this one."""
 
     @property
     def label(self) -> str:
@@ -192,6 +202,8 @@ class Manifest:
             del values["exported"]
         if self.seal is None:
             del values["seal"]
+        if not self.replaces:
+            del values["replaces"]
         return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
     @classmethod
@@ -216,6 +228,11 @@ class Manifest:
         files = (_values_of(ArchivedFile, file, "a file of it") for file in values["files"])
         values["files"] = tuple(ArchivedFile(**file) for file in files)
         values["columns"] = tuple(values["columns"])
+        former = values.get("replaces", [])
+        if not isinstance(former, list):
+            raise UnsoundError("what it replaces is not a list")
+        replaced = (_values_of(Replaced, one, "what it replaces") for one in former)
+        values["replaces"] = tuple(Replaced(**one) for one in replaced)
         for name, kind in (("origin", Origin), ("exported", Range), ("seal", ArchivedFile)):
             part = values.get(name)
             values[name] = kind(**_values_of(kind, part, f"its {name}")) if part else None
@@ -232,6 +249,8 @@ class Manifest:
         # Whatever the annotations say, these come from a file that anybody may have written.
         texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]
         texts += [text for file in self.all_files for text in (file.path, file.sha256)]
+        texts += [one.sha256 for one in self.replaces]
+        texts += [one.previous for one in self.replaces if one.previous is not None]
         numbers: list[object] = [self.oid, self.events, self.server_version, part.reach]
         numbers += [number for file in self.all_files for number in (file.bytes, file.events)]
         if self.origin:
@@ -339,11 +358,19 @@ def find_manifest(
 def chain_breaks(manifests: list[Manifest] | tuple[Manifest, ...]) -> list[str]:
     """The partitions whose manifest does not follow the one before it: one was removed or changed."""
     expected: dict[str, str] = {}
+    replaced = {(m.place, one.sha256): one.previous for m in manifests for one in m.replaces}
     broken = []
     for manifest in manifests:
-        if manifest.previous != expected.get(manifest.place):
+        place, link, seen = manifest.place, manifest.previous, set[str]()
+        # What an erasure removed is passed over, by what came before it.
+        while (
+            link and link != expected.get(place) and (place, link) in replaced and link not in seen
+        ):
+            seen.add(link)
+            link = replaced[place, link]
+        if link != expected.get(place):
             broken.append(manifest.leaf)
-        expected[manifest.place] = fingerprint(manifest)
+        expected[place] = fingerprint(manifest)
     return broken
 
 

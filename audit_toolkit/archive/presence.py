@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.archive.manifest import read_catalogue
 from audit_toolkit.archive.origin import read_expected
 from audit_toolkit.archive.store import EVENTS, OLD_FOLDER, Store
+from audit_toolkit.archive.unfinished import unfinished_findings
 from audit_toolkit.archive.verify import Expected
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, FindingKind, Severity
@@ -33,6 +34,7 @@ def archive_findings(connection: Connection, schema: str, url: str) -> Iterator[
             remedy="make sure that the location exists and can be reached, then try again",
         )
         return
+    yield from unfinished_findings(connection, schema)
     for leaf, message in missing:
         yield Finding(
             kind=FindingKind.DROPPED_NOT_ARCHIVED,

@@ -38,8 +38,11 @@ def query_archive(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ..
 
 
 @contextmanager
-def opened(store: Store, files: Sequence[str]) -> Iterator[Any]:
-    """A connection of DuckDB that has the events of these files as the view `logged_actions`, times in UTC."""
+def opened(store: Store, files: Sequence[str], **options: Any) -> Iterator[Any]:
+    """A connection of DuckDB that has the events of these files as the view `logged_actions`, times in UTC.
+
+    `options` are those of its `read_parquet`.
+    """
     engine = duckdb()
     with engine.connect() as connection:
         connection.execute("set timezone = 'UTC'")
@@ -47,7 +50,7 @@ def opened(store: Store, files: Sequence[str]) -> Iterator[Any]:
             connection.register_filesystem(store.filesystem)
         places = [store.path(path) if store.is_local else store.address(path) for path in files]
         try:
-            connection.read_parquet(places, hive_partitioning=True).create_view(VIEW)
+            connection.read_parquet(places, hive_partitioning=True, **options).create_view(VIEW)
         except engine.Error as error:
             raise AuditError(
                 f"DuckDB: {str(error).splitlines()[0]}",

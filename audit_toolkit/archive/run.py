@@ -8,6 +8,7 @@ from audit_toolkit.archive.export import finish_interrupted
 from audit_toolkit.archive.iceberg import register_own
 from audit_toolkit.archive.manifest import MOST_BYTES, Manifest, difference
 from audit_toolkit.archive.store import Store, split_address
+from audit_toolkit.archive.unfinished import require_finished
 from audit_toolkit.archive.verify import Progress, read_back
 from audit_toolkit.archive.write import archive_leaf
 from audit_toolkit.partitions import Entry, Run, Task
@@ -37,6 +38,7 @@ def archiver(
         entry = partitions.entry(task.oid)
         if entry is not None:
             store = Store.open(url)
+            require_finished(run.connection, run.schema)
             finish_interrupted(run.connection, store, run.schema, now=partitions.now)
             archive_leaf(
                 run.connection,

@@ -60,7 +60,7 @@ def read_back(
     with closing(Digest() if manifest.version > 1 else SumDigest(manifest.columns)) as digest:
         for file in manifest.files:
             try:
-                problems += _read_file(store, file, digest, progress)
+                problems += read_file(store, file, digest, progress)
             except AuditError as error:
                 problems.append(error.message)
         found, events = str(digest), digest.events
@@ -75,9 +75,10 @@ def read_back(
     return ReadBack(leaf=manifest.leaf, digest=found, events=events, problems=tuple(problems))
 
 
-def _read_file(
-    store: Store, file: ArchivedFile, digest: Digest | SumDigest, progress: Progress
+def read_file(
+    store: Store, file: ArchivedFile, digest: Digest | SumDigest, progress: Progress = unwatched
 ) -> list[str]:
+    """Count the events of a file in, and say what is wrong with it."""
     problems = []
     with store.fetched(file.path) as (copy, sha256):
         if sha256 != file.sha256:
@@ -103,6 +104,8 @@ class Recorded:
 
     leaf: str
     state: str
+    archive: str
+    """The address of its manifest."""
     name: str
     """The manifest, inside the archive."""
     digest: str
@@ -131,6 +134,8 @@ class Expected:
     recorded: tuple[Recorded, ...]
     exports: Exports = field(default_factory=Exports)
     adoption: Adoption | None = None
+    unfinished: tuple[Finding, ...] = ()
+    """Redactions that were interrupted."""
 
 
 def check_catalogue(
@@ -154,6 +159,7 @@ def check_catalogue(
     ]
     found += _strays(store, catalogue, counting)
     if expected:
+        found += expected.unfinished
         found += _missing(catalogue, expected)
         found += _unknown(counting, expected)
         found += _of_exports(catalogue, expected, store.address(FOLDER))

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 32_768
 CHARACTERS_AT_ONCE = 16 * 2**20
 """A row group ends at the first of the two, which bounds the memory whatever the events are."""
+OPTIONS = {"compression": "zstd", "write_statistics": True, "version": "2.6"}
+"""Of every Parquet file."""
 
 
 def archive_leaf(
@@ -133,6 +135,11 @@ def _write_seal(
     part = sealed_part(connection, schema, leaf)
     if part is None:
         return None
+    return write_seal_file(store, part, name)
+
+
+def write_seal_file(store: Store, part: dict[str, Any], name: str) -> ArchivedFile:
+    """Write what verifies a partition beside its events; the path is one of `name` with its hash."""
     content = json.dumps(part).encode()
     digest = hashlib.sha256(content).hexdigest()
     path = f"{SEALS}/{name}-{digest[:12]}.json"
@@ -239,7 +246,7 @@ def write_files(
     return written
 
 
-class _Hashing:
+class Hashing:
     """A file that hashes and counts what is written to it."""
 
     closed = False
@@ -248,6 +255,7 @@ class _Hashing:
         self._file, self.size, self._sha256 = file, 0, hashlib.sha256()
 
     def write(self, data: Any) -> int:
+        """Write, and return how many bytes."""
         content = memoryview(data)
         self._sha256.update(content)
         self._file.write(content)
@@ -255,12 +263,14 @@ class _Hashing:
         return content.nbytes
 
     def tell(self) -> int:
+        """How many bytes were written."""
         return self.size
 
     def flush(self) -> None:
         """The store flushes when it closes the file."""
 
     def hexdigest(self) -> str:
+        """The SHA-256 of what was written."""
         return self._sha256.hexdigest()
 
 
@@ -268,10 +278,9 @@ def _write_file(
     store: Store, path: str, rows: Iterator[tuple[Any, ...]], progress: Progress
 ) -> ArchivedFile:
     events = 0
-    options = {"compression": "zstd", "write_statistics": True, "version": "2.6"}
     with store.create(path) as file:
-        target = _Hashing(file)
-        with parquet().ParquetWriter(target, arrow_schema(), **options) as writer:
+        target = Hashing(file)
+        with parquet().ParquetWriter(target, arrow_schema(), **OPTIONS) as writer:
             for group in _groups(rows):
                 writer.write_table(as_table(group))
                 events += len(group)

@@ -87,7 +87,9 @@ def install(
     capture: Annotated[
         Capture,
         typer.Option(
-            "--capture", help="Row-level or statement-level triggers; statement suits bulk writes."
+            "--capture",
+            help="Row-level or statement-level triggers (statement suits bulk writes), or a worker that "
+            "reads the WAL: audit capture run.",
         ),
     ] = Capture.ROW,
     exclude: Annotated[

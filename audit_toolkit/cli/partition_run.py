@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
 
 
 FAILED = 1
+
+
+class IntervalChoice(StrEnum):
+    """How much time a partition holds."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    AUTO = "auto"
+
 
 Iceberg = Annotated[
     str | None,
@@ -86,9 +97,10 @@ class Rotation:
     ] = None
     iceberg: Iceberg = None
     interval: Annotated[
-        Interval | None,
+        IntervalChoice | None,
         typer.Option(
-            help="Time range of new partitions. Default: as before.",
+            help="Time range of new partitions; auto: what suits the number of events a day. "
+            "Default: as before.",
             show_default=False,
         ),
     ] = None
@@ -142,8 +154,10 @@ class Rotation:
 
     def policy(self) -> Policy:
         """The policy they make; raises `UsageError`."""
+        by_rate = self.interval is IntervalChoice.AUTO
         return Policy(
-            interval=self.interval,
+            interval=None if by_rate or self.interval is None else Interval(self.interval.value),
+            interval_by_rate=by_rate,
             ahead=self.ahead,
             retention=Span.parse(self.retention, "--retention") if self.retention else None,
             quarantine=Span.parse(self.quarantine, "--quarantine"),
@@ -215,18 +229,22 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
         for stage in Stage:
             run.stage(stage)
         if rotation.archive:
-            run.outcomes += reach_archive(rotation.archive)
+            run.outcomes += reach_archive(run, rotation.archive)
         run.outcomes += register_archive(rotation, run)
     run.finished("partitions", run.outcomes)
     return run.outcomes
 
 
-def reach_archive(url: str) -> list[Outcome]:
-    """A failure where the archive cannot be reached, even when there was nothing to write."""
-    from audit_toolkit.archive import Store
+def reach_archive(run: Run, url: str) -> list[Outcome]:
+    """A failure where the archive cannot be reached, even when there was nothing to write.
+
+    Finishes a redaction that was interrupted, for the owner of the trail.
+    """
+    from audit_toolkit.archive import Store, require_finished
 
     try:
         Store.open(url).require_reachable()
+        require_finished(run.connection, run.schema)
     except AuditError as error:
         what = f"Connect to the archive {url}"
         return [

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audit_toolkit import exact_json
+from audit_toolkit.archive import Archives
 from audit_toolkit.attribution.current import nested
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
@@ -51,15 +52,25 @@ def redact(
         bool, typer.Option("--query", help="Also erase the text of the statements.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also in partitions that are held.")
+        bool, typer.Option("--force", help="Also erase in partitions on hold.")
     ] = False,
     leave_archives: Annotated[
         bool,
         typer.Option(
             "--leave-archives",
-            help="Although archives may hold such events, which are not rewritten.",
+            help="Erase only in the database, even if archives may hold the values.",
         ),
     ] = False,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive",
+            metavar="URL",
+            envvar="AUDIT_ARCHIVE",
+            help="Where the archive is now, if it was moved.",
+            show_default=False,
+        ),
+    ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.")] = False,
     actor: Annotated[
         str | None,
@@ -76,10 +87,10 @@ def redact(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Erase values from the trail for good.
+    """Erase values from the trail permanently.
 
-    Shows what would be erased, or erases it with --apply: from every event of the rows, under all keys and names
-    that they had. An event says who did it, when and why. The table itself is not changed.
+    Shows what would be erased; --apply erases it, in every event of the rows, under all keys and names that they
+    had, in the database and in archives. An event records who did it, when and why. The table itself is not changed.
     """
     erasure = Erasure(
         table=table,
@@ -96,7 +107,8 @@ def redact(
     if not reason.strip():
         raise UsageError("no reason given", hint="add --reason TEXT; it is recorded in the trail")
     with nested({"actor": actor_of(actor)}), open_database(dsn, config) as connection:
-        done = run(connection, erasure, apply=apply, schema=audit_schema)
+        archives = Archives(connection=connection, schema=audit_schema, url=archive)
+        done = run(connection, erasure, apply=apply, schema=audit_schema, archives=archives)
     if output is Format.JSON:
         print(exact_json.dumps(done.as_dict() | {"applied": apply}, ascii_only=True))
     else:
@@ -104,7 +116,7 @@ def redact(
 
 
 def _print(done: Redaction, erasure: Erasure, *, applied: bool) -> None:
-    if not done.events:
+    if not done.events and not done.files:
         print(f"{visible(str(done.table))}: no event has such a value")
         return
     verb = "redacted" if applied else "would be redacted"
@@ -116,6 +128,7 @@ def _print(done: Redaction, erasure: Erasure, *, applied: bool) -> None:
         ("columns", done.columns),
         ("context", done.context_keys),
         ("partitions", done.partitions),
+        ("archived files", done.files),
     ]
     for what, some in names:
         if some:
@@ -126,18 +139,20 @@ def _print(done: Redaction, erasure: Erasure, *, applied: bool) -> None:
             "note: deleted versions stay in the files of the server until VACUUM FULL (docs/gdpr.md)",
             file=sys.stderr,
         )
+        if done.files:
+            print(
+                "note: where the archive is an Iceberg table, run: audit archive register (docs/gdpr.md)",
+                file=sys.stderr,
+            )
+        if erasure.leave_archives:
+            _print_left(done)
         return
     if done.held and not erasure.force:
         print(
             f"note: held, so that --apply needs --force: {visible(', '.join(done.held))}",
             file=sys.stderr,
         )
-    if done.archived:
-        print(
-            f"note: archives may hold such events, and are not rewritten: "
-            f"{visible(', '.join(done.archived))}",
-            file=sys.stderr,
-        )
+    _print_left(done)
     if done.with_query:
         print(
             f"note: {counted(done.with_query, 'event')} of these rows have the text of the statement, "
@@ -145,3 +160,13 @@ def _print(done: Redaction, erasure: Erasure, *, applied: bool) -> None:
             file=sys.stderr,
         )
     print("nothing was changed; --apply does it", file=sys.stderr)
+
+
+def _print_left(done: Redaction) -> None:
+    """Name the archives that were not looked into."""
+    if done.archived and not done.reached:
+        print(
+            f"note: archives may hold such events, and were not looked into: "
+            f"{visible(', '.join(done.archived))}",
+            file=sys.stderr,
+        )

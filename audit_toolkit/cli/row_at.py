@@ -21,6 +21,7 @@ from audit_toolkit.cli.output import show_value, visible
 from audit_toolkit.cli.row_output import (
     At,
     Key,
+    Redacted,
     Table,
     find_table,
     opened,
@@ -44,11 +45,14 @@ def row_at(
 ) -> None:
     """Show a row as it was at a point in time.
 
-    In the columns that the table has now.
+    In the columns that the table has now. Redacted values are shown as such, with exit code 3.
     """
+    redacted = Redacted()
     moment = times.parse_past(at, "--at", utc=utc)
     with opened(dsn, config) as connection:
-        row = trail.row_at(connection, table, tuple(key), moment, schema=audit_schema)
+        row = trail.row_at(
+            connection, table, tuple(key), moment, schema=audit_schema, on_redacted=redacted
+        )
         columns = find_table(connection, table, audit_schema).columns
     require_columns(hide, "--hide", columns, table)
     if row is not None:
@@ -63,6 +67,7 @@ def row_at(
         )
     else:
         _print_row({column: row[column] for column in columns} if columns else row)
+    redacted.end()
 
 
 def _print_row(row: Row) -> None:

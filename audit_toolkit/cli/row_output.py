@@ -13,6 +13,7 @@ from audit_toolkit.cli import times
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.notes import note_name, print_warning
 from audit_toolkit.cli.output import visible
+from audit_toolkit.findings import FINDINGS
 from audit_toolkit.trail import find_subject
 
 if TYPE_CHECKING:
@@ -52,6 +53,27 @@ def find_table(connection: psycopg.Connection[Any], table: str, schema: str) -> 
     return subject
 
 
+class Redacted:
+    """Whether rows have redacted values: they are not what they were, which stderr and the exit code say."""
+
+    def __init__(self) -> None:
+        self.found = False
+
+    def __call__(self) -> None:
+        """Note that they have."""
+        self.found = True
+
+    def end(self) -> None:
+        """After the rows: say so, and end with the code for findings."""
+        if self.found:
+            print(
+                "warning: values were redacted, so these rows are not what they were; "
+                "audit show N says who did it, and why",
+                file=sys.stderr,
+            )
+            raise typer.Exit(FINDINGS)
+
+
 @contextmanager
 def opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
     """The database, whose warnings (gaps in capture) go to stderr."""
@@ -62,7 +84,7 @@ def opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
 
 def print_rows_as_json(name: str, texts: Iterable[str], *, lines: bool) -> None:
     """Print rows that are JSON already: one a line, or as the array `name`."""
-    # Nothing before the first is there: the question may be refused.
+    # Print nothing before the first row: the query may be refused.
     begin = f'{{"{name}": ['
     number = 0
     for number, text in enumerate(texts, 1):

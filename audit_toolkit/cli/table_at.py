@@ -23,6 +23,7 @@ from audit_toolkit.cli.options import (
 from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.row_output import (
     At,
+    Redacted,
     Table,
     find_table,
     opened,
@@ -54,26 +55,31 @@ def table_at(
 ) -> None:
     """Print all rows that a table had at a point in time.
 
-    In no particular order, in the columns that the table has now.
+    In no particular order, in the columns that the table has now. Redacted values are shown as such, with exit code 3.
     """
+    redacted = Redacted()
     moment = times.parse_past(at, "--at", utc=utc)
     with opened(dsn, config) as connection:
         subject = find_table(connection, table, audit_schema)
         require_columns(hide, "--hide", subject.columns, subject.table)
         if output is RowFormat.CSV:
-            # To a file or program the values go as they are; a terminal would obey some of them.
+            # Files and programs get the values unchanged; a terminal would interpret some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
             # Closed here: a COPY still running when the connection ends would be waited for.
-            with closing(copy_table_at(connection, subject, moment, hide or ())) as copied:
+            with closing(
+                copy_table_at(connection, subject, moment, hide or (), redacted)
+            ) as copied:
                 parts = (part.decode() for part in copied)
                 for text in guard_lines(parts) if guard_cells else parts:
                     sys.stdout.write(shown(text))
+            redacted.end()
             return
-        with closing(stream_table_at(connection, subject, moment)) as images:
+        with closing(stream_table_at(connection, subject, moment, redacted)) as images:
             shown_rows = (
                 exact_json.dumps(without(exact_json.loads(i), hide)) if hide else i for i in images
             )
             print_rows_as_json("rows", shown_rows, lines=output is RowFormat.JSONL)
+    redacted.end()
 
 
 def _visible_lines(text: str) -> str:

@@ -109,7 +109,7 @@ def reconcile(
     installed = {one.table: one for one in read_installed(connection, schema)}
     functions = {one.function for one in installed.values()}
     registered = read_registry(connection, schema) or {}
-    # What the registry knows and no function captures has lost it.
+    # Tables in the registry without a capture function have lost it.
     lost = [name for name, entry in registered.items() if entry.function not in functions]
     wanted = list(tables) or sorted({*installed, *lost})
     relations = {
@@ -150,7 +150,7 @@ def _not_reconciled(table: QualifiedName, why: str, *, remedy: str) -> Reconcili
         kind=FindingKind.NOT_RECONCILED,
         severity=Severity.WARNING,
         subject=str(table),
-        message=f"it was not compared with the trail: {why}",
+        message=f"not compared with the trail: {why}",
         remedy=remedy,
     )
     return Reconciliation(
@@ -191,7 +191,7 @@ def _prepare(
     recorded = json.loads(installed.comment).get("key")
     if recorded is not None and tuple(recorded) != table.key:
         raise _NotComparableError(
-            "its primary key is another one than when capture was installed",
+            "its primary key has changed since capture was installed",
             f"audit install --table {table.name.plain}",
         )
     if gone := [column for column in target.hidden if table.column(column) is None]:
@@ -202,7 +202,7 @@ def _prepare(
         check_condition(connection, table, rule, schema)
     except RuleError as error:
         raise _NotComparableError(
-            f"its condition cannot be judged: {error}", "audit check"
+            f"its condition cannot be evaluated: {error}", "audit check"
         ) from None
     computed = [column.name for column in table.columns if column.generated]
     left_out = sorted({*target.hidden, *facts["disguised"], *computed} - set(table.key))
@@ -263,7 +263,7 @@ def _read_marks(
                 attached += [at] if said.get("attached") else []
                 detached += [at] if said.get("detached") else []
             case "M", {"change": "capture", "options": dict(options)}:
-                # What was masked before is in the trail otherwise than it would be now.
+                # A value masked before may differ in the trail from what masking would give now.
                 columns.append((at, masked))
                 masked = frozenset(map(str, options.get("mask") or ()))
             case "M", {"change": "columns"}:
@@ -411,7 +411,7 @@ class _Compared:
             or self.left
             or self.reach.whole_after is None
         ):
-            # Rows that are alike cannot be told from each other: one event too few would shift all.
+            # Identical rows cannot be distinguished: one missing event would shift all others.
             found.counts[FindingKind.NOT_RECONCILED] += 1
             found.kept.append(
                 self._finding(

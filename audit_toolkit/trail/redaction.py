@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from audit_toolkit import exact_json
 from audit_toolkit.attribution.attach import apply_context
 from audit_toolkit.attribution.current import current_document
 from audit_toolkit.catalog import find_relation
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UnknownTableError, UsageError
 from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.templates import render
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
+
+
+BROUGHT = "audit_archived_events"
+"""The table of the transaction that archived events are brought into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +45,7 @@ class Erasure:
     force: bool = False
     """Also in partitions that are held."""
     leave_archives: bool = False
-    """Although archives may hold such events, which nothing here rewrites."""
+    """Although archives may hold such events: these are left as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,10 @@ class Redaction:
     """Partitions that are in an archive, which may hold such events."""
     with_query: int = 0
     """Events of these rows that keep the text of their statement."""
+    reached: bool = False
+    """Whether archives were looked into."""
+    files: tuple[str, ...] = ()
+    """Files of archives: those that were written in place of others, or for a plan those that would be replaced."""
 
     def as_dict(self) -> dict[str, Any]:
         """The redaction as JSON values."""
@@ -76,59 +85,237 @@ class Redaction:
             "held": list(self.held),
             "archived": list(self.archived),
             "with_query": self.with_query,
+            "archives_reached": self.reached,
+            "files": list(self.files),
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events may be meant: what archives are searched for."""
+
+    table: QualifiedName
+    keys: Sequence[str] | None
+    whole_transactions: bool
+    """Also of events that share a transaction with these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasedFile:
+    """A file that an archive has in place of one with the values."""
+
+    path: str
+    sha256: str
+
+
+class Archives(Protocol):
+    """What was archived, for a redaction to reach it (`audit_toolkit.archive.Archives`)."""
+
+    def may_write(self) -> bool:
+        """Whether this role may note where archives are, as the owner of the trail may."""
+        ...
+
+    def prepare(self) -> None:
+        """Finish what was interrupted; outside of the transaction."""
+
+    def bring(self, wanted: Wanted, *, apply: bool) -> None:
+        """Have the database find archived events that may be meant, for the transaction."""
+
+    def find(self, events: Collection[int]) -> tuple[str, ...]:
+        """The files that would be replaced."""
+        ...
+
+    def rewrite(self, events: Collection[int], redaction: int) -> tuple[ErasedFile, ...]:
+        """Write the files anew that hold any of these events."""
+        ...
+
+    def finish(self) -> None:
+        """After the commit: remove what was replaced."""
+
+
 def redact(
-    connection: Connection, erasure: Erasure, *, apply: bool, schema: str = "audit"
+    connection: Connection,
+    erasure: Erasure,
+    *,
+    apply: bool,
+    schema: str = "audit",
+    archives: Archives | None = None,
 ) -> Redaction:
     """Erase values from all events of the rows, under all keys and names that they had; or say what would be.
 
-    All of it is one transaction: what is interrupted has changed nothing. Nobody who writes waits for it; sealing,
+    All of it is one transaction: what is interrupted has changed nothing, save that former files of archives may still
+    be there, which the next redaction or run of maintenance removes. Nobody who writes waits for it; sealing,
     maintenance and archiving do. What was erased is in the files of the server until VACUUM FULL (docs/gdpr.md).
-    Needs the right to execute `redact` (audit grants --redactor). Raises `UsageError` for what cannot be asked, and
-    `AuditError` for held partitions, archives, and whatever else the server refuses.
+    Needs the right to execute `redact` (audit grants --redactor), and the owner of the trail where archives are to be
+    reached, outside of a transaction. Raises `UsageError` for what cannot be asked, and `AuditError` for held
+    partitions, archives, and whatever else the server refuses.
     """
+    _require_sense(erasure)
+    table, keys = _find(connection, erasure)
+    if archives and (erasure.leave_archives or not archives.may_write()):
+        archives = None
+    work = _Work(connection, schema, erasure, table, keys, archives)
+    with database_errors("redact"):
+        if archives and apply:
+            archives.prepare()
+        with connection.transaction():
+            # Sealing, maintenance and archiving take the same locks: who comes second is told so.
+            connection.execute("set local lock_timeout = '3s'")
+            if apply and current_document():
+                apply_context(connection)
+            done = work.apply() if apply else work.plan()
+            if archives and not apply:
+                # What was brought from archives does not stay.
+                raise import_psycopg().Rollback
+        if archives and apply:
+            archives.finish()
+    return done
+
+
+def _require_sense(erasure: Erasure) -> None:
     if not (erasure.columns or erasure.context_keys or erasure.keys or erasure.query):
         raise UsageError(
             "nothing to redact is named", hint="add --column, --context, --keys or --query"
         )
     if erasure.keys and not erasure.rows:
         raise UsageError("--keys needs the keys of rows", hint="name them behind the table")
-    table, keys = _find(connection, erasure)
-    asked = {
-        "schema_name": table.schema,
-        "table_name": table.name,
-        "context_keys": list(erasure.context_keys),
-        "with_query": erasure.query,
-        "force": erasure.force,
-        "reason": erasure.reason,
-        "ticket": erasure.ticket,
-    }
-    with database_errors("redact"), connection.transaction():
-        # Sealing, maintenance and archiving take the same locks: who comes second is told so.
-        connection.execute("set local lock_timeout = '3s'")
-        if apply and current_document():
-            apply_context(connection)
-        # With --keys, the events of one row get one key in place of its own.
-        sets: list[list[str] | None] = [None]
-        if keys:
-            sets = [[key] for key in keys] if erasure.keys else [keys]
-        found = []
-        for some in sets:
-            question = {
-                "row_keys": some,
-                "columns": list(erasure.columns),
-                "with_keys": erasure.keys,
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A redaction, within its transaction."""
+
+    connection: Connection
+    schema: str
+    erasure: Erasure
+    table: QualifiedName
+    keys: list[str]
+    archives: Archives | None
+
+    def plan(self) -> Redaction:
+        """Find what would be erased."""
+        self.bring(apply=False)
+        found = [self.ask(some) for some in self.sets()]
+        files = self.archives.find(_events(found)) if self.archives else ()
+        return self.summed(found, (), files)
+
+    def apply(self) -> Redaction:
+        """Erase it."""
+        self.bring(apply=True)
+        found, redactions = [], list[int]()
+        erased: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        for some in self.sets():
+            said = self.ask(some)
+            found.append(said)
+            if self.archives:
+                erased += self.call("erase_events", said["groups"])
+            else:
+                _require_reachable(said, self.erasure)
+                redactions += [number for number, _ in self.call("redact", said["groups"])]
+        files: tuple[str, ...] = ()
+        if self.archives:
+            redactions, files = self.reach(self.archives, _events(found), erased)
+        return self.summed(found, redactions, files)
+
+    def bring(self, *, apply: bool) -> None:
+        """Have archived events found, too."""
+        if self.archives:
+            shared = bool(self.erasure.context_keys or self.erasure.query)
+            wanted = Wanted(table=self.table, keys=self.keys or None, whole_transactions=shared)
+            self.archives.bring(wanted, apply=apply)
+
+    def sets(self) -> list[list[str] | None]:
+        """The keys, by what is erased at once: with --keys, the events of one row get one key in place of its own."""
+        if not self.keys:
+            return [None]
+        return [[key] for key in self.keys] if self.erasure.keys else [self.keys]
+
+    def ask(self, keys: list[str] | None) -> dict[str, Any]:
+        """Which events hold what is to be erased."""
+        question = {
+            "row_keys": keys,
+            "columns": list(self.erasure.columns),
+            "with_keys": self.erasure.keys,
+        }
+        sql = render("queries/redactable", trail_schema=self.schema)
+        [row] = fetch(self.connection, sql, self.asked() | question)
+        said: dict[str, Any] = row["said"]
+        _require_known(self.table, said, keys)
+        return said
+
+    def asked(self) -> dict[str, Any]:
+        """What the functions of the trail take."""
+        return {
+            "schema_name": self.table.schema,
+            "table_name": self.table.name,
+            "context_keys": list(self.erasure.context_keys),
+            "with_query": self.erasure.query,
+            "force": self.erasure.force,
+            "reason": self.erasure.reason,
+            "ticket": self.erasure.ticket,
+        }
+
+    def call(self, function: str, groups: list[dict[str, Any]]) -> list[tuple[Any, dict[str, Any]]]:
+        """Call a function for each group of events; what it returns, with what it was told."""
+        sql = render(f"queries/{function}", trail_schema=self.schema)
+        done = []
+        for group in groups:
+            own = {
+                "ids": group["ids"],
+                "columns": group["columns"],
+                "with_keys": self.erasure.keys and group["is_own"],
             }
-            sql = render("queries/redactable", trail_schema=schema)
-            [row] = fetch(connection, sql, asked | question)
-            found.append(row["said"])
-            _require_known(table, row["said"], some)
-            if apply:
-                _require_reachable(row["said"], erasure)
-                row["said"]["redactions"] = _erase(connection, schema, row["said"], asked, erasure)
-    return _summed(table, found, erasure)
+            [row] = fetch(self.connection, sql, self.asked() | own)
+            done.append((next(iter(row.values())), own))
+        return done
+
+    def reach(
+        self,
+        archives: Archives,
+        events: set[int],
+        erased: list[tuple[dict[str, Any], dict[str, Any]]],
+    ) -> tuple[list[int], tuple[str, ...]]:
+        """Write the files of archives anew, then the events that say what was erased, and which files there are now."""
+        if not erased and archives.find(events):
+            # Redacted in the database alone before: an event says that the archive follows.
+            nothing = {"ids": [], "columns": list(self.erasure.columns), "is_own": False}
+            erased = self.call("erase_events", [nothing])
+        redactions: list[int] = [said["redaction"] for said, _ in erased]
+        written = archives.rewrite(events, redactions[0]) if redactions else ()
+        files = [{"path": file.path, "sha256": file.sha256} for file in written]
+        sql = render("queries/announce_redaction", trail_schema=self.schema)
+        told = {"files": exact_json.dumps(files) if files else None}
+        for said, own in erased:
+            values = self.asked() | own | told | {"erased": exact_json.dumps(said)}
+            fetch(self.connection, sql, values)
+        return redactions, tuple(file.path for file in written)
+
+    def summed(
+        self, found: list[dict[str, Any]], redactions: Sequence[int], files: tuple[str, ...]
+    ) -> Redaction:
+        """What was found, or done, as one."""
+
+        def together(name: str) -> tuple[Any, ...]:
+            return tuple(dict.fromkeys(value for said in found for value in said.get(name, ())))
+
+        return Redaction(
+            table=self.table,
+            redactions=tuple(redactions),
+            events=len(_events(found)),
+            keys=sum(said["keys"] for said in found),
+            columns=together("columns"),
+            context_keys=tuple(self.erasure.context_keys),
+            partitions=tuple(name for name in together("partitions") if not name.endswith(BROUGHT)),
+            held=together("held"),
+            archived=together("archived"),
+            with_query=sum(said["with_query"] for said in found),
+            reached=self.archives is not None,
+            files=files,
+        )
+
+
+def _events(found: list[dict[str, Any]]) -> set[int]:
+    return {number for said in found for group in said["groups"] for number in group["ids"]}
 
 
 def _require_known(table: QualifiedName, said: dict[str, Any], rows: list[str] | None) -> None:
@@ -155,52 +342,10 @@ def _require_reachable(said: dict[str, Any], erasure: Erasure) -> None:
         )
     if said["archived"] and not erasure.leave_archives:
         raise AuditError(
-            f"archives may hold such events, and are not rewritten: {', '.join(said['archived'])}",
-            hint="rewrite the archives by other means, and add --leave-archives to redact the rest",
+            f"archives may hold such events: {', '.join(said['archived'])}",
+            hint="run audit redact as the owner of the trail, who can have them written anew, or add "
+            "--leave-archives to redact what is in the database alone",
         )
-
-
-def _erase(
-    connection: Connection,
-    schema: str,
-    said: dict[str, Any],
-    asked: dict[str, Any],
-    erasure: Erasure,
-) -> list[int]:
-    sql = render("queries/redact", trail_schema=schema)
-    return [
-        fetch(
-            connection,
-            sql,
-            asked
-            | {
-                "ids": group["ids"],
-                "columns": group["columns"],
-                "with_keys": erasure.keys and group["is_own"],
-            },
-        )[0]["redaction_id"]
-        for group in said["groups"]
-    ]
-
-
-def _summed(table: QualifiedName, found: list[dict[str, Any]], erasure: Erasure) -> Redaction:
-    def together(name: str) -> tuple[Any, ...]:
-        return tuple(dict.fromkeys(value for said in found for value in said.get(name, ())))
-
-    return Redaction(
-        table=table,
-        redactions=together("redactions"),
-        events=len(
-            {number for said in found for group in said["groups"] for number in group["ids"]}
-        ),
-        keys=sum(said["keys"] for said in found),
-        columns=together("columns"),
-        context_keys=tuple(erasure.context_keys),
-        partitions=together("partitions"),
-        held=together("held"),
-        archived=together("archived"),
-        with_query=sum(said["with_query"] for said in found),
-    )
 
 
 def _find(connection: Connection, erasure: Erasure) -> tuple[QualifiedName, list[str]]:

@@ -5,13 +5,14 @@ The server does the work, by the functions `audit.row_at` and `audit.table_at`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
+from audit_toolkit.catalog import find_relation
 from audit_toolkit.connection import (
     fetch,
     first_line,
@@ -19,11 +20,12 @@ from audit_toolkit.connection import (
     prepare_session,
     refusals,
 )
-from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.errors import AuditError, RedactedError, UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import Sql, quote_identifier
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Row
+from audit_toolkit.trail.rows.keys import read_key_columns
 from audit_toolkit.trail.rows.lookup import Subject, find_subject, trail_table
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ _EVENTS_PER_ROW = 100
 """So many events are read in the time in which one row is looked up at two moments."""
 _MOST_LOOKED_UP = 100_000
 """With so many events of a time there is no need to count on."""
+
+
+OnRedacted = Callable[[], None]
+"""Called once where rows have redacted values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,70 +78,148 @@ class Difference:
 
 
 def row_at(
-    connection: Connection, table: str, key: object, at: datetime, *, schema: str = "audit"
+    connection: Connection,
+    table: str,
+    key: object,
+    at: datetime,
+    *,
+    schema: str = "audit",
+    on_redacted: OnRedacted | None = None,
 ) -> Row | None:
     """The row with a key as it was at a moment, in the table's present columns; None without one.
 
-    Of a table that was dropped: as it was captured. Events at the moment itself count.
+    Of a table that was dropped: as it was captured. Events at the moment itself count. A row with redacted values is
+    refused; with `on_redacted`, `{"audit:redacted": N}` stands in their place.
     Raises `AuditError` where the trail does not reach back that far, and what `find_subject` raises.
     """
     require_zone(at)
     subject = find_subject(connection, table, key, schema=schema)
-    sql = render("queries/row_at", trail_schema=schema, relation=_relation(subject))
-    with answered(), connection.transaction(force_rollback=True):
-        prepare_session(connection)
-        for key in (subject.key, *subject.equal_keys):
-            asked = subject.parameters | {"row_key": key, "at": at}
-            for row in fetch(connection, sql, asked):
-                if row["image"] is not None:
-                    return _row(row["image"])
-    return None
+    plain = render("queries/row_at", trail_schema=schema, relation=_relation(subject))
+
+    def find(sql: str, more: dict[str, object]) -> Row | None:
+        with answered(), connection.transaction(force_rollback=True):
+            prepare_session(connection)
+            for one in (subject.key, *subject.equal_keys):
+                asked = subject.parameters | {"row_key": one, "at": at} | more
+                for row in fetch(connection, sql, asked):
+                    if row["image"] is not None:
+                        return _row(row["image"])
+        return None
+
+    try:
+        return find(plain, {})
+    except RedactedError:
+        if on_redacted is None:
+            raise
+    on_redacted()
+    marked = _with_marks(subject, single=True, csv=False)
+    return find(marked, {"columns": list(subject.columns)})
 
 
 def table_at(
-    connection: Connection, table: str, at: datetime, *, schema: str = "audit"
+    connection: Connection,
+    table: str,
+    at: datetime,
+    *,
+    schema: str = "audit",
+    on_redacted: OnRedacted | None = None,
 ) -> Generator[Row, None, None]:
     """All rows that a table had at a moment, in no order, with flat memory however many they are.
 
-    Until the generator is exhausted or closed, a cursor and a transaction stay open.
+    Until the generator is exhausted or closed, a cursor and a transaction stay open. Rows with redacted values are
+    refused; with `on_redacted`, `{"audit:redacted": N}` stands in their place.
     Raises `AuditError` where the trail does not reach back that far, and what `find_subject` raises.
     """
-    for image in stream_table_at(connection, find_subject(connection, table, schema=schema), at):
+    subject = find_subject(connection, table, schema=schema)
+    for image in stream_table_at(connection, subject, at, on_redacted):
         yield exact_json.loads(image)
 
 
 def stream_table_at(
-    connection: Connection, subject: Subject, at: datetime
+    connection: Connection, subject: Subject, at: datetime, on_redacted: OnRedacted | None = None
 ) -> Generator[str, None, None]:
     """Like `table_at`, each row as JSON text."""
+    plain = _table_at(subject, at, csv=False)
+    try:
+        yield from _stream(connection, plain, {"at": at})
+    except RedactedError:
+        _require_marks(connection, subject, on_redacted)
+    else:
+        return
+    asked = subject.parameters | {"at": at, "columns": list(subject.columns)}
+    yield from _stream(connection, _with_marks(subject, csv=False), asked)
+
+
+def _stream(
+    connection: Connection, sql: str, asked: dict[str, object]
+) -> Generator[str, None, None]:
     with answered(), connection.transaction(force_rollback=True):
         prepare_session(connection)
         with connection.cursor("audit_table_at") as cursor:
             cursor.itersize = FETCH_SIZE
-            cursor.execute(_table_at(subject, at, csv=False), {"at": at})
+            cursor.execute(sql, asked)
             for (image,) in cursor:
                 yield image
 
 
 def copy_table_at(
-    connection: Connection, subject: Subject, at: datetime, hide: Collection[str] = ()
+    connection: Connection,
+    subject: Subject,
+    at: datetime,
+    hide: Collection[str] = (),
+    on_redacted: OnRedacted | None = None,
 ) -> Generator[bytes, None, None]:
     """Like `table_at`, as the bytes of a CSV file with a line of names, as COPY writes it.
 
-    Without the columns that `hide` names.
+    Without the columns that `hide` names. In place of a redacted value stands `redacted (event N)`.
     """
+    plain = _table_at(subject, at, csv=True, hide=hide)
+    try:
+        yield from _copy(connection, plain, {"at": at})
+    except RedactedError:
+        _require_marks(connection, subject, on_redacted)
+    else:
+        return
+    marked = _with_marks(subject, csv=True, hide=hide)
+    yield from _copy(connection, marked, subject.parameters | {"at": at})
+
+
+def _copy(
+    connection: Connection, sql: str, asked: dict[str, object]
+) -> Generator[bytes, None, None]:
     with answered(), connection.transaction(force_rollback=True):
         prepare_session(connection)
-        with connection.cursor().copy(
-            _table_at(subject, at, csv=True, hide=hide), {"at": at}
-        ) as copy:
-            # The line of names comes before the question is answered: nothing of a file where it is refused.
+        with connection.cursor().copy(sql, asked) as copy:
+            # The header is written before the query runs: no file is created if the query is refused.
             names = next(iter(copy), b"")
             for part in copy:
                 yield bytes(names) + bytes(part)
                 names = b""
             if names:
                 yield bytes(names)
+
+
+def _require_marks(
+    connection: Connection, subject: Subject, on_redacted: OnRedacted | None
+) -> None:
+    """Say that rows have redacted values; raise what is being handled where nobody wants them, or rows have no key."""
+    relation = find_relation(connection, str(subject.table)) if on_redacted else None
+    if on_redacted is None or not relation or not read_key_columns(connection, relation.oid):
+        raise  # noqa: PLE0704 - called where it is handled
+    on_redacted()
+
+
+def _with_marks(
+    subject: Subject, *, csv: bool, single: bool = False, hide: Collection[str] = ()
+) -> str:
+    return render(
+        "queries/rows_with_marks",
+        trail_schema=subject.schema,
+        relation=_relation(subject),
+        single=single,
+        csv=csv,
+        columns=[column for column in subject.columns if column not in hide],
+    )
 
 
 def diff(

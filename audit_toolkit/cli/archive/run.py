@@ -47,7 +47,7 @@ def run(
     )
     with options.open_alone() as opened, with_archive(options, opened):
         opened.policy = Policy(archived_only=True, archive_again=again)
-        outcomes = opened.stage(Stage.ARCHIVE) + reach_archive(archive)
+        outcomes = opened.stage(Stage.ARCHIVE) + reach_archive(opened, archive)
         outcomes += register_archive(options, opened)
     if output is Format.JSON:
         print(json.dumps({"outcomes": [outcome.as_dict() for outcome in outcomes]}, indent=2))
