@@ -147,6 +147,21 @@ class Event:
         return {}
 
     @property
+    def holds_changes_only(self) -> bool:
+        """Whether its rows are only what it changed, as `--store delta` has stored it.
+
+        Events that were read from the trail are whole; those of an archive are as stored.
+        """
+        old, new = self.old_row, self.new_row
+        if self.action is not Action.UPDATE or self.row_key is None or self.old_row_key is not None:
+            return False
+        return (
+            isinstance(old, dict)
+            and isinstance(new, dict)
+            and all(c in new and not exact_json.same(value, new[c]) for c, value in old.items())
+        )
+
+    @property
     def changed_paths(self) -> list[str]:
         """Where an update changed something inside objects and arrays, as JSON pointers (RFC 6901).
 
