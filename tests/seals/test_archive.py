@@ -15,22 +15,9 @@ from audit_toolkit.connection import connect
 from audit_toolkit.errors import AuditError
 from audit_toolkit.partitions import read_partitions
 from audit_toolkit.seals import new_key, read_public
-from tests.seals.conftest import Sealed
+from tests.seals.conftest import Sealed, detach
 from tests.seals.test_destroy import redact
 from tests.seals.test_seal import MORE
-
-
-def detach(sealed: Sealed) -> str:
-    """Detach the partition with the events; the next one takes what comes."""
-    [(partition,)] = sealed.execute(
-        "select distinct tableoid::regclass::text from audit.logged_actions"
-    )
-    sealed.execute(f"alter table audit.logged_actions detach partition {partition}")
-    sealed.execute(
-        "insert into audit.partition_lifecycle (leaf, leaf_name, state, detached_at) "
-        f"values ('{partition}', '{str(partition).split('.')[1]}', 'detached', now())"
-    )
-    return str(partition)
 
 
 def archive(sealed: Sealed, store: Store, partition: str) -> Manifest:

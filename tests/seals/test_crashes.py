@@ -179,7 +179,7 @@ class Shop:
         keys = read_public(self.key)
         with connect(self.dsn) as connection:
             outside = read_outside([str(self.kept)])
-            found = [
+            found: list[str] = [
                 f.kind for f in verify(connection, "audit", keys=keys, outside=outside).findings
             ]
             expected = read_expected(connection, "audit")
