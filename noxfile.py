@@ -1,6 +1,6 @@
 """The tasks of this project: `nox` runs the linters, the type checks and the tests.
 
-    nox                      lint, types, tests
+    nox                      lint, types and tests, in one environment
     nox -s tests -- -k demo  what follows the dashes goes to pytest
     nox -s tests-pg14        the tests on another PostgreSQL: tests-pg14 … tests-pg18
     nox -s bench -- --short  what auditing costs: the goals, each with pass or short
@@ -24,7 +24,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["checks"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -45,19 +45,25 @@ NPM_PLATFORMS = {
 
 
 @nox.session
+def checks(session: nox.Session) -> None:
+    """Lint, types and tests as below. One environment, because installing the packages takes a minute."""
+    session.install("-e", ".[demo]", *_group("lint"), *_group("types"))
+    _lint(session)
+    session.run("mypy")
+    _pytest(session)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, format and the direction of imports."""
-    _install_group(session, "lint")
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
-    session.run("lint-imports")
+    session.install(*_group("lint"))
+    _lint(session)
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Mypy over package, tests and this file."""
-    session.install("-e", ".[demo]")
-    _install_group(session, "types")
+    session.install("-e", ".[demo]", *_group("types"))
     session.run("mypy")
 
 
@@ -89,7 +95,7 @@ def _alembic_on(name: str, *requirements: str) -> None:
     def alembic_on_versions(session: nox.Session) -> None:
         """What stands on Alembic and SQLAlchemy, with other versions of them."""
         session.install("-e", ".[demo]")
-        _install_group(session, "tests")
+        session.install(*_group("tests"))
         session.install("--upgrade", *requirements)
         folders = ("tests/autogenerate", "tests/migrations", "tests/sources")
         session.run("pytest", *folders, "tests/cli/test_install.py", *session.posargs)
@@ -216,8 +222,7 @@ def extension_types(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """What auditing costs, beside other tools: all of it (an hour), or `-- --short` for the goals."""
-    session.install("-e", ".[demo]")
-    _install_group(session, "bench")
+    session.install("-e", ".[demo]", *_group("bench"))
     session.run(
         "python", "-m", "benchmarks", *(session.posargs or ("--output", "docs/performance"))
     )
@@ -226,8 +231,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as a site, strict about links and anchors; `-- serve` shows it while you write."""
-    session.install("-e", ".[demo]")
-    _install_group(session, "docs")
+    session.install("-e", ".[demo]", *_group("docs"))
     session.run(
         "mkdocs", *(session.posargs or ("build", "--strict")), env={"NO_MKDOCS_2_WARNING": "1"}
     )
@@ -236,16 +240,14 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code of some modules, one place at a time, and list the changes that no test notices."""
-    session.install("-e", ".[demo]")
-    _install_group(session, "tests")
+    session.install("-e", ".[demo]", *_group("tests"))
     session.run("python", "tests/mutation.py", *session.posargs)
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
     """The page in a real browser: every view, axe, keyboard, phone, hostile values; needs chromium and npm."""
-    session.install("-e", ".[demo,ui]")
-    _install_group(session, "browser")
+    session.install("-e", ".[demo,ui]", *_group("browser"))
     axe = _npm_package(session, "axe-core@4.14.1") / "axe.min.js"
     session.run("pytest", "tests/browser", *session.posargs, env={"BROWSER_AXE": str(axe)})
 
@@ -260,8 +262,7 @@ def page_proof(session: nox.Session) -> None:
 @nox.session
 def pictures(session: nox.Session) -> None:
     """The pictures of README and docs/page.md, anew, from the data of the tests; needs chromium."""
-    session.install("-e", ".[demo,ui]")
-    _install_group(session, "browser")
+    session.install("-e", ".[demo,ui]", *_group("browser"))
     session.run("python", "-m", "tests.browser.pictures", "docs/pictures")
 
 
@@ -289,7 +290,7 @@ def sqlalchemy_14(session: nox.Session) -> None:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel has the SQL templates in it, and the demo runs without the source tree."""
-    _install_group(session, "wheel")
+    session.install(*_group("wheel"))
     folder = session.create_tmp()
     session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
     built = max(Path(folder).glob("*.whl"), key=lambda file: file.stat().st_mtime)
@@ -300,8 +301,15 @@ def wheel(session: nox.Session) -> None:
         session.run("audit", "demo")
 
 
-def _install_group(session: nox.Session, name: str) -> None:
-    session.install(*nox.project.dependency_groups(PROJECT, name))
+def _group(name: str) -> tuple[str, ...]:
+    """The packages of a dependency group."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def _lint(session: nox.Session) -> None:
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
 
 
 def _run_tests(
@@ -309,8 +317,15 @@ def _run_tests(
     environment: dict[str, str] | None = None,
     arguments: tuple[str, ...] | None = None,
 ) -> None:
-    session.install("-e", ".[demo]")
-    _install_group(session, "tests")
+    session.install("-e", ".[demo]", *_group("tests"))
+    _pytest(session, environment, arguments)
+
+
+def _pytest(
+    session: nox.Session,
+    environment: dict[str, str] | None = None,
+    arguments: tuple[str, ...] | None = None,
+) -> None:
     # Workers with a server each, one more than cores are expected: tests wait for locks and timeouts. The proofs have
     # the machine to themselves.
     quick = () if session.posargs else ("-m", "not thorough")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from audit_toolkit.lazy_names import lazy_names
 from audit_toolkit.version import __version__
 
 if TYPE_CHECKING:
@@ -61,15 +62,14 @@ else:
         "set_actor": "attribution.current",
     }
 
-    def __getattr__(name):
-        from importlib import import_module
+    _find = lazy_names(__name__, _HOMES)
 
+    def __getattr__(name):
         if name == "trail":
+            from importlib import import_module
+
             return import_module(f"{__name__}.trail")
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        return globals()[name]
+        return _find(name)
 
 
 def __dir__() -> list[str]:

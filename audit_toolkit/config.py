@@ -16,6 +16,9 @@ OVERSIZE_BYTES = 16 * 1024 * 1024
 whole row, of which `bytea` takes two for one."""
 
 
+KEYFRAME_EVERY = 32
+"""With `--store delta`, one of so many updates is stored whole all the same, so that few have to be read together."""
+
 QUERY_LIMIT = 10_000
 """Characters of the statement that `--capture-query` keeps."""
 
@@ -25,17 +28,19 @@ CONTEXT_LIMIT = 65_536
 
 
 class Capture(StrEnum):
-    """When the trigger runs: once for every row, or once for every statement."""
+    """What records changes: a trigger for every row, one for every statement, or a worker that reads the WAL."""
 
     ROW = "row"
     STATEMENT = "statement"
+    WAL = "wal"
 
 
 class Store(StrEnum):
-    """What an update's `new_row` holds: the whole row, or the changed columns."""
+    """What an update stores: both rows whole, the old one and what changed, or only what changed."""
 
     ROWS = "rows"
     CHANGES = "changes"
+    DELTA = "delta"
 
 
 class Truncate(StrEnum):
@@ -177,12 +182,37 @@ class TableRule:
                 "--on-oversize mark needs --capture row",
                 hint="values are checked row by row; leave out one of the two",
             )
+        if self.capture is Capture.STATEMENT and self.store is Store.DELTA:
+            raise RuleError(
+                "--store delta needs --capture row",
+                hint="a statement trigger does not see which transaction wrote a row; leave out one of the two",
+            )
+        if self.capture is Capture.WAL:
+            self._refuse_what_the_wal_lacks()
         hidden = self.exclude or self.mask or self.only
         if self.capture_query and hidden and not self.force_capture_query:
             raise RuleError(
                 "--capture-query would record hidden values: the text of a statement contains them",
                 hint="leave out --capture-query on a table with --exclude, --only or --mask, or "
                 "accept it with --force-capture-query",
+            )
+
+    def _refuse_what_the_wal_lacks(self) -> None:
+        if self.store is Store.DELTA:
+            raise RuleError(
+                "--store delta needs --capture row",
+                hint="the WAL does not say which transaction wrote the old row; leave out one of the two",
+            )
+        if self.capture_query:
+            raise RuleError(
+                "--capture-query needs triggers: the WAL does not have the text of statements",
+                hint="leave out --capture-query or --capture wal",
+            )
+        if self.require_context or self.truncate is not Truncate.EVENT:
+            option = "--require-context" if self.require_context else f"--truncate {self.truncate}"
+            raise RuleError(
+                f"{option} needs triggers: what is in the WAL has been written already",
+                hint=f"leave out {option} or --capture wal",
             )
 
     def as_dict(self) -> dict[str, Any]:

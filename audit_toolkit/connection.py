@@ -19,6 +19,7 @@ from audit_toolkit.errors import (
     ConnectError,
     MissingExtraError,
     PermissionDeniedError,
+    RedactedError,
     UsageError,
 )
 from audit_toolkit.server import Server
@@ -36,7 +37,7 @@ _SESSION_SETTINGS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "client_encoding": "utf8",
-    # What decides how our own statements are read, and whether they may come to their end.
+    # Settings that decide how our statements are parsed, and whether they may finish.
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
     "array_nulls": "on",
@@ -268,6 +269,18 @@ def fetch(
 
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query, parameters).fetchall()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what a function of the trail refuses into `AuditError`, with its hint."""
+    try:
+        yield
+    except import_psycopg().errors.ObjectNotInPrerequisiteState as error:
+        kind = RedactedError if error.diag.constraint_name == "redacted" else AuditError
+        raise kind(
+            first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     exclude: list[str] | tuple[str, ...]
     only: list[str] | tuple[str, ...]
     mask: dict[str, str] | list[str] | tuple[str, ...]
-    store: Literal["rows", "changes"]
+    store: Literal["rows", "changes", "delta"]
     when: str
     truncate: Literal["event", "rows", "forbid"]
     on_oversize: Literal["fail", "mark"]
@@ -201,7 +201,7 @@ def read_rule(options: object, *, where: str) -> TableRule:
             {name: _value(name, value, f"{where}: {name}") for name, value in options.items()}
         )
     except RuleError as error:
-        # The error may say where by itself.
+        # The message may already name the place.
         said = error.message if error.message.startswith(where) else f"{where}: {error.message}"
         raise RuleError(said, hint=error.hint) from error
     except ValueError as error:

@@ -9,6 +9,7 @@
     │   └── ProjectError               no Alembic project, several heads, …
     ├── ConnectError                4  no connection to the server
     ├── BusyError                   5  a lock could not be obtained in time, or another run is in progress
+    ├── RedactedError               1  a value that is asked for was redacted
     ├── PermissionDeniedError       1  the role may not do this
     ├── ServerVersionError          1  the server is too old
     ├── ServerStartError            1  the throwaway server did not start
@@ -72,6 +73,10 @@ class BusyError(AuditError):
     """A lock could not be had within the lock timeout, or another run holds it."""
 
     exit_code = 5
+
+
+class RedactedError(AuditError):
+    """A row has a redacted value, and so is not what it was."""
 
 
 class PermissionDeniedError(AuditError):

@@ -147,6 +147,7 @@ class FindingKind(StrEnum):
     FAR_FUTURE = "far_future"
     GAP = "gap"
     HORIZON = "horizon"
+    INTERVAL_TOO_LONG = "interval_too_long"
     LAST_SUCCESS = "last_success"
     NO_PAST = "no_past"
     NO_TAIL = "no_tail"
@@ -163,6 +164,15 @@ class FindingKind(StrEnum):
     DEAD_LETTERS = "dead_letters"
     PUBLICATION_CHANGED = "publication_changed"
     PUBLICATION_MISSING = "publication_missing"
+
+    # capture from the WAL
+    NOT_FROM_WAL = "not_from_wal"
+    SLOT_LOST = "slot_lost"
+    SLOT_MISSING = "slot_missing"
+    WAL_LEVEL = "wal_level"
+    WAL_RETAINED = "wal_retained"
+    WAL_UNLIMITED = "wal_unlimited"
+    WORKER_STOPPED = "worker_stopped"
 
     # indexes
     INDEX_BUILDING = "index_building"
@@ -210,6 +220,13 @@ class FindingKind(StrEnum):
     TILE_CHANGED = "tile_changed"
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"
+
+    # the witness: the trail against the WAL
+    CHANGE_WITHOUT_EVENT = "change_without_event"
+    EVENT_DIFFERS = "event_differs"
+    EVENT_WITHOUT_CHANGE = "event_without_change"
+    WITNESS_BLIND = "witness_blind"
+    WITNESS_STOPPED = "witness_stopped"
 
     # the trail against the tables, and what guards capture
     CHANGED_IN_GAP = "changed_in_gap"

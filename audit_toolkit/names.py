@@ -197,8 +197,30 @@ def capture_function(table: QualifiedName, number: int = 1) -> str:
     named = f"{len(table.schema)}.{table.schema}.{table.name}"
     if number > 1:
         named += f".{number}"
-    digest = hashlib.sha256(named.encode()).hexdigest()
-    return f"capture__{readable}__{digest[:10]}"
+    return f"capture__{readable}__{_digest(named)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def replay_function(function: str) -> str:
+    """The name of the function that makes events of what is read from the WAL, beside a capture function."""
+    return _beside(function, "replay")
+
+
+def wal_tables(function: str) -> tuple[str, str]:
+    """The temporary tables of a worker for what a capture function would see: columns, and changes."""
+    return _beside(function, "columns"), _beside(function, "changes")
+
+
+def _beside(function: str, word: str) -> str:
+    return word + function.removeprefix("capture")
+
+
+def wal_publication(schema: str) -> str:
+    """The publication of the tables of a trail that are captured from the WAL."""
+    return f"{schema}_capture" if len(schema.encode()) < 55 else f"{_digest(schema)}_capture"
 
 
 def check_schema_name(schema: str) -> str:

@@ -146,7 +146,7 @@ class Plan:
     def timeouts(self, wait: Wait) -> dict[str, str]:
         """The settings under which a step that waits like this runs."""
         if wait is Wait.SHORT:
-            # Nor is a lock kept for long by a client that stalls, or whose machine is gone.
+            # A client that stalls or disappears must not hold a lock for long either.
             stalled = {} if self.atomic else {"idle_in_transaction_session_timeout": STALLED}
             return {"lock_timeout": self.lock_timeout} | stalled
         return {"lock_timeout": "0", "statement_timeout": self.statement_timeout}
@@ -214,6 +214,9 @@ _GO_ON = (
 
 
 def _run(plan: Plan, steps: tuple[Step, ...], connection: psycopg.Connection[Any]) -> None:
+    if not plan.atomic and connection.autocommit and _goes_in_one_message(steps[0], connection):
+        _run_in_one_message(steps[0], plan.timeouts(Wait.SHORT), connection)
+        return
     if all(step.transactional for step in steps):
         wait = Wait.SHORT if plan.atomic else steps[0].wait
         with connection.transaction():
@@ -226,15 +229,34 @@ def _run(plan: Plan, steps: tuple[Step, ...], connection: psycopg.Connection[Any
             _run_outside(step, connection)
 
 
+def _goes_in_one_message(step: Step, connection: psycopg.Connection[Any]) -> bool:
+    is_idle = connection.info.transaction_status == import_psycopg().pq.TransactionStatus.IDLE
+    return step.transactional and step.wait is Wait.SHORT and step.rows is None and is_idle
+
+
+def _run_in_one_message(
+    step: Step, timeouts: Mapping[str, str], connection: psycopg.Connection[Any]
+) -> None:
+    """Begin, statements and commit at once: a client that stalls or is gone keeps nobody's write waiting."""
+    settings = [f"set local {name} = {quote_literal(value)}" for name, value in timeouts.items()]
+    message = ";\n".join(["begin", *settings, *step.statements, "commit"])
+    try:
+        connection.execute(message)
+    except import_psycopg().Error:
+        if not connection.closed:
+            connection.rollback()
+        raise
+
+
 def _run_outside(step: Step, connection: psycopg.Connection[Any]) -> None:
     errors = import_psycopg().errors
     try:
         _execute(connection, step.statements)
     except errors.QueryCanceled as error:
-        # Whoever was waited for is still there: a clean-up would get no further.
+        # The blocking session is still there: a clean-up would wait for it, too.
         raise AuditError(f"stopped by the server: {first_line(error)}", hint=_GO_ON) from error
     except errors.DuplicateTable:
-        raise  # what has the name is somebody else's, and not to be cleaned up
+        raise  # the name belongs to another object, which must not be cleaned up
     except errors.Error:
         if not connection.closed:
             _execute(connection, step.cleanup)
@@ -327,7 +349,7 @@ def _advisory_lock(connection: psycopg.Connection[Any], schema: str) -> Iterator
     try:
         yield
     finally:
-        # Closing frees it too, but only when the server notices, and the next run may be faster.
+        # Closing would release it, too, but only when the server notices, which may be after the next run starts.
         with suppress(import_psycopg().OperationalError):
             fetch(connection, "select pg_advisory_unlock(%(key)s)", {"key": key})
 

@@ -61,7 +61,7 @@ def split_statements(script: str) -> list[str]:
         if part["end"]:
             statement, start = script[start : part.start()].strip(), part.end()
             if behind := _COMMENT_BEHIND.match(script, start):
-                # Behind the statement it would hide the semicolon that is put there.
+                # After the statement, it would comment out the semicolon that is appended.
                 statement, start = f"{behind[1]}\n{statement}", behind.end()
             statements.append(statement)
     rest = script[start:].strip()

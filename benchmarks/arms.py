@@ -176,6 +176,12 @@ CHANGES_STATEMENT = Arm(
     install=_ours(TableRule(capture=Capture.STATEMENT, store=Store.CHANGES)),
     by_statement=True,
 )
+DELTA = Arm(
+    name="ours, row, delta",
+    words="--store delta",
+    kind=Kind.OURS,
+    install=_ours(TableRule(store=Store.DELTA)),
+)
 MASKED = Arm(
     name="ours, row, masked",
     words="--mask email=sha256 --mask note",
@@ -211,6 +217,7 @@ MAIN = (
     STATEMENT,
     CHANGES,
     CHANGES_STATEMENT,
+    DELTA,
     MASKED,
     MASKED_STATEMENT,
     EXCLUDED,
@@ -228,6 +235,6 @@ def on_shape(arm: Arm, shape: Shape) -> Arm:
 SHAPES = tuple(
     on_shape(arm, shape)
     for shape in (NARROW, WIDE, COMPOSITE)
-    for arm in (NONE, CLASSIC, ROW, STATEMENT)
+    for arm in (NONE, CLASSIC, ROW, STATEMENT, *((DELTA,) if shape is WIDE else ()))
 )
 """The arms that take any table, on the other ones."""

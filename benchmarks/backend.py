@@ -129,6 +129,7 @@ class Databases:
         self._execute("create database {} template {}", name, template)
         try:
             with Backend(self.cluster.dsn(name)) as backend:
+                backend.run(read_sql("at_home"))
                 yield backend
         finally:
             self.drop(name)

@@ -13,7 +13,7 @@ from audit_toolkit.archive.manifest import (
     read_catalogue,
     read_manifests,
 )
-from audit_toolkit.archive.origin import adopt, read_expected, read_origin
+from audit_toolkit.archive.origin import adopt, read_expected, read_origin, record_fingerprints
 from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.redaction import Archives
@@ -57,6 +57,7 @@ __all__ = [
     "read_manifests",
     "read_origin",
     "read_seal",
+    "record_fingerprints",
     "register",
     "rehearse_restore",
     "require_finished",

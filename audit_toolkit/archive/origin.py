@@ -14,7 +14,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.exports import read_exports, unknown_exports
-from audit_toolkit.archive.manifest import Manifest, Origin, fingerprint, newest, read_manifests
+from audit_toolkit.archive.manifest import (
+    Catalogue,
+    Manifest,
+    Origin,
+    fingerprint,
+    newest,
+    read_manifests,
+)
 from audit_toolkit.archive.store import FOLDER, Store, split_address
 from audit_toolkit.archive.unfinished import unfinished_findings
 from audit_toolkit.archive.verify import Adoption, Expected, Recorded
@@ -57,6 +64,7 @@ def read_expected(connection: Connection, schema: str) -> Expected:
         Recorded(
             leaf=row["name"],
             state=row["state"],
+            archive=row["archive"],
             name=split_address(row["archive"])[1],
             digest=row["archive_digest"],
             fingerprint=row["archive_manifest"],
@@ -77,6 +85,30 @@ def read_expected(connection: Connection, schema: str) -> Expected:
         adoption=adoption,
         unfinished=tuple(unfinished_findings(connection, schema)),
     )
+
+
+def record_fingerprints(
+    connection: Connection, schema: str, catalogue: Catalogue, expected: Expected
+) -> list[str]:
+    """Note the manifests of partitions that were archived before 0.3; which partitions they are.
+
+    Only for an archive that was verified as a whole, and for the owner of the trail; for anybody else, and on a
+    standby, nothing is noted. A database that was not upgraded has no room for it.
+    """
+    manifests = {manifest.name: manifest for manifest in catalogue.manifests}
+    lacking = [
+        (record, manifests[record.name])
+        for record in expected.recorded
+        if record.fingerprint is None and record.name in manifests
+    ]
+    if not lacking or not fetch(connection, query("may_note_fingerprints"), {"schema": schema}):
+        return []
+    with connection.transaction():
+        for record, manifest in lacking:
+            values = {"archive": record.archive, "digest": record.digest}
+            values |= {"manifest": fingerprint(manifest)}
+            connection.execute(render("archive/fingerprinted", schema=schema, **values))
+    return sorted({record.leaf for record, _ in lacking})
 
 
 def require_own(

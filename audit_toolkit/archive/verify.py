@@ -104,6 +104,8 @@ class Recorded:
 
     leaf: str
     state: str
+    archive: str
+    """The address of its manifest."""
     name: str
     """The manifest, inside the archive."""
     digest: str

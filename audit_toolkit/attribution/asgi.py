@@ -53,6 +53,6 @@ def _request(scope: Scope) -> Request:
 
 
 def _route(scope: Scope) -> str:
-    # FastAPI and Starlette leave the route in the scope, Litestar its template.
+    # FastAPI and Starlette put the route into the scope, Litestar its template.
     template = getattr(scope.get("route"), "path", None) or scope.get("path_template")
     return str(template or scope.get("path", ""))

@@ -42,7 +42,10 @@ AsyncApplicable: TypeAlias = (
 
 
 def attach(
-    target: Attachable, *, strategy: Literal["pipeline", "statement", "eager"] | None = None
+    target: Attachable,
+    *,
+    strategy: Literal["pipeline", "statement", "eager"] | None = None,
+    wal: bool = False,
 ) -> None:
     """Make every write through an engine or a psycopg connection carry the current context.
 
@@ -50,7 +53,8 @@ def attach(
     read send nothing. With psycopg 3 it goes in the same round trip as the write; with other
     drivers of SQLAlchemy (asyncpg, …) it costs one more. `strategy` is for engines: `"pipeline"` or
     `"statement"` say which of the two, `"eager"` sends at the begin of each transaction. Attaching
-    again does nothing.
+    again does nothing. `wal` is for tables that are captured from the WAL: the context is written there, too, with
+    the login, role, application and address, in the same round trip.
 
     Raises `ContextError` for anything else, and where the driver cannot do what `strategy` says. A
     write that cannot carry the context because it runs in autocommit raises it as well.
@@ -58,11 +62,11 @@ def attach(
     if engine := _engine(target):
         from audit_toolkit.attribution.engines import Strategy, attach_engine
 
-        attach_engine(engine, None if strategy is None else Strategy(strategy))
+        attach_engine(engine, None if strategy is None else Strategy(strategy), tells_wal=wal)
     elif _is_psycopg(target) and strategy in (None, "pipeline"):
         from audit_toolkit.attribution.cursors import attach_psycopg
 
-        attach_psycopg(target, sees_all=False)
+        attach_psycopg(target, sees_all=False, tells_wal=wal)
     else:
         how = f" with strategy {strategy!r}" if strategy else ""
         raise ContextError(
@@ -127,14 +131,21 @@ def _apply_psycopg(connection: psycopg.Connection[Any], document: str) -> None:
     from audit_toolkit.attribution import cursors
 
     cursors.prepare_to_apply(connection)
-    cursors.plain_cursor(connection).execute(SET_CONTEXT, (document,))
+    cursors.plain_cursor(connection).execute(_statement(connection), (document,))
+
+
+def _statement(connection: Psycopg) -> str:
+    from audit_toolkit.attribution import cursors
+
+    link = cursors.link_of(connection)
+    return link.statement if link else SET_CONTEXT
 
 
 async def _apply_async_psycopg(connection: psycopg.AsyncConnection[Any], document: str) -> None:
     from audit_toolkit.attribution import cursors
 
     cursors.prepare_to_apply(connection)
-    await cursors.plain_cursor(connection).execute(SET_CONTEXT, (document,))
+    await cursors.plain_cursor(connection).execute(_statement(connection), (document,))
 
 
 async def _apply_asyncpg(connection: AsyncpgConnection, document: str) -> None:

@@ -79,7 +79,7 @@ class Block:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Not by a token: a generator may be finished in another context than it was begun in.
+        # No token: a generator may finish in another context than it started in.
         _current.set(self._outer)
         self._entered = False
 

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from audit_toolkit.attribution.link import SET_CONTEXT, Link, fits_pipeline, refuse_autocommit
+from audit_toolkit.attribution.link import Link, fits_pipeline, refuse_autocommit
 from audit_toolkit.errors import ContextError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ else:
     Base = AsyncBase = object
 
 
-def attach_psycopg(connection: AnyConnection, *, sees_all: bool) -> None:
+def attach_psycopg(connection: AnyConnection, *, sees_all: bool, tells_wal: bool = False) -> None:
     """Give a connection cursors that carry the context. Once is enough; again does nothing.
 
     Raises `ContextError` where libpq has no pipeline mode (before 14).
@@ -44,9 +44,11 @@ def attach_psycopg(connection: AnyConnection, *, sees_all: bool) -> None:
         )
     mixin = _AsyncCursor if isinstance(connection, psycopg.AsyncConnection) else _Cursor
     base: Any = connection.cursor_factory
-    # A class of its own for each connection: the only thing that psycopg hands on to every cursor.
+    # A class per connection: it is the only thing that psycopg passes on to every cursor.
     connection.cursor_factory = type(
-        f"Audited{base.__name__}", (mixin, base), {"audit_link": Link(sees_all=sees_all)}
+        f"Audited{base.__name__}",
+        (mixin, base),
+        {"audit_link": Link(sees_all=sees_all, tells_wal=tells_wal)},
     )
 
 
@@ -93,7 +95,7 @@ class _Cursor(Base):
         due = what_is_due(self.connection, self.audit_link, query, batch=batch)
         with self.connection.pipeline() if due.batched else nullcontext():
             if due.document is not None:
-                plain_cursor(self.connection).execute(SET_CONTEXT, (due.document,))
+                plain_cursor(self.connection).execute(self.audit_link.statement, (due.document,))
             yield
         if due.document is not None:
             self.audit_link.said(due.document)
@@ -133,7 +135,9 @@ class _AsyncCursor(AsyncBase):
         due = what_is_due(self.connection, self.audit_link, query, batch=batch)
         async with self.connection.pipeline() if due.batched else nullcontext():
             if due.document is not None:
-                await plain_cursor(self.connection).execute(SET_CONTEXT, (due.document,))
+                await plain_cursor(self.connection).execute(
+                    self.audit_link.statement, (due.document,)
+                )
             yield
         if due.document is not None:
             self.audit_link.said(due.document)
@@ -176,7 +180,7 @@ def prepare_to_apply(connection: AnyConnection) -> None:
 
 
 def _is_idle(connection: AnyConnection) -> bool:
-    # In a batch of the user's own, the server has yet to tell that a transaction began.
+    # In a pipeline of the user, the server has not reported yet that a transaction began.
     pgconn = connection.pgconn
     return pgconn.transaction_status == TransactionStatus.IDLE and not pgconn.pipeline_status
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, event, func, select
+from sqlalchemy import Connection, Engine, Executable, event, func, select, text
 
 from audit_toolkit.attribution.current import current_document
-from audit_toolkit.attribution.link import Link, refuse_autocommit
+from audit_toolkit.attribution.link import SET_CONTEXT_AND_TELL, Link, refuse_autocommit
 from audit_toolkit.errors import ContextError
 
 
@@ -32,7 +32,7 @@ _LINK = "audit_toolkit.link"
 _PSYCOPG = ("psycopg", "psycopg_async")
 
 
-def attach_engine(engine: Engine, strategy: Strategy | None) -> None:
+def attach_engine(engine: Engine, strategy: Strategy | None, *, tells_wal: bool = False) -> None:
     """Make every write of an engine carry the context; by the best its driver can, if not told.
 
     Raises `ContextError` for another database than PostgreSQL, and for `PIPELINE` where the driver
@@ -43,12 +43,13 @@ def attach_engine(engine: Engine, strategy: Strategy | None) -> None:
     match strategy or _best(engine):
         case Strategy.PIPELINE:
             _require_psycopg(engine)
-            _listen(engine, "checkout", _attach_driver_connection)
+            attach = _attach_and_tell if tells_wal else _attach_driver_connection
+            _listen(engine, "checkout", attach)
             _listen(engine, "begin_twophase", _forget)
         case Strategy.STATEMENT:
-            _listen_statements(engine)
+            _listen_statements(engine, tells_wal)
         case Strategy.EAGER:
-            _listen_statements(engine)
+            _listen_statements(engine, tells_wal)
             _listen(engine, "begin", _say_at_begin)
 
 
@@ -59,7 +60,8 @@ def say(connection: Connection, document: str, *, before: str = "connection") ->
     """
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         raise refuse_autocommit(before)
-    connection.execute(_set_context(document))
+    link: Link | None = connection.info.get(_LINK)
+    connection.execute(_set_context(document, tells_wal=link is not None and link.tells_wal))
 
 
 def _best(engine: Engine) -> Strategy:
@@ -90,6 +92,12 @@ def _attach_driver_connection(_dbapi_connection: Any, record: Any, _proxy: Any) 
     attach_psycopg(record.driver_connection, sees_all=True)
 
 
+def _attach_and_tell(_dbapi_connection: Any, record: Any, _proxy: Any) -> None:
+    from audit_toolkit.attribution.cursors import attach_psycopg
+
+    attach_psycopg(record.driver_connection, sees_all=True, tells_wal=True)
+
+
 def _forget(connection: Connection, _xid: object) -> None:
     from audit_toolkit.attribution.cursors import link_of
 
@@ -98,14 +106,19 @@ def _forget(connection: Connection, _xid: object) -> None:
         link.forget()
 
 
-def _listen_statements(engine: Engine) -> None:
-    _listen(engine, "begin", _begin)
-    _listen(engine, "begin_twophase", _begin)
+def _listen_statements(engine: Engine, tells_wal: bool) -> None:
+    begin = _begin_and_tell if tells_wal else _begin
+    _listen(engine, "begin", begin)
+    _listen(engine, "begin_twophase", begin)
     _listen(engine, "before_cursor_execute", _say_before_write)
 
 
 def _begin(connection: Connection, _xid: object = None) -> None:
     connection.info[_LINK] = Link(sees_all=True)
+
+
+def _begin_and_tell(connection: Connection, _xid: object = None) -> None:
+    connection.info[_LINK] = Link(sees_all=True, tells_wal=True)
 
 
 def _say_at_begin(connection: Connection) -> None:
@@ -132,5 +145,7 @@ def _say_before_write(
         link.said(document)
 
 
-def _set_context(document: str) -> Select[tuple[str]]:
+def _set_context(document: str, *, tells_wal: bool) -> Executable:
+    if tells_wal:
+        return text(SET_CONTEXT_AND_TELL.replace("%s", ":document")).bindparams(document=document)
     return select(func.set_config("audit.context", document, True))

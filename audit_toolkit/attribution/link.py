@@ -11,6 +11,15 @@ from audit_toolkit.errors import ContextError
 SET_CONTEXT = "select set_config('audit.context', %s, true)"
 """Local to the transaction, so that a pooled connection never hands it to another client."""
 
+SET_CONTEXT_AND_TELL = """\
+with said as materialized (select set_config('audit.context', %s, true) as context)
+select context, pg_logical_emit_message(true, 'audit.context', json_build_object(
+    'context', context, 'session_user', session_user, 'role', nullif(current_setting('role'), 'none'),
+    'application_name', current_setting('application_name'), 'client_addr', host(inet_client_addr()),
+    'transaction_tstamp', transaction_timestamp())::text)
+from said"""
+"""The same, also into the WAL, for tables that are captured from it: with what a trigger would have seen."""
+
 
 @dataclass(slots=True)
 class Link:
@@ -19,13 +28,20 @@ class Link:
     sees_all: bool = False
     """Whether every transaction and savepoint begins and ends in our sight. Where it does not, what
     was said may have been taken back, and is said again with every write."""
+    tells_wal: bool = False
+    """Whether the WAL is told, too."""
     known: str | None = ""
     """What the transaction carries; None when that is unknown."""
+
+    @property
+    def statement(self) -> str:
+        """What sends the context."""
+        return SET_CONTEXT_AND_TELL if self.tells_wal else SET_CONTEXT
 
     def due(self, statement: str, *, new_transaction: bool) -> str | None:
         """What to say before this statement: a document, or an empty string to take one back.
 
-        None where there is nothing to say. Whoever says it calls `said` when that has succeeded.
+        None if there is nothing to send. The caller calls `said` after sending it.
         """
         if new_transaction:
             self.known = ""

@@ -66,7 +66,7 @@ class Request:
         }
 
     def _client(self, proxies: Proxies) -> str | None:
-        # The nearest hop that is not ours: what lies behind it, anybody may have written.
+        # The nearest hop that is not trusted: anybody may have written what comes before it.
         client = self.peer
         for hop in self.forwarded_for:
             if not proxies.trust(client):

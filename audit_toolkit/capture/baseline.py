@@ -126,7 +126,7 @@ class _Batches:
         while batch := self._take(after=after):
             yield batch.progress
             for key in batch.missed:
-                # Alone, and holding no other lock: waiting can delay this run, but nobody else.
+                # The only lock that we hold: waiting for it delays this run and nobody else.
                 waited = self._take(wanted=key)
                 if waited:
                     yield Progress(written=waited.progress.written)

@@ -95,7 +95,7 @@ def _refuse_functions(connection: Connection, condition: str, schema: str) -> No
         name = QualifiedName(row["schema_name"] or "pg_catalog", row["function_name"])
         problem = None
         if not row["is_there"]:
-            # A word of SQL, such as coalesce or in; else the server says that it does not know it.
+            # An SQL keyword, such as coalesce or in; otherwise the server reports an unknown column.
             problem, hint = ("which does not exist", "check its spelling") if own else (None, "")
         elif row["is_volatile"]:
             problem = "which is volatile: it could give different answers for the same row"

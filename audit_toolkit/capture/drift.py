@@ -24,7 +24,7 @@ from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.findings import Finding, FindingKind, Severity
-from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
+from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal, replay_function
 from audit_toolkit.remedies import UPGRADE_DATABASE, UPGRADE_PACKAGE, install_command, psql_command
 from audit_toolkit.schema.trail_drift import function_body
 from audit_toolkit.version import __version__, is_newer
@@ -48,6 +48,8 @@ class Captured:
     function: Function
     table: Table | None
     """None when the table is gone."""
+    replay_body: str | None = None
+    """The source of the function that makes events of what is read from the WAL."""
     unusable: str | None = None
     """Why its condition cannot be judged on the table as it is."""
 
@@ -64,6 +66,7 @@ def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
 
 def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
     """What captures each table, as its function records it."""
+    bodies = {function.name: function.body for function in objects.functions}
     for function in objects.functions:
         recorded = parse_comment(function.comment)
         if "table" not in recorded:
@@ -81,6 +84,7 @@ def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) ->
             schema=objects.schema,
             function=function,
             table=tables.get(name),
+            replay_body=bodies.get(replay_function(function.name)),
         )
 
 
@@ -145,7 +149,7 @@ def _function_findings(
             captured,
             f"it was rendered by {captured.version} for an earlier definition of the table",
         )
-    elif _rendered_body(target, schema) != captured.function.body:
+    elif _rendered_body(target, schema) != captured.function.body or not _replays(captured, target):
         yield Finding(
             kind=FindingKind.FUNCTION_CHANGED,
             severity=Severity.ERROR,
@@ -158,6 +162,14 @@ def _function_findings(
 def _rendered_body(target: Target, schema: str) -> str:
     found = function_body(plan_capture(target, schema).statements[0])
     return found[1] if found else ""
+
+
+def _replays(captured: Captured, target: Target) -> bool:
+    """Whether the function that makes events of what is in the WAL is as rendered."""
+    if not target.from_wal:
+        return True
+    found = function_body(plan_capture(target, captured.schema).steps[1].statements[0])
+    return captured.replay_body == (found[1] if found else "")
 
 
 def _lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iterator[Finding]:
@@ -263,7 +275,7 @@ def _trigger_findings(
     }
     ours = {trigger.name for trigger in target.triggers}
     if not any(captured.name == table for table, name in present if name in ours):
-        paused = None  # nothing is left to be resumed
+        paused = None  # there is nothing to resume
     if paused is not None:
         yield Finding(
             kind=FindingKind.CAPTURE_PAUSED,
@@ -298,6 +310,8 @@ def _trigger_findings(
                 message="it differs from what was installed",
                 remedy=_install(captured),
             )
+        elif target.from_wal and captured.name in objects.from_wal:
+            continue  # off, as the WAL is read
         elif found.state != "A" and paused is None and table == captured.name:
             off.append(found)
         elif found.state != "A" and paused is None:
@@ -312,7 +326,7 @@ def _trigger_findings(
                 ),
             )
     if off:
-        # One remedy switches all of them on, and lets the trail say that there is a gap.
+        # One remedy enables all of them, and records the gap in the trail.
         kind, detail = _STATES["D" if any(one.state == "D" for one in off) else off[0].state]
         names = ", ".join(quote_identifier(one.name) for one in off)
         yield Finding(
@@ -503,7 +517,7 @@ def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
     if "exclude" in options:
         options["exclude"] = list(dict.fromkeys(new for o in options["exclude"] for new in now(o)))
     if "only" in options:
-        # Whatever took the name of a column since was never to be recorded.
+        # A later column of the same name was never meant to be recorded.
         options["only"] = list(dict.fromkeys(new for o in options["only"] for new in now(o)[:1]))
     masks = {new: method for name, method in options.get("mask", {}).items() for new in now(name)}
     masks |= dict.fromkeys(masking, "redact")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from audit_toolkit.catalog import Installed
+from audit_toolkit.config import Capture
 from audit_toolkit.errors import UsageError
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -18,6 +19,7 @@ def plan_pause(installed: Installed, schema: str, reason: str, *, again: str = "
     Raises `UsageError` when they are off already, or gone, or the reason is empty.
     """
     _require_reason(reason)
+    _refuse_wal(installed)
     if not installed.triggers:
         raise _gone(installed, again)
     if not installed.active_triggers:
@@ -45,6 +47,7 @@ def plan_resume(
     Raises `UsageError` when none of them is off, or they are gone, or the reason is empty.
     """
     _require_reason(reason)
+    _refuse_wal(installed)
     off = tuple(trigger.name for trigger in installed.triggers if trigger.state != "A")
     missing = set(wanted) - set(installed.trigger_names)
     if not installed.triggers or (missing and not off and not interrupted):
@@ -61,6 +64,14 @@ def _gone(installed: Installed, again: str) -> UsageError:
         "somebody dropped them, or recreated the table",
         hint=f"reinstall capture: {again}" if again else "for details, run: audit check",
     )
+
+
+def _refuse_wal(installed: Installed) -> None:
+    if installed.options.get("capture") == Capture.WAL.value:
+        raise UsageError(
+            f"{installed.table} is captured from the WAL, which has no pause",
+            hint=f"capture it by triggers first: audit install --table {installed.table} --capture row",
+        )
 
 
 def _require_reason(reason: str) -> None:

@@ -15,16 +15,26 @@ from audit_toolkit.catalog import Column, Installed, Table
 from audit_toolkit.condition import called_functions, compares_rows, names_of
 from audit_toolkit.config import (
     CONTEXT_LIMIT,
+    KEYFRAME_EVERY,
     OVERSIZE_BYTES,
     QUERY_LIMIT,
     Capture,
     Mask,
     OnOversize,
+    Store,
     TableRule,
     Truncate,
 )
 from audit_toolkit.errors import RuleError
-from audit_toolkit.names import QualifiedName, Sql, capture_function, quote_literal
+from audit_toolkit.names import (
+    QualifiedName,
+    Sql,
+    capture_function,
+    quote_literal,
+    replay_function,
+    wal_publication,
+    wal_tables,
+)
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 from audit_toolkit.version import __version__
@@ -108,6 +118,11 @@ class Target:
         return self.function_name or capture_function(self.table.name)
 
     @property
+    def from_wal(self) -> bool:
+        """Whether a worker reads its changes from the WAL, once there is one; triggers record them until then."""
+        return self.rule.capture is Capture.WAL
+
+    @property
     def triggers(self) -> tuple[Trigger, ...]:
         """Its triggers, in the order in which they are made."""
         changes: tuple[Trigger, ...]
@@ -143,6 +158,7 @@ class Target:
             ),
             "condition_columns": self._condition_columns,
             "condition_functions": self._condition_functions,
+            "all_columns": tuple(column.name for column in self._columns),
             "guarded": self._guarded,
             "hidden": self.hidden,
             "known": self._known,
@@ -151,10 +167,26 @@ class Target:
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
             "settings": pinned_settings(table),
             "query_limit": QUERY_LIMIT,
+            "keyframe_every": KEYFRAME_EVERY,
             "context_limit": CONTEXT_LIMIT,
             "bulky": _bulky_columns(table, rule),
             "bulky_bytes": OVERSIZE_BYTES,
             "context_example": json.dumps({rule.require_context: "..."}, ensure_ascii=False),
+        }
+
+    def replay_values(self, schema: str) -> dict[str, Any]:
+        """What the template needs of the function that makes events of what is in the WAL.
+
+        There, values of types that are not PostgreSQL's own are text.
+        """
+        columns = tuple(replace(c, plain_type=c.plain_type or "text") for c in self.table.columns)
+        staged = replace(self, table=replace(self.table, columns=columns))
+        columns_table, changes_table = wal_tables(self.function)
+        return staged.values(schema) | {
+            "replay": replay_function(self.function),
+            "replay_comment": json.dumps({"tool": "audit-toolkit", "replays": self.function}),
+            "columns_table": columns_table,
+            "changes_table": changes_table,
         }
 
     @property
@@ -250,6 +282,7 @@ def check_rule(table: Table, rule: TableRule) -> Target:
     ):
         for name in columns:
             _require_column(table, name, option)
+    _require_key_for_deltas(table, rule)
     for option, hidden in (
         ("excluded", rule.exclude),
         ("masked", tuple(m.column for m in rule.mask)),
@@ -274,6 +307,16 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             "is recorded if either matches: write it without old and new, such as: status <> "
             "'draft'",
         )
+    _check_kind(table, rule)
+    return Target(table=table, rule=rule)
+
+
+def _check_kind(table: Table, rule: TableRule) -> None:
+    if rule.capture is Capture.WAL and table.partitioned:
+        raise RuleError(
+            f"{table.name} is partitioned: partitions cannot be captured from the WAL yet",
+            hint="use --capture row",
+        )
     if rule.capture is Capture.STATEMENT and table.partitioned:
         raise RuleError(
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",
@@ -284,7 +327,6 @@ def check_rule(table: Table, rule: TableRule) -> Target:
             f"{table.name} is part of an inheritance tree, where a statement changes rows of several tables",
             hint="use --capture row for it and for every other table of the tree",
         )
-    return Target(table=table, rule=rule)
 
 
 def free_function(table: QualifiedName, installed: Iterable[Installed]) -> str:
@@ -321,6 +363,14 @@ def with_dependants(target: Target) -> Target:
     return replace(target, rule=extended)
 
 
+def _require_key_for_deltas(table: Table, rule: TableRule) -> None:
+    if rule.store is Store.DELTA and not table.key:
+        raise RuleError(
+            f"{table.name} has no primary key, by which --store delta finds the event before",
+            hint="use --store rows or --store changes, or give the table a primary key",
+        )
+
+
 def _require_column(table: Table, name: str, option: str) -> None:
     if table.column(name):
         return
@@ -344,25 +394,63 @@ def plan_capture(
     use are dropped.
     """
     return Plan(
-        steps=(_function_step(target, schema), _trigger_step(target, schema, former_triggers))
+        steps=(
+            _function_step(target, schema),
+            *((_publish_step(target, schema),) if target.from_wal else ()),
+            _trigger_step(target, schema, former_triggers),
+        )
     )
 
 
-def plan_uninstall(table: QualifiedName, schema: str, *, function: str | None = None) -> Plan:
+def plan_uninstall(
+    table: QualifiedName, schema: str, *, function: str | None = None, from_wal: bool = False
+) -> Plan:
     """The steps that take capture off a table; its events stay.
 
     `function` is what captures it, where it is not named for the table: that was renamed.
     """
-    release = render_statements(
-        "triggers/release", schema=schema, function=function or capture_function(table)
-    )
+    function = function or capture_function(table)
     why = f"Capture of {table} ends; its events stay"
-    return Plan(steps=(Step(why=why, statements=tuple(release), lock="ACCESS EXCLUSIVE"),))
+    return Plan(
+        steps=(
+            Step(
+                why=why,
+                statements=_released(table, schema, function, from_wal=from_wal),
+                lock="ACCESS EXCLUSIVE",
+            ),
+        )
+    )
+
+
+def unpublished(table: QualifiedName, schema: str, function: str) -> tuple[str, ...]:
+    """The SQL that takes back what the worker needed of a table, after it was captured from the WAL."""
+    return tuple(
+        render_statements(
+            "wal/unpublish",
+            schema=schema,
+            table=table,
+            replay=replay_function(function),
+            publication=wal_publication(schema),
+        )
+    )
+
+
+def _released(
+    table: QualifiedName, schema: str, function: str, *, from_wal: bool
+) -> tuple[str, ...]:
+    release = tuple(render_statements("triggers/release", schema=schema, function=function))
+    if not from_wal:
+        return release
+    hold = render_statements("wal/hold", table=table)
+    return (*hold, *release, *unpublished(table, schema, function))
 
 
 def capture_hash(target: Target, schema: str) -> str:
     """The SHA-256 of what the rule renders to: equal hashes mean the same function and triggers."""
-    text = "\n".join([*_render_function(target, schema), *_render_triggers(target, schema)])
+    parts = [*_render_function(target, schema), *_render_triggers(target, schema)]
+    if target.from_wal:
+        parts += _render_replay(target, schema)
+    text = "\n".join(parts)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -412,8 +500,7 @@ def former_statements(installed: Installed, target: Target, schema: str) -> tupl
     The function is taken from the catalogue, whatever version of the toolkit made it.
     """
     if capture_hash(target, schema) == installed.hash:
-        function, triggers, *_ = plan_capture(target, schema).steps
-        return (*function.statements, *triggers.statements)
+        return plan_capture(target, schema).statements
     function_name, values = installed.function, {"schema": schema, "table": target.table.name}
     return (
         installed.definition.strip(),
@@ -441,6 +528,17 @@ def _function_step(target: Target, schema: str) -> Step:
     )
 
 
+def _publish_step(target: Target, schema: str) -> Step:
+    publish = render_statements(
+        "wal/publish", table=target.table.name, publication=wal_publication(schema)
+    )
+    return Step(
+        why=f"What the worker needs to read changes of {target.table.name} from the WAL",
+        statements=(*_render_replay(target, schema), *publish),
+        lock="ACCESS EXCLUSIVE",
+    )
+
+
 def _trigger_step(target: Target, schema: str, former: tuple[str, ...]) -> Step:
     names = tuple(trigger.name for trigger in target.triggers)
     unused = tuple(name for name in former if name not in names)
@@ -450,7 +548,7 @@ def _trigger_step(target: Target, schema: str, former: tuple[str, ...]) -> Step:
         statements=_switched_on(
             target, schema, (*_render_drops(table, unused), *_render_triggers(target, schema))
         ),
-        undo=tuple(render_statements("triggers/release", schema=schema, function=target.function)),
+        undo=_released(table, schema, target.function, from_wal=target.from_wal),
         lock="SHARE ROW EXCLUSIVE" if not unused else "ACCESS EXCLUSIVE",
     )
 
@@ -495,10 +593,17 @@ def _render_leaf_triggers(target: Target, schema: str, function: str) -> tuple[s
 
 @lru_cache(maxsize=_TABLES)
 def _render_function(target: Target, schema: str) -> tuple[str, ...]:
+    kind = Capture.ROW if target.from_wal else target.rule.capture
     rendered = render_statements(
-        f"functions/capture_{target.rule.capture}", **with_dependants(target).values(schema)
+        f"functions/capture_{kind}", **with_dependants(target).values(schema)
     )
     return tuple(rendered)
+
+
+@lru_cache(maxsize=_TABLES)
+def _render_replay(target: Target, schema: str) -> tuple[str, ...]:
+    values = with_dependants(target).replay_values(schema)
+    return tuple(render_statements("functions/replay_rows", **values))
 
 
 # What a session can set that changes how values of a type are printed in JSON.

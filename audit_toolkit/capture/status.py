@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXACT_BELOW = 1_000_000
 """Events up to which they are counted; a larger trail is estimated from a sample of its pages."""
+_SAMPLED = 200_000
+"""Events of such a sample, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,9 @@ class Audited:
     state: str
     """`on`, `off` (triggers are missing or disabled, as while it is paused) or `gone` (the table is)."""
     capture: str
-    """`row` or `statement`."""
+    """`row`, `statement` or `wal`."""
+    assurance: str
+    """What vouches for it now: `trigger`, as part of each transaction, or `wal`, once the worker has read it."""
     options: dict[str, Any]
     """Its rule, where it differs from the defaults."""
     since: datetime | None
@@ -127,7 +131,7 @@ _Events = Mapping[QualifiedName, Mapping[str, Any]]
 def _read_events(
     connection: Connection, schema: str, captured: Sequence[QualifiedName], estimate: int | None
 ) -> _Events | None:
-    percent = 100 if estimate is None else max(1, round(100 * EXACT_BELOW / estimate))
+    percent = 100 if estimate is None else min(100, 100 * _SAMPLED / max(estimate, 1))
     parameters = {
         "schemas": [table.schema for table in captured],
         "names": [table.name for table in captured],
@@ -191,10 +195,11 @@ def _audited(
         ]
         yield Audited(
             table=str(name),
-            state=_state(triggers) if name in present else "gone",
+            state=_state(triggers, is_read=name in objects.from_wal) if name in present else "gone",
             capture=str(options.pop("capture", Capture.ROW.value)),
+            assurance="wal" if name in objects.from_wal else "trigger",
             options=options,
-            # Without triggers it is another table of that name, or captured no more.
+            # Without triggers, it is another table of that name, or is no longer captured.
             since=since.get(function.name, found.get("first_event")) if triggers else None,
             events=found.get("events", 0 if readable else None),
             bytes=found.get("bytes", 0 if readable else None),
@@ -203,12 +208,14 @@ def _audited(
         )
 
 
-def _state(triggers: Sequence[TriggerState]) -> str:
+def _state(triggers: Sequence[TriggerState], *, is_read: bool) -> str:
     every_change = 4 | 8 | 16  # insert, delete, update
     fired = 0
     for trigger in triggers:
         fired |= trigger.type
     is_whole = fired & every_change == every_change
+    if is_read:
+        return "on"  # off themselves, as the WAL is read
     return "on" if is_whole and all(trigger.state == "A" for trigger in triggers) else "off"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.catalog.read import read_installed_columns
 from audit_toolkit.catalog.schema import Fact, read_facts
 from audit_toolkit.connection import fetch
-from audit_toolkit.names import QualifiedName
+from audit_toolkit.names import QualifiedName, wal_publication
 from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class EventTrigger:
     name: str
     function: str
     owner: str
-    """Whoever owns its function."""
+    """The owner of its function."""
     owner_is_trusted: bool
     """Whether that is a superuser, or the owner of the trail."""
 
@@ -93,6 +93,8 @@ class TrailObjects:
     facts: tuple[Fact, ...] = ()
     """Everything that is in its schema; empty where that was not read."""
     event_triggers: tuple[EventTrigger, ...] = ()
+    from_wal: frozenset[QualifiedName] = frozenset()
+    """The tables whose changes a worker reads from the WAL; their triggers are off."""
     installed_columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By capture function, the numbers of the columns that its table had when it was installed."""
 
@@ -139,6 +141,7 @@ def read_trail_objects(connection: Connection, schema: str, *, whole: bool = Fal
         functions=tuple(map(_function, fetch(connection, query("functions"), parameters))),
         triggers=tuple(map(_trigger, fetch(connection, query("triggers"), parameters))),
         facts=read_facts(connection, schema) if whole else (),
+        from_wal=_read_from_wal(connection, schema),
         installed_columns=read_installed_columns(connection, schema),
         event_triggers=tuple(
             EventTrigger(**row) for row in fetch(connection, query("event_triggers"), parameters)
@@ -146,6 +149,12 @@ def read_trail_objects(connection: Connection, schema: str, *, whole: bool = Fal
         if whole
         else (),
     )
+
+
+def _read_from_wal(connection: Connection, schema: str) -> frozenset[QualifiedName]:
+    named = {"schema": schema, "publication": wal_publication(schema)}
+    rows = fetch(connection, query("read_from_wal"), named)
+    return frozenset(QualifiedName(row["schema_name"], row["table_name"]) for row in rows)
 
 
 def _table(row: dict[str, Any]) -> TrailTable:

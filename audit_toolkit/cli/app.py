@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from audit_toolkit.cli.coercion import coerced_plainly
 from audit_toolkit.cli.exits import ending, open_closed_streams
 from audit_toolkit.cli.json_log import JsonLines, LogFormat
 from audit_toolkit.cli.lazy import Entry, lazy_commands
@@ -126,58 +127,67 @@ COMMANDS = (
         "indexes.progress:progress",
         "Show index builds in progress, and what they wait for.",
     ),
-    Entry("ui", "ui:ui", "Show the trail as a page in your browser."),
+    Entry("ui", "ui:ui", "Serve the trail as a web page on this machine."),
     Entry("maintain", "maintain:maintain", "Run routine maintenance; intended for cron."),
-    Entry("reconcile", "reconcile:reconcile", "Compare tables with what their trail says."),
+    Entry("reconcile", "reconcile:reconcile", "Compare live tables with their trail."),
+    Entry("witness run", "witness.run:run", "Compare the write-ahead log with the trail."),
+    Entry(
+        "witness status",
+        "witness.status:status",
+        "Show what the witness compares, and how far it is.",
+    ),
+    Entry(
+        "witness drop", "witness.drop:drop", "Drop the slot and the publications of the witness."
+    ),
     Entry("coverage", "coverage:coverage", "Show which tables were captured at a time."),
-    Entry("report", "report:report", "Write what an auditor asks for, of a period."),
-    Entry("review", "review:review", "Record that somebody looked at the trail."),
-    Entry("drill", "drill:drill", "Restore an archived partition to see that it works."),
-    Entry("guard on", "guard.on:on", "Switch the guard on."),
-    Entry("guard off", "guard.off:off", "Switch the guard off; the trail keeps who and why."),
+    Entry("report", "report:report", "Write a report for auditors about a period."),
+    Entry("review", "review:review", "Record that somebody reviewed the trail."),
+    Entry("drill", "drill:drill", "Test the archive by restoring a partition."),
+    Entry("guard on", "guard.on:on", "Enable the guard."),
+    Entry("guard off", "guard.off:off", "Disable the guard, and record who did it and why."),
     Entry("guard status", "guard.status:status", "Show whether the guard is on."),
-    Entry("seal", "seal:seal", "Seal new events, so that nobody can change them unseen."),
-    Entry("subject", "subject:subject", "Export all that the trail holds of a person."),
-    Entry("redact", "redact:redact", "Erase values from the trail for good."),
+    Entry("seal", "seal:seal", "Seal new events, so that later changes are detected."),
+    Entry("subject", "subject:subject", "Export everything the trail has about a person."),
+    Entry("redact", "redact:redact", "Erase values from the trail permanently."),
     Entry("verify", "verify:verify", "Verify that no sealed event was changed."),
     Entry("prove", "prove:prove", "Write a proof that an event is sealed, as JSON."),
     Entry("verify-proof", "verify_proof:verify_proof", "Verify a proof without a database."),
-    Entry("keys new", "keys.new:new", "Make a new key to seal with."),
-    Entry(
-        "keys rotate", "keys.rotate:rotate", "Replace the key; the former one signs the new one."
-    ),
+    Entry("keys new", "keys.new:new", "Create a key pair to sign seals with."),
+    Entry("keys rotate", "keys.rotate:rotate", "Replace the key; the old key signs the new one."),
     Entry("keys list", "keys.list:list_keys", "List the public keys that sealed this trail."),
     Entry(
         "stream run",
         "stream.run:run",
-        "Deliver events to a sink, from where this consumer stopped.",
+        "Deliver events to a sink, resuming where it stopped.",
     ),
     Entry(
         "stream list",
         "stream.list:list_consumers",
-        "List consumers, where they stand and what went wrong.",
+        "List consumers with their positions and errors.",
     ),
-    Entry(
-        "stream lag", "stream.lag:lag", "Show how far consumers are behind, in events and seconds."
-    ),
-    Entry("stream reset", "stream.reset:reset", "Let a consumer go on from another place."),
-    Entry(
-        "stream drop", "stream.drop:drop", "Forget a consumer with its place and its dead letters."
-    ),
+    Entry("stream lag", "stream.lag:lag", "Show how far behind consumers are."),
+    Entry("stream reset", "stream.reset:reset", "Move a consumer to another position."),
+    Entry("stream drop", "stream.drop:drop", "Delete a consumer, its position and dead letters."),
     Entry(
         "stream dead-letters list",
         "stream.dead_letters.list:list_letters",
-        "List the dead letters of a consumer, the oldest first.",
+        "List the dead letters of a consumer, oldest first.",
     ),
     Entry(
         "stream dead-letters retry",
         "stream.dead_letters.retry:retry_letters",
-        "Have dead letters delivered again by the consumer.",
+        "Deliver dead letters again.",
     ),
     Entry(
         "stream dead-letters drop",
         "stream.dead_letters.drop:drop_letters",
-        "Give up dead letters; their events stay in the trail.",
+        "Discard dead letters; their events stay in the trail.",
+    ),
+    Entry("capture run", "capture.run:run", "Record changes of tables captured from the WAL."),
+    Entry(
+        "capture status",
+        "capture.status:status",
+        "Show how far the worker is that reads the WAL.",
     ),
     Entry(
         "publication",
@@ -193,10 +203,12 @@ COMMANDS = (
 GROUPS = {
     "partitions": "Manage the trail's partitions without blocking writes.",
     "archive": "Archive old partitions as Parquet files, and query them.",
-    "guard": "Refuse DDL that would take capture away.",
+    "guard": "Refuse DDL that would disable or remove capture.",
     "keys": "Manage the keys that seals are signed with.",
     "indexes": "Find and repair broken indexes, and create new ones.",
-    "stream": "Deliver events to somewhere else, each at least once.",
+    "capture": "Read changes from the WAL instead of by triggers.",
+    "witness": "Compare the write-ahead log (WAL) with the trail.",
+    "stream": "Deliver events to other systems, at least once each.",
     "stream dead-letters": "Events that a sink refused for good.",
 }
 
@@ -207,6 +219,10 @@ class AuditGroup(typer.core.TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands.update(lazy_commands(COMMANDS, GROUPS, _examples, _complete))
+
+    def get_params(self, ctx: Any) -> Any:
+        """The parameters, also those that Typer adds."""
+        return coerced_plainly(super().get_params(ctx))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the command line as far as the name of the command."""

@@ -153,6 +153,8 @@ def check_database(
             *_guard_findings(connection, schema),
             *_consumer_findings(connection, schema),
             *_publication_findings(connection, schema),
+            *_wal_findings(connection, schema),
+            *_witness_findings(connection, schema),
         ]
     found = sorted(found, key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
@@ -280,7 +282,7 @@ def _declared_findings(
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:
     """Tables whose capture is paused, with the reason; none where the trail may not be read."""
-    # Only triggers that are off make it worth a look into the trail itself.
+    # Reading the trail itself is only worthwhile if triggers are disabled.
     if all(trigger.state == "A" for trigger in objects.triggers):
         return {}
     with suppress(import_psycopg().errors.InsufficientPrivilege):
@@ -383,6 +385,14 @@ def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]
     )
 
 
+def _wal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """How the worker stands; for a role that may read what is noted of the trail."""
+    from audit_toolkit.wal.health import capture_findings
+
+    with suppress(import_psycopg().errors.InsufficientPrivilege), connection.transaction():
+        yield from capture_findings(connection, schema)
+
+
 def _publication_findings(connection: Connection, schema: str) -> Iterator[Finding]:
     """Publications that were installed; for a role that may read the events, which say so."""
     errors = import_psycopg().errors
@@ -391,6 +401,18 @@ def _publication_findings(connection: Connection, schema: str) -> Iterator[Findi
         connection.transaction(),
     ):
         yield from list(publication_findings(read_publications(connection, schema), schema))
+
+
+def _witness_findings(connection: Connection, schema: str) -> Iterator[Finding]:
+    """What the witness found and nobody has reviewed, and what it cannot see; for a role that may read the events."""
+    from audit_toolkit.witness.health import witness_findings
+
+    errors = import_psycopg().errors
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidSchemaName),
+        connection.transaction(),
+    ):
+        yield from list(witness_findings(connection, schema))
 
 
 def _if_permitted(

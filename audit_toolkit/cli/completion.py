@@ -211,7 +211,7 @@ def _named_tables(context: Any) -> list[str]:
     """The tables that the command line names so far, as SQL."""
     named = [context.params.get(name) or () for name in ("table", "tables")]
     if not any(named):
-        # An option whose value is being typed ends the reading of the line before its arguments.
+        # Parsing stops at the option whose value is being typed, before the arguments.
         named = [context.args[:1]]
     single = [(value,) if isinstance(value, str) else value for value in named]
     return [str(NamePattern.parse(name)) for names in single for name in names]

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 Since = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="TIME", help="Show all of a time: from here on.", show_default=False
+        "--since",
+        metavar="TIME",
+        help="Start of a period: show everything that held in it.",
+        show_default=False,
     ),
 ]
 
@@ -41,7 +44,7 @@ def coverage(
     since: Since = None,
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="TIME", help="Up to here.", show_default=False),
+        typer.Option("--until", metavar="TIME", help="End of the period.", show_default=False),
     ] = None,
     utc: Utc = False,
     output: OutputFormat = Format.TEXT,
@@ -51,8 +54,8 @@ def coverage(
 ) -> None:
     """Show which tables were captured at a time.
 
-    With the rule of each, its gaps, and the event that proves it; what only the registry says is named so.
-    `audit maintain` notes in the trail how tables are captured, whenever that changed.
+    With the options of each, its gaps, and the event that proves it; what only the registry says is marked.
+    `audit maintain` records in the trail how tables are captured whenever that has changed.
     """
     from audit_toolkit.completeness.coverage import read_coverage
     from audit_toolkit.trail.rows.lookup import require_readable_trail

@@ -65,7 +65,7 @@ def diff(
 ) -> None:
     """Show which rows changed between two points in time.
 
-    A change that was undone in between is not a difference; `audit history` shows it.
+    A change that was undone within the period is not a difference; `audit history` shows it.
     """
     begin = times.parse_past(since, "--from", utc=utc)
     end = times.parse_past(until, "--to", utc=utc)

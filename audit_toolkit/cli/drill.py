@@ -26,7 +26,9 @@ def drill(
     partition: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PARTITION]", help="Restore this one; by default any.", show_default=False
+            metavar="[PARTITION]",
+            help="Restore this partition. [default: one at random]",
+            show_default=False,
         ),
     ] = None,
     scratch: Annotated[
@@ -44,10 +46,10 @@ def drill(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Restore an archived partition to see that it works.
+    """Test the archive by restoring a partition.
 
-    Into a schema of its own; compares it with what was archived, verifies its seal, drops it, and records the
-    result in the trail. Exits with code 3 if the restore failed, which is recorded as well.
+    Restores it into a schema of its own, compares it with what was archived, verifies its seal, drops it, and
+    records the result in the trail. Exits with code 3 if the restore failed, which is recorded as well.
     """
     keys = read_public_keys(key)
     store = open_store(archive)

@@ -10,7 +10,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "install": (
             "audit install --table orders --table customers",
             "audit install --table customers --mask email=sha256",
-            "audit install --table orders --sql > install.sql",
+            "audit install --table readings --capture wal",
             "audit install --ddl",
         ),
         "uninstall": (
@@ -131,11 +131,23 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit publication --sql > publication.sql",
             "audit publication --drop",
         ),
+        "witness run": (
+            "audit witness run",
+            "audit witness run --once",
+            "audit witness run --every 0.2 --format json",
+        ),
+        "witness status": ("audit witness status", "audit witness status --format prometheus"),
+        "witness drop": ("audit witness drop",),
         "stream run": (
             "audit stream run search --to https://search.example.org/hook",
             "audit stream run lake --to file:events.jsonl --from now --table orders",
             "audit stream run bus --to nats://127.0.0.1:4222/audit --body cloudevents",
             "audit stream run lake --to file:events.jsonl --from-archive s3://acme-audit/production --once",
+        ),
+        "capture run": ("audit capture run", "audit capture run --once"),
+        "capture status": (
+            "audit capture status",
+            "audit capture status --format prometheus > /var/lib/node_exporter/audit_capture.prom",
         ),
         "stream list": ("audit stream list", "audit stream list --format json"),
         "stream lag": ("audit stream lag", "audit stream lag search --format prometheus"),

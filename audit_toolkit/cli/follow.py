@@ -116,7 +116,7 @@ class Tail:
 
 
 class _ReaderLeftError(Exception):
-    """Whoever read what we print has gone."""
+    """The reader of our output is gone."""
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
@@ -140,14 +140,8 @@ def _reader_left() -> bool:
 def describe_blocker(blocker: Blocker) -> str:
     """Whom the tail waits for, and how that ends."""
     since = f" since {times.show_moment(blocker.since)}" if blocker.since else ""
-    role = f" of {blocker.role_name}" if blocker.role_name else ""
-    where = f" in the database {blocker.database_name}" if blocker.database_name else ""
     if blocker.prepared_name is not None:
-        name = blocker.prepared_name
-        what = f"the prepared transaction {name!a}{role}{where}"
         remedy = "COMMIT PREPARED or ROLLBACK PREPARED ends it"
     else:
-        program = f" ({blocker.application_name})" if blocker.application_name else ""
-        what = f"the transaction of pid {blocker.pid}{role}{program}{where}"
         remedy = "it may still add events that come before others"
-    return visible(f"waiting for {what}, open{since}: {remedy}")
+    return visible(f"waiting for {blocker.who}, open{since}: {remedy}")

@@ -87,7 +87,9 @@ def install(
     capture: Annotated[
         Capture,
         typer.Option(
-            "--capture", help="Row-level or statement-level triggers; statement suits bulk writes."
+            "--capture",
+            help="Row-level or statement-level triggers (statement suits bulk writes), or a worker that "
+            "reads the WAL: audit capture run.",
         ),
     ] = Capture.ROW,
     exclude: Annotated[
@@ -115,7 +117,8 @@ def install(
         Store,
         typer.Option(
             "--store",
-            help="What new_row holds after an update: all columns, or only the changed ones.",
+            help="What an update stores: both rows whole (rows), the old row and the changed columns "
+            "(changes), or only the changed columns, before and after (delta).",
         ),
     ] = Store.ROWS,
     when: Annotated[

@@ -11,6 +11,8 @@ import typer
 import typer.core
 import typer.main
 
+from audit_toolkit.cli.coercion import coerced_plainly
+
 Loaded = Callable[[str, Any], None]
 """Called with the words and the command when one was imported."""
 
@@ -42,7 +44,7 @@ class LazyCommand(typer.core.TyperCommand):
         module, _, function = self.entry.target.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         callback = getattr(import_module(f"audit_toolkit.cli.{module}"), function)
-        single.command(self.name, epilog=self._examples(self.entry.words))(callback)
+        single.command(self.name, cls=_Command, epilog=self._examples(self.entry.words))(callback)
         command = typer.main.get_command(single)
         self._loaded(self.entry.words, command)
         return command
@@ -50,6 +52,11 @@ class LazyCommand(typer.core.TyperCommand):
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read a command line, as the command itself reads it."""
         return self.load().make_context(*args, **kwargs)
+
+
+class _Command(typer.core.TyperCommand):
+    def get_params(self, ctx: Any) -> Any:
+        return coerced_plainly(super().get_params(ctx))
 
 
 def lazy_commands(

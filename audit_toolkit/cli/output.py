@@ -27,7 +27,7 @@ from audit_toolkit.cli.values import visible as visible
 from audit_toolkit.exact_json import Json
 from audit_toolkit.spreadsheet import guard_cell
 from audit_toolkit.trail import Action, Event, table_of
-from audit_toolkit.trail.event import Row
+from audit_toolkit.trail.event import UNKNOWN, Row
 from audit_toolkit.trail.rows.lookup import Scope, Tables
 
 PIPE_WIDTH = 100
@@ -174,7 +174,7 @@ class _Timeline:
         parts = [(self._encodable(text), style) for text, style in line]
         if self.console.color_system:
             self.console.print(Text.assemble(*parts), soft_wrap=True)
-        else:  # Rich takes its time also where it has nothing to colour
+        else:  # Rich is slow even if there is nothing to colour
             self.console.file.write("".join(text for text, _ in parts) + "\n")
 
     def _encodable(self, text: str) -> str:
@@ -290,7 +290,7 @@ class _Timeline:
         return {column: set_cell_size(name, width) + "  " for column, name in names.items()}
 
     def _in_order(self, columns: Iterable[str]) -> list[str]:
-        # What the table has no longer comes last.
+        # Columns that the table no longer has come last.
         return sorted(columns, key=lambda column: self.places.get(column, len(self.places)))
 
     def _focus(self, old: str, new: str, room: int) -> tuple[str, str]:
@@ -346,7 +346,7 @@ def _payload(event: Event) -> Row:
 
 
 def _who(event: Event) -> str:
-    return _plain(_claims(event).get("actor") or event.session_user_name)
+    return _plain(_claims(event).get("actor") or event.session_user_name or UNKNOWN)
 
 
 def _reason(event: Event) -> Json:
@@ -359,7 +359,7 @@ def _facts(event: Event) -> Iterator[str]:
     """What the server knows of who it was."""
     yield f"event {event.event_id}"
     yield f"transaction {event.transaction_id}"
-    if _claims(event).get("actor"):
+    if _claims(event).get("actor") and event.session_user_name:
         yield f"login {event.session_user_name}"
     if event.role_name:
         yield f"role {event.role_name}"

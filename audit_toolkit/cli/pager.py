@@ -67,6 +67,6 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
     while True:
         try:
             process.wait()
-        except KeyboardInterrupt:  # it is the pager's, which stays
+        except KeyboardInterrupt:  # the pager handles it, and keeps running
             continue
         return

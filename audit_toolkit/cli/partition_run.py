@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
 
 
 FAILED = 1
+
+
+class IntervalChoice(StrEnum):
+    """How much time a partition holds."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    AUTO = "auto"
+
 
 Iceberg = Annotated[
     str | None,
@@ -86,9 +97,10 @@ class Rotation:
     ] = None
     iceberg: Iceberg = None
     interval: Annotated[
-        Interval | None,
+        IntervalChoice | None,
         typer.Option(
-            help="Time range of new partitions. Default: as before.",
+            help="Time range of new partitions; auto: what suits the number of events a day. "
+            "Default: as before.",
             show_default=False,
         ),
     ] = None
@@ -142,8 +154,10 @@ class Rotation:
 
     def policy(self) -> Policy:
         """The policy they make; raises `UsageError`."""
+        by_rate = self.interval is IntervalChoice.AUTO
         return Policy(
-            interval=self.interval,
+            interval=None if by_rate or self.interval is None else Interval(self.interval.value),
+            interval_by_rate=by_rate,
             ahead=self.ahead,
             retention=Span.parse(self.retention, "--retention") if self.retention else None,
             quarantine=Span.parse(self.quarantine, "--quarantine"),

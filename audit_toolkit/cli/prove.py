@@ -20,8 +20,8 @@ def prove(
 ) -> None:
     """Write a proof that an event is sealed, as JSON.
 
-    The proof shows the event and nothing of any other. Whoever has it and the public key verifies it without the
-    database: audit verify-proof, or the script verify_proof.py, which needs nothing but Python.
+    The proof contains this event only, and nothing of any other. It is verified with the public key and without
+    the database: with `audit verify-proof`, or with the script verify_proof.py, which needs only Python.
     """
     with open_database(dsn, config) as connection:
         proof = make_proof(connection, audit_schema, event)

@@ -36,7 +36,7 @@ def reconcile(
     limit: Annotated[
         int,
         typer.Option(
-            "--limit", min=1, metavar="N", help="Name so many rows of each kind; all are counted."
+            "--limit", min=1, metavar="N", help="Rows to list of each kind; all are counted."
         ),
     ] = 10,
     output: OutputFormat = Format.TEXT,
@@ -44,11 +44,11 @@ def reconcile(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Compare tables with what their trail says.
+    """Compare live tables with their trail.
 
-    Replays the events of each table and compares the outcome with its rows; checks that each event of a row begins
-    where the one before it ended; counts event ids that are missing. All in one snapshot: writers go on. Exit code 3
-    when a row or an event does not fit.
+    Replays the events of each table and compares the result with its rows, checks that each event of a row starts
+    where the previous one ended, and counts missing event ids, all in one snapshot that blocks no writer. Exits
+    with code 3 if a row or an event does not match.
     """
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)

@@ -52,13 +52,13 @@ def redact(
         bool, typer.Option("--query", help="Also erase the text of the statements.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also in partitions that are held.")
+        bool, typer.Option("--force", help="Also erase in partitions on hold.")
     ] = False,
     leave_archives: Annotated[
         bool,
         typer.Option(
             "--leave-archives",
-            help="Only in the database, although archives may hold such events.",
+            help="Erase only in the database, even if archives may hold the values.",
         ),
     ] = False,
     archive: Annotated[
@@ -87,11 +87,10 @@ def redact(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Erase values from the trail for good.
+    """Erase values from the trail permanently.
 
-    Shows what would be erased, or erases it with --apply: from every event of the rows, under all keys and names
-    that they had, in the database and in archives. An event says who did it, when and why. The table itself is not
-    changed.
+    Shows what would be erased; --apply erases it, in every event of the rows, under all keys and names that they
+    had, in the database and in archives. An event records who did it, when and why. The table itself is not changed.
     """
     erasure = Erasure(
         table=table,

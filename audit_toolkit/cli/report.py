@@ -86,7 +86,7 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="PLACE",
-            help="With --verify: checkpoints that were kept outside. Repeatable.",
+            help="With --verify: checkpoints kept outside the database. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -96,7 +96,7 @@ def report(
         typer.Option(
             metavar="URL",
             envvar="AUDIT_ARCHIVE",
-            help="Also check that this archive has all that was dropped.",
+            help="Also check that this archive has everything that was dropped.",
             show_default=False,
         ),
     ] = None,
@@ -105,11 +105,11 @@ def report(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Write what an auditor asks for, of a period.
+    """Write a report for auditors about a period.
 
-    Coverage, gaps, access, seals, retention, restores, erasures, checks, drills and reviews, read in one
-    snapshot; each line with the command and the SQL that repeat it. Exits with code 3 if there is something to look
-    at, and writes the report all the same.
+    Covers coverage, gaps, access, seals, retention, restores, erasures, checks, drills and reviews, read in one
+    snapshot; each line has the command and the SQL that repeat it. Exits with code 3 if anything needs attention;
+    the report is written in any case.
     """
     if (checkpoints or key) and not verify:
         raise UsageError(

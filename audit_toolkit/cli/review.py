@@ -19,27 +19,29 @@ from audit_toolkit.trail.rows.lookup import require_readable_trail
 
 
 def review(
-    by: Annotated[str, typer.Option("--by", metavar="WHO", help="Who looked.")],
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What they say of it.")],
+    by: Annotated[str, typer.Option("--by", metavar="WHO", help="Who reviewed it.")],
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Their conclusion.")],
     begin: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="TIME",
-            help=f"Start of what was looked at: {times.HELP}.",
+            help=f"Start of the reviewed period: {times.HELP}.",
             show_default=False,
         ),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option("--to", metavar="TIME", help="End of what was looked at.", show_default=False),
+        typer.Option(
+            "--to", metavar="TIME", help="End of the reviewed period.", show_default=False
+        ),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
             "--file",
             metavar="FILE",
-            help="The report that was looked at: its SHA-256 becomes part of the event.",
+            help="The reviewed report; its SHA-256 is recorded in the event.",
             show_default=False,
         ),
     ] = None,
@@ -49,10 +51,10 @@ def review(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Record that somebody looked at the trail.
+    """Record that somebody reviewed the trail.
 
-    Writes an event, which audit report lists and seals make part of the past. Only the owner of the trail may;
-    who looked is what --by claims.
+    Writes an event, which `audit report` lists and the next seal covers. Only the owner of the trail may;
+    the reviewer is whom --by names.
     """
     if (begin is None) != (end is None):
         raise UsageError("--from and --to belong together", hint="give both, or neither")
@@ -94,5 +96,5 @@ def _sha256(file: Path) -> str:
     except OSError as error:
         raise UsageError(
             f"--file: could not read {file}: {error.strerror}",
-            hint="name the report that was looked at",
+            hint="name the report that was reviewed",
         ) from error

@@ -84,7 +84,7 @@ def opened(dsn: str | None, config: Any) -> Iterator[psycopg.Connection[Any]]:
 
 def print_rows_as_json(name: str, texts: Iterable[str], *, lines: bool) -> None:
     """Print rows that are JSON already: one a line, or as the array `name`."""
-    # Nothing before the first is there: the question may be refused.
+    # Print nothing before the first row: the query may be refused.
     begin = f'{{"{name}": ['
     number = 0
     for number, text in enumerate(texts, 1):

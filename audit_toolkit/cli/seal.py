@@ -38,7 +38,9 @@ def seal(
     every: Annotated[
         str | None,
         typer.Option(
-            metavar="SPAN", help="Go on sealing, so often: '30 seconds'.", show_default=False
+            metavar="SPAN",
+            help="Keep sealing at this interval, such as '30 seconds'.",
+            show_default=False,
         ),
     ] = None,
     wait: Annotated[
@@ -52,10 +54,11 @@ def seal(
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Seal new events, so that nobody can change them unseen.
+    """Seal new events, so that later changes are detected.
 
-    Adds every event that is certain to a Merkle tree and signs its root with a key that is not in the database.
-    Keep the checkpoints where whoever can write the database cannot: audit verify compares the trail with them.
+    Adds every event whose order is final to a Merkle tree and signs its root with a key that is not in the
+    database. Keep the checkpoints where those who can write the database cannot: `audit verify` compares the trail
+    with them.
     """
     pause = as_span(every, "--every").milliseconds / 1000 if every else None
     signed_by = find_signer(key, signer)
@@ -64,7 +67,7 @@ def seal(
     while True:
         with open_database(dsn, config) as connection:
             try:
-                # What is captured is sealed with what was.
+                # Captured and sealed settings are recorded together.
                 note_coverage(connection, audit_schema)
                 run = run_seal(
                     connection, audit_schema, signed_by, sinks=sinks, timestamp=timestamp, wait=wait
@@ -78,7 +81,7 @@ def seal(
             except AuditError as error:
                 if pause is None or connection.closed:
                     raise
-                # Whoever watches sees it in audit check; the next turn may find it mended.
+                # `audit check` reports the failure; the next round may succeed.
                 print(f"error: {error.message}", file=sys.stderr, flush=True)
         if pause is None:
             break

@@ -22,7 +22,7 @@ Key = Annotated[
         "--key",
         metavar="FILE",
         envvar=KEY_VARIABLE,
-        help="The private key; with --signer, the public one.",
+        help="File of the private key; with --signer, of the public key.",
         show_default=False,
     ),
 ]
@@ -32,7 +32,7 @@ SignerCommand = Annotated[
         "--signer",
         metavar="COMMAND",
         envvar="AUDIT_SEAL_SIGNER",
-        help="Sign with this program: the text on its standard input, an Ed25519 signature on its output.",
+        help="Sign with this program: it reads the text on stdin and writes an Ed25519 signature to stdout.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,7 @@ CheckpointTo = Annotated[
         "--checkpoint-to",
         metavar="PLACE",
         envvar="AUDIT_CHECKPOINT_TO",
-        help="Keep each checkpoint there: a folder, s3://bucket/path, command:PROGRAM. Repeatable.",
+        help="Store each checkpoint here: a folder, s3://bucket/path, command:PROGRAM. Repeatable.",
         show_default=False,
     ),
 ]
@@ -51,7 +51,7 @@ Timestamp = Annotated[
     typer.Option(
         metavar="URL",
         envvar="AUDIT_TIMESTAMP",
-        help="Have each checkpoint time-stamped there (RFC 3161); the stamp is kept beside it.",
+        help="Time-stamp each checkpoint with this RFC 3161 authority; the stamp is stored beside it.",
         show_default=False,
     ),
 ]
@@ -60,7 +60,7 @@ PublicKeys = Annotated[
     typer.Option(
         "--key",
         metavar="FILE",
-        help="A public key that is trusted, kept outside of the database. Repeatable.",
+        help="A trusted public key, kept outside the database. Repeatable.",
         show_default=False,
     ),
 ]
@@ -89,8 +89,8 @@ def find_signer(key: Path | None, command: str | None) -> Signer:
     found = find_key(key)
     if found is None:
         raise UsageError(
-            "no key to seal with is named",
-            hint=f"audit keys new --key FILE makes one; then --key FILE, {KEY_VARIABLE}, or seal_key in "
+            "no key to sign seals with is given",
+            hint=f"create one: audit keys new --key FILE; then give --key FILE, {KEY_VARIABLE}, or seal_key in "
             "[tool.audit_toolkit]",
         )
     if command:

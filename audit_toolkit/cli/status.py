@@ -68,7 +68,9 @@ def _print(found: Status) -> None:
 def _lines(table: Audited, about: str) -> list[str]:
     since = f", since {_moment(table.since)}" if table.since else ""
     state = "" if table.state == "on" else f" [{table.state}]"
-    lines = [f"{table.table}{state}: {table.capture}{since}"]
+    until_then = " (triggers, until the worker reads it)"
+    by = until_then if table.capture == "wal" and table.assurance == "trigger" else ""
+    lines = [f"{table.table}{state}: {table.capture}{by}{since}"]
     if table.state == "off":
         lines.append("  changes are not recorded: for the reason and the remedy, run audit check")
     if table.options:

@@ -31,16 +31,16 @@ def subject(
         ),
     ],
     output: Annotated[
-        SubjectFormat, typer.Option("--format", help="How to write the events.")
+        SubjectFormat, typer.Option("--format", help="Output format.")
     ] = SubjectFormat.JSON,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Export all that the trail holds of a person.
+    """Export everything the trail has about a person.
 
-    The events of the row and of every row that ever referred to it by foreign keys, and to those; oldest first.
-    What left the trail for an archive is not in it.
+    The events of the row and of every row that ever referred to it by foreign keys, directly or through other
+    rows, oldest first. Archived events that are no longer in the trail are not included.
     """
     with open_database(dsn, config) as connection:
         events = events_of_person(connection, table, tuple(key), schema=audit_schema)

@@ -63,7 +63,7 @@ def table_at(
         subject = find_table(connection, table, audit_schema)
         require_columns(hide, "--hide", subject.columns, subject.table)
         if output is RowFormat.CSV:
-            # To a file or program the values go as they are; a terminal would obey some of them.
+            # Files and programs get the values unchanged; a terminal would interpret some of them.
             shown = _visible_lines if sys.stdout.isatty() else str
             # Closed here: a COPY still running when the connection ends would be waited for.
             with closing(

@@ -1,4 +1,4 @@
-"""`audit ui`: the page, for people who never open a terminal."""
+"""`audit ui`: the page, for people who do not use a terminal."""
 
 from __future__ import annotations
 
@@ -19,29 +19,36 @@ if TYPE_CHECKING:
 def ui(
     host: Annotated[
         str,
-        typer.Option("--host", metavar="HOST", help="Where to listen: an address of this machine."),
+        typer.Option("--host", metavar="HOST", help="Loopback address to listen on."),
     ] = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option(
-            "--port", metavar="PORT", min=0, max=65535, help="The port; 0 for a free one."
+            "--port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Port to listen on; 0 picks a free one.",
         ),
     ] = 8340,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open it in your browser.")] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in your browser.")
+    ] = False,
     allow_undo: Annotated[
-        bool, typer.Option("--allow-undo", help="Let whoever looks take changes back.")
+        bool, typer.Option("--allow-undo", help="Allow undoing changes from the page.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="How long a question may take.")
+        float, typer.Option("--timeout", metavar="SECONDS", help="Timeout of each query.")
     ] = 5.0,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
-    """Show the trail as a page in your browser.
+    """Serve the trail as a web page on this machine.
 
-    It answers this machine only, until Ctrl-C. For others, mount audit_toolkit.web.create_app into
-    your application, behind its login: docs/page.md. Labels, links and language: [tool.audit_toolkit.page].
+    Runs until Ctrl-C, and only this machine can reach it. To give others access, mount
+    audit_toolkit.web.create_app in your application, behind its login: docs/page.md. Labels, links and
+    language are set in [tool.audit_toolkit.page].
     """
     from audit_toolkit.cli.database import find_address
 
@@ -95,7 +102,7 @@ def serve_page(app: Starlette, host: str, port: int, *, open_browser: bool) -> N
     from audit_toolkit.web.serving import listen, serve
 
     with listen(host, port) as (listener, url):
-        print(f"The audit trail is at {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        print(f"The audit trail is at {url} (press Ctrl-C to stop)", file=sys.stderr, flush=True)
         if open_browser:
             import webbrowser
 

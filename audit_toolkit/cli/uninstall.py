@@ -196,7 +196,7 @@ def _print_uninstall_sql(
         captured = _captured(connection, read_relations(connection), names, state)
     print_sql(
         [
-            plan_uninstall(table, state.schema, function=former.function)
+            plan_uninstall(table, state.schema, function=former.function, from_wal=former.from_wal)
             for table, former in captured.items()
         ]
     )

@@ -33,7 +33,7 @@ def verify(
         list[str] | None,
         typer.Option(
             metavar="PLACE",
-            help="Checkpoints that were kept outside: a folder, a file, s3://bucket/path. Repeatable.",
+            help="Checkpoints kept outside the database: a folder, a file, s3://bucket/path. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +43,7 @@ def verify(
         typer.Option(
             metavar="URL",
             envvar="AUDIT_ARCHIVE",
-            help="Also verify what is archived there against the same tree.",
+            help="Also verify this archive against the same tree.",
             show_default=False,
         ),
     ] = None,
@@ -51,12 +51,15 @@ def verify(
         str | None,
         typer.Option(
             metavar="CHECKPOINT",
-            help="Read only events sealed after it: its file, or its number of events.",
+            help="Verify only events sealed after this checkpoint: its file, or its number of events.",
             show_default=False,
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Verify on so many connections.")
+        int,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, help="Number of connections to verify on."
+        ),
     ] = 1,
     output: CheckFormat = ReportFormat.TEXT,
     dsn: Dsn = None,
@@ -65,8 +68,8 @@ def verify(
 ) -> None:
     """Verify that no sealed event was changed.
 
-    Reads every event, computes the tree anew and compares it with the newest checkpoint, and with every one
-    that was kept outside. Exit code 3 when something is not what was sealed; events are named.
+    Reads every event, recomputes the tree, and compares it with the newest checkpoint and with every checkpoint
+    kept outside. Names each event that differs. Exits with code 3 on findings.
     """
     keys = read_public_keys(key)
     outside = read_outside(checkpoints or ())

@@ -17,18 +17,20 @@ from audit_toolkit.seals.verify_proof import ProofError, read_proof, verify
 
 
 def verify_proof(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The proof; - for standard input.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File of the proof; - for standard input.")
+    ],
     key: Annotated[
         str,
         typer.Option(
-            metavar="PUBLIC_KEY", help="The public key that you trust: its file, or itself."
+            metavar="PUBLIC_KEY", help="The public key that you trust: a file, or the key itself."
         ),
     ],
     output: OutputFormat = Format.TEXT,
 ) -> None:
     """Verify a proof without a database.
 
-    Exit code 3 when it does not hold: the event, a column of it, or the checkpoint is not what was signed.
+    Exits with code 3 if the proof is invalid: the event or the checkpoint is not what was signed.
     """
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")

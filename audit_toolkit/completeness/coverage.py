@@ -94,7 +94,7 @@ def read_coverage(connection: Connection, schema: str) -> dict[QualifiedName, tu
     registered = read_registry(connection, schema)
     sql = render("coverage/marks", schema=schema, may_read_registry=registered is not None)
     rows = fetch(connection, sql)
-    # A former name of a table has its events, too, and is not another table.
+    # Events under a former name belong to the same table.
     former = {
         (row["schema_name"], row["table_name"])
         for row in rows

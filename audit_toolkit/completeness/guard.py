@@ -86,10 +86,10 @@ def plan_guard_on(guard: Guard, schema: str, *, reason: str) -> Plan:
     Raises `UsageError` where it is on.
     """
     if guard.state == "on":
-        raise UsageError("the guard is on already", hint="see: audit guard status")
+        raise UsageError("the guard is already on", hint="see: audit guard status")
     again = [*guard.working, *guard.silenced]
     return _plan(
-        "The guard refuses DDL that would take capture or the trail away",
+        "Refuse DDL that would disable or remove capture or the trail",
         [
             *(s for name in again for s in render_statements("guard/drop", name=name)),
             *_rendered("guard/on", schema, "on", reason),
@@ -103,11 +103,12 @@ def plan_guard_off(guard: Guard, schema: str, *, reason: str) -> Plan:
     Raises `UsageError` where it is off, or there is no reason.
     """
     if not reason.strip():
-        raise UsageError("switching the guard off needs a reason", hint="add --reason 'ticket 123'")
+        raise UsageError("disabling the guard needs a reason", hint="add --reason 'ticket 123'")
     if guard.state == "off":
-        raise UsageError("the guard is off already", hint="see: audit guard status")
+        raise UsageError("the guard is already off", hint="see: audit guard status")
     return _plan(
-        "The guard ends, which the trail records", _rendered("guard/off", schema, "off", reason)
+        "Disable the guard, and record it in the trail",
+        _rendered("guard/off", schema, "off", reason),
     )
 
 

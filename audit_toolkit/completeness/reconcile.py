@@ -28,8 +28,8 @@ from audit_toolkit.completeness.continuity import (
 )
 from audit_toolkit.completeness.coverage import read_registry
 from audit_toolkit.config import TableRule
-from audit_toolkit.connection import fetch, prepare_session
-from audit_toolkit.errors import RuleError
+from audit_toolkit.connection import fetch, prepare_session, refusals
+from audit_toolkit.errors import AuditError, RuleError
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
@@ -109,7 +109,7 @@ def reconcile(
     installed = {one.table: one for one in read_installed(connection, schema)}
     functions = {one.function for one in installed.values()}
     registered = read_registry(connection, schema) or {}
-    # What the registry knows and no function captures has lost it.
+    # Tables in the registry without a capture function have lost it.
     lost = [name for name, entry in registered.items() if entry.function not in functions]
     wanted = list(tables) or sorted({*installed, *lost})
     relations = {
@@ -129,7 +129,13 @@ def reconcile(
         except _NotComparableError as error:
             yield _not_reconciled(name, error.why, remedy=error.remedy)
             continue
-        yield compared.run()
+        try:
+            with connection.transaction(), refusals():
+                done = compared.run()
+        except AuditError as error:
+            # The whole row is missing before an update of which only what it changed was stored.
+            done = _not_reconciled(name, error.message, remedy="audit verify")
+        yield done
 
 
 class _NotComparableError(Exception):
@@ -144,7 +150,7 @@ def _not_reconciled(table: QualifiedName, why: str, *, remedy: str) -> Reconcili
         kind=FindingKind.NOT_RECONCILED,
         severity=Severity.WARNING,
         subject=str(table),
-        message=f"it was not compared with the trail: {why}",
+        message=f"not compared with the trail: {why}",
         remedy=remedy,
     )
     return Reconciliation(
@@ -185,7 +191,7 @@ def _prepare(
     recorded = json.loads(installed.comment).get("key")
     if recorded is not None and tuple(recorded) != table.key:
         raise _NotComparableError(
-            "its primary key is another one than when capture was installed",
+            "its primary key has changed since capture was installed",
             f"audit install --table {table.name.plain}",
         )
     if gone := [column for column in target.hidden if table.column(column) is None]:
@@ -196,7 +202,7 @@ def _prepare(
         check_condition(connection, table, rule, schema)
     except RuleError as error:
         raise _NotComparableError(
-            f"its condition cannot be judged: {error}", "audit check"
+            f"its condition cannot be evaluated: {error}", "audit check"
         ) from None
     computed = [column.name for column in table.columns if column.generated]
     left_out = sorted({*target.hidden, *facts["disguised"], *computed} - set(table.key))
@@ -257,7 +263,7 @@ def _read_marks(
                 attached += [at] if said.get("attached") else []
                 detached += [at] if said.get("detached") else []
             case "M", {"change": "capture", "options": dict(options)}:
-                # What was masked before is in the trail otherwise than it would be now.
+                # A value masked before may differ in the trail from what masking would give now.
                 columns.append((at, masked))
                 masked = frozenset(map(str, options.get("mask") or ()))
             case "M", {"change": "columns"}:
@@ -405,7 +411,7 @@ class _Compared:
             or self.left
             or self.reach.whole_after is None
         ):
-            # Rows that are alike cannot be told from each other: one event too few would shift all.
+            # Identical rows cannot be distinguished: one missing event would shift all others.
             found.counts[FindingKind.NOT_RECONCILED] += 1
             found.kept.append(
                 self._finding(

@@ -103,7 +103,7 @@ def _any_of(connection: Connection, store: Store, schema: str) -> str:
     if not known:
         raise UsageError(
             f"{quote_identifier(schema)}.logged_actions has no archived partition yet",
-            hint=f"audit archive run --archive {store.url} archives what is detached",
+            hint=f"audit archive run --archive {store.url} archives detached partitions",
         )
     return secrets.choice(known)
 

@@ -39,9 +39,13 @@ def note_review(
     Raises `UsageError` where it does not say who, or what.
     """
     if not by.strip():
-        raise UsageError("a review needs somebody who did it", hint="add --by 'jo@example.com'")
+        raise UsageError(
+            "a review needs the name of the reviewer", hint="add --by 'jo@example.com'"
+        )
     if not note_text.strip():
-        raise UsageError("a review needs a note", hint="add --note 'looked at all gaps of October'")
+        raise UsageError(
+            "a review needs a conclusion", hint="add --note 'looked at all gaps of October'"
+        )
     said = {
         "by": by,
         "note": note_text,

@@ -146,7 +146,11 @@ def _recorded(columns: list[str], options: Mapping[str, Any]) -> str:
 def _gaps(reading: Reading) -> Iterator[Line]:
     unknown = [one for one in _stretches(reading) if one.capture is Capture.UNKNOWN]
     sql = reading.last
-    for event in reading.events("G", changes=("guard",)):
+    for event in reading.events("G", changes=("guard", "witness")):
+        if event.change == "witness":
+            said = f"{event.said.get('subject')}: {event.said.get('message')}"
+            yield _event_line(reading, event, f"the witness found: {said}", alarm=True)
+            continue
         reason = event.said.get("reason")
         because = f": {reason}" if reason else ""
         if event.change == "guard":
@@ -170,8 +174,12 @@ def _gap_verb(event: TrailEvent) -> str:
     return f"was {state}" if state in ("paused", "resumed") else f"is {state or 'interrupted'}"
 
 
+_NO_DDL = ("guard", "drill", "review", "witness")
+"""Changes that other sections tell."""
+
+
 def _ddl(reading: Reading) -> Iterator[Line]:
-    found = [e for e in reading.events("M") if e.change not in ("guard", "drill", "review")]
+    found = [e for e in reading.events("M") if e.change not in _NO_DDL]
     for event in found:
         details = {k: v for k, v in event.said.items() if k not in ("change", "relation")}
         more = f": {json.dumps(details, ensure_ascii=False)}" if details else ""

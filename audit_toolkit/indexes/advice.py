@@ -34,7 +34,7 @@ def _covers(keeper: Index, index: Index) -> bool:
     ):
         return False
     if keeper.keys == index.keys:
-        # Of two that are alike, one is kept: the one that something relies on, else the older.
+        # Of two equal indexes, keep the one that something depends on, otherwise the older one.
         alike = len(keeper.included) == len(index.included) and _may_go(keeper)
         return not alike or keeper.oid < index.oid
     ordered = index.access_method == "btree"  # elsewhere the first column has no such meaning

@@ -102,7 +102,7 @@ def _build(row: dict[str, Any]) -> Build:
 
 
 def _done(row: dict[str, Any]) -> tuple[int, int]:
-    # Each phase counts one of these; the counters of phases before stay at their ends.
+    # Each phase uses one of these counters; those of earlier phases keep their final values.
     waiting = (row["phase"] or "").startswith("waiting")
     kinds = ("lockers",) if waiting else ("tuples", "blocks")
     for kind in kinds:

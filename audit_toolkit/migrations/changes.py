@@ -9,9 +9,14 @@ from functools import cached_property
 from itertools import chain, groupby
 
 from audit_toolkit.capture import Target, plan_capture, plan_uninstall
-from audit_toolkit.capture.render import capture_hash, former_statements, own_values
+from audit_toolkit.capture.render import (
+    capture_hash,
+    former_statements,
+    own_values,
+    unpublished,
+)
 from audit_toolkit.catalog import Installed, Table
-from audit_toolkit.config import TableRule, TrailSettings
+from audit_toolkit.config import Capture, TableRule, TrailSettings
 from audit_toolkit.migrations.revision.record import CaptureRecord, Record, Recorded, constant_name
 from audit_toolkit.migrations.revision.rule_text import (
     flags,
@@ -42,6 +47,11 @@ class Former:
     """Where it is from, in words: `revision 3f2a9c`, `the database`."""
     optional: bool = False
     """Whether databases of the project need not have the table."""
+
+    @property
+    def from_wal(self) -> bool:
+        """Whether a worker reads it from the WAL."""
+        return self.rule.capture is Capture.WAL
 
     @classmethod
     def of(cls, recorded: Recorded) -> Former:
@@ -152,6 +162,8 @@ class Change:
             self.schema,
             former_triggers=former.triggers if former else (),
         )
+        if former and former.from_wal and not self.target.from_wal:
+            plan = Plan(steps=(*plan.steps, _unpublish(self.table, self.schema, former.function)))
         if not self.optional:
             return plan
         steps = (
@@ -169,7 +181,11 @@ class Change:
                 steps=(Step(why=why, statements=self.plan().undo),),
             )
         unknown_before = tuple(name for name in self.triggers if name not in self.former.triggers)
-        return _restore(self.table, self.former, unknown_before)
+        script = _restore(self.table, self.former, unknown_before)
+        if self.target.from_wal and not self.former.from_wal:
+            last = _unpublish(self.table, self.schema, self.target.function)
+            script = replace(script, steps=(*script.steps, last))
+        return script
 
 
 def trail_revision(settings: TrailSettings) -> Revision:
@@ -318,7 +334,9 @@ def uninstall_revision(
         upgrade=tuple(
             Script(
                 name=constant_name("RELEASE", table),
-                steps=plan_uninstall(table, schema, function=former.function).steps,
+                steps=plan_uninstall(
+                    table, schema, function=former.function, from_wal=former.from_wal
+                ).steps,
             )
             for table, former in captured.items()
         ),
@@ -344,6 +362,14 @@ def together(parts: Iterable[Revision], message: str = "") -> Revision:
         ),
         upgrade=tuple(chain.from_iterable(part.upgrade for part in parts)),
         downgrade=tuple(chain.from_iterable(part.downgrade for part in reversed(parts))),
+    )
+
+
+def _unpublish(table: QualifiedName, schema: str, function: str) -> Step:
+    return Step(
+        why=f"{table} is not read from the WAL any more",
+        statements=unpublished(table, schema, function),
+        lock="ACCESS EXCLUSIVE",
     )
 
 

@@ -91,7 +91,8 @@ def read_capture_state(
         named=tuple(tables[relation] for relation in named),
         swept=tuple(table for relation, table in tables.items() if relation not in named),
         installed=installed_captures(connection, schema),
-        switched_off=frozenset(t.table for t in objects.triggers if t.state == "D"),
+        switched_off=frozenset(t.table for t in objects.triggers if t.state == "D")
+        - objects.from_wal,
         drifted=find_drifted({table.name: table for table in tables.values()}, objects),
         trail=trail,
     )
@@ -292,7 +293,7 @@ def _kept(rule: TableRule, table: Table, found: CaptureState) -> TableRule:
     def now(name: str) -> tuple[str, ...]:
         numbering = installed.numbering
         known = name in numbering.numbers or table.column(name)
-        # What an older release kept no number of may have been renamed: `check_rule` says so.
+        # Without a column number from an older release, a column may have been renamed: see `check_rule`.
         return numbering.now(name, table.columns) if known else (name,)
 
     when = rule.when

@@ -109,7 +109,7 @@ def _outside_transaction(context: MigrationContext) -> Iterator[psycopg.Connecti
             "migration: only the database knows which partitions there are",
             hint="run this revision online, or print the SQL with: audit indexes create '…' --sql",
         )
-    # What autocommit_block() asserts without a word: a transaction that is not Alembic's to commit.
+    # autocommit_block() only asserts this: the transaction must be one that Alembic may commit.
     if context._in_connection_transaction() and context._transaction is None:
         raise ProjectError(
             "env.py keeps its own transaction open, so nothing can be built CONCURRENTLY",

@@ -58,7 +58,7 @@ def _with_context(
     run = step.migration_fn
     claims = {**_claims(step), **current_context()}
     if context.as_sql:
-        del claims["actor"]  # whoever runs the script is somebody else
+        del claims["actor"]  # a script may be run by somebody else
 
     def migrate(**options: Any) -> None:
         with nested(claims):

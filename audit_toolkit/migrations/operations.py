@@ -18,8 +18,9 @@ from audit_toolkit.capture import (
     plan_capture,
     plan_uninstall,
 )
-from audit_toolkit.catalog import read_relations, read_table, resolve
-from audit_toolkit.config import Interval, TableRule, TrailSettings
+from audit_toolkit.capture.render import unpublished
+from audit_toolkit.catalog import Installed, read_relations, read_table, resolve
+from audit_toolkit.config import Capture, Interval, TableRule, TrailSettings
 from audit_toolkit.declaration import Options, read_rule
 from audit_toolkit.errors import UnknownTableError
 from audit_toolkit.migrations.compare import installed_captures
@@ -175,6 +176,8 @@ def _audit_table(operations: Operations, operation: AuditTable) -> None:
             former_triggers=former.trigger_names if former else (),
         ),
     )
+    if former and _is_from_wal(former) and not target.from_wal:
+        _run(operations, unpublished(table.name, operation.audit_schema, former.function))
 
 
 @Operations.implementation_for(UnauditTable)
@@ -183,7 +186,13 @@ def _unaudit_table(operations: Operations, operation: UnauditTable) -> None:
     installed = installed_captures(reader(operations.get_bind()), schema)
     former = installed.get(operation.table)
     function = former.function if former else None
-    run_plan(operations, plan_uninstall(operation.table, schema, function=function))
+    from_wal = former is not None and _is_from_wal(former)
+    plan = plan_uninstall(operation.table, schema, function=function, from_wal=from_wal)
+    run_plan(operations, plan)
+
+
+def _is_from_wal(installed: Installed) -> bool:
+    return bool(installed.options.get("capture") == Capture.WAL.value)
 
 
 @Operations.implementation_for(CreateTrail)

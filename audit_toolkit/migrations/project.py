@@ -362,7 +362,7 @@ def _parents(literals: Mapping[str, Any]) -> set[str]:
 def _static_url(config: Config) -> str | None:
     try:
         url = config.get_main_option("sqlalchemy.url")
-    except configparser.Error:  # it refers to something that only env.py puts in
+    except configparser.Error:  # it refers to a value that only env.py sets
         return None
     return None if url == STOCK_URL else url
 
@@ -381,7 +381,7 @@ def _find_config(
     with reported("the Alembic configuration", hint=f"repair {ini}"):
         located = config.get_alembic_option("script_location")
     if not located and Path(ini.parent, "env.py").is_file():
-        # Flask-Migrate leaves it to its own command to say where the scripts are.
+        # In Flask-Migrate, its own command decides where the scripts are.
         config.set_main_option("script_location", ini.parent.as_posix().replace("%", "%%"))
         elsewhere = (
             ""
@@ -392,7 +392,7 @@ def _find_config(
     elif not located:
         raise _no_script_location(config, ini, toml, name)
     elif beside := _within_its_package(ini, located):
-        # An ini within a package, whose program says where the scripts are.
+        # An ini inside a package: its program decides where the scripts are.
         config.set_main_option("script_location", beside.as_posix().replace("%", "%%"))
     return config, upgrade_command
 
@@ -548,7 +548,7 @@ if url := os.environ.get("DATABASE_URL"):
 
 def _take_database_url(env: Path) -> None:
     text = env.read_text(encoding="utf-8")
-    if text.count(_ENV_ANCHOR) == 1:  # else it is a template that we do not know: it stays as it is
+    if text.count(_ENV_ANCHOR) == 1:  # otherwise the template is unknown, and is left unchanged
         env.write_text(
             "import os\n" + text.replace(_ENV_ANCHOR, _ENV_ANCHOR + _ENV_DATABASE_URL),
             encoding="utf-8",

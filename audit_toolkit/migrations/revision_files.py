@@ -43,7 +43,7 @@ def _assignments(tree: ast.Module) -> Iterator[tuple[str, Any]]:
         try:
             yield name, ast.literal_eval(value)
         except (ValueError, TypeError):
-            continue  # what is worked out when the file runs says nothing of the revision
+            continue  # a computed value is not known without running the file
 
 
 def static_module(path: Path) -> ModuleType:

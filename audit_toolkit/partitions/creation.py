@@ -46,7 +46,7 @@ class NewLeaf:
 def plan_create(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     """Change the interval, fill gaps that events could meet, keep leaves ahead and a tail behind them."""
     if policy.new_interval(partitions) is not partitions.interval:
-        yield _set_interval(partitions, policy.new_interval(partitions))
+        yield _set_interval(partitions, policy)
     yield from _fill_gaps(partitions, policy)
     tail = partitions.tail
     if partitions.default:
@@ -103,14 +103,17 @@ def new_leaves(
     return tuple(made)
 
 
-def _set_interval(partitions: Partitions, interval: Interval) -> Task:
+def _set_interval(partitions: Partitions, policy: Policy) -> Task:
+    interval = policy.new_interval(partitions)
     why = f"Partitions made from now on hold a {interval} instead of a {partitions.interval}"
+    if policy.interval_by_rate and partitions.events_a_day is not None:
+        why += f", at about {partitions.events_a_day:,.0f} events a day"
     step = Steps(partitions).step(why, "set_interval", interval=interval, lock=_SHARE_UPDATE)
     return Task(stage=Stage.CREATE, what=why, plan=one_by_one(step))
 
 
 def _fill_gaps(partitions: Partitions, policy: Policy) -> Iterator[Task]:
-    # What is past needs no leaf: events carry the time of their capture.
+    # The past needs no partition: events carry the time of their capture.
     for lower, upper in partitions.gaps:
         if upper > partitions.now and not partitions.default:
             leaves = new_leaves(partitions, policy.new_interval(partitions), lower, upper)
@@ -136,7 +139,7 @@ def _create(partitions: Partitions, leaves: tuple[NewLeaf, ...], why: str) -> Ta
 def _beside_default(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     interval, now = policy.new_interval(partitions), partitions.now
     end = partitions.end
-    # What is already written to the DEFAULT cannot get a leaf of its own: begin after now.
+    # Rows in the DEFAULT partition cannot get a partition of their own: start after now.
     start = end if end and end > now else grid.following(interval, now)
     if start < policy.refill_below(partitions) and not partitions.tail:
         leaves = new_leaves(partitions, interval, start, policy.wanted_end(partitions))
@@ -148,13 +151,13 @@ def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     start = partitions.end or grid.following(interval, partitions.now, -1)
     end = max(policy.wanted_end(partitions), start)
     if spare and spare.has_rows:
-        end = start  # it took events of a far future meanwhile: back to where it was
+        end = start  # it has received far-future events meanwhile: restore its bound
     leaves = new_leaves(partitions, interval, start, end)
     what = f"The catch-all partition from {grid.literal(end)}" + (
         f", and {_named(leaves)}" if leaves else ""
     )
     tail = spare.name if spare else _tail_name(partitions)
-    # First of all the tail, as it is what every future time needs.
+    # The catch-all partition first, because every future time needs it.
     back = Steps(partitions).step(
         f"The catch-all partition from {grid.literal(start)}",
         "put_tail_back",
@@ -170,7 +173,7 @@ def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
 def _swap(partitions: Partitions, policy: Policy, tail: Leaf, start: datetime) -> Task:
     end = policy.wanted_end(partitions)
     leaves = new_leaves(partitions, policy.new_interval(partitions), start, end)
-    # With months ahead there is no need to queue behind somebody's long transaction.
+    # With months of partitions ahead, there is no need to wait for a long transaction.
     patient = partitions.horizon > HEADROOM
     return Task(
         stage=Stage.CREATE,
@@ -243,7 +246,7 @@ def relabelling(
     leaves = new_leaves(after, interval, start, end) if new_tail else ()
     if old.is_default:
         leaves += tuple(_left_open(after, interval, lower or upper, upper))
-    # What does not fit into the transaction of the swap follows, in the same way, behind the new tail.
+    # What does not fit into the transaction of the swap is created after it, in the same way.
     at_once, later = (leaves[:BATCH], leaves[BATCH:]) if new_tail else (leaves, ())
     new_name = QualifiedName(partitions.schema, name)
     what = f"{old.name.name} becomes the partition {name}, {_bounds(lower, upper)}"

@@ -51,7 +51,7 @@ def _bounds(
     after = [leaf.lower for leaf in leaves if leaf.lower and leaf.lower > first]
     lower = max(before, default=grid.floor(interval, first))
     if not after:
-        # Up to well after now: until the swap, the DEFAULT takes what is written meanwhile.
+        # Well into the future: until the swap, writes still go to the DEFAULT partition.
         return lower, grid.following(interval, max(last, now + HEADROOM))
     if last < min(after):
         return lower, min(after)

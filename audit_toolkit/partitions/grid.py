@@ -11,35 +11,33 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Self
 
 from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 
-_SPAN = re.compile(r"\s*(\d{1,9})\s*([a-z]+)\s*", re.IGNORECASE)
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([a-z]+)", re.IGNORECASE)
+_SPAN = re.compile(
+    rf"\s*{_PART.pattern}(?:(?:\s*,\s*|\s+and\s+|\s*){_PART.pattern})*\s*", re.IGNORECASE
+)
 _MONTHS = {"mo": 1, "mon": 1, "month": 1, "y": 12, "yr": 12, "year": 12}
-_SECONDS = {
-    "us": 0.000001,
-    "usec": 0.000001,
-    "microsecond": 0.000001,
-    "ms": 0.001,
-    "msec": 0.001,
-    "millisecond": 0.001,
-    "s": 1,
-    "sec": 1,
-    "second": 1,
-    "m": 60,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hr": 3600,
-    "hour": 3600,
-    "d": 86400,
-    "day": 86400,
-    "w": 604800,
-    "week": 604800,
+_MICROSECONDS = {
+    name: size
+    for names, size in (
+        (("us", "usec", "microsecond"), 1),
+        (("ms", "msec", "millisecond"), 1000),
+        (("s", "sec", "second"), 10**6),
+        (("m", "min", "minute"), 60 * 10**6),
+        (("h", "hr", "hour"), 3600 * 10**6),
+        (("d", "day"), 86400 * 10**6),
+        (("w", "week"), 604800 * 10**6),
+    )
+    for name in names
 }
-_WORDS = "use '2h', '90 days', '24 months' or '2 years', for example"
+_WORDS = (
+    "use '2h', '3d 4h', '90 days', '24 months' or '2 years', for example: the largest unit first"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +50,27 @@ class Span:
 
     @classmethod
     def parse(cls, text: str, option: str = "") -> Self:
-        """Read `2h`, `7 days`, `6weeks`, `1 month` or `2y`; raises `UsageError`, which names the option."""
-        found = _SPAN.fullmatch(text)
-        unit = _unit(found[2].lower()) if found else None
-        if not found or not unit:
-            where = f"{option}: " if option else ""
-            raise UsageError(f"{where}{text!r} is not a valid time span", hint=_WORDS)
-        number = int(found[1])
-        if unit in _MONTHS:
-            return cls(months=number * _MONTHS[unit])
-        days, seconds = divmod(number * _SECONDS[unit], 86400)
-        return cls(days=int(days), seconds=seconds)
+        """Read `2h`, `7 days`, `1 month`, `1.5h` or `3d 4h`; raises `UsageError`, which names the option.
+
+        Of several units the largest has to come first, so that nobody's `1m 3d` is a minute and three days.
+        """
+        where = f"{option}: " if option else ""
+        wrong = UsageError(f"{where}{text!r} is not a valid time span", hint=_WORDS)
+        parts = _PART.findall(text) if _SPAN.fullmatch(text) else []
+        units = [_unit(word.lower()) for _, word in parts]
+        sizes = [
+            _MONTHS.get(unit, 0) * 31 * 86400 * 10**6 + _MICROSECONDS.get(unit, 0) for unit in units
+        ]
+        if not parts or not all(sizes) or sizes != sorted(set(sizes), reverse=True):
+            raise wrong
+        months = microseconds = Decimal(0)
+        for (number, _), unit in zip(parts, units, strict=True):
+            months += Decimal(number) * _MONTHS.get(unit, 0)
+            microseconds += Decimal(number) * _MICROSECONDS.get(unit, 0)
+        if months % 1 or microseconds % 1:  # half a month has no length
+            raise wrong
+        days, rest = divmod(int(microseconds), _MICROSECONDS["day"])
+        return cls(months=int(months), days=days, seconds=rest / 10**6)
 
     @property
     def milliseconds(self) -> int:
@@ -92,18 +100,22 @@ class Span:
         return self.months == 0 and self.days < longest
 
     def __str__(self) -> str:
-        parts = [(self.months, "months"), (self.days, "days"), (f"{self.seconds:g}", "s")]
-        parts = [(number, unit) for number, unit in parts if number != "0"]
-        return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 days"
+        seconds = f"{self.seconds:.6f}".rstrip("0").rstrip(".")
+        whole = [
+            f"{n} {unit}{'s'[n == 1 :]}"
+            for n, unit in ((self.months, "month"), (self.days, "day"))
+            if n
+        ]
+        return " ".join([*whole, *([f"{seconds} s"] if seconds != "0" else [])]) or "0 days"
 
 
 _TOO_LONG = "the time span reaches back before the year 1"
 
 
-def _unit(word: str) -> str | None:
-    """The unit of that name, in the singular."""
+def _unit(word: str) -> str:
+    """The unit of that name, in the singular; the word itself where there is none."""
     names = (word, word.removesuffix("s"))
-    return next((name for name in names if name in _MONTHS or name in _SECONDS), None)
+    return next((name for name in names if name in _MONTHS or name in _MICROSECONDS), word)
 
 
 def floor(interval: Interval, instant: datetime) -> datetime:

@@ -13,6 +13,7 @@ from audit_toolkit.partitions.clock import TRUST
 from audit_toolkit.partitions.grid import literal
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.planning import is_droppable
+from audit_toolkit.partitions.rate import MOST_EVENTS, events_in, suitable_interval
 
 RUN = "audit partitions run"
 FAR = timedelta(days=366)
@@ -44,8 +45,9 @@ def check_partitions(
         *_archive(partitions, policy),
         *_dropped(partitions),
         *_last_success(partitions, thresholds),
+        *_interval(partitions, policy),
     ]
-    return tuple(sorted(found, key=lambda finding: finding.severity is Severity.WARNING))
+    return tuple(sorted(found, key=lambda finding: -finding.severity.rank))
 
 
 def _clock(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
@@ -239,7 +241,7 @@ def _guard(partitions: Partitions, leaf: Leaf) -> str:
 def _outside(partitions: Partitions) -> Iterator[Finding]:
     for stray in partitions.strays:
         if stray == partitions.spare_tail and partitions.tail is None:
-            continue  # reported as the missing tail
+            continue  # reported as the missing catch-all partition
         yield Finding(
             kind=FindingKind.UNATTACHED,
             severity=Severity.WARNING,
@@ -304,4 +306,20 @@ def _last_success(partitions: Partitions, thresholds: Thresholds) -> Iterator[Fi
         subject=str(partitions.trail),
         message=f"maintenance {when}",
         remedy="check that cron runs audit maintain",
+    )
+
+
+def _interval(partitions: Partitions, policy: Policy) -> Iterator[Finding]:
+    """Advice where partitions get too large; who has short ones may have reasons."""
+    rate, present = partitions.events_a_day, policy.new_interval(partitions)
+    fitting = suitable_interval(rate, present)
+    if rate is None or fitting is present or events_in(present, rate) <= MOST_EVENTS:
+        return
+    yield Finding(
+        kind=FindingKind.INTERVAL_TOO_LONG,
+        severity=Severity.INFO,
+        subject=str(partitions.trail),
+        message=f"about {rate:,.0f} events a day make {events_in(present, rate):,} in a partition of a {present}: "
+        f"one of a {fitting} would be quicker to archive, index and restore",
+        remedy=f"{RUN} --interval {fitting}",
     )

@@ -12,6 +12,7 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions.clock import Clock, Doubt
 from audit_toolkit.partitions.grid import Span, floor, following, literal
+from audit_toolkit.partitions.rate import next_shorter, suitable_interval
 
 TAIL_NAME = "logged_actions_tail"
 PAST_NAME = "logged_actions_past"
@@ -167,6 +168,8 @@ class Partitions:
     """When a run of the partitions last succeeded."""
     clock: Clock
     consumer_holds: tuple[ConsumerHold, ...] = ()
+    events_a_day: float | None = None
+    """How many events came lately; None where too little is known."""
 
     def kept_from(self, cutoff: datetime) -> datetime:
         """From when on partitions stay, with what consumers have not had, where retention says `cutoff`."""
@@ -270,6 +273,8 @@ class Policy:
 
     interval: Interval | None = None
     """The length of new leaves; None keeps that of the trail."""
+    interval_by_rate: bool = False
+    """Whether the length of new leaves is what suits the rate of events."""
     ahead: int | None = None
     """How many leaves are kept ahead of the present one; None takes what suits the interval."""
     retention: Span | None = None
@@ -308,7 +313,13 @@ class Policy:
 
     def new_interval(self, partitions: Partitions) -> Interval:
         """The interval of leaves yet to be made."""
-        return self.interval or partitions.interval
+        if not self.interval_by_rate:
+            return self.interval or partitions.interval
+        fitting = suitable_interval(partitions.events_a_day, partitions.interval)
+        # Partitions expire as a whole: none is longer than what is kept.
+        while self.retention and self.retention.shorter_than(fitting) and fitting != Interval.DAY:
+            fitting = next_shorter(fitting)
+        return fitting
 
     def doubt(self, partitions: Partitions) -> Doubt | None:
         """Why nothing is done that depends on the time."""

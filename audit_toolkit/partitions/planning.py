@@ -236,7 +236,7 @@ def _finalize(partitions: Partitions, leaf: Leaf) -> Task:
     make = Steps(partitions)
     what = f"Complete the interrupted detach of {leaf.name.name}"
     finalize = make.step(what, "finalize", leaf=leaf.name, oid=leaf.oid, lock=_CONCURRENT)
-    # What somebody else began to detach is theirs: without a record, it is never dropped.
+    # A detach that we did not record was started by somebody else: never drop it.
     entry = partitions.entry(leaf.oid)
     ours = entry is not None and entry.state is PartitionState.DETACHING
     recorded = (make.record(leaf, PartitionState.DETACHED),) if ours else ()
@@ -254,7 +254,7 @@ def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
         and entry.state is PartitionState.ATTACHED
         and not entry.hold_reason
     ):
-        return None  # not to be noted away: `audit check` misses it
+        return None  # keep the record: `audit check` reports the missing partition
     if entry.current_name is None:
         return Steps(partitions).step(
             f"Record that {entry.name} was dropped by hand",
@@ -268,7 +268,7 @@ def _reconcile(partitions: Partitions, entry: Entry) -> Step | None:
             if entry.state is PartitionState.ATTACHED
             else _record(partitions, entry, PartitionState.ATTACHED)
         )
-    # Only what we meant to detach: a leaf that somebody detached by hand is not ours to drop.
+    # Only partitions that we detached: one that was detached by hand is not ours to drop.
     if entry.state is PartitionState.DETACHING:
         return _record(partitions, entry, PartitionState.DETACHED)
     return None

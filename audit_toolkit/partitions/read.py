@@ -22,6 +22,7 @@ from audit_toolkit.partitions.model import (
     PartitionState,
     Stray,
 )
+from audit_toolkit.partitions.rate import WINDOW, Counted, events_a_day
 from audit_toolkit.templates import query, render
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def read_partitions(
     known = {
         e.oid for e in recorded if e.state in (PartitionState.DETACHING, PartitionState.DETACHED)
     }
-    # Of what is known to be detached nothing is asked: a drop may have locked it.
+    # Detached partitions are not read here: a drop may have locked them.
     strays = [
         _stray(connection, row, schema if facts["by_function"] else None)
         for row in fetch(connection, query("partition_strays"), named)
@@ -84,7 +85,29 @@ def read_partitions(
         by_function=facts["by_function"],
         last_success=facts["last_success"],
         consumer_holds=_consumer_holds(connection, schema, leaves),
+        events_a_day=_rate(connection, schema, leaves, clock.now),
     )
+
+
+def _rate(
+    connection: Connection, schema: str, leaves: tuple[Leaf, ...], now: datetime
+) -> float | None:
+    """How many events a day came lately: from the first event of the first partition that counts to the newest."""
+    past = [
+        leaf
+        for leaf in leaves
+        if leaf.filled and leaf.lower and leaf.upper and leaf.lower <= now < leaf.upper + WINDOW
+    ]
+    if not past:
+        return None
+    first = _edge(connection, schema, past[0], "first_event")
+    return events_a_day(first, _edge(connection, schema, past[-1], "newest_event"), now)
+
+
+def _edge(connection: Connection, schema: str, leaf: Leaf, which: str) -> Counted | None:
+    bounds = {"schema": schema, "lower": leaf.lower, "upper": leaf.upper}
+    rows = fetch(connection, render(f"partitions/{which}", **bounds))
+    return Counted(event_id=rows[0]["event_id"], at=rows[0]["action_tstamp"]) if rows else None
 
 
 def _consumer_holds(

@@ -167,7 +167,7 @@ def succeeded(outcomes: Sequence[Outcome]) -> bool:
 
 _WAITS = (
     "a transaction that began earlier is still open: see pg_stat_activity, order by "
-    "xact_start; the next run tries again"
+    "xact_start; the next run retries"
 )
 
 

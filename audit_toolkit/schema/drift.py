@@ -11,7 +11,7 @@ from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.schema import HOME, Fact
 from audit_toolkit.catalog.trail import TrailObjects
 from audit_toolkit.findings import Finding, FindingKind, Severity
-from audit_toolkit.names import quote_identifier
+from audit_toolkit.names import quote_identifier, replay_function
 from audit_toolkit.remedies import UPGRADE_DATABASE, psql_command
 from audit_toolkit.schema.expected import Shape, expected_shape
 from audit_toolkit.schema.install import (
@@ -81,6 +81,7 @@ def schema_findings(objects: TrailObjects) -> Iterator[Finding]:
     if trail is None or not objects.facts or not (recorded := parse_comment(trail.comment)):
         return
     captures = {f.name for f in objects.functions if "table" in parse_comment(f.comment)}
+    captures |= {replay_function(name) for name in captures}
     facts = [fact for fact in objects.facts if not _is_capture(fact, captures)]
     yield from _owner_findings(facts, trail.owner)
     comparison = _Comparison(objects.schema, facts)
@@ -100,7 +101,9 @@ def _is_capture(fact: Fact, captures: set[str]) -> bool:
     """Whether it is about a capture function, or one named so: those are held against their tables."""
     if fact.kind == "owner" and fact.object.startswith("function "):
         return fact.relation in captures
-    return fact.kind == "function" and (fact.relation or "").startswith("capture_")
+    return fact.kind == "function" and (
+        (fact.relation or "").startswith("capture_") or fact.relation in captures
+    )
 
 
 def _owner_findings(facts: Iterable[Fact], owner: str) -> Iterator[Finding]:
@@ -191,7 +194,7 @@ class _Comparison:
             key = (fact.kind, fact.relation, fact.name)
             present[key] = fact.definition
             if key not in self.expected:
-                # What only an older release made goes with its upgrade.
+                # An object that only an older release creates is removed by the upgrade.
                 if is_present or fact.kind not in ("function", "index", "constraint"):
                     yield from self._unexpected(fact)
             elif self.expected[key] != fact.definition and is_present:
@@ -273,7 +276,7 @@ class _Comparison:
 
     def _unexpected(self, fact: Fact) -> Iterator[Finding]:
         if fact.kind == "index" and not _is_harmful_index(fact.definition):
-            return  # somebody's own, as `audit indexes create` makes
+            return  # made by the user, as with `audit indexes create`
         if fact.kind in ("column", "constraint", "trigger", "rule", "policy", "index") and (
             ("relation", fact.relation, fact.relation) not in self.expected and not fact.is_leaf
         ):

@@ -29,7 +29,7 @@ def event_findings(
     try:
         rows = fetch(connection, render("queries/doubtful_events", schema=schema, newest=newest))
     except (errors.UndefinedFunction, errors.UndefinedTable, errors.InvalidSchemaName):
-        return  # of an older release, or a finding of its own
+        return  # from an older release, or reported by another finding
     for row in rows:
         yield Finding(
             kind=FindingKind.EVENT_FORGED,

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, QUERY_LIMIT, Interval, TrailSettings
-from audit_toolkit.names import quote_identifier
+from audit_toolkit.names import quote_identifier, wal_publication
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
 from audit_toolkit.version import __version__
@@ -55,6 +55,8 @@ _FUNCTIONS = {
     "guard_ddl": "()",
     "captured_as": "(oid, text, text)",
     "is_noted": "(regclass, text, text, text)",
+    "await_wal": "(text)",
+    "read_from_wal": "(text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
     "note_capture": "(regclass, text)",
@@ -86,6 +88,10 @@ _FUNCTIONS = {
     "redacted": "(jsonb, text[], bigint, jsonb)",
     "destroy_salt": "(bigint, integer)",
     "refuse_redacted": "(jsonb)",
+    "holds_changes_only": "(jsonb, jsonb)",
+    "row_before": "(text, text, text, bigint, jsonb)",
+    "present_period": "(regclass, boolean)",
+    "deltas_after": "(regclass, text, text[])",
     "redactable": "(text, text, text[], text[], text[], boolean, boolean)",
     "erase_events": "(bigint[], text[], text[], boolean, boolean, boolean)",
     "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)",
@@ -145,6 +151,8 @@ _FOR_READERS = (
     "warn_of_absence",
     "warn_of_gap",
     "refuse_redacted",
+    "holds_changes_only",
+    "row_before",
     "row_image_at",
     "row_images_at",
     "row_at",
@@ -174,6 +182,7 @@ ARCHIVER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_ARCHIVERS}
 """What an archiver may execute, with their arguments."""
 
 _FOR_INSTALLERS = (
+    "await_wal",
     "begin_capture",
     "note_beginning",
     "note_capture",
@@ -194,7 +203,7 @@ REDACTOR_FUNCTIONS = {name: _FUNCTIONS[name] for name in ("redactable", "redact"
 DEFINERS = frozenset(
     (
         *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
-        *("note_beginning", "note_capture", "end_capture", "record_gap"),
+        *("await_wal", "note_beginning", "note_capture", "end_capture", "record_gap"),
         *("write_event", "redactable", "erase_events", "announce_redaction", "redact"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
@@ -226,7 +235,14 @@ _SEALED_TEXTS = (
     *("event.role_name", "event.application_name", "nullif(concat(event.client_addr), '')"),
 )
 
-_NOTED = ("captured_tables", "home", "maintenance", "partition_lifecycle", *_SEALS)
+_NOTED = (
+    "captured_tables",
+    "capture_progress",
+    "home",
+    "maintenance",
+    "partition_lifecycle",
+    *_SEALS,
+)
 """The tables of what is noted of the trail, which its owner alone writes."""
 
 COLUMN_COMMENTS = (
@@ -367,11 +383,12 @@ def _steps(
     values: dict[str, Any] = {
         "schema": schema,
         "intervals": tuple(Interval),
+        "publication": wal_publication(schema),
         "leaf_names": _LEAF_NAMES,
         "bulky_bytes": OVERSIZE_BYTES,
         "query_limit": QUERY_LIMIT,
         "comment": comment,
-        # Without a version: leaves live longer, and a function that differs by it alone is the same.
+        # Without the version: partitions outlive versions, and functions that differ only by it are equal.
         "leaf_comment": json.dumps(_OURS),
         "slots": SLOTS,
         "texts": _SEALED_TEXTS,
@@ -415,6 +432,7 @@ def _steps(
                 *rendered(
                     "functions/revoke_all",
                     "schema/captured_tables",
+                    "schema/capture_progress",
                     "schema/seals",
                     *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
                     "schema/function_comments",

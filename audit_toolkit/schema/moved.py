@@ -33,7 +33,7 @@ def cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[
     """
     yield from subscriber_findings(objects, _read_subscribed(connection))
     errors = import_psycopg().errors
-    # What a trail of an older release has not yet, or somebody dropped, is a finding of its own.
+    # Tables that an older release lacks, or that were dropped, are reported by other findings.
     with suppress(
         errors.InvalidSchemaName,
         errors.UndefinedTable,

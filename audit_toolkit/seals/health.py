@@ -44,7 +44,8 @@ def seal_findings(connection: Connection, schema: str, key: Path | None) -> Iter
             kind=FindingKind.SEAL_OLD,
             severity=Severity.WARNING,
             subject=f"{schema}.logged_actions",
-            message=f"events wait to be sealed for {waiting.days} days and {waiting.seconds // 3600} hours",
+            message="events have been waiting to be sealed for "
+            f"{waiting.days} days and {waiting.seconds // 3600} hours",
             remedy="audit seal",
         )
     summary = state["summary"] if isinstance(state["summary"], dict) else {}
@@ -54,7 +55,7 @@ def seal_findings(connection: Connection, schema: str, key: Path | None) -> Iter
                 kind=FindingKind.CHECKPOINT_NOT_KEPT,
                 severity=Severity.ERROR,
                 subject=f"{one['address']}",
-                message=f"the last checkpoint did not get there: {one['failed']}",
+                message=f"the last checkpoint could not be stored: {one['failed']}",
                 remedy="audit seal --checkpoint-to PLACE, once the place takes it again",
             )
 

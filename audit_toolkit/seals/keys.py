@@ -126,7 +126,7 @@ def new_key(name: str) -> FileKey:
     if not name or not name.isprintable() or "+" in name or any(c.isspace() for c in name):
         raise UsageError(
             f"{name!r} cannot be the name of a key",
-            hint="name the trail, best like a URL without scheme: example.com/orders-audit",
+            hint="use a name like a URL without its scheme: example.com/orders-audit",
         )
     return FileKey(name, secrets.token_bytes(32))
 
@@ -227,12 +227,14 @@ def read_key(path: Path) -> FileKey:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UsageError(f"there is no key {path}", hint=f"audit keys new --key {path}") from None
+        raise UsageError(
+            f"there is no key {path}", hint=f"create one: audit keys new --key {path}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the key {path}: {error}") from error
     if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
         raise UsageError(
-            f"others than its owner can read the key {path}",
+            f"the key {path} can be read by others than its owner",
             hint=f"chmod 600 {shlex.quote(str(path))}",
         )
     first, *lines = text.splitlines() or [""]
@@ -248,11 +250,11 @@ def read_key(path: Path) -> FileKey:
         content = b""
     if not first.startswith(_PREFIX) or len(content) != 33 or content[:1] != ED25519 or not name:
         raise UsageError(
-            f"{path} is not a private key of a seal", hint="audit keys new --key FILE makes one"
+            f"{path} is not a private key of a seal", hint="create one: audit keys new --key FILE"
         )
     key = FileKey(name, content[1:], introductions)
     if key.public.id.hex() != hashed:
-        raise UsageError(f"the private key {path} is damaged", hint="bring it back from a backup")
+        raise UsageError(f"the private key {path} is damaged", hint="restore it from a backup")
     return key
 
 

@@ -62,7 +62,7 @@ class PublicKey:
         if content[:1] != ED25519 or len(content) != 33 or found.id.hex() != hashed or not name:
             raise UsageError(
                 f"{text.strip()[:80]!r} is not a public key of a seal",
-                hint="it is one line, name+id+base64, as `audit keys list` prints it",
+                hint="a public key is one line, name+id+base64, as `audit keys list` prints it",
             )
         return found
 

@@ -40,8 +40,8 @@ def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
         shown = event | dict.fromkeys(redacted)
         if leaf_hash(shown, salts, redacted) != sealed:
             raise AuditError(
-                f"event {event_id} is not what was sealed, so that there is no proof of it",
-                hint="audit verify says what else was changed",
+                f"event {event_id} is not what was sealed, so it cannot be proved",
+                hint="audit verify shows what else was changed",
             )
         tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
         path = tree.inclusion(index, checkpoint.size)
@@ -71,7 +71,7 @@ def _read_event(connection: Connection, schema: str, event_id: int) -> dict[str,
             f"there are {len(rows)} events {event_id}" if rows else f"there is no event {event_id}",
             hint="audit history shows the numbers of events"
             if not rows
-            else "audit adopt --renumber tells them apart",
+            else "run audit adopt --renumber",
         )
     return {name: rows[0][name] for name in rows[0] if name in COLUMNS}
 
@@ -81,7 +81,8 @@ def _place(connection: Connection, schema: str, event_id: int) -> tuple[int, byt
     rows = fetch(connection, render("seals/tile_of", schema=schema), {"event_id": event_id})
     if not rows:
         raise UsageError(
-            f"event {event_id} is not sealed", hint="audit seal seals what is certain by now"
+            f"event {event_id} is not sealed",
+            hint="audit seal seals the events whose order is final",
         )
     ranges = read_ranges(rows[0]["ids"])
     place = sum(min(end, event_id) - start for start, end in ranges if start < event_id)
@@ -94,7 +95,8 @@ def _checkpoint(note: str) -> Checkpoint:
         return Checkpoint.parse(Note.parse(note).text)
     except NoteError as error:
         raise AuditError(
-            f"the last checkpoint cannot be read: {error.message}", hint="audit verify says more"
+            f"the last checkpoint cannot be read: {error.message}",
+            hint="audit verify shows details",
         ) from error
 
 

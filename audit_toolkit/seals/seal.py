@@ -83,7 +83,7 @@ def seal(
                 sealed = _seal_batch(connection, schema, signer, up_to_id, progress)
         except import_psycopg().errors.LockNotAvailable as error:
             raise BusyError(
-                "another run is sealing this trail", hint="wait until it ends, and try again"
+                "another run is sealing this trail", hint="try again when it has ended"
             ) from error
         if sealed is None:
             return
@@ -151,7 +151,7 @@ def _blocks(
         if block.doubled:
             raise AuditError(
                 f"several events have the id {block.doubled[0]}, and so cannot be sealed",
-                hint="audit adopt --renumber tells them apart; audit check says how it came to that",
+                hint="run audit adopt --renumber; audit check explains the cause",
             )
         yield block, last
         first = next_id(connection, relations, last + 1)
@@ -196,8 +196,8 @@ def _read_state(connection: Connection, schema: str, signer: Signer) -> _State:
 
 def _changed(checkpoint: Checkpoint) -> AuditError:
     return AuditError(
-        f"the tree in the database is not the one of {checkpoint.size} events that was sealed last",
-        hint="nothing was sealed; audit verify says what was changed",
+        f"the tree in the database differs from the last sealed one, of {checkpoint.size} events",
+        hint="nothing was sealed; audit verify shows what was changed",
     )
 
 
@@ -207,8 +207,8 @@ def _require_own(signer: Signer, newest: dict[str, Any]) -> Checkpoint:
         checkpoint = read_checkpoint(newest["note"], keys_of(signer))
     except NoteError as error:
         raise AuditError(
-            f"the last checkpoint does not hold for the key {signer.public}: {error.message}",
-            hint="sign with the key of before, or with one that audit keys rotate made of it; "
+            f"the last checkpoint is not valid for the key {signer.public}: {error.message}",
+            hint="sign with the previous key, or one that audit keys rotate created from it; "
             "audit keys list shows which keys signed",
         ) from error
     if (newest["tree_size"], bytes(newest["root"])) != (checkpoint.size, checkpoint.root):

@@ -55,7 +55,7 @@ def open_sink(address: str) -> Sink:
         if not address.removeprefix(COMMAND).strip():
             raise UsageError(
                 "--checkpoint-to command: names no program",
-                hint="write it behind the colon: --checkpoint-to 'command:/usr/local/bin/keep'",
+                hint="write it after the colon: --checkpoint-to 'command:/usr/local/bin/keep'",
             )
         return CommandSink(address)
     if "://" in address and not address.startswith("file://"):
@@ -71,7 +71,7 @@ def file_name(checkpoint: Checkpoint) -> str:
 def _forked(where: str, checkpoint: Checkpoint) -> AuditError:
     return AuditError(
         f"{where} is another checkpoint of {checkpoint.size} events",
-        hint="the trail was put back to an earlier state, or two copies of it are sealed: audit verify "
+        hint="the trail was restored to an earlier state, or two copies of it are being sealed: audit verify "
         "compares them",
     )
 
@@ -210,7 +210,7 @@ class _storage_errors:  # noqa: N801 - it reads like a function
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise AuditError(
                 f"{self.address} failed: {reason}",
-                hint="see that the place exists, can be reached and has room; the next run tries again",
+                hint="check that the place exists, is reachable and has room; the next run retries",
             ) from error
 
 
@@ -238,12 +238,12 @@ class CommandSink:
             )
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             raise AuditError(
-                f"{self.address} failed: {error}", hint="the next run tries again"
+                f"{self.address} failed: {error}", hint="the next run retries"
             ) from error
         if answer.returncode:
             said = answer.stderr.decode(errors="replace").strip().splitlines()
             why = said[-1] if said else f"exit code {answer.returncode}"
-            raise AuditError(f"{self.address} failed: {why}", hint="the next run tries again")
+            raise AuditError(f"{self.address} failed: {why}", hint="the next run retries")
 
     def largest(self, origin: str) -> int | None:  # noqa: ARG002 - nobody can be asked
         """Nobody can be asked."""
@@ -314,14 +314,14 @@ def time_stamp(url: str, note: str) -> bytes:
             content: bytes = answer.read(1 << 20)
     except (OSError, ValueError) as error:
         raise AuditError(
-            f"the time-stamping authority {url} failed: {error}", hint="the next run tries again"
+            f"the time-stamping authority {url} failed: {error}", hint="the next run retries"
         ) from error
     status = re.match(
         rb"\x30(?:[\x00-\x7f]|\x81.|\x82..|\x83...)\x30.\x02\x01(.)", content, re.DOTALL
     )
     if not status or status[1] not in (b"\0", b"\1") or hashed not in content:
         raise AuditError(
-            f"the time-stamping authority {url} did not grant a time stamp",
+            f"the time-stamping authority {url} refused the time stamp",
             hint="ask it by hand: openssl ts -query -data FILE -sha256 -cert",
         )
     return content
@@ -381,6 +381,6 @@ def require_not_behind(sinks: Iterable[Sink], origin: str, size: int) -> None:
         if largest is not None and largest > size:
             raise AuditError(
                 f"{sink.address} has a checkpoint of {largest} events, and the database has sealed {size}",
-                hint="it was put back to an earlier state, and sealing it would hide that: audit verify shows "
-                "what is lost; then move the checkpoints that are ahead aside",
+                hint="the database was restored to an earlier state, and sealing it would hide that: audit verify "
+                "shows what was lost; then move the checkpoints that are ahead out of the folder",
             )

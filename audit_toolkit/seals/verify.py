@@ -332,7 +332,7 @@ def check_segment(
         start, end = number * IDS, number * IDS + IDS - 1
         ids, hashes = map(list, zip(*pairs, strict=True))
         if segment.skip and position == segment.first_id:
-            position = ids[0]  # what is before is not looked at
+            position = ids[0]  # earlier ids are not read
         reader.between(position, min(start, ids[0]) - 1)
         reader.compare(max(start, position), min(end, segment.last_id), ids, hashes)
         position = end + 1

@@ -131,13 +131,13 @@ def _point(data: bytes) -> tuple[int, ...]:
     y = int.from_bytes(data, "little")
     sign, y = y >> 255, y & (2**255 - 1)
     if y >= P:
-        raise ProofError("a point of the signature is none")
+        raise ProofError("a point of the signature is not on the curve")
     square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
     x = pow(square, (P + 3) // 8, P)
     if (x * x - square) % P:
         x = x * pow(2, (P - 1) // 4, P) % P
     if (x * x - square) % P or (x == 0 and sign):
-        raise ProofError("a point of the signature is none")
+        raise ProofError("a point of the signature is not on the curve")
     if x & 1 != sign:
         x = P - x
     return (x, y, 1, x * y % P)

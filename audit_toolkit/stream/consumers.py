@@ -139,7 +139,7 @@ def find_consumer(connection: Connection, name: str, *, schema: str = "audit") -
     there = ", ".join(consumer.name for consumer in read_consumers(connection, schema=schema))
     raise UsageError(
         f"the trail has no consumer {name!r}",
-        hint=f"known consumers: {there}" if there else "audit stream run NAME --to … makes one",
+        hint=f"known consumers: {there}" if there else "create one: audit stream run NAME --to …",
     )
 
 
@@ -187,7 +187,7 @@ def reset(
     if consumer.is_active:
         raise BusyError(
             f"an instance of {name} is delivering (pid {consumer.lease_pid})",
-            hint="stop it first, or it would go on from where it is",
+            hint="stop it first, or it would continue from its old position",
         )
     here = _here(connection, schema)
     where = replace(here, event_id=_place(connection, begin, schema))
@@ -381,14 +381,14 @@ def _require(connection: Connection, schema: str) -> None:
     if not has_consumers(connection, schema):
         require_readable_trail(connection, schema)
         raise UsageError(
-            "the trail was made by an older release, and has no consumers",
+            "the trail was created by an older release, which had no consumers",
             hint="audit upgrade --upgrade",
         )
 
 
 def _taken_over(lease: Lease) -> BusyError:
     return BusyError(
-        f"another instance of {lease.name} has taken over", hint="this one has stopped delivering"
+        f"another instance of {lease.name} has taken over", hint="this one stopped delivering"
     )
 
 

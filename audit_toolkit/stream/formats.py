@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -59,22 +58,13 @@ def find_format(name: FormatName, origin: Origin) -> Format:
     """The function that makes messages of events in that format."""
     match name:
         case FormatName.EVENT:
-            body: Callable[[Event, Origin], Any] = _as_event
+            return lambda event: _message(event, origin, event.as_json().encode())
         case FormatName.DEBEZIUM:
-            body = _as_debezium
+            return lambda event: _debezium(event, origin)
         case FormatName.CLOUDEVENTS:
-            body = _as_cloudevent
+            return lambda event: _cloudevent(event, origin)
         case FormatName.CLOUDEVENTS_BINARY:
             return lambda event: _binary_cloudevent(event, origin)
-    kind = "application/cloudevents+json" if name is FormatName.CLOUDEVENTS else "application/json"
-
-    def make(event: Event) -> Message | None:
-        values = body(event, origin)
-        if values is None:
-            return None
-        return _message(event, origin, exact_json.dumps(values).encode(), content_type=kind)
-
-    return make
 
 
 @cache
@@ -117,10 +107,6 @@ def _message(event: Event, origin: Origin, body: bytes, **more: Any) -> Message:
         event=event,
         **more,
     )
-
-
-def _as_event(event: Event, _: Origin) -> Any:
-    return event.as_dict()
 
 
 def _as_debezium(event: Event, origin: Origin) -> Any:
@@ -185,12 +171,17 @@ def _attributes(event: Event, origin: Origin) -> dict[str, str]:
     }
 
 
-def _as_cloudevent(event: Event, origin: Origin) -> Any:
-    return {
-        **_attributes(event, origin),
-        "datacontenttype": "application/json",
-        "data": event.as_dict(),
-    }
+def _debezium(event: Event, origin: Origin) -> Message | None:
+    values = _as_debezium(event, origin)
+    if values is None:
+        return None
+    return _message(event, origin, exact_json.dumps(values).encode())
+
+
+def _cloudevent(event: Event, origin: Origin) -> Message:
+    attributes = _attributes(event, origin) | {"datacontenttype": "application/json"}
+    body = f'{exact_json.dumps(attributes)[:-1]}, "data": {event.as_json()}}}'
+    return _message(event, origin, body.encode(), content_type="application/cloudevents+json")
 
 
 def _binary_cloudevent(event: Event, origin: Origin) -> Message:
@@ -199,8 +190,7 @@ def _binary_cloudevent(event: Event, origin: Origin) -> Message:
         f"ce-{name}": quote(value, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
         for name, value in _attributes(event, origin).items()
     }
-    body = exact_json.dumps(event.as_dict()).encode()
-    return _message(event, origin, body, headers=headers)
+    return _message(event, origin, event.as_json().encode(), headers=headers)
 
 
 def _milliseconds(moment: datetime) -> int:

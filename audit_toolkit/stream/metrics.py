@@ -74,7 +74,7 @@ def _findings(consumer: Consumer, now: datetime) -> Iterator[Finding]:
             message=f"it {state}, and is {consumer.lag_events} events and {behind} behind{why}",
             remedy=f"audit stream run {consumer.name} --to …"
             if not consumer.is_active
-            else "see to what the sink says; audit stream list",
+            else "audit stream list shows the error of its sink",
         )
     if consumer.dead_letters:
         yield Finding(

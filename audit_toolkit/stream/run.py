@@ -17,7 +17,8 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.errors import AuditError, ConnectError, UsageError
+from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
+from audit_toolkit.plurals import counted
 from audit_toolkit.stream import consumers
 from audit_toolkit.stream.consumers import Consumer, Lease
 from audit_toolkit.stream.formats import Origin
@@ -25,7 +26,16 @@ from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.past import Past, fits, with_past
 from audit_toolkit.stream.pump import Pump
 from audit_toolkit.stream.sinks import Sink
-from audit_toolkit.trail import Action, Batch, Event, Filter, Position, Selection, select_events
+from audit_toolkit.trail import (
+    Action,
+    Batch,
+    Blocker,
+    Event,
+    Filter,
+    Position,
+    Selection,
+    select_events,
+)
 from audit_toolkit.trail.history.cursor import find_position
 from audit_toolkit.trail.history.follow import follow_subject, settle
 from audit_toolkit.trail.rows.lookup import Tables, find_tables
@@ -39,6 +49,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 """Seconds before a sink that failed is tried again: twice as long each time."""
 LEASE_PAUSE = 0.5
 """Seconds between two looks whether the other instance is gone."""
+HELD_SECONDS = 3.0
+"""So long nobody is told which transactions it waits for."""
 NOTE_EVERY = 1.0
 """Seconds after which a place is noted that only moved past events nobody asked for."""
 
@@ -113,7 +125,8 @@ class Terms:
     past: Past | None = None
     """Events that have left the trail, to be delivered as well: `audit_toolkit.archive.archived_events`."""
     patience: float | None = None
-    """Seconds after which a sink that takes nothing ends the run; None: never."""
+    """Seconds after which a sink that takes nothing ends the run, and with `once` also a transaction that stays open;
+    None: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +143,8 @@ class Progress:
     """What to do about it."""
     waits_for: int | None = None
     """The pid of the session of the instance that delivers."""
+    held_by: tuple[Blocker, ...] = ()
+    """The open transactions that it has waited for, for some time, as events before others may come of them."""
     is_idle: bool = False
 
 
@@ -151,7 +166,8 @@ def run(
     The connection is for this alone, in autocommit mode, on the primary.
 
     Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over,
-    and where the patience for a sink is at its end `ConnectError` or `AuditError`, with what the sink said.
+    and where the patience for a sink is at its end `ConnectError` or `AuditError`, with what the sink said. With
+    `once`, `BusyError` when a transaction stays open for longer than that.
     """
     terms = terms or Terms()
     if not connection.autocommit:
@@ -206,8 +222,10 @@ def _require_no_past(consumer: Consumer) -> None:
     last = consumer.options.get("archived_up_to", 0)
     if consumer.event_id < last:
         raise UsageError(
-            f"{consumer.name} is at event {consumer.event_id}, and has not had all of the archive, up to event {last}",
-            hint=f"go on with --from-archive URL, or leave it out: audit stream reset {consumer.name} --to {last}",
+            f"{consumer.name} is at event {consumer.event_id}, and has not delivered the whole archive, "
+            f"up to event {last}",
+            hint="continue with --from-archive URL, or skip the rest of the archive: "
+            f"audit stream reset {consumer.name} --to {last}",
         )
 
 
@@ -269,13 +287,18 @@ class _Delivery:
         )
         past = self._terms.past
         if past is not None and past.last > self._place:
-            settle(self._connection, schema)
+            settle(self._connection, schema, _Holding(self._terms).require)
             wanted = partial(fits, wanted=self._terms.wanted.filter, scope=scope)
             batches = with_past(batches, past.read(self._place), wanted)
         with closing(batches), ExitStack() as ending:
             ending.callback(self._pump.rest)
             yield from self._due_letters()
+            holding = _Holding(self._terms)
             for batch in batches:
+                holding.require(batch.held_by)
+                if batch.held_by:
+                    held_by = batch.held_by if holding.is_long else ()
+                    yield Progress(event_id=self._place, held_by=held_by)
                 if batch.position.event_id > self._seen:
                     self._seen = batch.position.event_id
                     self._pump.found(self._seen)
@@ -391,6 +414,37 @@ class _Delivery:
             self._held = consumers.rows_set_aside(self._connection, self._lease)
 
 
+class _Holding:
+    """How long transactions may stay open that a run has to wait for, if it is to end by itself."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._seconds = terms.patience if terms.once else None
+        self._since: float | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is worth a word by now."""
+        return self._since is not None and time.monotonic() - self._since > HELD_SECONDS
+
+    def require(self, held_by: Sequence[Blocker]) -> None:
+        """Raise `BusyError` where there have been some for longer than that."""
+        if not held_by:
+            self._since = None
+            return
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if self._seconds is None or now - self._since < self._seconds:
+            return
+        first, more = held_by[0], len(held_by) - 1
+        since = f", open since {first.since:%Y-%m-%d %H:%M:%S} UTC" if first.since else ""
+        others = f", and {counted(more, 'other')}" if more else ""
+        raise BusyError(
+            f"not all events are certain after {self._seconds:g} seconds: "
+            f"{first.who}{since}{others}, may still add some",
+            hint="commit it or roll it back, then run this again: it goes on where it stopped",
+        )
+
+
 class _Patience:
     """How long a sink may take nothing."""
 
@@ -408,7 +462,8 @@ class _Patience:
         kind = ConnectError if outcome.is_unreachable else AuditError
         raise kind(
             f"the sink took nothing for {self._seconds:g} seconds: {outcome.error or outcome.refused}",
-            hint=outcome.hint or "see to the sink, then run it again: it goes on where it stopped",
+            hint=outcome.hint
+            or "fix the sink, then run the command again: it resumes where it stopped",
         )
 
 

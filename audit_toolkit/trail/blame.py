@@ -93,7 +93,7 @@ def _trace(events: Iterable[Event]) -> Blame:
                 event if event.action in (Action.DELETE, Action.TRUNCATE) or event.is_drop else gone
             )
             if event.action is Action.DELETE and not row:
-                # Older than its first event, which is the one that took it away.
+                # Older than the first event of the column, which removed it.
                 row = event.old_row or {}
                 setters = dict.fromkeys(row)
             continue

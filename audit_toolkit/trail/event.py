@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any, Self
 
 from audit_toolkit import exact_json
@@ -62,6 +63,14 @@ class Action(StrEnum):
         )
 
 
+_Printed = tuple[Json, str | None]
+"""A value and its text, if that is known."""
+_NULL: _Printed = (None, "null")
+_UNREAD: _Printed = (None, None)
+UNKNOWN = "unknown"
+"""Who wrote, where nothing says it: the WAL does not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One row of `audit.logged_actions`, its columns in their order."""
@@ -79,21 +88,30 @@ class Event:
     new_row: Row | None
     context: Json
     """Whatever the application set: usually a dict, a claim and not a proof."""
-    session_user_name: str
+    session_user_name: str | None
+    """None where the WAL was read, and the application did not say it."""
     role_name: str | None
     application_name: str | None
     client_addr: str | None
     query: str | None
+    texts: tuple[_Printed, _Printed, _Printed] = field(
+        default=(_UNREAD, _UNREAD, _UNREAD), repr=False, compare=False
+    )
+    """`old_row`, `new_row` and `context` as PostgreSQL printed them, each beside its value: who writes the same value
+    takes the text."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The event of a row of our queries: `jsonb` as text, the time in UTC without a zone."""
         values = dict(record)
-        for name in ("old_row", "new_row", "context"):
-            values[name] = None if values[name] is None else exact_json.loads(values[name])
+        old, new, context = (
+            _NULL if text is None else exact_json.read(text)
+            for text in (values["old_row"], values["new_row"], values["context"])
+        )
+        values["old_row"], values["new_row"], values["context"] = old[0], new[0], context[0]
         values["action_tstamp"] = values["action_tstamp"].replace(tzinfo=UTC)
         values["action"] = Action(values["action"])
-        return cls(**values)
+        return cls(**values, texts=(old, new, context))
 
     @property
     def key_before(self) -> str | None:
@@ -102,10 +120,10 @@ class Event:
 
     @property
     def actor(self) -> str:
-        """Who, as the application claimed it; the login role where it claimed nothing."""
+        """Who, as the application claimed it; the login role where it claimed nothing; `unknown` without either."""
         claimed = self.context.get("actor") if isinstance(self.context, dict) else None
         if not claimed:
-            return self.session_user_name
+            return self.session_user_name or UNKNOWN
         return claimed if isinstance(claimed, str) else exact_json.dumps(claimed)
 
     @property
@@ -122,7 +140,7 @@ class Event:
             case Action.DELETE:
                 return {column: (value, None) for column, value in old.items()}
             case Action.UPDATE:
-                # With --store changes, new_row has only what changed: what it lacks has not.
+                # With --store changes, new_row has only the columns that changed.
                 return {
                     column: (old.get(column), value)
                     for column, value in new.items()
@@ -199,6 +217,45 @@ class Event:
             "changed_paths": _changed_paths(changed) if self.action is Action.UPDATE else [],
         }
 
+    def as_json(self) -> str:
+        """The text that `exact_json.dumps` makes of `as_dict`, in a third of the time."""
+        values = (self.old_row, self.new_row, self.context)
+        old, new, context = map(_text_of, values, self.texts)
+        changed, paths = self._changed_texts(old, new)
+        return (
+            f'{{"event_id": {self.event_id}'
+            f', "action_tstamp": "{self.action_tstamp.isoformat(timespec="microseconds")}"'
+            f', "transaction_id": {self.transaction_id}'
+            f', "action": "{self.action.value}"'
+            f', "schema_name": {_quoted(self.schema_name)}'
+            f', "table_name": {_quoted(self.table_name)}'
+            f', "row_key": {_quoted(self.row_key)}'
+            f', "old_row_key": {_quoted(self.old_row_key)}'
+            f', "changed": {changed}'
+            f', "old_row": {old}'
+            f', "new_row": {new}'
+            f', "context": {context}'
+            f', "session_user_name": {_quoted(self.session_user_name)}'
+            f', "role_name": {_quoted(self.role_name)}'
+            f', "application_name": {_quoted(self.application_name)}'
+            f', "client_addr": {_quoted(self.client_addr)}'
+            f', "query": {_quoted(self.query)}'
+            f', "changed_paths": {paths}}}'
+        )
+
+    def _changed_texts(self, old: str, new: str) -> tuple[str, str]:
+        """What `changed` and `changed_paths` are as JSON."""
+        text = None
+        if self.action is Action.INSERT and self.new_row:
+            text = exact_json.around_members(new, len(self.new_row), "[null, ", "]")
+        elif self.action is Action.DELETE and self.old_row:
+            text = exact_json.around_members(old, len(self.old_row), "[", ", null]")
+        if text is not None:
+            return text, "[]"
+        changed = self.changed
+        paths = _changed_paths(changed) if self.action is Action.UPDATE else []
+        return exact_json.dumps(changed), exact_json.dumps(paths) if paths else "[]"
+
     @staticmethod
     def field_names() -> tuple[str, ...]:
         """The names of `as_dict`, in their order."""
@@ -235,6 +292,15 @@ def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
             paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
             found += [json_diff.pointer((column, *path)) for path in paths]
     return found
+
+
+def _text_of(value: Json, printed: _Printed) -> str:
+    known, text = printed
+    return text if text is not None and known is value else exact_json.dumps(value)
+
+
+def _quoted(text: str | None) -> str:
+    return "null" if text is None else encode_basestring(text)
 
 
 def table_of(event: Event) -> QualifiedName:

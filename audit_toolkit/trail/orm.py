@@ -93,8 +93,8 @@ class LoggedAction(_Base):
     new_row: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     context: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     """What the application claimed."""
-    session_user_name: Mapped[str] = mapped_column(Text)
-    """What the server knows: the role that logged in."""
+    session_user_name: Mapped[str | None] = mapped_column(Text)
+    """What the server knows: the role that logged in; nothing where the WAL was read."""
     role_name: Mapped[str | None] = mapped_column(Text)
     application_name: Mapped[str | None] = mapped_column(Text)
     client_addr: Mapped[Any] = mapped_column(INET)

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
 from audit_toolkit.catalog import find_relation
-from audit_toolkit.connection import fetch, first_line, import_psycopg, prepare_session
-from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.connection import (
+    fetch,
+    first_line,
+    import_psycopg,
+    prepare_session,
+    refusals,
+)
+from audit_toolkit.errors import AuditError, RedactedError, UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import Sql, quote_identifier
 from audit_toolkit.templates import render
@@ -37,10 +43,6 @@ _MOST_LOOKED_UP = 100_000
 
 OnRedacted = Callable[[], None]
 """Called once where rows have redacted values."""
-
-
-class RedactedError(AuditError):
-    """A row has a redacted value, and so is not what it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +190,7 @@ def _copy(
     with answered(), connection.transaction(force_rollback=True):
         prepare_session(connection)
         with connection.cursor().copy(sql, asked) as copy:
-            # The line of names comes before the question is answered: nothing of a file where it is refused.
+            # The header is written before the query runs: no file is created if the query is refused.
             names = next(iter(copy), b"")
             for part in copy:
                 yield bytes(names) + bytes(part)
@@ -285,12 +287,8 @@ def answered() -> Iterator[None]:
     """Turn what the functions of the trail refuse into `AuditError`, with their hint."""
     errors = import_psycopg().errors
     try:
-        yield
-    except errors.ObjectNotInPrerequisiteState as error:
-        kind = RedactedError if error.diag.constraint_name == "redacted" else AuditError
-        raise kind(
-            first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
-        ) from error
+        with refusals():
+            yield
     except errors.Error as error:
         if error.sqlstate == "42883" and error.diag.statement_position:
             raise AuditError(

@@ -156,7 +156,7 @@ async def _answer(site: Site, view: View, request: Request) -> Response:
         posted = _fields(body)
     asking = Asking()
     work = partial(_respond, site, view, request, viewer, posted, asking)
-    if "wsgi_environ" in request.scope:  # nobody says there whether the client has left
+    if "wsgi_environ" in request.scope:  # WSGI does not tell whether the client has disconnected
         return await anyio.to_thread.run_sync(work)
     outcome: list[Response | Exception] = []
     async with anyio.create_task_group() as group:

@@ -166,7 +166,7 @@ def plain_page(
         words=words,
         base=base_of(site, request),
     )
-    # What the toolkit says of tables may name others than those that the viewer sees.
+    # Messages of the toolkit may name tables that the viewer may not see.
     ours = (NotFoundError, AskedError, RefusedError, BusyError, ConnectError)
     told = viewer.tables is None or isinstance(error, ours)
     text = render(

@@ -20,7 +20,7 @@ def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            listener.listen()  # so that whoever reads the URL is answered, though the server only starts
+            listener.listen()  # so that requests to the printed URL are accepted while the server starts
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             raise UsageError(

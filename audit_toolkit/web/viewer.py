@@ -106,7 +106,7 @@ class Sight:
         known = self.tables.get(table)
         if not withheld or known is None:
             return not withheld
-        # Of a table that was dropped nobody knows the key any more.
+        # The key of a dropped table is no longer known.
         return bool(known.columns) and withheld.isdisjoint(known.key)
 
     def row(self, table: QualifiedName, row: Row | None) -> Row | None:
@@ -163,7 +163,7 @@ class Sight:
             key: value
             for key, value in context.items()
             if (keys is None or key in keys or key == "actor")
-            # What an undo took back may be of tables that they do not see.
+            # An undo may have changed tables that the viewer may not see.
             and (self.is_whole or key not in _TAKEN_BACK)
         }
 

@@ -1,10 +1,9 @@
 -- Ten events a row, of which each follows the one before it: an insert, then nine updates, the rows in another order
--- each time, ten events a transaction, spread evenly over the leaves ahead.
+-- each time, ten events a transaction, spread evenly over the time up to now.
 insert into audit.logged_actions
     (action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row, new_row, context)
 select
-    date_trunc('month', now() at time zone 'UTC') at time zone 'UTC'
-        + number::float8 / %(events)s * (interval '30 days' * %(leaves)s),
+    %(begin)s::timestamptz + number::float8 / %(events)s * (%(end)s::timestamptz - %(begin)s::timestamptz),
     (1000000 + number / 10)::text::xid8,
     'public', 'orders', case version when 0 then 'I' else 'U' end, id::text,
     case when version > 0 then

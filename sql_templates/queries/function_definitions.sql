@@ -8,6 +8,6 @@ from pg_catalog.pg_proc as p
 join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
 where n.nspname = %(schema)s
   and p.prokind = 'f'
-  and p.proname not like 'capture\_%%'
+  and p.proname not like 'capture\_%%' and p.proname not like 'replay\_%%'
   and pg_catalog.obj_description(p.oid, 'pg_proc') like '%%"tool": "audit-toolkit"%%'
 order by p.proname, p.oid

@@ -97,7 +97,12 @@ select
           and p.pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s))
           and p.proname like 'capture\_%%'
           and t.tgtype & 28 <> 0
-          and t.tgenabled in ('A', 'O')
+          and (t.tgenabled in ('A', 'O') or exists (
+            -- Read from the WAL.
+            select from pg_catalog.pg_publication_rel r
+            join pg_catalog.pg_publication pub on pub.oid = r.prpubid
+            where r.prrelid = c.oid and pub.pubname = %(schema)s || '_capture' and c.relreplident = 'f'
+          ))
     ) as captured
 from pg_catalog.pg_class c
 where c.oid = %(table)s

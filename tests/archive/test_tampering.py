@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,160 +28,14 @@ from audit_toolkit.archive import (
     restore_leaf,
 )
 from audit_toolkit.archive.columns import NAMES
-from audit_toolkit.archive.digest import Digest, SumDigest
+from audit_toolkit.archive.digest import SumDigest
 from audit_toolkit.cli.app import app
 from audit_toolkit.connection import prepare_session
 from audit_toolkit.errors import AuditError, UsageError
 from tests.archive.conftest import archive, detached, unarchived
+from tests.archive.tampering import TAMPERED, Folder, forge
 from tests.partitions.conftest import MakeRotating, Rotating
 from tests.plugins.trail import SCHEMA
-
-
-@dataclass
-class Folder:
-    """A copy of an archive, to be tampered with."""
-
-    root: Path
-
-    @property
-    def manifests(self) -> list[Path]:
-        return sorted(self.root.glob("manifests/**/*.json"))
-
-    @property
-    def data(self) -> list[Path]:
-        return sorted(self.root.glob("events/**/*.parquet"))
-
-    def rewrite(self, **changes: Any) -> None:
-        """Other values in the newest manifest."""
-        newest_one = self.manifests[-1]
-        newest_one.write_text(json.dumps(json.loads(newest_one.read_text()) | changes))
-
-    def origin(self, **changes: Any) -> None:
-        """Another origin of the newest manifest."""
-        self.rewrite(origin=json.loads(self.manifests[-1].read_text())["origin"] | changes)
-
-    def first_file(self, **changes: Any) -> None:
-        """Other values for the first file of the newest manifest."""
-        files = json.loads(self.manifests[-1].read_text())["files"]
-        self.rewrite(files=[files[0] | changes, *files[1:]])
-
-
-def forge(folder: Folder) -> None:
-    """Another event, and a manifest that agrees with it: file, hash, digest and all."""
-    values = json.loads(folder.manifests[-1].read_text())
-    path = folder.root / values["files"][0]["path"]
-    table = pq.read_table(path, partitioning=None)
-    index = table.schema.get_field_index("application_name")
-    names = ["forged", *table.column("application_name").to_pylist()[1:]]
-    pq.write_table(table.set_column(index, table.schema.field(index), [names]), path)
-    values["files"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    digest = Digest()
-    for file in values["files"]:
-        digest.add(pq.read_table(folder.root / file["path"], partitioning=None))
-    values["digest"] = str(digest)
-    digest.close()
-    folder.manifests[-1].write_text(json.dumps(values))
-
-
-def edit_data(folder: Folder) -> None:
-    content = bytearray(folder.data[0].read_bytes())
-    content[len(content) // 2] ^= 1
-    folder.data[0].write_bytes(content)
-
-
-def link_data(folder: Folder) -> None:
-    elsewhere, path = folder.root.parent / "elsewhere.parquet", folder.data[0]
-    shutil.move(path, elsewhere)
-    path.symlink_to(elsewhere)
-
-
-def fifo(folder: Folder) -> None:
-    os.mkfifo(folder.manifests[0].with_name("20990101T000000000000-x.json"))
-
-
-def link_manifests(folder: Folder) -> None:
-    moved = folder.root.parent / "manifests"
-    shutil.move(folder.root / "manifests", moved)
-    (folder.root / "manifests").symlink_to(moved)
-
-
-def deep(folder: Folder) -> None:
-    folder.manifests[0].write_text("[" * 100_000)
-
-
-def emptied(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
-def made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def folder_instead(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
-TAMPERED: dict[str, Callable[[Folder], Any]] = {
-    "the last manifest removed": lambda f: f.manifests[-1].unlink(),
-    "the first manifest removed": lambda f: f.manifests[0].unlink(),
-    "all manifests removed": lambda f: shutil.rmtree(f.root / "manifests"),
-    "the folder emptied": lambda f: emptied(f.root),
-    "the folder removed": lambda f: shutil.rmtree(f.root),
-    "the wrong folder": lambda f: f.root.rename(f.root.with_name("other")),
-    "an additional Parquet file": lambda f: shutil.copy(f.data[0], f.data[0].with_name("more.parquet")),
-    "an additional Parquet file for another table": lambda f: shutil.copy(
-        f.data[0], made(f.root / "events/relation=x") / "x.parquet"
-    ),
-    "a Parquet file in the root": lambda f: shutil.copy(f.data[0], f.root / "x.parquet"),
-    "a Parquet file removed": lambda f: f.data[-1].unlink(),
-    "a byte of a Parquet file changed": edit_data,
-    "two Parquet files swapped": lambda f: [
-        f.data[0].rename(f.root / "t"), f.data[1].rename(f.data[0]), (f.root / "t").rename(f.data[0].with_name("t"))
-    ],
-    "a Parquet file truncated": lambda f: os.truncate(f.data[0], 100),
-    "a Parquet file emptied": lambda f: os.truncate(f.data[0], 0),
-    "a Parquet file replaced by a symbolic link": link_data,
-    "a FIFO among the manifests": fifo,
-    "the manifests replaced by a symbolic link": link_manifests,
-    "an event forged together with its manifest": forge,
-    "another digest": lambda f: f.rewrite(digest="1/sha256:00"),
-    "different bounds": lambda f: f.rewrite(lower=None),
-    "no files": lambda f: f.rewrite(files=[]),
-    "fewer events": lambda f: f.rewrite(events=1),
-    "another name": lambda f: f.rewrite(leaf="logged_actions_1999_01"),
-    "a name with terminal escapes": lambda f: f.rewrite(leaf="\x1b[2J"),
-    "another database": lambda f: f.rewrite(origin=None),
-    "another timeline": lambda f: f.origin(timeline=2),
-    "another OID of the database": lambda f: f.origin(database_oid=1),
-    "another OID of the partition": lambda f: f.rewrite(oid=1),
-    "another version of the server": lambda f: f.rewrite(server_version=170001),
-    "another version of the toolkit": lambda f: f.rewrite(toolkit="0.2.0"),
-    "no columns": lambda f: f.rewrite(columns=[]),
-    "another predecessor": lambda f: f.rewrite(previous="0" * 64),
-    "an absolute path": lambda f: f.first_file(path="/etc/passwd"),
-    "a path that leaves the folder": lambda f: f.first_file(path="events/../../secret"),
-    "a path with backslashes": lambda f: f.first_file(path="events\\..\\x"),
-    "a URL in place of a path": lambda f: f.first_file(path="s3://other/x"),
-    "a number in place of a path": lambda f: f.first_file(path=1),
-    "a Parquet file listed twice": lambda f: f.rewrite(files=2 * json.loads(f.manifests[-1].read_text())["files"]),
-    "a folder in place of a Parquet file": lambda f: folder_instead(f.data[0]),
-    "the files copied under another system": lambda f: shutil.copytree(
-        next((f.root / "events").glob("system=*")), f.root / "events/system=1"
-    ),
-    "a boolean in place of a number": lambda f: f.rewrite(oid=True),
-    "a time in the far future": lambda f: f.rewrite(created_at="2999-01-01T00:00:00+00:00"),
-    "a symbolic link to a folder": lambda f: (f.root / "events/x").symlink_to("/etc"),
-    "a manifest that is not JSON": lambda f: f.manifests[0].write_bytes(b"\x00"),
-    "a manifest nested without end": deep,
-    "a manifest of another version": lambda f: f.rewrite(version=99),
-    "a manifest that is too large": lambda f: os.truncate(f.manifests[0], 40 * 2**20),
-    "a manifest copied": lambda f: shutil.copy(
-        f.manifests[0], f.manifests[0].with_name("20990101T000000000000-again.json")
-    ),
-}  # fmt: skip
 
 
 def problems(rotating: Rotating, root: Path) -> list[str]:
@@ -364,6 +216,58 @@ def test_an_archive_of_0_2_is_read(rotating: Rotating, local: Store) -> None:
         (manifest.events, 0)
     ]
     assert unarchived(rotating)[0].name == entry.name
+
+
+def test_what_was_archived_before_fingerprints_gets_them(rotating: Rotating, local: Store) -> None:
+    """By a whole verification that found nothing, and by no other; the newest manifest may change until then."""
+    first, second = detached(rotating)[:2]
+    archive(rotating, local, first)
+    archive(rotating, local, second)
+    rotating.execute("update audit.partition_lifecycle set archive_manifest = null")
+    folder = Folder(Path(local.root))
+    written = folder.manifests[-1].read_text()
+    verify = ("archive", "verify", "--archive", local.root, "--dsn", rotating.database.dsn)
+
+    def fingerprints() -> int:
+        found = rotating.execute("select count(archive_manifest) from audit.partition_lifecycle")
+        return int(found[0][0])
+
+    file = folder.data[0]
+    file.rename(folder.root / "away")
+    assert CliRunner().invoke(app, verify).exit_code == 3
+    (folder.root / "away").rename(file)
+    assert CliRunner().invoke(app, [*verify, second.name]).exit_code == 0
+    assert fingerprints() == 0
+
+    found = CliRunner().invoke(app, [*verify, "--format", "json"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["fingerprints_recorded"] == sorted([first.name, second.name])
+    assert "recorded the fingerprints of 2 manifests from before 0.3" in found.stderr
+    assert fingerprints() == 2
+    again = CliRunner().invoke(app, verify)
+    assert (again.exit_code, "recorded" in again.stderr) == (0, False)
+    folder.rewrite(toolkit="0.2.0")
+    assert problems(rotating, folder.root) == [
+        f"{second.name}: its manifest differs from the one that the database recorded"
+    ]
+    folder.manifests[-1].write_text(written)
+    assert problems(rotating, folder.root) == []
+
+
+def test_a_reader_of_the_trail_verifies_without_recording(rotating: Rotating, local: Store) -> None:
+    archive(rotating, local, detached(rotating)[0])
+    rotating.execute("update audit.partition_lifecycle set archive_manifest = null")
+    role = f"reader_{secrets.token_hex(4)}"
+    rotating.execute(f"create role {role} login")
+    try:
+        rotating.execute(f"grant usage on schema audit to {role}")
+        rotating.execute(f"grant select on all tables in schema audit to {role}")
+        dsn = rotating.database.dsn.replace("postgres@", f"{role}@")
+        verify = ["archive", "verify", "--archive", local.root, "--dsn", dsn]
+        found = CliRunner().invoke(app, verify)
+        assert (found.exit_code, "recorded" in found.stderr) == (0, False), found.output
+    finally:
+        rotating.execute(f"drop owned by {role}; drop role {role}")
 
 
 def as_of_0_2(root: Path, files: Any) -> tuple[str, str]:

@@ -81,7 +81,7 @@ OUTSIDE = [
 
 def elsewhere() -> list[Elsewhere]:
     """All of them; the tamperings of the archive are those of its suite."""
-    from tests.archive.test_tampering import TAMPERED
+    from tests.archive.tampering import TAMPERED
 
     tampered = [
         Elsewhere(

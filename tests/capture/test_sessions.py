@@ -183,6 +183,7 @@ def test_the_capture_function_cannot_be_borrowed(samples: Trail) -> None:
 
 
 DEFINERS = {
+    "await_wal",
     *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap", "write_event"),
     *("note_coverage", "note_ddl", "guard_ddl"),
     *("redact", "redactable", "erase_events", "announce_redaction"),

@@ -208,9 +208,14 @@ RULES: dict[str, dict[str, Any]] = {
         "store": Store.CHANGES,
     },
 }
+QUICK = {"changes-row", "mask-row", "all-row", "plain-statement", "plain-row-foreign"}
 COMBINATIONS = [
     pytest.param(
-        foreign, capture, RULES[name], id=f"{name}-{capture}{'-foreign' if foreign else ''}"
+        foreign,
+        capture,
+        RULES[name],
+        id=(case := f"{name}-{capture}{'-foreign' if foreign else ''}"),
+        marks=() if case in QUICK else pytest.mark.thorough,
     )
     for foreign, capture, names in (
         (False, Capture.ROW, tuple(RULES)),

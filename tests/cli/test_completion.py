@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from audit_toolkit.cli.app import app
 from tests.plugins.trail import Trail
 
 PROGRAM = f"""#!{sys.executable}
@@ -61,19 +64,17 @@ def offered(*words: str, asker: str = "zsh", **environment: str) -> list[str]:
         "COMP_WORDS": " ".join(["audit", *words]),
         "COMP_CWORD": str(len(words)),
     }
-    done = subprocess.run(
-        ["audit"],
-        env=os.environ | asked | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in (asked | environment).items():
+            patch.setenv(name, value)
+        with pytest.raises(SystemExit) as end:
+            app([], prog_name="audit")
+    assert (end.value.code, err.getvalue()) == (0, "")
+    said = out.getvalue()
     if asker != "zsh":
-        return done.stdout.splitlines()
-    return [
-        line.strip('"') for line in done.stdout.partition("((")[2].rpartition("))")[0].splitlines()
-    ]
+        return said.splitlines()
+    return [line.strip('"') for line in said.partition("((")[2].rpartition("))")[0].splitlines()]
 
 
 @pytest.mark.usefixtures("program", "shop")

@@ -16,6 +16,7 @@ NOW = datetime(2026, 11, 23, 10, 30, 15, tzinfo=UTC)
     ("text", "expected"),
     [
         ("2026-11-01", "2026-11-01T00:00:00+00:00"),
+        ("2026-11-01 10", "2026-11-01T10:00:00+00:00"),
         ("2026-11-01 10:00", "2026-11-01T10:00:00+00:00"),
         ("2026-11-01T10:00:00.5", "2026-11-01T10:00:00.500000+00:00"),
         ("2026-11-01T10:00+01:00", "2026-11-01T10:00:00+01:00"),
@@ -47,7 +48,46 @@ NOW = datetime(2026, 11, 23, 10, 30, 15, tzinfo=UTC)
         ("Yesterday at 9:05", "2026-11-22T09:05:00+00:00"),
         ("today 23:59:59.5", "2026-11-23T23:59:59.500000+00:00"),
         ("yesterday noon", "2026-11-22T12:00:00+00:00"),
-        ("monday", "2026-11-16T00:00:00+00:00"),
+        ("last monday", "2026-11-16T00:00:00+00:00"),
+        ("tuesday", "2026-11-17T00:00:00+00:00"),
+        ("saturday 10:00", "2026-11-21T10:00:00+00:00"),
+        ("Friday at 10pm", "2026-11-20T22:00:00+00:00"),
+        ("10am friday", "2026-11-20T10:00:00+00:00"),
+        ("9:05 PM on Friday", "2026-11-20T21:05:00+00:00"),
+        ("10am", "2026-11-23T10:00:00+00:00"),
+        ("10 am", "2026-11-23T10:00:00+00:00"),
+        ("10 A.M.", "2026-11-23T10:00:00+00:00"),
+        ("at 10 am", "2026-11-23T10:00:00+00:00"),
+        ("11am", "2026-11-22T11:00:00+00:00"),
+        ("12am", "2026-11-23T00:00:00+00:00"),
+        ("12pm", "2026-11-22T12:00:00+00:00"),
+        ("12:30:15.5 pm", "2026-11-22T12:30:15.500000+00:00"),
+        ("noon", "2026-11-22T12:00:00+00:00"),
+        ("midnight", "2026-11-23T00:00:00+00:00"),
+        ("noon yesterday", "2026-11-22T12:00:00+00:00"),
+        ("yesterday midnight", "2026-11-22T00:00:00+00:00"),
+        ("2026-11-01 10am", "2026-11-01T10:00:00+00:00"),
+        ("2026-11-01 at noon", "2026-11-01T12:00:00+00:00"),
+        ("half an hour ago", "2026-11-23T10:00:15+00:00"),
+        ("half hour ago", "2026-11-23T10:00:15+00:00"),
+        ("a half hour", "2026-11-23T10:00:15+00:00"),
+        ("half a day ago", "2026-11-22T22:30:15+00:00"),
+        ("half a year ago", "2026-05-23T10:30:15+00:00"),
+        ("an hour and a half ago", "2026-11-23T09:00:15+00:00"),
+        ("two and a half hours ago", "2026-11-23T08:00:15+00:00"),
+        ("2 hours and a half ago", "2026-11-23T08:00:15+00:00"),
+        ("two weeks ago", "2026-11-09T10:30:15+00:00"),
+        ("2 weeks ago", "2026-11-09T10:30:15+00:00"),
+        ("a week and a day ago", "2026-11-15T10:30:15+00:00"),
+        ("1.5h", "2026-11-23T09:00:15+00:00"),
+        ("3d 4h", "2026-11-20T06:30:15+00:00"),
+        ("3d4h ago", "2026-11-20T06:30:15+00:00"),
+        ("1h 30m", "2026-11-23T09:00:15+00:00"),
+        ("1h30m", "2026-11-23T09:00:15+00:00"),
+        ("1 day, 2 hours and 30 minutes ago", "2026-11-22T08:00:15+00:00"),
+        ("1y 2mo 3d", "2025-09-20T10:30:15+00:00"),
+        ("last 3 days", "2026-11-20T10:30:15+00:00"),
+        ("last two weeks", "2026-11-09T10:30:15+00:00"),
         ("last Sunday 08:00", "2026-11-22T08:00:00+00:00"),
         ("1 month ago", "2026-10-23T10:30:15+00:00"),
         ("9 months", "2026-02-23T10:30:15+00:00"),
@@ -168,16 +208,40 @@ def test_the_future_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "soon", "24:01", "days", "2", "-2h", "1.5h", "3 fortnights ago", "\x1b"),
+        *("", "soon", "24:01", "days", "-2h", "3 fortnights ago", "\x1b", "ago", "last", "a"),
+        *("+2h", "2h ago ago", "1e3s", "5ns", "last week ago", "half", "half ago", "last ago"),
         *(
-            "+2h",
-            "2h ago ago",
-            "1h30m",
-            "1h 30m",
-            "1e3s",
-            "5ns",
+            "2 msecss",
+            "minutes",
+            "2 m s",
+            "0x1h",
+            "2_0m",
+            "PT1H",
+            "2.h",
+            "2,5h",
+            ".5h",
+            "2 hours 30",
         ),
-        *("2 msecss", "minutes", "2 m s", "0x1h", "2_0m", "1d12h", "PT1H", "2.h", "2,5h"),
+        *(
+            "30m 1h",
+            "1h 1h",
+            "1m 3d",
+            "1.5 months",
+            "half a month ago",
+            "1.0000001s",
+            "1h,",
+            "and 1h",
+        ),
+        *("13am", "0am", "13:00pm", "10:60am", "10 xm", "noon am", "friday tuesday", "noon noon"),
+        *(
+            "today yesterday",
+            "10:00 11:00",
+            "last today",
+            "last yesterday",
+            "at",
+            "at friday",
+            "1h friday",
+        ),
         *("2026-13-01", "2026-11-01 25:00", "2026-11-01T10:00 Europe/Paris", "9999999999999 days"),
     ],
 )
@@ -186,6 +250,31 @@ def test_what_is_no_time(text: str) -> None:
         parse_moment(text, "--until", now=NOW)
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("write 2026-11-01, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        ("01/02/2026", "may have the day or the month first", "2026-11-01"),
+        ("1.2.2026 10:00", "may have the day or the month first", "2026-11-01"),
+        ("2", "may be a time of day or something else", "10am or 10pm"),
+        ("yesterday 10", "may be a time of day or something else", "10am or 10pm"),
+        ("at 10", "may be a time of day or something else", "10am or 10pm"),
+        ("10 o'clock friday", "may be a time of day or something else", "10am or 10pm"),
+        ("last mon", "may mean a month, a minute or a monday", "'last monday'"),
+        ("a m ago", "may mean a month, a minute or a monday", "'1 minute'"),
+        ("last night", "has no beginning", "'yesterday 20:00'"),
+        ("this morning", "has no beginning", "6am"),
+        ("monday", "may mean today or a week ago, as today is Monday", "'today' or 'last monday'"),
+        ("Monday 10:00", "may mean today or a week ago, as today is Monday", "'last monday'"),
+    ],
+)
+def test_what_may_mean_two_times_is_refused(text: str, problem: str, remedy: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_moment(text, "--since", now=NOW)
+    assert str(caught.value).startswith(f"--since: {text!a} ")
+    assert problem in str(caught.value)
+    assert remedy in (caught.value.hint or "")
 
 
 def test_now_is_the_clock() -> None:

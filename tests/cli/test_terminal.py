@@ -14,6 +14,7 @@ import pytest
 
 from audit_toolkit.spreadsheet import guard_cell
 from tests.plugins.command import Audit
+from tests.plugins.seeds import some_quick
 from tests.plugins.trail import Trail
 
 
@@ -47,20 +48,20 @@ def _read(number: int) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["history", "--format", "jsonl"],
-        ["history", "t", "--format", "csv"],
-        ["table-at", "t", "--at", "now"],
-        ["table-at", "t", "--at", "now", "--guard-cells"],
-        ["table-at", "t", "--at", "now", "--format", "jsonl"],
-        ["row-at", "t", "1", "--at", "now"],
-        ["diff", "t", "--from", "1 hour ago"],
-        ["blame", "t", "1"],
-    ],
-    ids=" ".join,
-)
+PRINTING = [
+    ["history", "--format", "jsonl"],
+    ["history", "t", "--format", "csv"],
+    ["table-at", "t", "--at", "now"],
+    ["table-at", "t", "--at", "now", "--guard-cells"],
+    ["table-at", "t", "--at", "now", "--format", "jsonl"],
+    ["row-at", "t", "1", "--at", "now"],
+    ["diff", "t", "--from", "1 hour ago"],
+    ["blame", "t", "1"],
+]
+QUICK = [PRINTING[0], PRINTING[3], PRINTING[6]]  # one for each way to print
+
+
+@pytest.mark.parametrize("command", some_quick(PRINTING, QUICK), ids=" ".join)
 def test_no_value_reaches_a_terminal_as_it_is(shop: Trail, command: list[str]) -> None:
     written = on_terminal(shop.database.dsn, *command, AUDIT_PAGER="")
     assert "\\u001b[31mred" in written
@@ -87,7 +88,9 @@ def test_long_text_goes_through_the_pager_in_colour(shop: Trail, tmp_path: Path)
     )
 
 
-@pytest.mark.parametrize("pager", ["", "cat", "/no/such/pager", "head -n 1", "true"])
+@pytest.mark.parametrize(
+    "pager", some_quick(["", "cat", "/no/such/pager", "head -n 1", "true"], ["", "head -n 1"])
+)
 def test_a_pager_that_is_none_or_has_enough(shop: Trail, pager: str) -> None:
     shop.execute("insert into t select i, repeat('x', 99), '' from generate_series(3, 900) i")
     written = on_terminal(shop.database.dsn, "history", "t", "--limit", "0", AUDIT_PAGER=pager)

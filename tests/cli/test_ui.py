@@ -88,7 +88,7 @@ def test_the_demo_shows_it() -> None:
     with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         said = ""
-        while "(Ctrl-C ends it)" not in said:
+        while "(press Ctrl-C to stop)" not in said:
             line = process.stdout.readline()
             assert line, said
             said += line

@@ -66,7 +66,7 @@ def test_the_door_has_every_error() -> None:
 
 def test_the_trail_is_behind_it() -> None:
     loaded = "import audit_toolkit\nassert audit_toolkit.trail.history"
-    assert "audit_toolkit.trail.verbs" in loaded_after(loaded)
+    assert "audit_toolkit.trail.verbs.events" in loaded_after(loaded)
     assert not loaded_after("import audit_toolkit\ndir(audit_toolkit)") & HEAVY
 
 

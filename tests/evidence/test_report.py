@@ -260,7 +260,9 @@ def test_a_review_names_the_file_that_was_looked_at(
     assert f"all gaps are explained [october.html, SHA-256 {digest}]" in first
     assert re.fullmatch(r"reviewed by al of \S+ to \S+: fine \(recorded by postgres\)", second)
     assert "reviewed by jo: all gaps are explained" in audit("history").stdout
-    assert "a review needs a note" in audit("review", "--by", "jo", "--note", " ", code=2).stderr
+    assert (
+        "a review needs a conclusion" in audit("review", "--by", "jo", "--note", " ", code=2).stderr
+    )
     assert (
         "belong together"
         in audit("review", "--by", "a", "--note", "b", "--to", "now", code=2).stderr

@@ -143,13 +143,17 @@ def test_a_release_becomes_what_this_version_installs(
     assert len(old.events()) > len(events)
     assert shop.audit("upgrade").err == "already up to date\n"
 
-    shop.alembic("downgrade", "base")
-    # The limit of a context stays, as all that an upgrade adds to the table.
+    shop.downgrade("base")
+    # The limit of a context stays, as all that an upgrade adds to the table; and events may lack the login.
     lost = set(before) - set(catalogue(old.database))
-    assert {(*entry[:1], entry[1].split(" ")[-1]) for entry in lost} <= {("column", "context")}
+    changed = {entry[1].split(" ")[-1] for entry in lost if entry[0] == "column"}
+    assert changed <= {"context", "session_user_name"}
+    constraints = [entry[1] for entry in lost if entry[0] == "constraint"]  # since PostgreSQL 18
+    assert all("session_user_n" in name for name in constraints)
+    assert {entry[0] for entry in lost} <= {"column", "constraint"}
 
 
-@pytest.mark.parametrize("script", some_quick(CAPTURES, QUICK), ids=release_and_case)
+@pytest.mark.parametrize("script", some_quick(CAPTURES, QUICK[1:3]), ids=release_and_case)
 def test_without_a_project_it_is_a_script_for_psql(
     script: Path,
     released: MakeInstalled,
@@ -171,7 +175,9 @@ def test_without_a_project_it_is_a_script_for_psql(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("index", ["row", "old_key", "transaction", "time"])
+@pytest.mark.parametrize(
+    "index", some_quick(["row", "old_key", "transaction", "time"], ["old_key"])
+)
 def test_an_index_that_is_new_is_built_while_writes_go_on(
     index: str,
     released: MakeInstalled,

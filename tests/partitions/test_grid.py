@@ -65,7 +65,7 @@ def test_spans() -> None:
     assert Span.parse("1 month").before(last) == datetime(2026, 2, 28, 12, tzinfo=UTC)
     assert Span.parse("2years").before(last) == datetime(2024, 3, 31, 12, tzinfo=UTC)
     assert Span.parse(" 6 weeks ").before(last) == last - timedelta(days=42)
-    for text in ("", "month", "-1 day", "1.5 days", "7 fortnights", "1 day 2 hours"):
+    for text in ("", "month", "-1 day", "1.5 months", "7 fortnights", "2 hours 1 day"):
         with pytest.raises(UsageError):
             Span.parse(text)
     with pytest.raises(UsageError):
@@ -86,6 +86,10 @@ def test_spans() -> None:
         ("2Y", Span(months=24)),
         ("6weeks", Span(days=42)),
         ("500ms", Span(seconds=0.5)),
+        ("3d 4h", Span(days=3, seconds=14400)),
+        ("1.5h", Span(seconds=5400)),
+        ("1.5 days", Span(days=1, seconds=43200)),
+        ("3h 25m 45.678912s", Span(seconds=12345.678912)),
     ],
 )
 def test_a_span_is_the_same_wherever_it_is_read(text: str, same: Span) -> None:
@@ -102,13 +106,30 @@ def test_a_span_is_the_same_wherever_it_is_read(text: str, same: Span) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0d", "0 days"),
+        ("1d", "1 day"),
+        ("1mo 1d 1s", "1 month 1 day 1 s"),
+        ("2000 days", "2000 days"),
+        ("3h 25m 45.678912s", "12345.678912 s"),
+    ],
+)
+def test_how_a_span_is_shown(text: str, shown: str) -> None:
+    """PostgreSQL reads it as an interval, too."""
+    assert str(Span.parse(text)) == shown
+
+
+@pytest.mark.parametrize(
     ("text", "as_typed"), [("2s", "2s"), ("30 minutes", "30min"), ("1d", "24h")]
 )
 def test_timeouts(text: str, as_typed: str) -> None:
     assert as_timeout(text, "--lock-timeout") == as_typed
 
 
-@pytest.mark.parametrize("text", ["soon", "", "-1d", "1 fortnight", "d", "1.5h", "99999999 years"])
+@pytest.mark.parametrize(
+    "text", ["soon", "", "-1d", "1 fortnight", "d", "1.5mo", "1m 3d", "99999999 years"]
+)
 def test_what_is_no_span(text: str) -> None:
     with pytest.raises(UsageError):
         Span.parse(text, "--retention").before(datetime.now(UTC))

@@ -130,11 +130,11 @@ def _given() -> Server | None:
 
 
 def _own(stack: ExitStack) -> Server:
-    cluster = stack.enter_context(throwaway_cluster(directory=_directory_in_memory()))
+    cluster = stack.enter_context(throwaway_cluster(directory=directory_in_memory()))
     return _server(cluster.dsn(), cluster.bin_dir)
 
 
-def _directory_in_memory() -> Path | None:
+def directory_in_memory() -> Path | None:
     """A directory of which no file reaches a disk, if there is room: a new database is hundreds of
     files, which take 10 ms in memory and up to 200 ms on a disk.
     """

@@ -124,9 +124,8 @@ class Shop:
         return {path.relative_to(self.directory) for path in self.directory.rglob("*")}
 
     def audit(self, *arguments: str) -> Answer:
-        """Run `audit`; in a process of its own where env.py of the project takes part."""
-        if "--upgrade" in arguments:
-            return self.run("audit_toolkit", *arguments)
+        """Run `audit`, in this process; env.py of the project reads its models anew."""
+        sys.modules.pop("models", None)
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
             app(arguments, prog_name="audit")
@@ -155,7 +154,7 @@ class Shop:
         return Answer(0, config.output_buffer.getvalue(), log.getvalue())
 
     def alembic(self, *arguments: str) -> Answer:
-        """Run `alembic` itself, which has to end well."""
+        """Run `alembic` itself, in a process of its own, which has to end well."""
         answer = self.run("alembic", *arguments)
         assert answer.code == 0, answer.text
         return answer

@@ -18,11 +18,11 @@ from audit_toolkit.capture import (
     plan_uninstall,
     select_tables,
 )
-from audit_toolkit.capture.render import Target
+from audit_toolkit.capture.render import Target, unpublished
 from audit_toolkit.catalog import Installed, Table, read_installed, read_relations, read_table
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.connection import connect
-from audit_toolkit.plan import Plan, apply
+from audit_toolkit.plan import Plan, Step, apply
 from audit_toolkit.schema import plan_trail
 from tests.plugins.database import Connection, Database, MakeDatabase, TemplateDatabase
 
@@ -70,7 +70,8 @@ class Trail:
         """Take capture off a table."""
         there = self.installed(name)
         assert there is not None
-        plan = plan_uninstall(there.table, SCHEMA, function=there.function)
+        from_wal = there.options.get("capture") == "wal"
+        plan = plan_uninstall(there.table, SCHEMA, function=there.function, from_wal=from_wal)
         apply(plan, self.connection)
 
     def events(self) -> list[dict[str, Any]]:
@@ -87,15 +88,17 @@ class Trail:
 def audit(connection: Connection, name: str, **rule: Any) -> Plan:
     """Install capture on a table, or change it."""
     table = _table(connection, name)
-    former = _installed(connection, table)
-    function = (
-        former.function if former else free_function(table.name, read_installed(connection, SCHEMA))
-    )
+    there = read_installed(connection, SCHEMA)
+    former = next((one for one in there if one.table == table.name), None)
+    function = former.function if former else free_function(table.name, there)
     plan = plan_capture(
         replace(check_rule(table, TableRule(**rule)), function_name=function),
         SCHEMA,
         former_triggers=former.trigger_names if former else (),
     )
+    if former and former.options.get("capture") == "wal" and rule.get("capture") != "wal":
+        unpublish = unpublished(table.name, SCHEMA, former.function)
+        plan = replace(plan, steps=(*plan.steps, Step(why="-", statements=unpublish)))
     apply(plan, connection)
     return plan
 

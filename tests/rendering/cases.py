@@ -62,6 +62,17 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "only": (PEOPLE, "people", {"only": ("name",)}),
     "changes_when": (ORDERS, "orders", {"store": Store.CHANGES, "when": "new.status <> 'draft'"}),
+    "delta": (ORDERS, "orders", {"store": Store.DELTA}),
+    "delta_hidden_when": (
+        PEOPLE,
+        "people",
+        {
+            "store": Store.DELTA,
+            "exclude": ("note",),
+            "mask": (Mask(column="card"),),
+            "when": "name <> 'test'",
+        },
+    ),
     "everything_else": (
         ORDERS,
         "orders",

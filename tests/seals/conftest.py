@@ -144,17 +144,4 @@ def sealed(unsealed: Sealed) -> Sealed:
     return unsealed
 
 
-def detach(sealed: Sealed) -> str:
-    """Detach the partition with the events; the next one takes what comes."""
-    [(partition,)] = sealed.execute(
-        "select distinct tableoid::regclass::text from audit.logged_actions"
-    )
-    sealed.execute(f"alter table audit.logged_actions detach partition {partition}")
-    sealed.execute(
-        "insert into audit.partition_lifecycle (leaf, leaf_name, state, detached_at) "
-        f"values ('{partition}', '{str(partition).split('.')[1]}', 'detached', now())"
-    )
-    return str(partition)
-
-
 Cli = Callable[..., object]

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from audit_toolkit.archive import Manifest, Store, archive_leaf, read_manifests, seal_problems
-from audit_toolkit.connection import connect
+from audit_toolkit.archive import Manifest, Store, read_manifests, seal_problems
 from audit_toolkit.errors import AuditError
-from audit_toolkit.partitions import read_partitions
 from audit_toolkit.seals import new_key, read_public
-from tests.seals.conftest import Sealed, detach
-from tests.seals.test_destroy import redact
-from tests.seals.test_seal import MORE
-
-
-def archive(sealed: Sealed, store: Store, partition: str) -> Manifest:
-    with connect(sealed.trail.database.dsn) as connection:
-        entries = read_partitions(connection, "audit").entries
-        entry = next(e for e in entries if e.state == "detached" and f"audit.{e.name}" == partition)
-        return archive_leaf(connection, store, "audit", entry, now=datetime.now(UTC))
+from tests.seals.conftest import Sealed
+from tests.seals.words import MORE, archive, detach, redact
 
 
 @pytest.fixture

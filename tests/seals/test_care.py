@@ -18,7 +18,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.seals import new_key, open_sink, read_key, run_seal, write_key
 from audit_toolkit.seals.health import seal_findings
 from tests.seals.conftest import Sealed
-from tests.seals.test_seal import MORE
+from tests.seals.words import MORE
 
 
 def kinds(sealed: Sealed, key: Path | None) -> list[str]:

@@ -179,9 +179,8 @@ class Shop:
         keys = read_public(self.key)
         with connect(self.dsn) as connection:
             outside = read_outside([str(self.kept)])
-            found: list[str] = [
-                f.kind for f in verify(connection, "audit", keys=keys, outside=outside).findings
-            ]
+            seen = verify(connection, "audit", keys=keys, outside=outside)
+            found: list[str] = [f.kind for f in seen.findings]
             expected = read_expected(connection, "audit")
         for manifest in newest(read_manifests(self.store)):
             found += read_back(self.store, manifest).problems

@@ -19,20 +19,8 @@ from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, SLOTS, children, salts_between, salts_of
 from audit_toolkit.trail import Erasure
 from audit_toolkit.trail import redact as erase
-from tests.seals.conftest import Sealed, detach
-
-
-def redact(
-    sealed: Sealed, events: list[int], columns: list[str], context: list[str] | None = None
-) -> int:
-    """Erase values of events, as `audit redact` does once it knows which."""
-    with connect(sealed.trail.database.dsn) as connection, connection.transaction():
-        row = connection.execute(
-            "select audit.redact('public', 'orders', %s, %s, %s, false, false, false, 'asked to')",
-            [events, columns, context or []],
-        ).fetchone()
-    assert row is not None
-    return int(row[0])
+from tests.seals.conftest import Sealed
+from tests.seals.words import detach, redact
 
 
 def test_a_redacted_value_is_no_finding_and_is_counted(sealed: Sealed) -> None:

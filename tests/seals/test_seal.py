@@ -19,8 +19,7 @@ from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.seals import open_sink, read_key, rotate_key, run_seal
 from audit_toolkit.seals.tiles import WIDTH
 from tests.seals.conftest import Sealed
-
-MORE = "insert into orders select n, 'more', null from generate_series(1000, 1000 + {} - 1) as n"
+from tests.seals.words import MORE
 
 
 def test_what_is_sealed_verifies(sealed: Sealed) -> None:
@@ -220,7 +219,7 @@ def test_a_forged_tree_is_not_sealed_on(sealed: Sealed) -> None:
     sealed.tamper(
         "update audit.seal_tiles set hashes = set_byte(hashes, 3, get_byte(hashes, 3) # 1)"
     )
-    with pytest.raises(AuditError, match="is not the one of 462 events that was sealed last"):
+    with pytest.raises(AuditError, match="differs from the last sealed one, of 462 events"):
         sealed.seal()
 
 
@@ -230,7 +229,7 @@ def test_who_rewrites_all_of_it_needs_the_key(sealed: Sealed, tmp_path: Path) ->
 
     other = tmp_path / "other.key"
     write_key(other, new_key("example.com/shop"))
-    with pytest.raises(AuditError, match="does not hold for the key"):
+    with pytest.raises(AuditError, match="is not valid for the key"):
         run_seal(sealed.connection, "audit", read_key(other))
     sealed.tamper(
         "delete from audit.logged_actions where event_id = 77",
@@ -510,7 +509,7 @@ def test_the_command_line(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> No
     assert (code, json.loads(said)["size"]) == (0, 463)
     coverage = sealed.execute("select action from audit.logged_actions where event_id = 463")
     assert coverage == [("M",)]
-    assert "no key to seal with is named" in audit("seal")[1]
+    assert "no key to sign seals with is given" in audit("seal")[1]
     code, said = audit("verify", "--checkpoints", "kept", "--key", "seal.key.pub")
     assert code == 0
     assert said.startswith("463 events sealed, up to event 463, at 20")

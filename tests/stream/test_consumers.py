@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -289,6 +291,52 @@ class TestFailure:
         assert sink.batches == [3, 3, 1]
 
 
+class TestOpenTransactions:
+    """With `--once` they are not waited for without end."""
+
+    def test_one_that_stays_open_ends_the_run(self, orders: Trail) -> None:
+        with orders.database.connect(autocommit=False) as other:
+            other.execute("set application_name = 'night batch'")
+            other.execute("insert into orders values (1, 1)")
+            insert(orders, 2)
+            sink = Memory()
+            with pytest.raises(BusyError) as refused:
+                deliver(orders, sink, terms=Terms(patience=0.1))
+            pid = other.info.backend_pid
+            assert f"the transaction of pid {pid} of postgres (night batch)" in str(refused.value)
+            assert re.search(r", open since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", str(refused.value))
+            assert sink.ids == []
+            other.commit()
+        deliver(orders, sink, terms=Terms(patience=0.1))
+        assert sorted(sink.ids) == [1, 2]
+
+    def test_the_command_says_who_and_ends_as_busy(self, orders: Trail, audit: Audit) -> None:
+        run = ("stream", "run", "c", "--to", "file:out.jsonl", "--once")
+        with orders.database.connect(autocommit=False) as other:
+            other.execute("insert into orders values (1, 1)")
+            insert(orders, 2)
+            ran = audit(*run, "--give-up-after", "0.1")
+            assert ran.exit_code == 5
+            assert (
+                f"error: not all events are certain after 0.1 seconds: the transaction of pid {other.info.backend_pid}"
+                in ran.stderr
+            )
+            assert "hint: commit it or roll it back" in ran.stderr
+        assert audit(*run).stderr == "c: 2 events delivered\n"
+
+    def test_one_that_ends_in_time_is_waited_for(self, orders: Trail) -> None:
+        other = orders.database.connect(autocommit=False)
+        other.execute("insert into orders values (1, 1)")
+        insert(orders, 2)
+        sink = Memory()
+        running = Instance(orders, sink, once=True, patience=60.0)
+        with closing(other), closing(running):
+            assert next(running.steps).delivered == 0
+            other.commit()
+            running.until_idle()
+        assert sorted(sink.ids) == [1, 2]
+
+
 class TestCommands:
     def test_run_list_lag(self, orders: Trail, audit: Audit, tmp_path: Path) -> None:
         insert(orders, 1, 2)
@@ -337,10 +385,10 @@ class TestCommands:
         ("to", "message"),
         [
             ("nothing", "no address of a sink"),
-            ("ftp://x/y", "no sink for ftp"),
+            ("ftp://x/y", "no sink handles ftp"),
             ("file:", "names no file"),
             ("file:/no/such/place/x", "cannot be written"),
-            ("http://example.org/", "in the clear"),
+            ("http://example.org/", "unencrypted"),
             ("python:nowhere:name", "cannot be imported"),
         ],
     )

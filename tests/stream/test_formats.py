@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
+from datetime import datetime
+from itertools import product
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from audit_toolkit import exact_json
 from audit_toolkit.stream import FormatName, Message, schema_of
-from audit_toolkit.trail import Action
+from audit_toolkit.trail import Action, Event
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Memory, deliver
 
@@ -99,3 +103,48 @@ def test_keys_and_ids(story: Trail) -> None:
         "truncated",
         "ddl",
     ]
+
+
+ROWS: tuple[dict[str, Any], ...] = (
+    {},
+    {"a": None},
+    {"a": 1, "b": "x", "c": True, "d": [1, 2], "e": {}},
+    {'q"': 'says ": no', "b": 'and ", too', "c": "back\\slash\\"},
+    {"a": {"b": 1, "c": [{"d": "e"}]}, "f": [["g", "h"]]},
+    {"n": "line\nfeed\ttab\x01\x1f\x7f\u2028 é 😀", "ключ": "значение"},
+    {"a": 'x": [1, "y', "b": "]}, {"},
+)
+
+
+def test_the_text_of_an_event_is_that_of_its_values(trail: Trail) -> None:
+    """Put together from what PostgreSQL printed, it is the same to the last character."""
+    numbers = '{"a": 1.00, "b": 1e3, "c": -0.0, "d": 123456789012345678901234567890.5, "e": 1E-7}'
+    deep = '{"x": ' + "[" * 300 + "1" + "]" * 300 + ', "y": 1}'
+    printed = [
+        text
+        for row in (*map(json.dumps, ROWS), numbers, deep)
+        for (text,) in trail.execute("select (%s::jsonb)::text", [row])
+    ]
+    record = {
+        "event_id": 1,
+        "action_tstamp": datetime(2026, 1, 2, 3, 4, 5),  # noqa: DTZ001 - as the queries give it
+        "transaction_id": 7,
+        "schema_name": 'pub"lic',
+        "table_name": "orders\n",
+        "row_key": None,
+        "old_row_key": "1",
+        "session_user_name": "é",
+        "role_name": None,
+        "application_name": "",
+        "client_addr": None,
+        "query": "select 'a\\b'",
+    }
+    compared = 0
+    for action in "IUDTSGMBVRE":
+        for old, new in product((None, *printed), repeat=2):
+            images = {"old_row": old, "new_row": new, "context": new}
+            event = Event.from_record(record | images | {"action": action})
+            for one in (event, event.without(("a", "b")), replace(event, new_row={"a": "other"})):
+                assert one.as_json() == exact_json.dumps(one.as_dict())
+                compared += 1
+    assert compared > 3000

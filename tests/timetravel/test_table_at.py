@@ -205,6 +205,44 @@ def test_a_reader_may_travel(trail: Trail) -> None:
         trail.execute(f"reset role; drop owned by {role}; drop role {role}")
 
 
+@pytest.mark.parametrize("rows", [900, 1500])
+def test_many_rows_that_changed_later_are_all_known_or_one_is_named(
+    trail: Trail, rows: int
+) -> None:
+    """Few rows are looked up in the index, many are not: what is found is the same."""
+    trail.execute(
+        f"{ORDERS}; insert into orders select n, 'old', n from generate_series(1, 10) as n"
+    )
+    trail.audit("orders")
+    trail.execute(f"""
+        insert into orders select n, 'new', n from generate_series(11, {rows}) as n;
+        update orders set id = -id where id in (20, 21);
+        delete from orders where id = 22;
+        insert into orders values (22, 'again', 22)
+    """)
+    early = now(trail)
+    trail.execute("update orders set status = 'later' where id > 10 or id < 0")
+    scans = "select sum(idx_scan)::int from pg_stat_xact_user_tables where schemaname = 'audit'"
+    with trail.connection.transaction():
+        (before,) = trail.execute(scans)[0]
+        with (
+            pytest.raises(psycopg.Error, match="no events of row 1 "),
+            trail.connection.transaction(),
+        ):
+            trail.execute("select * from audit.table_at(null::orders, %s)", [early])
+        (after,) = trail.execute(scans)[0]
+    assert (after - before > rows) is (rows < 1000)
+    trail.execute("update orders set status = 'seen' where id = 7")
+    refused(trail, early, "the trail has events of row 7 of public.orders only from")
+    trail.execute("delete from orders where id between 1 and 10")
+    moment = now(trail)
+    trail.execute("update orders set status = 'last'")
+    found = trail.execute(
+        "select count(*), min(id), min(status) from audit.table_at(null::orders, %s)", [moment]
+    )
+    assert found == [(rows - 10, -21, "later")]
+
+
 def refused(trail: Trail, at: datetime, message: str) -> None:
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=message):
         trail.execute("select * from audit.table_at(null::orders, %s)", [at])

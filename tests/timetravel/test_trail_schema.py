@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -13,7 +15,7 @@ from audit_toolkit.cli.app import app
 from audit_toolkit.config import OnOversize, TableRule, TrailSettings
 from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
-from tests.plugins.database import Database
+from tests.plugins.database import Database, MakeDatabase, TemplateDatabase
 
 SCHEMA = '50%"x %s %I'
 TABLES = """
@@ -24,39 +26,60 @@ TABLES = """
     create table parts_1 partition of parts for values from ('2026-01-01') to ('2027-01-01');
 """
 
+CONTEXT = """set "audit.context" = '{"actor": "ann"}'"""
+HISTORY = """
+    insert into orders values (1, 'new', 'fine', 1), (2, 'new', 'low', 2);
+    update orders set status = 'paid' where id = 1;
+    delete from orders where id = 2;
+    insert into notes values (1, 'secret');
+    alter table notes rename to remarks;
+    alter table remarks rename column body to words;
+    alter table orders add extra text;
+    alter table orders add other_mood mood default 'low';
+    update orders set extra = 'x', status = 'sent' where id = 1;
+    update remarks set id = 2;
+    insert into parts values (1, '2026-02-02');
+"""
+AT_HOME = """
+    update "50%""x %s %I".home set database_oid = d.oid, database_name = d.datname
+    from pg_database as d where d.datname = current_database()
+"""
 
-@pytest.fixture
-def database_of_signs(
-    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Database:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AUDIT_DATABASE_URL", database.dsn)
-    database.execute(TABLES)
-    apply(plan_trail(TrailSettings(schema=SCHEMA)), database.connection)
+
+def fill(dsn: str) -> None:
+    """What the template has: tables that are audited, and a little history."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(TABLES)
+        install(connection)
+        connection.execute(CONTEXT)
+        connection.execute(HISTORY)
+
+
+def install(connection: psycopg.Connection[Any]) -> None:
+    apply(plan_trail(TrailSettings(schema=SCHEMA)), connection)
     rules = {
         "orders": TableRule(on_oversize=OnOversize.MARK, require_context="actor"),
         "notes": TableRule(exclude=("body",)),
         "parts": TableRule(),
     }
     for name, rule in rules.items():
-        relations = read_relations(database.connection)
-        (relation,) = select_tables(relations, [name], trail_schema=SCHEMA)
-        table = read_table(database.connection, relation)
-        apply(plan_capture(check_rule(table, rule), SCHEMA), database.connection)
-    database.execute("""
-        set "audit.context" = '{"actor": "ann"}';
-        insert into orders values (1, 'new', 'fine', 1), (2, 'new', 'low', 2);
-        update orders set status = 'paid' where id = 1;
-        delete from orders where id = 2;
-        insert into notes values (1, 'secret');
-        alter table notes rename to remarks;
-        alter table remarks rename column body to words;
-        alter table orders add extra text;
-        alter table orders add other_mood mood default 'low';
-        update orders set extra = 'x', status = 'sent' where id = 1;
-        update remarks set id = 2;
-        insert into parts values (1, '2026-02-02');
-    """)
+        (relation,) = select_tables(read_relations(connection), [name], trail_schema=SCHEMA)
+        table = read_table(connection, relation)
+        apply(plan_capture(check_rule(table, rule), SCHEMA), connection)
+
+
+@pytest.fixture
+def database_of_signs(
+    make_database: MakeDatabase,
+    template_database: TemplateDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Database:
+    database = make_database(template=template_database("signs", fill))
+    database.execute(AT_HOME)
+    database.execute(CONTEXT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIT_DATABASE_URL", database.dsn)
     return database
 
 

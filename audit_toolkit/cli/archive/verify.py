@@ -19,6 +19,7 @@ from audit_toolkit.archive import (
     read_back,
     read_catalogue,
     read_expected,
+    record_fingerprints,
     seal_problems,
 )
 from audit_toolkit.cli.archive.common import (
@@ -59,7 +60,8 @@ def verify(
     """Verify every file of the archive.
 
     Compares it with its manifests and with what the database archived. Exits with code 3 on findings.
-    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be noticed; a note says so.
+    Without a database (--dsn, AUDIT_DATABASE_URL) missing files cannot be detected; a note says so. If all is
+    well, the owner of the trail has the fingerprints of manifests from before 0.3 recorded.
     """
     keys = read_public_keys(key)
     store = open_store(archive)
@@ -82,12 +84,24 @@ def verify(
         ]
     broken = [damaged(label, why) for label, found in verified for why in found.problems]
     broken += [damaged(label, why) for label, why in sealed]
-    report = _verified_report(verified, of_all, [*broken, *of_all], compared=expected is not None)
+    noted: list[str] = []
+    if expected and leaf is None and not broken and not of_all:
+        with open_database(dsn, config) as connection:
+            noted = record_fingerprints(connection, audit_schema, catalogue, expected)
+    report = _verified_report(
+        verified, of_all, [*broken, *of_all], compared=expected is not None, noted=noted
+    )
     if output is ReportFormat.TEXT:
         _print_verified(verified)
+    if noted and output is not ReportFormat.NAGIOS:
+        print(
+            f"recorded the fingerprints of {counted(len(noted), 'manifest')} from before 0.3, which had "
+            f"none: from now on any change to them is found: {', '.join(map(shown, noted))}",
+            file=sys.stderr,
+        )
     if expected is None and output is not ReportFormat.NAGIOS:
         print(
-            "verified without the database: missing files cannot be noticed; give --dsn",
+            "verified without the database: missing files cannot be detected; give --dsn",
             file=sys.stderr,
         )
     end_with(report, output)
@@ -99,6 +113,7 @@ def _verified_report(
     findings: list[Finding],
     *,
     compared: bool,
+    noted: list[str],
 ) -> Report:
     return Report(
         command="archive verify",
@@ -111,6 +126,7 @@ def _verified_report(
             ],
             "problems": [{"object": f.subject, "problem": f.message} for f in of_all],
             "compared_with_database": compared,
+            "fingerprints_recorded": noted,
         },
         measures=(
             Measure(name="partitions", value=len(verified)),

@@ -31,8 +31,8 @@ def finish(connection: Connection, plan: Plan, state: str, *, sql: bool) -> None
     print(f"the guard is {state}")
     if state == "on":
         print(
-            "capture ends by audit pause and audit uninstall alone; a superuser can drop the guard, which audit "
-            "check finds",
+            "only audit pause and audit uninstall can stop capture now; a superuser can still drop the guard, "
+            "which audit check reports",
             file=sys.stderr,
         )
 
@@ -44,6 +44,6 @@ def apply_made(connection: Connection, plan: Plan, command: str) -> None:
     except PermissionDeniedError as error:
         raise PermissionDeniedError(
             f"nothing was changed: {error.message}",
-            hint="event triggers take a superuser (RDS: rds_superuser, Cloud SQL: cloudsqlsuperuser, Azure: "
-            f"azure_pg_admin): let one of them run {command}, or what {command} --sql prints",
+            hint="event triggers need a superuser (RDS: rds_superuser, Cloud SQL: cloudsqlsuperuser, Azure: "
+            f"azure_pg_admin): have one run {command}, or the SQL that {command} --sql prints",
         ) from error

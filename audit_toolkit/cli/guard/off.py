@@ -16,7 +16,7 @@ def off(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Switch the guard off; the trail keeps who and why."""
+    """Disable the guard, and record who did it and why."""
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)
         found = read_guard(connection, audit_schema)

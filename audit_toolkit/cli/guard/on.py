@@ -16,11 +16,12 @@ def on(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Switch the guard on.
+    """Enable the guard.
 
-    Makes two event triggers, ENABLE ALWAYS, which takes a superuser, or what your provider calls so. From then on
-    capture is switched off by `audit pause` and `audit uninstall` alone, which leave an event, and partitions of the
-    trail go by `audit partitions run` alone. A superuser can still drop the event triggers; `audit check` reports it.
+    Creates two event triggers, ENABLE ALWAYS; this needs a superuser, or your provider's equivalent. From then on
+    only `audit pause` and `audit uninstall`, which record an event, can stop capture, and only
+    `audit partitions run` can remove partitions of the trail. A superuser can still drop the event triggers;
+    `audit check` reports it.
     """
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)

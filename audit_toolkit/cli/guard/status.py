@@ -22,7 +22,7 @@ def status(
 ) -> None:
     """Show whether the guard is on.
 
-    Exits with code 3 if it was switched on and is gone or disabled.
+    Exits with code 3 if it was enabled and its event triggers are missing or disabled.
     """
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)

@@ -89,7 +89,7 @@ def fix(
     report = index_report(left, len(catalogue.indexes), "indexes fix")
     shown.print_outcome(plan, failures, report, as_json=output is Format.JSON)
     if failures:
-        # Busy only where waiting is all it takes.
+        # Exit code 5 (busy) only if waiting is enough for all of them.
         raise typer.Exit(min(failure.error.exit_code for failure in failures))
     if report.failing():
         raise typer.Exit(FINDINGS)

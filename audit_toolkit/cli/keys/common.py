@@ -14,7 +14,7 @@ from audit_toolkit.seals import public_path
 
 KeyFile = Annotated[
     Path,
-    typer.Option("--key", metavar="FILE", envvar=KEY_VARIABLE, help="The file of the private key."),
+    typer.Option("--key", metavar="FILE", envvar=KEY_VARIABLE, help="File of the private key."),
 ]
 
 

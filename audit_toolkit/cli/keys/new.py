@@ -1,4 +1,4 @@
-"""`audit keys new`: make a new key to seal with."""
+"""`audit keys new`: create a key pair to sign seals with."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ def new(
     key: KeyFile = DEFAULT_KEY,
     name: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="The name of the trail in its checkpoints, without spaces."
-        ),
+        typer.Option(metavar="NAME", help="Name of the trail in its checkpoints, without spaces."),
     ] = "audit-trail",
     output: OutputFormat = Format.TEXT,
 ) -> None:
-    """Make a new key to seal with.
+    """Create a key pair to sign seals with.
 
-    The private key is for the machine that seals and for nobody else; FILE.pub beside it is for whoever verifies.
+    Keep the private key on the machine that seals, and nowhere else. Give FILE.pub, written beside it, to those
+    who verify.
     """
     made = new_key(name)
     write_key(key, made)

@@ -1,4 +1,4 @@
-"""`audit keys rotate`: replace the key; the former one signs the new one."""
+"""`audit keys rotate`: replace the key; the old key signs the new one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from audit_toolkit.seals import rotate_key
 
 
 def rotate(key: KeyFile = DEFAULT_KEY, output: OutputFormat = Format.TEXT) -> None:
-    """Replace the key; the former one signs the new one.
+    """Replace the key; the old key signs the new one.
 
-    Whoever trusts the former public key trusts the new one, too, once the next checkpoint is sealed.
+    Verifiers that trust the old public key also trust the new one after the next checkpoint is sealed.
     """
     made = rotate_key(key)
     print_made(key, str(made.public), output)

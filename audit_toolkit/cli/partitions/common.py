@@ -24,7 +24,7 @@ LeafName = Annotated[
 ]
 
 
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever reads it next year.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Reason to record with the partition.")]
 
 
 def show_plan(tasks: tuple[Task, ...], *, sql: bool, output: Format) -> None:

@@ -16,7 +16,7 @@ def drop(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Forget a consumer with its place and its dead letters."""
+    """Delete a consumer, its position and dead letters."""
     with open_database(dsn, config) as connection:
         drop_consumer(connection, name, schema=audit_schema)
     print(f"{name} is forgotten", file=sys.stderr)

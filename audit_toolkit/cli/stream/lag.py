@@ -27,12 +27,12 @@ def lag(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Only this consumer.", show_default=False)
     ] = None,
-    output: Annotated[LagFormat, typer.Option("--format", help="How to print.")] = LagFormat.TEXT,
+    output: Annotated[LagFormat, typer.Option("--format", help="Output format.")] = LagFormat.TEXT,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Show how far consumers are behind, in events and seconds."""
+    """Show how far behind consumers are."""
     with open_database(dsn, config) as connection:
         found = (
             [find_consumer(connection, name, schema=audit_schema)]

@@ -23,7 +23,7 @@ def list_consumers(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """List consumers, where they stand and what went wrong."""
+    """List consumers with their positions and errors."""
     with open_database(dsn, config) as connection:
         found = read_consumers(connection, schema=audit_schema)
     if output is Format.JSON:
@@ -32,7 +32,7 @@ def list_consumers(
     for consumer in found:
         _print_consumer(consumer)
     if not found:
-        print("there are no consumers: audit stream run NAME --to … makes one", file=sys.stderr)
+        print("there are no consumers: create one: audit stream run NAME --to …", file=sys.stderr)
 
 
 def _print_consumer(consumer: Consumer) -> None:

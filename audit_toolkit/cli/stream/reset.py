@@ -28,7 +28,7 @@ def reset(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Let a consumer go on from another place."""
+    """Move a consumer to another position."""
     with open_database(dsn, config) as connection:
         event_id = reset_consumer(
             connection, name, parse_begin(to, "--to", utc=utc), schema=audit_schema

@@ -13,6 +13,7 @@ import typer
 
 from audit_toolkit.cli import times
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.follow import describe_blocker
 from audit_toolkit.cli.history import parse_action, parse_claim
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
 from audit_toolkit.cli.output import visible
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 ONCE_PATIENCE = 60.0
-"""Seconds that --once waits for a sink which takes nothing."""
+"""Seconds that --once waits for a sink which takes nothing, and for transactions that stay open."""
 
 
 class BodyFormat(StrEnum):
@@ -64,7 +65,8 @@ class Refused(StrEnum):
 
 def run(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The consumer; a new one begins with --from.")
+        str,
+        typer.Argument(metavar="NAME", help="Name of the consumer; a new one starts at --from."),
     ],
     to: Annotated[
         str,
@@ -72,13 +74,13 @@ def run(
             "--to",
             metavar="ADDRESS",
             envvar="AUDIT_STREAM_TO",
-            help="Where events go: file:PATH, https://…, nats://…, redis://…, kafka://… or "
+            help="Sink to deliver to: file:PATH, https://…, nats://…, redis://…, kafka://… or "
             "python:MODULE:NAME.",
             show_default=False,
         ),
     ],
     body: Annotated[
-        BodyFormat, typer.Option("--body", help="How events look there.")
+        BodyFormat, typer.Option("--body", help="Format of the messages.")
     ] = BodyFormat.EVENT,
     table: Annotated[
         list[str] | None,
@@ -91,25 +93,25 @@ def run(
         ),
     ] = None,
     actor: Annotated[
-        str | None, typer.Option(metavar="WHO", help="Only what this actor did.")
+        str | None, typer.Option(metavar="WHO", help="Only events by this actor.")
     ] = None,
     context: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Only events whose context says so. Repeatable: all are needed.",
+            help="Only events with this value in their context. Repeatable: all must match.",
         ),
     ] = None,
     changed: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Only what changed this column.")
+        str | None, typer.Option(metavar="COLUMN", help="Only events that changed this column.")
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="WHERE",
-            help="Where a new consumer begins: at the beginning, with what commits from now on (now), "
-            f"behind an event (its number), or at a time: {times.HELP}. [default: beginning]",
+            help="Where a new consumer starts: beginning, now (with events that commit from now on), after the "
+            f"event of this id, or at a time: {times.HELP}. [default: beginning]",
             show_default=False,
         ),
     ] = None,
@@ -117,44 +119,45 @@ def run(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Also deliver events that have left the database for this archive, in order, before those that "
-            "are still there.",
+            help="First deliver events that are only in this archive, in order of their ids.",
             show_default=False,
         ),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="End when everything that is certain was delivered.")
+        bool, typer.Option("--once", help="Exit when everything up to now is delivered.")
     ] = False,
     give_up_after: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="End when the sink took nothing for so long. [default: 60 with --once, else never]",
+            help="Exit when the sink has accepted nothing for this long; with --once, also when an open transaction "
+            "may still add earlier events. [default: 60 with --once, else never]",
             show_default=False,
         ),
     ] = None,
     batch: Annotated[
-        int, typer.Option(metavar="N", min=1, max=10_000, help="Events in a batch, at most.")
+        int,
+        typer.Option(metavar="N", min=1, max=10_000, help="Maximum number of events in a batch."),
     ] = 1000,
     tries: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, help="So often an event is refused before it is a dead letter."
+            metavar="N", min=1, help="Attempts to deliver an event before it becomes a dead letter."
         ),
     ] = 5,
     after_refusal: Annotated[
         Refused,
         typer.Option(
             "--after-refusal",
-            help="Whether later events of the row of a dead letter go on or wait.",
+            help="After a dead letter, deliver later events of its row, or hold them.",
         ),
     ] = Refused.GO_ON,
     hold_retention: Annotated[
         str | None,
         typer.Option(
             metavar="SPAN",
-            help="Partitions with events that were not delivered stay so much longer, at most.",
+            help="Keep partitions with undelivered events at most this much longer.",
             show_default=False,
         ),
     ] = None,
@@ -163,10 +166,10 @@ def run(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Deliver events to a sink, from where this consumer stopped.
+    """Deliver events to a sink, resuming where it stopped.
 
-    Each event arrives at least once, those of a row in their order. Of several instances of a consumer one
-    delivers; another takes over when it ends. Runs until Ctrl-C, or with --once until all was delivered.
+    Each event arrives at least once, the events of a row in order. If several instances of a consumer run, one
+    delivers, and another takes over when it ends. Runs until Ctrl-C; with --once, until everything is delivered.
     """
     where = parse_begin(start or "beginning", utc=utc)
     if from_archive and where is None:
@@ -190,7 +193,7 @@ def run(
         )
         if start is not None and is_known(connection, name, schema=audit_schema):
             print(
-                f"{name} goes on where it stopped; --from is for new consumers (audit stream reset)",
+                f"{name} resumes where it stopped; --from is for new consumers (to move this one: audit stream reset)",
                 file=sys.stderr,
             )
         if past is None and where == 0:
@@ -210,7 +213,7 @@ def _say_what_left(connection: Connection, name: str, schema: str) -> None:
         verb = "has" if left == 1 else "have"
         print(
             f"note: {counted(left, 'partition')} {verb} left the database{since}; "
-            "events of the archive are delivered with --from-archive URL",
+            "to deliver archived events, add --from-archive URL",
             file=sys.stderr,
         )
 
@@ -222,7 +225,10 @@ def _past(connection: Connection, url: str, schema: str) -> ArchivedEvents:
     find_origin(connection, schema)  # refuses what is no trail
     past = archived_events(connection, open_store(url), schema)
     if past.lost:
-        print(f"dropped without an archive, and left out: {', '.join(past.lost)}", file=sys.stderr)
+        print(
+            f"not delivered, because they were dropped without an archive: {', '.join(past.lost)}",
+            file=sys.stderr,
+        )
     return past
 
 
@@ -251,13 +257,13 @@ def _say(name: str, step: Progress, said: str | None, *, once: bool) -> str | No
         if once:
             raise BusyError(
                 f"another instance of {name} is delivering (pid {step.waits_for})",
-                hint="it delivers what there is; stop it first to do it here",
+                hint="it delivers the events; to deliver them here, stop it first",
             )
-        text = (
-            f"another instance of {name} is delivering (pid {step.waits_for}); waiting for its end"
-        )
+        text = f"another instance of {name} is delivering (pid {step.waits_for}); waiting for it to end"
+    elif step.held_by:
+        text = describe_blocker(step.held_by[0])
     elif step.error is not None:
-        text = f"the sink did not take it: {step.error}; trying again"
+        text = f"the sink did not accept events: {step.error}; retrying"
         if step.hint:
             text += f"\nhint: {step.hint}"
     if text is not None and text != said:

@@ -47,7 +47,7 @@ def _require_places(context: AutogenContext) -> None:
     """Raise `CommandError` where the template of the project would drop some of the SQL."""
     environment = context.migration_context.environment_context
     if environment is None:
-        return  # whoever calls Alembic from Python renders the revision as they like
+        return  # code that calls Alembic from Python renders the revision by itself
     template = Path(environment.script.dir, "script.py.mako")
     text = template.read_text("utf-8", "replace") if template.is_file() else ""
     for place, pattern in _PLACES.items():

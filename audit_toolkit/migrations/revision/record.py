@@ -254,7 +254,7 @@ def state_of(modules: Iterable[tuple[str, ModuleType]], schema: str | None = Non
             if capture.table not in latest
         }
         released = {table: None for table in record.releases if table not in latest}
-        # A function that later revisions name captures its table under another name since.
+        # Later revisions name this function: its table has been renamed since.
         renamed = {t: None for t, one in captured.items() if one.capture.function in functions}
         latest |= {**released, **captured, **renamed}
         functions |= {capture.function for capture in record.captures}

@@ -34,8 +34,16 @@ def _sentences(rule: TableRule) -> Iterator[tuple[object, str]]:
     yield rule.exclude, f"Not recorded: {_columns(rule.exclude)}."
     yield rule.only, f"Only these columns and the primary key are recorded: {_columns(rule.only)}."
     yield masked, f"Masked: {_columns(masked)}."
+    yield (
+        rule.store is Store.DELTA,
+        "After an update, old_row and new_row hold only the changed columns.",
+    )
     yield rule.store is Store.CHANGES, "After an update, new_row holds only the changed columns."
     yield rule.capture is Capture.STATEMENT, "The rows of a statement are recorded together."
+    yield (
+        rule.capture is Capture.WAL,
+        "A worker reads it from the WAL (audit capture run); triggers record it until it does.",
+    )
     yield rule.truncate is Truncate.FORBID, "TRUNCATE is refused."
     yield rule.truncate is Truncate.ROWS, "TRUNCATE records each row as deleted."
     yield rule.on_oversize is OnOversize.MARK, "Huge values are recorded by size and hash."

@@ -136,7 +136,7 @@ def render_constants(revision: Revision) -> str:
 
 def _header(revision: Revision) -> str:
     record = revision.record
-    # Of many tables the record has a line each, and says the same.
+    # With many tables, the record already has one line for each.
     listed = record.captures if len(record.captures) <= LISTED_TWICE else ()
     facts = [(f"{c.table}", flags(c.rule) or "none", c.hash) for c in listed]
     paragraphs = [

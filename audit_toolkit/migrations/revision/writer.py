@@ -134,7 +134,7 @@ def _runs(module: ModuleType, direction: str, statements: Iterable[str]) -> bool
         with Operations.context(context):
             getattr(module, direction)()
     except Exception:
-        # The template of the user made the code: whatever it raises, it does not run.
+        # The user's template produced the code, so it may raise anything.
         return False
     rest = printed.getvalue()
     for statement in statements:

@@ -38,7 +38,7 @@ def open_sink(address: Address) -> Sink:
         factory = found
     else:
         raise UsageError(
-            f"there is no sink for {address.scheme}:",
+            f"no sink handles {address.scheme}:",
             hint=f"choose one of {', '.join(_MODULES)}, or install a package with an entry point in {GROUP}",
         )
     return factory(address)

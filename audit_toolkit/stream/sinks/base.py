@@ -64,7 +64,7 @@ def parse_address(text: str) -> Address:
     parts = urlsplit(text)
     if not parts.scheme:
         raise UsageError(
-            f"{text!a} is no address of a sink",
+            f"{text!a} is not a valid sink address",
             hint="write file:events.jsonl, https://…, nats://…, redis://…, kafka://… or python:module:name",
         )
     return Address(

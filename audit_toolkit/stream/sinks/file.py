@@ -76,7 +76,7 @@ class FileSink:
 def _unwritable(path: Path, reason: str | None) -> UsageError:
     return UsageError(
         f"{str(path)!a} cannot be written: {reason}",
-        hint="name a file in a directory that is there and may be written to",
+        hint="name a file in an existing, writable directory",
     )
 
 
@@ -87,7 +87,7 @@ def open_sink(address: Address) -> FileSink:
         raise UsageError("the address names no file", hint="write file:/path/to/events.jsonl")
     rotate = address.option("rotate", "0")
     if not rotate.isdigit():
-        raise UsageError(f"rotate={rotate} is no number of bytes", hint="as in rotate=100000000")
+        raise UsageError(f"rotate={rotate} is not a number of bytes", hint="as in rotate=100000000")
     if not Path(path).parent.is_dir():
         raise _unwritable(Path(path), "there is no such directory")
     return FileSink(Path(path), int(rotate))

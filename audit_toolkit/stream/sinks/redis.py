@@ -95,7 +95,7 @@ def open_sink(address: Address) -> RedisSink:
             hint="write redis://127.0.0.1:6379/0?stream=audit",
         )
     if maxlen and not maxlen.isdigit():
-        raise UsageError(f"maxlen={maxlen} is no number of entries", hint="as in maxlen=1000000")
+        raise UsageError(f"maxlen={maxlen} is not a number of entries", hint="as in maxlen=1000000")
     url = urlunsplit(urlsplit(address.text)._replace(query="", fragment=""))
     try:
         client = redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=10)

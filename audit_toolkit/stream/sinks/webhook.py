@@ -112,8 +112,8 @@ def read_secrets(text: str) -> list[bytes]:
             secret = b""
         if not 24 <= len(secret) <= 64:
             raise UsageError(
-                f"{SECRET_VARIABLE} holds no secret of Standard Webhooks",
-                hint="24 to 64 random bytes in base64, with whsec_ before it: "
+                f"{SECRET_VARIABLE} is not a Standard Webhooks secret",
+                hint="use 24 to 64 random bytes in base64, after whsec_: "
                 'echo "whsec_$(openssl rand -base64 32)"',
             )
         secrets.append(secret)
@@ -131,8 +131,8 @@ def open_sink(address: Address) -> WebhookSink:
         raise UsageError("the address names no host", hint="write https://host/path")
     if parts.scheme == "http" and not _is_here(parts.hostname):
         raise UsageError(
-            f"events would go to {parts.hostname} in the clear",
-            hint="write https://…; plain http is for this machine alone",
+            f"events would go to {parts.hostname} unencrypted",
+            hint="write https://…; http:// is accepted for this machine only",
         )
     client = httpx.Client(
         timeout=10, follow_redirects=False, headers={"user-agent": "audit-toolkit"}

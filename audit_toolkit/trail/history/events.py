@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import read_column_names, read_relations
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, refusals
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
@@ -81,6 +81,7 @@ def select_events(
     sql = render(
         "queries/events",
         trail=trail_table(schema),
+        trail_schema=schema,
         event_ids=bool(selection.event_ids),
         transaction=selection.transaction is not None,
         actor=selection.actor is not None,
@@ -98,7 +99,8 @@ def select_events(
         "after_event": selection.after_event,
         "transaction_start": selection.transaction_start,
     }
-    events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
+    with refusals():
+        events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     _require_all(events, selection)
     return in_order(_of_tables(connection, events, selection, schema))
 

@@ -63,7 +63,7 @@ class Filter:
                 f"{self.until.isoformat()}",
                 hint="the beginning has to be before the end",
             )
-        # Pages reach below the first event.
+        # A page may extend to before the first event.
         require_numbers(self.transaction, *(abs(n) for n in (self.before, self.after) if n))
         if self.limit is not None and self.limit < 1:
             raise UsageError(

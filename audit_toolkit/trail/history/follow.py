@@ -73,6 +73,16 @@ class Blocker:
         since = record["since"]
         return cls(**{**record, "since": since and since.replace(tzinfo=UTC)})
 
+    @property
+    def who(self) -> str:
+        """Whose transaction it is: pid or name, role, application and database, as far as this role may know."""
+        role = f" of {self.role_name}" if self.role_name else ""
+        where = f" in the database {self.database_name}" if self.database_name else ""
+        if self.prepared_name is not None:
+            return f"the prepared transaction {self.prepared_name!a}{role}{where}"
+        program = f" ({self.application_name})" if self.application_name else ""
+        return f"the transaction of pid {self.pid}{role}{program}{where}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -190,17 +200,21 @@ def _tail(
             yield Batch(events=events, position=position)
 
 
-def settle(connection: Connection, schema: str = "audit") -> Reach:
+def settle(
+    connection: Connection,
+    schema: str = "audit",
+    waiting_for: Callable[[tuple[Blocker, ...]], None] = lambda _: None,
+) -> Reach:
     """Wait until all events that can be seen, and all with lower numbers, are decided; up to which.
 
-    Waits for every transaction that is open now and may write.
+    Waits for every transaction that is open now and may write; `waiting_for` is told of them at each look.
     """
     subject = Tables(schema=schema)
     newest = _Watch(connection, subject).look(0) or 0
     waiting = _settle(connection, subject, find_position(connection, subject), newest)
     while True:
         try:
-            next(waiting)
+            waiting_for(next(waiting).held_by)
         except StopIteration as end:
             reach: Reach = end.value
             return reach
@@ -249,7 +263,7 @@ def _settle(
         next(waits)
     waits = _waits(connection)
     while not fetch(connection, query("tail_flushed"), state)[0]["flushed"]:
-        # The record of this transaction makes the WAL writer come, within 3 * wal_writer_delay.
+        # The WAL record of this transaction wakes the WAL writer, within 3 * wal_writer_delay.
         fetch(connection, query("next_transaction"))
         next(waits)
     return Reach(event_id=newest, transaction_id=number)
@@ -302,7 +316,7 @@ class _Reader:
         more = True
         held: list[Event] = []
         while more:
-            # What was read and not given out is read once: it is decided.
+            # Events that were read and not returned need not be read again: their order is final.
             last = held[-1].event_id if held else after
             some = replace(self._wanted, after=last, limit=2 * WINDOW - len(held))
             found = read_events(self._connection, self._subject, some, own, reach)

@@ -146,7 +146,7 @@ def lives(events: Iterable[Event]) -> list[list[Event]]:
             found.append(life := _Life())
         life.add(event)
         if event.old_row_key is not None:
-            # Whatever had this key before is gone, or the key would not have been free.
+            # The row that had this key before is gone; otherwise the key would not have been free.
             holders[event.row_key] = [other for other in holders[event.row_key] if other.image]
         holders[event.row_key].append(life)
     return [life.events for life in found]

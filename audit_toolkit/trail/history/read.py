@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.connection import refusals
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail.event import Action, Event
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query
@@ -184,6 +185,7 @@ def read_events(
         connection.transaction(),
         connection.cursor("audit_history", row_factory=dict_row) as cursor,
         unreadable_keys(wanted.keys),
+        refusals(),
     ):
         cursor.execute(query, parameters)
         while records := cursor.fetchmany(FETCH_SIZE):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, refusals
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Event
 from audit_toolkit.trail.history.filter import Reach, reach_parameters
@@ -55,7 +55,9 @@ def with_moves(connection: Connection, subject: Scope) -> Scope:
 
 def events_around(connection: Connection, subject: Scope) -> Around:
     """What looks up the other events of rows of the subject's tables."""
-    sql = render("queries/events_around", trail=trail_table(subject.schema))
+    sql = render(
+        "queries/events_around", trail=trail_table(subject.schema), trail_schema=subject.schema
+    )
 
     def find(keys: Sequence[str], first: Event, last: Event) -> Iterator[Event]:
         wanted = {
@@ -68,7 +70,8 @@ def events_around(connection: Connection, subject: Scope) -> Around:
             "few": _FEW,
             "many": WINDOW,
         }
-        return map(Event.from_record, fetch(connection, sql, wanted))
+        with refusals():
+            return map(Event.from_record, fetch(connection, sql, wanted))
 
     return find
 
@@ -89,4 +92,5 @@ def _events_of_keys(
         reach=reach is not None,
     )
     parameters = {"row_keys": list(keys), **reach_parameters(reach)}
-    return map(Event.from_record, fetch(connection, sql, subject.parameters | parameters))
+    with refusals():
+        return map(Event.from_record, fetch(connection, sql, subject.parameters | parameters))

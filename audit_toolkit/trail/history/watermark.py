@@ -68,7 +68,7 @@ def find_watermark(
         return Watermark(event_id=None, marks=marks)
     held_by = _unnumbered(connection, schema, ends)
     if not held_by:
-        # Whoever drew an id up to the newest one has a number by now, and so a lower one than this.
+        # Every transaction that drew an id up to the newest one has a transaction id by now, lower than this.
         number = fetch(connection, query("next_transaction"))[0]["transaction_id"]
         marks = (*marks, Mark(event_id=newest, transaction_id=number))
         held_by = _running(connection, marks[-1], ends)
@@ -110,7 +110,7 @@ def _flush(connection: Connection) -> None:
     """Wait until what others can see survives a crash, as it may not with synchronous_commit = off."""
     state = _state(connection, Mark(event_id=0, transaction_id=0))
     while not fetch(connection, query("tail_flushed"), state)[0]["flushed"]:
-        fetch(connection, query("next_transaction"))  # its record makes the WAL writer come
+        fetch(connection, query("next_transaction"))  # its WAL record wakes the WAL writer
         time.sleep(PAUSE)
 
 

@@ -144,7 +144,7 @@ class _Row:
 
     def _insert(self, row: Row, place: int) -> Operation:
         home = self.home
-        # A touch column that a row cannot be without comes as it was, unless nobody knows how that was.
+        # A touch column that is NOT NULL gets its former value, if that is known.
         row = {
             c: v
             for c, v in row.items()

@@ -260,7 +260,7 @@ def _compare(
     connection: Connection, home: RevertTarget, own: Sequence[Reversal], schema: str, *, lock: bool
 ) -> Iterable[tuple[Choice, Conflict | None]]:
     rows = read_present(connection, home, [r.key_values for r in own], lock=lock)
-    # Keys as the rows have them now: a key may be equal to another one and be written otherwise.
+    # Keys as the rows have them now: equal keys can be written in different ways (1.0 and 1.00).
     vacated = {
         home.key_of(there)
         for reversal, there in zip(own, rows, strict=True)
@@ -373,7 +373,7 @@ def _followed(batches: Sequence[Batch], references: Sequence[Reference]) -> list
                         moved.add((reference.child, reference.columns, after))
         left = [o for o in batch.operations if o.kind is not Kind.UPDATE or o.set]
         if not batch.in_order:
-            left.sort(key=_columns)  # stable: each has its place among those of its columns
+            left.sort(key=_columns)  # stable sort: the order within the same columns is kept
         for _, operations in groupby(left, key=_columns):
             found.append(Batch(list(operations), in_order=batch.in_order))
     return found
@@ -425,7 +425,7 @@ def _delete(home: RevertTarget, keys: Sequence[Row], *, settling: bool) -> Step:
             ),
         ),
         lock="ROW EXCLUSIVE",
-        rows=None if settling else len(keys),  # a trigger may have been there before
+        rows=None if settling else len(keys),  # a trigger may have changed the row first
     )
 
 

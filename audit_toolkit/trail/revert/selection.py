@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from audit_toolkit import exact_json
 from audit_toolkit.attribution.current import context, current_context
 from audit_toolkit.catalog import read_installed
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, refusals
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName, quote_identifier
@@ -388,7 +388,8 @@ def _since(
     sql = render(
         "queries/events_since", trail=trail_table(schema), trail_schema=schema, names=names
     )
-    events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
+    with refusals():
+        events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
     return tuple(event for event in events if event.event_id not in selected)
 
 

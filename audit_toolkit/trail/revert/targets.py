@@ -170,7 +170,7 @@ def read_present(
         return [None] * len(rows)
     keys = {"keys": exact_json.dumps([{c: row.get(c) for c in table.key} for row in rows])}
     with answered():
-        if lock:  # what it waits for is seen by the statement after it only
+        if lock:  # only the next statement sees what the lock waited for
             connection.execute(_present_rows(home, lock=True), keys)
         with connection.transaction(force_rollback=True):
             prepare_session(connection)

@@ -161,7 +161,7 @@ def _with_texts(connection: Connection, keys: KeyRange) -> KeyRange:
     (column, *others) = keys.columns
     if others or column.type_name not in _INTEGERS:
         return keys
-    # What the server takes for a number (0x1f, 1_000) is more than Python does.
+    # The server accepts more notations of numbers (0x1f, 1_000) than Python.
     (row,) = fetch(connection, _render("range_numbers", keys), keys.parameters)
     low = -_LARGEST - 1 if row["low"] is None else row["low"]
     high = _LARGEST if row["high"] is None else row["high"]

@@ -309,7 +309,7 @@ def _find_row(
 ) -> Subject:
     key = normalise_key(connection, columns, parts)
     if key is None:
-        candidates = literal_keys(parts)  # perhaps the key had another shape in former times
+        candidates = literal_keys(parts)  # the key may have had other columns before
     else:
         candidates = [key, *parts] if len(columns) == 1 else [key]
     sql = render("queries/known_keys", trail=trail_table(subject.schema), names=subject.names)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def as_called_now(connection: Connection, events: Sequence[Event], schema: str) -> list[Event]:
     """The events under the names that their tables and columns have now, as far as it was noted."""
-    # First the tables that are there: a name that is gone has the events that one of them has left under it.
+    # Existing tables first: the events under a name that no longer exists belong to one of them.
     tables = [installed.table for installed in read_installed(connection, schema)]
     names = read_names(connection, schema, [*tables, *map(table_of, events)])
     return [_renamed(event, names) for event in events]

@@ -50,7 +50,7 @@ def psycopg_connection(source: Source) -> psycopg.Connection[Any]:
         return _in_sync_shape(source)
     connection = _sqlalchemy_connection(source)
     if not connection.in_transaction():
-        connection.begin()  # what SQLAlchemy has not begun, it would not commit
+        connection.begin()  # SQLAlchemy commits only what it has begun
     return _begun(_driver_connection(connection))
 
 

@@ -89,7 +89,9 @@ def _shown(
         events=told,
         rows=[_row(page, change) for change in undo.changes],
         conflicts=[_conflict(page, conflict) for conflict in undo.conflicts],
-        notes=undo.notes if page.sight.is_whole else (),  # they may name other tables
+        notes=undo.notes
+        if page.sight.is_whole
+        else (),  # notes may name tables that the viewer may not see
         digest=_digest(undo),
         token=token,
         asked=asked,
@@ -154,7 +156,7 @@ def _selection(page: Page, asked: Mapping[str, str]) -> Selection:
     number = page.as_number(transaction or "")
     if page.sight.is_whole:
         return Selection(transaction=number)
-    # What they do not see stays as it is.
+    # Columns that the viewer cannot see are left unchanged.
     tables = tuple(str(table) for table in page.sight.tables)
     if not tables:
         raise RefusedError(page.words.gettext("Nothing can be undone here."))

@@ -53,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -146,7 +146,7 @@ create table if not exists audit.logged_actions (
             then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
         else nullif(current_setting('audit.context', true), '')::jsonb
     end,
-    session_user_name text not null default session_user,
+    session_user_name text default session_user,
     role_name text default nullif(current_setting('role'), 'none'),
     application_name text default nullif(current_setting('application_name'), ''),
     client_addr inet default inet_client_addr(),
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "1be466c264904691f9f6b7711804513f79349f5d572242dd3cc446cfa2cb23d5"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "e0e39fc984e24da6f163ca8b59305da99fc906968a7b05f6058adc0e7ac422b6"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -257,8 +257,12 @@ create table if not exists audit.captured_tables (
     -- After this event, at this time, the trail had an event of every row: the table was empty, or a baseline had ended.
     whole_after bigint,
     whole_since timestamptz,
+    -- Events up to this one may show rows with other columns or by another rule: see deltas_after().
+    deltas_after bigint,
     -- How the table is captured, as last recorded in the trail: see note_coverage.
     coverage jsonb,
+    -- Captured from the WAL: what commits behind this position; before it, triggers recorded it. NULL: by triggers.
+    wal_since pg_lsn,
     -- The transaction that is installing or changing capture; the guard permits its DDL.
     installing xid8
 );
@@ -266,6 +270,27 @@ create table if not exists audit.captured_tables (
 select audit.revoke_all('audit.captured_tables'::regclass);
 
 comment on table audit.captured_tables is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+create table if not exists audit.capture_progress (
+    slot_name text collate "C" primary key,
+    -- The last transaction that the trail has; it is written with its events, and never again.
+    commit_lsn pg_lsn not null,
+    -- All that committed before it is in the trail.
+    read_until pg_lsn not null,
+    system_identifier text collate "C",
+    timeline integer,
+    -- The one worker holds the advisory lock with this key, which nobody can predict.
+    lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
+    events bigint not null default 0,
+    ran_at timestamptz,
+    last_error text,
+    last_error_at timestamptz,
+    created_at timestamptz not null default clock_timestamp()
+);
+
+select audit.revoke_all('audit.capture_progress'::regclass);
+
+comment on table audit.capture_progress is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 -- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1 is the root of a full tile of level 0.
 create table if not exists audit.seal_tiles (
@@ -452,7 +477,7 @@ create or replace function audit.leaves()
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
 as $body$
-    -- A bound is NULL where there is none: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
+    -- NULL if there is no bound: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
     select
         c.oid::regclass,
         (regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1]::timestamptz,
@@ -855,7 +880,7 @@ create or replace function audit.columns_now(relation regclass, out names text[]
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    -- A row of nothing but NULLs, for its names: a NULL is turned into JSON without a look at its type.
+    -- A row of NULLs, for the column names: a NULL becomes JSON whatever its type.
     execute format($query$
         select array(select json_object_keys(row_to_json(no_values)))
         from (select columns.* from (select) as one left join (select (null::%s).*) as columns on false) as no_values
@@ -1037,7 +1062,7 @@ declare
     types oid[];
     image jsonb;
 begin
-    -- A row of nothing but NULLs, for its names: a NULL is turned to JSON without a look at its type.
+    -- A row of NULLs, for the column names: a NULL becomes JSON whatever its type.
     execute $query$
         select array(select json_object_keys(row_to_json(no_values)))
         from (select columns.* from (select) as one left join (select ($1).*) as columns on false) as no_values
@@ -1136,13 +1161,31 @@ create or replace function audit.triggers_of(relation oid, function_name text)
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select coalesce(jsonb_object_agg(t.tgname, t.xmin::text), '{}')
-    from pg_trigger as t
-    join pg_proc as p on p.oid = t.tgfoid
-    where t.tgrelid = relation
-      and p.pronamespace = 'audit'::regnamespace
-      and p.proname = function_name
-      and t.tgenabled = 'A'
+    select coalesce(jsonb_object_agg(name, version), '{}')
+    from (
+        select t.tgname::text, t.xmin::text
+        from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname = function_name
+          and t.tgenabled = 'A'
+        union all
+        select 'publication ' || pub.pubname, r.xmin::text
+        from pg_publication_rel as r
+        join pg_publication as pub on pub.oid = r.prpubid
+        join pg_class as c on c.oid = r.prrelid
+        where r.prrelid = relation
+          and pub.pubname = 'audit_capture'
+          and c.relreplident = 'f'
+          and exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = function_name
+            having bool_and(t.tgenabled = 'D'))
+    ) as present (name, version)
 $body$;
 
 revoke all on function audit.triggers_of(oid, text) from public;
@@ -1237,6 +1280,8 @@ begin
         -- Perhaps it was noted meanwhile, as the name that it left is another one's.
         select * into known from audit.captured_tables as c where c.function_name = known.function_name;
         continue when not found;
+        -- What was written before the DDL may still be in the WAL: whoever reads that notes it when it is its turn.
+        continue when known.wal_since is not null and coalesce(current_setting('audit.reading_wal', true), '') <> 'on';
         -- Of a table without events there is nothing to follow.
         has_events := exists (
             select from audit.logged_actions
@@ -1331,6 +1376,7 @@ begin
         set relation_id = coalesce(on_table, known.relation_id),
             schema_name = present.schema_name, table_name = present.table_name,
             columns = columns_now, partitions = partitions_now,
+            deltas_after = coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0),
             -- Restored, it has other numbers. A name that is not there keeps the column hidden that it stood for.
             installed_columns = case when on_table <> c.relation_id
                 then (
@@ -1392,6 +1438,7 @@ begin
             end,
             'options', described.said -> 'options',
             'key', described.said -> 'key')
+            || case when known.wal_since is null then '{}' else jsonb_build_object('assurance', 'wal') end
         into state
         from audit.triggers_of(known.relation_id, known.function_name) as present (triggers)
         left join (
@@ -1531,8 +1578,8 @@ begin
         if is_ours or tg_event <> 'sql_drop' then
             return;
         end if;
-        refused := 'what the trail knows of itself belongs to it';
-        remedy := 'switch the guard off first, which the trail records: audit guard off --reason ...';
+        refused := 'a registry of the audit trail was dropped';
+        remedy := 'disable the guard first, which is recorded in the trail: audit guard off --reason ...';
     elsif not exists (
         select
         from audit.home as noted
@@ -1543,16 +1590,16 @@ begin
     elsif tg_event = 'sql_drop' then
         select
             case dropped.kind
-                when 'table' then format('%s is audited: its history would end without a word', dropped.identity)
+                when 'table' then format('%s is audited', dropped.identity)
                 when 'function' then format('%s captures %s', dropped.identity, dropped.of_table)
                 when 'trigger' then format('trigger %s captures changes', dropped.identity)
-                when 'partition' then format('%s holds events, and was not detached by maintenance', dropped.identity)
+                when 'partition' then format('%s has events and was not detached by maintenance', dropped.identity)
                 else format('%s belongs to the audit trail', dropped.identity)
             end,
             case
-                when dropped.kind in ('table', 'function', 'trigger') then 'take capture off first: audit uninstall --table ' || dropped.of_table
-                when dropped.kind = 'partition' then 'old events leave by: audit partitions run'
-                else 'switch the guard off first, which the trail records: audit guard off --reason ...'
+                when dropped.kind in ('table', 'function', 'trigger') then 'stop auditing it first: audit uninstall --table ' || dropped.of_table
+                when dropped.kind = 'partition' then 'to expire old events: audit partitions run'
+                else 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
             end
         into refused, remedy
         from (
@@ -1568,7 +1615,7 @@ begin
                             where l.leaf::oid = object.objid and l.state = 'detached'
                         ) then 'partition' end
                     when object.object_type in ('table', 'partitioned table', 'sequence')
-                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' then 'trail'
+                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' and object.address_names[2] not like 'replay\_%' then 'trail'
                 end as kind,
                 case when known.function_name is not null then format('%I.%I', known.schema_name, known.table_name) end as of_table
             from pg_event_trigger_dropped_objects() as object
@@ -1599,12 +1646,12 @@ begin
     else
         select
             case
-                when broken.is_trail then format('%s guards what is in the trail', broken.object)
+                when broken.is_trail then format('%s keeps the trail append-only', broken.object)
                 else format('%s captures changes of %s', broken.object, broken.of_table)
             end,
             case
-                when broken.is_trail then 'switch the guard off first, which the trail records: audit guard off --reason ...'
-                else 'pause capture, which the trail records: audit pause --table ' || broken.of_table || ' --reason ...'
+                when broken.is_trail then 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
+                else 'pause capture, which is recorded in the trail: audit pause --table ' || broken.of_table || ' --reason ...'
             end
         into refused, remedy
         from (
@@ -1622,6 +1669,7 @@ begin
             left join pg_trigger as t on t.tgrelid = known.relation_id and t.tgname = name
             where known.relation_id = touched.relation
               and known.installing is distinct from pg_current_xact_id()
+              and name not like 'publication %'  -- of what is read from the WAL
               and (t.oid is null or t.tgenabled <> 'A' or t.tgfoid <> p.oid)
             union all
             -- A partition has triggers of its own, which can be disabled separately.
@@ -1670,13 +1718,13 @@ begin
 
         if refused is null and not is_ours then
             select format('function %s belongs to the audit trail', command.object_identity),
-                'a newer version of the toolkit brings its own: audit upgrade; else switch the guard off first: audit guard off --reason ...'
+                'to install a newer version: audit upgrade; otherwise disable the guard first: audit guard off --reason ...'
             into refused, remedy
             from pg_event_trigger_ddl_commands() as command
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1768,6 +1816,115 @@ as $body$
 $body$;
 
 revoke all on function audit.is_noted(regclass, text, text, text) from public;
+
+create or replace function audit.await_wal(function_name text)
+    returns void
+    language plpgsql
+    security definer  -- callers need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    wanted pg_lsn;
+    present record;
+    give_up_at timestamptz;
+    flushed_at timestamptz;
+    nothing_is_left boolean := false;
+begin
+    select * into known from audit.captured_tables as c where c.function_name = await_wal.function_name;
+    if known.wal_since is null then
+        return;
+    end if;
+    wanted := pg_current_wal_insert_lsn();
+    give_up_at := clock_timestamp() + coalesce(nullif(current_setting('audit.wait_for_wal', true), '')::interval, '15 s');
+    flushed_at := clock_timestamp() + 3 * current_setting('wal_writer_delay')::interval;
+    loop
+        select p.read_until, p.slot_name, s.slot_name is not null and coalesce(s.wal_status <> 'lost', true) as is_there, s.active into present
+        from audit.capture_progress as p
+        left join pg_replication_slots as s on s.slot_name = p.slot_name;
+        exit when not found or not present.is_there or present.read_until >= wanted or clock_timestamp() > give_up_at;
+        if not present.active and (pg_current_wal_flush_lsn() >= wanted or clock_timestamp() > flushed_at) then
+            -- Without a worker, the slot itself shows whether there is anything to be read: of what is flushed, as all commits are
+            -- by then, also those with synchronous_commit = off.
+            begin
+                nothing_is_left := not exists (
+                    select
+                    from pg_logical_slot_peek_binary_changes(
+                        present.slot_name, null, 1, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
+                    where get_byte(told.data, 0) in (68, 73, 84, 85)  -- D, I, T, U
+                );
+                exit when nothing_is_left;
+            exception when insufficient_privilege or object_in_use then
+                null;
+            end;
+        end if;
+        perform pg_sleep(0.05);
+    end loop;
+    if present.is_there and present.read_until < wanted and not nothing_is_left then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: changes to %I.%I are still in the WAL, and not yet in the trail', known.schema_name, known.table_name),
+            hint = 'start the worker, which reads them, and try again: audit capture run';
+    elsif present.is_there is not true then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (known.schema_name, known.table_name, 'G', jsonb_build_object(
+            'capture', 'resumed', 'reason', 'the replication slot was lost: changes that were not read yet are unknown',
+            'from_lsn', present.read_until, 'to_lsn', wanted));
+    end if;
+    perform set_config('audit.reading_wal', 'on', true);
+    perform audit.note_changes(function_name);
+    perform set_config('audit.reading_wal', '', true);
+end
+$body$;
+
+revoke all on function audit.await_wal(text) from public;
+
+create or replace function audit.read_from_wal(function_name text)
+    returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    relation oid;
+    trigger_name name;
+begin
+    select * into known from audit.captured_tables as c where c.function_name = read_from_wal.function_name;
+    relation := audit.table_with_capture(function_name, known.relation_id);
+    if relation is distinct from known.relation_id then
+        return false;
+    end if;
+    execute format('lock table %s in share row exclusive mode', relation::regclass);
+    if not exists (
+        select from pg_class as c
+        join pg_publication_rel as r on r.prrelid = c.oid
+        join pg_publication as p on p.oid = r.prpubid
+        where c.oid = relation and c.relreplident = 'f' and p.pubname = 'audit_capture'
+    ) then
+        return false;
+    end if;
+
+    -- The guard permits DDL of whoever is installing.
+    update audit.captured_tables as c
+    set wal_since = coalesce(c.wal_since, pg_current_wal_insert_lsn()), installing = pg_current_xact_id()
+    where c.function_name = read_from_wal.function_name;
+    for trigger_name in
+        select t.tgname
+        from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation and t.tgenabled <> 'D'
+          and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
+    loop
+        execute format('alter table %s disable trigger %I', relation::regclass, trigger_name);
+    end loop;
+    update audit.captured_tables as c
+    set triggers = audit.triggers_of(relation, c.function_name), installing = null
+    where c.function_name = read_from_wal.function_name;
+    return true;
+end
+$body$;
+
+revoke all on function audit.read_from_wal(text) from public;
 
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
@@ -1888,6 +2045,7 @@ create or replace function audit.begin_capture(relation regclass, function_name 
 as $body$
 begin
     execute format('lock table %s in share row exclusive mode', relation);
+    perform audit.await_wal(function_name);
     perform audit.note_beginning(relation, function_name);
 end
 $body$;
@@ -1922,13 +2080,13 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since)
+        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, captured_since, whole_after, whole_since, deltas_after)
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
         (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
         audit.partitions_of(t.oid),
         audit.triggers_of(t.oid, note_capture.function_name), coalesce(since, clock_timestamp()),
-        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end
+        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end, born.newest_id
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
     cross join lateral (
@@ -1945,9 +2103,20 @@ begin
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
         installing = null,
         columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
+        deltas_after = excluded.deltas_after,
         captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
         whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
         whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
+
+    -- Under another rule, triggers record it again; begin_capture waited for what was in the WAL.
+    update audit.captured_tables as c
+    set wal_since = null
+    from pg_proc as p
+    where c.function_name = note_capture.function_name
+      and c.wal_since is not null
+      and p.proname = c.function_name
+      and p.pronamespace = 'audit'::regnamespace
+      and obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' is distinct from 'wal';
 
     perform audit.let_owner_partition(relation, function_name);
 end
@@ -1964,6 +2133,7 @@ as $body$
 declare
     known audit.captured_tables;
 begin
+    perform audit.await_wal(function_name);
     perform audit.note_changes(function_name);
     select * into known from audit.captured_tables as c where c.function_name = end_capture.function_name;
     if not found then
@@ -1999,7 +2169,7 @@ begin
             message = 'audit: a gap must be paused or resumed, with a reason';
     end if;
     perform audit.require_owner(relation);
-    -- Of all: a table that was restored has an OID that is not known yet.
+    -- All of them: the OID of a restored table is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
     set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end,
@@ -2128,7 +2298,7 @@ begin
     ) then
         return;
     end if;
-    -- The event that says where the trail went on was written with the row that says where it is.
+    -- The B event was written together with the row of home that it describes.
     select greatest(
         (
             select max(e.event_id)
@@ -2822,7 +2992,7 @@ as $body$
         jsonb_object_agg(
             entry.key,
             jsonb_build_object('audit:redacted', redaction)
-            || case when before ? entry.key and before -> entry.key <> entry.value then '{"changed": true}'::jsonb else '{}' end),
+            || case when before ? entry.key and (before -> entry.key)::text <> entry.value::text then '{"changed": true}'::jsonb else '{}' end),
         '{}')
     from jsonb_each(case jsonb_typeof(image) when 'object' then image end) as entry (key, value)
     where entry.key = any(columns)
@@ -2892,7 +3062,7 @@ declare
     erased_column text;
     redaction_id text;
 begin
-    -- Nearly no image has the word in it.
+    -- Hardly any image contains the marker, so this is checked first.
     if position('"audit:redacted"' in image::text) > 0 then
         select key, value ->> 'audit:redacted' into erased_column, redaction_id
         from jsonb_each(image)
@@ -2912,6 +3082,123 @@ end
 $body$;
 
 revoke all on function audit.refuse_redacted(jsonb) from public;
+
+create or replace function audit.holds_changes_only(old_row jsonb, new_row jsonb)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return jsonb_typeof(old_row) = 'object' and jsonb_typeof(new_row) = 'object' and not exists (
+        select
+        from jsonb_each(case jsonb_typeof(old_row) when 'object' then old_row end) as stored (key, value)
+        where coalesce((new_row -> stored.key)::text = stored.value::text, true)
+    );
+end
+$body$;
+
+revoke all on function audit.holds_changes_only(jsonb, jsonb) from public;
+
+create or replace function audit.row_before(
+    of_schema text, of_table text, of_key text, of_event bigint, stored jsonb
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    reached bigint := of_event;
+    later jsonb := '{}';
+    one record;
+begin
+    loop
+        -- In pieces, so that the index is read from its end: with as many as there are, they might be sorted.
+        for one in
+            select
+                e.event_id, e.new_row,
+e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) as is_part,
+                case e.action when 'U' then coalesce(e.old_row, '{}') || e.new_row else e.new_row end as left_as
+            from audit.logged_actions as e
+            where e.schema_name = of_schema and e.table_name = of_table and e.row_key = of_key and e.action <> 'E'
+              and e.event_id < reached
+            order by e.event_id desc
+            limit 50
+        loop
+            reached := one.event_id;
+            if one.is_part then
+                later := one.new_row || later;
+                continue;
+            end if;
+            exit when one.left_as is null;
+            return (
+                -- That an event changed a redacted value is said of it alone.
+                select jsonb_object_agg(key, case when jsonb_typeof(value) = 'object' and value ? 'audit:redacted' then value - 'changed' else value end)
+                from jsonb_each(one.left_as || later)
+            ) || stored;
+        end loop;
+        exit when not found or not one.is_part;
+    end loop;
+    raise exception using
+        errcode = 'object_not_in_prerequisite_state',
+        message = format('audit: event %s of row %s of %I.%I holds only what it changed, and the event with the whole row before it is missing',
+            of_event, of_key, of_schema, of_table),
+        hint = 'audit reconcile and audit verify say more of what is missing; audit history of the rows of other keys is not affected';
+end
+$body$;
+
+revoke all on function audit.row_before(text, text, text, bigint, jsonb) from public;
+
+create or replace function audit.present_period(trail regclass, at_end boolean)
+    returns timestamptz
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select case when at_end then l.upper_bound else l.lower_bound end
+    from audit.leaves() as l
+    where l.lower_bound <= transaction_timestamp() and l.upper_bound > transaction_timestamp()
+      and not l.is_tail and not l.is_default and not l.detach_pending
+$body$;
+
+revoke all on function audit.present_period(regclass, boolean) from public;
+
+create or replace function audit.deltas_after(relation regclass, of_function text, column_names text[])
+    returns bigint
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return (
+        select c.deltas_after
+        from audit.captured_tables as c
+        join pg_proc as p on p.proname = c.function_name and p.pronamespace = 'audit'::regnamespace
+        cross join audit.columns_now(relation) as present
+        where c.function_name = of_function and c.relation_id = relation
+          and position(p.prosrc in pg_get_functiondef(p.oid)) > 0
+          and (select count(*) from jsonb_object_keys(c.columns)) = cardinality(present.names)
+          and column_names @> present.names and column_names <@ present.names
+          and not exists (
+            select
+            from jsonb_each(c.columns) as noted (number, said)
+            left join unnest(present.names, present.types) as now (name, type) on now.name = said ->> 'name'
+            where now.type is distinct from to_regtype(said ->> 'type')
+               or has_column_privilege(relation, number::smallint, 'select') is null  -- dropped, and made again
+          )
+          and (
+            select count(*) = 1 and bool_and(
+                coalesce(noted.system_identifier = home.system_identifier, true)
+                and noted.database_oid = home.database_oid and noted.trail_oid = home.trail_oid)
+            from audit.home as noted
+            cross join audit.present_home() as home
+          )
+    );
+end
+$body$;
+
+revoke all on function audit.deltas_after(regclass, text, text[]) from public;
 
 create or replace function audit.redactable(
     wanted_schema text, wanted_table text, row_keys text[], columns text[], context_keys text[], with_keys boolean, with_query boolean
@@ -3196,7 +3483,7 @@ begin
                     raise exception using
                         errcode = 'object_not_in_prerequisite_state',
                         message = format('audit: the salts of event %s are missing', one.event_id),
-                        hint = 'audit verify says more';
+                        hint = 'audit verify shows details';
                 end if;
                 update audit.redacted_slots as r set salt = null
                 where r.event_id = one.event_id and r.slot = place;
@@ -3292,7 +3579,7 @@ create or replace function audit.seal_leaves(relation regclass, first_id bigint,
     set bytea_output = hex
 as $body$
 begin
-    -- The salts are given once, as each mention of a parameter would be planned with a copy of it.
+    -- The salts appear once, because each use of a parameter puts a copy of it into the plan.
     return query execute format($query$
         with given as materialized (
             select $3 as salts
@@ -3843,7 +4130,7 @@ declare
     condition text;
     found text[];
 begin
-    -- Compared as elements of arrays, which takes the operator of the type wherever it is.
+    -- Compared as array elements, which finds the type's operator in any schema.
     select
         array_agg(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '') order by k.place)
             filter (where not exists (
@@ -3971,18 +4258,18 @@ begin
         select *, sum(change) over (partition by image::text) as deficit
         from (
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
-                case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image
             from audit.logged_actions
             where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
             union all
-            select action, -1, false, old_row
+            select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
             where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
-            select action, -1, false, old_row
+            select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
             where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
               and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
@@ -4040,19 +4327,22 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key = wanted_key and e.action <> 'E'
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key = wanted_key and e.action <> 'E'
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.old_row_key = wanted_key
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.old_row_key = wanted_key
     ) or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action = 'T'
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null and e.action = 'T'
     ) or not has_table_privilege(relation, 'select') then
         return;
     end if;
@@ -4098,7 +4388,8 @@ declare
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where e.row_key is null and e.action in ('G', 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null and e.action in ('G', 'T')
     ) and not exists (
         -- With --when, rows without events are expected.
         select from pg_trigger as t
@@ -4119,20 +4410,27 @@ begin
                 select coalesce(sum((new_row is not null)::integer - (old_row is not null)::integer), 0)
                 from (
                     select
-                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                        event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                        case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                        case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                     union all
                     select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                        e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                        case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                        case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                    cross join lateral (
+                        select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                        where name.columns is not null
+                        union all
+                        select null, null where name.columns is null
+                    ) as whole
+                    where name.until_id < called.until_id and e.action <> 'E'
                 ) as event
                 where action in ('I', 'U', 'D', 'S')
             );
@@ -4143,65 +4441,124 @@ begin
         from (
             with name as materialized (
                 select * from audit.names_of(wanted_schema, wanted_table, names)
-            )
-            select earliest.key
-            from (
-                select distinct on (later.key) later.key, event_id, later.arrives
+            ),
+            suspect as materialized (
+                select earliest.key, earliest.event_id
                 from (
-                    select
-                        event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
-                    from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                    select distinct on (later.key) later.key, event_id, later.arrives
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values
+                        (row_key, action = 'I' or old_row_key is not null),
+                        (old_row_key, false)
+                    ) as later (key, arrives)
+                    where later.key is not null
+                      and action_tstamp > moment
+                    order by later.key, event_id
+                ) as earliest
+                where not arrives
+            ),
+            -- Few are looked up by the index. Of many, the events of before are read as a whole, and grouped: a join, which
+            -- without statistics could be a loop over all pairs, is in neither.
+            many as materialized (
+                select count(*) > 1000 as suspects from suspect
+            ),
+            unseen as materialized (
+                select suspect.key, suspect.event_id
+                from suspect
+                where not (select suspects from many)
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.row_key = suspect.key and e.action <> 'E' and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                  and not exists (
+                      select
+                      from name
+                      join audit.logged_actions as e
+                        on e.schema_name = name.schema_name and e.table_name = name.table_name
+                       and e.event_id > name.after_id and e.event_id <= name.until_id
+                      where e.old_row_key = suspect.key and e.event_id < suspect.event_id
+                      offset 0
+                  )
+                union all
+                select of_key.key, max(of_key.event_id)
+                from (
+                    select key, event_id, null::bigint as before_id
+                    from suspect
+                    where (select suspects from many)
                     union all
-                    select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
-                    from audit.names_of(wanted_schema, wanted_table, names) as name
+                    select earlier.key, null, event_id
+                    from (
+                        select
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                        from audit.logged_actions
+                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        union all
+                        select
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                        from audit.names_of(wanted_schema, wanted_table, names) as name
+                    join audit.logged_actions as e
+                      on e.schema_name = name.schema_name and e.table_name = name.table_name
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
+                    ) as event
+                    cross join lateral (values (row_key), (old_row_key)) as earlier (key)
+                    where (select suspects from many)
+                      and earlier.key is not null
+                      and action_tstamp <= moment
+                ) as of_key
+                group by of_key.key
+                having min(of_key.before_id) > max(of_key.event_id)
+                    or min(of_key.before_id) is null
+            )
+            select unseen.key
+            from unseen
+            where not exists (
+                select
+                from name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
-                ) as event
-                cross join lateral (values
-                    (row_key, action = 'I' or old_row_key is not null),
-                    (old_row_key, false)
-                ) as later (key, arrives)
-                where later.key is not null
-                  and action_tstamp > moment
-                order by later.key, event_id
-            ) as earliest
-            -- OFFSET 0: each looks by the index for its own key. As a join, without statistics, it would be a loop over all
-            -- pairs of events.
-            where not arrives
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key = earliest.key and e.action <> 'E' and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.old_row_key = earliest.key and e.event_id < earliest.event_id
-                  offset 0
-              )
-              and not exists (
-                  select
-                  from name
-                  join audit.logged_actions as e
-                    on e.schema_name = name.schema_name and e.table_name = name.table_name
-                   and e.event_id > name.after_id and e.event_id <= name.until_id
-                  where e.row_key is null and e.action = 'G' and e.event_id < earliest.event_id and e.action_tstamp > moment
-                  offset 0
-              )
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                where e.row_key is null and e.action = 'G' and e.event_id < unseen.event_id and e.action_tstamp > moment
+                offset 0
+            )
         ) as latecomer;
         if may_look then
             execute format($query$
@@ -4271,7 +4628,7 @@ begin
           and p.pronamespace = 'audit'::regnamespace
           and p.proname like 'capture\_%'
           and t.tgtype & 28 <> 0
-          and t.tgenabled in ('A', 'O')
+          and (t.tgenabled in ('A', 'O') or audit.triggers_of(relation, p.proname) <> '{}')
     ) then
         raise warning using
             message = format('audit: capture of %I.%I is disabled: changes since its last event are unknown', wanted_schema, wanted_table),
@@ -4309,7 +4666,8 @@ begin
             from audit.names_of(wanted_schema, wanted_table, names) as name
             join audit.logged_actions as e
               on e.schema_name = name.schema_name and e.table_name = name.table_name
-             and e.event_id > name.after_id and e.event_id <= name.until_id            where e.row_key is null and e.action = 'G'
+             and e.event_id > name.after_id and e.event_id <= name.until_id
+            where e.row_key is null and e.action = 'G'
             order by e.event_id desc
             limit 1
         ) as gap
@@ -4344,7 +4702,7 @@ begin
           and e.action = 'G'
           and e.event_id > called.after_id and e.event_id <= called.until_id
           and e.action_tstamp <= moment
-        -- + 0: to a plan that is kept, the end of the primary key would look near, which may be read to the other end.
+        -- + 0: otherwise a cached plan may scan the primary key from its end, possibly through all events.
         order by e.event_id + 0 desc
         limit 1;
         exit when found;
@@ -4358,7 +4716,8 @@ begin
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -4402,33 +4761,37 @@ declare
 begin
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         previous := called.until_id + (called.until_id < 9223372036854775807)::integer;
-        -- + 0: to a plan that is kept, the end of the primary key would look near, which may be read to the other end.
+        -- + 0: otherwise a cached plan may scan the primary key from its end, possibly through all events.
         select max(e.event_id + 0) into truncated
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
-          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
+          and e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+          and e.event_id > called.after_id and e.event_id < previous and e.action_tstamp <= moment;
         called.after_id := coalesce(truncated, called.after_id);
 
         loop
             select
                 event_id, transaction_id, action, old_row, new_row, old_row_key,
                 row_key = wanted_key and new_row is not null as is_there,
+action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) as is_part,
                 lead(transaction_id) over (order by event_id desc) is distinct from transaction_id as is_alone
             into latest
             from (
                 (
-                    select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
+                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
                 )
                 union all
                 (
-                    select event_id, transaction_id, action, row_key, old_row_key, old_row, new_row
+                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
                       and event_id > called.after_id and event_id < previous and action_tstamp <= moment
                     order by event_id desc
                     limit 2
@@ -4437,12 +4800,18 @@ begin
             order by event_id desc
             limit 1;
             exit when not found;
+            if latest.is_part then
+                latest.old_row := audit.row_before(called.schema_name, called.table_name, wanted_key, latest.event_id, latest.old_row);
+            end if;
 
             -- The only event of its transaction says how it ended, unless it changed nothing.
+            remains := case latest.action
+                when 'U' then coalesce(latest.old_row, '{}') || latest.new_row
+                else latest.new_row end;
             if latest.is_alone and latest.is_there then
-                remains := case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end;
                 if latest.old_row_key is not null or remains::text is distinct from latest.old_row::text then
-                    return case when called.columns is null then remains else audit.as_called_now(remains, called.columns) end;
+                    return case when called.columns is null then remains
+                        else audit.as_called_now(remains, called.columns) end;
                 end if;
             elsif latest.is_alone and latest.old_row is not null then
                 return null;
@@ -4453,24 +4822,30 @@ begin
             from (
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > called.after_id and event_id < latest.event_id
+                      and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
                 union all
                 (
                     select event_id from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
-                      and event_id > called.after_id and event_id < latest.event_id and transaction_id <> latest.transaction_id
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
+                      and event_id > called.after_id and event_id < latest.event_id
+                      and transaction_id <> latest.transaction_id
                     order by event_id desc
                     limit 1
                 )
             ) as event;
 
+            -- Each event puts an image of the row in place (1), takes one away (-1), or both.
             select
                 sum(change)::integer as rows_more,
-                bool_or(arrives) and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
+                bool_or(arrives)
+                    and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
                 bool_or(surplus <> 0) as is_changed,
                 (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
             into outcome
@@ -4480,19 +4855,30 @@ begin
                     sum(change) over (partition by image::text) as surplus,
                     change > 0 and (action = 'I' or old_row_key is not null) as arrives
                 from (
-                    select event_id, action, old_row_key, 1 as change, case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image
+                    select
+                        event_id, action, old_row_key, 1 as change,
+case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id and new_row is not null
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id
+                      and new_row is not null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select
+                        event_id, action, old_row_key, -1 as change,
+case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-                      and event_id > previous and event_id <= latest.event_id and old_row is not null and old_row_key is null
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and row_key = wanted_key and action <> 'E'
+                      and event_id > previous and event_id <= latest.event_id
+                      and old_row is not null and old_row_key is null
                     union all
-                    select event_id, action, old_row_key, -1, old_row
+                    select
+                        event_id, action, old_row_key, -1 as change,
+case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end as image
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                    where schema_name = called.schema_name and table_name = called.table_name
+                      and old_row_key = wanted_key
                       and event_id > previous and event_id <= latest.event_id
                 ) as event
             ) as event;
@@ -4500,7 +4886,8 @@ begin
             if outcome.rows_more < 0 then
                 return null;
             elsif outcome.image is not null then
-                return case when called.columns is null then outcome.image else audit.as_called_now(outcome.image, called.columns) end;
+                return case when called.columns is null then outcome.image
+                    else audit.as_called_now(outcome.image, called.columns) end;
             elsif outcome.is_changed then
                 return null;
             end if;
@@ -4509,8 +4896,7 @@ begin
             if not is_known then
                 is_known := true;
                 by_id := case when latest.is_there and not outcome.arrives then
-                    audit.as_called_now(
-                        case latest.action when 'U' then coalesce(latest.old_row, '{}') || latest.new_row else latest.new_row end, called.columns)
+                    audit.as_called_now(remains, called.columns)
                 end;
             end if;
             previous := previous + 1;
@@ -4548,7 +4934,9 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id
+    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+      and e.action_tstamp <= moment;
 
     return query
         select known.key, known.image
@@ -4560,8 +4948,7 @@ join audit.logged_actions as e
                     when is_same_transaction and not is_insert_and_update
                         then audit.row_image_at(wanted_schema, wanted_table, event.key, moment, names)
                     when leaves_row
-                        then case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end
-                end as image
+                        then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end                end as image
             from (
                 select
                     *,
@@ -4572,44 +4959,58 @@ join audit.logged_actions as e
                         and old_row = lead(new_row) over latest_first
                         and lead(transaction_id, 2) over latest_first is distinct from transaction_id as is_insert_and_update
                 from (
-                    select row_key as key, event_id, transaction_id, action, old_row, new_row, new_row is not null as leaves_row
+                    select row_key as key, event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, new_row is not null as leaves_row
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
                     union all
-                    select old_row_key, event_id, transaction_id, action, null, null, false
+                    select old_row_key, event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, null, null, false
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where old_row_key is not null
                       and event_id > truncated and action_tstamp <= moment
@@ -4658,7 +5059,7 @@ begin
     end if;
     perform audit.warn_of_gap(wanted_schema, wanted_table, wanted_key, moment, names);
     if image is not null then
-        -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
+        -- EXECUTE: a cached plan would keep the columns that the table had when it was planned.
         return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, audit.refuse_redacted(image);
     end if;
 end
@@ -4699,7 +5100,9 @@ begin
     from audit.names_of(wanted_schema, wanted_table, names) as name
 join audit.logged_actions as e
   on e.schema_name = name.schema_name and e.table_name = name.table_name
- and e.event_id > name.after_id and e.event_id <= name.until_id    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')      and e.action_tstamp <= moment;
+ and e.event_id > name.after_id and e.event_id <= name.until_id
+    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+      and e.action_tstamp <= moment;
 
     perform audit.require_life(wanted_schema, wanted_table, moment, names);
     perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment, names);
@@ -4713,44 +5116,58 @@ join audit.logged_actions as e
             from (
                 select (array_agg(image))[1] as image, sum(change) as copies
                 from (
-                    select case action when 'U' then coalesce(old_row, '{}') || new_row else new_row end as image, 1 as change
+                    select case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image, 1 as change
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('I', 'U', 'S') and new_row is not null
                     union all
-                    select old_row, -1
+                    select case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, -1
                     from (
                         select
-                            event_id, action_tstamp, transaction_id, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(old_row, called.columns, coalesce(old_row, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(new_row, called.columns, coalesce(old_row, new_row)) end as new_row
+                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
+                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
                         from audit.logged_actions
                         where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(e.old_row, name.columns, coalesce(e.old_row, e.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(e.new_row, name.columns, coalesce(e.old_row, e.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
+                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
+                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id    where name.until_id < called.until_id and e.action <> 'E'
+                     and e.event_id > name.after_id and e.event_id <= name.until_id
+                        cross join lateral (
+                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            where name.columns is not null
+                            union all
+                            select null, null where name.columns is null
+                        ) as whole
+                        where name.until_id < called.until_id and e.action <> 'E'
                     ) as event
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
@@ -4763,7 +5180,7 @@ join audit.logged_actions as e
         return;
     end if;
 
-    -- EXECUTE: a plan that is kept has the columns that the table had when it was made.
+    -- EXECUTE: a cached plan would keep the columns that the table had when it was planned.
     return query execute $query$
         select populated.*
         from audit.row_images_at($1, $2, $3, $5) as known
@@ -4844,7 +5261,8 @@ begin
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
-                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')                ) as event
+                    where e.row_key is null and (e.action = 'T' or e.action = 'M' and e.new_row ->> 'change' = 'dropped')
+                ) as event
                 order by event.transaction_id, event.event_id desc
             ) as last_of
         ) as version
@@ -4927,6 +5345,10 @@ comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolk
 
 comment on function audit.is_noted(regclass, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.await_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.read_from_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.begin_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -4988,6 +5410,14 @@ comment on function audit.redacted(jsonb, text[], bigint, jsonb) is '{"tool": "a
 comment on function audit.destroy_salt(bigint, integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.holds_changes_only(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_before(text, text, text, bigint, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.present_period(regclass, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.deltas_after(regclass, text, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -5052,7 +5482,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -5249,6 +5679,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.captured_tables enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.capture_progress
+    for each statement execute function audit.refuse_others();
+
+alter table audit.capture_progress enable always trigger "00_audit_owner_only";
 
 create or replace trigger "00_audit_owner_only"
     before insert or update or delete or truncate on audit.home

@@ -19,7 +19,7 @@ def drop_letters(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Give up dead letters; their events stay in the trail."""
+    """Discard dead letters; their events stay in the trail."""
     with open_database(dsn, config) as connection:
         number = forget_letters(connection, name, event, schema=audit_schema)
         require_letters(connection, name, event, number, audit_schema)

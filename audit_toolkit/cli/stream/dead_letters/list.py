@@ -22,7 +22,7 @@ def list_letters(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """List the dead letters of a consumer, the oldest first."""
+    """List the dead letters of a consumer, oldest first."""
     with open_database(dsn, config) as connection:
         find_consumer(connection, name, schema=audit_schema)
         found = read_letters(connection, name, schema=audit_schema)

@@ -19,7 +19,7 @@ def retry_letters(
     dsn: Dsn = None,
     config: AlembicConfig = None,
 ) -> None:
-    """Have dead letters delivered again by the consumer."""
+    """Deliver dead letters again."""
     with open_database(dsn, config) as connection:
         number = retry(connection, name, event, schema=audit_schema)
         require_letters(connection, name, event, number, audit_schema)

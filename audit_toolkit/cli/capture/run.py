@@ -1,0 +1,85 @@
+"""`audit capture run`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from audit_toolkit.cli.database import find_address
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.connection import connect
+from audit_toolkit.errors import ConnectError
+from audit_toolkit.plurals import counted
+from audit_toolkit.wal.worker import Worker
+
+RECONNECT_SECONDS = 5.0
+
+
+def run(
+    once: Annotated[
+        bool, typer.Option("--once", help="End when all that has committed is in the trail.")
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option(
+            "--every", metavar="SECONDS", min=0.05, help="Look for new changes this often."
+        ),
+    ] = 1.0,
+    audit_schema: TrailSchema = "audit",
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+) -> None:
+    """Record changes of tables captured from the WAL.
+
+    Each change is recorded exactly once, in the order of commits. The first run creates the replication slot;
+    tables installed since the last one are taken over from their triggers. One worker runs at a time, and another
+    one waits until it ends. Runs until Ctrl-C, or with --once until all was read.
+    """
+    address = find_address(dsn, config)
+    total = 0
+    try:
+        while True:
+            try:
+                for events in _turns(address, audit_schema, once=once, every=every):
+                    total += events
+                break
+            except ConnectError as error:
+                if once:
+                    raise
+                _say(f"{error.message}; trying again")
+                time.sleep(RECONNECT_SECONDS)
+    except KeyboardInterrupt:
+        pass
+    _say(f"{counted(total, 'change')} read")
+
+
+def _turns(address: str, schema: str, *, once: bool, every: float) -> Iterator[int]:
+    """The changes that each reading brought."""
+    with (
+        connect(address, purpose="capture") as writer,
+        connect(address, purpose="capture") as reader,
+    ):
+        worker = Worker(writer=writer, reader=reader, schema=schema, say=_say)
+        if once:
+            worker.heartbeat = 0
+        try:
+            worker.start(wait=not once)
+            while True:
+                found = worker.turn()
+                yield found.events
+                if found.is_all and once:
+                    return
+                if found.is_all:
+                    time.sleep(every)
+        except Exception as error:
+            worker.fail(error)
+            raise
+
+
+def _say(text: str) -> None:
+    print(visible(text), file=sys.stderr)

@@ -1,0 +1,71 @@
+"""`audit capture status`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import visible
+from audit_toolkit.wal.health import CaptureStatus, prometheus, read_capture_status, show_bytes
+
+
+class StatusFormat(StrEnum):
+    """How the status is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    PROMETHEUS = "prometheus"
+
+
+def status(
+    output: Annotated[
+        StatusFormat, typer.Option("--format", "-f", help="How the status is printed.")
+    ] = StatusFormat.TEXT,
+    audit_schema: TrailSchema = "audit",
+    dsn: Dsn = None,
+    config: AlembicConfig = None,
+) -> None:
+    """Show how far the worker is that reads the WAL."""
+    with open_database(dsn, config) as connection:
+        found = read_capture_status(connection, audit_schema)
+    match output:
+        case StatusFormat.JSON:
+            print(json.dumps(found.as_dict(), indent=2))
+        case StatusFormat.PROMETHEUS:
+            print(prometheus(found), end="")
+        case StatusFormat.TEXT:
+            _print(found)
+
+
+def _print(found: CaptureStatus) -> None:
+    slot = found.slot
+    if slot is None:
+        print("no worker has run yet: audit capture run", file=sys.stderr)
+    else:
+        state = {"ready": "", "missing": " [missing]", "lost": " [lost]"}[slot.state]
+        running = "a worker is running" if slot.is_running else "no worker is running"
+        print(f"slot {slot.name}{state}: {running}, {show_bytes(slot.behind_bytes)} behind")
+        kept = (
+            f"{show_bytes(slot.retained_bytes)} of WAL kept for it, " if slot.retained_bytes else ""
+        )
+        print(f"  {kept}{slot.events:,} changes read in all")
+        if slot.last_error:
+            print(visible(f"  last error: {slot.last_error}"))
+    for table in found.tables:
+        by = (
+            f"from the WAL since {table.since}"
+            if table.since
+            else "by triggers, until a worker runs"
+        )
+        print(visible(f"{table.table}: {by}"))
+    if not found.tables:
+        print(
+            "no table is captured from the WAL: audit install --table NAME --capture wal",
+            file=sys.stderr,
+        )

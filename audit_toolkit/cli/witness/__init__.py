@@ -1,0 +1,1 @@
+"""`audit witness`: what the WAL says was written, compared with the trail."""

@@ -1,0 +1,231 @@
+"""How capture from the WAL stands: for people, for `audit check` and for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from audit_toolkit.connection import fetch
+from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
+from audit_toolkit.remedies import psql_command
+from audit_toolkit.templates import render
+
+Connection = psycopg.Connection[Any]
+
+GIGABYTE = 1024**3
+WARN_RETAINED = GIGABYTE
+"""WAL that the slot keeps, from which on it is a warning."""
+MOST_RETAINED = 10 * GIGABYTE
+"""WAL that the slot keeps, from which on it is an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The replication slot, and how far its worker is."""
+
+    name: str
+    state: str
+    """`ready`, `missing` or `lost`."""
+    is_running: bool
+    """Whether a worker is connected."""
+    read_until: str
+    """All that committed before this position of the WAL is in the trail."""
+    behind_bytes: int
+    """WAL that is not read yet."""
+    retained_bytes: int | None
+    """WAL that the server keeps for the slot; None where there is none."""
+    events: int
+    """Changes that were read from the WAL so far."""
+    ran_at: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A table that is captured from the WAL, or shall be."""
+
+    table: str
+    assurance: str
+    """`wal`, or `trigger` as long as the worker has not taken it over."""
+    since: str | None
+    """The position in the WAL from which on it is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureStatus:
+    """Capture from the WAL in this database."""
+
+    slot: Slot | None
+    """None where no worker has run yet."""
+    tables: tuple[Read, ...]
+    wal_level: str
+    max_slot_wal_keep_size: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """It as JSON values, times as ISO 8601."""
+        values = asdict(self)
+        if values["slot"] and values["slot"]["ran_at"]:
+            values["slot"]["ran_at"] = values["slot"]["ran_at"].isoformat()
+        return values | {"tables": list(values["tables"])}
+
+
+def has_progress(connection: Connection, schema: str) -> bool:
+    """Whether the trail has a place for it; one of an older release has not."""
+    (found,) = fetch(connection, render("wal/is_there", schema=schema))
+    return bool(found["is_there"])
+
+
+def read_capture_status(connection: Connection, schema: str = "audit") -> CaptureStatus:
+    """How capture from the WAL stands; for a role that may read what is noted of the trail."""
+    (server,) = fetch(connection, render("wal/server"))
+    slots = [_slot(row) for row in fetch(connection, render("wal/slot", schema=schema))]
+    tables = fetch(connection, render("wal/tables", schema=schema))
+    return CaptureStatus(
+        slot=slots[0] if slots else None,
+        tables=tuple(
+            Read(
+                table=f"{row['schema_name']}.{row['table_name']}",
+                assurance="trigger" if row["wal_since"] is None else "wal",
+                since=row["wal_since"],
+            )
+            for row in tables
+        ),
+        wal_level=server["wal_level"],
+        max_slot_wal_keep_size=server["keep_size"],
+    )
+
+
+def _slot(row: dict[str, Any]) -> Slot:
+    state = "ready" if row["slot_is_there"] and not row["is_foreign"] else "missing"
+    return Slot(
+        name=row["slot_name"],
+        state="lost" if row["wal_status"] == "lost" or row["is_ahead"] else state,
+        is_running=row["is_running"],
+        read_until=row["read_until"],
+        behind_bytes=row["behind_bytes"],
+        retained_bytes=row["retained_bytes"],
+        events=row["events"],
+        ran_at=row["ran_at"] and row["ran_at"].replace(tzinfo=UTC),
+        last_error=row["last_error"],
+    )
+
+
+def capture_findings(connection: Connection, schema: str = "audit") -> list[Finding]:
+    """What is wrong with capture from the WAL; nothing where no table is captured so."""
+    if not has_progress(connection, schema):
+        return []
+    status = read_capture_status(connection, schema)
+    return list(_findings(status)) if status.tables else []
+
+
+_RUN = "audit capture run"
+
+
+def _findings(status: CaptureStatus) -> Iterator[Finding]:
+    read = [table for table in status.tables if table.assurance == "wal"]
+    if status.wal_level != "logical":
+        yield _finding(
+            FindingKind.WAL_LEVEL,
+            Severity.ERROR if read else Severity.WARNING,
+            "wal_level",
+            f"it is {status.wal_level}: "
+            + ("changes are lost" if read else "triggers record the tables meanwhile"),
+            psql_command("alter system set wal_level = logical") + "; then restart the server",
+        )
+    for table in status.tables:
+        if table.assurance == "trigger":
+            yield _finding(
+                FindingKind.NOT_FROM_WAL,
+                Severity.WARNING,
+                table.table,
+                "no worker has taken it over yet: triggers record its changes",
+                _RUN,
+            )
+    if read:
+        yield from _slot_findings(status)
+
+
+def _slot_findings(status: CaptureStatus) -> Iterator[Finding]:
+    slot = status.slot
+    if slot is None or slot.state != "ready":
+        lost = slot is not None and slot.state == "lost"
+        yield _finding(
+            FindingKind.SLOT_LOST if lost else FindingKind.SLOT_MISSING,
+            Severity.ERROR,
+            f"slot {slot.name}" if slot else "the slot",
+            "the server gave it up: changes that were not read are unknown"
+            if lost
+            else "it is gone: nothing is captured of tables that are read from the WAL",
+            f"{_RUN}, which writes down the gap; then for each table: audit baseline --table TABLE",
+        )
+        return
+    if not slot.is_running:
+        why = f": {slot.last_error}" if slot.last_error else ""
+        yield _finding(
+            FindingKind.WORKER_STOPPED,
+            Severity.WARNING,
+            f"slot {slot.name}",
+            f"no worker is running; {show_bytes(slot.behind_bytes)} of WAL are not read{why}",
+            _RUN,
+        )
+    if slot.retained_bytes is not None and slot.retained_bytes >= WARN_RETAINED:
+        yield _finding(
+            FindingKind.WAL_RETAINED,
+            Severity.ERROR if slot.retained_bytes >= MOST_RETAINED else Severity.WARNING,
+            f"slot {slot.name}",
+            f"the server keeps {show_bytes(slot.retained_bytes)} of WAL for it",
+            f"{_RUN}; where it runs, end old transactions, or start a faster machine",
+        )
+    if status.max_slot_wal_keep_size == "-1":
+        yield _finding(
+            FindingKind.WAL_UNLIMITED,
+            Severity.WARNING,
+            "max_slot_wal_keep_size",
+            "it is unlimited: while no worker reads it, WAL could fill the disk",
+            psql_command("alter system set max_slot_wal_keep_size = '20GB'")
+            + "; then: select pg_reload_conf()",
+        )
+
+
+def _finding(
+    kind: FindingKind, severity: Severity, subject: str, message: str, remedy: str
+) -> Finding:
+    return Finding(kind=kind, severity=severity, subject=subject, message=message, remedy=remedy)
+
+
+def show_bytes(number: int) -> str:
+    """A size as people read it."""
+    size = float(max(number, 0))
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GB"
+
+
+def prometheus(status: CaptureStatus) -> str:
+    """Metrics in the exposition format."""
+    slot = status.slot
+    if slot is None:
+        return ""
+    values = (
+        ("running", "gauge", "Whether a worker is connected.", slot.is_running),
+        ("slot_ready", "gauge", "Whether the slot is there and whole.", slot.state == "ready"),
+        ("behind_bytes", "gauge", "WAL that is not read yet.", slot.behind_bytes),
+        ("retained_bytes", "gauge", "WAL kept for the slot.", slot.retained_bytes or 0),
+        ("changes_total", "counter", "Changes read from the WAL.", slot.events),
+    )
+    metrics = [
+        Metric(
+            name=f"audit_capture_{name}",
+            help=text,
+            samples=[({"slot": slot.name}, float(value))],
+            type=kind,
+        )
+        for name, kind, text, value in values
+    ]
+    return "".join(f"{line}\n" for metric in metrics for line in metric.lines())

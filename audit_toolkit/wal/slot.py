@@ -1,0 +1,47 @@
+"""A logical slot, over SQL functions alone: a managed service needs no replication connection for it.
+
+`peek` never moves the slot; `advance` does, once what was read is kept. Reading with the function
+that does both would lose whatever its transaction did not get to commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from audit_toolkit.templates import query
+from audit_toolkit.wal.changes import lsn_text
+
+BATCH_ROWS = 2000
+
+
+def create_slot(connection: psycopg.Connection[Any], slot: str) -> None:
+    """Make the slot: what commits from now on is kept for it. In a transaction of its own."""
+    connection.execute(query("wal_create_slot"), {"slot": slot})
+
+
+def peek(
+    connection: psycopg.Connection[Any], slot: str, publication: str, *, at_least: int = 10_000
+) -> Iterator[bytes]:
+    """The next messages of the slot, whole transactions: as many as it takes to reach `at_least`.
+
+    They come in batches, in a transaction that ends with the iteration. Values are printed as no
+    setting of the session, the role or the database can change.
+    """
+    with connection.transaction():
+        connection.execute(query("wal_settings"))
+        with connection.cursor("audit_wal", binary=True) as cursor:
+            cursor.itersize = BATCH_ROWS
+            cursor.execute(
+                query("wal_peek"),
+                {"slot": slot, "publication": publication, "at_least": at_least},
+            )
+            for (data,) in cursor:
+                yield data
+
+
+def advance(connection: psycopg.Connection[Any], slot: str, end_lsn: int) -> None:
+    """Let the server forget what is before `end_lsn`; to be called once that is committed."""
+    connection.execute(query("wal_advance"), {"slot": slot, "end_lsn": lsn_text(end_lsn)})

@@ -1,0 +1,474 @@
+"""The worker: peek, decode, have the server make images, keep events and progress in one transaction, advance.
+
+Exactly once: the position of the last transaction is written with its events, whatever dies; what the
+slot tells again is passed over. A transaction of the source is kept whole or not at all, and never held
+in memory whole. The session that writes holds an advisory lock, so that whoever lost it writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from audit_toolkit.connection import fetch, first_line
+from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, UsageError
+from audit_toolkit.names import replay_function, wal_publication, wal_tables
+from audit_toolkit.plurals import counted
+from audit_toolkit.templates import query, render, render_statements
+from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_changes
+from audit_toolkit.wal.messages import Relation
+from audit_toolkit.wal.slot import advance, create_slot, peek
+from audit_toolkit.wal.staging import copied, is_incomplete
+
+Connection = psycopg.Connection[Any]
+
+FLUSH_ROWS = 5_000
+"""Changes that become events at once; of a large transaction no more are held in memory."""
+FLUSH_BYTES = 16 * 1024 * 1024
+PEEK_ROWS = 50_000
+"""Changes that are read before the slot is advanced, at least: decoding begins anew for each reading."""
+HEARTBEAT_BYTES = 16 * 1024
+"""An idle slot is advanced once so much was written by others: what it keeps would fill the disk."""
+HEARTBEAT_SECONDS = 5.0
+LOCK_TIMEOUT = "3s"
+_LOST = "the replication slot was lost: changes that were not read yet are unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table that is captured from the WAL, or shall be."""
+
+    function_name: str
+    relation_id: int
+    schema_name: str
+    table_name: str
+    wal_since: int | None
+    """What commits behind it is read from the WAL; None while triggers record it."""
+    columns: Mapping[str, str]
+    """Their types by their names, as the trail last noted them."""
+    is_there: bool
+    is_changed: bool
+    """Whether DDL has changed it since."""
+    has_triggers: bool
+    """Whether a trigger that records it is enabled."""
+    virtual_columns: tuple[str, ...]
+    unpublished_columns: tuple[str, ...]
+    """Stored generated columns that this server never puts into the WAL's stream."""
+
+    @property
+    def name(self) -> str:
+        """As people write it."""
+        return f"{self.schema_name}.{self.table_name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one reading of the slot came to."""
+
+    events: int
+    """Changes that were read of tables that are captured; those that no condition wants are among them."""
+    is_all: bool
+    """Whether nothing more was there to be read."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """One worker on two connections of its own, in autocommit: `writer` keeps, `reader` reads the slot."""
+
+    writer: Connection
+    reader: Connection
+    schema: str = "audit"
+    say: Callable[[str], None] = lambda _: None
+    slot: str = ""
+    _staged: dict[str, Relation] = field(default_factory=dict)
+    _noted: dict[int, Relation] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
+    heartbeat: float = HEARTBEAT_SECONDS
+    """After so many seconds an idle slot is advanced in any case."""
+    _seen: int = 0
+    _beat: float = 0.0
+
+    @property
+    def publication(self) -> str:
+        """The publication of the tables that it reads."""
+        return wal_publication(self.schema)
+
+    def start(self, *, wait: bool = True) -> None:
+        """Become the one worker, and see to the slot.
+
+        Raises `BusyError` where another one runs and this one is not to wait for its end, and `UsageError`
+        where the server cannot do it.
+        """
+        self.slot = slot_name(self.writer, self.schema)
+        (state,) = fetch(self.writer, "select current_setting('wal_level') as wal_level")
+        if state["wal_level"] != "logical":
+            raise UsageError(
+                f"wal_level is {state['wal_level']}, so changes cannot be read from the WAL",
+                hint="set wal_level = logical in postgresql.conf, and restart the server; triggers record "
+                "changes until then",
+            )
+        self.writer.execute(query("wal_session"))
+        self._run("register", slot=self.slot)
+        self._lock(wait=wait)
+        self._run("forget_others", slot=self.slot)
+        self._ensure_slot()
+
+    def turn(self) -> Round:
+        """Take over what is ready, read once what is there, and let the server forget it."""
+        tables = self._tables()
+        pending = [table for table in tables if table.wal_since is None or table.has_triggers]
+        taken = [table for table in pending if self._take_over(table)]
+        if taken:
+            self._run_note_coverage()
+            tables = self._tables()
+        changed = [table for table in tables if table.wal_since is not None and table.is_changed]
+        gone = [table for table in tables if table.wal_since is not None and not table.is_there]
+        found = self._read(tables)
+        if found.is_all:
+            for table in (*changed, *gone):
+                self._note_changes(table)
+        return found
+
+    def fail(self, error: Exception) -> None:
+        """Note why it ends, where it still can."""
+        with suppress(psycopg.Error):
+            self._run("fail", slot=self.slot, error=first_line(error))
+
+    def _lock(self, *, wait: bool) -> None:
+        key = {"key": self._state()["lock_key"]}
+        (tried,) = fetch(self.writer, "select pg_try_advisory_lock(%(key)s) as held", key)
+        if not tried["held"]:
+            if not wait:
+                raise BusyError(
+                    "another worker is running",
+                    hint="it reads what there is; stop it first to do it here",
+                )
+            self.say("another worker is running; waiting until it ends")
+            self.writer.execute("select pg_advisory_lock(%(key)s)", key)
+
+    def _ensure_slot(self) -> None:
+        """Make the slot where there is none; where there was one, say in the trail what is lost."""
+        state = self._state()
+        is_new = state["read_until"] == "0/0"
+        if state["slot_is_there"] and state["is_foreign"]:
+            raise UsageError(
+                f"the replication slot {self.slot} is not of pgoutput, or of another database",
+                hint=f"drop it: select pg_drop_replication_slot('{self.slot}')",
+            )
+        is_well = (
+            state["slot_is_there"]
+            and state["is_of_cluster"]
+            and state["wal_status"] != "lost"
+            and not state["is_ahead"]
+        )
+        if is_well:
+            return
+        if state["slot_is_there"]:
+            self.writer.execute("select pg_drop_replication_slot(%(slot)s)", {"slot": self.slot})
+        try:
+            create_slot(self.writer, self.slot)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise PermissionDeniedError(
+                f"the role of the worker may not make a replication slot: {first_line(error)}",
+                hint="alter role … replication (on managed services: grant their role for replication)",
+            ) from error
+        lsn = self._state()["confirmed_flush_lsn"]
+        (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
+        if not is_new:
+            self.say(
+                f"the replication slot was lost: {counted(noted['gaps'], 'table')} with a gap in the trail, which "
+                "audit baseline closes"
+            )
+
+    def _take_over(self, table: Table) -> bool:
+        if table.unpublished_columns:
+            self._say_once(
+                f"{table.name} stays with triggers: before PostgreSQL 18 the generated column "
+                f"{table.unpublished_columns[0]} cannot be read from the WAL"
+            )
+            return False
+        try:
+            with self.writer.transaction():
+                self.writer.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+                (found,) = self._fetch("take_over", function=table.function_name)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            return False  # writers hold it; triggers record it until the next time
+        except psycopg.errors.InsufficientPrivilege as error:
+            self._say_once(f"{table.name} stays with triggers: {first_line(error)}")
+            return False
+        if found["is_taken"]:
+            self._say_once(f"{table.name} is read from the WAL from here on; its triggers are off")
+        return bool(found["is_taken"])
+
+    def _read(self, tables: Iterable[Table]) -> Round:
+        """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
+        by_relation = {table.relation_id: table for table in tables if table.wal_since is not None}
+        state = self._state()
+        done = lsn_number(state["commit_lsn"])
+        (now,) = fetch(
+            self.writer,
+            "select pg_current_wal_flush_lsn()::text as lsn, pg_snapshot_xmax(pg_current_snapshot())::text as xid",
+        )
+        count = _Count()
+        batch = _Batch()
+        total, end = 0, None
+        messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
+        self.writer.execute("begin")
+        try:
+            for found in read_changes(count.of(messages)):
+                if isinstance(found, Done):
+                    end = found.end_lsn
+                    done = max(done, batch.commit_lsn)
+                    if len(batch.changes) >= FLUSH_ROWS:
+                        total += self._keep(batch, int(now["xid"]), done, end)
+                        self.writer.execute("begin")
+                    continue
+                if found.position.commit_lsn <= done:
+                    continue  # told again after a crash
+                table = by_relation.get(found.relation.oid)
+                if table is None or found.position.commit_lsn <= (table.wal_since or 0):
+                    continue
+                if self._is_news(table, found.relation):
+                    self._flush(batch, int(now["xid"]))
+                    self._notice(table, found.relation)
+                    by_relation |= {
+                        each.relation_id: each
+                        for each in self._tables()
+                        if each.wal_since is not None
+                    }
+                    table = by_relation.get(found.relation.oid, table)
+                batch.add(table, found, count.size)
+                if batch.is_full:
+                    self._flush(batch, int(now["xid"]))
+            is_all = count.number < PEEK_ROWS
+            until = max(lsn_number(now["lsn"]) if is_all else 0, end or 0)
+            total += self._keep(batch, int(now["xid"]), done, until)
+        except BaseException:
+            self._staged.clear()
+            with suppress(psycopg.Error):
+                self.writer.execute("rollback")
+            raise
+        self._advance(until, total)
+        return Round(events=total, is_all=is_all)
+
+    def _keep(self, batch: _Batch, xid: int, done: int, until: int) -> int:
+        """Make events of what is left of the batch, and commit them with how far that is."""
+        self._flush(batch, xid)
+        kept = batch.flushed
+        batch.flushed = 0
+        done = max(done, batch.commit_lsn)
+        if kept or self._is_due(until):
+            self._run(
+                "advance",
+                slot=self.slot,
+                commit_lsn=lsn_text(done),
+                read_until=lsn_text(until),
+                events=kept,
+            )
+        self.writer.execute("commit")
+        return kept
+
+    def _advance(self, until: int, kept: int) -> None:
+        """Let the server forget what the trail has; nothing where only our own heartbeat was written."""
+        if not (kept or self._is_due(until)):
+            return
+        confirmed = self._state()["confirmed_flush_lsn"]
+        if confirmed is None or until > lsn_number(confirmed):
+            advance(self.writer, self.slot, until)
+        self._seen, self._beat = until, time.monotonic()
+
+    def _is_due(self, until: int) -> bool:
+        """Whether it is time for a heartbeat, which is written to the WAL itself."""
+        is_time = time.monotonic() - self._beat >= self.heartbeat
+        return until - self._seen > HEARTBEAT_BYTES or (is_time and until > self._seen)
+
+    def _flush(self, batch: _Batch, xid: int) -> None:
+        """Have events made of the changes of a batch; ids go by their order, whichever table is first."""
+        if not batch.changes:
+            return
+        ids = [row["event_id"] for row in self._fetch("next_ids", count=len(batch.changes))]
+        # A form is one object in one reading; to compare it would take longer than the rest.
+        parts: dict[int, list[tuple[int, Table, Change]]] = defaultdict(list)
+        for event_id, (table, change) in zip(ids, batch.changes, strict=True):
+            parts[id(change.relation)].append((event_id, table, change))
+        for rows in parts.values():
+            _, table, first = rows[0]
+            function = table.function_name
+            self._stage(table, first.relation)
+            _, changes_table = wal_tables(function)
+            with (
+                self.writer.cursor() as cursor,
+                cursor.copy(render("wal/copy", changes_table=changes_table)) as copy,
+            ):
+                for event_id, _, change in rows:
+                    full = full_xid(change.xid, xid)
+                    copy.write_row(copied(event_id, change, full, len(table.virtual_columns)))
+            self._run(
+                "replay",
+                replay=replay_function(function),
+                changes_table=changes_table,
+                parameters={},
+            )
+            for _, _, change in rows:
+                if is_incomplete(change):
+                    self._run(
+                        "incomplete", function=function, lsn=lsn_text(change.position.commit_lsn)
+                    )
+                    break
+        batch.flushed += len(batch.changes)
+        batch.changes.clear()
+        batch.bytes = 0
+
+    def _stage(self, table: Table, relation: Relation) -> None:
+        if self._staged.get(table.function_name) == relation:
+            return
+        columns_table, changes_table = wal_tables(table.function_name)
+        types = self._types(relation)
+        columns = [
+            *(
+                (column.name, types[column.type_oid, column.type_modifier][1])
+                for column in relation.columns
+            ),
+            *((name, "text") for name in table.virtual_columns),
+        ]
+        self._run(
+            "stage",
+            columns_table=columns_table,
+            changes_table=changes_table,
+            columns=columns,
+            parameters={},
+        )
+        self._staged[table.function_name] = relation
+
+    def _types(self, relation: Relation) -> dict[tuple[int, int], tuple[str, str]]:
+        """What the types of the columns are called, and in which types their values are put."""
+        rows = self._fetch(
+            "staged_types",
+            oids=[column.type_oid for column in relation.columns],
+            modifiers=[column.type_modifier for column in relation.columns],
+        )
+        return {
+            (row["type_oid"], row["modifier"]): (row["type_name"], row["staged"]) for row in rows
+        }
+
+    def _is_news(self, table: Table, relation: Relation) -> bool:
+        """Whether rows of this form are the first; the trail may have to say what DDL did before them."""
+        noted = self._noted.get(table.relation_id)
+        return noted is not relation and noted != relation
+
+    def _notice(self, table: Table, relation: Relation) -> None:
+        self._noted[table.relation_id] = relation
+        types = self._types(relation)
+        columns = {
+            column.name: types[column.type_oid, column.type_modifier][0]
+            for column in relation.columns
+        }
+        unread = {*table.virtual_columns, *table.unpublished_columns}
+        noted = {name: type_name for name, type_name in table.columns.items() if name not in unread}
+        called = (table.schema_name, table.table_name)
+        if table.is_there and (columns != noted or (relation.schema, relation.name) != called):
+            self._note_changes(table)
+
+    def _note_changes(self, table: Table) -> None:
+        with self.writer.transaction():
+            self._run("note_changes", function=table.function_name)
+
+    def _run_note_coverage(self) -> None:
+        self.writer.execute(
+            "\n".join(render_statements("registry/note_coverage", schema=self.schema))
+        )
+
+    def _tables(self) -> list[Table]:
+        return [
+            Table(
+                **{
+                    **row,
+                    "wal_since": lsn_number(row["wal_since"]) if row["wal_since"] else None,
+                    "columns": row["columns"] or {},
+                    "virtual_columns": tuple(row["virtual_columns"]),
+                    "unpublished_columns": tuple(row["unpublished_columns"]),
+                }
+            )
+            for row in self._fetch("tables")
+        ]
+
+    def _state(self) -> dict[str, Any]:
+        return next(row for row in self._fetch("slot") if row["slot_name"] == self.slot)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
+
+    def _fetch(self, template: str, **parameters: Any) -> list[dict[str, Any]]:
+        with self.writer.cursor(row_factory=dict_row) as cursor:
+            text = render(f"wal/{template}", **self._names)
+            return cursor.execute(text, parameters or None).fetchall()
+
+    def _run(
+        self, template: str, *, parameters: Mapping[str, Any] | None = None, **values: Any
+    ) -> None:
+        """Statements of a template: with `values` as parameters, or as what is rendered where there are none."""
+        rendered = self._names | (values if parameters is not None else {})
+        for statement in render_statements(f"wal/{template}", **rendered):
+            given = values if parameters is None and "%(" in statement else None
+            self.writer.execute(statement, given)
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return {"schema": self.schema, "publication": self.publication}
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Changes in their order, of which events are to be made in this transaction."""
+
+    changes: list[tuple[Table, Change]] = field(default_factory=list)
+    bytes: int = 0
+    commit_lsn: int = 0
+    flushed: int = 0
+
+    def add(self, table: Table, change: Change, size: int) -> None:
+        self.changes.append((table, change))
+        self.bytes += size
+        self.commit_lsn = change.position.commit_lsn
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.changes) >= FLUSH_ROWS or self.bytes >= FLUSH_BYTES
+
+
+@dataclass(slots=True)
+class _Count:
+    number: int = 0
+    size: int = 0
+    """Of the last message."""
+
+    def of(self, messages: Iterator[bytes]) -> Iterator[bytes]:
+        for message in messages:
+            self.number += 1
+            self.size = len(message)
+            yield message
+
+
+def slot_name(connection: Connection, schema: str) -> str:
+    """The name of the slot of a trail in this database."""
+    prefix = re.sub(r"[^a-z0-9_]", "_", wal_publication(schema).lower())[:48]
+    return str(fetch(connection, render("wal/slot_name", prefix=prefix))[0]["slot_name"])
+
+
+def lsn_number(text: str) -> int:
+    """The reverse of `lsn_text`."""
+    high, _, low = text.partition("/")
+    try:
+        return (int(high, 16) << 32) + int(low, 16)
+    except ValueError as error:
+        raise AuditError(f"{text!r} is not a position in the WAL") from error

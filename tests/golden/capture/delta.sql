@@ -1,0 +1,200 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.orders; only triggers can run it.
+-- Records changes to public.orders in the audit trail, row by row.
+create or replace function audit.capture_public__orders()
+    returns trigger
+    language plpgsql
+    security definer  -- writers of the table need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set plan_cache_mode = force_generic_plan  -- plans are the same for all keys, and not cheap to make
+as $capture$
+declare
+    is_as_installed boolean := false;
+    row_before jsonb;
+    row_after jsonb;
+    is_delta boolean := false;
+    key_before text;
+    key_after text;
+    captured_at timestamptz;
+    newest record;
+    written_before xid8;
+    value_before jsonb;
+    value_after jsonb;
+begin
+    if tg_table_name = 'orders' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') or audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is not null)
+            and pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
+    end if;
+    if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
+        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+            return null;
+        end if;
+    end if;
+    if tg_op = 'INSERT' then
+        if is_as_installed then
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.image_of(new);
+        end if;
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row)
+        values
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
+
+    elsif tg_op = 'UPDATE' then
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
+        if new *= old then
+            return null;
+        end if;
+        captured_at := clock_timestamp();
+        if is_as_installed and captured_at >= audit.present_period('audit.logged_actions'::regclass, false) and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
+            and current_setting('transaction_isolation') <> 'serializable'  -- reading the trail could make other writes fail
+        then
+            row_before := case when 'public.orders'::regclass is not null then jsonb_build_object('id', old.id) end;
+            key_before := row_before ->> 'id';
+            row_after := case when 'public.orders'::regclass is not null then jsonb_build_object('id', new.id) end;
+            key_after := row_after ->> 'id';
+            if key_before = key_after then
+                select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by into newest
+                from audit.logged_actions as e
+                where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
+                  and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+                  and e.event_id > audit.deltas_after('public.orders'::regclass, 'capture_public__orders', array['customer_id', 'id', 'placed_at', 'status', 'total'])
+                order by e.event_id desc
+                limit 1;
+                is_delta := coalesce(newest.written_by = old.xmin and newest.action in ('I', 'U')
+                    and newest.transaction_id <> pg_current_xact_id() and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+                    and hashint8(newest.event_id) % 32 <> 0, false);
+            end if;
+            if is_delta then
+                select e.transaction_id into written_before
+                from audit.logged_actions as e
+                where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
+                  and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true) and e.event_id < newest.event_id
+                order by e.event_id desc
+                limit 1;
+                is_delta := written_before is distinct from newest.transaction_id;
+            end if;
+        end if;        if is_delta then
+            row_before := '{}';
+            row_after := '{}';
+            if 'public.orders'::regclass is not null and not record_image_eq(
+                row(old.customer_id, old.id, old.placed_at, old.status, old.total),
+                row(new.customer_id, new.id, new.placed_at, new.status, new.total))
+            then
+                if 'public.orders'::regclass is not null and not record_image_eq(row(old.customer_id), row(new.customer_id)) then
+                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('customer_id', old.customer_id) end;
+                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('customer_id', new.customer_id) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+                if 'public.orders'::regclass is not null and not record_image_eq(row(old.id), row(new.id)) then
+                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('id', old.id) end;
+                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('id', new.id) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+                if 'public.orders'::regclass is not null and not record_image_eq(row(old.placed_at), row(new.placed_at)) then
+                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('placed_at', old.placed_at) end;
+                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('placed_at', new.placed_at) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+                if 'public.orders'::regclass is not null and not record_image_eq(row(old.status), row(new.status)) then
+                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('status', old.status) end;
+                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('status', new.status) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+                if 'public.orders'::regclass is not null and not record_image_eq(row(old.total), row(new.total)) then
+                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('total', old.total) end;
+                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('total', new.total) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+            end if;
+        else
+        if is_as_installed then
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.image_of(old);
+            row_after := audit.image_of(new);
+        end if;
+        end if;
+        if not is_delta then
+            key_before := row_before ->> 'id';
+            key_after := row_after ->> 'id';
+        end if;
+        insert into audit.logged_actions
+            (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+        values
+            (captured_at, tg_table_schema, tg_table_name, 'U', key_after, nullif(key_before, key_after), row_before, row_after);
+
+    elsif tg_op = 'DELETE' then
+        if is_as_installed then
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.image_of(old);
+        end if;
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row)
+        values
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            (tg_table_schema, tg_table_name, 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__orders() from public;
+
+select audit.hand_over('audit.capture_public__orders()'::regprocedure);
+
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "f277cdcae4558166f27fbaeee62107b8e859691717f9125745ac0faf4d70c13f"}';
+
+
+-- Its triggers on public.orders.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
+create or replace trigger "00_audit_row"
+    after insert or update or delete on public.orders
+    for each row
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_row";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.orders
+    for each statement
+    execute function audit.capture_public__orders();
+
+alter table public.orders enable always trigger "00_audit_truncate";
+
+-- The trail now recognizes the table even if it is renamed.
+select audit.note_capture('public.orders'::regclass, 'capture_public__orders');
+
+commit;

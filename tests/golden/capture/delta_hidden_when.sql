@@ -1,0 +1,219 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.people; only triggers can run it.
+-- Records changes to public.people in the audit trail, row by row.
+create or replace function audit.capture_public__people()
+    returns trigger
+    language plpgsql
+    security definer  -- writers of the table need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan  -- plans are the same for all keys, and not cheap to make
+as $capture$
+#variable_conflict use_column
+declare
+    is_as_installed boolean := false;
+    row_before jsonb;
+    row_after jsonb;
+    is_delta boolean := false;
+    key_before text;
+    key_after text;
+    captured_at timestamptz;
+    newest record;
+    written_before xid8;
+    value_before jsonb;
+    value_after jsonb;
+begin
+    if tg_table_name = 'people' and tg_table_schema = 'public'
+        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
+    then
+        -- If the trail recorded another name in between, captured_as records this one.
+        is_as_installed := (audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') or audit.captured_as(tg_relid, 'capture_public__people', tg_op) is not null)
+            and pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'name', 'note']::text[], array['plain', 'text', 'any']::text[], true);
+        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'note']) = '{}';
+    end if;
+    if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
+        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
+        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+            return null;
+        end if;
+    end if;
+    if tg_op = 'INSERT' then
+        if is_as_installed then
+            if (select (name <> 'test'
+            ) from (select new.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_after := to_jsonb(new) - array['note'];
+        else
+            row_after := audit.known_part(audit.image_of(new), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
+        end if;
+        row_after := audit.mask(row_after, 'card', 'redact');
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row)
+        values
+            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
+
+    elsif tg_op = 'UPDATE' then
+        captured_at := clock_timestamp();
+        if is_as_installed and captured_at >= audit.present_period('audit.logged_actions'::regclass, false) and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
+            and (select (name <> 'test'
+            ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null)
+            and current_setting('transaction_isolation') <> 'serializable'  -- reading the trail could make other writes fail
+        then
+            row_before := case when 'public.people'::regclass is not null then jsonb_build_object('id', old.id) end;
+            key_before := row_before ->> 'id';
+            row_after := case when 'public.people'::regclass is not null then jsonb_build_object('id', new.id) end;
+            key_after := row_after ->> 'id';
+            if key_before = key_after then
+                select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by into newest
+                from audit.logged_actions as e
+                where e.schema_name = 'public' and e.table_name = 'people' and e.row_key = key_after and e.action <> 'E'
+                  and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+                  and e.event_id > audit.deltas_after('public.people'::regclass, 'capture_public__people', array['card', 'email', 'id', 'name', 'note'])
+                order by e.event_id desc
+                limit 1;
+                is_delta := coalesce(newest.written_by = old.xmin and newest.action in ('I', 'U')
+                    and newest.transaction_id <> pg_current_xact_id() and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+                    and hashint8(newest.event_id) % 32 <> 0, false);
+            end if;
+            if is_delta then
+                select e.transaction_id into written_before
+                from audit.logged_actions as e
+                where e.schema_name = 'public' and e.table_name = 'people' and e.row_key = key_after and e.action <> 'E'
+                  and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true) and e.event_id < newest.event_id
+                order by e.event_id desc
+                limit 1;
+                is_delta := written_before is distinct from newest.transaction_id;
+            end if;
+        end if;        if is_delta then
+            row_before := '{}';
+            row_after := '{}';
+            if 'public.people'::regclass is not null and not record_image_eq(
+                row(old.card, old.email, old.id, old.name),
+                row(new.card, new.email, new.id, new.name))
+            then
+                if 'public.people'::regclass is not null and not record_image_eq(row(old.card), row(new.card)) then
+                    value_before := case when 'public.people'::regclass is not null then jsonb_build_object('card', old.card) end;
+                    value_after := case when 'public.people'::regclass is not null then jsonb_build_object('card', new.card) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+                if 'public.people'::regclass is not null and not record_image_eq(row(old.email), row(new.email)) then
+                    value_before := case when 'public.people'::regclass is not null then jsonb_build_object('email', old.email) end;
+                    value_after := case when 'public.people'::regclass is not null then jsonb_build_object('email', new.email) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+                if 'public.people'::regclass is not null and not record_image_eq(row(old.id), row(new.id)) then
+                    value_before := case when 'public.people'::regclass is not null then jsonb_build_object('id', old.id) end;
+                    value_after := case when 'public.people'::regclass is not null then jsonb_build_object('id', new.id) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+                if 'public.people'::regclass is not null and not record_image_eq(row(old.name), row(new.name)) then
+                    value_before := case when 'public.people'::regclass is not null then jsonb_build_object('name', old.name) end;
+                    value_after := case when 'public.people'::regclass is not null then jsonb_build_object('name', new.name) end;
+                    if value_before::text <> value_after::text then
+                        row_before := row_before || value_before;
+                        row_after := row_after || value_after;
+                    end if;
+                end if;
+            end if;
+        else
+        if is_as_installed then
+            if (select (name <> 'test'
+            ) from (select new.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true
+                and (select (name <> 'test'
+            ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_before := to_jsonb(old) - array['note'];
+            row_after := to_jsonb(new) - array['note'];
+        else
+            row_before := audit.known_part(audit.image_of(old), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
+            row_after := audit.known_part(audit.image_of(new), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
+        end if;
+        end if;
+        -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
+        if row_before = row_after and row_before::text = row_after::text then
+            return null;
+        end if;
+        row_before := audit.mask(row_before, 'card', 'redact');
+        row_after := audit.mask(row_after, 'card', 'redact');
+        if not is_delta then
+            key_before := row_before ->> 'id';
+            key_after := row_after ->> 'id';
+        else
+            -- Neither what is the same, nor what stands for it.
+            select coalesce(jsonb_object_agg(key, row_before -> key), '{}'), coalesce(jsonb_object_agg(key, value), '{}')
+            into row_before, row_after
+            from jsonb_each(row_after)
+            where value::text is distinct from (row_before -> key)::text;
+        end if;
+        insert into audit.logged_actions
+            (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+        values
+            (captured_at, tg_table_schema, tg_table_name, 'U', key_after, nullif(key_before, key_after), row_before, row_after);
+
+    elsif tg_op = 'DELETE' then
+        if is_as_installed then
+            if (select (name <> 'test'
+            ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_before := to_jsonb(old) - array['note'];
+        else
+            row_before := audit.known_part(audit.image_of(old), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
+        end if;
+        row_before := audit.mask(row_before, 'card', 'redact');
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row)
+        values
+            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            (tg_table_schema, tg_table_name, 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__people() from public;
+
+select audit.hand_over('audit.capture_public__people()'::regprocedure);
+
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "4d269358cfb2fc80617d71deecedfb021740766e0caf18f83268385cb448e1ab"}';
+
+
+-- Its triggers on public.people.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
+create or replace trigger "00_audit_row"
+    after insert or update or delete on public.people
+    for each row
+    execute function audit.capture_public__people();
+
+alter table public.people enable always trigger "00_audit_row";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.people
+    for each statement
+    execute function audit.capture_public__people();
+
+alter table public.people enable always trigger "00_audit_truncate";
+
+-- The trail now recognizes the table even if it is renamed.
+select audit.note_capture('public.people'::regclass, 'capture_public__people');
+
+commit;

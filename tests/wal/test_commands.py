@@ -1,0 +1,90 @@
+"""`audit capture run` and `status`, `audit status` and `audit check` of tables that are read from the WAL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from audit_toolkit.cli.app import app
+from audit_toolkit.config import Capture
+from tests.plugins.docs import commands
+from tests.wal.conftest import WalTrail
+
+
+def run(trail: WalTrail, *words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [*words, "--dsn", trail.database.dsn])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def kinds(trail: WalTrail) -> set[str]:
+    """What `audit check` finds."""
+    found = json.loads(run(trail, "check", "--format", "json", "--fail-on", "error"))
+    return {finding["kind"] for finding in found["findings"]}
+
+
+def test_a_table_is_installed_read_and_looked_at(
+    wal_trail: WalTrail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wal_trail.execute("create table readings (id int primary key, value int)")
+    script = run(wal_trail, "install", "--table", "readings", "--capture", "wal", "--sql")
+    wal_trail.execute(script)
+    assert kinds(wal_trail) >= {"not_from_wal"}
+    assert "wal (triggers, until the worker reads it)" in run(wal_trail, "status")
+
+    said = run(wal_trail, "capture", "run", "--once")
+    assert said.splitlines() == [
+        "public.readings is read from the WAL from here on; its triggers are off",
+        "0 changes read",
+    ]
+    wal_trail.execute("insert into readings values (1, 2)")
+    assert run(wal_trail, "capture", "run", "--once").splitlines() == ["1 change read"]
+
+    shown = run(wal_trail, "capture", "status")
+    assert "no worker is running" in shown
+    assert "public.readings: from the WAL since" in shown
+    status = json.loads(run(wal_trail, "capture", "status", "--format", "json"))
+    assert (status["slot"]["state"], status["slot"]["events"]) == ("ready", 1)
+    assert "audit_capture_changes_total" in run(
+        wal_trail, "capture", "status", "--format", "prometheus"
+    )
+    (table,) = json.loads(run(wal_trail, "status", "--format", "json"))["audited"]
+    assert (table["state"], table["capture"], table["assurance"]) == ("on", "wal", "wal")
+    assert kinds(wal_trail) == {"worker_stopped", "wal_unlimited"}
+    assert "unknown" in run(wal_trail, "history", "readings")
+    assert "has no pause" in run(wal_trail, "pause", "--table", "readings", "--reason", "r", code=2)
+
+    wal_trail.execute("select pg_drop_replication_slot(slot_name) from audit.capture_progress")
+    assert "slot_missing" in run(wal_trail, "check", code=3)
+    assert "1 table with a gap" in run(wal_trail, "capture", "run", "--once")
+
+    wal_trail.execute(run(wal_trail, "uninstall", "--table", "readings", "--sql"))
+    assert wal_trail.installed("readings") is None
+    assert run(wal_trail, "check", "--fail-on", "error")
+
+
+def test_drift_is_found_as_for_triggers(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("alter table readings replica identity default")
+    assert "trigger_disabled" in run(wal_trail, "check", code=3)
+    wal_trail.execute("alter table readings replica identity full")
+    wal_trail.execute(
+        "create or replace function audit.replay_public__readings() returns void language plpgsql"
+        " set search_path = pg_catalog, pg_temp as 'begin end'"
+    )
+    assert "function_changed" in run(wal_trail, "check", code=3)
+
+
+def test_the_commands_of_the_documentation_exist() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "wal.md").read_text(encoding="utf-8")
+    assert [words[:2] for words in commands(text)] == [
+        ["install", "--table"],
+        ["capture", "run"],
+        ["capture", "status"],
+    ]
