@@ -21,7 +21,7 @@ from audit_toolkit.catalog import Column, Kind, Numbering, Table, parse_comment
 from audit_toolkit.catalog.read import numbering
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.condition import names_of, with_names
-from audit_toolkit.config import Capture, TableRule
+from audit_toolkit.config import Capture, Store, TableRule
 from audit_toolkit.errors import RuleError
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal, replay_function
@@ -66,6 +66,7 @@ def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
 
 def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
     """What captures each table, as its function records it."""
+    captured = {objects.captured_by(function) for function in objects.functions}
     bodies = {function.name: function.body for function in objects.functions}
     for function in objects.functions:
         recorded = parse_comment(function.comment)
@@ -73,6 +74,8 @@ def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) ->
             continue
         made_for = QualifiedName(*recorded["table"])
         name = objects.captured_by(function) or made_for
+        # Its table was dropped, and another one that is audited itself has the name.
+        is_gone = objects.is_unused(function) and name in captured
         yield Captured(
             name=name,
             made_for=made_for,
@@ -83,7 +86,7 @@ def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) ->
             numbering=numbering(function.name, recorded, objects.installed_columns),
             schema=objects.schema,
             function=function,
-            table=tables.get(name),
+            table=None if is_gone else tables.get(name),
             replay_body=bodies.get(replay_function(function.name)),
         )
 
@@ -116,8 +119,7 @@ def capture_findings(
             kind=FindingKind.TABLE_RENAMED,
             severity=Severity.WARNING,
             subject=str(captured.name),
-            message=f"it was renamed from {captured.made_for}; capture continues under the new name, "
-            "but more slowly",
+            message=f"it was renamed from {captured.made_for}; capture continues under the new name",
             remedy=_install(captured),
         )
     else:
@@ -212,8 +214,23 @@ def _outdated(captured: Captured, why: str) -> Finding:
 
 
 def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterator[Finding]:
-    """Settings that it pins and should not: `set role` would take the right to write the trail from it."""
+    """Settings that it pins and should not: `set role` would take the right to write the trail from it. And those
+    that it does not pin: values would be recorded as each session has them printed.
+    """
     pinned = dict(pinned_settings(target.table)) | {"search_path": ""}
+    if target.rule.store is Store.DELTA:
+        pinned["plan_cache_mode"] = "force_generic_plan"
+    present = {setting.partition("=")[0].lower() for setting in captured.function.settings}
+    for name in sorted(pinned.keys() - present - {"search_path"}):
+        yield Finding(
+            kind=FindingKind.SETTINGS_CHANGED,
+            severity=Severity.ERROR,
+            subject=shown,
+            message=f"it does not set {name} any more: what is recorded depends on the session",
+            remedy=psql_command(
+                f"alter function {shown.removesuffix('()')} set {name} = {quote_literal(pinned[name])}"
+            ),
+        )
     for setting in captured.function.settings:
         name, _, value = setting.partition("=")
         if name.lower() not in pinned or (pinned[name.lower()] not in ("", value)):
@@ -266,7 +283,8 @@ _STATES = {
 def _trigger_findings(
     captured: Captured, target: Target, objects: TrailObjects, paused: str | None
 ) -> Iterator[Finding]:
-    wanted = [(captured.name, trigger) for trigger in target.triggers]
+    renamed = _renamed_triggers(captured, target, objects)
+    wanted = [(captured.name, t) for t in target.triggers if t.name not in renamed]
     wanted += [(leaf, trigger) for leaf in target.table.leaves for trigger in target.leaf_triggers]
     present = {
         (table, trigger.name): trigger
@@ -274,7 +292,7 @@ def _trigger_findings(
         for trigger in objects.triggers_by_table.get(table, ())
     }
     ours = {trigger.name for trigger in target.triggers}
-    if not any(captured.name == table for table, name in present if name in ours):
+    if not renamed and not any(captured.name == table for table, name in present if name in ours):
         paused = None  # there is nothing to resume
     if paused is not None:
         yield Finding(
@@ -284,7 +302,9 @@ def _trigger_findings(
             message=f"capture is paused: {paused}",
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
         )
-    yield from _second_triggers(captured, objects, ours)
+    function = QualifiedName(objects.schema, captured.function.name)
+    yield from _renamed_findings(captured, renamed)
+    yield from _second_triggers(captured, objects, ours | {t.name for t in renamed.values()})
     off: list[TriggerState] = []
     for table, trigger in wanted:
         found = present.get((table, trigger.name))
@@ -300,9 +320,7 @@ def _trigger_findings(
                 else "changes are not recorded",
                 remedy=_install(captured),
             )
-        elif not _is_as_rendered(
-            found, trigger, QualifiedName(objects.schema, captured.function.name)
-        ):
+        elif not _is_as_rendered(found, trigger, function):
             yield Finding(
                 kind=FindingKind.TRIGGER_CHANGED,
                 severity=Severity.ERROR,
@@ -335,6 +353,34 @@ def _trigger_findings(
             subject=f"{names} on {captured.name}",
             message=detail,
             remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
+        )
+
+
+def _renamed_triggers(
+    captured: Captured, target: Target, objects: TrailObjects
+) -> dict[str, TriggerState]:
+    """Triggers of ours that somebody renamed, by the names that they had."""
+    function = QualifiedName(objects.schema, captured.function.name)
+    present = {each.name: each for each in objects.triggers_by_table.get(captured.name, ())}
+    ours = {trigger.name for trigger in target.triggers}
+    return {
+        trigger.name: found
+        for trigger in target.triggers
+        for found in present.values()
+        if trigger.name not in present
+        and found.name not in ours
+        and _is_as_rendered(found, trigger, function)
+    }
+
+
+def _renamed_findings(captured: Captured, renamed: Mapping[str, TriggerState]) -> Iterator[Finding]:
+    for former, found in renamed.items():
+        yield Finding(
+            kind=FindingKind.TRIGGER_CHANGED,
+            severity=Severity.ERROR,
+            subject=f"{quote_identifier(found.name)} on {captured.name}",
+            message=f"it is {quote_identifier(former)} under another name",
+            remedy=_install(captured),
         )
 
 

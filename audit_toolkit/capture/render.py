@@ -317,6 +317,13 @@ def _check_kind(table: Table, rule: TableRule) -> None:
             f"{table.name} is partitioned: partitions cannot be captured from the WAL yet",
             hint="use --capture row",
         )
+    virtual = [column.name for column in table.columns if column.virtual]
+    if rule.capture is Capture.WAL and virtual:
+        raise RuleError(
+            f"column {virtual[0]!r} of {table.name} is a virtual generated column: PostgreSQL would refuse "
+            "updates of the table once it is published",
+            hint="use --capture row",
+        )
     if rule.capture is Capture.STATEMENT and table.partitioned:
         raise RuleError(
             f"{table.name} is partitioned: statement triggers miss changes made directly in a partition",

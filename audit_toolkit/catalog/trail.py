@@ -119,6 +119,10 @@ class TrailObjects:
         }
         return found.pop() if len(found) == 1 else None
 
+    def is_unused(self, function: Function) -> bool:
+        """Whether no trigger runs a function."""
+        return QualifiedName(self.schema, function.name) not in self.triggers_by_function
+
 
 def _grouped(
     triggers: Iterable[TriggerState], by: Callable[[TriggerState], QualifiedName]

@@ -14,6 +14,7 @@ from audit_toolkit.seals.notes import Checkpoint, read_checkpoint
 from audit_toolkit.seals.seal import now_of, read_newest, seal
 from audit_toolkit.seals.sinks import Delivered, Sink, deliver, require_not_behind
 from audit_toolkit.templates import render
+from audit_toolkit.tracing import span
 from audit_toolkit.trail.history.follow import Blocker
 from audit_toolkit.trail.history.watermark import Mark, find_watermark
 
@@ -84,6 +85,23 @@ def run_seal(
 
     Raises what `seal` raises. A sink that fails is no error: the run says so, and the next one tries again.
     """
+    with span("seal", schema=schema) as sealing:
+        run = _run_seal(connection, schema, signer, sinks, timestamp, wait, progress)
+        sealing.note(events=run.events, held_by=len(run.held_by))
+        if failed := sum(bool(one.failed) for one in run.delivered):
+            sealing.fail(f"{failed} checkpoints were not stored")
+    return run
+
+
+def _run_seal(
+    connection: Connection,
+    schema: str,
+    signer: Signer,
+    sinks: Sequence[Sink],
+    timestamp: str | None,
+    wait: float,
+    progress: Callable[[int], None],
+) -> SealRun:
     state = read_state(connection, schema)
     newest = read_newest(connection, schema)
     if newest or sinks:

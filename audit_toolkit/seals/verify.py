@@ -61,7 +61,7 @@ class Report:
 
     checkpoint: Checkpoint | None = None
     verified: int = 0
-    """Events that are what was sealed."""
+    """Events that match their seals."""
     outside: int = 0
     """Checkpoints kept outside that this tree agrees with."""
     unsealed: int = 0

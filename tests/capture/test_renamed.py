@@ -140,6 +140,69 @@ def test_tables_that_change_places_and_back_are_not_taken_for_each_other(
         ]
 
 
+@BOTH
+def test_a_trigger_that_was_renamed_is_ours_and_goes_on(trail: Trail, capture: Capture) -> None:
+    name = "00_audit_row" if capture is Capture.ROW else "00_audit_insert"
+    trail.execute(ORDERS)
+    trail.audit("orders", capture=capture)
+    trail.execute(f'alter trigger "{name}" on orders rename to mine')
+    assert findings(trail) == ["trigger_changed"]
+    trail.audit("orders", capture=capture)
+    trail.execute("insert into orders values (1, 'new')")
+    assert findings(trail) == []
+    assert [event for event in named(trail) if event[0] == "I"] == [("I", "public", "orders", "1")]
+
+
+def test_a_hidden_column_is_followed_after_it_was_made_anew(trail: Trail) -> None:
+    trail.execute("create table people (id int primary key, secret text)")
+    trail.audit("people", exclude=("secret",))
+    trail.execute("insert into people values (1, 'xyz')")
+    trail.execute("alter table people drop secret, add secret text default 'xyz'")
+    trail.execute("insert into people values (2)")
+    trail.execute("alter table people rename secret to remark")
+    trail.execute("insert into people values (3)")
+    assert findings(trail) == ["hidden_column_gone"]
+    objects = read_trail_objects(trail.connection, SCHEMA)
+    [found] = find_drift(objects, {trail.table("people").name: trail.table("people")})
+    assert found.remedy == "audit install --table public.people --exclude remark --upgrade"
+    assert not trail.execute("select from audit.logged_actions as e where e::text like '%xyz%'")
+
+
+def test_a_table_that_was_replaced_and_dropped_leaves_a_clean_check(trail: Trail) -> None:
+    trail.execute(ORDERS + "; create table orders_new (like orders including all)")
+    for name in ("orders", "orders_new"):
+        trail.audit(name)
+    trail.execute(
+        "alter table orders rename to orders_old; alter table orders_new rename to orders; drop table orders_old"
+    )
+    assert findings(trail) == ["table_gone", "table_renamed"]
+    trail.execute("drop function audit.capture_public__orders()")
+    trail.audit("orders")
+    assert findings(trail) == []
+
+
+@BOTH
+@pytest.mark.parametrize("by_another_session", [False, True])
+def test_a_column_that_gets_its_name_back_is_followed(
+    trail: Trail, capture: Capture, by_another_session: bool
+) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", capture=capture)
+    trail.execute("insert into orders values (1, 'new')")
+    writer = trail.database.connect() if by_another_session else trail.connection
+    for name, former, value in (("state", "status", "paid"), ("status", "state", "sent")):
+        trail.execute(f"alter table orders rename {former} to {name}")
+        for step in "ab":
+            writer.execute(f"update orders set {name} = '{value}-{step}'")
+    assert [event.new_row for event in history(trail.connection, "orders", 1)] == [
+        {"id": 1, "status": status} for status in ("new", "paid-a", "paid-b", "sent-a", "sent-b")
+    ]
+    assert [said["renamed"] for _, said in changes(trail)] == [
+        {"status": "state"},
+        {"state": "status"},
+    ]
+
+
 @pytest.mark.parametrize("kind", ["rename", "set schema"])
 def test_a_table_that_gets_its_name_back_is_followed(trail: Trail, kind: str) -> None:
     trail.execute(

@@ -98,6 +98,16 @@ DRIFTS = {
 }
 
 
+def test_a_setting_that_is_not_pinned_any_more(trail: Trail) -> None:
+    trail.execute("create table visits (id int primary key, at timestamptz)")
+    trail.audit("visits")
+    trail.execute("alter function audit.capture_public__visits reset timezone")
+    [finding] = drift(trail)
+    assert finding.kind == "settings_changed"
+    mend(trail, finding)
+    assert drift(trail) == []
+
+
 @pytest.mark.parametrize("kind", DRIFTS)
 def test_each_kind_is_found_and_its_remedy_removes_it(shop: Trail, kind: str) -> None:
     shop.execute(DRIFTS[kind])

@@ -22,25 +22,27 @@ declare
     role_name constant text := nullif(current_setting('role'), 'none');
     application_name constant text := nullif(current_setting('application_name'), '');
     client_addr constant inet := inet_client_addr();
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
     names text[];
     types oid[];
 begin
-    if tg_table_name = 'order_lines' and tg_table_schema = 'public'
-        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.order_lines'::regclass, 'capture_public__order_lines', 'public', 'order_lines') or audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is not null)
-            and pg_partition_root('public.order_lines'::regclass) is null and audit.has_columns('public.order_lines'::regclass, array[]::text[], array[]::text[], true);
-    end if;
-    if not is_as_installed and (tg_table_name <> 'order_lines' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.is_as_installed('capture_public__order_lines', array[]::text[], array[]::text[], true, array[]::text[]) end;
+    if (case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_as('capture_public__order_lines', 'public', 'order_lines') = array['public', 'order_lines'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_as('capture_public__order_lines', 'public', 'order_lines') end, audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     -- "00_audit_row" is the alias of a whole row: a simpler name could be the name of a column, and would mean that.
-    if tg_op in ('INSERT', 'UPDATE', 'DELETE') and not is_as_installed then
+    if tg_op in ('INSERT', 'UPDATE', 'DELETE') and is_as_installed is not true then
         if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
             -- PostgreSQL 18 cannot reference a virtual column of a transition table; it stores nothing anyway.
             names := array(
@@ -78,7 +80,7 @@ event_schema, event_table, 'I',
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
@@ -96,7 +98,7 @@ event_schema, event_table, 'D',
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), context, session_user_name, role_name, application_name, client_addr;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -130,14 +132,14 @@ event_schema, event_table, 'U',
             ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, tg_table_schema, tg_table_name, context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-tg_table_schema, tg_table_name, 'I',
+coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
@@ -152,7 +154,7 @@ tg_table_schema, tg_table_name, 'I',
             (schema_name, table_name, action, row_key, old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
-tg_table_schema, tg_table_name, 'D',
+coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D',
             jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
@@ -171,7 +173,7 @@ tg_table_schema, tg_table_name, 'D',
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-tg_table_schema, tg_table_name, 'U',
+coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -202,7 +204,7 @@ tg_table_schema, tg_table_name, 'U',
                 (schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr)
             select
-tg_table_schema, tg_table_name, 'U',
+coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 key_after,
                 nullif(key_before, key_after),
                 row_before,
@@ -231,7 +233,7 @@ tg_table_schema, tg_table_name, 'U',
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (tg_table_schema, tg_table_name, 'T');
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'T');
     end if;
     return null;
 end
@@ -241,7 +243,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "04f4785443683771c22583d2100f601426c458913d9e1f2f4e08ef106d86c4a6"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "acd62979d34ddf0d9af77de7c5572b4f46867e67c76be1f600a296458cfe23f0"}';
 
 
 -- Its triggers on public.order_lines.

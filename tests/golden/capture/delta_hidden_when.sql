@@ -12,7 +12,16 @@ create or replace function audit.capture_public__people()
 as $capture$
 #variable_conflict use_column
 declare
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
     is_delta boolean := false;
@@ -24,19 +33,16 @@ declare
     value_before jsonb;
     value_after jsonb;
 begin
-    if tg_table_name = 'people' and tg_table_schema = 'public'
-        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') or audit.captured_as(tg_relid, 'capture_public__people', tg_op) is not null)
-            and pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'name', 'note']::text[], array['plain', 'text', 'any']::text[], true);
-        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card', 'note']) = '{}';
-    end if;
-    if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'name', 'note']::text[], array['plain', 'text', 'any']::text[], true, array['card', 'note']::text[]) and audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end;
+    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -46,13 +52,13 @@ begin
             end if;
             row_after := to_jsonb(new) - array['note'];
         else
-            row_after := audit.known_part(audit.image_of(new), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
         end if;
         row_after := audit.mask(row_after, 'card', 'redact');
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row)
+            (schema_name, table_name, action, row_key, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I', row_after ->> 'id', row_after, context);
 
     elsif tg_op = 'UPDATE' then
         captured_at := clock_timestamp();
@@ -137,8 +143,8 @@ begin
             row_before := to_jsonb(old) - array['note'];
             row_after := to_jsonb(new) - array['note'];
         else
-            row_before := audit.known_part(audit.image_of(old), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
-            row_after := audit.known_part(audit.image_of(new), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
         end if;
         end if;
         -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
@@ -158,9 +164,9 @@ begin
             where value::text is distinct from (row_before -> key)::text;
         end if;
         insert into audit.logged_actions
-            (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+            (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (captured_at, tg_table_schema, tg_table_name, 'U', key_after, nullif(key_before, key_after), row_before, row_after);
+            (captured_at, coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U', key_after, nullif(key_before, key_after), row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -170,19 +176,19 @@ begin
             end if;
             row_before := to_jsonb(old) - array['note'];
         else
-            row_before := audit.known_part(audit.image_of(old), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note'])) - array['note'];
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
         end if;
         row_before := audit.mask(row_before, 'card', 'redact');
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row)
+            (schema_name, table_name, action, row_key, old_row, context)
         values
-            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D', row_before ->> 'id', row_before, context);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (tg_table_schema, tg_table_name, 'T');
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'T');
     end if;
     return null;
 end
@@ -192,7 +198,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "4d269358cfb2fc80617d71deecedfb021740766e0caf18f83268385cb448e1ab"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "83064baeb98658a44c3cb6b64a42592a6cfbde6ebfbfcfa1c0009a19afa52d88"}';
 
 
 -- Its triggers on public.people.

@@ -11,30 +11,33 @@ create or replace function audit.capture_public__orders()
     set timezone = 'UTC'
 as $capture$
 declare
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
 begin
-    if tg_table_name = 'orders' and tg_table_schema = 'public'
-        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') or audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is not null)
-            and pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
-    end if;
-    if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_as_installed('capture_public__orders', array[]::text[], array[]::text[], true, array[]::text[]) end;
+    if (case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') = array['public', 'orders'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') end, audit.captured_as(tg_relid, 'capture_public__orders', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if not jsonb_path_exists(
-        coalesce((case
-        when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
-        else nullif(current_setting('audit.context', true), '')::jsonb
-    end) -> 'actor', 'null'),
+        coalesce(context -> 'actor', 'null'),
         $path$strict $.** ? (@.type() == "number" || @ like_regex "[^[:space:]\\u0001-\\u0020\\u007f-\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]")$path$)
         and current_setting('session_replication_role') <> 'replica'  -- replicated changes are never refused
     then
@@ -48,37 +51,37 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := audit.image_of(new);
+            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row, query)
+            (schema_name, table_name, action, row_key, new_row, context, query)
         values
-            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after, left(current_query(), 10000));
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I', row_after ->> 'id', row_after, context, left(current_query(), 10000));
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := audit.image_of(old);
-            row_after := audit.image_of(new);
+            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
+            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, query)
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context, query)
         values
-            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, left(current_query(), 10000));
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U', row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context, left(current_query(), 10000));
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := audit.image_of(old);
+            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row, query)
+            (schema_name, table_name, action, row_key, old_row, context, query)
         values
-            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before, left(current_query(), 10000));
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_before ->> 'id', row_before, context, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of the table: records its rows before they are removed.
@@ -99,14 +102,14 @@ begin
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row, query)
             values
-                (tg_table_schema, tg_table_name, 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
+                (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
         end loop;
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action, query)
         values
-            (tg_table_schema, tg_table_name, 'T', left(current_query(), 10000));
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'T', left(current_query(), 10000));
     end if;
     return null;
 end
@@ -116,7 +119,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "0850d33e7e3cf9246fd83fc44587492a0672d68b51c36ca2bf1f5e6f808033e4"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "bfd1c47db4b72ef6dc38d3dbe0a47a716b69ff5d97a8962239d78bcbd1a148d7"}';
 
 
 -- Its triggers on public.orders.

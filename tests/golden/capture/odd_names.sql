@@ -10,33 +10,40 @@ create or replace function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name = E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' and tg_table_schema = 'Wei"rd.Schema'
-        and (audit.may_name('Wei"rd.Schema') or has_schema_privilege('Wei"rd.Schema', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') or audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op) is not null)
-            and pg_partition_root(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass) is null and audit.has_columns(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, array[]::text[], array[]::text[], true);
-    end if;
-    if not is_as_installed and (tg_table_name <> E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale' or tg_table_schema <> 'Wei"rd.Schema' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.is_as_installed('capture__o_brien_s_100_x_tab_le__810a4a8be4', array[]::text[], array[]::text[], true, array[]::text[]) end;
+    if (case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.noted_as('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') = array['Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.noted_as('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') end, audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := audit.image_of(new);
+            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row)
+            (schema_name, table_name, action, row_key, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'I', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text, row_after);
+            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'I', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text, row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -47,31 +54,31 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := audit.image_of(old);
-            row_after := audit.image_of(new);
+            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(old, false));
+            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'U', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
-             nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text), row_before, row_after);
+            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'U', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
+             nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text), row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := audit.image_of(old);
+            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(old, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row)
+            (schema_name, table_name, action, row_key, old_row, context)
         values
-            (tg_table_schema, tg_table_name, 'D', jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, row_before);
+            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'D', jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, row_before, context);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (tg_table_schema, tg_table_name, 'T');
+            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'T');
     end if;
     return null;
 end
@@ -81,7 +88,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "7e339ed5bf5e1a1fc58c1a3dc5b0c161303ff42c0f8ffbc83146142458110379"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "1475b11f95ff62a537ff8258ecfb43c6d957b4a5331099abd8fa66a26423e3d3"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".

@@ -10,68 +10,75 @@ create or replace function audit.capture_public__people()
     set search_path = pg_catalog, pg_temp
 as $capture$
 declare
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name = 'people' and tg_table_schema = 'public'
-        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') or audit.captured_as(tg_relid, 'capture_public__people', tg_op) is not null)
-            and pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array[]::text[], array[]::text[], true);
-    end if;
-    if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array[]::text[], array[]::text[], true, array[]::text[]) end;
+    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := audit.pick(to_jsonb(new), array['id', 'name']);
         else
-            row_after := audit.pick(audit.image_of(new), array['id', 'name']);
+            row_after := audit.pick(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['id', 'name']);
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row)
+            (schema_name, table_name, action, row_key, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I', row_after ->> 'id', row_after, context);
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
             row_before := audit.pick(to_jsonb(old), array['id', 'name']);
             row_after := audit.pick(to_jsonb(new), array['id', 'name']);
         else
-            row_before := audit.pick(audit.image_of(old), array['id', 'name']);
-            row_after := audit.pick(audit.image_of(new), array['id', 'name']);
+            row_before := audit.pick(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['id', 'name']);
+            row_after := audit.pick(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['id', 'name']);
         end if;
         -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U', row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := audit.pick(to_jsonb(old), array['id', 'name']);
         else
-            row_before := audit.pick(audit.image_of(old), array['id', 'name']);
+            row_before := audit.pick(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['id', 'name']);
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row)
+            (schema_name, table_name, action, row_key, old_row, context)
         values
-            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D', row_before ->> 'id', row_before, context);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (tg_table_schema, tg_table_name, 'T');
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'T');
     end if;
     return null;
 end
@@ -81,7 +88,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "44be8cf297716468822cc1b140e1a0c2b2f719ba1a67f9b104585017793c7cea"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "3fffa746467b84e5a1ffd49de0364b60cae931401559ccb7555a266fd7fee800"}';
 
 
 -- Its triggers on public.people.

@@ -11,25 +11,31 @@ create or replace function audit.capture_public__files()
     set bytea_output = 'hex'
 as $capture$
 declare
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
     kept record;
     stand_ins jsonb;
 begin
-    if tg_table_name = 'files' and tg_table_schema = 'public'
-        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.files'::regclass, 'capture_public__files', 'public', 'files') or audit.captured_as(tg_relid, 'capture_public__files', tg_op) is not null)
-            and pg_partition_root('public.files'::regclass) is null and audit.has_columns('public.files'::regclass, array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true);
-        is_as_installed := is_as_installed and audit.disguised('public.files'::regclass, 'capture_public__files', array['name']) = '{}';
-    end if;
-    if not is_as_installed and (tg_table_name <> 'files' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture_public__files', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__files') then audit.is_as_installed('capture_public__files', array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true, array['name']::text[]) end;
+    if (case when tg_relid = audit.captured_relation('capture_public__files') then audit.noted_as('capture_public__files', 'public', 'files') = array['public', 'files'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__files') then audit.noted_as('capture_public__files', 'public', 'files') end, audit.captured_as(tg_relid, 'capture_public__files', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -50,12 +56,12 @@ begin
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(new, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row)
+            (schema_name, table_name, action, row_key, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'I', row_after ->> 'id', row_after, context);
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
@@ -92,18 +98,18 @@ begin
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
-            row_after := audit.known_part(audit.image_of(new, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(old, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(new, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
         end if;
         -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
             return null;
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'U', row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -124,18 +130,18 @@ begin
             end if;
             row_before := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(audit.image_of(old, true), array['name'], array['body', 'id', 'meta', 'raw']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name'])) - array['name'];
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(old, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row)
+            (schema_name, table_name, action, row_key, old_row, context)
         values
-            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'D', row_before ->> 'id', row_before, context);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (tg_table_schema, tg_table_name, 'T');
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'T');
     end if;
     return null;
 end
@@ -145,7 +151,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "4eed9daad59f284cc270a7f52dbd0518d9795d4076bcb67c77eab5669f31d0a4"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "4af4e1be372dbe0c757e0aa69645614c3d911a9085c75e1a7a9c959cf0499dea"}';
 
 
 -- Its triggers on public.files.

@@ -11,35 +11,42 @@ create or replace function audit.capture_public__visits()
     set timezone = 'UTC'
 as $capture$
 declare
-    is_as_installed boolean := false;
-    captured_as text[] := array['public', 'visits'];
+    is_as_installed boolean;
+    root constant oid := pg_partition_root(tg_relid);
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
 begin
-    if to_regnamespace('public') is null or not has_schema_privilege('public', 'usage')
-        or pg_partition_root(tg_relid) is distinct from to_regclass('public.visits')
-    then
-        -- Not a partition of the table with this name: that one was renamed, or this one detached.
-        captured_as := audit.captured_as(tg_relid, 'capture_public__visits', tg_op);
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when root = audit.captured_relation('capture_public__visits') then audit.is_as_installed('capture_public__visits', array[]::text[], array[]::text[], true, array[]::text[]) end;
+    if (case when root = audit.captured_relation('capture_public__visits') then audit.noted_as('capture_public__visits', 'public', 'visits') = array['public', 'visits'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when root = audit.captured_relation('capture_public__visits') then audit.noted_as('capture_public__visits', 'public', 'visits') end, audit.captured_as(tg_relid, 'capture_public__visits', tg_op));
         if captured_as is null then
             return null;
         end if;
-    else
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.visits'::regclass, 'capture_public__visits', 'public', 'visits') or audit.captured_as(tg_relid, 'capture_public__visits', tg_op) is not null)
-            and audit.has_columns('public.visits'::regclass, array[]::text[], array[]::text[], true);
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := audit.image_of(new);
+            row_after := coalesce(audit.image_by(new, case when root = audit.captured_relation('capture_public__visits') then audit.image_expression('capture_public__visits', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, new_row)
+            (schema_name, table_name, action, new_row, context)
         values
-            (captured_as[1], captured_as[2], 'I', row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'visits'), 'I', row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -50,24 +57,24 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := audit.image_of(old);
-            row_after := audit.image_of(new);
+            row_before := coalesce(audit.image_by(old, case when root = audit.captured_relation('capture_public__visits') then audit.image_expression('capture_public__visits', false) end), audit.image_of(old, false));
+            row_after := coalesce(audit.image_by(new, case when root = audit.captured_relation('capture_public__visits') then audit.image_expression('capture_public__visits', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, old_row, new_row)
+            (schema_name, table_name, action, old_row, new_row, context)
         values
-            (captured_as[1], captured_as[2], 'U', row_before, row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'visits'), 'U', row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := audit.image_of(old);
+            row_before := coalesce(audit.image_by(old, case when root = audit.captured_relation('capture_public__visits') then audit.image_expression('capture_public__visits', false) end), audit.image_of(old, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, old_row)
+            (schema_name, table_name, action, old_row, context)
         values
-            (captured_as[1], captured_as[2], 'D', row_before);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'visits'), 'D', row_before, context);
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of a partition: records its rows before they are removed.
@@ -88,14 +95,14 @@ begin
             insert into audit.logged_actions
                 (schema_name, table_name, action, old_row)
             values
-                (captured_as[1], captured_as[2], 'D', row_gone);
+                (coalesce(event_schema, 'public'), coalesce(event_table, 'visits'), 'D', row_gone);
         end loop;
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (captured_as[1], captured_as[2], 'T');
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'visits'), 'T');
     end if;
     return null;
 end
@@ -105,7 +112,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "0e539311ab8511a470aaa3962beb0ceee9110e67eea1859ccade12f91e85b1cc"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "f48ef1276fcb64620ea0e6898640cc7785696ba298e3cacc2173cb2812d08e72"}';
 
 
 -- Its triggers on public.visits.

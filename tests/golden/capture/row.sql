@@ -11,33 +11,40 @@ create or replace function audit.capture_public__orders()
     set timezone = 'UTC'
 as $capture$
 declare
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
 begin
-    if tg_table_name = 'orders' and tg_table_schema = 'public'
-        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.orders'::regclass, 'capture_public__orders', 'public', 'orders') or audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is not null)
-            and pg_partition_root('public.orders'::regclass) is null and audit.has_columns('public.orders'::regclass, array[]::text[], array[]::text[], true);
-    end if;
-    if not is_as_installed and (tg_table_name <> 'orders' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture_public__orders', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_as_installed('capture_public__orders', array[]::text[], array[]::text[], true, array[]::text[]) end;
+    if (case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') = array['public', 'orders'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') end, audit.captured_as(tg_relid, 'capture_public__orders', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := audit.image_of(new);
+            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row)
+            (schema_name, table_name, action, row_key, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I', row_after ->> 'id', row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -48,31 +55,31 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := audit.image_of(old);
-            row_after := audit.image_of(new);
+            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
+            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U', row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := audit.image_of(old);
+            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
         end if;
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row)
+            (schema_name, table_name, action, row_key, old_row, context)
         values
-            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_before ->> 'id', row_before, context);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (tg_table_schema, tg_table_name, 'T');
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'T');
     end if;
     return null;
 end
@@ -82,7 +89,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "a2693e03a4226be415ed3f5d01251f92c436dcc201c80b941c08f340ac9d495a"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {}, "numbers": {}, "hash": "7c4bd1202989a8a877d95803c99622d604dd72524f5846d3727cd9e7ac742275"}';
 
 
 -- Its triggers on public.orders.

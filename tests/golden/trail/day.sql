@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "e0e39fc984e24da6f163ca8b59305da99fc906968a7b05f6058adc0e7ac422b6"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "86909eafa9953f6b3f0baaf9f782914c8752b9dc642ab97e13a6ae4eeec6fcd0"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -896,24 +896,6 @@ $body$;
 
 revoke all on function audit.columns_now(regclass) from public;
 
-create or replace function audit.may_name(wanted_schema text)
-    returns boolean
-    language sql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $body$
-    select exists (
-        select
-        from pg_namespace as n
-        cross join lateral aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as acl
-        where n.nspname = wanted_schema
-          and acl.privilege_type = 'USAGE'
-          and acl.grantee in (0, current_user::regrole)
-    )
-$body$;
-
-revoke all on function audit.may_name(text) from public;
-
 create or replace function audit.has_columns(
     relation regclass, column_names text[], column_types text[], may_have_others boolean
 )
@@ -1043,7 +1025,7 @@ $body$;
 
 revoke all on function audit.image_sql(text[], oid[], text, boolean) from public;
 
-create or replace function audit.image_of(record anyelement, mark boolean default false)
+create or replace function audit.image_by(record anyelement, expression text)
     returns jsonb
     language plpgsql
     stable
@@ -1058,9 +1040,25 @@ create or replace function audit.image_of(record anyelement, mark boolean defaul
     set quote_all_identifiers = off
 as $body$
 declare
+    image jsonb;
+begin
+    execute 'select ' || expression into image using record;
+    return image;
+end
+$body$;
+
+revoke all on function audit.image_by(anyelement, text) from public;
+
+create or replace function audit.image_of(record anyelement, mark boolean default false)
+    returns jsonb
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
     names text[];
     types oid[];
-    image jsonb;
 begin
     -- A row of NULLs, for the column names: a NULL becomes JSON whatever its type.
     execute $query$
@@ -1075,12 +1073,31 @@ begin
     )
     into types
     using record;
-    execute 'select ' || audit.image_sql(names, types, '$1', mark) into image using record;
-    return image;
+    return audit.image_by(record, audit.image_sql(names, types, '$1', mark));
 end
 $body$;
 
 revoke all on function audit.image_of(anyelement, boolean) from public;
+
+create or replace function audit.image_expression(of_function text, mark boolean)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation constant regclass := audit.captured_relation(of_function);
+begin
+    if has_schema_privilege((select relnamespace from pg_class where oid = relation), 'usage') then
+        return (
+            select audit.image_sql(present.names, present.types, '$1', mark)
+            from audit.columns_now(relation) as present);
+    end if;
+    return null;
+end
+$body$;
+
+revoke all on function audit.image_expression(text, boolean) from public;
 
 create or replace function audit.hand_over(function regprocedure)
     returns void
@@ -1382,7 +1399,13 @@ begin
                 then (
                     select coalesce(jsonb_object_agg(number, entry -> 'name'), '{}')
                     from jsonb_each(columns_now) as column_now (number, entry))
-                else c.installed_columns
+                -- A column that came instead of a dropped one is followed from here on: the rule may hide it.
+                else c.installed_columns || (
+                    select coalesce(jsonb_object_agg(number, entry -> 'name'), '{}')
+                    from jsonb_each(columns_now) as column_now (number, entry)
+                    where not c.installed_columns ? number and exists (
+                        select from jsonb_each_text(c.installed_columns) as installed (former, name)
+                        where name = entry ->> 'name' and not columns_now ? former))
             end
         where c.function_name = known.function_name
           and (c.relation_id, c.schema_name, c.table_name, c.columns, c.partitions) is distinct from (
@@ -1724,7 +1747,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1801,21 +1824,88 @@ $body$;
 
 revoke all on function audit.captured_as(oid, text, text) from public;
 
-create or replace function audit.is_noted(relation regclass, of_function text, name_schema text, name_table text)
-    returns boolean
-    language sql
+create or replace function audit.captured_relation(of_function text)
+    returns regclass
+    language plpgsql
     immutable
     set search_path = pg_catalog, pg_temp
 as $body$
-    select not exists (
-        select
-        from audit.captured_tables as c
-        where c.function_name = of_function and c.relation_id = relation
-          and (c.schema_name, c.table_name) is distinct from (name_schema, name_table)
-    )
+declare
+    known oid;
+begin
+    select c.relation_id into known from audit.captured_tables as c where c.function_name = of_function;
+    if audit.triggers_of(known, of_function) = '{}' then
+        -- Restored, or never recorded: then its table is the only one with triggers that call the function.
+        known := audit.table_with_capture(of_function, known);
+    end if;
+    return known;
+end
 $body$;
 
-revoke all on function audit.is_noted(regclass, text, text, text) from public;
+revoke all on function audit.captured_relation(text) from public;
+
+create or replace function audit.noted_as(of_function text, schema_installed text, table_installed text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation constant regclass := audit.captured_relation(of_function);
+    -- Not from pg_class, which a transaction sees as it was when its snapshot was taken.
+    present constant text[] := parse_ident(relation::text);
+    noted text[];
+begin
+    if pg_partition_root(relation) <> relation then
+        return null;  -- the table that it is part of may be audited by now
+    end if;
+    select array[c.schema_name, c.table_name] into noted
+    from audit.captured_tables as c
+    where c.function_name = of_function and c.relation_id = relation;
+    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') and exists (
+        select
+        from audit.captured_tables as c
+        cross join jsonb_each(c.columns) as known (number, entry)
+        join pg_attribute as a on a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+        where c.function_name = of_function and c.relation_id = relation
+          and case
+              when a.attnum = number::smallint
+                  then (a.attname, format_type(a.atttypid, a.atttypmod)) is distinct from (entry ->> 'name', entry ->> 'type')
+              else a.attname = entry ->> 'name'
+          end
+    ) then
+        -- It may be taken back before anything else notes it. Where several sessions note it at once, one does.
+        perform audit.note_changes(of_function);
+    end if;
+    return case when present = coalesce(noted, array[schema_installed, table_installed]) then present end;
+end
+$body$;
+
+revoke all on function audit.noted_as(text, text, text) from public;
+
+create or replace function audit.is_as_installed(
+    of_function text, column_names text[], column_types text[], may_have_others boolean, hidden text[]
+)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation constant regclass := audit.captured_relation(of_function);
+begin
+    -- By statements of their own: within one, PostgreSQL might work out the second question first.
+    if not has_schema_privilege((select relnamespace from pg_class where oid = relation), 'usage') then
+        return false;
+    end if;
+    if not audit.has_columns(relation, column_names, column_types, may_have_others) then
+        return false;
+    end if;
+    return hidden = '{}' or audit.disguised(relation, of_function, hidden) = '{}';
+end
+$body$;
+
+revoke all on function audit.is_as_installed(text, text[], text[], boolean, text[]) from public;
 
 create or replace function audit.await_wal(function_name text)
     returns void
@@ -5303,8 +5393,6 @@ comment on function audit.plain_type(oid) is '{"tool": "audit-toolkit", "version
 
 comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.may_name(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
 comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.known_part(jsonb, text[], text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5313,7 +5401,11 @@ comment on function audit.disguised(regclass, text, text[]) is '{"tool": "audit-
 
 comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.image_by(anyelement, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.image_of(anyelement, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.image_expression(text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -5343,7 +5435,11 @@ comment on function audit.guard_ddl() is '{"tool": "audit-toolkit", "version": "
 
 comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.is_noted(regclass, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.captured_relation(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.noted_as(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.is_as_installed(text, text[], text[], boolean, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.await_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -5482,7 +5578,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'may_name', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_of', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'is_noted', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
