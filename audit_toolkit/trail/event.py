@@ -32,8 +32,10 @@ REDACTED = "audit:redacted"
 
 def redaction_of(value: Json) -> int | None:
     """The event that tells of the redaction of a value; None for any other value."""
-    found = value.get(REDACTED) if isinstance(value, dict) else None
-    return found if isinstance(found, int) else None
+    if not isinstance(value, dict) or not value.keys() <= {REDACTED, "changed"}:
+        return None  # the application may have a member of that name
+    found = value.get(REDACTED)
+    return found if type(found) is int else None
 
 
 class Action(StrEnum):
