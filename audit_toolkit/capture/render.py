@@ -158,6 +158,11 @@ class Target:
             ),
             "condition_columns": self._condition_columns,
             "condition_functions": self._condition_functions,
+            "delta_columns": tuple(
+                column
+                for column in self._columns
+                if column.name not in (*self._left_out, *table.key) and not column.virtual
+            ),
             "all_columns": tuple(column.name for column in self._columns),
             "guarded": self._guarded,
             "hidden": self.hidden,

@@ -56,13 +56,19 @@ class State:
 def read_state(connection: Connection, schema: str) -> State:
     """What the last run noted."""
     (row,) = fetch(connection, render("seals/state", schema=schema))
-    summary = row["summary"]
+    try:
+        return _noted(row["summary"], row["origin"])
+    except (TypeError, AttributeError, KeyError):
+        return State(origin=row["origin"])  # nobody of ours noted that: nothing is known
+
+
+def _noted(summary: Any, origin: str) -> State:
     if not isinstance(summary, dict):
-        return State(origin=row["origin"])
-    same = summary.get("origin") == row["origin"]
+        return State(origin=origin)
+    same = summary.get("origin") == origin
     marks = tuple(Mark(**mark) for mark in summary.get("marks", ())) if same else ()
     sinks = {one["address"]: Delivered(**one) for one in summary.get("sinks", ())}
-    return State(origin=row["origin"], marks=marks, sinks=sinks)
+    return State(origin=origin, marks=marks, sinks=sinks)
 
 
 def run_seal(

@@ -132,6 +132,7 @@ def test_a_table_with_virtual_columns_is_refused(wal_trail: WalTrail) -> None:
         wal_trail.audit("t", capture=Capture.WAL)
 
 
+@pytest.mark.pg(">= 18")
 def test_a_generated_column_that_comes_later_stops_nothing(
     wal_trail: WalTrail,
 ) -> None:

@@ -11,7 +11,16 @@ create or replace function audit.capture_public__people()
 as $capture$
 #variable_conflict use_column
 declare
-    is_as_installed boolean := false;
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
     row_before jsonb;
     row_after jsonb;
 begin
@@ -20,19 +29,16 @@ begin
         return null;
     end if;
 
-    if tg_table_name = 'people' and tg_table_schema = 'public'
-        and (audit.may_name('public') or has_schema_privilege('public', 'usage'))
-    then
-        -- If the trail recorded another name in between, captured_as records this one.
-        is_as_installed := (audit.is_noted('public.people'::regclass, 'capture_public__people', 'public', 'people') or audit.captured_as(tg_relid, 'capture_public__people', tg_op) is not null)
-            and pg_partition_root('public.people'::regclass) is null and audit.has_columns('public.people'::regclass, array['card', 'name']::text[], array['plain', 'text']::text[], true);
-        is_as_installed := is_as_installed and audit.disguised('public.people'::regclass, 'capture_public__people', array['card']) = '{}';
-    end if;
-    if not is_as_installed and (tg_table_name <> 'people' or tg_table_schema <> 'public' or pg_partition_root(tg_relid) is not null) then
-        -- Renamed, which is recorded once; attached to a table that records it; or not the table of this function.
-        if audit.captured_as(tg_relid, 'capture_public__people', tg_op) is null then
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'name']::text[], array['plain', 'text']::text[], true, array['card']::text[]) and audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end;
+    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        if captured_as is null then
             return null;
         end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -42,13 +48,13 @@ begin
             end if;
             row_after := to_jsonb(new);
         else
-            row_after := audit.known_part(audit.image_of(new), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']));
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
         end if;
         row_after := audit.mask(row_after, 'card', 'redact');
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row)
+            (schema_name, table_name, action, row_key, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'I', row_after ->> 'id', row_after);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I', row_after ->> 'id', row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -65,20 +71,20 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := audit.known_part(audit.image_of(old), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']));
-            row_after := audit.known_part(audit.image_of(new), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']));
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
         end if;
         row_before := audit.mask(row_before, 'card', 'redact');
         row_after := audit.mask(row_after, 'card', 'redact');
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row)
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (tg_table_schema, tg_table_name, 'U', row_after ->> 'id',
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U', row_after ->> 'id',
              nullif(row_before ->> 'id', row_after ->> 'id'), row_before, (
                 select coalesce(jsonb_object_agg(key, value), '{}')
                 from jsonb_each(row_after)
                 where value::text is distinct from (row_before -> key)::text
-            ));
+            ), context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -88,19 +94,19 @@ begin
             end if;
             row_before := to_jsonb(old);
         else
-            row_before := audit.known_part(audit.image_of(old), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']));
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
         end if;
         row_before := audit.mask(row_before, 'card', 'redact');
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row)
+            (schema_name, table_name, action, row_key, old_row, context)
         values
-            (tg_table_schema, tg_table_name, 'D', row_before ->> 'id', row_before);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D', row_before ->> 'id', row_before, context);
 
     else
         insert into audit.logged_actions
             (schema_name, table_name, action)
         values
-            (tg_table_schema, tg_table_name, 'T');
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'T');
     end if;
     return null;
 end
@@ -110,7 +116,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "a516303163db90127b991f967d9c95280114cbf64c89bb249c3e776ce969cc97"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "dc1bb7a2e5bd5728e45fa47a83b54452cffa704817a3e2da94d60a3fc2b672fc"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.
