@@ -140,7 +140,7 @@ def test_tables_that_change_places_and_back_are_not_taken_for_each_other(
         ]
 
 
-@BOTH
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 def test_a_trigger_that_was_renamed_is_ours_and_goes_on(trail: Trail, capture: Capture) -> None:
     name = "00_audit_row" if capture is Capture.ROW else "00_audit_insert"
     trail.execute(ORDERS)

@@ -108,6 +108,12 @@ def test_a_setting_that_is_not_pinned_any_more(trail: Trail) -> None:
     assert drift(trail) == []
 
 
+def test_what_a_capture_of_deltas_pins_was_installed(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", store="delta")
+    assert drift(trail) == []
+
+
 @pytest.mark.parametrize("kind", DRIFTS)
 def test_each_kind_is_found_and_its_remedy_removes_it(shop: Trail, kind: str) -> None:
     shop.execute(DRIFTS[kind])
