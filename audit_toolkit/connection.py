@@ -273,10 +273,18 @@ def fetch(
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what a function of the trail refuses into `AuditError`, with its hint."""
+    """Turn what a function of the trail refuses, or may not be called, into `AuditError`, with its hint."""
+    errors = import_psycopg().errors
     try:
         yield
-    except import_psycopg().errors.ObjectNotInPrerequisiteState as error:
+    except errors.InsufficientPrivilege as error:
+        if not first_line(error).startswith("permission denied for function"):
+            raise
+        raise PermissionDeniedError(
+            f"the server refused: {first_line(error)}",
+            hint="audit grants --reader ROLE prints the grants that a reader needs",
+        ) from error
+    except errors.ObjectNotInPrerequisiteState as error:
         kind = RedactedError if error.diag.constraint_name == "redacted" else AuditError
         raise kind(
             first_line(error).removeprefix("audit: "), hint=error.diag.message_hint

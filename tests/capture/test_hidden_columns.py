@@ -12,7 +12,7 @@ from audit_toolkit.errors import RuleError
 from tests.plugins.trail import Trail
 
 PEOPLE = "create table people (id int primary key, name text, secret text, n int)"
-BOTH = pytest.mark.parametrize("capture", Capture)
+BOTH = pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 SECRET = "hunter2-correct-horse"
 
 

@@ -162,7 +162,7 @@ def test_image_of_a_table_without_columns(trail: Trail) -> None:
     assert trail.execute("select audit.image_of(n) from nothing as n") == [({},)]
 
 
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 @pytest.mark.parametrize("truncate", [Truncate.EVENT, Truncate.ROWS])
 def test_capture_runs_nothing_that_belongs_to_a_type(
     things: Trail, capture: Capture, truncate: Truncate
@@ -180,7 +180,7 @@ def test_capture_runs_nothing_that_belongs_to_a_type(
     assert second["new_row"] == IMAGE | {"note": "y", "id": 2, "state": "paid"}
 
 
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 def test_a_type_that_comes_later_runs_nothing(trail: Trail, capture: Capture) -> None:
     trail.execute("create table things (id int primary key, note text)")
     trail.audit("things", capture=capture)
@@ -196,7 +196,7 @@ def test_a_type_that_comes_later_runs_nothing(trail: Trail, capture: Capture) ->
     assert [action for action, _ in trail.story()] == ["I", "I", "U", "U", "D", "D"]
 
 
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 def test_a_type_made_within_a_transaction_that_wrote(trail: Trail, capture: Capture) -> None:
     trail.execute("create table things (id int primary key)")
     trail.audit("things", capture=capture)
@@ -304,7 +304,7 @@ def test_truncate_records_all_rows_or_is_refused(trail: Trail, wrong: str) -> No
         trail.execute("drop owned by images_trail cascade; drop role images_trail")
 
 
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 @pytest.mark.parametrize("noted", [False, True])
 @pytest.mark.parametrize("name", ["private", "note", "pin"])
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ AN_ITEM = """
 """
 
 
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 def test_values_of_foreign_types_come_back_exactly(trail: Trail, capture: Capture) -> None:
     available = trail.execute(
         "select count(*) from pg_available_extensions where name in ('hstore', 'citext', 'ltree')"
@@ -466,7 +466,7 @@ def row_of(trail: Trail, key: int) -> dict[str, Any]:
 
 
 @pytest.mark.pg(">= 18")
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 def test_a_virtual_column_and_a_foreign_type_that_came_later(
     trail: Trail, capture: Capture
 ) -> None:

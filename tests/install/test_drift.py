@@ -340,7 +340,7 @@ def test_a_hidden_column_that_was_dropped(trail: Trail) -> None:
     assert drift(trail) == []
 
 
-@pytest.mark.parametrize("capture", list(Capture))
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 @pytest.mark.parametrize("rule", [{"mask": (Mask(column="email"),)}, {"exclude": ("email",)}])
 def test_what_is_computed_from_a_hidden_column_is_hidden(
     trail: Trail, rule: dict[str, Any], capture: Capture

@@ -54,7 +54,7 @@ RULES = [
     TableRule(capture=capture, store=store, truncate=truncate)
     for truncate in (Truncate.EVENT, Truncate.ROWS)
     for store in Store
-    for capture in Capture
+    for capture in (Capture.ROW, Capture.STATEMENT)
 ]
 
 

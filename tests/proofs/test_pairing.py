@@ -59,8 +59,8 @@ def run(trail: Trail) -> None:
             require_equal(trail.connection, f"public.{table}", replay.rows)
 
 
-@pytest.mark.parametrize("nodes", Capture)
-@pytest.mark.parametrize("edges", Capture)
+@pytest.mark.parametrize("nodes", [Capture.ROW, Capture.STATEMENT])
+@pytest.mark.parametrize("edges", [Capture.ROW, Capture.STATEMENT])
 def test_cascades_are_paired(trail: Trail, nodes: Capture, edges: Capture) -> None:
     trail.execute(PLAIN)
     trail.execute(TREE)

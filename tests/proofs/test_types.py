@@ -225,12 +225,12 @@ def losses_of_all(trail: Trail, rule: TableRule, *, pinned: bool = True) -> set[
     return found
 
 
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 def test_every_type_comes_back_or_is_a_documented_loss(matrix: Trail, capture: Capture) -> None:
     assert losses_of_all(matrix, TableRule(capture=capture)) == documented_losses()
 
 
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_types_of_extensions_come_back(matrix: Trail, extension: str, capture: Capture) -> None:
     try:

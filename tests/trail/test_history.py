@@ -68,7 +68,7 @@ def test_an_event_has_every_column_of_the_trail(orders: Trail) -> None:
 
 
 @pytest.mark.parametrize("store", ["rows", "changes"])
-@pytest.mark.parametrize("capture", Capture)
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
 def test_what_changed(trail: Trail, capture: Capture, store: str) -> None:
     trail.execute(ORDERS)
     trail.audit("orders", capture=capture, store=store)
