@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "28a498b85fd38e443a3be5aefd28e79b5f22a01bddc9cb6d0636954ec2f47647"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "9c85474f4c9c38d09f5929c396ea272f1228cd87a7056cae39322315e5330d02"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3223,7 +3223,7 @@ e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.hol
             exit when one.left_as is null;
             return (
                 -- That an event changed a redacted value is said of it alone.
-                select jsonb_object_agg(key, case when jsonb_typeof(value) = 'object' and value ? 'audit:redacted' then value - 'changed' else value end)
+                select jsonb_object_agg(key, case when jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}' then value - 'changed' else value end)
                 from jsonb_each(one.left_as || later)
             ) || stored;
         end loop;
