@@ -208,11 +208,6 @@ class TableRule:
                 "--capture-query needs triggers: the WAL does not have the text of statements",
                 hint="leave out --capture-query or --capture wal",
             )
-        if self.store is Store.DELTA:
-            raise RuleError(
-                "--store delta needs --capture row: the worker stores whole rows",
-                hint="use --store changes, or leave out --capture wal",
-            )
         if self.require_context or self.truncate is not Truncate.EVENT:
             option = "--require-context" if self.require_context else f"--truncate {self.truncate}"
             raise RuleError(
