@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "28a498b85fd38e443a3be5aefd28e79b5f22a01bddc9cb6d0636954ec2f47647"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "062acb6d87ecdd01b0c8c1f70a8c898459fabb2b28069e7926b98eb7f4b97d59"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3156,7 +3156,8 @@ begin
     if position('"audit:redacted"' in image::text) > 0 then
         select key, value ->> 'audit:redacted' into erased_column, redaction_id
         from jsonb_each(image)
-        where jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}'        order by key
+        where jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}'
+        order by key
         limit 1;
         if found then
             raise exception using
