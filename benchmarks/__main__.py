@@ -121,6 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
     extent = SHORT if options.short else TINY if options.tiny else FULL
     if options.events:
         extent = _at_most(extent, options.events)
+    if options.peer_folder:
+        extent = replace(extent, arms=(*extent.arms, *known.from_folder(options.peer_folder)))
     with server() as cluster:
         report = measure(Databases(cluster), extent)
     print(as_text(report))
@@ -184,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
         "--questions", type=int, metavar="EVENTS", help="what reads much of such a trail, alone"
     )
     parser.add_argument("--events", type=int, help="fill the trail with at most so many events")
+    parser.add_argument(
+        "--peer-folder",
+        type=Path,
+        metavar="FOLDER",
+        help="also measure the tools of plain SQL that are there: audit-trigger/, supa_audit/",
+    )
     parser.add_argument("--output", type=Path, help="folder for tables, JSON and plots")
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 from audit_toolkit.capture import check_rule, plan_capture
 from audit_toolkit.catalog import read_relations, read_table, resolve
@@ -13,6 +14,7 @@ from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
 from benchmarks.backend import Backend, read_sql
 from benchmarks.peers import auditrum, pghistory, postgresql_audit
+from benchmarks.peers.folder import found_in
 from benchmarks.shapes import COMPOSITE, NARROW, ORDERS, WIDE, Shape
 
 CONTEXT = (
@@ -223,6 +225,20 @@ MAIN = (
     EXCLUDED,
 )
 """All on the table of ten columns."""
+
+
+def from_folder(folder: Path) -> tuple[Arm, ...]:
+    """The tools of plain SQL that are in a folder, on the table of ten columns."""
+    return tuple(
+        Arm(
+            name=name,
+            words=f"{name}, its defaults",
+            kind=Kind.PEER,
+            install=install,
+            context=NO_CONTEXT,
+        )
+        for name, install in found_in(folder)
+    )
 
 
 def on_shape(arm: Arm, shape: Shape) -> Arm:

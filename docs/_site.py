@@ -67,6 +67,7 @@ NAV: dict[str, tuple[str, ...]] = {
         "guarantees.md",
         "security.md",
         "attacks.md",
+        "storage.md",
         "performance.md",
         "architecture.md",
     ),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
 from tests.plugins.trail import Trail
+from tests.terminal_pictures import PICTURES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,6 +43,19 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", usage), (
                 f"{page.name}: audit {' '.join(words)}: there is no {option}"
             )
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_the_terminal_show_commands_that_exist(name: str) -> None:
+    """`nox -s terminal-pictures` takes them anew."""
+    _, command, *words = PICTURES[name].split()
+    usage = help_of(command)
+    assert usage
+    assert all(option in usage for option in words if option.startswith("-"))
+    drawn = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+    assert PICTURES[name].replace(" ", "&#160;") in drawn
+    assert "font-face" not in drawn
+    assert any(f"pictures/{name}.svg" in page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def test_the_sql_of_the_readme_runs(trail: Trail) -> None:

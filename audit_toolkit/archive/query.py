@@ -31,9 +31,12 @@ def query_archive(store: Store, sql: str) -> tuple[list[str], list[tuple[Any, ..
             result = connection.execute(sql)
             return [column[0] for column in result.description or ()], result.fetchall()
         except engine.Error as error:
+            reason = str(error).splitlines()[0]
             raise AuditError(
-                f"DuckDB: {str(error).splitlines()[0]}",
-                hint="query the view logged_actions; its JSON columns are text: new_row::json",
+                f"DuckDB: {reason}",
+                hint="the file is damaged or gone; run: audit archive verify"
+                if any(path in reason for path in files)
+                else "query the view logged_actions; its JSON columns are text: new_row::json",
             ) from error
 
 

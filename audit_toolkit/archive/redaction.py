@@ -51,6 +51,7 @@ from audit_toolkit.seals.leaves import read_relations, read_seeds
 from audit_toolkit.seals.salts import IDS
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail import BROUGHT, ErasedFile, Wanted
+from audit_toolkit.trail.event import redaction_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -64,7 +65,6 @@ _TIMES = tuple(place for place, column in enumerate(COLUMNS) if column.arrow == 
 _ID, _SLOTS = NAMES.index("event_id"), tuple(NAMES.index(name) for name in SLOTS)
 _JSON = tuple(NAMES.index(name) for name in ("old_row", "new_row", "context"))
 _LEAVE = "or redact what is in the database alone: --leave-archives"
-_MARK = "audit:redacted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -588,7 +588,7 @@ def _is_redaction(former: tuple[Any, ...], present: tuple[Any, ...]) -> bool:
 
 
 def _lacks_only(before: Any, now: Any) -> bool:
-    if isinstance(now, dict) and _MARK in now:
+    if redaction_of(now) is not None:
         return before is not None
     if isinstance(before, dict) and isinstance(now, dict):
         same = before.keys() == now.keys()

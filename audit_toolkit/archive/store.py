@@ -47,6 +47,12 @@ def is_unfinished(path: str) -> bool:
     return posixpath.basename(path).startswith(_UNFINISHED)
 
 
+def unfinished(path: str) -> str:
+    """The path of a file while it is written into a folder."""
+    folder, name = posixpath.split(path)
+    return posixpath.join(folder, _UNFINISHED + name)
+
+
 _UNFINISHED = "._"
 
 
@@ -113,9 +119,8 @@ class Store:
     def create(self, path: str) -> Iterator[IO[bytes]]:
         """A new file, whole or not at all: an error on the way leaves none behind."""
         target = self.path(path)
-        folder, name = posixpath.split(path)
         # Object stores show a file when it is complete; in a folder the last step is a link.
-        place = self.path(posixpath.join(folder, _UNFINISHED + name)) if self.is_local else target
+        place = self.path(unfinished(path)) if self.is_local else target
         with storage_errors(self.url):
             if self.filesystem.exists(target):
                 raise FileExistsError(f"{path} already exists, and nothing is overwritten")

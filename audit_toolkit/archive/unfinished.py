@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.archive.store import Store
+from audit_toolkit.archive.store import Store, unfinished
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, FindingKind, Severity
@@ -78,6 +78,7 @@ def finish_redaction(connection: Connection, schema: str) -> int:
 
 def _publish(store: Store, name: str, content: str) -> None:
     if store.has(name):
+        store.remove(store.path(unfinished(name)))  # of who was killed just behind
         return
     try:
         with store.create(name) as file:

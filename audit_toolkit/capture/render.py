@@ -158,6 +158,11 @@ class Target:
             ),
             "condition_columns": self._condition_columns,
             "condition_functions": self._condition_functions,
+            "delta_columns": tuple(
+                column
+                for column in self._columns
+                if column.name not in (*self._left_out, *table.key) and not column.virtual
+            ),
             "all_columns": tuple(column.name for column in self._columns),
             "guarded": self._guarded,
             "hidden": self.hidden,
@@ -315,6 +320,13 @@ def _check_kind(table: Table, rule: TableRule) -> None:
     if rule.capture is Capture.WAL and table.partitioned:
         raise RuleError(
             f"{table.name} is partitioned: partitions cannot be captured from the WAL yet",
+            hint="use --capture row",
+        )
+    virtual = [column.name for column in table.columns if column.virtual]
+    if rule.capture is Capture.WAL and virtual:
+        raise RuleError(
+            f"column {virtual[0]!r} of {table.name} is a virtual generated column: PostgreSQL would refuse "
+            "updates of the table once it is published",
             hint="use --capture row",
         )
     if rule.capture is Capture.STATEMENT and table.partitioned:

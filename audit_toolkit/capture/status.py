@@ -131,7 +131,7 @@ _Events = Mapping[QualifiedName, Mapping[str, Any]]
 def _read_events(
     connection: Connection, schema: str, captured: Sequence[QualifiedName], estimate: int | None
 ) -> _Events | None:
-    percent = 100 if estimate is None else min(100, 100 * _SAMPLED / max(estimate, 1))
+    share = 1 if estimate is None else min(1, _SAMPLED / max(estimate, 1))
     parameters = {
         "schemas": [table.schema for table in captured],
         "names": [table.name for table in captured],
@@ -143,8 +143,8 @@ def _read_events(
             "queries/status_events",
             schema=schema.replace("%", "%%"),
             sampled=estimate is not None,
-            percent=percent,
-            share=str(percent / 100),
+            percent=f"{share:.6%}".rstrip("%"),
+            share=f"{share:.8f}",
             follows=follows,
         )
         with (

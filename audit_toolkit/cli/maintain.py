@@ -47,6 +47,7 @@ from audit_toolkit.partitions import (
 from audit_toolkit.schema.captured_tables import note_changes, note_coverage
 from audit_toolkit.schema.location import note_timeline
 from audit_toolkit.seals import open_sink, run_seal
+from audit_toolkit.tracing import span
 
 if TYPE_CHECKING:
     from audit_toolkit.partitions import Run
@@ -124,8 +125,9 @@ def maintain(
         places=find_places(checkpoint_to),
         timestamp=timestamp,
     )
-    with rotation.open_alone() as run:
+    with rotation.open_alone() as run, span("maintain", schema=run.schema) as running:
         summary = _maintain(rotation, run, textfile, sealing)
+        running.note(exit_code=summary.exit_code, findings=len(summary.findings))
     if output is Format.JSON:
         print(json.dumps(summary.as_dict(), indent=2))
     elif summary.standby:

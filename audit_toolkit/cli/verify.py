@@ -1,4 +1,4 @@
-"""`audit verify`: is the past what was sealed?"""
+"""`audit verify`: does the trail still match its seals?"""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class _Archived:
         return [(path, note) for path, note in notes if note]
 
     def findings(self, keys: Sequence[PublicKey]) -> list[Finding]:
-        """What in them is not what was sealed."""
+        """What in them differs from what was sealed."""
         from audit_toolkit.archive import seal_problems
 
         return [
@@ -178,10 +178,10 @@ def _verdict(report: Report, since: int) -> str:
     if report.checkpoint is None:
         return "" if report.findings else "nothing was sealed yet: audit seal"
     if report.findings:
-        said = [f"NOT what was sealed: {counted(len(report.findings), 'finding')}"]
+        said = [f"FAILED: {counted(len(report.findings), 'finding')}"]
     else:
         before = f" (those before entry {since:,} were not read)" if since else ""
-        said = [f"OK: {counted(report.verified, 'event')} are what was sealed{before}"]
+        said = [f"OK: {counted(report.verified, 'event')} match their seals{before}"]
     said += [
         f"{one.events:,} were dropped with {one.partition}, "
         + (f"archived at {one.archive}" if one.archive else "not archived")

@@ -13,7 +13,7 @@ from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
 from audit_toolkit.seals import PublicKey, read_public
-from audit_toolkit.seals.verify_proof import ProofError, verify
+from audit_toolkit.seals.verify_proof import ProofError, read_proof, verify
 
 
 def verify_proof(
@@ -39,9 +39,9 @@ def verify_proof(
     keys = [str(one) for one in _keys(key)]
     proof, problem, when = None, "", ""
     try:
-        proof = json.loads(text)
+        proof = read_proof(text)
         when = verify(proof, keys)
-    except (ProofError, ValueError, RecursionError) as error:
+    except ProofError as error:
         problem = str(error)
     if output is Format.JSON:
         shown = None if problem or proof is None else proof["event"]

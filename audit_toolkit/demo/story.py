@@ -105,7 +105,7 @@ def sealed_chapters() -> list[Chapter]:
             (*audit, *seal),
         ),
         Chapter(
-            "Is the past what was sealed?",
+            "Does the trail still match its seal?",
             f"audit {shlex.join(verify)}",
             (*audit, *verify),
         ),

@@ -279,10 +279,11 @@ def _verified(reading: Reading, command: str) -> Iterator[Line]:
     for found in report.findings:
         yield Line(text=f"{found.subject}: {found.message}", command=command, alarm=True)
     if not report.findings:
-        outside = f"; {counted(report.outside, 'checkpoint')} kept outside agree"
+        agree = "agrees" if report.outside == 1 else "agree"
+        outside = f"; {counted(report.outside, 'checkpoint')} kept outside {agree}"
         whose = "" if report.keys_from == "outside" else "; the keys are those of the database"
         yield Line(
-            text=f"{counted(report.verified, 'event')} are what was sealed"
+            text=f"{counted(report.verified, 'event')} match their seals"
             f"{outside if report.outside else '; no checkpoint that was kept outside was given'}{whose}",
             command=command,
         )

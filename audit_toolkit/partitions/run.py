@@ -16,6 +16,7 @@ from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.partitions.read import PATIENCE, read_partitions
 from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
 from audit_toolkit.plan import Step, apply
+from audit_toolkit.tracing import span
 
 if TYPE_CHECKING:
     import psycopg
@@ -85,8 +86,12 @@ class Run:
 
     def stage(self, stage: Stage) -> list[Outcome]:
         """Plan one stage from the partitions as they are, and do it."""
-        tasks = tuple(plan_stage(stage, self.read(), self.policy))
-        outcomes = [self.attempt(task) for task in tasks]
+        with span(f"partitions.{stage}", schema=self.schema) as running:
+            tasks = tuple(plan_stage(stage, self.read(), self.policy))
+            outcomes = [self.attempt(task) for task in tasks]
+            running.note(tasks=len(tasks))
+            if failed := sum(outcome.result is Result.FAILED for outcome in outcomes):
+                running.fail(f"{failed} of {len(tasks)} failed")
         self.outcomes += outcomes
         return outcomes
 

@@ -12,11 +12,13 @@ def error(kind: FindingKind, subject: str, message: str, remedy: str) -> Finding
     )
 
 
-_REMEDY = "compare it with a backup and with the server's log; do not repair it before you know"
+_REMEDY = (
+    "compare it with a backup and with the server's log; do not repair it before you know the cause"
+)
 _OF_EVENTS = {
-    FindingKind.EVENT_CHANGED: "it is not what was sealed: a column of it was changed",
-    FindingKind.EVENT_REMOVED: "it was sealed and is gone",
-    FindingKind.EVENT_INSERTED: "it was not there when the events before and after it were sealed",
+    FindingKind.EVENT_CHANGED: "it was changed after it was sealed",
+    FindingKind.EVENT_REMOVED: "it was sealed, and is missing",
+    FindingKind.EVENT_INSERTED: "it did not exist when the events before and after it were sealed",
     FindingKind.EVENT_DOUBLED: "several events have this id",
 }
 MOST = 100

@@ -40,7 +40,7 @@ def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
         shown = event | dict.fromkeys(redacted)
         if leaf_hash(shown, salts, redacted) != sealed:
             raise AuditError(
-                f"event {event_id} is not what was sealed, so it cannot be proved",
+                f"event {event_id} was changed after it was sealed, so it cannot be proved",
                 hint="audit verify shows what else was changed",
             )
         tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))

@@ -14,6 +14,7 @@ from audit_toolkit.seals.notes import Checkpoint, read_checkpoint
 from audit_toolkit.seals.seal import now_of, read_newest, seal
 from audit_toolkit.seals.sinks import Delivered, Sink, deliver, require_not_behind
 from audit_toolkit.templates import render
+from audit_toolkit.tracing import span
 from audit_toolkit.trail.history.follow import Blocker
 from audit_toolkit.trail.history.watermark import Mark, find_watermark
 
@@ -55,13 +56,19 @@ class State:
 def read_state(connection: Connection, schema: str) -> State:
     """What the last run noted."""
     (row,) = fetch(connection, render("seals/state", schema=schema))
-    summary = row["summary"]
+    try:
+        return _noted(row["summary"], row["origin"])
+    except (TypeError, AttributeError, KeyError):
+        return State(origin=row["origin"])  # nobody of ours noted that: nothing is known
+
+
+def _noted(summary: Any, origin: str) -> State:
     if not isinstance(summary, dict):
-        return State(origin=row["origin"])
-    same = summary.get("origin") == row["origin"]
+        return State(origin=origin)
+    same = summary.get("origin") == origin
     marks = tuple(Mark(**mark) for mark in summary.get("marks", ())) if same else ()
     sinks = {one["address"]: Delivered(**one) for one in summary.get("sinks", ())}
-    return State(origin=row["origin"], marks=marks, sinks=sinks)
+    return State(origin=origin, marks=marks, sinks=sinks)
 
 
 def run_seal(
@@ -78,6 +85,23 @@ def run_seal(
 
     Raises what `seal` raises. A sink that fails is no error: the run says so, and the next one tries again.
     """
+    with span("seal", schema=schema) as sealing:
+        run = _run_seal(connection, schema, signer, sinks, timestamp, wait, progress)
+        sealing.note(events=run.events, held_by=len(run.held_by))
+        if failed := sum(bool(one.failed) for one in run.delivered):
+            sealing.fail(f"{failed} checkpoints were not stored")
+    return run
+
+
+def _run_seal(
+    connection: Connection,
+    schema: str,
+    signer: Signer,
+    sinks: Sequence[Sink],
+    timestamp: str | None,
+    wait: float,
+    progress: Callable[[int], None],
+) -> SealRun:
     state = read_state(connection, schema)
     newest = read_newest(connection, schema)
     if newest or sinks:

@@ -28,6 +28,8 @@ from audit_toolkit.seals.notes import Checkpoint
 
 COMMAND = "command:"
 ENDING, STAMP = ".checkpoint", ".tsr"
+_LONGEST_NOTE = 2**20
+"""Bytes; nothing longer is one of ours."""
 TIMEOUT = 60
 _NUMBER = re.compile(r"(\d{20})\.checkpoint")
 _TSA_TYPE = "application/timestamp-query"
@@ -189,7 +191,9 @@ class StoreSink:
         filesystem, root = self._open()
         with _storage_errors(self.address):
             names = sorted(name for name in filesystem.find(root) if name.endswith(ENDING))
-            return [(name, filesystem.cat_file(name).decode(errors="replace")) for name in names]
+            read = (filesystem.cat_file(name, start=0, end=_LONGEST_NOTE) for name in names)
+            notes = [content.decode(errors="replace") for content in read]
+            return list(zip(names, notes, strict=True))
 
 
 class _storage_errors:  # noqa: N801 - it reads like a function
@@ -264,15 +268,26 @@ def read_outside(addresses: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _notes_of(path: Path) -> list[tuple[str, str]]:
-    files = sorted(path.rglob(f"*{ENDING}")) if path.is_dir() else [path]
+    if not path.is_dir():
+        try:
+            return [(str(path), _read_note(path))]
+        except OSError as error:
+            raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+    files = [file for file in sorted(path.rglob(f"*{ENDING}")) if not file.name.startswith(".")]
+    return [(str(file), _note_or_nothing(file)) for file in files]
+
+
+def _note_or_nothing(file: Path) -> str:
+    """What is there; nothing, which is no note and so a finding, of what cannot be read."""
     try:
-        return [
-            (str(file), file.read_text(encoding="utf-8", errors="replace"))
-            for file in files
-            if not file.name.startswith(".")
-        ]
-    except OSError as error:
-        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+        return _read_note(file) if file.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _read_note(file: Path) -> str:
+    with file.open("rb") as opened:
+        return opened.read(_LONGEST_NOTE).decode("utf-8", errors="replace")
 
 
 def _der(tag: int, content: bytes) -> bytes:

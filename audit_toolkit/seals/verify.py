@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import connect, fetch
+from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.merkle import root_of
 from audit_toolkit.schema.install import SLOTS
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 TILES_AT_ONCE = 64
 PARALLEL_FROM = 256 * WIDTH
 """Events from which several processes are worth it."""
+_MOST_MISSING = 10_000
+"""Tiles at the end that may be missing for the rest to be verified all the same."""
 Progress = Callable[[int], None]
 
 
@@ -58,7 +61,7 @@ class Report:
 
     checkpoint: Checkpoint | None = None
     verified: int = 0
-    """Events that are what was sealed."""
+    """Events that match their seals."""
     outside: int = 0
     """Checkpoints kept outside that this tree agrees with."""
     unsealed: int = 0
@@ -166,7 +169,7 @@ def verify_within(
 ) -> Report:
     """Like `verify`, in the transaction that the connection is in."""
     report = Report(keys_from="outside" if keys else "database")
-    known = read_known_keys(connection, schema)
+    known = _known_keys(connection, schema, report)
     trusted = trusted_keys(keys or [key for key, _ in known], [note for _, note in known if note])
     report.checkpoint = _newest(connection, schema, trusted, report)
     tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
@@ -176,13 +179,31 @@ def verify_within(
         report.verified = sum(one.verified for one in checked)
         report.findings += [finding for one in checked for finding in one.findings]
         report.findings += _check_tree(connection, schema, checkpoint, checked)
-        _judge_events(connection, schema, checked, report)
-        _check_redactions(connection, schema, report)
+        gone = _judge_events(connection, schema, checked, report)
+        _check_redactions(connection, schema, gone, report)
     _check_outside(outside, trusted, tree, report)
     up_to_id = report.checkpoint.up_to_id if report.checkpoint else -(2**63)
     (row,) = fetch(connection, render("seals/unsealed", schema=schema), {"up_to_id": up_to_id})
     report.unsealed = row["events"]
     return report
+
+
+def _known_keys(
+    connection: Connection, schema: str, report: Report
+) -> tuple[tuple[PublicKey, str | None], ...]:
+    """The keys that the database names; one that is none is a finding, and keeps nobody from verifying."""
+    try:
+        return read_known_keys(connection, schema)
+    except UsageError as wrong:
+        report.findings.append(
+            error(
+                FindingKind.CHECKPOINT_INVALID,
+                "the keys that the database names",
+                wrong.message,
+                "find out who wrote it there, and remove it",
+            )
+        )
+        return ()
 
 
 def _newest(
@@ -210,6 +231,18 @@ def _newest(
                 FindingKind.CHECKPOINT_INVALID, subject, "its row says other than its note", remedy
             )
         )
+    (found,) = fetch(connection, render("seals/last_tile", schema=schema))
+    if checkpoint.size // WIDTH > found["last"] + _MOST_MISSING:
+        # Each tile that is missing would be named, and there is nothing to compare events with.
+        report.findings.append(
+            error(
+                FindingKind.TILE_CHANGED,
+                f"tiles of level 0 from {found['last'] + 1} on",
+                f"the tree ends long before the {checkpoint.size} events that its checkpoint names",
+                "put the tables of the seals back from a backup of after the last checkpoint",
+            )
+        )
+        return None
     return checkpoint
 
 
@@ -435,9 +468,10 @@ def _check_tree(
 
 def _judge_events(
     connection: Connection, schema: str, checked: Sequence[Checked], report: Report
-) -> None:
-    """Which of the events that are missing left with their partition, and which were removed."""
+) -> set[int]:
+    """Which of the events that are missing left with their partition, which are returned, and which were removed."""
     removed = {number for one in checked for number in one.removed}
+    all_gone: set[int] = set()
     for row in fetch(connection, render("seals/partitions", schema=schema)):
         if row["is_there"] or row["state"] != "dropped":
             continue
@@ -445,6 +479,7 @@ def _judge_events(
         if len(gone) > row["events"]:
             continue  # more is missing than the partition had
         removed -= gone
+        all_gone |= gone
         if gone:
             report.gone.append(
                 GoneEvents(
@@ -462,6 +497,7 @@ def _judge_events(
     ):
         ids = [number for one in checked for number in getattr(one, attribute)]
         report.findings += of_events(kind, ids)
+    return all_gone
 
 
 def _check_outside(
@@ -520,15 +556,20 @@ def redaction_digest(rows: Iterable[tuple[int, int, bytes, bytes | None]]) -> st
     return digest.hexdigest()
 
 
-def _check_redactions(connection: Connection, schema: str, report: Report) -> None:
-    rows = fetch(connection, render("seals/redactions", schema=schema, slots=SLOTS))
+def _check_redactions(connection: Connection, schema: str, gone: set[int], report: Report) -> None:
+    relations = read_relations(connection, schema)
+    sql = render("seals/redactions", schema=schema, slots=SLOTS, relations=relations)
+    rows = fetch(connection, sql)
     for redaction_id, group in groupby(rows, key=lambda row: row["redaction_id"]):
         slots = list(group)
         digest = redaction_digest(
             (row["event_id"], row["slot"], bytes(row["commitment"]), row["remaining"])
             for row in slots
         )
-        unannounced = slots[0]["action"] != "R" or slots[0]["announced"] != digest
+        # An R event that left with its partition announced it, too; what it said cannot be read any more.
+        unannounced = redaction_id not in gone and (
+            slots[0]["action"] != "R" or slots[0]["announced"] != digest
+        )
         for row in slots:
             if unannounced or not _is_what_was_left(row):
                 report.findings.append(_not_as_announced(row, redaction_id))

@@ -33,6 +33,7 @@ TEXTS = (
 )
 SLOTS = ("row_key", "old_row_key", "old_row", "new_row", "context", "query")
 TIMES = ("action_tstamp", "transaction_tstamp")
+MEMBERS = {"format", "event", "salts", "redacted", "index", "path", "checkpoint"}
 COLUMNS = {"event_id", "transaction_id", *TIMES, *TEXTS, *SLOTS}
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9 has no datetime.UTC
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -206,6 +207,21 @@ def read_checkpoint(note: str, key: str) -> tuple[int, bytes, str]:
     return int(lines[1]), root, lines[3]
 
 
+def read_proof(text: str) -> Any:
+    """The value of the text of a proof; raises `ProofError` for a member that is there twice: readers take either."""
+
+    def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) < len(members):
+            raise ProofError("a member of it is there twice")
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise ProofError(f"it is not JSON: {error}") from error
+
+
 def verify(proof: Any, keys: list[str]) -> str:
     """Verify a proof with one of these public keys; what the checkpoint says of its time.
 
@@ -213,6 +229,8 @@ def verify(proof: Any, keys: list[str]) -> str:
     """
     if not isinstance(proof, dict) or proof.get("format") != FORMAT:
         raise ProofError(f"it is not a proof of the format {FORMAT!r}")
+    if set(proof) != MEMBERS:
+        raise ProofError("it does not have exactly the members of a proof")
     try:
         event, index = proof["event"], proof["index"]
         salts = {name: hexadecimal(text, 16) for name, text in proof["salts"].items()}
@@ -276,12 +294,12 @@ def main(arguments: list[str] | None = None) -> int:
         if os.path.exists(key):  # noqa: PTH110
             with open(key, encoding="utf-8") as file:  # noqa: PTH123
                 key = file.read()
-        proof = json.loads(text)
+        proof = read_proof(text)
         when = verify(proof, [line for line in key.splitlines() if line.strip()])
     except (OSError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    except (ProofError, ValueError, RecursionError) as error:
+    except ProofError as error:
         print(f"NOT proved: {error}", file=sys.stderr)  # noqa: T201
         return 3
     print(json.dumps(proof["event"], indent=2, ensure_ascii=False))  # noqa: T201

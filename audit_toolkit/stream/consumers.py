@@ -18,6 +18,7 @@ from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.templates import render
 from audit_toolkit.trail import Event, Position
+from audit_toolkit.trail.event import require_numbers
 from audit_toolkit.trail.history.cursor import find_position
 from audit_toolkit.trail.history.follow import settle
 from audit_toolkit.trail.rows.lookup import Tables, require_readable_trail
@@ -170,6 +171,8 @@ def register(
 
     The last waits until transactions that are open now are over.
     """
+    if not name.strip():
+        raise UsageError("a consumer needs a name", hint="audit stream run NAME --to …")
     here = _here(connection, schema)
     where = replace(here, event_id=_place(connection, begin, schema))
     sql = _sql("register", schema)
@@ -370,11 +373,26 @@ def _here(connection: Connection, schema: str) -> Position:
 
 def _place(connection: Connection, begin: int | datetime | None, schema: str) -> int:
     if isinstance(begin, int):
-        return begin
+        return _captured(connection, begin, schema)
     if begin is None:
         return settle(connection, schema).event_id
     [row] = fetch(connection, _sql("before_time", schema), {"since": begin})
     return int(row["event_id"])
+
+
+def _captured(connection: Connection, event_id: int, schema: str) -> int:
+    """That event; raises `UsageError` for one that was not captured yet: those that come would be stepped over."""
+    require_numbers(event_id)
+    errors = import_psycopg().errors
+    newest = event_id
+    with suppress(errors.InsufficientPrivilege):  # who may not know it is believed
+        newest = int(fetch(connection, _sql("last_number", schema))[0]["event_id"])
+    if event_id > newest:
+        raise UsageError(
+            f"there is no event {event_id} yet: the newest is {newest}",
+            hint="for what commits from now on: now",
+        )
+    return event_id
 
 
 def _require(connection: Connection, schema: str) -> None:

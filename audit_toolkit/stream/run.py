@@ -8,6 +8,7 @@ then put aside as a dead letter.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -26,6 +27,7 @@ from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.past import Past, fits, with_past
 from audit_toolkit.stream.pump import Pump
 from audit_toolkit.stream.sinks import Sink
+from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
     Action,
     Batch,
@@ -225,7 +227,7 @@ def _require_no_past(consumer: Consumer) -> None:
             f"{consumer.name} is at event {consumer.event_id}, and has not delivered the whole archive, "
             f"up to event {last}",
             hint="continue with --from-archive URL, or skip the rest of the archive: "
-            f"audit stream reset {consumer.name} --to {last}",
+            f"audit stream reset {shlex.quote(consumer.name)} --to {last}",
         )
 
 
@@ -356,7 +358,7 @@ class _Delivery:
         tries, pause = 0, FIRST_PAUSE
         patience = _Patience(self._terms.patience)
         while messages:
-            outcome = self._sink.send(messages)
+            outcome = self._hand_over(messages)
             if outcome.done:
                 tries, pause = 0, FIRST_PAUSE
                 patience = _Patience(self._terms.patience)
@@ -377,6 +379,14 @@ class _Delivery:
                 self._pump.rest()
                 self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _hand_over(self, messages: Sequence[Message]) -> Outcome:
+        with span("stream.send", consumer=self._lease.name, events=len(messages)) as sending:
+            outcome = self._sink.send(messages)
+            sending.note(delivered=outcome.done)
+            if outcome.refused or outcome.error:
+                sending.fail("refused" if outcome.refused else "not taken")
+        return outcome
 
     def _put_aside(
         self, messages: Sequence[Message], tries: int, reason: str

@@ -32,8 +32,10 @@ REDACTED = "audit:redacted"
 
 def redaction_of(value: Json) -> int | None:
     """The event that tells of the redaction of a value; None for any other value."""
-    found = value.get(REDACTED) if isinstance(value, dict) else None
-    return found if isinstance(found, int) else None
+    if not isinstance(value, dict) or not value.keys() <= {REDACTED, "changed"}:
+        return None  # the application may have a member of that name
+    found = value.get(REDACTED)
+    return found if type(found) is int else None
 
 
 class Action(StrEnum):
@@ -145,6 +147,21 @@ class Event:
                     if column not in old or not exact_json.same(old[column], value)
                 }
         return {}
+
+    @property
+    def holds_changes_only(self) -> bool:
+        """Whether its rows are only what it changed, as `--store delta` has stored it.
+
+        Events that were read from the trail are whole; those of an archive are as stored.
+        """
+        old, new = self.old_row, self.new_row
+        if self.action is not Action.UPDATE or self.row_key is None or self.old_row_key is not None:
+            return False
+        return (
+            isinstance(old, dict)
+            and isinstance(new, dict)
+            and all(c in new and not exact_json.same(value, new[c]) for c, value in old.items())
+        )
 
     @property
     def changed_paths(self) -> list[str]:

@@ -151,7 +151,7 @@ def redact(
     partitions, archives, and whatever else the server refuses.
     """
     _require_sense(erasure)
-    table, keys = _find(connection, erasure)
+    table, keys = _find(connection, schema, erasure)
     if archives and (erasure.leave_archives or not archives.may_write()):
         archives = None
     work = _Work(connection, schema, erasure, table, keys, archives)
@@ -348,7 +348,7 @@ def _require_reachable(said: dict[str, Any], erasure: Erasure) -> None:
         )
 
 
-def _find(connection: Connection, erasure: Erasure) -> tuple[QualifiedName, list[str]]:
+def _find(connection: Connection, schema: str, erasure: Erasure) -> tuple[QualifiedName, list[str]]:
     """The table, and the keys as the trail has them; of a table that is gone as they were given."""
     try:
         relation = find_relation(connection, erasure.table)
@@ -360,10 +360,27 @@ def _find(connection: Connection, erasure: Erasure) -> tuple[QualifiedName, list
     columns = read_key_columns(connection, relation.oid)
     table = relation.root or relation.name
     # A former key may be of a former type, and one that was erased is of none.
-    found = [normalise_key(connection, columns, key_parts(key)) or key for key in erasure.rows]
+    known = [(normalise_key(connection, columns, key_parts(key)), key) for key in erasure.rows]
+    given = [key for normal, key in known if normal is None]
+    found = [normal for normal, _ in known if normal is not None]
     if erasure.rows and not columns:
         raise UsageError(
             f"{table} has no primary key, so that no row of it can be named",
             hint=f"without a key, {quote_identifier(table.name)} is redacted as a whole",
         )
-    return table, found
+    return table, [*_with_equal(connection, schema, relation.oid, found), *given]
+
+
+def _with_equal(connection: Connection, schema: str, oid: int, keys: list[str]) -> list[str]:
+    """The keys as the trail has them (1.5 as 1.50), for who may read it: the type may be anybody's."""
+    asked = {"function": f"{quote_identifier(schema)}.equal_keys(regclass, text)", "relation": oid}
+    [may] = fetch(
+        connection,
+        "select has_function_privilege(to_regprocedure(%(function)s), 'execute') as ask",
+        asked,
+    )
+    if not may["ask"]:
+        return keys
+    sql = render("queries/keys_equal_to", trail_schema=schema)
+    rows = fetch(connection, sql, asked | {"keys": keys})
+    return [row["key"] for row in rows]

@@ -37,8 +37,8 @@ FETCH_SIZE = 500
 """Rows that the server is asked for at a time."""
 _EVENTS_PER_ROW = 100
 """So many events are read in the time in which one row is looked up at two moments."""
-_MOST_LOOKED_UP = 100_000
-"""With so many events of a time there is no need to count on."""
+_MOST_LOOKED_UP = 1_000_000
+"""Of a time with so many events the table is read, however long the trail: no more are counted."""
 
 
 OnRedacted = Callable[[], None]

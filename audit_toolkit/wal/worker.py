@@ -93,6 +93,7 @@ class Worker:
     _said: set[str] = field(default_factory=set)
     heartbeat: float = HEARTBEAT_SECONDS
     """After so many seconds an idle slot is advanced in any case."""
+    _is_ready: bool = False
     _seen: int = 0
     _beat: float = 0.0
 
@@ -119,10 +120,11 @@ class Worker:
         self._run("register", slot=self.slot)
         self._lock(wait=wait)
         self._run("forget_others", slot=self.slot)
-        self._ensure_slot()
 
     def turn(self) -> Round:
         """Take over what is ready, read once what is there, and let the server forget it."""
+        if not self._is_ready and not self._prepare():
+            return Round(events=0, is_all=True)
         tables = self._tables()
         pending = [table for table in tables if table.wal_since is None or table.has_triggers]
         taken = [table for table in pending if self._take_over(table)]
@@ -153,6 +155,17 @@ class Worker:
                 )
             self.say("another worker is running; waiting until it ends")
             self.writer.execute("select pg_advisory_lock(%(key)s)", key)
+
+    def _prepare(self) -> bool:
+        """See to the slot, once there is a publication: before PostgreSQL 18, an older slot cannot follow it."""
+        named = {"publication": self.publication}
+        there = "select from pg_publication where pubname = %(publication)s"
+        if not self.writer.execute(there, named).rowcount:
+            self._say_once("no table is captured from the WAL: audit install --capture wal")
+            return False
+        self._ensure_slot()
+        self._is_ready = True
+        return True
 
     def _ensure_slot(self) -> None:
         """Make the slot where there is none; where there was one, say in the trail what is lost."""
@@ -251,13 +264,22 @@ class Worker:
             is_all = count.number < PEEK_ROWS
             until = max(lsn_number(now["lsn"]) if is_all else 0, end or 0)
             total += self._keep(batch, int(now["xid"]), done, until)
-        except BaseException:
+        except BaseException as error:
             self._staged.clear()
             with suppress(psycopg.Error):
                 self.writer.execute("rollback")
+            if isinstance(error, psycopg.errors.UndefinedObject):
+                raise self._cannot_follow(error) from error
             raise
         self._advance(until, total)
         return Round(events=total, is_all=is_all)
+
+    def _cannot_follow(self, error: psycopg.Error) -> AuditError:
+        return AuditError(
+            f"the slot {self.slot} cannot follow the publication: {first_line(error)}",
+            hint="somebody made the publication anew; drop the slot, and the next run writes down the gap: "
+            f"select pg_drop_replication_slot('{self.slot}')",
+        )
 
     def _keep(self, batch: _Batch, xid: int, done: int, until: int) -> int:
         """Make events of what is left of the batch, and commit them with how far that is."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from audit_toolkit.wal import Cell, Change, Missing, Relation, Row
-from audit_toolkit.witness.tables import Book, Watched
+from audit_toolkit.witness.tables import FROM_WAL, Book, Watched
 from audit_toolkit.witness.values import (
     Image,
     Kind,
@@ -347,6 +347,10 @@ class Matcher:
         if change.action == "U":
             now.changed.append(OfTrail("U", event_id, f"{schema}.{name}", key))
             return
+        table = self._book.of_name(schema, name)
+        if table is not None and table.from_wal:
+            left.unjudged[str(table.name), FROM_WAL] += 1
+            return
         if int(says) != left.xid:
             now.strange[event_id] = OfTrail("I", event_id, f"{schema}.{name}", key, says)
             return
@@ -354,7 +358,6 @@ class Matcher:
         if action not in ("I", "U", "D", "T"):
             self._take_note(now, action, schema, name, row)
             return
-        table = self._book.of_name(schema, name)
         if table is None:
             left.unjudged[f"{schema}.{name}", "not watched"] += 1
             return
@@ -481,6 +484,9 @@ class Matcher:
 
     def _is_judged(self, now: _Open, table: Watched) -> bool:
         left = now.left
+        if table.from_wal:
+            left.unjudged[str(table.name), FROM_WAL] += 1
+            return False
         if table.entry is None or left.xid < table.since:
             left.unjudged[str(table.name), "not watched yet"] += 1
             return False

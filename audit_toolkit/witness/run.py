@@ -88,6 +88,8 @@ class Witness:
         self._found: list[Found] = []
         self._notes: list[str] = []
         self._kept_at = self._synced_at = float("-inf")
+        # Estimates of what was just written are wild, and compiling takes longer than any of these queries.
+        connection.execute("set jit = off")
         server = slot.read_server(connection, self._names)
         slot.require_able(server)
         self._lock()
@@ -246,6 +248,9 @@ class Witness:
         entries = dict(record["entries"] or ())
         wanted = self._names.publication if now.has_identity else self._names.inserts
         table.is_noted, table.trouble = now.is_noted, now.trouble
+        if table.from_wal:
+            self._unpublish(table)
+            return
         if table.entry is not None and table.entry not in entries.values():
             if now.trouble is None:
                 why = "the table was taken out of the publication of the witness"
@@ -279,12 +284,18 @@ class Witness:
         """A table that is captured no longer is published until the stream has told so."""
         if table.is_on and table.entry is not None:
             return
+        self._unpublish(table)
+        del self._book.tables[table.oid]
+
+    def _unpublish(self, table: Watched) -> None:
+        if table.entry is None:
+            return
         for publication in (self._names.publication, self._names.inserts):
             try:
                 slot.unpublish(self._connection, publication, table.name)
             except import_psycopg().Error:
-                continue
-        del self._book.tables[table.oid]
+                continue  # it is in the other one, or gone
+        table.entry = None
 
     def _paused(self) -> set[tuple[str, str]]:
         rows = fetch(self._connection, render("witness/paused", schema=self._schema))

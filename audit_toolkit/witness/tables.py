@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from audit_toolkit.names import QualifiedName
 
+FROM_WAL = "captured from the WAL itself"
+
 
 @dataclass(slots=True, kw_only=True)
 class Watched:
@@ -28,6 +30,10 @@ class Watched:
     masked: bool = False
     rows_of_truncate: bool = False
     """Whether TRUNCATE may leave the rows as deleted."""
+    is_delta: bool = False
+    """Whether its events may hold nothing but what changed."""
+    from_wal: bool = False
+    """Whether its events are themselves read from the WAL, later and by another transaction."""
     is_partitioned: bool = False
     has_identity: bool = True
     """Whether UPDATE and DELETE of it can be published without harm to writers."""
@@ -56,7 +62,7 @@ class Watched:
     @property
     def is_pruned(self) -> bool:
         """Whether images leave something out."""
-        return bool(self.hidden or self.only)
+        return bool(self.hidden or self.only) or self.is_delta
 
     def as_dict(self) -> dict[str, Any]:
         """The table as JSON values."""
@@ -94,6 +100,8 @@ class Watched:
             only=only,
             masked=bool(masked),
             rows_of_truncate=options.get("truncate") == "rows" or record["is_partitioned"],
+            is_delta=options.get("store") == "delta",
+            from_wal=options.get("capture") == "wal",
             is_partitioned=record["is_partitioned"],
             has_identity=record["has_identity"],
             is_noted=bool(record["is_noted"]),
@@ -106,6 +114,8 @@ def _trouble(record: Mapping[str, Any]) -> str | None:
         return "the table is gone"
     if not record["is_logged"]:
         return "the table is not logged"
+    if record["options"].get("capture") == "wal":
+        return FROM_WAL
     if not record["is_owned"] and not record["entries"]:
         return "the role of the witness is no member of its owner"
     return None

@@ -8,5 +8,7 @@ select
     set_config('extra_float_digits', '1', false),
     set_config('lc_monetary', 'C', false),
     set_config('quote_all_identifiers', 'off', false),
+    -- Short queries, of which PostgreSQL expects too much to compile them.
+    set_config('jit', 'off', false),
     -- What the slot is advanced over must not be lost by a crash.
     set_config('synchronous_commit', 'on', false)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_a_manifest_with_other_bounds_does_not_come_back(rotating: Rotating, loc
     manifest = find_manifest(local, entry.name)
     with pytest.raises(AuditError, match="its manifest differs from the one"):
         restore_leaf(rotating.connection, local, SCHEMA, manifest, now=rotating.now, name="back")
+
+
+def test_a_query_says_that_a_file_is_damaged(rotating: Rotating, local: Store) -> None:
+    entries = detached(rotating)[:2]
+    for entry in entries:
+        archive(rotating, local, entry)
+    folder = Folder(Path(local.root))
+    with pytest.raises(AuditError, match="DuckDB: ") as caught:
+        query_archive(local, "select nonsense from logged_actions")
+    assert caught.value.hint == (
+        "query the view logged_actions; its JSON columns are text: new_row::json"
+    )
+    for damaged in (lambda file: os.truncate(file, file.stat().st_size - 50), Path.unlink):
+        damaged(folder.data[-1])
+        with pytest.raises(AuditError, match="DuckDB: ") as caught:
+            query_archive(local, "select count(distinct row_key) from logged_actions")
+        assert "audit archive verify" in (caught.value.hint or "")
 
 
 def test_a_planted_link_is_not_followed(rotating: Rotating, local: Store, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from audit_toolkit.config import Capture, Mask, Store, TableRule
 from audit_toolkit.errors import AuditError, RuleError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import (
+    Erasure,
     Event,
     Selection,
     blame,
@@ -27,6 +28,7 @@ from audit_toolkit.trail import (
     row_at,
     table_at,
 )
+from audit_toolkit.trail import redact as run
 from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
 
@@ -82,7 +84,10 @@ def test_readers_see_whole_rows(orders: Trail) -> None:
     orders.execute("update orders set status = 'paid'")
     orders.execute("update orders set total = 1.00")
     *_, paid, last = history(orders.connection, "orders", 1)
-    assert paid.old_row == {"id": 1, "note": "a", "status": "new", "total": last.old_row["total"]}
+    assert paid.old_row is not None
+    assert last.old_row is not None
+    assert last.new_row is not None
+    assert paid.old_row == {**last.old_row, "status": "new"}
     assert last.new_row == {**last.old_row, "total": last.new_row["total"]}
     assert str(last.old_row["total"]) == "1.0"
     assert str(last.new_row["total"]) == "1.00"
@@ -94,8 +99,10 @@ def test_readers_see_whole_rows(orders: Trail) -> None:
     [
         "update orders set status = status",
         "begin; update orders set note = 'x'; update orders set note = 'y'; commit",
-        "alter table orders disable trigger user; update orders set note = 'unseen';"
-        ' alter table orders enable always trigger "00_audit_row"',
+        (
+            "alter table orders disable trigger user; update orders set note = 'unseen';"
+            ' alter table orders enable always trigger "00_audit_row"'
+        ),
         "alter table orders add column more text default 'x'",
         "alter table orders drop column note; alter table orders add column note text default 'z'",
         "alter table orders alter total type int",
@@ -203,6 +210,22 @@ def test_a_row_that_comes_back_into_the_condition_is_stored_whole(trail: Trail) 
     assert [set(e["new_row"]) for e in trail.events()] == [whole, {"status"}, whole, {"total"}]
 
 
+def test_columns_of_the_condition_and_others_may_go(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", store=Store.DELTA, when="status <> 'draft'")
+    trail.execute("insert into orders values (1, 'new', 1.0, 'a')")
+    trail.execute("update orders set note = 'b'")
+    trail.execute("alter table orders rename status to state; alter table orders drop column note")
+    trail.execute("update orders set total = 2")
+    trail.execute("alter table orders rename to bills")
+    trail.execute("update bills set total = 3")
+    assert [set(e["new_row"]) for e in trail.events() if e["action"] == "U"] == [
+        {"note"},
+        {"id", "state", "total"},
+        {"id", "state", "total"},
+    ]
+
+
 def test_without_a_key_or_with_statement_triggers_it_is_refused(trail: Trail) -> None:
     trail.execute("create table t (a int)")
     with pytest.raises(RuleError, match="has no primary key"):
@@ -302,7 +325,10 @@ def _small_change(chance: random.Random) -> str:
             f"insert into orders values ({key}, 1, 1, 'x') on conflict do nothing",
             f"update orders set a = a + {chance.randint(0, 1)} where id = {key}",
             f"update orders set b = b + 1, c = '{chance.random()}' where id <= {key}",
-            f"update orders set id = id + 4 where id = {key} and not exists (select from orders o where o.id = {key} + 4)",
+            (
+                f"update orders set id = id + 4 where id = {key}"
+                f" and not exists (select from orders o where o.id = {key} + 4)"
+            ),
             f"delete from orders where id in ({key}, {key} + 4)",
         ],
         [3, 6, 4, 1, 1],
@@ -495,3 +521,33 @@ def _found(trail: Trail, schema: str, table: str = "orders") -> list[str]:
     with one_snapshot(trail.connection):
         [found] = reconcile(trail.connection, [QualifiedName(schema, table)], "audit")
     return [str(one.kind) for one in found.findings]
+
+
+def test_what_is_redacted_is_so_in_whole_rows(trail: Trail) -> None:
+    told = []
+    for mode in ("rows", "delta"):
+        trail.execute(
+            f"create schema {mode}; create table {mode}.people (id int primary key, email text, age int)"
+        )
+        trail.audit(f"{mode}.people", store=Store(mode))
+        trail.execute(f"insert into {mode}.people values (1, 'zoe@example.com', 30)")
+        for change in (
+            "age = 31",
+            "email = 'zoe@example.org'",
+            "age = 32",
+            "email = null",
+            "age = 33",
+        ):
+            trail.execute(f"update {mode}.people set {change}")
+        erasure = Erasure(table=f"{mode}.people", rows=("1",), columns=["email"], reason="asked to")
+        with trail.database.connect() as connection:
+            run(connection, erasure, apply=True)
+        trail.execute(f"update {mode}.people set age = 34")
+        events = history(trail.connection, f"{mode}.people", 1)
+        erased = max(e["event_id"] for e in trail.events() if e["action"] == "R")
+        told.append([str(_told(event, mode)).replace(str(erased), "N") for event in events])
+        assert len(events) == 7
+    assert told[0] == told[1]
+    assert "zoe" not in str(trail.execute("select old_row, new_row from audit.logged_actions"))
+    with pytest.raises(AuditError, match="was redacted"):
+        row_at(trail.connection, "delta.people", 1, events[2].action_tstamp)

@@ -277,7 +277,7 @@ def test_seals_are_listed_and_verified(shop: Trail, audit: Audit, tmp_path: Path
     assert "1 checkpoint signed" in lines
     assert "were not compared with their seals for this report" in lines
     options = ("--verify", "--key", f"{key}.pub", "--checkpoints", str(tmp_path / "outside"))
-    assert "are what was sealed; 1 checkpoint kept outside agree" in said(
+    assert "match their seals; 1 checkpoint kept outside agrees" in said(
         report(audit, *options), "seals"
     )
     shop.execute("alter table audit.logged_actions disable trigger all")

@@ -86,11 +86,11 @@ def test_a_run_under_hostile_settings_of_its_role(rotating: Rotating) -> None:
 
 def test_every_session_pins_or_withstands(rotating: Rotating) -> None:
     """Which is what `prepare_session` is for: the bounds read the same, whatever was set before."""
-    before = rotating.leaves()
+    before, version = rotating.leaves(), rotating.connection.info.server_version
     for name, value in HOSTILE.items():
-        if name == "transaction_timeout" and rotating.connection.info.server_version < 170000:
+        if name == "transaction_timeout" and version < 170000:
             continue  # PostgreSQL 17 brought it
-        with closing(rotating.database.connect()) as connection:
+        with connect(rotating.database.dsn) as connection:
             rotating.connection = connection
             connection.execute(f"set {name} = '{value}'")
             prepare_session(connection)

@@ -86,5 +86,15 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "oversize": (FILES, "files", {"on_oversize": OnOversize.MARK, "exclude": ("name",)}),
     "truncate_forbidden": (ORDERS, "orders", {"truncate": Truncate.FORBID}),
     "partitioned": (EVENTS, "visits", {}),
+    "wal": (
+        PEOPLE,
+        "people",
+        {
+            "capture": Capture.WAL,
+            "mask": (Mask(column="card"),),
+            "when": "name <> 'nobody'",
+            "store": Store.CHANGES,
+        },
+    ),
     "odd_names": (ODD, f'"Wei""rd.Schema".{ODD_NAME}', {}),
 }

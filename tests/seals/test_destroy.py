@@ -20,7 +20,7 @@ from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, SLOTS, children, salt
 from audit_toolkit.trail import Erasure
 from audit_toolkit.trail import redact as erase
 from tests.seals.conftest import Sealed
-from tests.seals.words import redact
+from tests.seals.words import detach, redact
 
 
 def test_a_redacted_value_is_no_finding_and_is_counted(sealed: Sealed) -> None:
@@ -167,3 +167,19 @@ def test_a_row_is_erased_by_its_key_and_its_neighbours_can_be_proved(sealed: Sea
     verify_proof.verify(
         json.loads(json.dumps(proof)), [str(key) for key in read_public(sealed.key)]
     )
+
+
+def test_an_announcement_that_left_with_its_partition_is_no_alarm(sealed: Sealed) -> None:
+    redact(sealed, [301], ["status"])
+    sealed.seal()
+    partition = detach(sealed)
+    report = sealed.verify()
+    assert (report.findings, report.redacted) == ([], 2)
+    sealed.tamper(f"update {partition} set new_row = '{{}}' where event_id = 301")
+    assert ("redaction_unannounced", "event 301") in sealed.found()
+    sealed.execute(
+        "update audit.partition_lifecycle set state = 'dropped', dropped_at = now() where state = 'detached'"
+    )
+    sealed.execute(f"drop table {partition}")
+    report = sealed.verify()
+    assert (report.findings, report.redacted) == ([], 2)

@@ -513,7 +513,7 @@ def test_the_command_line(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> No
     code, said = audit("verify", "--checkpoints", "kept", "--key", "seal.key.pub")
     assert code == 0
     assert said.startswith("463 events sealed, up to event 463, at 20")
-    assert said.endswith("OK: 463 events are what was sealed; 2 checkpoints kept outside agree\n")
+    assert said.endswith("OK: 463 events match their seals; 2 checkpoints kept outside agree\n")
     code, said = audit("prove", "77")
     assert code == 0
     Path("proof.json").write_text(said)

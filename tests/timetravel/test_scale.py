@@ -20,6 +20,7 @@ import pytest
 
 from audit_toolkit import trail
 from audit_toolkit.connection import connect
+from audit_toolkit.trail import time_travel
 from benchmarks.history import EVENTS_OF_A_ROW, fill_history
 from tests.archive.command import audit
 from tests.plugins.cluster import Server
@@ -135,6 +136,18 @@ def test_what_few_changed_is_looked_up_row_by_row(long: Database) -> None:
     with reading(long.connection) as reads:
         assert len(list(trail.diff(long.connection, "orders", first, last))) == 3
     assert reads.one_by_one.total() + reads.by_index.total() < 1000
+
+
+def test_what_very_many_changed_is_read_at_once_however_long_the_trail(
+    long: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten million events a million rows were looked up one by one."""
+    monkeypatch.setattr(time_travel, "_MOST_LOOKED_UP", 50)
+    monkeypatch.setattr(time_travel, "_EVENTS_PER_ROW", 1)
+    first, last = middle(long), middle(long, EVENTS + 160)
+    with reading(long.connection) as reads:
+        assert len(list(trail.diff(long.connection, "orders", first, last))) == 80
+    assert reads.one_by_one.total() + reads.by_index.total() > EVENTS
 
 
 @pytest.mark.parametrize(

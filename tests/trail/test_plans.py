@@ -29,7 +29,8 @@ _FILL = f"""
     alter table audit.logged_actions disable trigger user;
     insert into audit.logged_actions
         (schema_name, table_name, action, row_key, old_row, new_row, action_tstamp)
-    select 'public', 'orders', 'U', g % {ROWS}, '{{"v": 1}}', '{{"v": 2}}',
+    select 'public', 'orders', 'U', g % {ROWS},
+        jsonb_build_object('id', g % {ROWS}, 'v', 1), jsonb_build_object('id', g % {ROWS}, 'v', 2),
         date_trunc('month', now() at time zone 'UTC') at time zone 'UTC'
             + (g * {LEAVES} / {EVENTS}) * interval '1 month' + interval '10 days'
     from generate_series(0, {EVENTS} - 1) as g;

@@ -10,6 +10,7 @@ import pytest
 
 from audit_toolkit.config import Capture, Mask, MaskMethod, Store
 from audit_toolkit.errors import BusyError, RuleError
+from tests.rendering.cases import ODD, ODD_NAME
 from tests.wal.conftest import WalTrail
 
 ORDERS = "create table orders (id int primary key, note text, total numeric)"
@@ -134,6 +135,21 @@ def test_options_do_what_they_do_with_triggers(wal_trail: WalTrail, rule: dict[s
         "delete from {} where b <> 'y'",
     )
     assert same_events(wal_trail)
+
+
+def test_odd_names_and_a_key_of_two_columns(wal_trail: WalTrail) -> None:
+    wal_trail.execute(ODD)
+    name = f'"Wei""rd.Schema".{ODD_NAME}'
+    wal_trail.audit(name, capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute(f"insert into {name} values (E'a\\\\b', '\"'), ('', 'x')")
+    wal_trail.execute(f"delete from {name} where \"select\" = 'x'")
+    wal_trail.read()
+    assert wal_trail.story()[1:] == [
+        ("I", '["a\\\\b", "\\""]'),
+        ("I", '["", "x"]'),
+        ("D", '["", "x"]'),
+    ]
 
 
 def test_ddl_in_between_is_followed_in_its_place(wal_trail: WalTrail) -> None:

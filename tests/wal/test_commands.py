@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
 from audit_toolkit.config import Capture
+from audit_toolkit.templates import render
 from tests.plugins.docs import commands
 from tests.wal.conftest import WalTrail
 
@@ -88,3 +89,13 @@ def test_the_commands_of_the_documentation_exist() -> None:
         ["capture", "run"],
         ["capture", "status"],
     ]
+
+
+def test_no_question_about_the_slot_is_worth_compiling(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    for template in ("slot", "tables"):
+        text = render(f"wal/{template}", schema="audit", publication="audit_capture")
+        ((plan,),) = wal_trail.execute(f"explain (format json) {text}")
+        assert plan[0]["Plan"]["Total Cost"] < 100_000, "jit_above_cost"

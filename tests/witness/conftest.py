@@ -14,6 +14,7 @@ from psycopg import sql
 from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
 from audit_toolkit.witness import Found, Round, Witness
+from audit_toolkit.witness.tables import Watched
 from tests.plugins.database import AT_HOME, Connection, Database
 from tests.plugins.trail import Trail, install_trail
 
@@ -61,9 +62,10 @@ class Watch:
         """The findings of a look."""
         return [one for _, one in self.look().found]
 
-    def kinds(self) -> list[tuple[str, str, str | None, tuple[str, ...]]]:
-        """The findings of a look, in short."""
-        return [(f.kind.value, f.subject, f.operation, f.keys) for f in self.found()]
+    def tables(self) -> list[Watched]:
+        """What the witness knows of tables."""
+        assert self._witness is not None
+        return list(self._witness.state.tables.values())
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,11 @@ def parse_begin(text: str, option: str = "--from", *, utc: bool) -> int | dateti
         return 0
     if text == "now":
         return None
-    return int(text) if text.isdigit() else times.parse_moment(text, option, utc=utc)
+    return (
+        int(text)
+        if text.isascii() and text.isdigit()
+        else times.parse_moment(text, option, utc=utc)
+    )
 
 
 def show_lag(consumer: Consumer) -> str:

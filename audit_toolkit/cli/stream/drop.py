@@ -6,6 +6,7 @@ import sys
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.stream.common import Name
 from audit_toolkit.stream import drop as drop_consumer
 
@@ -19,4 +20,4 @@ def drop(
     """Delete a consumer, its position and dead letters."""
     with open_database(dsn, config) as connection:
         drop_consumer(connection, name, schema=audit_schema)
-    print(f"{name} is forgotten", file=sys.stderr)
+    print(visible(f"{name} is forgotten"), file=sys.stderr)

@@ -10,6 +10,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
+from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.stream.common import show_lag
 from audit_toolkit.stream import find_consumer, read_consumers
 from audit_toolkit.stream.metrics import prometheus
@@ -46,4 +47,4 @@ def lag(
         print(json.dumps([{k: getattr(c, k) for k in keys} for c in found], indent=2))
     else:
         for consumer in found:
-            print(f"{consumer.name}  {show_lag(consumer)}")
+            print(visible(f"{consumer.name}  {show_lag(consumer)}"))

@@ -9,6 +9,7 @@ import typer
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
+from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.stream.common import Name, parse_begin
 from audit_toolkit.stream import reset as reset_consumer
 
@@ -33,4 +34,4 @@ def reset(
         event_id = reset_consumer(
             connection, name, parse_begin(to, "--to", utc=utc), schema=audit_schema
         )
-    print(f"{name} goes on behind event {event_id}", file=sys.stderr)
+    print(visible(f"{name} goes on behind event {event_id}"), file=sys.stderr)

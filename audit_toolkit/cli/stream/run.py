@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -242,10 +243,10 @@ def _report(name: str, steps: Any, terms: Terms) -> None:
             said = _say(name, step, said, once=terms.once)
     except KeyboardInterrupt:
         pass
-    print(f"{name}: {counted(delivered, 'event')} delivered", file=sys.stderr)
+    print(visible(f"{name}: {counted(delivered, 'event')} delivered"), file=sys.stderr)
     if aside:
         print(
-            f"{counted(aside, 'event')} put aside: audit stream dead-letters list {name}",
+            f"{counted(aside, 'event')} put aside: audit stream dead-letters list {shlex.quote(name)}",
             file=sys.stderr,
         )
 

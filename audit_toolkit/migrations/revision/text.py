@@ -307,7 +307,7 @@ def say_if_kept() -> None:
     if op.get_bind().scalar(sa.text(TRAIL_IS_THERE.replace(":", r"\\:"))):
         logging.getLogger("alembic.runtime.migration").warning(
             "audit: the trail is in use or has events, and was kept; "
-            "upgrading again takes it up"
+            "upgrading again adopts it"
         )
 '''.rstrip()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from audit_toolkit.errors import MissingExtraError, UsageError
 from audit_toolkit.stream.messages import Message, Outcome
@@ -55,25 +55,65 @@ class Address:
         """The value of an option of its query."""
         return self.options.get(name, default)
 
+    def number(self, name: str, default: int | None, what: str, example: int) -> int | None:
+        """The whole number that an option gives. Raises `UsageError` for anything else."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit()):
+            raise UsageError(
+                f"{name}={text} is not a number of {what}", hint=f"as in {name}={example}"
+            )
+        return int(text)
+
+    def require_known(self, *names: str) -> None:
+        """Raise `UsageError` for an option that the sink does not know."""
+        for option in self.options:
+            if option not in names:
+                hint = f"it knows {', '.join(names)}" if names else "it takes none"
+                raise UsageError(f"the sink {self.scheme}: knows no option {option}", hint=hint)
+
 
 SinkFactory = Callable[[Address], Sink]
 
 
 def parse_address(text: str) -> Address:
     """The address of a sink. Raises `UsageError` where it has no scheme."""
-    parts = urlsplit(text)
+    parts = _split(text)
     if not parts.scheme:
         raise UsageError(
             f"{text!a} is not a valid sink address",
             hint="write file:events.jsonl, https://…, nats://…, redis://…, kafka://… or python:module:name",
+        )
+    if parts.fragment and parts.scheme not in ("http", "https"):
+        # Whatever follows it would be left out without a word.
+        raise UsageError(
+            f"the address has a # in it, which ends it: {parts.scheme}:…#{parts.fragment}",
+            hint="write %23 for a #",
         )
     return Address(
         text=text,
         scheme=parts.scheme.lower(),
         place=parts.netloc,
         path=parts.path,
-        options=dict(parse_qsl(parts.query)),
+        options=dict(parse_qsl(parts.query, keep_blank_values=True)),
     )
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        if text.partition(":")[0].lower() == "file":
+            # Names of files may have a #, and no fragment.
+            parts = urlsplit(text.replace("#", "%23"))
+        elif parts.scheme != "kafka":  # which may name several brokers
+            _ = parts.port
+    except ValueError as error:
+        shown = text.rpartition("@")[2]
+        raise UsageError(
+            f"{shown!a} is no valid address: {error}", hint="write scheme://host:port/path"
+        ) from error
+    return parts
 
 
 def own_factory(scheme: str) -> SinkFactory | None:

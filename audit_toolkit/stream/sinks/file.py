@@ -85,9 +85,11 @@ def open_sink(address: Address) -> FileSink:
     path = unquote(address.path)
     if not path or address.place not in ("", "localhost"):
         raise UsageError("the address names no file", hint="write file:/path/to/events.jsonl")
-    rotate = address.option("rotate", "0")
-    if not rotate.isdigit():
-        raise UsageError(f"rotate={rotate} is not a number of bytes", hint="as in rotate=100000000")
+    address.require_known("rotate")
+    rotate = address.number("rotate", 0, "bytes", 100_000_000)
     if not Path(path).parent.is_dir():
         raise _unwritable(Path(path), "there is no such directory")
-    return FileSink(Path(path), int(rotate))
+    if Path(path).exists() and not Path(path).is_file():
+        # It is read to its end and cut after a crash, and counts when it is on the disk.
+        raise _unwritable(Path(path), "it is no regular file")
+    return FileSink(Path(path), rotate or 0)

@@ -27,10 +27,18 @@ class FunctionSink:
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Call the function with the messages."""
         try:
-            outcome = self._function(messages)
+            outcome: Any = self._function(messages)
         except Exception as error:
             return Outcome(done=0, error=f"{type(error).__name__}: {error}")
-        return Outcome(done=len(messages)) if outcome is None else outcome
+        if outcome is None:
+            return Outcome(done=len(messages))
+        if not isinstance(outcome, Outcome) or not 0 <= outcome.done <= len(messages):
+            return Outcome(
+                done=0,
+                error=f"the function returned {outcome!a:.100} for {len(messages)} messages",
+                hint="return None for all taken, or Outcome(done=N), N of them at most",
+            )
+        return outcome
 
     def close(self) -> None:
         """Call `close` of what it calls, where it has one."""
@@ -42,6 +50,7 @@ def open_sink(address: Address) -> FunctionSink:
     module, _, name = address.path.partition(":")
     if not module or not name:
         raise UsageError("the address names no function", hint="write python:package.module:name")
+    address.require_known()
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -49,7 +58,19 @@ def open_sink(address: Address) -> FunctionSink:
         found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module may raise anything
         raise UsageError(f"{address.path} cannot be imported: {error}") from error
-    function: Any = found() if inspect.isclass(found) else found
+    try:
+        function: Any = found() if inspect.isclass(found) else found
+    except Exception as error:
+        raise UsageError(f"{address.path} cannot be made: {_said(error)}") from error
+    if not callable(function):
+        raise UsageError(
+            f"{address.path} is no function", hint="name a function, or a class with __call__"
+        )
     return FunctionSink(function)
+
+
+def _said(error: Exception) -> str:
+    # The text of a KeyError is the key as code.
+    return str(error.args[0]) if len(error.args) == 1 else str(error)

@@ -190,6 +190,7 @@ def open_sink(address: Address) -> NatsSink:
         import nats  # noqa: F401
     except ImportError as error:
         raise require("nats-py", "nats") from error
+    address.require_known()
     subject = address.path.strip("/").replace("/", ".")
     if not address.place or not subject or _PART.search(subject.replace(".", "")):
         raise UsageError(

@@ -88,17 +88,17 @@ def open_sink(address: Address) -> RedisSink:
         import redis
     except ImportError as error:
         raise require("redis", "redis") from error
-    stream, maxlen = address.option("stream", ""), address.option("maxlen", "")
+    address.require_known("stream", "maxlen")
+    stream = address.option("stream", "")
+    maxlen = address.number("maxlen", None, "entries", 1_000_000)
     if not stream or not address.place:
         raise UsageError(
             "the address names no server and stream",
             hint="write redis://127.0.0.1:6379/0?stream=audit",
         )
-    if maxlen and not maxlen.isdigit():
-        raise UsageError(f"maxlen={maxlen} is not a number of entries", hint="as in maxlen=1000000")
     url = urlunsplit(urlsplit(address.text)._replace(query="", fragment=""))
     try:
         client = redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=10)
     except ValueError as error:
         raise UsageError(f"the address of Redis cannot be read: {error}") from error
-    return RedisSink(client, stream, int(maxlen) if maxlen else None)
+    return RedisSink(client, stream, maxlen or None)

@@ -25,6 +25,7 @@ from typing import (
 )
 
 from audit_toolkit.errors import MissingExtraError
+from audit_toolkit.tracing import span, traced
 from audit_toolkit.trail.sources.session import AsyncSource, Source, is_async, psycopg_connection
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def verb(function: Callable[Concatenate[psycopg.Connection[Any], P], T]) -> Verb
     @wraps(function)
     def call(connection: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
         def act() -> T:
-            return function(psycopg_connection(connection), *args, **kwargs)
+            with span(f"trail.{function.__name__}"):
+                return function(psycopg_connection(connection), *args, **kwargs)
 
         return greenlet_spawn()(act) if is_async(connection) else act()
 
@@ -82,7 +84,8 @@ def stream_verb(
     @wraps(function)
     def call(connection: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
         def begin() -> Generator[T, None, None]:
-            return function(psycopg_connection(connection), *args, **kwargs)
+            items = function(psycopg_connection(connection), *args, **kwargs)
+            return traced(f"trail.{function.__name__}", items)
 
         return _opened(begin) if is_async(connection) else begin()
 

@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "86909eafa9953f6b3f0baaf9f782914c8752b9dc642ab97e13a6ae4eeec6fcd0"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "28a498b85fd38e443a3be5aefd28e79b5f22a01bddc9cb6d0636954ec2f47647"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3087,7 +3087,7 @@ as $body$
     from jsonb_each(case jsonb_typeof(image) when 'object' then image end) as entry (key, value)
     where entry.key = any(columns)
       and entry.value <> 'null'
-      and not (jsonb_typeof(entry.value) = 'object' and entry.value ? 'audit:redacted')
+      and not (jsonb_typeof(entry.value) = 'object' and jsonb_typeof(entry.value -> 'audit:redacted') = 'number' and entry.value - '{audit:redacted,changed}'::text[] = '{}')
 $body$;
 
 revoke all on function audit.redacted(jsonb, text[], bigint, jsonb) from public;
@@ -3156,8 +3156,7 @@ begin
     if position('"audit:redacted"' in image::text) > 0 then
         select key, value ->> 'audit:redacted' into erased_column, redaction_id
         from jsonb_each(image)
-        where jsonb_typeof(value) = 'object' and value ? 'audit:redacted'
-        order by key
+        where jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}'        order by key
         limit 1;
         if found then
             raise exception using
@@ -3340,7 +3339,10 @@ begin
 
     select jsonb_agg(jsonb_build_object(
         'schema_name', name.schema_name, 'table_name', name.table_name, 'after_id', name.after_id, 'until_id', name.until_id,
-        'called', to_jsonb(redactable.columns || array(
+        -- Where columns changed places, the name was that of another one.
+        'called', to_jsonb(array(
+            select wanted from unnest(redactable.columns) as wanted
+            where coalesce(name.columns -> wanted ->> 'now', wanted) = wanted) || array(
             select was from jsonb_each(coalesce(name.columns, '{}')) as former (was, entry)
             where entry ->> 'now' = any(redactable.columns) order by was))))
     into parts
@@ -4251,7 +4253,7 @@ begin
                    )
             )),
         case count(*)
-            when 1 then format('array[key::%1$s] = array[$1::%1$s]', min(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')))
+            when 1 then format('case when key like ''redacted:%%%%'' then false else array[key::%1$s] = array[$1::%1$s] end', min(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')))
             else format('case when left(key, 1) <> %L or jsonb_array_length(key::jsonb) <> %s then false else %s end', '[', count(*), string_agg(format(
                 'array[(key::jsonb ->> %1$s)::%2$s] = array[($1::jsonb ->> %1$s)::%2$s]',
                 k.place - 1, format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')), ' and '))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,5 +37,5 @@ def require_letters(
     there = {letter.event_id for letter in read_letters(connection, name, schema=schema)}
     raise UsageError(
         f"{name} has no such dead letter: {', '.join(str(e) for e in events if e not in there)}",
-        hint=f"audit stream dead-letters list {name}",
+        hint=f"audit stream dead-letters list {shlex.quote(name)}",
     )

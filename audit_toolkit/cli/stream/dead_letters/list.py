@@ -37,4 +37,4 @@ def list_letters(
         tried = f"refused {counted(letter.tries, 'time')}: " if letter.tries else ""
         print(visible(f"  {tried}{letter.reason}{due}"))
     if not found:
-        print(f"{name} has no dead letters", file=sys.stderr)
+        print(visible(f"{name} has no dead letters"), file=sys.stderr)

@@ -1,0 +1,292 @@
+begin;
+set local lock_timeout = '3s';
+
+-- The function that captures public.people; only triggers can run it.
+-- Records changes to public.people in the audit trail, row by row.
+create or replace function audit.capture_public__people()
+    returns trigger
+    language plpgsql
+    security definer  -- writers of the table need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+as $capture$
+#variable_conflict use_column
+declare
+    is_as_installed boolean;
+    -- Set where the table has another name.
+    captured_as text[];
+    event_schema text;
+    event_table text;
+    context constant jsonb := case
+        when octet_length(current_setting('audit.context', true)) > 65536
+            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+        else nullif(current_setting('audit.context', true), '')::jsonb
+    end;
+    row_before jsonb;
+    row_after jsonb;
+begin
+    -- Until the worker reads the WAL, this records changes. Then it is off, and records nothing twice if somebody enables it.
+    if exists (select from audit.captured_tables as c where c.function_name = 'capture_public__people' and c.wal_since is not null) then
+        return null;
+    end if;
+
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
+    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'name']::text[], array['plain', 'text']::text[], true, array['card']::text[]) and audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end;
+    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end) is not true then
+        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
+        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        if captured_as is null then
+            return null;
+        end if;
+        event_schema := captured_as[1];
+        event_table := captured_as[2];
+    end if;
+    if tg_op = 'INSERT' then
+        if is_as_installed then
+            if (select (name <> 'nobody'
+            ) from (select new.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_after := to_jsonb(new);
+        else
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+        end if;
+        row_after := audit.mask(row_after, 'card', 'redact');
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, new_row, context)
+        values
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I', row_after ->> 'id', row_after, context);
+
+    elsif tg_op = 'UPDATE' then
+        -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
+        if new *= old then
+            return null;
+        end if;
+        if is_as_installed then
+            if (select (name <> 'nobody'
+            ) from (select new.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true
+                and (select (name <> 'nobody'
+            ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_before := to_jsonb(old);
+            row_after := to_jsonb(new);
+        else
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+        end if;
+        row_before := audit.mask(row_before, 'card', 'redact');
+        row_after := audit.mask(row_after, 'card', 'redact');
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
+        values
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U', row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, (
+                select coalesce(jsonb_object_agg(key, value), '{}')
+                from jsonb_each(row_after)
+                where value::text is distinct from (row_before -> key)::text
+            ), context);
+
+    elsif tg_op = 'DELETE' then
+        if is_as_installed then
+            if (select (name <> 'nobody'
+            ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+                return null;
+            end if;
+            row_before := to_jsonb(old);
+        else
+            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+        end if;
+        row_before := audit.mask(row_before, 'card', 'redact');
+        insert into audit.logged_actions
+            (schema_name, table_name, action, row_key, old_row, context)
+        values
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D', row_before ->> 'id', row_before, context);
+
+    else
+        insert into audit.logged_actions
+            (schema_name, table_name, action)
+        values
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'T');
+    end if;
+    return null;
+end
+$capture$;
+
+revoke all on function audit.capture_public__people() from public;
+
+select audit.hand_over('audit.capture_public__people()'::regprocedure);
+
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "dc1bb7a2e5bd5728e45fa47a83b54452cffa704817a3e2da94d60a3fc2b672fc"}';
+
+
+-- What the worker needs to read changes of public.people from the WAL.
+-- Records changes to public.people in the audit trail that the worker has read from the WAL.
+create or replace function audit.replay_public__people()
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $replay$
+#variable_conflict use_column
+declare
+    relation oid;
+    names text[];
+    types oid[];
+begin
+    select c.relation_id into strict relation from audit.captured_tables as c where c.function_name = 'capture_public__people';
+    if audit.has_columns('pg_temp.columns_public__people'::regclass, array['card', 'name']::text[], array['plain', 'text']::text[], true)
+        and audit.disguised(relation, 'capture_public__people', array['card']) = '{}' then
+        begin
+            insert into audit.logged_actions
+                (event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr, transaction_tstamp)
+            select
+                event_id, committed_at, transaction_id, noted.schema_name, noted.table_name, action,
+                case when action = 'D' then key_before else key_after end,
+                case when action = 'U' then nullif(key_before, key_after) end,
+                row_before,
+                case when action = 'U' then (
+                select coalesce(jsonb_object_agg(key, value), '{}')
+                from jsonb_each(row_after)
+                where value::text is distinct from (row_before -> key)::text
+            ) else row_after end,
+                context, session_user_name, role_name, application_name, client_addr, transaction_tstamp
+            from (
+                select
+                    paired.*,
+                    image_before ->> 'id' as key_before,
+                    image_after ->> 'id' as key_after,
+                    audit.mask(image_before, 'card', 'redact') as row_before,
+                    audit.mask(image_after, 'card', 'redact') as row_after
+                from (
+                    select
+                        change.*,
+                        case when has_before then to_jsonb((change.before)) end as image_before,
+                        case when has_after then to_jsonb((change.after)) end as image_after
+                    from pg_temp.changes_public__people as change
+                    where true
+                      and (not (has_before and has_after) or change.before *<> change.after)
+                      and (action = 'T'
+                        or has_after and (select (name <> 'nobody'
+            ) from (select (change.after).name as name) as "00_audit_condition")
+                        or has_before and (select (name <> 'nobody'
+            ) from (select (change.before).name as name) as "00_audit_condition"))
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured
+            cross join (
+                select c.schema_name, c.table_name from audit.captured_tables as c where c.function_name = 'capture_public__people'
+            ) as noted
+            order by event_id;
+            return;
+        exception when others then
+            null;  -- again, with stand-ins for what cannot be recorded
+        end;
+    end if;
+    select present.names, present.types into names, types
+    from audit.columns_now('pg_temp.columns_public__people'::regclass) as present;
+    execute replace(replace($changes$
+            insert into audit.logged_actions
+                (event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                 context, session_user_name, role_name, application_name, client_addr, transaction_tstamp)
+            select
+                event_id, committed_at, transaction_id, noted.schema_name, noted.table_name, action,
+                case when action = 'D' then key_before else key_after end,
+                case when action = 'U' then nullif(key_before, key_after) end,
+                row_before,
+                case when action = 'U' then (
+                select coalesce(jsonb_object_agg(key, value), '{}')
+                from jsonb_each(row_after)
+                where value::text is distinct from (row_before -> key)::text
+            ) else row_after end,
+                context, session_user_name, role_name, application_name, client_addr, transaction_tstamp
+            from (
+                select
+                    paired.*,
+                    image_before ->> 'id' as key_before,
+                    image_after ->> 'id' as key_after,
+                    audit.mask(image_before, 'card', 'redact') as row_before,
+                    audit.mask(image_after, 'card', 'redact') as row_after
+                from (
+                    select
+                        change.*,
+                        case when has_before then audit.known_part("00_audit_before", array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised($1, 'capture_public__people', array['card'])) end as image_before,
+                        case when has_after then audit.known_part("00_audit_after", array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised($1, 'capture_public__people', array['card'])) end as image_after
+                    from pg_temp.changes_public__people as change
+                    where true
+                      and (not (has_before and has_after) or change.before *<> change.after)
+                    offset 0  -- each image is made once
+                ) as paired
+                offset 0
+            ) as captured
+            cross join (
+                select c.schema_name, c.table_name from audit.captured_tables as c where c.function_name = 'capture_public__people'
+            ) as noted
+            order by event_id
+$changes$,
+        '"00_audit_before"', audit.image_sql(names, types, '(change.before)', true)),
+        '"00_audit_after"', audit.image_sql(names, types, '(change.after)', true))
+    using relation;
+end
+$replay$;
+
+revoke all on function audit.replay_public__people() from public;
+
+comment on function audit.replay_public__people() is '{"tool": "audit-toolkit", "replays": "capture_public__people"}';
+
+select audit.hand_over('audit.replay_public__people()'::regprocedure);
+
+do $publish$
+begin
+    if exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'public.people'::regclass and attnum > 0 and not attisdropped
+          and (attgenerated = 'v' or attgenerated = 's' and current_setting('server_version_num')::integer < 180000)
+    ) then
+        -- PostgreSQL 18 would refuse every UPDATE of it, and older releases would leave the columns out.
+        raise exception using
+            errcode = 'feature_not_supported',
+            message = 'audit: public.people has generated columns that the WAL cannot tell',
+            hint = 'use --capture row';
+    end if;
+    if not exists (select from pg_catalog.pg_class where oid = 'public.people'::regclass and relreplident = 'f') then
+        alter table public.people replica identity full;
+    end if;
+    if not exists (select from pg_catalog.pg_publication where pubname = 'audit_capture') then
+        -- Before PostgreSQL 18, generated columns are never published.
+        execute 'create publication ' || quote_ident('audit_capture')
+            || case when current_setting('server_version_num')::integer >= 180000 then ' with (publish_generated_columns = stored)' else '' end;
+    end if;
+    if not exists (
+        select from pg_catalog.pg_publication_rel as r
+        join pg_catalog.pg_publication as p on p.oid = r.prpubid
+        where p.pubname = 'audit_capture' and r.prrelid = 'public.people'::regclass
+    ) then
+        alter publication audit_capture add table only public.people;
+    end if;
+end
+$publish$;
+
+
+-- Its triggers on public.people.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
+create or replace trigger "00_audit_row"
+    after insert or update or delete on public.people
+    for each row
+    execute function audit.capture_public__people();
+
+alter table public.people enable always trigger "00_audit_row";
+
+create or replace trigger "00_audit_truncate"
+    after truncate on public.people
+    for each statement
+    execute function audit.capture_public__people();
+
+alter table public.people enable always trigger "00_audit_truncate";
+
+-- The trail now recognizes the table even if it is renamed.
+select audit.note_capture('public.people'::regclass, 'capture_public__people');
+
+commit;

@@ -1,0 +1,70 @@
+"""What somebody left where seals are read keeps nobody from verifying: it is a finding, and never the end of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from audit_toolkit.connection import connect
+from audit_toolkit.seals import read_public
+from audit_toolkit.seals.prove import prove
+from audit_toolkit.seals.verify_proof import ProofError, read_proof, verify
+from tests.seals.conftest import Sealed
+
+
+@pytest.mark.parametrize(
+    ("what", "instead", "why"),
+    [
+        ('{"format"', '{"event": {"new_row": "forged"}, "format"', "is there twice"),
+        ('"new_row":', '"new_row": "forged", "new_row":', "is there twice"),
+        ('"index":', '"index": 99, "index":', "is there twice"),
+        ('"index":', '"actor": "user:2", "index":', "exactly the members"),
+        ('"index":', '"index": ' + "[" * 9999, "not JSON"),
+        ('"index":', '"index": ' + "9" * 9999, "not JSON|not a number"),
+    ],
+)
+def test_a_proof_that_readers_may_take_otherwise(
+    sealed: Sealed, what: str, instead: str, why: str
+) -> None:
+    """Who looks into the file may see the first of two members, and a verifier the last."""
+    keys = [str(key) for key in read_public(sealed.key)]
+    with connect(sealed.trail.database.dsn) as connection:
+        text = json.dumps(prove(connection, "audit", 5))
+    verify(read_proof(text), keys)
+    with pytest.raises(ProofError, match=why):
+        verify(read_proof(text.replace(what, instead, 1)), keys)
+
+
+def test_other_things_among_the_checkpoints(sealed: Sealed) -> None:
+    [folder] = sealed.kept.iterdir()
+    for number, target in enumerate(("/dev/zero", "/nowhere", "."), 1):
+        Path(folder, f"link{number}.checkpoint").symlink_to(target)
+    Path(folder, "long.checkpoint").write_bytes(b"x" * 2**21)
+    Path(folder, "folder.checkpoint").mkdir()
+    report = sealed.verify()
+    assert {finding.kind for finding in report.findings} == {"checkpoint_invalid"}
+    assert (len(report.findings), report.outside, report.verified) == (5, 1, 462)
+
+
+@pytest.mark.parametrize(
+    ("act", "kinds"),
+    [
+        ("insert into audit.seal_keys values ('junk')", {"checkpoint_invalid"}),
+        (
+            "update audit.seal_checkpoints set note = replace(note, E'\\n462\\n', E'\\n1000000000000000000\\n')",
+            {"checkpoint_invalid", "tile_changed", "trail_behind"},
+        ),
+        ("update audit.seal_tiles set ids = '{(,)}'", {"tile_changed", "event_inserted"}),
+        ("update audit.maintenance set summary = '{\"sinks\": 5}' where command = 'seal'", set()),
+        ("update audit.maintenance set summary = '[[]]' where command = 'seal'", set()),
+    ],
+)
+def test_junk_in_the_tables_of_the_seals(sealed: Sealed, act: str, kinds: set[str]) -> None:
+    where = " where level = 0" if "seal_tiles" in act else ""
+    sealed.tamper(act + where)
+    assert {kind for kind, _ in sealed.found()} == kinds
+    if not kinds:
+        sealed.execute("insert into orders values (5001, 'late', null)")
+        assert sealed.seal().events == 1
