@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "9c85474f4c9c38d09f5929c396ea272f1228cd87a7056cae39322315e5330d02"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "a200b68cdc12351aafe2f8217dd15774d819431841137e577a40b8260633672d"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3156,7 +3156,8 @@ begin
     if position('"audit:redacted"' in image::text) > 0 then
         select key, value ->> 'audit:redacted' into erased_column, redaction_id
         from jsonb_each(image)
-        where jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}'        order by key
+        where jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}'
+        order by key
         limit 1;
         if found then
             raise exception using
