@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 2000
 MEMORY = "512MB"
 """What sorting takes at most; the rest is in files, for as long as it lasts."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAMES = tuple(field.name for field in fields(Event))
+_NAMES = tuple(field.name for field in fields(Event) if field.compare)  # the columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,7 @@ def _rate(
     ]
     if not past:
         return None
-    first = _edge(connection, schema, past[0], "first_event")
+    first = _edge(connection, schema, past[0], "first_captured")
     return events_a_day(first, _edge(connection, schema, past[-1], "newest_event"), now)
 
 

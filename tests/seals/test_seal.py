@@ -308,7 +308,7 @@ def test_keys_rotate(sealed: Sealed) -> None:
 def test_the_key_is_kept_from_others(sealed: Sealed) -> None:
     assert sealed.key.stat().st_mode & 0o777 == 0o600
     sealed.key.chmod(0o644)
-    with pytest.raises(UsageError, match="others than its owner can read"):
+    with pytest.raises(UsageError, match="can be read by others than its owner"):
         read_key(sealed.key)
     [(columns,)] = sealed.execute(
         "select count(*) from pg_attribute where attrelid = 'audit.seal_keys'::regclass and attname like '%priv%'"
