@@ -384,7 +384,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("to", "message"),
         [
-            ("nothing", "no address of a sink"),
+            ("nothing", "not a valid sink address"),
             ("ftp://x/y", "no sink handles ftp"),
             ("file:", "names no file"),
             ("file:/no/such/place/x", "cannot be written"),

@@ -195,7 +195,7 @@ class TestWebhook:
     ) -> None:
         for secret in ("whsec_short", "not base64!", "whsec_" + "A" * 400):
             monkeypatch.setenv("AUDIT_STREAM_SECRET", secret)
-            with pytest.raises(UsageError, match="no secret"):
+            with pytest.raises(UsageError, match="not a Standard Webhooks secret"):
                 open_sink(parse_address(receiver.url))
 
 
@@ -353,7 +353,7 @@ class TestNoReceiver:
                 "python:json:loads",
                 1,
                 "the sink took nothing for 0.3 seconds: TypeError",
-                "see to the",
+                "fix the",
             ),
         ):
             command = ["stream", "run", "c", "--to", address, "--once", "--give-up-after", "0.3"]
@@ -472,10 +472,10 @@ class TestNoReceiver:
     [
         ("nats://127.0.0.1:4222", "no server and subject"),
         ("redis://127.0.0.1:6379/0", "no server and stream"),
-        ("redis://127.0.0.1:6379/0?stream=a&maxlen=x", "no number of entries"),
+        ("redis://127.0.0.1:6379/0?stream=a&maxlen=x", "not a number of entries"),
         ("kafka://127.0.0.1:9092", "no broker and topic"),
         ("kafka://127.0.0.1:9092/t?no.such.setting=1", "does not take these settings"),
-        ("file:out.jsonl?rotate=much", "no number of bytes"),
+        ("file:out.jsonl?rotate=much", "not a number of bytes"),
     ],
 )
 def test_addresses_that_lack_something(address: str, message: str) -> None:
