@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from itertools import product
 
 import psycopg
 import pytest
@@ -29,9 +30,14 @@ def write(trail: Trail) -> None:
     trail.execute("truncate people")
 
 
-@BOTH
 @pytest.mark.parametrize("truncate", [Truncate.EVENT, Truncate.ROWS])
-@pytest.mark.parametrize("store", Store)
+@pytest.mark.parametrize(
+    ("store", "capture"),
+    [
+        *product((Store.ROWS, Store.CHANGES), (Capture.ROW, Capture.STATEMENT)),
+        (Store.DELTA, Capture.ROW),
+    ],
+)
 @pytest.mark.parametrize(
     "hidden",
     [

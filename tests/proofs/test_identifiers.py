@@ -55,6 +55,7 @@ RULES = [
     for truncate in (Truncate.EVENT, Truncate.ROWS)
     for store in Store
     for capture in (Capture.ROW, Capture.STATEMENT)
+    if store is not Store.DELTA or capture is Capture.ROW
 ]
 
 
