@@ -14,7 +14,7 @@ import pytest
 
 from audit_toolkit.completeness.reconcile import one_snapshot, reconcile
 from audit_toolkit.config import Capture, Mask, Store, TableRule
-from audit_toolkit.errors import AuditError, RuleError
+from audit_toolkit.errors import AuditError, PermissionDeniedError, RuleError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import (
     Erasure,
@@ -551,3 +551,21 @@ def test_what_is_redacted_is_so_in_whole_rows(trail: Trail) -> None:
     assert "zoe" not in str(trail.execute("select old_row, new_row from audit.logged_actions"))
     with pytest.raises(AuditError, match="was redacted"):
         row_at(trail.connection, "delta.people", 1, events[2].action_tstamp)
+
+
+def test_a_reader_needs_the_grants_only_for_events_that_hold_changes(orders: Trail) -> None:
+    role = f"reader_{orders.database.name}"
+    orders.execute(f"create role {role}; grant usage on schema audit to {role}")
+    orders.execute(f"grant select on audit.logged_actions to {role}")
+    try:
+        with orders.database.connect() as reader:
+            reader.execute(f"set role {role}")
+            assert len(history(reader, "orders", 1)) == 1
+            orders.execute("update orders set status = 'paid'")
+            with pytest.raises(PermissionDeniedError, match="row_before") as refused:
+                history(reader, "orders", 1)
+        assert (
+            refused.value.hint == "audit grants --reader ROLE prints the grants that a reader needs"
+        )
+    finally:
+        orders.execute(f"drop owned by {role}; drop role {role}")

@@ -462,10 +462,10 @@ def reader(orders: Trail) -> Iterator[Any]:
     orders.execute(f"drop owned by {role}; drop role {role}")
 
 
-def test_a_reader_without_the_grants_is_told_of_them(orders: Trail, reader: Any) -> None:
-    with pytest.raises(PermissionDeniedError, match="permission denied for function") as refused:
-        history(reader, "orders", 1)
-    assert "audit grants --reader" in str(refused.value.hint)
+def test_a_reader_needs_the_grants_only_where_a_table_was_renamed(
+    orders: Trail, reader: Any
+) -> None:
+    assert len(history(reader, "orders", 1)) == 1
     orders.execute("alter table orders rename to a; insert into a values (3, 'x')")
     with pytest.raises(PermissionDeniedError, match="a table was renamed"):
         history(reader, "a", 1)

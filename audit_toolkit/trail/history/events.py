@@ -16,6 +16,7 @@ from audit_toolkit.trail.event import Event, require_numbers
 from audit_toolkit.trail.event import table_of as table_of
 from audit_toolkit.trail.history.ordering import in_order
 from audit_toolkit.trail.history.transactions import require_one_transaction
+from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.lookup import (
     Subject,
     find_subject,
@@ -100,7 +101,7 @@ def select_events(
         "transaction_start": selection.transaction_start,
     }
     with refusals():
-        events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
+        events = list(whole_events(connection, fetch(connection, sql, parameters), schema))
     _require_all(events, selection)
     return in_order(_of_tables(connection, events, selection, schema))
 

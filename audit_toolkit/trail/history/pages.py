@@ -20,6 +20,7 @@ from audit_toolkit.trail.event import Event
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query
 from audit_toolkit.trail.history.ordering import WINDOW, in_runs
 from audit_toolkit.trail.history.row_events import events_around
+from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.key_range import unreadable_keys
 from audit_toolkit.trail.rows.lookup import Scope, Tables, trail_table
 
@@ -215,7 +216,7 @@ def _end_of_run(
     forward: bool,
 ) -> int:
     """The last event of the run in which the event of that number is."""
-    events = map(Event.from_record, fetch(connection, *query))
+    events = whole_events(connection, fetch(connection, *query), subject.schema)
     around = events_around(connection, subject)
     number, border = 0, 0
     for run in in_runs(events, newest_first=not forward, around=around):

@@ -16,6 +16,7 @@ from audit_toolkit.trail.history.ordering import WINDOW, in_order_streamed
 from audit_toolkit.trail.history.pages import Page, cut_page, require_event_of, small_page
 from audit_toolkit.trail.history.row_events import events_around, own_events
 from audit_toolkit.trail.history.transactions import require_one_transaction
+from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.key_range import find_range, unreadable_keys
 from audit_toolkit.trail.rows.lookup import Scope, Tables, find_subject, find_tables
 
@@ -189,4 +190,4 @@ def read_events(
     ):
         cursor.execute(query, parameters)
         while records := cursor.fetchmany(FETCH_SIZE):
-            yield from map(Event.from_record, records)
+            yield from whole_events(connection, records, subject.schema)

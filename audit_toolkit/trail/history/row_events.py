@@ -11,6 +11,7 @@ from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Event
 from audit_toolkit.trail.history.filter import Reach, reach_parameters
 from audit_toolkit.trail.history.ordering import WINDOW, Around, lives
+from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.lookup import Scope, Subject, Tables, trail_table
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def events_around(connection: Connection, subject: Scope) -> Around:
             "many": WINDOW,
         }
         with refusals():
-            return map(Event.from_record, fetch(connection, sql, wanted))
+            return whole_events(connection, fetch(connection, sql, wanted), subject.schema)
 
     return find
 
@@ -93,4 +94,5 @@ def _events_of_keys(
     )
     parameters = {"row_keys": list(keys), **reach_parameters(reach)}
     with refusals():
-        return map(Event.from_record, fetch(connection, sql, subject.parameters | parameters))
+        rows = fetch(connection, sql, subject.parameters | parameters)
+        return whole_events(connection, rows, subject.schema)

@@ -23,6 +23,7 @@ from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Action, Event, Row
 from audit_toolkit.trail.history.events import Selection, select_events, table_of
 from audit_toolkit.trail.history.known import find_event
+from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.revert.database_errors import database_errors
 from audit_toolkit.trail.revert.operations import different
 from audit_toolkit.trail.revert.plan import (
@@ -389,7 +390,7 @@ def _since(
         "queries/events_since", trail=trail_table(schema), trail_schema=schema, names=names
     )
     with refusals():
-        events = [Event.from_record(row) for row in fetch(connection, sql, parameters)]
+        events = list(whole_events(connection, fetch(connection, sql, parameters), schema))
     return tuple(event for event in events if event.event_id not in selected)
 
 
