@@ -389,8 +389,10 @@ def _wal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
     """How the worker stands; for a role that may read what is noted of the trail."""
     from audit_toolkit.wal.health import capture_findings
 
-    with suppress(import_psycopg().errors.InsufficientPrivilege), connection.transaction():
-        yield from capture_findings(connection, schema)
+    errors = import_psycopg().errors
+    of_an_older_release = (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn)
+    with suppress(errors.InsufficientPrivilege, *of_an_older_release), connection.transaction():
+        yield from list(capture_findings(connection, schema))
 
 
 def _publication_findings(connection: Connection, schema: str) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from audit_toolkit.completeness.reconcile import one_snapshot, reconcile
-from audit_toolkit.config import Capture, Mask, Store, TableRule
+from audit_toolkit.config import Capture, Mask, OnOversize, Store, TableRule
 from audit_toolkit.errors import AuditError, PermissionDeniedError, RuleError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import (
@@ -569,3 +569,18 @@ def test_a_reader_needs_the_grants_only_for_events_that_hold_changes(orders: Tra
         )
     finally:
         orders.execute(f"drop owned by {role}; drop role {role}")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"store": Store.DELTA}, {"on_oversize": OnOversize.MARK}, {}],
+    ids=["delta", "mark", "foreign type"],
+)
+def test_columns_whose_names_have_line_breaks(trail: Trail, rule: dict[str, Any]) -> None:
+    trail.execute("create type mood as enum ('sad', 'glad')")
+    trail.execute('create table people (id int primary key, "a\nb" mood, "c\r\n" text)')
+    trail.audit("people", **rule)
+    trail.execute("insert into people values (1, 'sad', 'x')")
+    trail.execute("update people set \"a\nb\" = 'glad', \"c\r\n\" = 'y'")
+    last = history(trail.connection, "people", 1)[-1]
+    assert last.changed == {"a\nb": ("sad", "glad"), "c\r\n": ("x", "y")}

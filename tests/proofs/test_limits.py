@@ -60,7 +60,7 @@ def test_a_renamed_key_column_leaves_events_without_key_until_the_next_installat
     orders.execute("alter table orders rename id to number; insert into orders values (3, 3)")
     install(orders.connection, "orders", TableRule())
     orders.execute("insert into orders values (4, 4)")
-    assert orders.story()[2:] == [("I", None), ("M", None), ("I", "4")]
+    assert orders.story()[2:] == [("M", None), ("I", None), ("I", "4")]
 
 
 @pytest.fixture

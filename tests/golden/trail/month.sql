@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "a200b68cdc12351aafe2f8217dd15774d819431841137e577a40b8260633672d"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "fa813fb16dd0cc21fcf31220c23eece847c4f8ee8a0aabd8dbce02a30347f066"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -4254,7 +4254,7 @@ begin
                    )
             )),
         case count(*)
-            when 1 then format('case when key like ''redacted:%%%%'' then false else array[key::%1$s] = array[$1::%1$s] end', min(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')))
+            when 1 then format('case when starts_with(key, ''redacted:'') then false else array[key::%1$s] = array[$1::%1$s] end', min(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')))
             else format('case when left(key, 1) <> %L or jsonb_array_length(key::jsonb) <> %s then false else %s end', '[', count(*), string_agg(format(
                 'array[(key::jsonb ->> %1$s)::%2$s] = array[($1::jsonb ->> %1$s)::%2$s]',
                 k.place - 1, format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')), ' and '))
