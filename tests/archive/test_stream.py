@@ -156,7 +156,7 @@ def test_command(
     command = ["stream", "run", "c", "--to", f"file:{file}", "--once", "--from-archive", local.url]
     noted = CliRunner().invoke(app, [*command[:-2], "--table", "orders1"]).stderr
     assert re.search(
-        r"note: \d partitions? ha(s|ve) left the database; events of the archive", noted
+        r"note: \d partitions? ha(s|ve) left the database; to deliver archived events", noted
     )
     again = CliRunner().invoke(app, command[:-2]).stderr
     assert "left the database" not in again
