@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
@@ -116,6 +117,8 @@ class Archives:
 
         Raises `AuditError` where an archive is not to be reached, not what the database recorded, or not its own.
         """
+        if self.url:
+            _require_there(Store.open(self.url))
         if not self._are_known():
             return
         if apply:
@@ -198,6 +201,11 @@ class Archives:
                 root, _ = split_address(f"{one.archive}/")
                 moved = given and one.name and given.has(one.name)
                 store = given if given and moved else Store.open(root)
+                if one.name and not store.has(one.name):
+                    raise AuditError(
+                        f"the archive {store.root} lacks {one.name}, the last manifest that this database recorded",
+                        hint=f"bring it back, name where it is (--archive URL), {_LEAVE}",
+                    )
                 places.setdefault(store.root, (store, {}))
                 exports[store.root] = one.archive
         for root, (store, recorded) in places.items():
@@ -293,6 +301,14 @@ class Archives:
     def _fetch(self, template: str, asked: Any = None, **values: Any) -> list[dict[str, Any]]:
         sql = render(template, schema=self.schema, table=BROUGHT, **values)
         return fetch(self.connection, sql, asked)
+
+
+def _require_there(store: Store) -> None:
+    store.require_reachable()
+    if store.is_local and not Path(store.root).is_dir():
+        raise UsageError(
+            f"--archive: there is no folder {store.root}", hint="name where the archive is now"
+        )
 
 
 def _read_recorded(store: Store, name: str, entry: dict[str, Any], origin: Origin) -> Manifest:

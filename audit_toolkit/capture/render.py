@@ -322,6 +322,10 @@ def _check_kind(table: Table, rule: TableRule) -> None:
             f"{table.name} is partitioned: partitions cannot be captured from the WAL yet",
             hint="use --capture row",
         )
+    if rule.capture is Capture.WAL and table.unlogged:
+        raise RuleError(
+            f"{table.name} is unlogged: its changes are not in the WAL", hint="use --capture row"
+        )
     virtual = [column.name for column in table.columns if column.virtual]
     if rule.capture is Capture.WAL and virtual:
         raise RuleError(

@@ -80,6 +80,8 @@ class Table:
     name: QualifiedName
     partitioned: bool
     columns: tuple[Column, ...]
+    unlogged: bool = False
+    """Whether its changes are not in the WAL."""
     leaves: tuple[QualifiedName, ...] = ()
     """The tables that hold the rows of a partitioned table, at any depth."""
     inherits: bool = False

@@ -122,6 +122,7 @@ def read_table(connection: Connection, relation: Relation) -> Table:
         oid=relation.oid,
         name=relation.name,
         partitioned=partitioned,
+        unlogged=relation.unlogged,
         inherits=relation.inherits,
         heirs=tuple(_heirs(connection, relation)) if relation.has_children else (),
         leaves=tuple(QualifiedName(row["schema_name"], row["table_name"]) for row in leaves),

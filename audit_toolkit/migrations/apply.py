@@ -87,7 +87,10 @@ def _by_state(state: str, error: Exception, again: str, hint: str) -> AuditError
         return PermissionDeniedError(f"the server refused: {message}", hint=hint)
     if state.startswith(("08", "28", "3D", "57P")):
         return ConnectError(f"alembic cannot connect: {message}", hint=hint)
-    return AuditError(f"alembic upgrade failed: {message}", hint=hint)
+    said = getattr(getattr(error, "diag", None), "message_hint", None)
+    reason = getattr(getattr(error, "diag", None), "message_detail", None) if not said else None
+    advice = "; ".join(part.rstrip(".") for part in (said or reason, hint) if part)
+    return AuditError(f"alembic upgrade failed: {message}", hint=advice)
 
 
 def _causes(error: BaseException | None) -> Iterator[Exception]:

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from audit_toolkit.connection import fetch, first_line
 from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, UsageError
-from audit_toolkit.names import replay_function, wal_publication, wal_tables
+from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import query, render, render_statements
 from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_changes
@@ -189,9 +189,12 @@ class Worker:
         try:
             create_slot(self.writer, self.slot)
         except psycopg.errors.InsufficientPrivilege as error:
+            (row,) = fetch(self.writer, "select current_user as role")
+            role = row["role"]
             raise PermissionDeniedError(
                 f"the role of the worker may not make a replication slot: {first_line(error)}",
-                hint="alter role … replication (on managed services: grant their role for replication)",
+                hint=f"alter role {quote_identifier(role)} replication "
+                "(on managed services: grant their role for replication)",
             ) from error
         lsn = self._state()["confirmed_flush_lsn"]
         (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)

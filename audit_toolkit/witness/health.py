@@ -105,7 +105,7 @@ def read_status(connection: Connection, schema: str) -> Status | None:
         names=names,
         state=state,
         server=read_server(connection, names),
-        is_running=_is_running(connection, state),
+        is_running=is_running(connection, state),
         open_findings=len(read_found(connection, schema)),
     )
 
@@ -196,7 +196,8 @@ def _blind(status: Status) -> str | None:
     return None
 
 
-def _is_running(connection: Connection, state: State) -> bool:
+def is_running(connection: Connection, state: State) -> bool:
+    """Whether the instance runs that last wrote this."""
     sql = """
         select exists (
             select from pg_locks as l

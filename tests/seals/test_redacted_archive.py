@@ -26,7 +26,7 @@ from audit_toolkit.archive import (
     seal_problems,
 )
 from audit_toolkit.connection import connect
-from audit_toolkit.errors import AuditError
+from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.schema import render_grants
 from audit_toolkit.seals import read_public
 from audit_toolkit.trail import Erasure, Redaction
@@ -249,6 +249,19 @@ def test_an_archive_that_moved_is_found_where_it_is(
     assert redact(unsealed, "4711", url=str(moved)).files
     there = Store.open(str(moved))
     assert (holding(there), problems(unsealed, there)) == ([], [])
+
+
+def test_exports_that_are_not_there_are_not_passed_over(unsealed: Sealed, store: Store) -> None:
+    unsealed.execute(f"update orders set status = '{SECRET}' where id = 1")
+    export(unsealed, store)
+    moved = Path(store.root).rename(Path(store.root).parent / "elsewhere")
+    with pytest.raises(AuditError, match="lacks manifests") as refused:
+        redact(unsealed, "1")
+    assert "--archive" in str(refused.value.hint)
+    with pytest.raises(UsageError, match="there is no folder"):
+        redact(unsealed, "1", url=f"{moved}-or-not")
+    assert redact(unsealed, "1", url=str(moved)).files
+    assert holding(Store.open(str(moved))) == []
 
 
 def test_a_redactor_alone_does_not_reach_archives(

@@ -99,3 +99,16 @@ def test_no_question_about_the_slot_is_worth_compiling(wal_trail: WalTrail) -> N
         text = render(f"wal/{template}", schema="audit", publication="audit_capture")
         ((plan,),) = wal_trail.execute(f"explain (format json) {text}")
         assert plan[0]["Plan"]["Total Cost"] < 100_000, "jit_above_cost"
+
+
+def test_what_is_not_there_is_named(wal_trail: WalTrail) -> None:
+    for words in (("capture", "status"), ("capture", "run", "--once")):
+        said = run(wal_trail, *words, "--audit-schema", "nope", code=2)
+        assert "has no audit trail in the schema nope" in said
+
+
+def test_an_unlogged_table_is_refused(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create unlogged table readings (id int primary key)")
+    said = run(wal_trail, "install", "--table", "readings", "--capture", "wal", "--sql", code=2)
+    assert "public.readings is unlogged" in said
+    assert "--capture row" in said

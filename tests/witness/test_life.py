@@ -309,3 +309,10 @@ def test_many_writers_at_once(orders: Watch) -> None:
     assert unjudged(orders) == {}
     witness = orders.begin()
     assert witness.state.counts.changes >= 4 * 15 * 2
+
+
+def test_it_is_not_dropped_while_it_runs(orders: Watch, audit: Audit) -> None:
+    assert "the witness is running (pid" in audit("witness", "drop", code=5).stderr
+    orders.end()
+    audit("witness", "drop", code=0)
+    assert orders.execute("select from pg_publication") == []

@@ -15,6 +15,7 @@ from audit_toolkit.cli.output import visible
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import ConnectError
 from audit_toolkit.plurals import counted
+from audit_toolkit.trail.rows.lookup import require_readable_trail
 from audit_toolkit.wal.worker import Worker
 
 RECONNECT_SECONDS = 5.0
@@ -64,11 +65,12 @@ def _turns(address: str, schema: str, *, once: bool, every: float) -> Iterator[i
         connect(address, purpose="capture") as writer,
         connect(address, purpose="capture") as reader,
     ):
+        require_readable_trail(writer, schema)
         worker = Worker(writer=writer, reader=reader, schema=schema, say=_say)
         if once:
             worker.heartbeat = 0
+        worker.start(wait=not once)
         try:
-            worker.start(wait=not once)
             while True:
                 found = worker.turn()
                 yield found.events

@@ -12,6 +12,7 @@ import typer
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.output import visible
+from audit_toolkit.trail.rows.lookup import require_readable_trail
 from audit_toolkit.wal.health import CaptureStatus, prometheus, read_capture_status, show_bytes
 
 
@@ -33,6 +34,7 @@ def status(
 ) -> None:
     """Show how far the worker is that reads the WAL."""
     with open_database(dsn, config) as connection:
+        require_readable_trail(connection, audit_schema)
         found = read_capture_status(connection, audit_schema)
     match output:
         case StatusFormat.JSON:

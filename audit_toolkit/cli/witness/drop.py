@@ -6,10 +6,11 @@ import sys
 
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
-from audit_toolkit.errors import UsageError
+from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.trail.rows.lookup import require_readable_trail
 from audit_toolkit.witness import Names, read_server, read_state
 from audit_toolkit.witness import drop as drop_witness
+from audit_toolkit.witness.health import is_running
 
 
 def drop(
@@ -25,8 +26,13 @@ def drop(
         require_readable_trail(connection, audit_schema)
         names = Names.of(connection, audit_schema)
         server = read_server(connection, names)
-        if not (server.has_slot or server.publication or read_state(connection, audit_schema)):
+        state = read_state(connection, audit_schema)
+        if not (server.has_slot or server.publication or state):
             raise no_witness(audit_schema)
+        if state and is_running(connection, state):
+            raise BusyError(
+                f"the witness is running (pid {state.pid})", hint="end audit witness run first"
+            )
         drop_witness(connection, names, server)
     print(f"dropped the slot {names.slot} and the publications of the witness", file=sys.stderr)
 
