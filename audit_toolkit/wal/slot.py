@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from audit_toolkit.templates import query
+from audit_toolkit.templates import query, render
 from audit_toolkit.wal.changes import lsn_text
 
 BATCH_ROWS = 2000
@@ -31,7 +31,7 @@ def peek(
     setting of the session, the role or the database can change.
     """
     with connection.transaction():
-        connection.execute(query("wal_settings"))
+        connection.execute(render("queries/wal_settings", of_transaction=True))
         with connection.cursor("audit_wal", binary=True) as cursor:
             cursor.itersize = BATCH_ROWS
             cursor.execute(

@@ -116,6 +116,7 @@ class Worker:
                 hint="set wal_level = logical in postgresql.conf, and restart the server; triggers record "
                 "changes until then",
             )
+        self.writer.execute(render("queries/wal_settings", of_transaction=False))
         self.writer.execute(query("wal_session"))
         self._run("register", slot=self.slot)
         self._lock(wait=wait)

@@ -13,6 +13,7 @@ from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render
 from audit_toolkit.wal import lsn_text
 from audit_toolkit.witness.found import Found
+from audit_toolkit.witness.instance import running_instance
 from audit_toolkit.witness.slot import Names, Server, read_server
 from audit_toolkit.witness.state import State, read_state
 from audit_toolkit.witness.tables import Watched
@@ -34,9 +35,15 @@ class Status:
     names: Names
     state: State
     server: Server
-    is_running: bool
+    pid: int | None
+    """Of the server process of the instance that runs; None where none does."""
     open_findings: int
     """Findings since the last review."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an instance runs."""
+        return self.pid is not None
 
     @property
     def watched(self) -> list[Watched]:
@@ -59,7 +66,7 @@ class Status:
             "slot": self.names.slot,
             "publications": [self.names.publication, self.names.inserts],
             "is_running": self.is_running,
-            "pid": state.pid if self.is_running else None,
+            "pid": self.pid,
             "last_run_at": state.last_run_at and state.last_run_at.astimezone(UTC).isoformat(),
             "kept_lsn": lsn_text(state.kept),
             "has_slot": self.server.has_slot,
@@ -105,7 +112,7 @@ def read_status(connection: Connection, schema: str) -> Status | None:
         names=names,
         state=state,
         server=read_server(connection, names),
-        is_running=is_running(connection, state),
+        pid=running_instance(connection, schema),
         open_findings=len(read_found(connection, schema)),
     )
 
@@ -194,17 +201,6 @@ def _blind(status: Status) -> str | None:
     if not server.publication or not server.inserts:
         return "its publication was dropped"
     return None
-
-
-def is_running(connection: Connection, state: State) -> bool:
-    """Whether the instance runs that last wrote this."""
-    sql = """
-        select exists (
-            select from pg_locks as l
-            where l.locktype = 'advisory' and l.granted and l.pid = %(pid)s
-        ) as is_running
-    """
-    return bool(fetch(connection, sql, {"pid": state.pid})[0]["is_running"])
 
 
 def _minutes(seconds: float | None) -> str:

@@ -20,6 +20,7 @@ from audit_toolkit.templates import query, render
 from audit_toolkit.wal import Change, Done, advance, full_xid, lsn_text, read_changes
 from audit_toolkit.witness import slot
 from audit_toolkit.witness.found import Found
+from audit_toolkit.witness.instance import become_instance, end_instance
 from audit_toolkit.witness.judge import Judge
 from audit_toolkit.witness.match import Matcher
 from audit_toolkit.witness.slot import Names, Server
@@ -39,14 +40,6 @@ KEEP_EVERY = 10.0
 """Seconds after which the slot is advanced although nothing happened, so that it keeps no WAL."""
 SYNC_EVERY = 2.0
 """Seconds between two looks at what is captured."""
-_LOCK = "select pg_try_advisory_lock(hashtextextended(%(name)s, 0)) as is_locked"
-_UNLOCK = "select pg_advisory_unlock(hashtextextended(%(name)s, 0))"
-_HOLDER = """
-    select l.pid from pg_locks as l
-    where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-      and l.database = (select oid from pg_database where datname = current_database())
-      and (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(%(name)s, 0)
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +85,7 @@ class Witness:
         connection.execute("set jit = off")
         server = slot.read_server(connection, self._names)
         slot.require_able(server)
-        self._lock()
+        become_instance(self._connection, self._schema)
         self._next_xid = server.next_xid
         self._state = self._begin(server)
         self._book = Book(self._state.tables)
@@ -128,19 +121,9 @@ class Witness:
     def close(self) -> None:
         """Let another instance run."""
         if not self._connection.closed and not self._connection.broken:
-            fetch(self._connection, _UNLOCK, _lock_name(self._schema))
+            end_instance(self._connection, self._schema)
 
     # beginning, and being blind
-
-    def _lock(self) -> None:
-        values = _lock_name(self._schema)
-        if not fetch(self._connection, _LOCK, values)[0]["is_locked"]:
-            holders = fetch(self._connection, _HOLDER, values)
-            pid = f" (pid {holders[0]['pid']})" if holders else ""
-            raise BusyError(
-                f"another instance of the witness is running{pid}",
-                hint="one is enough; end it first",
-            )
 
     def _begin(self, server: Server) -> State:
         state = read_state(self._connection, self._schema)
@@ -421,16 +404,11 @@ class Witness:
         now = self._clock()
         if not has_news and not self._found and now - self._kept_at < KEEP_EVERY:
             return []
-        self._state.pid = self._connection.info.backend_pid
         self._state.tables = self._book.tables
         events = keep(self._connection, self._schema, self._state, self._found)
         advance(self._connection, self._names.slot, self._state.kept)
         self._kept_at = now
         return events
-
-
-def _lock_name(schema: str) -> dict[str, str]:
-    return {"name": f"audit-toolkit witness {schema}"}
 
 
 def _chunks(items: Iterable[Change | Done], size: int) -> Iterator[list[Change | Done]]:

@@ -179,7 +179,7 @@ def peek(connection: Connection, names: Names, upto: int, at_least: int) -> Iter
 
     Within a transaction of the caller. Values are printed as no setting can change.
     """
-    connection.execute(query("wal_settings"))
+    connection.execute(render("queries/wal_settings", of_transaction=True))
     with connection.cursor("audit_witness", binary=True) as cursor:
         cursor.itersize = BATCH_ROWS
         cursor.execute(

@@ -47,7 +47,6 @@ class State:
     own_entries: tuple[int, ...] = ()
     tables: dict[int, Watched] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
-    pid: int | None = None
     last_run_at: datetime | None = None
     age: float | None = None
     """Seconds since it was kept."""
@@ -68,7 +67,6 @@ class State:
             "events": counts.events,
             "findings": counts.findings,
             "unjudged": [[*key, number] for key, number in sorted(counts.unjudged.items())],
-            "pid": self.pid,
         }
 
 
@@ -94,7 +92,6 @@ def read_state(connection: Connection, schema: str) -> State | None:
             findings=said["findings"],
             unjudged=Counter({(table, why): n for table, why, n in said["unjudged"]}),
         ),
-        pid=said["pid"],
         last_run_at=row["last_run_at"],
         age=row["age"],
     )

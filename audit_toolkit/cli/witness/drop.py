@@ -10,7 +10,7 @@ from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.trail.rows.lookup import require_readable_trail
 from audit_toolkit.witness import Names, read_server, read_state
 from audit_toolkit.witness import drop as drop_witness
-from audit_toolkit.witness.health import is_running
+from audit_toolkit.witness.instance import running_instance
 
 
 def drop(
@@ -26,12 +26,11 @@ def drop(
         require_readable_trail(connection, audit_schema)
         names = Names.of(connection, audit_schema)
         server = read_server(connection, names)
-        state = read_state(connection, audit_schema)
-        if not (server.has_slot or server.publication or state):
+        if not (server.has_slot or server.publication or read_state(connection, audit_schema)):
             raise no_witness(audit_schema)
-        if state and is_running(connection, state):
+        if pid := running_instance(connection, audit_schema):
             raise BusyError(
-                f"the witness is running (pid {state.pid})", hint="end audit witness run first"
+                f"the witness is running (pid {pid})", hint="end audit witness run first"
             )
         drop_witness(connection, names, server)
     print(f"dropped the slot {names.slot} and the publications of the witness", file=sys.stderr)

@@ -52,7 +52,7 @@ def status(
 
 def _lines(found: Status) -> list[str]:
     state, counts, server = found.state, found.state.counts, found.server
-    running = f"runs (pid {state.pid})" if found.is_running else "does not run"
+    running = f"runs (pid {found.pid})" if found.is_running else "does not run"
     kept = (server.retained_bytes or 0) / 2**20
     slot = f"{server.wal_status}, keeps {kept:,.0f} MB of WAL" if server.has_slot else "gone"
     compared_so_far = (
