@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.capture.condition import check_condition
 from audit_toolkit.capture.render import Target
 from audit_toolkit.catalog import Column
-from audit_toolkit.connection import fetch, import_psycopg, translated_errors
+from audit_toolkit.config import Capture
+from audit_toolkit.connection import fetch, import_psycopg, refusals, translated_errors
 from audit_toolkit.errors import RuleError
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT
 from audit_toolkit.templates import render
@@ -71,6 +72,7 @@ def take_baseline(
             f"{target.table.name} has no primary key: its rows cannot be told apart",
             hint="snapshot it in one go while writes wait: audit baseline --lock",
         )
+    _await_wal(connection, target, schema)
     batches = _Batches(connection, target, schema, reason, batch_rows, lock_timeout)
     total = Progress()
     for progress in batches:
@@ -98,6 +100,7 @@ def take_locked_baseline(
     with translated_errors(), connection.transaction():
         _set_lock_timeout(connection, lock_timeout)
         _run(connection, render("baseline/lock_table", table=target.table.name))
+        _await_wal(connection, target, schema)
         _require_readable(connection, target, schema)
         if _has_events(connection, target, schema):
             raise RuleError(
@@ -140,6 +143,7 @@ class _Batches:
         with translated_errors(), self.connection.transaction():
             _set_lock_timeout(self.connection, self.lock_timeout)
             _run(self.connection, render("baseline/lock_table", table=self.target.table.name))
+            _await_wal(self.connection, self.target, self.schema)
             return _run(self.connection, self._gone(found))
 
     def _gone(self, found: Sequence[str] | None) -> str:
@@ -202,6 +206,16 @@ def _require_readable(connection: Connection, target: Target, schema: str) -> No
         raise RuleError(
             f"the columns of {name} changed while its baseline ran", hint="run it again to continue"
         )
+
+
+def _await_wal(connection: Connection, target: Target, schema: str) -> None:
+    """Where a worker reads the table from the WAL, wait until it has read all; `AuditError` if it does not in 15 s."""
+    if target.rule.capture is Capture.WAL:
+        with refusals():
+            _run(
+                connection,
+                render("baseline/await_wal", schema=schema, function=target.function),
+            )
 
 
 def _note_whole(connection: Connection, target: Target, schema: str) -> None:

@@ -27,7 +27,7 @@ from audit_toolkit.completeness.continuity import (
     find_breaks,
 )
 from audit_toolkit.completeness.coverage import read_registry
-from audit_toolkit.config import TableRule
+from audit_toolkit.config import Capture, TableRule
 from audit_toolkit.connection import fetch, prepare_session, refusals
 from audit_toolkit.errors import AuditError, RuleError
 from audit_toolkit.findings import Finding, FindingKind, Severity
@@ -522,6 +522,10 @@ class _Compared:
         self, kind: FindingKind, severity: Severity, key: str | None, message: str, remedy: str
     ) -> Finding:
         name = str(self.target.table.name)
+        if self.target.rule.capture is Capture.WAL:
+            remedy = (
+                f"first read what is still in the WAL: audit capture run --once; then: {remedy}"
+            )
         return Finding(
             kind=FindingKind(kind),
             severity=severity,

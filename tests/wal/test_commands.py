@@ -112,3 +112,25 @@ def test_an_unlogged_table_is_refused(wal_trail: WalTrail) -> None:
     said = run(wal_trail, "install", "--table", "readings", "--capture", "wal", "--sql", code=2)
     assert "public.readings is unlogged" in said
     assert "--capture row" in said
+
+
+def test_what_is_not_read_yet_is_not_taken_for_unseen(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c audit.wait_for_wal=200ms")
+    wal_trail.execute("create table readings (id int primary key, value int)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.execute("insert into readings values (1, 1)")
+    wal_trail.read()
+    wal_trail.execute("insert into readings values (2, 2); delete from readings where id = 1")
+    said = run(wal_trail, "reconcile", "--table", "readings", code=3)
+    assert "first read what is still in the WAL: audit capture run --once" in said
+    refused = run(wal_trail, "baseline", "--table", "readings", code=1)
+    assert "changes to public.readings are still in the WAL" in refused
+    assert "audit capture run" in refused
+    assert [e["action"] for e in wal_trail.events() if e["action"] in "ID"] == ["I"]
+    assert wal_trail.read() == 2
+    run(wal_trail, "reconcile", "--table", "readings")
+    run(wal_trail, "baseline", "--table", "readings")
+    actions = [e["action"] for e in wal_trail.events() if e["action"] in "IDS"]
+    assert actions == ["I", "I", "D"]
