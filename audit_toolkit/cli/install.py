@@ -310,7 +310,10 @@ def _install(
     )
     expected = {change.table: change.hash for change in changes}
     up_to_date = not needed and expected.items() <= hashes.items()
-    goal = Goal(captures=expected, then=history_command(run, expected))
+    then = history_command(run, expected)
+    if any(change.target.rule.capture is Capture.WAL for change in needed):
+        then = f"audit capture run\n  {then}"
+    goal = Goal(captures=expected, then=then)
     finish(run, revisions, goal, output, up_to_date=up_to_date)
 
 

@@ -44,9 +44,10 @@ def leftovers(trail: WalTrail) -> list[tuple[object, ...]]:
     )
 
 
-def run(shop: Shop, *words: str) -> None:
+def run(shop: Shop, *words: str) -> str:
     answer = shop.audit(*words, "--upgrade")
     assert answer.code == 0, answer.err
+    return answer.err
 
 
 def test_from_triggers_to_the_wal_and_back_nothing_is_lost_or_double(
@@ -54,7 +55,8 @@ def test_from_triggers_to_the_wal_and_back_nothing_is_lost_or_double(
 ) -> None:
     run(shop, "install", "--table", "orders")
     insert(wal_trail)
-    run(shop, "install", "--table", "orders", "--capture", "wal")
+    said = run(shop, "install", "--table", "orders", "--capture", "wal")
+    assert said.endswith("applied; next:\n  audit capture run\n  audit history orders\n")
     insert(wal_trail)
     insert(wal_trail)
     assert leftovers(wal_trail) == [(True, True, True)]
