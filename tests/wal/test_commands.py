@@ -134,3 +134,21 @@ def test_what_is_not_read_yet_is_not_taken_for_unseen(
     run(wal_trail, "baseline", "--table", "readings")
     actions = [e["action"] for e in wal_trail.events() if e["action"] in "IDS"]
     assert actions == ["I", "I", "D"]
+
+
+def test_streams_and_history_have_what_the_worker_read(wal_trail: WalTrail, tmp_path: Path) -> None:
+    wal_trail.execute("create table readings (id int primary key, value int)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    out = tmp_path / "out.jsonl"
+    deliver = ("stream", "run", "c", "--to", f"file:{out}", "--table", "readings", "--once")
+    run(wal_trail, *deliver)
+    wal_trail.execute("insert into readings values (1, 1), (2, 2)")
+    wal_trail.execute("update readings set value = 3 where id = 1")
+    wal_trail.read()
+    run(wal_trail, *deliver)
+    told = [e for e in map(json.loads, out.read_text().splitlines()) if e["action"] != "M"]
+    assert [(e["action"], e["row_key"]) for e in told] == [("I", "1"), ("I", "2"), ("U", "1")]
+    assert {e["session_user_name"] for e in told} == {None}
+    shown = run(wal_trail, "row-at", "readings", "1", "--at", "now", "--format", "json")
+    assert json.loads(shown) == {"row": {"id": 1, "value": 3}}
