@@ -88,6 +88,9 @@ def test_the_commands_of_the_documentation_exist() -> None:
         ["install", "--table"],
         ["capture", "run"],
         ["capture", "status"],
+        ["capture", "run"],
+        ["capture", "fallback"],
+        ["capture", "resume"],
     ]
 
 
