@@ -12,7 +12,8 @@ import psycopg
 
 from audit_toolkit.connection import fetch
 from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
-from audit_toolkit.plurals import show_bytes
+from audit_toolkit.names import quote_identifier
+from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.templates import render
 
@@ -108,6 +109,29 @@ def read_capture_status(connection: Connection, schema: str = "audit") -> Captur
         wal_level=server["wal_level"],
         max_slot_wal_keep_size=server["keep_size"],
     )
+
+
+def worker_needs(connection: Connection) -> Iterator[str]:
+    """What the server or the role of this connection lacks for `audit capture run`, in words."""
+    (server,) = fetch(connection, render("wal/server"))
+    if server["wal_level"] != "logical":
+        yield (
+            f"wal_level is {server['wal_level']}, and the worker needs logical; triggers record changes until then: "
+            + psql_command("alter system set wal_level = logical")
+            + ", then restart the server"
+        )
+    if server["slots"] >= server["max_slots"]:
+        yield (
+            f"no replication slot is free: {counted(server['max_slots'], 'slot')} of max_replication_slots in use: "
+            + psql_command(f"alter system set max_replication_slots = {server['max_slots'] + 4}")
+            + ", then restart the server"
+        )
+    if not server["may_read"]:
+        role = quote_identifier(server["role"])
+        yield (
+            f"{server['role']} may not read the WAL; if the worker runs as this role: "
+            + psql_command(f"alter role {role} replication")
+        )
 
 
 def resume_capture(

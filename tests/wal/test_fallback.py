@@ -9,8 +9,7 @@ import pytest
 
 from audit_toolkit.config import Capture
 from audit_toolkit.wal.worker import Worker
-from tests.wal.conftest import WalTrail
-from tests.wal.test_commands import kinds, run
+from tests.wal.conftest import WalTrail, kinds, run
 
 TABLE = "create table readings (id int primary key)"
 
