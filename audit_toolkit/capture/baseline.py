@@ -144,7 +144,8 @@ class _Batches:
     def _settle(self) -> str | None:
         """Of a table that is read from the WAL: the transaction before which the trail has all changes.
 
-        Rows that a later one wrote may have changes that are not read yet, which must have lower ids than their snapshot.
+        Rows that a later one wrote may have changes that are not read yet, whose ids must be lower than their
+        snapshot's.
         """
         if self.target.rule.capture is not Capture.WAL:
             return None
