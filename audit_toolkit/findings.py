@@ -167,6 +167,8 @@ class FindingKind(StrEnum):
 
     # capture from the WAL
     NOT_FROM_WAL = "not_from_wal"
+    PARTITION_NOT_IN_WAL = "partition_not_in_wal"
+    PARTITION_NOT_READY = "partition_not_ready"
     SLOT_LOST = "slot_lost"
     SLOT_MISSING = "slot_missing"
     WAL_LEVEL = "wal_level"

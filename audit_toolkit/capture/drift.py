@@ -306,6 +306,7 @@ def _trigger_findings(
     yield from _renamed_findings(captured, renamed)
     yield from _second_triggers(captured, objects, ours | {t.name for t in renamed.values()})
     off: list[TriggerState] = []
+    is_read = target.from_wal and captured.name in objects.from_wal
     for table, trigger in wanted:
         found = present.get((table, trigger.name))
         name = f"{quote_identifier(trigger.name)} on {table}"
@@ -328,7 +329,7 @@ def _trigger_findings(
                 message="it differs from what was installed",
                 remedy=_install(captured),
             )
-        elif target.from_wal and captured.name in objects.from_wal:
+        elif is_read and not (target.keeps_truncate and "truncate" in trigger.fires):
             continue  # off, as the WAL is read
         elif found.state != "A" and paused is None and table == captured.name:
             off.append(found)
@@ -352,8 +353,15 @@ def _trigger_findings(
             severity=Severity.ERROR,
             subject=f"{names} on {captured.name}",
             message=detail,
-            remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
+            remedy=_switch_on(captured, is_read=is_read),
         )
+
+
+def _switch_on(captured: Captured, *, is_read: bool) -> str:
+    """What enables its triggers: of a table that is read from the WAL, the worker does."""
+    if is_read:
+        return "audit capture run"
+    return f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON"
 
 
 def _renamed_triggers(

@@ -242,6 +242,7 @@ _SEALED_TEXTS = (
 _NOTED = (
     "captured_tables",
     "capture_progress",
+    "truncated_rows",
     "home",
     "maintenance",
     "partition_lifecycle",
@@ -437,6 +438,7 @@ def _steps(
                     "functions/revoke_all",
                     "schema/captured_tables",
                     "schema/capture_progress",
+                    "schema/truncated_rows",
                     "schema/seals",
                     *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
                     "schema/function_comments",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -53,6 +54,10 @@ class Read:
     """`wal`, or `trigger` as long as the worker has not taken it over."""
     since: str | None
     """The position in the WAL from which on it is read."""
+    partitions_not_ready: tuple[str, ...] = ()
+    """Partitions whose old rows are not in the WAL, or whose TRUNCATE would not be recorded."""
+    partitions_not_in_wal: tuple[str, ...] = ()
+    """Partitions whose changes are not in the WAL: unlogged or foreign tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,8 @@ def read_capture_status(connection: Connection, schema: str = "audit") -> Captur
                 table=f"{row['schema_name']}.{row['table_name']}",
                 assurance="trigger" if row["wal_since"] is None else "wal",
                 since=row["wal_since"],
+                partitions_not_ready=tuple(row["unready_partitions"]),
+                partitions_not_in_wal=tuple(row["unseen_partitions"]),
             )
             for row in tables
         ),
@@ -145,8 +152,30 @@ def _findings(status: CaptureStatus) -> Iterator[Finding]:
                 "no worker has taken it over yet: triggers record its changes",
                 _RUN,
             )
+    for table in read:
+        yield from _partition_findings(table)
     if read:
         yield from _slot_findings(status)
+
+
+def _partition_findings(table: Read) -> Iterator[Finding]:
+    for partition in table.partitions_not_ready:
+        yield _finding(
+            FindingKind.PARTITION_NOT_READY,
+            Severity.WARNING,
+            partition,
+            f"the worker has not prepared this partition of {table.table} yet: old rows and TRUNCATE would be gaps",
+            _RUN,
+        )
+    for partition in table.partitions_not_in_wal:
+        yield _finding(
+            FindingKind.PARTITION_NOT_IN_WAL,
+            Severity.ERROR,
+            partition,
+            f"it is unlogged or a foreign table: its changes are not recorded, as {table.table} is read from the WAL",
+            psql_command(f"alter table {partition} set logged")
+            + f"; or: audit install --table {shlex.quote(table.table)} --capture row",
+        )
 
 
 def _slot_findings(status: CaptureStatus) -> Iterator[Finding]:

@@ -23,10 +23,11 @@ from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, U
 from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import query, render, render_statements
-from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_changes
-from audit_toolkit.wal.messages import Relation
+from audit_toolkit.wal.changes import Done, full_xid, lsn_text, read_changes
+from audit_toolkit.wal.messages import Column, Relation
 from audit_toolkit.wal.slot import advance, create_slot, peek
-from audit_toolkit.wal.staging import copied, is_incomplete
+from audit_toolkit.wal.staging import copied, copied_made, is_incomplete
+from audit_toolkit.wal.tables import Found, Table, Tables
 
 Connection = psycopg.Connection[Any]
 
@@ -39,34 +40,11 @@ HEARTBEAT_BYTES = 16 * 1024
 """An idle slot is advanced once so much was written by others: what it keeps would fill the disk."""
 HEARTBEAT_SECONDS = 5.0
 LOCK_TIMEOUT = "3s"
+RETRY_SECONDS = 60.0
+"""How long a table is left alone that the worker may not alter: each time, its writers wait."""
+_MADE = -1
+"""Where in a batch there is an event already."""
 _LOST = "the replication slot was lost: changes that were not read yet are unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table that is captured from the WAL, or shall be."""
-
-    function_name: str
-    relation_id: int
-    schema_name: str
-    table_name: str
-    wal_since: int | None
-    """What commits behind it is read from the WAL; None while triggers record it."""
-    columns: Mapping[str, str]
-    """Their types by their names, as the trail last noted them."""
-    is_there: bool
-    is_changed: bool
-    """Whether DDL has changed it since."""
-    has_triggers: bool
-    """Whether a trigger that records it is enabled."""
-    virtual_columns: tuple[str, ...]
-    unpublished_columns: tuple[str, ...]
-    """Stored generated columns that this server never puts into the WAL's stream."""
-
-    @property
-    def name(self) -> str:
-        """As people write it."""
-        return f"{self.schema_name}.{self.table_name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +66,11 @@ class Worker:
     schema: str = "audit"
     say: Callable[[str], None] = lambda _: None
     slot: str = ""
-    _staged: dict[str, Relation] = field(default_factory=dict)
+    _staged: dict[str, tuple[Column, ...]] = field(default_factory=dict)
     _noted: dict[int, Relation] = field(default_factory=dict)
+    _called: dict[str, tuple[str, str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
+    _not_before: dict[str, float] = field(default_factory=dict)
     heartbeat: float = HEARTBEAT_SECONDS
     """After so many seconds an idle slot is advanced in any case."""
     _is_ready: bool = False
@@ -127,8 +107,10 @@ class Worker:
         if not self._is_ready and not self._prepare():
             return Round(events=0, is_all=True)
         tables = self._tables()
-        pending = [table for table in tables if table.wal_since is None or table.has_triggers]
+        pending = [table for table in tables if table.wal_since is None or table.is_unready]
         taken = [table for table in pending if self._take_over(table)]
+        for table in tables:
+            self._say_unseen(table)
         if taken:
             self._run_note_coverage()
             tables = self._tables()
@@ -212,6 +194,8 @@ class Worker:
                 f"{table.unpublished_columns[0]} cannot be read from the WAL"
             )
             return False
+        if time.monotonic() < self._not_before.get(table.function_name, 0):
+            return False
         try:
             with self.writer.transaction():
                 self.writer.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
@@ -219,16 +203,27 @@ class Worker:
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             return False  # writers hold it; triggers record it until the next time
         except psycopg.errors.InsufficientPrivilege as error:
-            self._say_once(f"{table.name} stays with triggers: {first_line(error)}")
+            self._not_before[table.function_name] = time.monotonic() + RETRY_SECONDS
+            why = "stays with triggers" if table.wal_since is None else "is not ready"
+            self._say_once(f"{table.name} {why}: {first_line(error)}")
             return False
         if found["is_taken"]:
             self._say_once(f"{table.name} is read from the WAL from here on; its triggers are off")
         return bool(found["is_taken"])
 
+    def _say_unseen(self, table: Table) -> None:
+        """Say, in the trail, too, of which partitions no changes can be read."""
+        for partition in table.unseen_partitions if table.wal_since is not None else ():
+            text = f"changes of {partition}, a partition of {table.name}, are not in the WAL"
+            if text not in self._said:
+                self._run("unseen", function=table.function_name, partition=partition)
+            self._say_once(text)
+
     def _read(self, tables: Iterable[Table]) -> Round:
         """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
-        by_relation = {table.relation_id: table for table in tables if table.wal_since is not None}
         state = self._state()
+        known = Tables(state["truncated_rows"])
+        known.know(tables)
         done = lsn_number(state["commit_lsn"])
         (now,) = fetch(
             self.writer,
@@ -250,19 +245,14 @@ class Worker:
                     continue
                 if found.position.commit_lsn <= done:
                     continue  # told again after a crash
-                table = by_relation.get(found.relation.oid)
-                if table is None or found.position.commit_lsn <= (table.wal_since or 0):
-                    continue
-                if self._is_news(table, found.relation):
-                    self._flush(batch, int(now["xid"]))
-                    self._notice(table, found.relation)
-                    by_relation |= {
-                        each.relation_id: each
-                        for each in self._tables()
-                        if each.wal_since is not None
-                    }
-                    table = by_relation.get(found.relation.oid, table)
-                batch.add(table, found, count.size)
+                for recorded in known.of(found):
+                    table, change, made = recorded
+                    if self._is_news(recorded):
+                        self._flush(batch, int(now["xid"]))
+                        self._notice(recorded)
+                        known.know(self._tables())
+                        table = known.renewed(table)
+                    batch.add((table, change, made), count.size)
                 if batch.is_full:
                     self._flush(batch, int(now["xid"]))
             is_all = count.number < PEEK_ROWS
@@ -322,39 +312,55 @@ class Worker:
             return
         ids = [row["event_id"] for row in self._fetch("next_ids", count=len(batch.changes))]
         # A form is one object in one reading; to compare it would take longer than the rest.
-        parts: dict[int, list[tuple[int, Table, Change]]] = defaultdict(list)
-        for event_id, (table, change) in zip(ids, batch.changes, strict=True):
-            parts[id(change.relation)].append((event_id, table, change))
+        parts: dict[int, list[tuple[int, Found]]] = defaultdict(list)
+        for event_id, found in zip(ids, batch.changes, strict=True):
+            _, change, made = found
+            parts[id(change.relation) if made is None else _MADE].append((event_id, found))
+        if made_rows := parts.pop(_MADE, None):
+            self._copy_made(made_rows, xid)
         for rows in parts.values():
-            _, table, first = rows[0]
-            function = table.function_name
-            self._stage(table, first.relation)
-            _, changes_table = wal_tables(function)
-            with (
-                self.writer.cursor() as cursor,
-                cursor.copy(render("wal/copy", changes_table=changes_table)) as copy,
-            ):
-                for event_id, _, change in rows:
-                    full = full_xid(change.xid, xid)
-                    copy.write_row(copied(event_id, change, full, len(table.virtual_columns)))
-            self._run(
-                "replay",
-                replay=replay_function(function),
-                changes_table=changes_table,
-                parameters={},
-            )
-            for _, _, change in rows:
-                if is_incomplete(change):
-                    self._run(
-                        "incomplete", function=function, lsn=lsn_text(change.position.commit_lsn)
-                    )
-                    break
+            self._replay(rows, xid)
         batch.flushed += len(batch.changes)
         batch.changes.clear()
         batch.bytes = 0
 
+    def _replay(self, rows: list[tuple[int, Found]], xid: int) -> None:
+        """Have images made of changes of one table, all of one form, and events of them."""
+        _, (table, first, _) = rows[0]
+        function = table.function_name
+        self._stage(table, first.relation)
+        _, changes_table = wal_tables(function)
+        with (
+            self.writer.cursor() as cursor,
+            cursor.copy(render("wal/copy", changes_table=changes_table)) as copy,
+        ):
+            for event_id, (_, change, _) in rows:
+                full = full_xid(change.xid, xid)
+                copy.write_row(copied(event_id, change, full, len(table.virtual_columns)))
+        self._run(
+            "replay",
+            replay=replay_function(function),
+            changes_table=changes_table,
+            parameters={},
+        )
+        for _, (_, change, _) in rows:
+            if is_incomplete(change):
+                self._run("incomplete", function=function, lsn=lsn_text(change.position.commit_lsn))
+                break
+
+    def _copy_made(self, rows: list[tuple[int, Found]], xid: int) -> None:
+        """Add events that need no image."""
+        with (
+            self.writer.cursor() as cursor,
+            cursor.copy(render("wal/copy_made", schema=self.schema)) as copy,
+        ):
+            for event_id, (table, change, made) in rows:
+                if made is not None:
+                    full = full_xid(change.xid, xid)
+                    copy.write_row(copied_made(event_id, table, change, made, full))
+
     def _stage(self, table: Table, relation: Relation) -> None:
-        if self._staged.get(table.function_name) == relation:
+        if self._staged.get(table.function_name) == relation.columns:
             return
         columns_table, changes_table = wal_tables(table.function_name)
         types = self._types(relation)
@@ -372,7 +378,7 @@ class Worker:
             columns=columns,
             parameters={},
         )
-        self._staged[table.function_name] = relation
+        self._staged[table.function_name] = relation.columns
 
     def _types(self, relation: Relation) -> dict[tuple[int, int], tuple[str, str]]:
         """What the types of the columns are called, and in which types their values are put."""
@@ -385,22 +391,30 @@ class Worker:
             (row["type_oid"], row["modifier"]): (row["type_name"], row["staged"]) for row in rows
         }
 
-    def _is_news(self, table: Table, relation: Relation) -> bool:
+    def _is_news(self, found: Found) -> bool:
         """Whether rows of this form are the first; the trail may have to say what DDL did before them."""
-        noted = self._noted.get(table.relation_id)
-        return noted is not relation and noted != relation
+        table, change, made = found
+        if made is not None:
+            known = self._called.get(table.function_name, table.called)
+            return made.called is not None and made.called != known
+        noted = self._noted.get(change.relation.oid)
+        return noted is not change.relation and noted != change.relation
 
-    def _notice(self, table: Table, relation: Relation) -> None:
-        self._noted[table.relation_id] = relation
+    def _notice(self, found: Found) -> None:
+        table, change, made = found
+        if made is not None:
+            self._called[table.function_name] = made.called or table.called
+            if table.is_there:
+                self._note_changes(table)
+            return
+        relation = change.relation
+        self._noted[relation.oid] = relation
         types = self._types(relation)
         columns = {
             column.name: types[column.type_oid, column.type_modifier][0]
             for column in relation.columns
         }
-        unread = {*table.virtual_columns, *table.unpublished_columns}
-        noted = {name: type_name for name, type_name in table.columns.items() if name not in unread}
-        called = (table.schema_name, table.table_name)
-        if table.is_there and (columns != noted or (relation.schema, relation.name) != called):
+        if table.is_there and not table.is_described_by(relation, columns):
             self._note_changes(table)
 
     def _note_changes(self, table: Table) -> None:
@@ -419,6 +433,10 @@ class Worker:
                     **row,
                     "wal_since": lsn_number(row["wal_since"]) if row["wal_since"] else None,
                     "columns": row["columns"] or {},
+                    "partitions": frozenset(row["partitions"]),
+                    "noted_partitions": frozenset(row["noted_partitions"]),
+                    "unseen_partitions": tuple(row["unseen_partitions"]),
+                    "unready_partitions": tuple(row["unready_partitions"]),
                     "virtual_columns": tuple(row["virtual_columns"]),
                     "unpublished_columns": tuple(row["unpublished_columns"]),
                 }
@@ -457,15 +475,15 @@ class Worker:
 class _Batch:
     """Changes in their order, of which events are to be made in this transaction."""
 
-    changes: list[tuple[Table, Change]] = field(default_factory=list)
+    changes: list[Found] = field(default_factory=list)
     bytes: int = 0
     commit_lsn: int = 0
     flushed: int = 0
 
-    def add(self, table: Table, change: Change, size: int) -> None:
-        self.changes.append((table, change))
+    def add(self, found: Found, size: int) -> None:
+        self.changes.append(found)
         self.bytes += size
-        self.commit_lsn = change.position.commit_lsn
+        self.commit_lsn = found[1].position.commit_lsn
 
     @property
     def is_full(self) -> bool:

@@ -387,9 +387,7 @@ def test_the_end_of_capture_takes_back_what_the_worker_needed(wal_trail: WalTrai
     [
         (ORDERS, {"capture_query": True}, "text of statements"),
         (ORDERS, {"store": Store.DELTA}, "--store delta needs --capture row"),
-        (ORDERS, {"truncate": "forbid"}, "--truncate forbid needs triggers"),
         (ORDERS, {"require_context": "actor"}, "--require-context needs triggers"),
-        ("create table orders (id int) partition by list (id)", {}, "is partitioned"),
     ],
 )
 def test_what_the_wal_cannot_do_is_refused(

@@ -53,7 +53,7 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'truncated_rows', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "fa813fb16dd0cc21fcf31220c23eece847c4f8ee8a0aabd8dbce02a30347f066"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "00de004027b297e3a5d729c1659d79caac86bb8fcc769953fddeb0916bb0369c"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -291,6 +291,23 @@ create table if not exists audit.capture_progress (
 select audit.revoke_all('audit.capture_progress'::regclass);
 
 comment on table audit.capture_progress is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+create table if not exists audit.truncated_rows (
+    row_id uuid primary key default gen_random_uuid(),
+    function_name text collate "C" not null,
+    relation_id oid not null,
+    -- B: rows of this table or partition follow; D: a row that was there; T: the whole table was emptied.
+    action text collate "C" not null,
+    -- The name that the table has now.
+    schema_name text collate "C",
+    table_name text collate "C",
+    row_key text,
+    old_row jsonb
+);
+
+select audit.revoke_all('audit.truncated_rows'::regclass);
+
+comment on table audit.truncated_rows is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 -- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1 is the root of a full tile of level 0.
 create table if not exists audit.seal_tiles (
@@ -1201,7 +1218,7 @@ as $body$
             where t.tgrelid = relation
               and p.pronamespace = 'audit'::regnamespace
               and p.proname = function_name
-            having bool_and(t.tgenabled = 'D'))
+            having bool_and(t.tgenabled = 'D') filter (where t.tgtype & 28 <> 0))
     ) as present (name, version)
 $body$;
 
@@ -1773,8 +1790,9 @@ declare
     captured oid;
     noted text[];
     present text[];
+    is_read boolean;
 begin
-    select c.relation_id, array[c.schema_name, c.table_name] into captured, noted
+    select c.relation_id, array[c.schema_name, c.table_name], c.wal_since is not null into captured, noted, is_read
     from audit.captured_tables as c
     where c.function_name = captured_as.function_name;
 
@@ -1802,7 +1820,8 @@ begin
 
     -- Not from pg_class, which a transaction sees as it was when its snapshot was taken.
     present := parse_ident(captured::regclass::text);
-    if present is distinct from noted and current_setting('audit.noted', true) is distinct from present::text then
+    -- Where the WAL is read, the worker notes it, once it has what was written before.
+    if present is distinct from noted and is_read is not true and current_setting('audit.noted', true) is distinct from present::text then
         if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
             perform audit.note_changes(function_name);
             select array[c.schema_name, c.table_name] into noted
@@ -1977,7 +1996,8 @@ as $body$
 declare
     known audit.captured_tables;
     relation oid;
-    trigger_name name;
+    asked record;
+    part record;
 begin
     select * into known from audit.captured_tables as c where c.function_name = read_from_wal.function_name;
     relation := audit.table_with_capture(function_name, known.relation_id);
@@ -1998,14 +2018,45 @@ begin
     update audit.captured_tables as c
     set wal_since = coalesce(c.wal_since, pg_current_wal_insert_lsn()), installing = pg_current_xact_id()
     where c.function_name = read_from_wal.function_name;
-    for trigger_name in
-        select t.tgname
+
+    select c.relkind = 'p' as has_partitions, told.truncate, c.relkind = 'p' or told.truncate <> 'event' as keeps_truncate into asked
+    from pg_class as c
+    cross join pg_proc as p
+    cross join coalesce(obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,truncate}', 'event') as told (truncate)
+    where c.oid = relation
+      and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name;
+    -- Its partitions, before their triggers.
+    for part in
+        select c.oid::regclass as name, c.relreplident
+        from pg_partition_tree(relation) as tree
+        join pg_class as c on c.oid = tree.relid
+        where tree.isleaf and c.relkind = 'r' and c.oid <> relation
+        order by c.oid
+    loop
+        if part.relreplident <> 'f' then
+            execute format('alter table %s replica identity full', part.name);
+        end if;
+        if not exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = part.name and t.tgtype & 32 <> 0
+              and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
+        ) then
+            execute format('create trigger %I before truncate on %s for each statement execute function %I.%I()',
+                case asked.truncate when 'forbid' then '00_audit_truncate' else '00_audit_truncate_rows' end,
+                part.name, 'audit', function_name);
+        end if;
+    end loop;
+    for part in
+        select t.tgrelid::regclass as name, t.tgname, t.tgtype & 32 <> 0 and asked.keeps_truncate as is_kept
         from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
-        where t.tgrelid = relation and t.tgenabled <> 'D'
+        where (t.tgrelid = relation or t.tgrelid in (select relid from pg_partition_tree(relation)) and t.tgtype & 32 <> 0)
+          and t.tgenabled <> case when t.tgtype & 32 <> 0 and asked.keeps_truncate then 'A' else 'D' end
           and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
     loop
-        execute format('alter table %s disable trigger %I', relation::regclass, trigger_name);
+        -- Of a table with partitions, this goes down to theirs.
+        execute format('alter table %s %s trigger %I', part.name, case when part.is_kept then 'enable always' else 'disable' end, part.tgname);
     end loop;
     update audit.captured_tables as c
     set triggers = audit.triggers_of(relation, c.function_name), installing = null
@@ -5784,6 +5835,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.capture_progress enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.truncated_rows
+    for each statement execute function audit.refuse_others();
+
+alter table audit.truncated_rows enable always trigger "00_audit_owner_only";
 
 create or replace trigger "00_audit_owner_only"
     before insert or update or delete or truncate on audit.home
