@@ -64,6 +64,7 @@ _FUNCTIONS = {
     "is_as_installed": "(text, text[], text[], boolean, text[])",
     "await_wal": "(text)",
     "read_from_wal": "(text)",
+    "record_by_triggers": "(text, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
     "note_capture": "(regclass, text)",

@@ -20,6 +20,8 @@ class Table:
     table_name: str
     wal_since: int | None
     """What commits behind it is read from the WAL; None while triggers record it."""
+    fallback: str | None = None
+    """Why triggers record it again, where the worker is to leave it to them."""
     columns: Mapping[str, str]
     """Their types by their names, as the trail last noted them."""
     partitions: frozenset[int] = frozenset()
