@@ -11,6 +11,7 @@ from typing import Any
 from audit_toolkit.capture.render import (
     Target,
     Trigger,
+    capture_function_sql,
     capture_hash,
     pinned_settings,
     plan_capture,
@@ -162,7 +163,7 @@ def _function_findings(
 
 
 def _rendered_body(target: Target, schema: str) -> str:
-    found = function_body(plan_capture(target, schema).statements[0])
+    found = function_body(capture_function_sql(target, schema))
     return found[1] if found else ""
 
 
