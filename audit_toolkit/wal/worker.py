@@ -97,7 +97,15 @@ class Worker:
         where the server cannot do it.
         """
         self.slot = slot_name(self.writer, self.schema)
-        (state,) = fetch(self.writer, "select current_setting('wal_level') as wal_level")
+        (state,) = fetch(
+            self.writer,
+            "select current_setting('wal_level') as wal_level, pg_is_in_recovery() as is_standby",
+        )
+        if state["is_standby"]:
+            raise UsageError(
+                "the server is a standby: the worker writes to the trail, so it runs on the primary",
+                hint="connect to the primary, such as with target_session_attrs=read-write in the address",
+            )
         if state["wal_level"] != "logical":
             raise UsageError(
                 f"wal_level is {state['wal_level']}, so changes cannot be read from the WAL",
