@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "d025a2a358ea5889f2f48ac192d0da473d645579077d45e2218e9679cf3d12fd"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "92e99b423acc22e178601501964d104bb1502d02db591fdbd42d38ae3fcb7f75"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -281,6 +281,8 @@ create table if not exists audit.capture_progress (
     read_until pg_lsn not null,
     system_identifier text collate "C",
     timeline integer,
+    -- The version (xmin) of the publication; it changes if somebody alters what is published.
+    publication text collate "C",
     -- The one worker holds the advisory lock with this key, which nobody can predict.
     lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
     events bigint not null default 0,
