@@ -75,6 +75,7 @@ _FUNCTIONS = {
     "record_event": "(text, jsonb, regclass, text)",
     "present_home": "()",
     "doubtful_events": "(bigint)",
+    "note_dropped": "(oid, boolean)",
     "maintain_limits": "()",
     "maintain_lock": "()",
     "maintain_interval": "(text)",

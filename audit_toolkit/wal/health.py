@@ -12,7 +12,7 @@ import psycopg
 
 from audit_toolkit.connection import fetch
 from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
-from audit_toolkit.names import quote_identifier
+from audit_toolkit.names import quote_identifier, wal_publication
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.templates import render
@@ -56,6 +56,8 @@ class Read:
     """`wal`, or `trigger` as long as the worker has not taken it over."""
     since: str | None
     """The position in the WAL from which on it is read."""
+    is_published: bool = True
+    """Whether the publication has it as the worker left it."""
     fallback: str | None = None
     """Why triggers record it again, until `audit capture resume`."""
     partitions_not_ready: tuple[str, ...] = ()
@@ -91,15 +93,18 @@ def has_progress(connection: Connection, schema: str) -> bool:
 def read_capture_status(connection: Connection, schema: str = "audit") -> CaptureStatus:
     """How capture from the WAL stands; for a role that may read what is noted of the trail."""
     (server,) = fetch(connection, render("wal/server"))
-    slots = [_slot(row) for row in fetch(connection, render("wal/slot", schema=schema))]
-    tables = fetch(connection, render("wal/tables", schema=schema))
+    named = {"schema": schema, "publication": wal_publication(schema)}
+    slots = fetch(connection, render("wal/slot", **named))
+    tables = fetch(connection, render("wal/tables", **named))
+    is_altered = bool(slots) and slots[0]["publication"] not in (None, slots[0]["publication_now"])
     return CaptureStatus(
-        slot=slots[0] if slots else None,
+        slot=_slot(slots[0]) if slots else None,
         tables=tuple(
             Read(
                 table=f"{row['schema_name']}.{row['table_name']}",
                 assurance="trigger" if row["wal_since"] is None else "wal",
                 since=row["wal_since"],
+                is_published=not is_altered and row["noted_entry"] in (None, row["entry"]),
                 fallback=row["fallback"],
                 partitions_not_ready=tuple(row["unready_partitions"]),
                 partitions_not_in_wal=tuple(row["unseen_partitions"]),
@@ -192,6 +197,14 @@ def _findings(status: CaptureStatus) -> Iterator[Finding]:
                 "audit capture resume" if table.fallback else _RUN,
             )
     for table in read:
+        if not table.is_published:
+            yield _finding(
+                FindingKind.PUBLICATION_CHANGED,
+                Severity.ERROR,
+                table.table,
+                "somebody altered the publication that the worker reads: changes may be missing",
+                f"{_RUN}, which writes down the gap; then: audit baseline --table {shlex.quote(table.table)}",
+            )
         yield from _partition_findings(table)
     if read:
         yield from _slot_findings(status)

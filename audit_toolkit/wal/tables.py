@@ -31,6 +31,9 @@ class Table:
     """Those whose changes are not in the WAL."""
     unready_partitions: tuple[str, ...] = ()
     """Those without whole old rows in the WAL, or without their trigger on TRUNCATE."""
+    noted_entry: str | None = None
+    """The version of its entry in the publication, as it was when the worker took it over."""
+    entry: str | None = None
     keeps_truncate: bool = False
     """Whether its triggers on TRUNCATE tell the worker which rows were there."""
     is_there: bool

@@ -97,7 +97,15 @@ class Worker:
         where the server cannot do it.
         """
         self.slot = slot_name(self.writer, self.schema)
-        (state,) = fetch(self.writer, "select current_setting('wal_level') as wal_level")
+        (state,) = fetch(
+            self.writer,
+            "select current_setting('wal_level') as wal_level, pg_is_in_recovery() as is_standby",
+        )
+        if state["is_standby"]:
+            raise UsageError(
+                "the server is a standby: the worker writes to the trail, so it runs on the primary",
+                hint="connect to the primary, such as with target_session_attrs=read-write in the address",
+            )
         if state["wal_level"] != "logical":
             raise UsageError(
                 f"wal_level is {state['wal_level']}, so changes cannot be read from the WAL",
@@ -123,6 +131,8 @@ class Worker:
         taken = [table for table in pending if self._take_over(table)]
         for table in tables:
             self._say_unseen(table)
+        if self._republish(tables):
+            tables = self._tables()
         if taken:
             self._run_note_coverage()
             tables = self._tables()
@@ -349,6 +359,31 @@ class Worker:
         if found["is_taken"]:
             self._say_once(f"{table.name} is read from the WAL from here on; its triggers are off")
         return bool(found["is_taken"])
+
+    def _republish(self, tables: Iterable[Table]) -> bool:
+        """Publish anew what somebody altered, with a gap in the trail: what was not published is in no slot."""
+        state = self._state()
+        if state["publication_now"] is None:
+            return False  # dropped, which reading refuses
+        is_altered = state["publication"] != state["publication_now"]
+        altered = [
+            table
+            for table in tables
+            if table.wal_since is not None
+            and table.is_there
+            and (is_altered or (table.noted_entry and table.entry != table.noted_entry))
+        ]
+        for table in altered:
+            with self.writer.transaction():
+                self._run(
+                    "republish",
+                    parameters={},
+                    function=table.function_name,
+                    since=state["read_until"],
+                    slot=self.slot,
+                )
+            self.say(f"{table.name} has a gap in the trail: somebody altered {self.publication}")
+        return bool(altered)
 
     def _say_unseen(self, table: Table) -> None:
         """Say, in the trail, too, of which partitions no changes can be read."""

@@ -87,7 +87,7 @@ def test_no_question_about_the_slot_is_worth_compiling(wal_trail: WalTrail) -> N
     wal_trail.execute("create table readings (id int primary key)")
     wal_trail.audit("readings", capture=Capture.WAL)
     wal_trail.read()
-    for template in ("slot", "tables"):
+    for template in ("slot", "tables"):  # as the worker asks once a second
         text = render(f"wal/{template}", schema="audit", publication="audit_capture")
         ((plan,),) = wal_trail.execute(f"explain (format json) {text}")
         assert plan[0]["Plan"]["Total Cost"] < 100_000, "jit_above_cost"
