@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from audit_toolkit.capture.moved_functions import moved_functions
 from audit_toolkit.capture.render import (
     Target,
     Trigger,
@@ -68,10 +69,11 @@ def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
 def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
     """What captures each table, as its function records it."""
     captured = {objects.captured_by(function) for function in objects.functions}
+    moved = moved_functions(objects)
     bodies = {function.name: function.body for function in objects.functions}
     for function in objects.functions:
         recorded = parse_comment(function.comment)
-        if "table" not in recorded:
+        if "table" not in recorded or QualifiedName(objects.schema, function.name) in moved:
             continue
         made_for = QualifiedName(*recorded["table"])
         name = objects.captured_by(function) or made_for
@@ -121,7 +123,9 @@ def capture_findings(
             severity=Severity.WARNING,
             subject=str(captured.name),
             message=f"it was renamed from {captured.made_for}; capture continues under the new name",
-            remedy=_install(captured),
+            remedy=_install(captured)
+            if captured.name.schema != objects.schema
+            else psql_command(f"alter table if exists {captured.name} set schema public"),
         )
     else:
         yield from _function_findings(captured, target, objects.schema, shown)
@@ -252,7 +256,7 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
 
 
 def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> Iterator[Finding]:
-    owner = next((table.owner for table in objects.tables if table.name == "logged_actions"), None)
+    owner = objects.owner
     if owner is not None and captured.function.owner != owner:
         yield Finding(
             kind=FindingKind.WRONG_OWNER,

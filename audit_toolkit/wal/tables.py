@@ -20,6 +20,8 @@ class Table:
     table_name: str
     wal_since: int | None
     """What commits behind it is read from the WAL; None while triggers record it."""
+    fallback: str | None = None
+    """Why triggers record it again, where the worker is to leave it to them."""
     columns: Mapping[str, str]
     """Their types by their names, as the trail last noted them."""
     partitions: frozenset[int] = frozenset()
@@ -29,6 +31,9 @@ class Table:
     """Those whose changes are not in the WAL."""
     unready_partitions: tuple[str, ...] = ()
     """Those without whole old rows in the WAL, or without their trigger on TRUNCATE."""
+    noted_entry: str | None = None
+    """The version of its entry in the publication, as it was when the worker took it over."""
+    entry: str | None = None
     keeps_truncate: bool = False
     """Whether its triggers on TRUNCATE tell the worker which rows were there."""
     is_there: bool

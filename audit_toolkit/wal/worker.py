@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from audit_toolkit.connection import fetch, first_line
 from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, UsageError
 from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
-from audit_toolkit.plurals import counted
+from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.templates import query, render, render_statements
 from audit_toolkit.wal.changes import Done, full_xid, lsn_text, read_changes
 from audit_toolkit.wal.messages import Column, Relation
@@ -42,6 +42,10 @@ HEARTBEAT_SECONDS = 5.0
 LOCK_TIMEOUT = "3s"
 RETRY_SECONDS = 60.0
 """How long a table is left alone that the worker may not alter: each time, its writers wait."""
+LITTLE_BYTES = 64 * 1024 * 1024
+"""How much may be unread when tables go back to triggers: their writers wait while it is read."""
+FALLBACK_SECONDS = 10.0
+"""How long they wait at most, each time."""
 _MADE = -1
 """Where in a batch there is an event already."""
 _LOST = "the replication slot was lost: changes that were not read yet are unknown"
@@ -71,6 +75,10 @@ class Worker:
     _called: dict[str, tuple[str, str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
     _not_before: dict[str, float] = field(default_factory=dict)
+    fallback: int | None = None
+    """Go back to triggers once the server keeps more bytes of WAL than this, or has given up the slot."""
+    _falls_back: str = ""
+    """Why, once that is so."""
     heartbeat: float = HEARTBEAT_SECONDS
     """After so many seconds an idle slot is advanced in any case."""
     _is_ready: bool = False
@@ -89,7 +97,15 @@ class Worker:
         where the server cannot do it.
         """
         self.slot = slot_name(self.writer, self.schema)
-        (state,) = fetch(self.writer, "select current_setting('wal_level') as wal_level")
+        (state,) = fetch(
+            self.writer,
+            "select current_setting('wal_level') as wal_level, pg_is_in_recovery() as is_standby",
+        )
+        if state["is_standby"]:
+            raise UsageError(
+                "the server is a standby: the worker writes to the trail, so it runs on the primary",
+                hint="connect to the primary, such as with target_session_attrs=read-write in the address",
+            )
         if state["wal_level"] != "logical":
             raise UsageError(
                 f"wal_level is {state['wal_level']}, so changes cannot be read from the WAL",
@@ -107,20 +123,141 @@ class Worker:
         if not self._is_ready and not self._prepare():
             return Round(events=0, is_all=True)
         tables = self._tables()
-        pending = [table for table in tables if table.wal_since is None or table.is_unready]
+        pending = [
+            table
+            for table in tables
+            if not table.fallback and (table.wal_since is None or table.is_unready)
+        ]
         taken = [table for table in pending if self._take_over(table)]
         for table in tables:
             self._say_unseen(table)
+        if self._republish(tables):
+            tables = self._tables()
         if taken:
             self._run_note_coverage()
             tables = self._tables()
         changed = [table for table in tables if table.wal_since is not None and table.is_changed]
         gone = [table for table in tables if table.wal_since is not None and not table.is_there]
-        found = self._read(tables)
+        try:
+            found = self._read(tables)
+        except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.UndefinedObject):
+            if self._is_well(self._state()):
+                raise
+            self._is_ready = False  # the slot was lost meanwhile, which the next turn sees to
+            return Round(events=0, is_all=False)
         if found.is_all:
             for table in (*changed, *gone):
                 self._note_changes(table)
+        self._fall_back_perhaps()
         return found
+
+    def go_back(self, reason: str, *, only: str | None = None, attempts: int = 1) -> bool:
+        """Read what there is, and have triggers record the tables again; whether they do.
+
+        Raises `UsageError` where no table is read from the WAL, or not that one.
+        """
+        read = [table for table in self._tables() if table.wal_since is not None]
+        if not [table for table in read if only in (None, table.name, table.table_name)]:
+            name = only or "no table"
+            raise UsageError(
+                f"{name} is {'not ' if only else ''}read from the WAL",
+                hint="audit capture status shows how tables are captured",
+            )
+        if not self._is_well(self._state()):
+            self._fall_back_from_lost(reason)
+            return True
+        for _ in range(attempts):
+            while not self._read(self._tables()).is_all:
+                pass
+            if self.fall_back(reason, only=only):
+                return True
+        return False
+
+    def fall_back(self, reason: str, *, only: str | None = None) -> bool:
+        """Once the trail has all that is in the WAL, have triggers record the tables again, or the one of that name.
+
+        Writers wait meanwhile, 10 seconds at most. Whether it was done: not where they hold the tables too
+        long, or there is more to be read than that takes.
+        """
+        read = [table for table in self._tables() if table.wal_since is not None]
+        tables = [table for table in read if only in (None, table.name, table.table_name)]
+        give_up_at = time.monotonic() + FALLBACK_SECONDS
+        heartbeat, self.heartbeat = self.heartbeat, 0  # how far it is matters, events or not
+        is_late = False
+        try:
+            with self.reader.transaction():
+                wanted = self._hold(self.reader, tables)
+                while lsn_number(self._state()["read_until"]) < wanted:
+                    is_late = time.monotonic() > give_up_at
+                    if is_late:
+                        raise psycopg.Rollback
+                    self._read(self._tables())
+                for table in tables:
+                    self._record_by_triggers(self.reader, table, reason)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            return False
+        finally:
+            self.heartbeat = heartbeat
+        if is_late:
+            return False
+        self._end_fallback(tables, is_last=len(tables) == len(read))
+        return True
+
+    def _hold(self, connection: Connection, tables: Iterable[Table]) -> int:
+        """Have writers of the tables wait; up to where the WAL has what they committed."""
+        connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+        for table in tables:
+            if table.is_there:
+                connection.execute(render("wal/lock", relation=table.relation_id))
+        (now,) = fetch(connection, "select pg_current_wal_insert_lsn()::text as lsn")
+        return lsn_number(now["lsn"])
+
+    def _record_by_triggers(self, connection: Connection, table: Table, reason: str) -> None:
+        text = render("wal/record_by_triggers", **self._names)
+        connection.execute(text, {"function": table.function_name, "reason": reason})
+
+    def _end_fallback(self, tables: Iterable[Table], *, is_last: bool) -> None:
+        self._run_note_coverage()
+        for table in tables:
+            self.say(f"{table.name} is recorded by triggers again: audit capture resume")
+        if is_last:
+            self._drop_slot()
+            self._is_ready = False
+        self._falls_back = ""
+
+    def _fall_back_perhaps(self) -> None:
+        """Once the server keeps more than it is to: read on until little is left, and go back to triggers then."""
+        if self.fallback is None:
+            return
+        state = self._state()
+        if not self._falls_back and (state["retained_bytes"] or 0) > self.fallback:
+            self._falls_back = f"the server kept {show_bytes(state['retained_bytes'])} of WAL"
+            self.say(f"{self._falls_back}, more than --fallback: going back to triggers")
+        is_due = self._falls_back and state["behind_bytes"] <= LITTLE_BYTES
+        is_time = time.monotonic() >= self._not_before.get("", 0)
+        if is_due and is_time and not self.fall_back(self._falls_back):
+            self._not_before[""] = time.monotonic() + FALLBACK_SECONDS
+
+    def _fall_back_from_lost(self, reason: str = _LOST) -> None:
+        """Triggers record the tables again at once: what the slot had is lost, and the trail says so."""
+        tables = [table for table in self._tables() if table.wal_since is not None]
+        with self.writer.transaction():
+            lsn = lsn_text(self._hold(self.writer, tables))
+            self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
+            for table in tables:
+                self._record_by_triggers(self.writer, table, reason)
+        self._say_gaps(len(tables))
+        self._end_fallback(tables, is_last=True)
+
+    def _drop_slot(self) -> None:
+        if self._state()["slot_is_there"]:
+            self.writer.execute("select pg_drop_replication_slot(%(slot)s)", {"slot": self.slot})
+
+    def _say_gaps(self, tables: int) -> None:
+        self.say(
+            f"the replication slot was lost: {counted(tables, 'table')} with a gap in the trail, which "
+            "audit baseline closes"
+        )
 
     def fail(self, error: Exception) -> None:
         """Note why it ends, where it still can."""
@@ -146,12 +283,18 @@ class Worker:
         if not self.writer.execute(there, named).rowcount:
             self._say_once("no table is captured from the WAL: audit install --capture wal")
             return False
-        self._ensure_slot()
-        self._is_ready = True
-        return True
+        tables = self._tables()
+        if tables and all(table.fallback for table in tables):
+            self._say_once("triggers record all tables: audit capture resume")
+            return False
+        self._is_ready = self._ensure_slot()
+        return self._is_ready
 
-    def _ensure_slot(self) -> None:
-        """Make the slot where there is none; where there was one, say in the trail what is lost."""
+    def _ensure_slot(self) -> bool:
+        """Make the slot where there is none; where there was one, say in the trail what is lost.
+
+        Whether there is one: with `fallback`, triggers record the tables again instead.
+        """
         state = self._state()
         is_new = state["read_until"] == "0/0"
         if state["slot_is_there"] and state["is_foreign"]:
@@ -159,16 +302,14 @@ class Worker:
                 f"the replication slot {self.slot} is not of pgoutput, or of another database",
                 hint=f"drop it: select pg_drop_replication_slot('{self.slot}')",
             )
-        is_well = (
-            state["slot_is_there"]
-            and state["is_of_cluster"]
-            and state["wal_status"] != "lost"
-            and not state["is_ahead"]
-        )
-        if is_well:
-            return
-        if state["slot_is_there"]:
-            self.writer.execute("select pg_drop_replication_slot(%(slot)s)", {"slot": self.slot})
+        if self._is_well(state):
+            return True
+        if self.fallback is not None and any(
+            table.wal_since is not None for table in self._tables()
+        ):
+            self._fall_back_from_lost()
+            return False
+        self._drop_slot()
         try:
             create_slot(self.writer, self.slot)
         except psycopg.errors.InsufficientPrivilege as error:
@@ -181,11 +322,19 @@ class Worker:
             ) from error
         lsn = self._state()["confirmed_flush_lsn"]
         (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
-        if not is_new:
-            self.say(
-                f"the replication slot was lost: {counted(noted['gaps'], 'table')} with a gap in the trail, which "
-                "audit baseline closes"
-            )
+        if not is_new and noted["gaps"]:
+            self._say_gaps(noted["gaps"])
+        return True
+
+    @staticmethod
+    def _is_well(state: Mapping[str, Any]) -> bool:
+        """Whether the slot has all that the trail has not."""
+        return bool(
+            state["slot_is_there"]
+            and state["is_of_cluster"]
+            and state["wal_status"] != "lost"
+            and not state["is_ahead"]
+        )
 
     def _take_over(self, table: Table) -> bool:
         if table.unpublished_columns:
@@ -210,6 +359,31 @@ class Worker:
         if found["is_taken"]:
             self._say_once(f"{table.name} is read from the WAL from here on; its triggers are off")
         return bool(found["is_taken"])
+
+    def _republish(self, tables: Iterable[Table]) -> bool:
+        """Publish anew what somebody altered, with a gap in the trail: what was not published is in no slot."""
+        state = self._state()
+        if state["publication_now"] is None:
+            return False  # dropped, which reading refuses
+        is_altered = state["publication"] != state["publication_now"]
+        altered = [
+            table
+            for table in tables
+            if table.wal_since is not None
+            and table.is_there
+            and (is_altered or (table.noted_entry and table.entry != table.noted_entry))
+        ]
+        for table in altered:
+            with self.writer.transaction():
+                self._run(
+                    "republish",
+                    parameters={},
+                    function=table.function_name,
+                    since=state["read_until"],
+                    slot=self.slot,
+                )
+            self.say(f"{table.name} has a gap in the trail: somebody altered {self.publication}")
+        return bool(altered)
 
     def _say_unseen(self, table: Table) -> None:
         """Say, in the trail, too, of which partitions no changes can be read."""
@@ -262,7 +436,7 @@ class Worker:
             self._staged.clear()
             with suppress(psycopg.Error):
                 self.writer.execute("rollback")
-            if isinstance(error, psycopg.errors.UndefinedObject):
+            if isinstance(error, psycopg.errors.UndefinedObject) and self._is_well(self._state()):
                 raise self._cannot_follow(error) from error
             raise
         self._advance(until, total)
