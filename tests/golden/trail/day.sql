@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "92e99b423acc22e178601501964d104bb1502d02db591fdbd42d38ae3fcb7f75"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "73490d66f8879d57e866e453a5afc233e9b575eac46de15ea906a307c3acb11b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1963,8 +1963,9 @@ begin
             begin
                 nothing_is_left := not exists (
                     select
+                    -- Before 15, empty transactions are told, too, and would count as all that there is.
                     from pg_logical_slot_peek_binary_changes(
-                        present.slot_name, null, 1, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
+                        present.slot_name, null, case when current_setting('server_version_num')::integer >= 150000 then 1 end, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
                     where get_byte(told.data, 0) in (68, 73, 84, 85)  -- D, I, T, U
                 );
                 exit when nothing_is_left;
