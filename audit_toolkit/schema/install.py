@@ -61,6 +61,7 @@ _FUNCTIONS = {
     "noted_by": "(text)",
     "is_noted": "(text, text, text)",
     "note_again": "(text)",
+    "is_second_trigger": "(text, text[], oid, text, text, text)",
     "is_as_installed": "(text, text[], text[], boolean, text[])",
     "await_wal": "(text)",
     "read_from_wal": "(text)",
