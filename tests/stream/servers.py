@@ -55,6 +55,8 @@ class Receiver:
 
     url: str = ""
     answer: Callable[[Request], int | str] = lambda _: 204
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of its answers."""
     requests: list[Request] = field(default_factory=list)
     taken: list[Request] = field(default_factory=list)
 
@@ -73,19 +75,31 @@ def http_server() -> Iterator[Receiver]:
             receiver.requests.append(request)
             answer = receiver.answer(request)
             if isinstance(answer, str):
-                if answer == "half":
-                    self.wfile.write(b"HTTP/1.1 200")
+                self._end(answer)
                 self.close_connection = True
                 self.connection.close()
                 return
             if answer < 300:
                 receiver.taken.append(request)
             self.send_response(answer)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
             if 300 <= answer < 400:
                 self.send_header("Location", receiver.url + "/elsewhere")
             if answer not in (204, 304):
                 self.send_header("Content-Length", "0")
             self.end_headers()
+
+        def _end(self, how: str) -> None:
+            if how == "half":
+                self.wfile.write(b"HTTP/1.1 200")
+            elif how == "endless":
+                self.send_response(200)
+                self.send_header("Content-Length", str(1 << 40))
+                self.end_headers()
+                with suppress(OSError):  # until the client has enough
+                    while True:
+                        self.wfile.write(b"x" * 65_536)
 
         def log_message(self, *_: object) -> None:
             pass
