@@ -36,7 +36,7 @@ _SESSION_SETTINGS = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
-    "client_encoding": "utf8",
+    "client_encoding": "UTF8",
     # Settings that decide how our statements are parsed, and whether they may finish.
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
@@ -205,9 +205,7 @@ _CONNECT_HINT = (
 
 def prepare_session(connection: psycopg.Connection[Any]) -> None:
     """Pin what decides how the server reads our statements and prints values."""
-    settings = dict(_SESSION_SETTINGS)
-    if connection.info.server_version >= 170000:
-        settings |= _SINCE_17
+    settings = _pinned_settings(connection)
     calls = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(settings))
     values = [part for setting in settings.items() for part in setting]
     connection.execute("select " + calls, values)
@@ -217,6 +215,70 @@ def prepare_session(connection: psycopg.Connection[Any]) -> None:
         " where pg_catalog.current_setting('session_replication_role') <> 'origin'"
         " and pg_catalog.current_setting('is_superuser') = 'on'"
     )
+
+
+@contextmanager
+def prepared_session(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """What `prepare_session` pins, for what is read in the block; then the session has its own settings again."""
+    with _with_settings(connection, _pinned_settings(connection)):
+        yield
+
+
+@contextmanager
+def planned_once(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Have each statement of the block prepared when it is first sent, and planned once for all parameters.
+
+    For what reads few events of all partitions: to plan that takes longer than to do it. Nothing is prepared on a
+    connection whose `prepare_threshold` is None, and behind a pooler: there, the next transaction may be on another
+    server connection, which does not know the statement or has another one of that name.
+    """
+    threshold = connection.prepare_threshold
+    if threshold in (None, 0):  # never, or in such a block already
+        yield
+        return
+    with _with_settings(connection, {"plan_cache_mode": "force_generic_plan"}) as server_pid:
+        # A pooler tells of another process than that of the server, or of none.
+        if server_pid == connection.info.backend_pid:
+            connection.prepare_threshold = 0
+        try:
+            yield
+        finally:
+            connection.prepare_threshold = threshold
+
+
+def _pinned_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    return _SESSION_SETTINGS | (_SINCE_17 if connection.info.server_version >= 170000 else {})
+
+
+@contextmanager
+def _with_settings(
+    connection: psycopg.Connection[Any], settings: Mapping[str, str]
+) -> Iterator[int]:
+    """Set what differs, and put it back: a rollback, which would do that, makes psycopg forget what it has prepared.
+
+    Gives the process of the server.
+    """
+    from psycopg.rows import tuple_row
+
+    with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(
+            "select name, pg_catalog.current_setting(name), pg_catalog.pg_backend_pid()"
+            " from unnest(%s::text[]) as name",
+            [list(settings)],
+            prepare=False,
+        )
+        rows = cursor.fetchall()
+        former = {name: value for name, value, _ in rows if value != settings[name]}
+        _set_locally(cursor, {name: settings[name] for name in former})
+        yield rows[0][2]
+        _set_locally(cursor, former)
+
+
+def _set_locally(cursor: psycopg.Cursor[Any], settings: Mapping[str, str]) -> None:
+    if settings:
+        calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(settings))
+        values = [part for one in settings.items() for part in one]
+        cursor.execute("select " + calls, values, prepare=False)
 
 
 @contextmanager

@@ -25,6 +25,10 @@ def ddl_verb(event: Event) -> str:
             return f"restore drill of {partition} {'succeeded' if ok else 'failed'}"
         case {"change": "review", "by": str(by), "note": str(note)}:
             return f"reviewed by {by}: {note}"
+        case {"change": "partition", "partition": str(partition), **said}:
+            how = " by hand" if said.get("by_hand") else ""
+            where = f", archived at {said['archive']}" if "archive" in said else ", not archived"
+            return f"partition {partition} dropped{how}{where}"
         case {"change": "ddl", "ddl": {"tag": str(tag), "object": str(what)}}:
             return f"{tag} {what}"
         case {"change": str(what)}:
@@ -46,6 +50,10 @@ def ddl_lines(event: Event) -> Iterator[tuple[str, str]]:
         yield f"column {name} changed from {before} to {after}", "yellow"
     if said.get("change") == "capture" and isinstance(options := said.get("options"), Mapping):
         yield f"rule: {shlex.join(option_words(options)) or 'every column'}", "yellow"
+        if why := said.get("fallback"):
+            yield f"by triggers again: {why}", "yellow"
+        elif said.get("assurance") == "wal":
+            yield "read from the WAL from here on", "yellow"
     for name in said.get("attached", ()):
         yield f"partition {name} attached: its rows arrived without events", "green"
     for name in said.get("detached", ()):

@@ -56,10 +56,16 @@ _FUNCTIONS = {
     "guard_ddl": "()",
     "captured_as": "(oid, text, text)",
     "captured_relation": "(text)",
+    "columns_are_noted": "(text, oid)",
     "noted_as": "(text, text, text)",
+    "noted_by": "(text)",
+    "is_noted": "(text, text, text)",
+    "note_again": "(text)",
+    "is_second_trigger": "(text, text[], oid, text, text, text)",
     "is_as_installed": "(text, text[], text[], boolean, text[])",
     "await_wal": "(text)",
     "read_from_wal": "(text)",
+    "record_by_triggers": "(text, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
     "note_capture": "(regclass, text)",
@@ -69,6 +75,7 @@ _FUNCTIONS = {
     "record_event": "(text, jsonb, regclass, text)",
     "present_home": "()",
     "doubtful_events": "(bigint)",
+    "note_dropped": "(oid, boolean)",
     "maintain_limits": "()",
     "maintain_lock": "()",
     "maintain_interval": "(text)",
@@ -100,6 +107,13 @@ _FUNCTIONS = {
     "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)",
     "redact": "(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
+    "seal_relations": "()",
+    "seal_salts": "(bigint, bigint)",
+    "seal_begin": "()",
+    "seal_reach": "(bigint)",
+    "seal_block": "(bigint, bigint)",
+    "seal_add": "(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text)",
+    "seal_note": "(boolean, jsonb)",
     "former_columns": "(jsonb, jsonb)",
     "as_called_now": "(jsonb, jsonb, jsonb)",
     "names_known": "()",
@@ -201,6 +215,10 @@ _FOR_RECORDERS = ("record_event", "write_event", "row_key_of", "plain_type")
 RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
 """What records events of the application may execute, with their arguments."""
 
+_SEALING = ("seal_begin", "seal_reach", "seal_block", "seal_add", "seal_note")
+SEALER_FUNCTIONS = {name: _FUNCTIONS[name] for name in (*_SEALING, "present_home", "note_coverage")}
+"""What a sealer may execute, with their arguments."""
+
 REDACTOR_FUNCTIONS = {name: _FUNCTIONS[name] for name in ("redactable", "redact")}
 """What a redactor may execute, with their arguments."""
 
@@ -211,6 +229,7 @@ DEFINERS = frozenset(
         *("write_event", "redactable", "erase_events", "announce_redaction", "redact"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
+        *_SEALING,
         "doubtful_events",
     )
 )
@@ -234,14 +253,16 @@ SLOTS = MappingProxyType(
 )
 """The payload of an event, which a leaf of the sealed tree commits to: in order, with the text of each."""
 
-_SEALED_TEXTS = (
+SEALED_TEXTS = (
     *("event.schema_name", "event.table_name", "event.action", "event.session_user_name"),
     *("event.role_name", "event.application_name", "nullif(concat(event.client_addr), '')"),
 )
+"""The texts that a leaf of the sealed tree has, as SQL."""
 
 _NOTED = (
     "captured_tables",
     "capture_progress",
+    "truncated_rows",
     "home",
     "maintenance",
     "partition_lifecycle",
@@ -395,7 +416,7 @@ def _steps(
         # Without the version: partitions outlive versions, and functions that differ only by it are equal.
         "leaf_comment": json.dumps(_OURS),
         "slots": SLOTS,
-        "texts": _SEALED_TEXTS,
+        "texts": SEALED_TEXTS,
         "seals": _SEALS,
     }
     quoted = quote_identifier(schema)
@@ -437,6 +458,7 @@ def _steps(
                     "functions/revoke_all",
                     "schema/captured_tables",
                     "schema/capture_progress",
+                    "schema/truncated_rows",
                     "schema/seals",
                     *(f"functions/{name}" for name in _FUNCTIONS if name != "revoke_all"),
                     "schema/function_comments",

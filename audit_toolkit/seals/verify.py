@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -21,8 +22,10 @@ from audit_toolkit.connection import connect, fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.merkle import root_of
+from audit_toolkit.plurals import counted
 from audit_toolkit.schema.install import SLOTS
-from audit_toolkit.seals.findings import error, of_events
+from audit_toolkit.seals.drops import Drops
+from audit_toolkit.seals.findings import REMEDY, error, of_events
 from audit_toolkit.seals.ids import describe, expand, read_ranges, size_of
 from audit_toolkit.seals.keys import trusted_keys
 from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
@@ -53,6 +56,10 @@ class GoneEvents:
     events: int
     archive: str | None
     dropped_at: str | None
+    event: int | None = None
+    """The event that says so."""
+    by: str | None = None
+    by_hand: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +97,9 @@ class Report:
                     "events": one.events,
                     "archive": one.archive,
                     "dropped_at": one.dropped_at,
+                    "event": one.event,
+                    "by": one.by,
+                    "by_hand": one.by_hand,
                 }
                 for one in self.gone
             ],
@@ -168,7 +178,46 @@ def verify_within(
     progress: Progress = lambda _: None,
 ) -> Report:
     """Like `verify`, in the transaction that the connection is in."""
+    with _pinned(connection):
+        return _verify(connection, schema, keys, outside, since, jobs, dsn, progress)
+
+
+@contextmanager
+def _pinned(connection: Connection) -> Iterator[None]:
+    """Nothing that a role or a database has set decides which functions are called, or which rows are seen."""
+    statement = render("seals/pin")
+    pinned = {
+        "search_path": "pg_catalog, pg_temp",
+        "row_security": "off",
+        "standard_conforming_strings": "on",
+    }
+    former = {row["name"]: row["former"] for row in fetch(connection, statement, pinned)}
+    yield
+    fetch(connection, statement, former)
+
+
+def _verify(
+    connection: Connection,
+    schema: str,
+    keys: Sequence[PublicKey],
+    outside: Sequence[tuple[str, str]],
+    since: int,
+    jobs: int,
+    dsn: str,
+    progress: Progress,
+) -> Report:
     report = Report(keys_from="outside" if keys else "database")
+    for row in fetch(connection, render("seals/disguises", schema=schema)):
+        report.findings.append(
+            error(
+                FindingKind.TRAIL_DISGUISED,
+                row["name"],
+                f"{row['why']}: what is read from it is not what is stored",
+                "audit check shows what else differs from an installation; find out who made it",
+            )
+        )
+    if report.findings:
+        return report  # nothing else that is read there can be believed
     known = _known_keys(connection, schema, report)
     trusted = trusted_keys(keys or [key for key, _ in known], [note for _, note in known if note])
     report.checkpoint = _newest(connection, schema, trusted, report)
@@ -312,7 +361,8 @@ def _check_apart(task: tuple[str, str, Segment, Checkpoint, str]) -> Checked:
         connection.execute(
             f"set transaction snapshot '{snapshot}'".encode()
         )  # hex digits and dashes
-        return check_segment(connection, schema, segment, checkpoint, lambda _: None)
+        with _pinned(connection):
+            return check_segment(connection, schema, segment, checkpoint, lambda _: None)
 
 
 def check_segment(
@@ -472,6 +522,9 @@ def _judge_events(
     """Which of the events that are missing left with their partition, which are returned, and which were removed."""
     removed = {number for one in checked for number in one.removed}
     all_gone: set[int] = set()
+    left: list[tuple[dict[str, Any], int]] = []
+    drops = Drops.read(connection, schema)
+    report.findings += drops.findings()
     for row in fetch(connection, render("seals/partitions", schema=schema)):
         if row["is_there"] or row["state"] != "dropped":
             continue
@@ -481,12 +534,28 @@ def _judge_events(
         removed -= gone
         all_gone |= gone
         if gone:
+            left.append((row, len(gone)))
+    for row, events in left:
+        if not drops.announces(row["dropped_as"], row["drop_event"], all_gone):
+            report.findings.append(
+                error(
+                    FindingKind.DROP_UNANNOUNCED,
+                    row["leaf_name"],
+                    f"{counted(events, 'sealed event')} are gone, and no event says that it was dropped",
+                    REMEDY,
+                )
+            )
+        else:
+            told = drops.events.get(row["drop_event"])
             report.gone.append(
                 GoneEvents(
                     partition=row["leaf_name"],
-                    events=len(gone),
+                    events=events,
                     archive=row["archive"],
                     dropped_at=row["dropped_at"].isoformat() if row["dropped_at"] else None,
+                    event=row["drop_event"],
+                    by=told.by if told else None,
+                    by_hand=told.by_hand if told else False,
                 )
             )
     report.findings += of_events(FindingKind.EVENT_REMOVED, list(removed))
@@ -571,7 +640,7 @@ def _check_redactions(connection: Connection, schema: str, gone: set[int], repor
             slots[0]["action"] != "R" or slots[0]["announced"] != digest
         )
         for row in slots:
-            if unannounced or not _is_what_was_left(row):
+            if unannounced or not _is_what_was_left(row) or row["unmarked"]:
                 report.findings.append(_not_as_announced(row, redaction_id))
             else:
                 report.redacted += 1

@@ -80,6 +80,11 @@ class Filter:
             )
 
     @property
+    def of_no_row(self) -> bool:
+        """Whether it asks for nothing but what befalls whole tables, which an index finds."""
+        return bool(self.actions) and self.actions <= _OF_NO_ROW
+
+    @property
     def oldest_of(self) -> bool:
         """Whether `limit` keeps the oldest events: a page forward."""
         return self.after is not None and self.before is None
@@ -103,12 +108,15 @@ def history_query(
     reach: Reach | None = None,
     brief: bool = False,
     forward: bool | None = None,
+    at_most: int | None = None,
+    moves: bool = False,
 ) -> tuple[str, Mapping[str, object]]:
     """The SQL of a history and its parameters; the rows are for `Event.from_record`.
 
     `own_events` are those of the row, where its key alone does not tell them. `brief` rows are only
     the numbers, tables and keys of the events. `forward` says whether a limit keeps the oldest, where that
-    is not what `before` and `after` say.
+    is not what `before` and `after` say. `at_most` is how many rows to read, whatever is wanted.
+    With `moves`, what left the row's key for another is there, too.
     """
     own = list(own_events) if own_events is not None else None
     keys = wanted.keys
@@ -125,7 +133,7 @@ def history_query(
         since=wanted.since is not None,
         until=wanted.until is not None,
         actions=bool(wanted.actions),
-        of_no_row=bool(wanted.actions) and wanted.actions <= _OF_NO_ROW,
+        of_no_row=wanted.of_no_row,
         paged=wanted.limit is not None,
         oldest=wanted.oldest_of if forward is None else forward,
         actor=wanted.actor is not None,
@@ -140,12 +148,15 @@ def history_query(
         reach=reach is not None,
         brief=brief,
         descending=wanted.newest_first,
+        at_most=at_most is not None,
+        moves=moves,
     )
     parameters = {
         "since": wanted.since,
         "until": wanted.until,
         "actions": sorted(action.value for action in wanted.actions),
         "limit": wanted.limit,
+        "at_most": at_most,
         "actor": wanted.actor,
         "context_keys": [key for key, _ in wanted.context],
         "context_values": [value for _, value in wanted.context],

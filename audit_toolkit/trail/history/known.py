@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import read_installed
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, planned_once
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query, render
-from audit_toolkit.trail.event import Event
+from audit_toolkit.trail.event import BIGGEST, Event
 from audit_toolkit.trail.history.events import Selection, select_events
 from audit_toolkit.trail.history.filter import Filter
 from audit_toolkit.trail.history.read import stream_page
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
+
+FIRST_STEP = 20_000
+"""Events that are looked through before the time is asked,"""
+MOST_STEP = 200_000
+"""and at most at once: some tenths of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class HistoryPage:
     events: tuple[Event, ...]
     border: int | None
     """`before` or `after` of the next page; None where nothing follows."""
+    is_unfinished: bool = False
+    """Whether the time was over before the page was full: what follows was not looked at."""
 
 
 def known_tables(connection: Connection, *, schema: str = "audit") -> tuple[KnownTable, ...]:
@@ -71,6 +79,11 @@ def known_tables(connection: Connection, *, schema: str = "audit") -> tuple[Know
     A table that was renamed is there once, under its present name. Four queries, however many tables.
     Raises what `require_readable_trail` raises.
     """
+    with planned_once(connection):
+        return _known_tables(connection, schema)
+
+
+def _known_tables(connection: Connection, schema: str) -> tuple[KnownTable, ...]:
     require_readable_trail(connection, schema)
     captured = [installed.table for installed in read_installed(connection, schema)]
     rows = fetch(connection, render("queries/trail_tables", trail=trail_table(schema)), {})
@@ -121,6 +134,58 @@ def read_page(connection: Connection, scope: Scope, wanted: Filter) -> HistoryPa
     return HistoryPage(events=tuple(events), border=page.border)
 
 
+def read_page_within(
+    connection: Connection, scope: Scope, wanted: Filter, *, seconds: float
+) -> HistoryPage:
+    """Like `read_page`, newest first, for what no index finds: looks back only as long as the time is not over.
+
+    The time is asked between steps, each of which is a part of the trail that is as long as the one before or
+    longer. `border` is the place where to go on, also where nothing was found.
+    """
+    over = time.monotonic() + seconds
+    found: list[Event] = []
+    step, limit = FIRST_STEP, wanted.limit or FIRST_STEP
+    bottom, top = wanted.after or 0, _newest(connection, scope, wanted)
+    while top is not None:
+        began = time.monotonic()
+        low = max(top - step, bottom)
+        part = replace(
+            wanted, limit=limit - len(found), before=top + 1, after=low, newest_first=True
+        )
+        page = read_page(connection, scope, part)
+        found += page.events
+        if page.border is not None:
+            return HistoryPage(events=tuple(found), border=page.border)
+        # What is skipped between two parts may be a wide gap, or of another time.
+        top = _newest(connection, scope, replace(wanted, before=low + 1))
+        now = time.monotonic()
+        if top is not None and (now >= over or len(found) >= limit):
+            is_full = len(found) >= limit
+            return HistoryPage(events=tuple(found), border=low + 1, is_unfinished=not is_full)
+        if now - began < seconds / 8:
+            step = min(4 * step, MOST_STEP)
+    return HistoryPage(events=tuple(found), border=None)
+
+
+def _newest(connection: Connection, scope: Scope, wanted: Filter) -> int | None:
+    """The last event of the time and between the numbers of a filter, whatever else it asks for."""
+    asked = {
+        "after": wanted.after or 0,
+        "before": BIGGEST if wanted.before is None else wanted.before,
+        "since": wanted.since,
+        "until": wanted.until,
+    }
+    sql = render(
+        "queries/newest_within",
+        trail=trail_table(scope.schema),
+        since=wanted.since is not None,
+        until=wanted.until is not None,
+    )
+    with planned_once(connection):
+        rows = fetch(connection, sql, asked)
+    return rows[0]["event_id"] if rows else None
+
+
 def find_event(connection: Connection, event_id: int, *, schema: str = "audit") -> Event:
     """One event, under the names that its table and columns have now. Raises what `select_events` does."""
     events = select_events(connection, Selection(event_ids=(event_id,)), schema=schema)
@@ -135,10 +200,9 @@ def rows_with_key(
         return []
     sql = render("queries/rows_with_key", trail=trail_table(schema))
     asked = scope_of(tables, schema=schema).parameters | {"row_key": key}
-    found = {
-        QualifiedName(row["schema_name"], row["table_name"])
-        for row in fetch(connection, sql, asked)
-    }
+    with planned_once(connection):
+        rows = fetch(connection, sql, asked)
+    found = {QualifiedName(row["schema_name"], row["table_name"]) for row in rows}
     return [one for one in tables if found & {name.table for name in one.names}]
 
 
@@ -148,7 +212,8 @@ def rows_there(
     """Those of the keys whose rows are there now, as far as the trail knows."""
     names = table.names or (TableName(table=table.table),)
     sql = render("queries/rows_there", trail=trail_table(schema), names=names)
-    rows = fetch(connection, sql, {**of_names(names), "row_keys": list(keys)})
+    with planned_once(connection):
+        rows = fetch(connection, sql, {**of_names(names), "row_keys": list(keys)})
     return {row["row_key"] for row in rows}
 
 
