@@ -1,7 +1,7 @@
 """What a writer pays while its events are streamed or sealed: `python -m benchmarks.streams [ROUNDS]`.
 
-CPU time of the writer's process in the server. Three databases with the same table take the same writes in turns: one is
-left alone, one has a consumer that delivers to a file, and the events of one are sealed every second.
+CPU time of the writer's process in the server. Three databases with the same table take the same writes in turns: one
+is left alone, one has a consumer that delivers to a file, and the events of one are sealed every second.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from audit_toolkit.connection import fetch, import_psycopg
-from audit_toolkit.errors import BusyError, UsageError
+from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.templates import render
 from audit_toolkit.trail import Event, Position
 from audit_toolkit.trail.event import require_numbers
@@ -254,21 +254,24 @@ def give_back(connection: Connection, lease: Lease) -> None:
 def advance(
     connection: Connection, lease: Lease, position: Position, delivered: int, latest: Event | None
 ) -> None:
-    """Note that everything up to a position is done. Raises `BusyError` where the lease is another's."""
+    """Note that everything up to a position is done.
+
+    Raises `BusyError` where the lease is another's, and `AuditError` where the consumer is gone.
+    """
     values = {
         "event_id": position.event_id,
         "event_tstamp": latest and latest.action_tstamp,
         "delivered": delivered,
     }
     if not fetch(connection, _sql("advance", lease.schema), values | _of(lease)):
-        raise _taken_over(lease)
+        raise _taken_over(connection, lease)
 
 
 def fail(connection: Connection, lease: Lease, reason: str) -> int:
     """Note an attempt that failed; how many have in a row. Raises `BusyError` without the lease."""
     rows = fetch(connection, _sql("fail", lease.schema), {"reason": reason, **_of(lease)})
     if not rows:
-        raise _taken_over(lease)
+        raise _taken_over(connection, lease)
     return int(rows[0]["failures"])
 
 
@@ -290,7 +293,7 @@ def put_aside(
     ]
     asked = {"letters": _json(values), **_of(lease)}
     if values and not fetch_none(connection, _sql("put_aside", lease.schema), asked):
-        raise _taken_over(lease)
+        raise _taken_over(connection, lease)
 
 
 def read_letters(
@@ -404,7 +407,12 @@ def _require(connection: Connection, schema: str) -> None:
         )
 
 
-def _taken_over(lease: Lease) -> BusyError:
+def _taken_over(connection: Connection, lease: Lease) -> AuditError:
+    if not is_known(connection, lease.name, schema=lease.schema):
+        return AuditError(
+            f"the consumer {lease.name} is no longer in the database: it was dropped or renamed",
+            hint="to see what there is: audit stream list",
+        )
     return BusyError(
         f"another instance of {lease.name} has taken over", hint="this one stopped delivering"
     )

@@ -88,6 +88,7 @@ _WORDS = {
     Action.REDACTION: "redaction",
     Action.EVENT: "event",
 }
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEBEZIUM_OPS = {
     Action.INSERT: "c",
     Action.UPDATE: "u",
@@ -117,12 +118,11 @@ def _as_debezium(event: Event, origin: Origin) -> Any:
     op = _DEBEZIUM_OPS.get(event.action)
     if op is None:
         return None
-    milliseconds = _milliseconds(event.action_tstamp)
     source = {
         "version": __version__,
         "connector": "audit-toolkit",
         "name": origin.database,
-        "ts_ms": milliseconds,
+        **_times(event.action_tstamp),
         "snapshot": "true" if event.action is Action.SNAPSHOT else "false",
         "db": origin.database,
         "sequence": f'["{event.event_id}"]',
@@ -132,7 +132,7 @@ def _as_debezium(event: Event, origin: Origin) -> Any:
         "lsn": None,
         "xmin": None,
     }
-    envelope = {"op": op, "ts_ms": _milliseconds(datetime.now(UTC)), "source": source}
+    envelope = {"op": op, **_times(datetime.now(UTC)), "source": source}
     if event.action is Action.EVENT:
         said = event.new_row or {}
         content = exact_json.dumps(said.get("payload")).encode()
@@ -193,5 +193,11 @@ def _binary_cloudevent(event: Event, origin: Origin) -> Message:
     return _message(event, origin, event.as_json().encode(), headers=headers)
 
 
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+def _times(moment: datetime) -> dict[str, int]:
+    since = moment - _EPOCH
+    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return {
+        "ts_ms": microseconds // 1000,
+        "ts_us": microseconds,
+        "ts_ns": microseconds * 1000,
+    }

@@ -43,6 +43,8 @@ class Outcome:
     """Why it went no further for now: to be tried again."""
     hint: str | None = None
     """What to do about it."""
+    wait: float = 0.0
+    """Seconds that the receiver wants to be left alone."""
     is_unreachable: bool = False
     """Whether there was no connection at all."""
 

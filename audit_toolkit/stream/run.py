@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 60.0
 """Seconds before a sink that failed is tried again: twice as long each time."""
+LONGEST_ASKED = 3600.0
+"""Seconds that a sink is left alone at most, whatever it asks for."""
 LEASE_PAUSE = 0.5
 """Seconds between two looks whether the other instance is gone."""
 HELD_SECONDS = 3.0
@@ -391,9 +393,10 @@ class _Delivery:
             if reason is not None:
                 consumers.fail(self._connection, self._lease, reason)
                 yield Progress(event_id=self._place, error=reason, hint=outcome.hint)
-                patience.require(pause, outcome)
+                asked = min(max(pause, outcome.wait), LONGEST_ASKED)
+                patience.require(asked, outcome)
                 self._pump.rest()
-                self._sleep(pause)
+                self._sleep(asked)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _hand_over(self, messages: Sequence[Message]) -> Outcome:

@@ -55,8 +55,28 @@ class Receiver:
 
     url: str = ""
     answer: Callable[[Request], int | str] = lambda _: 204
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of its answers."""
     requests: list[Request] = field(default_factory=list)
     taken: list[Request] = field(default_factory=list)
+
+
+def _end(handler: BaseHTTPRequestHandler, how: str) -> None:
+    """Answer by half, without end, or not at all."""
+    if how == "half":
+        handler.wfile.write(b"HTTP/1.1 200")
+    elif how == "endless":
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(1 << 40))
+        handler.end_headers()
+        with suppress(OSError):  # until the client has enough
+            while True:
+                handler.wfile.write(b"x" * 65_536)
+
+
+def _send_headers(handler: BaseHTTPRequestHandler, headers: dict[str, str]) -> None:
+    for name, value in headers.items():
+        handler.send_header(name, value)
 
 
 @contextmanager
@@ -73,14 +93,14 @@ def http_server() -> Iterator[Receiver]:
             receiver.requests.append(request)
             answer = receiver.answer(request)
             if isinstance(answer, str):
-                if answer == "half":
-                    self.wfile.write(b"HTTP/1.1 200")
+                _end(self, answer)
                 self.close_connection = True
                 self.connection.close()
                 return
             if answer < 300:
                 receiver.taken.append(request)
             self.send_response(answer)
+            _send_headers(self, receiver.headers)
             if 300 <= answer < 400:
                 self.send_header("Location", receiver.url + "/elsewhere")
             if answer not in (204, 304):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from audit_toolkit import stream
-from audit_toolkit.errors import BusyError, UsageError
+from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.stream import AfterRefusal, Terms, Wanted
 from audit_toolkit.trail import Action
 from tests.plugins.command import Audit
@@ -29,6 +29,20 @@ from tests.trail.tails import all_ids, writer
 def insert(trail: Trail, *keys: int) -> None:
     for key in keys:
         trail.execute("insert into orders values (%s, 0)", [key])
+
+
+@pytest.mark.parametrize(
+    "change", ["delete from audit.consumers", "update audit.consumers set name = 'd'"]
+)
+def test_one_that_is_gone_says_so(
+    orders: Trail, instance: Callable[..., Instance], change: str
+) -> None:
+    running = instance(Memory())
+    running.until_idle()
+    orders.execute(change)
+    orders.execute("insert into orders values (1, 0)")
+    with pytest.raises(AuditError, match="no longer in the database: it was dropped or renamed"):
+        running.until_idle()
 
 
 class TestPlace:

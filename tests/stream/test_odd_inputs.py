@@ -44,6 +44,14 @@ def test_addresses_that_are_none(address: str, message: str) -> None:
     assert message in str(refused.value)
 
 
+def test_a_column_that_no_table_has(orders: Trail, audit: Audit, tmp_path: Path) -> None:
+    to = f"file:{tmp_path / 'out.jsonl'}"
+    misspelt = audit("stream", "run", "a", "--to", to, "--once", "--changed", "w")
+    assert "note: no table that is captured has a column w" in misspelt.stderr
+    right = audit("stream", "run", "b", "--to", to, "--once", "--changed", "v", "--table", "orders")
+    assert "has a column" not in right.stderr
+
+
 class Unmade:
     def __init__(self) -> None:
         raise KeyError("no key")

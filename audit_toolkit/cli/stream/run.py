@@ -34,6 +34,8 @@ from audit_toolkit.stream import (
 from audit_toolkit.stream import run as run_consumer
 from audit_toolkit.stream.consumers import find_consumer, is_known, partitions_left
 from audit_toolkit.stream.run import find_origin
+from audit_toolkit.trail.history.known import known_tables
+from audit_toolkit.trail.rows.lookup import find_tables
 
 if TYPE_CHECKING:
     import psycopg
@@ -197,6 +199,7 @@ def run(
                 f"{name} resumes where it stopped; --from is for new consumers (to move this one: audit stream reset)",
                 file=sys.stderr,
             )
+        _say_if_unknown(connection, wanted, audit_schema)
         if past is None and where == 0:
             _say_what_left(connection, name, audit_schema)
         form = find_format(FormatName(body.value), find_origin(connection, audit_schema))
@@ -215,6 +218,23 @@ def _say_what_left(connection: Connection, name: str, schema: str) -> None:
         print(
             f"note: {counted(left, 'partition')} {verb} left the database{since}; "
             "to deliver archived events, add --from-archive URL",
+            file=sys.stderr,
+        )
+
+
+def _say_if_unknown(connection: Connection, wanted: Wanted, schema: str) -> None:
+    """A consumer of a column that no table has gets nothing, mostly for a misspelling."""
+    if wanted.changed is None:
+        return
+    scope = find_tables(connection, wanted.tables, schema=schema)
+    known = known_tables(connection, schema=schema)
+    found = [one for one in known if not scope.names or one.table in scope.names]
+    if not any(wanted.changed in one.columns for one in found):
+        print(
+            visible(
+                f"note: no table that is captured has a column {wanted.changed} ({scope.table}); only events "
+                "from before it was dropped are delivered"
+            ),
             file=sys.stderr,
         )
 

@@ -5,8 +5,10 @@ file:events.jsonl   file:/var/log/audit/events.jsonl?rotate=100000000
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +19,7 @@ from audit_toolkit.stream.messages import Message, Outcome
 from audit_toolkit.stream.sinks.base import Address
 
 _TAIL_BYTES = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FileSink:
@@ -29,7 +32,7 @@ class FileSink:
 
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Append the messages, and have them on the disk."""
-        file = self._opened = self._opened or self._open()
+        file = self._opened = self._there() or self._open()
         place = file.tell()
         try:
             file.write(b"".join(message.body + b"\n" for message in messages))
@@ -39,10 +42,24 @@ class FileSink:
                 self._turn(file)
         except OSError as error:
             # Half a line would spoil the next one.
-            file.close()
+            with suppress(OSError):  # it tries to write the rest
+                file.close()
             self._opened = self._open(place)
-            return Outcome(done=0, error=f"{self._path}: {error.strerror}")
+            hint = "free or add disk space" if error.errno in _FULL else None
+            return Outcome(done=0, error=f"{self._path}: {error.strerror}", hint=hint)
         return Outcome(done=len(messages))
+
+    def _there(self) -> BinaryIO | None:
+        """The open file, as long as it is the one of that name: others may rotate, remove or empty it."""
+        if self._opened is None:
+            return None
+        with suppress(FileNotFoundError):
+            opened, named = os.fstat(self._opened.fileno()), self._path.stat()
+            if os.path.samestat(opened, named):
+                self._opened.seek(0, os.SEEK_END)
+                return self._opened
+        self._opened.close()
+        return None
 
     def close(self) -> None:
         """Close the file."""
@@ -52,10 +69,13 @@ class FileSink:
     def _open(self, until: int | None = None) -> BinaryIO:
         """The file, behind its last whole line: a crash may have left half of one."""
         try:
+            is_new = not self._path.exists()
             file = self._path.open("ab+")
-            if until is not None:
-                file.truncate(until)
+            if is_new:
+                _sync_directory(self._path.parent)
             size = file.seek(0, os.SEEK_END)
+            if until is not None and until < size:
+                size = file.truncate(until)
             start = max(0, size - _TAIL_BYTES)
             file.seek(start)
             tail = file.read()
@@ -71,6 +91,15 @@ class FileSink:
         file.close()
         self._path.rename(self._path.with_name(f"{self._path.stem}.{moment}{self._path.suffix}"))
         self._opened = self._open()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have the name of a new file on the disk, too: without it its lines would be gone after a crash."""
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _unwritable(path: Path, reason: str | None) -> UsageError:

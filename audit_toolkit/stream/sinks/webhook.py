@@ -14,6 +14,8 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,7 +27,12 @@ if TYPE_CHECKING:
     import httpx
 
 SECRET_VARIABLE = "AUDIT_STREAM_SECRET"  # noqa: S105 - the name of a variable
-_LATER = frozenset({401, 403, 407, 408, 409, 423, 425, 429})
+TIMEOUT = 10.0
+"""Seconds for each step of a request."""
+_MOST_BYTES = 65_536
+_NOWHERE = frozenset({404, 405, 410})
+"""The address is wrong, or no longer there: no event would be taken."""
+_LATER = frozenset({401, 403, 407, 408, 409, 423, 425, 429}) | _NOWHERE
 """Answers below 500 that say nothing of the event: to come again, or with other credentials."""
 _FORBIDDEN = frozenset({401, 403, 407})
 
@@ -45,9 +52,7 @@ class WebhookSink:
 
         for place, message in enumerate(messages):
             try:
-                answer = self._client.post(
-                    self._url, content=message.body, headers=self._headers(message)
-                )
+                answer = self._post(message)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 return replace(self._explained(error), done=place)
             if answer.is_success:
@@ -55,8 +60,26 @@ class WebhookSink:
             reason = f"HTTP {answer.status_code} {answer.reason_phrase}".rstrip()
             if answer.is_client_error and answer.status_code not in _LATER:
                 return Outcome(done=place, refused=reason)
-            return Outcome(done=place, error=f"{self._where} answered {reason}", hint=_hint(answer))
+            return Outcome(
+                done=place,
+                error=f"{self._where} answered {reason}",
+                hint=_hint(answer),
+                wait=_wait(answer.headers.get("retry-after", "")),
+            )
         return Outcome(done=len(messages))
+
+    def _post(self, message: Message) -> httpx.Response:
+        """The answer; of its body no more than is needed to use the connection again."""
+        headers = self._headers(message)
+        with self._client.stream(
+            "POST", self._url, content=message.body, headers=headers
+        ) as answer:
+            ends, size = time.monotonic() + TIMEOUT, 0
+            for part in answer.iter_raw():
+                size += len(part)
+                if size > _MOST_BYTES or time.monotonic() > ends:
+                    break  # the status has said it, and the connection is closed
+        return answer
 
     def close(self) -> None:
         """Close its connections."""
@@ -90,9 +113,22 @@ class WebhookSink:
 def _hint(answer: httpx.Response) -> str | None:
     if answer.status_code in _FORBIDDEN:
         return f"check the user and password in the address, and {SECRET_VARIABLE}"
+    if answer.status_code in _NOWHERE:
+        return "check the address of the sink: nothing takes events there"
     if answer.is_redirect:
         return "redirects are not followed: name the final address"
     return None
+
+
+def _wait(text: str) -> float:
+    """Seconds until the moment of a Retry-After: a number of seconds, or a date."""
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
 
 
 def sign(secret: bytes, message_id: str, moment: str, body: bytes) -> str:
@@ -135,7 +171,7 @@ def open_sink(address: Address) -> WebhookSink:
             hint="write https://…; http:// is accepted for this machine only",
         )
     client = httpx.Client(
-        timeout=10, follow_redirects=False, headers={"user-agent": "audit-toolkit"}
+        timeout=TIMEOUT, follow_redirects=False, headers={"user-agent": "audit-toolkit"}
     )
     secrets = read_secrets(os.environ.get(SECRET_VARIABLE, ""))
     return WebhookSink(client, urlunsplit(parts._replace(fragment="")), secrets)
