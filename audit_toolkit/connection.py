@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import (
@@ -226,22 +227,23 @@ def prepared_session(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 @contextmanager
 def planned_once(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Have each statement of the block prepared when it is first sent, and planned once for all parameters.
+    """Have what psycopg prepares in the block planned once for all parameters.
 
-    For what reads few events of all partitions: to plan that takes longer than to do it. Nothing is prepared on a
-    connection whose `prepare_threshold` is None, as behind some poolers.
+    For what reads few events of all partitions: to plan that takes longer than to do it. When a statement is
+    prepared, if ever, is up to the connection's `prepare_threshold`: some poolers lose prepared statements.
     """
-    threshold = connection.prepare_threshold
-    if threshold == 0:  # inside of such a block
+    if _planned.get() is connection:  # inside of such a block
         yield
         return
     with _with_settings(connection, {"plan_cache_mode": "force_generic_plan"}):
-        if threshold is not None:
-            connection.prepare_threshold = 0
+        token = _planned.set(connection)
         try:
             yield
         finally:
-            connection.prepare_threshold = threshold
+            _planned.reset(token)
+
+
+_planned: ContextVar[psycopg.Connection[Any] | None] = ContextVar("planned", default=None)
 
 
 def _pinned_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:

@@ -213,6 +213,8 @@ class FindingKind(StrEnum):
     CHECKPOINT_NOT_KEPT = "checkpoint_not_kept"
     EVENT_CHANGED = "event_changed"
     EVENT_DOUBLED = "event_doubled"
+    DROP_RECORD_CHANGED = "drop_record_changed"
+    DROP_UNANNOUNCED = "drop_unannounced"
     EVENT_INSERTED = "event_inserted"
     EVENT_REMOVED = "event_removed"
     REDACTION_UNANNOUNCED = "redaction_unannounced"

@@ -12,6 +12,7 @@ from audit_toolkit.capture.moved_functions import moved_functions
 from audit_toolkit.capture.render import (
     Target,
     Trigger,
+    capture_function_sql,
     capture_hash,
     pinned_settings,
     plan_capture,
@@ -166,7 +167,7 @@ def _function_findings(
 
 
 def _rendered_body(target: Target, schema: str) -> str:
-    found = function_body(plan_capture(target, schema).statements[0])
+    found = function_body(capture_function_sql(target, schema))
     return found[1] if found else ""
 
 

@@ -470,6 +470,7 @@ def _released(
     return (*hold, *release, *unpublished(table, schema, function))
 
 
+@lru_cache(maxsize=_TABLES)
 def capture_hash(target: Target, schema: str) -> str:
     """The SHA-256 of what the rule renders to: equal hashes mean the same function and triggers."""
     parts = [*_render_function(target, schema), *_render_triggers(target, schema)]
@@ -501,6 +502,11 @@ def _numbers(target: Target) -> dict[str, int]:
         for column in target.table.columns
         if column.name in target.named_columns and column.number is not None
     }
+
+
+def capture_function_sql(target: Target, schema: str) -> str:
+    """The statement that makes the function of `plan_capture`."""
+    return _render_function(target, schema)[0]
 
 
 def capture_comment(target: Target, schema: str) -> str:

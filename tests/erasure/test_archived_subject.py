@@ -12,7 +12,7 @@ from audit_toolkit.archive import Store
 from tests.plugins.command import Audit, audit
 from tests.plugins.trail import Trail
 from tests.seals.conftest import Sealed
-from tests.seals.words import archive, detach
+from tests.seals.words import archive, detach, drop
 
 __all__ = ["audit"]
 
@@ -20,17 +20,10 @@ __all__ = ["audit"]
 def leave(trail: Trail, store: Store | None) -> None:
     """What maintenance does with the partition that has all events; another one takes what comes."""
     sealed = Sealed(trail, Path())
-    [(bounds,)] = trail.execute(
-        "select pg_get_expr(relpartbound, oid) from pg_class where oid in (select tableoid from audit.logged_actions)"
-    )
     partition = detach(sealed)
-    trail.execute(f"create table audit.later partition of audit.logged_actions {bounds}")
     if store is not None:
         archive(sealed, store, partition)
-    trail.execute(f"drop table {partition}")
-    trail.execute(
-        "update audit.partition_lifecycle set state = 'dropped', dropped_at = now() where state = 'detached'"
-    )
+    drop(sealed, partition)
 
 
 @pytest.fixture

@@ -34,12 +34,20 @@ def orders(trail: Trail) -> psycopg.Connection[Any]:
 
 
 def test_the_second_row_is_not_planned_again(orders: psycopg.Connection[Any]) -> None:
-    for key in (1, 2):
+    orders.prepare_threshold = 1
+    for key in (1, 2, 1):
         history(orders, "orders", key)
     plans = {text: counts for text, *counts in orders.execute(_PREPARED, prepare=False)}
     of_trail = [counts for text, counts in plans.items() if "logged_actions" in text]
     assert len(of_trail) >= 2
     assert all(generic == 2 and custom == 0 for generic, custom in of_trail)
+
+
+def test_when_something_is_prepared_is_up_to_the_connection(
+    orders: psycopg.Connection[Any],
+) -> None:
+    history(orders, "orders", 1)
+    assert orders.execute(_PREPARED).fetchall() == []
 
 
 def test_nothing_is_prepared_where_the_connection_forbids_it(

@@ -14,6 +14,7 @@ declare
     is_as_installed boolean;
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     context constant jsonb := case
@@ -32,7 +33,12 @@ begin
 
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'name']::text[], array['plain', 'text']::text[], true, array['card']::text[]) and audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end;
-    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end) is not true then
+    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_noted('capture_public__people', 'public', 'people') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_by('capture_public__people') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture_public__people');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
         if captured_as is null then
@@ -117,7 +123,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "865c5158e5e63b82461bb6b5a43c46d6b2fb3baacae115bf7e173132ebceca1a"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "9b1718b99217dce2a882a9f5e0d790730016273b764ddfe086fabdaa6c044d30"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.

@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "73490d66f8879d57e866e453a5afc233e9b575eac46de15ea906a307c3acb11b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "575f78aa7dd04101b05dd893b2d44aad7409225b1ef468833c992a35f7f9aa33"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1769,7 +1769,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1868,6 +1868,28 @@ $body$;
 
 revoke all on function audit.captured_relation(text) from public;
 
+create or replace function audit.columns_are_noted(of_function text, relation oid)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select not exists (
+        select
+        from audit.captured_tables as c
+        cross join jsonb_each(c.columns) as known (number, entry)
+        join pg_attribute as a on a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+        where c.function_name = of_function and c.relation_id = relation
+          and case
+              when a.attnum = number::smallint
+                  then (a.attname, format_type(a.atttypid, a.atttypmod)) is distinct from (entry ->> 'name', entry ->> 'type')
+              else a.attname = entry ->> 'name'
+          end
+    )
+$body$;
+
+revoke all on function audit.columns_are_noted(text, oid) from public;
+
 create or replace function audit.noted_as(of_function text, schema_installed text, table_installed text)
     returns text[]
     language plpgsql
@@ -1886,18 +1908,9 @@ begin
     select array[c.schema_name, c.table_name] into noted
     from audit.captured_tables as c
     where c.function_name = of_function and c.relation_id = relation;
-    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') and exists (
-        select
-        from audit.captured_tables as c
-        cross join jsonb_each(c.columns) as known (number, entry)
-        join pg_attribute as a on a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-        where c.function_name = of_function and c.relation_id = relation
-          and case
-              when a.attnum = number::smallint
-                  then (a.attname, format_type(a.atttypid, a.atttypmod)) is distinct from (entry ->> 'name', entry ->> 'type')
-              else a.attname = entry ->> 'name'
-          end
-    ) then
+    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
+        and not audit.columns_are_noted(of_function, relation)
+    then
         -- It may be taken back before anything else notes it. Where several sessions note it at once, one does.
         perform audit.note_changes(of_function);
     end if;
@@ -1906,6 +1919,73 @@ end
 $body$;
 
 revoke all on function audit.noted_as(text, text, text) from public;
+
+create or replace function audit.noted_by(of_function text)
+    returns xid8
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation constant regclass := audit.captured_relation(of_function);
+    present constant bigint := pg_current_xact_id()::text::bigint;
+    found_by record;
+    writer bigint;
+begin
+    select c.xmin::text::bigint as made_by, c.xmax::text::bigint as taken_by into found_by
+    from audit.captured_tables as c
+    where c.function_name = of_function and c.relation_id = relation;
+    foreach writer in array array[found_by.taken_by, found_by.made_by] loop
+        continue when writer < 3;
+        -- The numbers in a row have 32 bits; none is further away than half of that.
+        writer := present + ((writer - present) & 4294967295 # 2147483648) - 2147483648;
+        if writer < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+            and pg_xact_status(writer::text::xid8) = 'in progress'
+        then
+            return writer::text::xid8;
+        end if;
+    end loop;
+    return case when not audit.columns_are_noted(of_function, relation) then '0'::xid8 end;
+end
+$body$;
+
+revoke all on function audit.noted_by(text) from public;
+
+create or replace function audit.is_noted(of_function text, schema_installed text, table_installed text)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    -- By statements of their own: within one, PostgreSQL might work out the second question first.
+    if audit.noted_as(of_function, schema_installed, table_installed)
+        is distinct from array[schema_installed, table_installed]
+    then
+        return false;
+    end if;
+    return audit.noted_by(of_function) is null;
+end
+$body$;
+
+revoke all on function audit.is_noted(text, text, text) from public;
+
+create or replace function audit.note_again(of_function text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if current_setting('audit.noted_again', true) is distinct from of_function
+        and current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
+    then
+        perform audit.note_changes(of_function);
+        perform set_config('audit.noted_again', of_function, true);
+    end if;
+end
+$body$;
+
+revoke all on function audit.note_again(text) from public;
 
 create or replace function audit.is_as_installed(
     of_function text, column_names text[], column_types text[], may_have_others boolean, hidden text[]
@@ -2540,6 +2620,57 @@ $body$;
 
 revoke all on function audit.doubtful_events(bigint) from public;
 
+create or replace function audit.note_dropped(partition oid, by_hand boolean default false)
+    returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    noted bigint;
+    entry record;
+begin
+    -- One at a time, so that the next one vouches for this one.
+    lock table audit.partition_lifecycle in share row exclusive mode;
+    if not exists (
+        select from audit.partition_lifecycle as l
+        where l.leaf::oid = partition and l.state = 'dropped' and l.drop_event is null
+    ) then
+        return null;
+    end if;
+    perform pg_current_xact_id();  -- the transaction gets its id before the event
+    noted := nextval('audit.logged_actions_event_id_seq'::regclass);
+    update audit.partition_lifecycle as l
+    set drop_event = noted
+    where l.leaf::oid = partition and l.state = 'dropped' and l.drop_event is null
+    returning * into strict entry;
+    insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row)
+    select
+        noted, 'audit', 'logged_actions', 'M',
+        jsonb_strip_nulls(jsonb_build_object(
+            'change', 'partition', 'partition', entry.leaf_name, 'by_hand', nullif(by_hand, false),
+            'lower', entry.lower_bound, 'upper', entry.upper_bound,
+            'events', sum(p.events), 'first', min(p.first_id), 'last', max(p.last_id),
+            'archive', entry.archive, 'digest', entry.archive_digest, 'manifest', entry.archive_manifest,
+            'records', (
+                select encode(sha256(convert_to(string_agg(said.record, E'\n' order by said.drop_event, said.entry_id), 'UTF8')), 'hex')
+                from (
+                    select l.drop_event, l.entry_id, jsonb_build_array(
+    l.leaf_name, extract(epoch from l.lower_bound), extract(epoch from l.upper_bound), extract(epoch from l.dropped_at),
+    l.archived_at is not null, l.drop_event,
+    (select jsonb_agg(jsonb_build_array(p.leaf_name, p.first_id, p.last_id, p.events) order by p.leaf_name)
+     from audit.seal_partitions as p where p.leaf = l.leaf))::text as record
+                    from audit.partition_lifecycle as l
+                    where l.drop_event <= noted and l.state = 'dropped'
+                ) as said
+            )))
+    from (select) as one
+    left join audit.seal_partitions as p on p.leaf = partition::regclass;
+    return noted;
+end
+$body$;
+
+revoke all on function audit.note_dropped(oid, boolean) from public;
+
 create or replace function audit.maintain_limits(
     out kept_until timestamptz, out quarantined_until timestamptz, out archived_only boolean
 )
@@ -2875,6 +3006,7 @@ as $body$
 declare
     trail constant regclass := 'audit.logged_actions';
     pending regclass;
+    gone record;
 begin
     perform set_config('lock_timeout', (setting::integer / 4)::text, true)
     from pg_settings
@@ -2886,7 +3018,7 @@ begin
     end if;
 
     -- If somebody else detached it, or dropped it while attached, a person has to look at it.
-    update audit.partition_lifecycle as l
+    for gone in update audit.partition_lifecycle as l
     set state = now.state,
         detached_at = case now.state when 'detached' then clock_timestamp() end,
         dropped_at = case now.state when 'dropped' then clock_timestamp() end
@@ -2905,7 +3037,12 @@ begin
         where known.state <> 'dropped'
           and (c.oid is not null or known.state <> 'attached' or known.hold_reason is not null)
     ) as now
-    where l.entry_id = now.entry_id and l.state <> now.state;
+    where l.entry_id = now.entry_id and l.state <> now.state
+    returning l.leaf::oid as leaf, l.state
+    loop
+        continue when gone.state <> 'dropped';
+        perform audit.note_dropped(gone.leaf, true);
+    end loop;
 end
 $body$;
 
@@ -2955,6 +3092,7 @@ begin
     update audit.partition_lifecycle as l
     set state = 'dropped', dropped_at = clock_timestamp()
     where l.entry_id = entry.entry_id;
+    perform audit.note_dropped(relation_id);
 end
 $body$;
 
@@ -3367,7 +3505,9 @@ begin
             from jsonb_each(c.columns) as noted (number, said)
             left join unnest(present.names, present.types) as now (name, type) on now.name = said ->> 'name'
             where now.type is distinct from to_regtype(said ->> 'type')
-               or has_column_privilege(relation, number::smallint, 'select') is null  -- dropped, and made again
+               -- Renamed, also where two changed places; or dropped, and made again. Not from pg_attribute, as under REPEATABLE READ it
+               -- shows the columns of the snapshot.
+               or (pg_identify_object_as_address('pg_class'::regclass, relation, number::integer)).object_names[3] is distinct from said ->> 'name'
           )
           and (
             select count(*) = 1 and bool_and(
@@ -5532,7 +5672,15 @@ comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolk
 
 comment on function audit.captured_relation(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.columns_are_noted(text, oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.noted_as(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.noted_by(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.is_noted(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_again(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.is_as_installed(text, text[], text[], boolean, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -5559,6 +5707,8 @@ comment on function audit.record_event(text, jsonb, regclass, text) is '{"tool":
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.doubtful_events(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_dropped(oid, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.maintain_limits() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -5675,7 +5825,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -5755,6 +5905,8 @@ create table if not exists audit.partition_lifecycle (
     entry_id uuid not null default gen_random_uuid() primary key,
     -- The SHA-256 of its manifest; the chain of manifests only covers it once another one follows.
     archive_manifest text,
+    -- The M event that says that it was dropped.
+    drop_event bigint,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
 
@@ -5773,6 +5925,12 @@ begin
         where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'archive_manifest' and not attisdropped
     ) then
         alter table audit.partition_lifecycle add column archive_manifest text;
+    end if;
+    if not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'drop_event' and not attisdropped
+    ) then
+        alter table audit.partition_lifecycle add column drop_event bigint;
     end if;
 end
 $key$;
