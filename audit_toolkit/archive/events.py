@@ -28,10 +28,6 @@ MEMORY = "512MB"
 """What sorting takes at most; the rest is in files, for as long as it lasts."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMES = tuple(field.name for field in fields(Event) if field.compare)  # the columns
-_COLUMNS = ", ".join(
-    "epoch_us(action_tstamp) as action_tstamp" if name == "action_tstamp" else name
-    for name in _NAMES
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
