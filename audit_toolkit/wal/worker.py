@@ -7,9 +7,9 @@ in memory whole. The session that writes holds an advisory lock, so that whoever
 
 from __future__ import annotations
 
+import builtins
 import re
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,10 +23,20 @@ from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, U
 from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import query, render, render_statements
-from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_changes
-from audit_toolkit.wal.messages import Relation
+from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_fields
+from audit_toolkit.wal.decoder import NULL_FIELD
+from audit_toolkit.wal.messages import Begin, Relation
 from audit_toolkit.wal.slot import advance, create_slot, peek
-from audit_toolkit.wal.staging import copied, is_incomplete
+from audit_toolkit.wal.staging import (
+    HEADER,
+    STAGED,
+    TRAILER,
+    Lines,
+    is_incomplete,
+    line,
+    lines,
+    stamp,
+)
 
 Connection = psycopg.Connection[Any]
 
@@ -89,6 +99,8 @@ class Worker:
     say: Callable[[str], None] = lambda _: None
     slot: str = ""
     _staged: dict[str, Relation] = field(default_factory=dict)
+    _filled: set[str] = field(default_factory=set)
+    """The tables of which rows are staged in this transaction."""
     _noted: dict[int, Relation] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
     heartbeat: float = HEARTBEAT_SECONDS
@@ -227,7 +239,7 @@ class Worker:
 
     def _read(self, tables: Iterable[Table]) -> Round:
         """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
-        by_relation = {table.relation_id: table for table in tables if table.wal_since is not None}
+        by_relation = _read_ones(tables)
         state = self._state()
         done = lsn_number(state["commit_lsn"])
         (now,) = fetch(
@@ -235,59 +247,68 @@ class Worker:
             "select pg_current_wal_flush_lsn()::text as lsn, pg_snapshot_xmax(pg_current_snapshot())::text as xid",
         )
         count = _Count()
-        batch = _Batch()
+        batch = _Batch(next_xid=int(now["xid"]))
+        noted: Relation | None = None
         total, end = 0, None
         messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
         self.writer.execute("begin")
         try:
-            for found in read_changes(count.of(messages)):
+            for found in read_fields(count.of(messages)):
                 if isinstance(found, Done):
                     end = found.end_lsn
                     done = max(done, batch.commit_lsn)
-                    if len(batch.changes) >= FLUSH_ROWS:
-                        total += self._keep(batch, int(now["xid"]), done, end)
+                    if batch.count >= FLUSH_ROWS:
+                        total += self._keep(batch, done, end)
                         self.writer.execute("begin")
                     continue
-                if found.position.commit_lsn <= done:
+                relation, commit_lsn = found.relation, found.begin.commit_lsn
+                if commit_lsn <= done:
                     continue  # told again after a crash
-                table = by_relation.get(found.relation.oid)
-                if table is None or found.position.commit_lsn <= (table.wal_since or 0):
+                table = by_relation.get(relation.oid)
+                if table is None or commit_lsn <= (table.wal_since or 0):
                     continue
-                if self._is_news(table, found.relation):
-                    self._flush(batch, int(now["xid"]))
-                    self._notice(table, found.relation)
-                    by_relation |= {
-                        each.relation_id: each
-                        for each in self._tables()
-                        if each.wal_since is not None
-                    }
-                    table = by_relation.get(found.relation.oid, table)
-                batch.add(table, found, count.size)
+                # A form is one object in one reading; to compare it would take longer than the rest.
+                if relation is not noted and self._is_news(table, relation):
+                    self._flush(batch)
+                    self._notice(table, relation)
+                    by_relation |= _read_ones(self._tables())
+                    table = by_relation.get(relation.oid, table)
+                noted = relation
+                batch.add(table, found)
                 if batch.is_full:
-                    self._flush(batch, int(now["xid"]))
+                    self._flush(batch)
             is_all = count.number < PEEK_ROWS
             until = max(lsn_number(now["lsn"]) if is_all else 0, end or 0)
-            total += self._keep(batch, int(now["xid"]), done, until)
+            total += self._keep(batch, done, until)
         except BaseException as error:
             self._staged.clear()
+            self._filled.clear()
             with suppress(psycopg.Error):
                 self.writer.execute("rollback")
-            if isinstance(error, psycopg.errors.UndefinedObject):
-                raise self._cannot_follow(error) from error
+            if (explained := self._explained(error)) is not None:
+                raise explained from error
             raise
         self._advance(until, total)
         return Round(events=total, is_all=is_all)
 
-    def _cannot_follow(self, error: psycopg.Error) -> AuditError:
+    def _explained(self, error: BaseException) -> AuditError | None:
+        """What to do about an error of reading, where that can be told."""
+        if isinstance(error, psycopg.errors.CharacterNotInRepertoire):
+            return AuditError(
+                f"a value in the WAL is not UTF-8: {first_line(error)}",
+                hint="a database in SQL_ASCII takes text in any encoding, and cannot be read this way",
+            )
+        if not isinstance(error, psycopg.errors.UndefinedObject):
+            return None
         return AuditError(
             f"the slot {self.slot} cannot follow the publication: {first_line(error)}",
             hint="somebody made the publication anew; drop the slot, and the next run writes down the gap: "
             f"select pg_drop_replication_slot('{self.slot}')",
         )
 
-    def _keep(self, batch: _Batch, xid: int, done: int, until: int) -> int:
+    def _keep(self, batch: _Batch, done: int, until: int) -> int:
         """Make events of what is left of the batch, and commit them with how far that is."""
-        self._flush(batch, xid)
+        self._flush(batch)
         kept = batch.flushed
         batch.flushed = 0
         done = max(done, batch.commit_lsn)
@@ -300,6 +321,7 @@ class Worker:
                 events=kept,
             )
         self.writer.execute("commit")
+        self._filled.clear()  # ON COMMIT DELETE ROWS
         return kept
 
     def _advance(self, until: int, kept: int) -> None:
@@ -316,60 +338,44 @@ class Worker:
         is_time = time.monotonic() - self._beat >= self.heartbeat
         return until - self._seen > HEARTBEAT_BYTES or (is_time and until > self._seen)
 
-    def _flush(self, batch: _Batch, xid: int) -> None:
+    def _flush(self, batch: _Batch) -> None:
         """Have events made of the changes of a batch; ids go by their order, whichever table is first."""
-        if not batch.changes:
+        if not batch.count:
             return
-        ids = [row["event_id"] for row in self._fetch("next_ids", count=len(batch.changes))]
-        # A form is one object in one reading; to compare it would take longer than the rest.
-        parts: dict[int, list[tuple[int, Table, Change]]] = defaultdict(list)
-        for event_id, (table, change) in zip(ids, batch.changes, strict=True):
-            parts[id(change.relation)].append((event_id, table, change))
-        for rows in parts.values():
-            _, table, first = rows[0]
-            function = table.function_name
-            self._stage(table, first.relation)
-            _, changes_table = wal_tables(function)
+        (row,) = self._fetch("next_ids", count=batch.count)
+        for part in batch.parts.values():
+            function = part.table.function_name
+            self._stage(part.table, part.relation)
+            rows_table = wal_tables(function)[1]
+            if function in self._filled:
+                self._run("empty", rows_table=rows_table, parameters={})
+            self._filled.add(function)
             with (
                 self.writer.cursor() as cursor,
-                cursor.copy(render("wal/copy", changes_table=changes_table)) as copy,
+                cursor.copy(render("wal/copy", rows_table=rows_table)) as copy,
             ):
-                for event_id, _, change in rows:
-                    full = full_xid(change.xid, xid)
-                    copy.write_row(copied(event_id, change, full, len(table.virtual_columns)))
-            self._run(
-                "replay",
-                replay=replay_function(function),
-                changes_table=changes_table,
-                parameters={},
-            )
-            for _, _, change in rows:
-                if is_incomplete(change):
-                    self._run(
-                        "incomplete", function=function, lsn=lsn_text(change.position.commit_lsn)
-                    )
-                    break
-        batch.flushed += len(batch.changes)
-        batch.changes.clear()
-        batch.bytes = 0
+                copy.write(b"".join((HEADER, *lines(part.lines, row["ids"]), TRAILER)))
+            self._run("replay", replay=replay_function(function), parameters={})
+            if part.incomplete_lsn is not None:
+                self._run("incomplete", function=function, lsn=lsn_text(part.incomplete_lsn))
+        batch.clear()
 
     def _stage(self, table: Table, relation: Relation) -> None:
         if self._staged.get(table.function_name) == relation:
             return
-        columns_table, changes_table = wal_tables(table.function_name)
+        columns_table, rows_table, changes_view = wal_tables(table.function_name)
         types = self._types(relation)
-        columns = [
-            *(
-                (column.name, types[column.type_oid, column.type_modifier][1])
-                for column in relation.columns
-            ),
-            *((name, "text") for name in table.virtual_columns),
-        ]
         self._run(
             "stage",
             columns_table=columns_table,
-            changes_table=changes_table,
-            columns=columns,
+            rows_table=rows_table,
+            changes_view=changes_view,
+            staged=STAGED,
+            columns=[
+                (column.name, types[column.type_oid, column.type_modifier][1])
+                for column in relation.columns
+            ],
+            virtual_columns=table.virtual_columns,
             parameters={},
         )
         self._staged[table.function_name] = relation
@@ -453,36 +459,77 @@ class Worker:
         return {"schema": self.schema, "publication": self.publication}
 
 
+def _read_ones(tables: Iterable[Table]) -> dict[int, Table]:
+    """The tables that are read from the WAL, by their OIDs."""
+    return {table.relation_id: table for table in tables if table.wal_since is not None}
+
+
+@dataclass(slots=True)
+class _Part:
+    """The changes of a batch to one table, while it had one form."""
+
+    table: Table
+    relation: Relation
+    lines: Lines
+    nulls: bytes
+    """The fields of a row that there is not."""
+    incomplete_lsn: int | None = None
+    """The transaction of the first change whose old row the WAL does not have whole."""
+
+
 @dataclass(slots=True)
 class _Batch:
     """Changes in their order, of which events are to be made in this transaction."""
 
-    changes: list[tuple[Table, Change]] = field(default_factory=list)
+    next_xid: int
+    parts: dict[int, _Part] = field(default_factory=dict)
+    """By the identity of the form: it is one object in one reading."""
+    count: int = 0
     bytes: int = 0
     commit_lsn: int = 0
     flushed: int = 0
+    _begin: Begin | None = None
+    _context: builtins.bytes | None = None
+    _stamp: builtins.bytes = b""
 
-    def add(self, table: Table, change: Change, size: int) -> None:
-        self.changes.append((table, change))
-        self.bytes += size
-        self.commit_lsn = change.position.commit_lsn
+    def add(self, table: Table, change: Change[builtins.bytes]) -> None:
+        relation = change.relation
+        part = self.parts.get(id(relation))
+        if part is None:
+            columns = len(relation.columns)
+            part = _Part(table, relation, Lines(columns), NULL_FIELD * columns)
+            self.parts[id(relation)] = part
+        if change.begin is not self._begin or change.context is not self._context:
+            self._begin, self._context = change.begin, change.context
+            self._stamp = stamp(change, full_xid(change.begin.xid, self.next_xid))
+            self.commit_lsn = change.begin.commit_lsn
+        if change.before is None and part.incomplete_lsn is None and is_incomplete(change):
+            part.incomplete_lsn = change.begin.commit_lsn
+        made = line(change, self._stamp, part.nulls)
+        part.lines.rest.append(made)
+        part.lines.numbers.append(8 * self.count)
+        self.count += 1
+        self.bytes += len(made)
+
+    def clear(self) -> None:
+        """Its changes are events."""
+        self.flushed += self.count
+        self.parts.clear()
+        self.count = self.bytes = 0
 
     @property
     def is_full(self) -> bool:
-        return len(self.changes) >= FLUSH_ROWS or self.bytes >= FLUSH_BYTES
+        return self.count >= FLUSH_ROWS or self.bytes >= FLUSH_BYTES
 
 
 @dataclass(slots=True)
 class _Count:
     number: int = 0
-    size: int = 0
-    """Of the last message."""
 
-    def of(self, messages: Iterator[bytes]) -> Iterator[bytes]:
-        for message in messages:
-            self.number += 1
-            self.size = len(message)
-            yield message
+    def of(self, batches: Iterator[list[bytes]]) -> Iterator[bytes]:
+        for messages in batches:
+            self.number += len(messages)
+            yield from messages
 
 
 def slot_name(connection: Connection, schema: str) -> str:
