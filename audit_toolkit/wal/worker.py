@@ -106,6 +106,7 @@ class Worker:
     heartbeat: float = HEARTBEAT_SECONDS
     """After so many seconds an idle slot is advanced in any case."""
     _is_ready: bool = False
+    _may_log_snapshot: bool = False
     _seen: int = 0
     _beat: float = 0.0
 
@@ -177,6 +178,8 @@ class Worker:
             self._say_once("no table is captured from the WAL: audit install --capture wal")
             return False
         self._ensure_slot()
+        (may,) = self._fetch("may_log_snapshot")
+        self._may_log_snapshot = may["may_log_snapshot"]
         self._is_ready = True
         return True
 
@@ -241,6 +244,10 @@ class Worker:
         """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
         by_relation = _read_ones(tables)
         state = self._state()
+        if state["behind_bytes"] > HEARTBEAT_BYTES and self._may_log_snapshot:
+            # Decoding begins where the last such record was read: the server writes one every 15 seconds, and
+            # would read all that is younger again for each reading and each advance.
+            self.writer.execute("select pg_log_standby_snapshot()")
         done = lsn_number(state["commit_lsn"])
         (now,) = fetch(
             self.writer,
