@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -244,14 +245,12 @@ class Worker:
         """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
         by_relation = _read_ones(tables)
         state = self._state()
-        if state["behind_bytes"] > HEARTBEAT_BYTES and self._may_log_snapshot:
-            # Decoding begins where the last such record was read: the server writes one every 15 seconds, and
-            # would read all that is younger again for each reading and each advance.
-            self.writer.execute("select pg_log_standby_snapshot()")
+        self._log_snapshot(state["behind_bytes"])
         done = lsn_number(state["commit_lsn"])
         (now,) = fetch(
             self.writer,
-            "select pg_current_wal_flush_lsn()::text as lsn, pg_snapshot_xmax(pg_current_snapshot())::text as xid",
+            "select pg_current_wal_flush_lsn()::text as lsn, pg_snapshot_xmax(pg_current_snapshot())::text as xid, "
+            "clock_timestamp() as at",
         )
         count = _Count()
         batch = _Batch(next_xid=int(now["xid"]))
@@ -286,7 +285,7 @@ class Worker:
                     self._flush(batch)
             is_all = count.number < PEEK_ROWS
             until = max(lsn_number(now["lsn"]) if is_all else 0, end or 0)
-            total += self._keep(batch, done, until)
+            total += self._keep(batch, done, until, now["at"] if is_all else None)
         except BaseException as error:
             self._staged.clear()
             self._filled.clear()
@@ -297,6 +296,15 @@ class Worker:
             raise
         self._advance(until, total)
         return Round(events=total, is_all=is_all)
+
+    def _log_snapshot(self, written: int) -> None:
+        """Have the server log which transactions run.
+
+        Decoding begins where the last such record was read. The server itself writes one every 15 seconds, and
+        would read all that is younger again, for each reading and each advance.
+        """
+        if self._may_log_snapshot and written > HEARTBEAT_BYTES:
+            self.writer.execute("select pg_log_standby_snapshot()")
 
     def _explained(self, error: BaseException) -> AuditError | None:
         """What to do about an error of reading, where that can be told."""
@@ -313,7 +321,9 @@ class Worker:
             f"select pg_drop_replication_slot('{self.slot}')",
         )
 
-    def _keep(self, batch: _Batch, done: int, until: int) -> int:
+    def _keep(
+        self, batch: _Batch, done: int, until: int, caught_up_at: datetime | None = None
+    ) -> int:
         """Make events of what is left of the batch, and commit them with how far that is."""
         self._flush(batch)
         kept = batch.flushed
@@ -326,6 +336,7 @@ class Worker:
                 commit_lsn=lsn_text(done),
                 read_until=lsn_text(until),
                 events=kept,
+                caught_up_at=caught_up_at,
             )
         self.writer.execute("commit")
         self._filled.clear()  # ON COMMIT DELETE ROWS

@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "fa813fb16dd0cc21fcf31220c23eece847c4f8ee8a0aabd8dbce02a30347f066"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "fdba50a716497818120265fd70e41f765a63b90e1f24d6460a2d1f9c10bb5ee9"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -283,6 +283,8 @@ create table if not exists audit.capture_progress (
     lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
     events bigint not null default 0,
     ran_at timestamptz,
+    -- All that had committed by then was in the trail.
+    caught_up_at timestamptz,
     last_error text,
     last_error_at timestamptz,
     created_at timestamptz not null default clock_timestamp()
