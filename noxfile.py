@@ -252,7 +252,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def mutation(session: nox.Session) -> None:
     """Change the code of some modules, one place at a time, and list the changes that no test notices."""
-    session.install("-e", ".[demo]", *_group("tests"))
+    session.install("-e", ".[demo]", *_group("mutation"))
     session.run("python", "tests/mutation.py", *session.posargs)
 
 

@@ -208,11 +208,10 @@ class TableRule:
                 "--capture-query needs triggers: the WAL does not have the text of statements",
                 hint="leave out --capture-query or --capture wal",
             )
-        if self.require_context or self.truncate is not Truncate.EVENT:
-            option = "--require-context" if self.require_context else f"--truncate {self.truncate}"
+        if self.require_context:
             raise RuleError(
-                f"{option} needs triggers: what is in the WAL has been written already",
-                hint=f"leave out {option} or --capture wal",
+                "--require-context needs triggers: what is in the WAL has been written already",
+                hint="leave out --require-context or --capture wal",
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import (
@@ -36,7 +37,7 @@ _SESSION_SETTINGS = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
-    "client_encoding": "utf8",
+    "client_encoding": "UTF8",
     # Settings that decide how our statements are parsed, and whether they may finish.
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
@@ -205,9 +206,7 @@ _CONNECT_HINT = (
 
 def prepare_session(connection: psycopg.Connection[Any]) -> None:
     """Pin what decides how the server reads our statements and prints values."""
-    settings = dict(_SESSION_SETTINGS)
-    if connection.info.server_version >= 170000:
-        settings |= _SINCE_17
+    settings = _pinned_settings(connection)
     calls = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(settings))
     values = [part for setting in settings.items() for part in setting]
     connection.execute("select " + calls, values)
@@ -217,6 +216,60 @@ def prepare_session(connection: psycopg.Connection[Any]) -> None:
         " where pg_catalog.current_setting('session_replication_role') <> 'origin'"
         " and pg_catalog.current_setting('is_superuser') = 'on'"
     )
+
+
+@contextmanager
+def prepared_session(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """What `prepare_session` pins, for what is read in the block; then the session has its own settings again."""
+    with _with_settings(connection, _pinned_settings(connection)):
+        yield
+
+
+@contextmanager
+def planned_once(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Have what psycopg prepares in the block planned once for all parameters.
+
+    For what reads few events of all partitions: to plan that takes longer than to do it. When a statement is
+    prepared, if ever, is up to the connection's `prepare_threshold`: some poolers lose prepared statements.
+    """
+    if _planned.get() is connection:  # inside of such a block
+        yield
+        return
+    with _with_settings(connection, {"plan_cache_mode": "force_generic_plan"}):
+        token = _planned.set(connection)
+        try:
+            yield
+        finally:
+            _planned.reset(token)
+
+
+_planned: ContextVar[psycopg.Connection[Any] | None] = ContextVar("planned", default=None)
+
+
+def _pinned_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    return _SESSION_SETTINGS | (_SINCE_17 if connection.info.server_version >= 170000 else {})
+
+
+@contextmanager
+def _with_settings(
+    connection: psycopg.Connection[Any], settings: Mapping[str, str]
+) -> Iterator[None]:
+    """Set what differs, and put it back: a rollback, which would do that, makes psycopg forget what it has prepared."""
+    with connection.transaction():
+        rows = connection.execute(
+            "select name, pg_catalog.current_setting(name) from unnest(%s::text[]) as name",
+            [list(settings)],
+        )
+        former = {name: value for name, value in rows if value != settings[name]}
+        _set_locally(connection, {name: settings[name] for name in former})
+        yield
+        _set_locally(connection, former)
+
+
+def _set_locally(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+    if settings:
+        calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(settings))
+        connection.execute("select " + calls, [part for one in settings.items() for part in one])
 
 
 @contextmanager

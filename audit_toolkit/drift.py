@@ -6,16 +6,19 @@ is executed and nothing is locked, so a role that may not write can check a prod
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from audit_toolkit.capture.drift import Captured, capture_findings, captures_of
-from audit_toolkit.catalog import Table
-from audit_toolkit.catalog.trail import TrailObjects, TriggerState
+from audit_toolkit.capture.moved_functions import moved_findings, moved_functions
+from audit_toolkit.catalog import Table, parse_comment
+from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.schema.drift import schema_findings
+from audit_toolkit.schema.renamed import renamed_trail
 from audit_toolkit.schema.trail_drift import trail_findings
 
 
@@ -34,6 +37,8 @@ def find_drift(
         paused: tables whose capture was paused and not resumed, with the reason.
         conditions: why the condition of a table cannot be judged any more.
     """
+    if renamed := renamed_trail(objects):
+        return [renamed]  # all that is missing follows from it
     captured = [
         replace(one, unusable=(conditions or {}).get(one.name))
         for one in captures_of(objects, tables)
@@ -42,6 +47,7 @@ def find_drift(
         *trail_findings(objects),
         *schema_findings(objects),
         *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
+        *moved_findings(objects),
         *_foreign_findings(objects, captured),
     ]
     return sorted(findings, key=_order)
@@ -54,9 +60,20 @@ def _order(finding: Finding) -> tuple[bool, bool]:
 
 def _foreign_findings(objects: TrailObjects, captured: Iterable[Captured]) -> Iterator[Finding]:
     ours = {one.function.name: one for one in captured}
+    moved = moved_functions(objects)
+    unknown = {f.name for f in objects.functions if _lost_its_comment(f, objects)}
+    put_back = {one.made_as for one in moved.values()}
     for function in objects.functions:
-        if function.name.startswith("capture_") and function.name not in ours:
-            name = f"{quote_identifier(objects.schema)}.{quote_identifier(function.name)}()"
+        qualified = QualifiedName(objects.schema, function.name)
+        name = f"{qualified}()"
+        if function.name in unknown:
+            yield _without_comment(qualified, objects)
+        elif (
+            function.name.startswith("capture_")
+            and function.name not in ours
+            and function.name not in put_back
+            and qualified not in moved
+        ):
             yield Finding(
                 kind=FindingKind.FOREIGN_FUNCTION,
                 severity=Severity.WARNING,
@@ -65,7 +82,32 @@ def _foreign_findings(objects: TrailObjects, captured: Iterable[Captured]) -> It
                 remedy=psql_command(f"drop function {name}"),
             )
     for trigger in objects.triggers:
-        yield from _foreign_trigger(trigger, objects, ours)
+        is_unknown = trigger.function.schema == objects.schema and trigger.function.name in unknown
+        if trigger.function not in moved and not is_unknown:
+            yield from _foreign_trigger(trigger, objects, ours)
+
+
+def _lost_its_comment(function: Function, objects: TrailObjects) -> bool:
+    """Whether it is a capture function by its name, its text and its owner, and does not say how it captures."""
+    return (
+        function.made_as == function.name
+        and function.owner == objects.owner
+        and QualifiedName(objects.schema, function.name) in objects.triggers_by_function
+        and "table" not in parse_comment(function.comment)
+    )
+
+
+def _without_comment(function: QualifiedName, objects: TrailObjects) -> Finding:
+    triggers = objects.triggers_by_function[function]
+    table = next((each.table for each in triggers if not each.on_partition), triggers[0].table)
+    return Finding(
+        kind=FindingKind.FUNCTION_CHANGED,
+        severity=Severity.ERROR,
+        subject=str(table),
+        message=f"somebody changed the comment of its capture function {function}(), which says how it "
+        "captures: capture continues, but no command finds it",
+        remedy=f"audit install --table {shlex.quote(table.plain)} … --upgrade, with the options that it had",
+    )
 
 
 def _foreign_trigger(

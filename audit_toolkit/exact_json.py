@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from decimal import Decimal
+from json.encoder import encode_basestring
 from json.scanner import make_scanner
 from typing import Any
 
@@ -52,6 +53,17 @@ def dumps(value: Json, *, ascii_only: bool = False) -> str:
     text = (_WRITER.ascii if ascii_only else _WRITER.plain).encode(value)
     found = iter(numbers)
     return _STAND_IN.sub(lambda _: next(found), text) if numbers else text
+
+
+def dumps_plain(value: Json) -> str:
+    """Like `dumps`, quicker for what is mostly no object and no array."""
+    if type(value) is str:
+        return encode_basestring(value)
+    if value is None:
+        return "null"
+    if type(value) is int:
+        return int.__repr__(value)
+    return format(value, "f") if type(value) is Decimal else dumps(value)
 
 
 def around_members(text: str, members: int, before: str, after: str) -> str | None:

@@ -62,6 +62,7 @@ class FindingKind(StrEnum):
     FOREIGN_FUNCTION = "foreign_function"
     FOREIGN_TRIGGER = "foreign_trigger"
     FUNCTION_CHANGED = "function_changed"
+    FUNCTION_MOVED = "function_moved"
     HEIR_NOT_AUDITED = "heir_not_audited"
     HIDDEN_COLUMN_GONE = "hidden_column_gone"
     HIDDEN_VALUE_COMPUTED = "hidden_value_computed"
@@ -113,6 +114,7 @@ class FindingKind(StrEnum):
     SCHEMA_OUTDATED = "schema_outdated"
     SEQUENCE_CHANGED = "sequence_changed"
     TRAIL_MISSING = "trail_missing"
+    TRAIL_RENAMED = "trail_renamed"
     UNEXPECTED_CHILD = "unexpected_child"
     UNEXPECTED_COLUMN = "unexpected_column"
     UNEXPECTED_CONSTRAINT = "unexpected_constraint"
@@ -167,6 +169,8 @@ class FindingKind(StrEnum):
 
     # capture from the WAL
     NOT_FROM_WAL = "not_from_wal"
+    PARTITION_NOT_IN_WAL = "partition_not_in_wal"
+    PARTITION_NOT_READY = "partition_not_ready"
     SLOT_LOST = "slot_lost"
     SLOT_MISSING = "slot_missing"
     WAL_LEVEL = "wal_level"
@@ -210,6 +214,8 @@ class FindingKind(StrEnum):
     CHECKPOINT_NOT_KEPT = "checkpoint_not_kept"
     EVENT_CHANGED = "event_changed"
     EVENT_DOUBLED = "event_doubled"
+    DROP_RECORD_CHANGED = "drop_record_changed"
+    DROP_UNANNOUNCED = "drop_unannounced"
     EVENT_INSERTED = "event_inserted"
     EVENT_REMOVED = "event_removed"
     REDACTION_UNANNOUNCED = "redaction_unannounced"

@@ -2,7 +2,8 @@
 
 `nox -s bench -- --against 0.2.0` compares a write with that of an earlier release;
 `nox -s bench -- --wal 20000` measures capture from the WAL, with its worker;
-`nox -s bench -- --questions 10000000` asks a trail of so many events what reads much of it.
+`nox -s bench -- --questions 10000000` asks a trail of so many events what reads much of it;
+`nox -s bench -- --delta` compares updates with `--store delta` to those with whole rows.
 """
 
 from __future__ import annotations
@@ -124,6 +125,10 @@ def main(arguments: list[str] | None = None) -> None:
             asked = questions.ask(Databases(cluster), options.questions)
         print(questions.as_text(asked, options.questions))
         return
+    if options.delta:
+        with server() as cluster:
+            print(as_text(_measure_delta(Databases(cluster))))
+        return
     extent = SHORT if options.short else TINY if options.tiny else FULL
     if options.events:
         extent = _at_most(extent, options.events)
@@ -144,7 +149,7 @@ def measure(databases: Databases, extent: Extent) -> Report:
     report = Report(environment=environment(databases))
     comparison = compare(databases, extent.arms, rows=extent.rows, rounds=extent.rounds, say=_say)
     report.comparison = comparison
-    report.goals += goals.cost_goals(comparison)
+    report.goals += [*goals.cost_goals(comparison), *goals.delta_goals(comparison)]
     report.bulk = rows_per_statement(
         databases, extent.bulk_arms, extent.bulk_sizes, extent.bulk_rows, _say
     )
@@ -158,6 +163,14 @@ def measure(databases: Databases, extent: Extent) -> Report:
             say=_say,
         )
     _grow(databases, extent, report)
+    return report
+
+
+def _measure_delta(databases: Databases) -> Report:
+    """As many rows that the trail is past its first megabyte, where BRIN notes each insert."""
+    report = Report(environment=environment(databases))
+    report.comparison = compare(databases, goals.DELTA_ARMS, rows=5000, rounds=5, say=_say)
+    report.goals += goals.delta_goals(report.comparison)
     return report
 
 
@@ -194,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     extent.add_argument(
         "--wal", type=int, metavar="ROWS", help="capture from the WAL beside triggers, alone"
     )
+    extent.add_argument("--delta", action="store_true", help="what --store delta costs, alone")
     parser.add_argument("--events", type=int, help="fill the trail with at most so many events")
     parser.add_argument(
         "--peer-folder",

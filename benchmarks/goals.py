@@ -9,6 +9,7 @@ from benchmarks.arms import (
     AUDITRUM,
     CHANGES,
     CLASSIC,
+    DELTA,
     HAND_ROW,
     HAND_STATEMENT,
     NONE,
@@ -16,12 +17,17 @@ from benchmarks.arms import (
     ROW,
     STATEMENT,
     Arm,
+    on_shape,
 )
 from benchmarks.backend import Cost
 from benchmarks.compare import Comparison
 from benchmarks.curves import WRITES, Layout, Point, net
 from benchmarks.operations import Operation
 from benchmarks.reading import Reading
+from benchmarks.shapes import WIDE
+
+DELTA_ARMS = (NONE, ROW, DELTA, *(on_shape(arm, WIDE) for arm in (NONE, ROW, DELTA)))
+"""Those of goal 9."""
 
 ARMS = (
     NONE,
@@ -33,6 +39,7 @@ ARMS = (
     ROW,
     STATEMENT,
     CHANGES,
+    *DELTA_ARMS[2:],
 )
 """Those that the goals speak of."""
 
@@ -86,6 +93,27 @@ def cost_goals(found: Comparison) -> list[Goal]:
         _worst(found, CHANGES, _UPDATES, lambda cost: cost.stored)(
             4, "storage of --store changes, of --store rows", 0.6, ROW
         ),
+    ]
+
+
+def delta_goals(found: Comparison) -> list[Goal]:
+    """Goal 9: an update of two columns with `--store delta`, of tables of 10 and of 60 columns."""
+    measures: tuple[tuple[str, Measure], ...] = (
+        ("WAL", lambda cost: cost.wal),
+        ("storage", lambda cost: cost.stored),
+    )
+    wide, whole = on_shape(DELTA, WIDE), on_shape(ROW, WIDE)
+    words = "of --store delta, of --store rows"
+    return [
+        *(
+            _worst(found, arm, _UPDATES, measure)(9, f"{what} {words}, {columns}", limit, rows)
+            for arm, rows, columns, limit in (
+                (DELTA, ROW, "10 columns", 0.6),
+                (wide, whole, "60 columns", 0.25),
+            )
+            for what, measure in measures
+        ),
+        _worst(found, wide, _UPDATES)(9, f"CPU {words}, 60 columns", 1, whole),
     ]
 
 

@@ -7,6 +7,11 @@ import signal
 import time
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no finding.
+settings.register_profile("audit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("audit")
 
 pytest_plugins = [
     "tests.plugins.cluster",

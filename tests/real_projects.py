@@ -10,6 +10,7 @@ the history goes down and up again.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -188,7 +189,7 @@ def prefect(site: Site) -> None:
     site.run("prefect server database upgrade -y")
     ini = site.package("prefect/server/database/alembic.ini")
     versions = site.package("prefect/server/database/_migrations/versions/postgresql")
-    site.audit(f"install --config {ini} --no-env --version-path {versions} --table variable")
+    said = site.audit(f"install --config {ini} --no-env --version-path {versions} --table variable")
     assert len(list(versions.glob("*_audit_*.py"))) == 2
     site.run("prefect server database upgrade -y")
     see_events(
@@ -198,6 +199,13 @@ def prefect(site: Site) -> None:
         "prefect server database upgrade -y",
         "prefect server database downgrade -y -r -1",
     )
+    # Their env.py has include_schemas=True, and the toolkit is not in their environment.
+    env = site.package("prefect/server/database/_migrations/env.py")
+    found = re.search(r"include_name=.*", said)
+    assert found is not None, said
+    text = env.read_text(encoding="utf-8")
+    option = f"include_schemas=True, {found[0]},"
+    env.write_text(text.replace("include_schemas=True,", option), encoding="utf-8")
     command = "prefect server database revision --autogenerate -m nothing"
     autogenerate(site, command, versions)
 

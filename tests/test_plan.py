@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -87,9 +91,26 @@ def test_a_step_runs_outside_a_transaction_and_tells_of_itself(things: Database)
     assert indexes(things) == [("things_n", True)]
 
 
-def test_an_atomic_plan_refuses_steps_that_wait_long() -> None:
+@pytest.mark.parametrize("change", [{"wait": Wait.LONG}, {"transactional": False}], ids=str)
+def test_an_atomic_plan_refuses_steps_that_wait_long(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="may not wait long"):
-        Plan(steps=(BUILD,))
+        Plan(steps=(replace(COLUMN, **change),))
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_step_that_changes_other_rows_than_it_says_is_undone(things: Database, rows: int) -> None:
+    deletion = Step(why="Delete", statements=("delete from things\n where n = 1",), rows=rows)
+    with expected_rows(1, rows):
+        apply(Plan(steps=(COLUMN, deletion)), things.connection)
+    assert columns(things) == (["n", "note"] if rows == 1 else ["n"])
+    assert things.execute("select count(*) from things") == [(2 if rows == 1 else 3,)]
+
+
+def expected_rows(done: int, rows: int) -> AbstractContextManager[Any]:
+    if done == rows:
+        return nullcontext()
+    message = f"a statement changed {done} of {rows} rows: delete from things where n = 1 …"
+    return pytest.raises(AuditError, match=re.escape(message))
 
 
 def test_timeouts_are_those_of_the_step_and_afterwards_what_they_were(things: Database) -> None:

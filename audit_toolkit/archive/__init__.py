@@ -14,6 +14,7 @@ from audit_toolkit.archive.manifest import (
     read_manifests,
 )
 from audit_toolkit.archive.origin import adopt, read_expected, read_origin, record_fingerprints
+from audit_toolkit.archive.person import PersonArchive
 from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.redaction import Archives
@@ -33,6 +34,7 @@ __all__ = [
     "LiveExport",
     "Manifest",
     "Origin",
+    "PersonArchive",
     "ReadBack",
     "Registered",
     "Store",

@@ -43,10 +43,6 @@ class ArchivedEvents:
         """Those behind an event, by rising id; memory does not grow with them."""
         if after >= self.last:
             return
-        columns = ", ".join(
-            "epoch_us(action_tstamp) as action_tstamp" if name == "action_tstamp" else name
-            for name in _NAMES
-        )
         with (
             tempfile.TemporaryDirectory(prefix="audit-toolkit-") as directory,
             opened(self.store, self.files) as connection,
@@ -54,11 +50,11 @@ class ArchivedEvents:
             connection.execute(f"set memory_limit = '{MEMORY}'")
             connection.execute(f"set temp_directory = '{directory}'")
             result = connection.execute(
-                f"select {columns} from {VIEW} where event_id > ? order by event_id",  # noqa: S608 - names of ours
+                f"select {event_columns()} from {VIEW} where event_id > ? order by event_id",  # noqa: S608 - names of ours
                 [after],
             )
             while rows := result.fetchmany(ROWS_AT_ONCE):
-                yield from map(_event, rows)
+                yield from map(as_event, rows)
 
 
 def archived_events(connection: Connection, store: Store, schema: str) -> ArchivedEvents:
@@ -73,7 +69,7 @@ def archived_events(connection: Connection, store: Store, schema: str) -> Archiv
         if entry["state"] not in ("detached", "dropped"):
             continue
         if entry["archive"]:
-            files |= dict.fromkeys(file.path for file in _manifest(store, entry).files)
+            files |= dict.fromkeys(file.path for file in read_recorded(store, entry).files)
         elif entry["state"] == "dropped":
             lost.append(entry["name"])
         else:
@@ -85,7 +81,8 @@ def archived_events(connection: Connection, store: Store, schema: str) -> Archiv
     return ArchivedEvents(store=store, files=tuple(files), last=last, lost=tuple(lost))
 
 
-def _manifest(store: Store, entry: dict[str, Any]) -> Manifest:
+def read_recorded(store: Store, entry: dict[str, Any]) -> Manifest:
+    """The manifest of a partition; raises `AuditError` where it is not the one that the database recorded."""
     _, name = split_address(entry["archive"])
     manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
     digest, recorded = entry["archive_digest"], entry["archive_manifest"]
@@ -102,7 +99,16 @@ def _last(store: Store, files: tuple[str, ...]) -> int:
         return int(connection.execute(f"select max(event_id) from {VIEW}").fetchone()[0] or 0)  # noqa: S608 - names of ours
 
 
-def _event(row: tuple[Any, ...]) -> Event:
+def event_columns() -> str:
+    """What DuckDB is asked for, for `as_event`."""
+    return ", ".join(
+        "epoch_us(action_tstamp) as action_tstamp" if name == "action_tstamp" else name
+        for name in _NAMES
+    )
+
+
+def as_event(row: tuple[Any, ...]) -> Event:
+    """An event of the columns of `event_columns`."""
     values = dict(zip(_NAMES, row, strict=True))
     values["action_tstamp"] = _EPOCH + timedelta(microseconds=values["action_tstamp"])
     return Event.from_record(values)

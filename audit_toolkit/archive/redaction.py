@@ -256,7 +256,7 @@ class Archives:
             if keys is not None:
                 changes = f"select distinct row_key, old_row_key from {VIEW} where old_row_key is not null and {where}"  # noqa: S608 - names of ours
                 pairs += lake.execute(changes, values).fetchall()
-                keys = sorted(_linked(keys, pairs))
+                keys = sorted(linked_keys(keys, pairs))
                 where += " and (list_contains(?, row_key) or list_contains(?, old_row_key))"
                 values += [keys, keys]
             if wanted.whole_transactions:
@@ -343,7 +343,7 @@ def _named(names: Iterable[dict[str, Any]]) -> tuple[str, list[Any]]:
     return f"action in ('I', 'U', 'D', 'S', 'E') and ({' or '.join(parts) or 'false'})", values
 
 
-def _linked(keys: Iterable[str], pairs: Iterable[tuple[str | None, str | None]]) -> set[str]:
+def linked_keys(keys: Iterable[str], pairs: Iterable[tuple[str | None, str | None]]) -> set[str]:
     """All keys that lead to these by changes of keys, whenever these were; the database decides which are meant."""
     others: dict[str, set[str]] = {}
     for one, other in pairs:

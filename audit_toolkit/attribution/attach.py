@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, overload
 
 from audit_toolkit.attribution.current import current_document
-from audit_toolkit.attribution.link import SET_CONTEXT, refuse_autocommit
+from audit_toolkit.attribution.link import SET_CONTEXT, SET_CONTEXT_AND_TELL, refuse_autocommit
 from audit_toolkit.connection import is_a
 from audit_toolkit.errors import ContextError
 
@@ -76,30 +76,31 @@ def attach(
 
 
 @overload
-def apply_context(target: Applicable) -> None: ...
+def apply_context(target: Applicable, *, wal: bool = False) -> None: ...
 @overload
-def apply_context(target: AsyncApplicable) -> Awaitable[None]: ...
-def apply_context(target: Any) -> Awaitable[None] | None:
+def apply_context(target: AsyncApplicable, *, wal: bool = False) -> Awaitable[None]: ...
+def apply_context(target: Any, *, wal: bool = False) -> Awaitable[None] | None:
     """Send the current context now, for the rest of the transaction: one round trip.
 
     For what `attach` cannot see: raw driver cursors, SELECTs of functions that write, asyncpg's own
     pool. Takes connections and sessions of SQLAlchemy, and connections of psycopg and asyncpg; to
-    be awaited for the async ones. Raises `ContextError` in autocommit, where it would be forgotten
+    be awaited for the async ones. `wal` is for tables that are captured from the WAL; what is
+    attached with it need not be told again. Raises `ContextError` in autocommit, where it would be forgotten
     at once, and for anything else.
     """
     document = current_document()
     if is_a(target, "psycopg", "Connection"):
-        _apply_psycopg(target, document)
+        _apply_psycopg(target, document, wal)
     elif is_a(target, "psycopg", "AsyncConnection"):
-        return _apply_async_psycopg(target, document)
+        return _apply_async_psycopg(target, document, wal)
     elif is_a(target, "asyncpg", "Connection") or is_a(
         target, "asyncpg.pool", "PoolConnectionProxy"
     ):
-        return _apply_asyncpg(target, document)
+        return _apply_asyncpg(target, document, wal)
     elif run_sync := _run_sync(target):
-        return run_sync(_apply_sqlalchemy, document)
+        return run_sync(_apply_sqlalchemy, document, wal)
     elif is_a(target, "sqlalchemy.orm", "Session") or is_a(target, "sqlalchemy", "Connection"):
-        _apply_sqlalchemy(target, document)
+        _apply_sqlalchemy(target, document, wal)
     else:
         raise ContextError(
             f"cannot send the context through a {type(target).__name__}",
@@ -127,36 +128,42 @@ def _is_psycopg(target: Any) -> TypeGuard[Psycopg]:
     return is_a(target, "psycopg", "Connection") or is_a(target, "psycopg", "AsyncConnection")
 
 
-def _apply_psycopg(connection: psycopg.Connection[Any], document: str) -> None:
+def _apply_psycopg(connection: psycopg.Connection[Any], document: str, wal: bool) -> None:
     from audit_toolkit.attribution import cursors
 
     cursors.prepare_to_apply(connection)
-    cursors.plain_cursor(connection).execute(_statement(connection), (document,))
+    cursors.plain_cursor(connection).execute(_statement(connection, wal), (document,))
 
 
-def _statement(connection: Psycopg) -> str:
+def _statement(connection: Psycopg, wal: bool) -> str:
     from audit_toolkit.attribution import cursors
 
     link = cursors.link_of(connection)
-    return link.statement if link else SET_CONTEXT
+    return SET_CONTEXT_AND_TELL if wal or (link and link.tells_wal) else SET_CONTEXT
 
 
-async def _apply_async_psycopg(connection: psycopg.AsyncConnection[Any], document: str) -> None:
+async def _apply_async_psycopg(
+    connection: psycopg.AsyncConnection[Any], document: str, wal: bool
+) -> None:
     from audit_toolkit.attribution import cursors
 
     cursors.prepare_to_apply(connection)
-    await cursors.plain_cursor(connection).execute(_statement(connection), (document,))
+    await cursors.plain_cursor(connection).execute(_statement(connection, wal), (document,))
 
 
-async def _apply_asyncpg(connection: AsyncpgConnection, document: str) -> None:
+async def _apply_asyncpg(connection: AsyncpgConnection, document: str, wal: bool) -> None:
     if not connection.is_in_transaction():
         raise refuse_autocommit("connection")
-    await connection.execute(SET_CONTEXT.replace("%s", "$1"), document)
+    statement = SET_CONTEXT_AND_TELL if wal else SET_CONTEXT
+    await connection.execute(statement.replace("%s", "$1"), document)
 
 
-def _apply_sqlalchemy(target: sqlalchemy.Connection | orm.Session, document: str) -> None:
+def _apply_sqlalchemy(
+    target: sqlalchemy.Connection | orm.Session, document: str, wal: bool
+) -> None:
     from sqlalchemy import Connection
 
     from audit_toolkit.attribution.engines import say
 
-    say(target if isinstance(target, Connection) else target.connection(), document)
+    connection = target if isinstance(target, Connection) else target.connection()
+    say(connection, document, wal=wal)

@@ -53,15 +53,18 @@ def attach_engine(engine: Engine, strategy: Strategy | None, *, tells_wal: bool 
             _listen(engine, "begin", _say_at_begin)
 
 
-def say(connection: Connection, document: str, *, before: str = "connection") -> None:
-    """Set the context of the transaction that the connection is in. One round trip.
+def say(
+    connection: Connection, document: str, *, before: str = "connection", wal: bool = False
+) -> None:
+    """Set the context of the transaction that the connection is in. One round trip. With `wal`, tell the WAL, too.
 
     Raises `ContextError` in autocommit.
     """
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         raise refuse_autocommit(before)
     link: Link | None = connection.info.get(_LINK)
-    connection.execute(_set_context(document, tells_wal=link is not None and link.tells_wal))
+    tells_wal = wal or (link is not None and link.tells_wal)
+    connection.execute(_set_context(document, tells_wal=tells_wal))
 
 
 def _best(engine: Engine) -> Strategy:

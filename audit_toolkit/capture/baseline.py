@@ -72,7 +72,6 @@ def take_baseline(
             f"{target.table.name} has no primary key: its rows cannot be told apart",
             hint="snapshot it in one go while writes wait: audit baseline --lock",
         )
-    _await_wal(connection, target, schema)
     batches = _Batches(connection, target, schema, reason, batch_rows, lock_timeout)
     total = Progress()
     for progress in batches:
@@ -113,6 +112,10 @@ def take_locked_baseline(
     return Progress(seen=written, written=written)
 
 
+FEW_MISSED = 10
+"""Rows of a batch that are waited for one by one, before it is asked anew what the trail has by now."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Batches:
     """Iterates over the batches of one baseline; each is committed when it is yielded."""
@@ -126,14 +129,30 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Progress]:
         after: tuple[str, ...] = ()
-        while batch := self._take(after=after):
+        settled = self._settle()
+        while batch := self._take(after=after, settled=settled):
             yield batch.progress
             for key in batch.missed:
                 # The only lock that we hold: waiting for it delays this run and nobody else.
                 waited = self._take(wanted=key)
                 if waited:
                     yield Progress(written=waited.progress.written)
+            if len(batch.missed) > FEW_MISSED:
+                settled = self._settle()
             after = batch.last_key
+
+    def _settle(self) -> str | None:
+        """Of a table that is read from the WAL: the transaction before which the trail has all changes.
+
+        Rows that a later one wrote may have changes that are not read yet, whose ids must be lower than their
+        snapshot's.
+        """
+        if self.target.rule.capture is not Capture.WAL:
+            return None
+        [row] = fetch(self.connection, "select pg_snapshot_xmin(pg_current_snapshot())::xid as xid")
+        with self.connection.transaction():
+            _await_wal(self.connection, self.target, self.schema)
+        return str(row["xid"])
 
     def write_gone(self) -> int:
         """Write events for the rows that went away unseen; how many."""
@@ -150,10 +169,17 @@ class _Batches:
         values = self.target.values(self.schema)
         return render("baseline/gone", reason=self.reason, found=found, **values)
 
-    def _take(self, *, after: tuple[str, ...] = (), wanted: tuple[str, ...] = ()) -> _Batch | None:
+    def _take(
+        self,
+        *,
+        after: tuple[str, ...] = (),
+        wanted: tuple[str, ...] = (),
+        settled: str | None = None,
+    ) -> _Batch | None:
         values = self.target.values(self.schema) | {
             "after": self._typed(after),
             "wanted": self._typed(wanted),
+            "settled": settled,
             "size": self.rows,
             "reason": self.reason,
         }
@@ -163,6 +189,7 @@ class _Batches:
             _require_readable(self.connection, self.target, self.schema)
             if wanted:
                 _run(self.connection, render("baseline/lock_row", **values))
+                _await_wal(self.connection, self.target, self.schema)
             [row] = fetch(self.connection, render("baseline/batch", **values))
         if not row["seen"]:
             return None

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from audit_toolkit.capture.moved_functions import moved_functions
 from audit_toolkit.capture.render import (
     Target,
     Trigger,
+    capture_function_sql,
     capture_hash,
     pinned_settings,
     plan_capture,
@@ -67,10 +69,11 @@ def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
 def captures_of(objects: TrailObjects, tables: Mapping[QualifiedName, Table]) -> Iterator[Captured]:
     """What captures each table, as its function records it."""
     captured = {objects.captured_by(function) for function in objects.functions}
+    moved = moved_functions(objects)
     bodies = {function.name: function.body for function in objects.functions}
     for function in objects.functions:
         recorded = parse_comment(function.comment)
-        if "table" not in recorded:
+        if "table" not in recorded or QualifiedName(objects.schema, function.name) in moved:
             continue
         made_for = QualifiedName(*recorded["table"])
         name = objects.captured_by(function) or made_for
@@ -120,7 +123,9 @@ def capture_findings(
             severity=Severity.WARNING,
             subject=str(captured.name),
             message=f"it was renamed from {captured.made_for}; capture continues under the new name",
-            remedy=_install(captured),
+            remedy=_install(captured)
+            if captured.name.schema != objects.schema
+            else psql_command(f"alter table if exists {captured.name} set schema public"),
         )
     else:
         yield from _function_findings(captured, target, objects.schema, shown)
@@ -162,7 +167,7 @@ def _function_findings(
 
 
 def _rendered_body(target: Target, schema: str) -> str:
-    found = function_body(plan_capture(target, schema).statements[0])
+    found = function_body(capture_function_sql(target, schema))
     return found[1] if found else ""
 
 
@@ -251,7 +256,7 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
 
 
 def _owner_findings(captured: Captured, objects: TrailObjects, shown: str) -> Iterator[Finding]:
-    owner = next((table.owner for table in objects.tables if table.name == "logged_actions"), None)
+    owner = objects.owner
     if owner is not None and captured.function.owner != owner:
         yield Finding(
             kind=FindingKind.WRONG_OWNER,
@@ -306,6 +311,7 @@ def _trigger_findings(
     yield from _renamed_findings(captured, renamed)
     yield from _second_triggers(captured, objects, ours | {t.name for t in renamed.values()})
     off: list[TriggerState] = []
+    is_read = target.from_wal and captured.name in objects.from_wal
     for table, trigger in wanted:
         found = present.get((table, trigger.name))
         name = f"{quote_identifier(trigger.name)} on {table}"
@@ -328,7 +334,7 @@ def _trigger_findings(
                 message="it differs from what was installed",
                 remedy=_install(captured),
             )
-        elif target.from_wal and captured.name in objects.from_wal:
+        elif is_read and not (target.keeps_truncate and "truncate" in trigger.fires):
             continue  # off, as the WAL is read
         elif found.state != "A" and paused is None and table == captured.name:
             off.append(found)
@@ -352,8 +358,15 @@ def _trigger_findings(
             severity=Severity.ERROR,
             subject=f"{names} on {captured.name}",
             message=detail,
-            remedy=f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON",
+            remedy=_switch_on(captured, is_read=is_read),
         )
+
+
+def _switch_on(captured: Captured, *, is_read: bool) -> str:
+    """What enables its triggers: of a table that is read from the WAL, the worker does."""
+    if is_read:
+        return "audit capture run"
+    return f"audit resume --table {shlex.quote(captured.name.plain)} --reason REASON"
 
 
 def _renamed_triggers(

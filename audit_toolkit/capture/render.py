@@ -123,6 +123,13 @@ class Target:
         return self.rule.capture is Capture.WAL
 
     @property
+    def keeps_truncate(self) -> bool:
+        """Whether its triggers on TRUNCATE stay on while the WAL is read, which does not have the rows."""
+        return self.from_wal and (
+            self.table.partitioned or self.rule.truncate is not Truncate.EVENT
+        )
+
+    @property
     def triggers(self) -> tuple[Trigger, ...]:
         """Its triggers, in the order in which they are made."""
         changes: tuple[Trigger, ...]
@@ -170,6 +177,7 @@ class Target:
             "bulky_is_marked": rule.on_oversize is OnOversize.MARK,
             "partitioned": table.partitioned,
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
+            "keeps_truncate": self.keeps_truncate,
             "settings": pinned_settings(table),
             "query_limit": QUERY_LIMIT,
             "keyframe_every": KEYFRAME_EVERY,
@@ -317,10 +325,11 @@ def check_rule(table: Table, rule: TableRule) -> Target:
 
 
 def _check_kind(table: Table, rule: TableRule) -> None:
-    if rule.capture is Capture.WAL and table.partitioned:
+    if rule.capture is Capture.WAL and table.partitioned and not table.key:
         raise RuleError(
-            f"{table.name} is partitioned: partitions cannot be captured from the WAL yet",
-            hint="use --capture row",
+            f"{table.name} is partitioned and has no primary key: PostgreSQL would refuse updates of partitions that "
+            "are made later",
+            hint="give it a primary key, or use --capture row",
         )
     if rule.capture is Capture.WAL and table.unlogged:
         raise RuleError(
@@ -461,6 +470,7 @@ def _released(
     return (*hold, *release, *unpublished(table, schema, function))
 
 
+@lru_cache(maxsize=_TABLES)
 def capture_hash(target: Target, schema: str) -> str:
     """The SHA-256 of what the rule renders to: equal hashes mean the same function and triggers."""
     parts = [*_render_function(target, schema), *_render_triggers(target, schema)]
@@ -492,6 +502,11 @@ def _numbers(target: Target) -> dict[str, int]:
         for column in target.table.columns
         if column.name in target.named_columns and column.number is not None
     }
+
+
+def capture_function_sql(target: Target, schema: str) -> str:
+    """The statement that makes the function of `plan_capture`."""
+    return _render_function(target, schema)[0]
 
 
 def capture_comment(target: Target, schema: str) -> str:
@@ -546,7 +561,10 @@ def _function_step(target: Target, schema: str) -> Step:
 
 def _publish_step(target: Target, schema: str) -> Step:
     publish = render_statements(
-        "wal/publish", table=target.table.name, publication=wal_publication(schema)
+        "wal/publish",
+        schema=schema,
+        table=target.table.name,
+        publication=wal_publication(schema),
     )
     return Step(
         why=f"What the worker needs to read changes of {target.table.name} from the WAL",

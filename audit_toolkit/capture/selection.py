@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from audit_toolkit.errors import (
     UnsupportedTableError,
     UsageError,
 )
+from audit_toolkit.names import NamePattern
 
 
 def select_tables(
@@ -30,7 +32,7 @@ def select_tables(
     Raises `UnknownTableError`, `UnsupportedTableError` or `PermissionDeniedError` for a table that was named
     and cannot be audited.
     """
-    chosen = [resolve(name, relations) for name in names]
+    chosen = _resolve_all(names, relations)
     for relation in chosen:
         refuse_unsupported(relation, trail_schema=trail_schema)
     if all_of_schema is not None:
@@ -40,6 +42,20 @@ def select_tables(
             r for r in _auditable(relations, all_of_schema, trail_schema) if r not in left_out
         ]
     return list(dict.fromkeys(chosen))
+
+
+def _resolve_all(names: Sequence[str], relations: Sequence[Relation]) -> list[Relation]:
+    """Each among those of its name first, as there may be thousands of both."""
+    alike = defaultdict(list)
+    for relation in relations:
+        alike[relation.name.name.lower()].append(relation)
+    found = []
+    for name in names:
+        try:
+            found.append(resolve(name, alike[NamePattern.parse(name).name.lower()]))
+        except UnknownTableError:  # said with the nearest names of all
+            found.append(resolve(name, relations))
+    return found
 
 
 def is_of_schema(relation: Relation, schema: str, relations: Sequence[Relation]) -> bool:

@@ -32,14 +32,16 @@ class Function:
     owner: str
     comment: str | None
     granted_to: tuple[str, ...]
+    """Who may execute it, besides its owner."""
     refused_to: tuple[str, ...]
     """Owners of partitioned tables that it captures, who could not make a partition."""
-    """Who may execute it, besides its owner."""
+    made_as: str | None = None
+    """What it was called when it was made, if it captures a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerState:
-    """A trigger that calls a function of the audit schema, or is named like ours."""
+    """A trigger that calls a function of the audit schema or one of ours elsewhere, or is named like ours."""
 
     table: QualifiedName
     name: str
@@ -53,6 +55,9 @@ class TriggerState:
     has_new_table: bool
     is_conditional: bool
     """Whether it has a WHEN or a column list, as ours never do."""
+    function_owner: str
+    made_as: str | None
+    """What its function was called when it was made, if that captures a table for this trail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,11 @@ class TrailObjects:
     """The tables whose changes a worker reads from the WAL; their triggers are off."""
     installed_columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By capture function, the numbers of the columns that its table had when it was installed."""
+
+    @property
+    def owner(self) -> str | None:
+        """The role that the trail belongs to; None without one."""
+        return next((table.owner for table in self.tables if table.name == "logged_actions"), None)
 
     @cached_property
     def triggers_by_function(self) -> Mapping[QualifiedName, Sequence[TriggerState]]:
@@ -184,6 +194,7 @@ def _function(row: dict[str, Any]) -> Function:
         comment=row["comment"],
         granted_to=tuple(row["granted_to"]),
         refused_to=tuple(row["refused_to"]),
+        made_as=row["made_as"],
     )
 
 
@@ -198,4 +209,6 @@ def _trigger(row: dict[str, Any]) -> TriggerState:
         has_old_table=row["has_old_table"],
         has_new_table=row["has_new_table"],
         is_conditional=row["is_conditional"],
+        function_owner=row["function_owner"],
+        made_as=row["made_as"],
     )

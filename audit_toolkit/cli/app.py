@@ -190,6 +190,16 @@ COMMANDS = (
         "Show how far the worker is that reads the WAL.",
     ),
     Entry(
+        "capture fallback",
+        "capture.fallback:fallback",
+        "Record tables captured from the WAL by triggers again.",
+    ),
+    Entry(
+        "capture resume",
+        "capture.resume:resume",
+        "Let the worker read tables from the WAL again.",
+    ),
+    Entry(
         "publication",
         "publication:publication",
         "Publish the trail for Debezium and logical decoding.",

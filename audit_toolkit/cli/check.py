@@ -143,6 +143,7 @@ def check_database(
     if not {finding.kind for finding in found} & {
         FindingKind.TRAIL_MISSING,
         FindingKind.COMMENT_CHANGED,
+        FindingKind.TRAIL_RENAMED,
     }:
         found += [
             *_partition_findings(connection, schema, now, policy),
@@ -187,6 +188,7 @@ def _recorded_findings(
 _SAID_BETTER = {
     FindingKind.DECLARED_NOT_AUDITED,
     FindingKind.DECLARED_OTHERWISE,
+    FindingKind.FUNCTION_CHANGED,
     FindingKind.NOT_AUDITED,
     FindingKind.TRAIL_MISSING,
     FindingKind.TRIGGER_MISSING,
@@ -194,14 +196,27 @@ _SAID_BETTER = {
 """Kinds of findings that say less than what a revision records of the same table."""
 
 
+_BEFORE_RECORDED = {FindingKind.FOREIGN_TRIGGER, FindingKind.FUNCTION_MOVED}
+"""Kinds of findings whose remedies would undo what is recorded, or could not run any more, after it was installed."""
+
+
 def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Finding]:
-    """The findings with those about what is recorded, in place of what else was said of the same tables."""
+    """The findings with those about what is recorded, in place of what else was said of the same tables.
+
+    Behind what is moved back, which is not lost, and behind what only leaves: what is recorded takes its place.
+    """
+    if any(finding.kind is FindingKind.TRAIL_RENAMED for finding in findings):
+        return findings
+    moved = {f.subject for f in findings if f.kind is FindingKind.FUNCTION_MOVED}
+    recorded = [finding for finding in recorded if finding.subject not in moved]
     named = {finding.subject for finding in recorded}
 
     def is_said_better(finding: Finding) -> bool:
         return finding.kind in _SAID_BETTER and finding.subject.rpartition(" on ")[2] in named
 
-    return [*recorded, *(finding for finding in findings if not is_said_better(finding))]
+    rest = [finding for finding in findings if not is_said_better(finding)]
+    first = [finding for finding in rest if finding.kind in _BEFORE_RECORDED]
+    return [*first, *recorded, *(finding for finding in rest if finding not in first)]
 
 
 def _branch_findings(config: Path | None, schema: str) -> list[Finding]:

@@ -25,6 +25,10 @@ def ddl_verb(event: Event) -> str:
             return f"restore drill of {partition} {'succeeded' if ok else 'failed'}"
         case {"change": "review", "by": str(by), "note": str(note)}:
             return f"reviewed by {by}: {note}"
+        case {"change": "partition", "partition": str(partition), **said}:
+            how = " by hand" if said.get("by_hand") else ""
+            where = f", archived at {said['archive']}" if "archive" in said else ", not archived"
+            return f"partition {partition} dropped{how}{where}"
         case {"change": "ddl", "ddl": {"tag": str(tag), "object": str(what)}}:
             return f"{tag} {what}"
         case {"change": str(what)}:

@@ -144,7 +144,16 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "audit stream run bus --to nats://127.0.0.1:4222/audit --body cloudevents",
             "audit stream run lake --to file:events.jsonl --from-archive s3://acme-audit/production --once",
         ),
-        "capture run": ("audit capture run", "audit capture run --once"),
+        "capture run": (
+            "audit capture run",
+            "audit capture run --once",
+            "audit capture run --fallback 20GB",
+        ),
+        "capture fallback": (
+            "audit capture fallback --reason 'the disk fills up'",
+            "audit capture fallback --table public.readings --reason 'the worker is slow'",
+        ),
+        "capture resume": ("audit capture resume", "audit capture resume --table public.readings"),
         "capture status": (
             "audit capture status",
             "audit capture status --format prometheus > /var/lib/node_exporter/audit_capture.prom",

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,6 +57,8 @@ from audit_toolkit.names import QualifiedName
 from audit_toolkit.schema import plan_trail
 
 if TYPE_CHECKING:
+    import psycopg
+
     from audit_toolkit.catalog import Relation
     from audit_toolkit.migrations import Change, Former, RecordedState, Revision
 
@@ -271,6 +273,17 @@ def install(
     _install(run, request, interval, owner, message, output)
 
 
+def _say_what_the_worker_needs(
+    connection: psycopg.Connection[Any], changes: Sequence[Change]
+) -> None:
+    """Say what is missing before tables can be read from the WAL; triggers record them until then."""
+    if any(change.target.from_wal for change in changes):
+        from audit_toolkit.wal.health import worker_needs
+
+        for need in worker_needs(connection):
+            say(need)
+
+
 def _rule_is_given(context: typer.Context) -> bool:
     """Whether any option of a rule was typed, be it with the default as its value."""
     sources = (context.get_parameter_source(field.name) for field in fields(TableRule))
@@ -293,7 +306,8 @@ def _install(
         settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
         changes = plan_changes(request, found, state, applied=applied)
         check_conditions(connection, changes)
-    needed = [change for change in changes if change.needed]
+        needed = [change for change in changes if change.needed]
+        _say_what_the_worker_needs(connection, needed)
     revisions: list[Revision] = []
     if needed:
         require_present_trail(found.trail, state.schema)
@@ -361,6 +375,7 @@ def _print_install_sql(
         )
         changes = plan_changes(request, found, state)
         check_conditions(connection, changes)
+        _say_what_the_worker_needs(connection, changes)
     print_sql(
         [*([plan_trail(settings)] if found.interval is None else []), *(c.plan() for c in changes)]
     )

@@ -11,7 +11,7 @@ import csv
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -39,8 +39,10 @@ _MAX_NOTE_LINES = 5
 _SHOWN_BEFORE_CHANGE = 12
 
 
-def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) -> int:
-    """Print `{"events": [...]}`, one event a line as they come; how many there were."""
+def print_events_as_json(
+    events: Iterable[Event], file: TextIO | None = None, *, missing: Sequence[str] | None = None
+) -> int:
+    """Print `{"events": [...]}`, one event a line as they come, and what is `missing`; how many there were."""
     file = file or sys.stdout
     as_text = partial(exact_json.dumps, ascii_only=not _is_unicode(file.encoding))
     number = 0
@@ -48,7 +50,10 @@ def print_events_as_json(events: Iterable[Event], file: TextIO | None = None) ->
     for number, event in enumerate(events, 1):
         file.write(",\n" if number > 1 else "\n")
         file.write(visible(as_text(event.as_dict())))
-    file.write("\n]}\n" if number else "]}\n")
+    file.write("\n]" if number else "]")
+    if missing is not None:
+        file.write(f', "not_included": {visible(as_text(list(missing)))}')
+    file.write("}\n")
     return number
 
 

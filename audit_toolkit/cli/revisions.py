@@ -308,6 +308,13 @@ def _advise(run: Run, revisions: Sequence[Revision]) -> None:
             "see what is declared, and with include_schemas=True it\nproposes to drop the "
             "trail; --edit-env adds it."
         )
+        if not run.project.runs_code:
+            schema = revisions[0].record.schema
+            say(
+                "If audit-toolkit is not installed where the migrations run, pass this to "
+                "context.configure() instead:\n"
+                f"  include_name=lambda name, type_, parents: (type_, name) != {('schema', schema)}"
+            )
 
 
 def print_sql(plans: Sequence[Plan]) -> None:

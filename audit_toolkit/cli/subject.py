@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from audit_toolkit.archive import PersonArchive
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
-from audit_toolkit.cli.output import print_events_as_csv, print_events_as_json
+from audit_toolkit.cli.output import print_events_as_csv, print_events_as_json, visible
+from audit_toolkit.findings import FINDINGS
 from audit_toolkit.trail import events_of_person
 
 
@@ -30,6 +33,16 @@ def subject(
             "with a dash.",
         ),
     ],
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive",
+            metavar="URL",
+            envvar="AUDIT_ARCHIVE",
+            help="Where the archive is now, if it was moved.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         SubjectFormat, typer.Option("--format", help="Output format.")
     ] = SubjectFormat.JSON,
@@ -40,11 +53,17 @@ def subject(
     """Export everything the trail has about a person.
 
     The events of the row and of every row that ever referred to it by foreign keys, directly or through other
-    rows, oldest first. Archived events that are no longer in the trail are not included.
+    rows, oldest first, from the database and from the archives that it recorded. Exits with code 3 if events may be
+    missing: what could not be read is named.
     """
     with open_database(dsn, config) as connection:
-        events = events_of_person(connection, table, tuple(key), schema=audit_schema)
+        past = PersonArchive.open(connection, audit_schema, archive)
+        events = events_of_person(connection, table, tuple(key), schema=audit_schema, past=past)
     if output is SubjectFormat.CSV:
         print_events_as_csv(iter(events), guarded=True)
     else:
-        print_events_as_json(iter(events))
+        print_events_as_json(iter(events), missing=past.missing)
+    for one in past.missing:
+        print(f"not included: {visible(one)}", file=sys.stderr)
+    if past.missing:
+        raise typer.Exit(FINDINGS)

@@ -25,7 +25,7 @@ from audit_toolkit.seals import verify as verify_trail
 
 if TYPE_CHECKING:
     from audit_toolkit.archive import Manifest, Store
-    from audit_toolkit.seals import PublicKey, Report
+    from audit_toolkit.seals import GoneEvents, PublicKey, Report
 
 
 def verify(
@@ -183,7 +183,7 @@ def _verdict(report: Report, since: int) -> str:
         before = f" (those before entry {since:,} were not read)" if since else ""
         said = [f"OK: {counted(report.verified, 'event')} match their seals{before}"]
     said += [
-        f"{one.events:,} were dropped with {one.partition}, "
+        f"{one.events:,} were dropped with {one.partition}{_told(one)}, "
         + (f"archived at {one.archive}" if one.archive else "not archived")
         for one in report.gone
     ]
@@ -195,6 +195,11 @@ def _verdict(report: Report, since: int) -> str:
         agree = "agrees" if report.outside == 1 else "agree"
         said.append(f"{counted(report.outside, 'checkpoint')} kept outside {agree}")
     return "; ".join(said)
+
+
+def _told(gone: GoneEvents) -> str:
+    how = " by hand" if gone.by_hand else ""
+    return f"{how} by {gone.by} (event {gone.event})" if gone.by else f"{how} (event {gone.event})"
 
 
 def _warn(report: Report) -> None:

@@ -95,6 +95,8 @@ class Change:
     former: Former | None = None
     damaged: bool = False
     """Whether the database has lost something of what captures it."""
+    strays: tuple[str, ...] = ()
+    """Triggers that run its capture function and that neither before nor after belong to it: renamed by hand."""
     settles: tuple[str, ...] = ()
     """The revisions of two branches that disagree on it, each with its options; empty where none do."""
     optional: bool = False
@@ -160,7 +162,7 @@ class Change:
         plan = plan_capture(
             self.target,
             self.schema,
-            former_triggers=former.triggers if former else (),
+            former_triggers=(*(former.triggers if former else ()), *self.strays),
         )
         if former and former.from_wal and not self.target.from_wal:
             plan = Plan(steps=(*plan.steps, _unpublish(self.table, self.schema, former.function)))

@@ -176,6 +176,7 @@ def plan_changes(
             schema=state.schema,
             former=former,
             damaged=damaged,
+            strays=_strays(target, former, found) if damaged else (),
             settles=settles,
             optional=_is_optional(table, former, request, found),
         )
@@ -183,6 +184,13 @@ def plan_changes(
             raise _switched_off(table.name)
         changes.append(change)
     return changes
+
+
+def _strays(target: Target, former: Former | None, found: CaptureState) -> tuple[str, ...]:
+    """Triggers of the table that run its capture function under names that are not ours."""
+    there = found.installed.get(target.table.name)
+    ours = {*(trigger.name for trigger in target.triggers), *(former.triggers if former else ())}
+    return tuple(name for name in there.trigger_names if name not in ours) if there else ()
 
 
 def _is_optional(

@@ -26,7 +26,8 @@ from audit_toolkit.migrations.revision.record import (
     Statements,
     state_of,
 )
-from audit_toolkit.migrations.revision.text import Revision, Script, render_constants
+from audit_toolkit.migrations.revision.sharing import share
+from audit_toolkit.migrations.revision.text import EACH, Revision, render_constants, script_names
 from audit_toolkit.migrations.revision.writer import WrittenRevision
 from audit_toolkit.migrations.revision_files import static_module
 from audit_toolkit.names import QualifiedName
@@ -140,7 +141,7 @@ class DjangoApp:
         try:
             self.migrations_directory.mkdir(exist_ok=True)
             (self.migrations_directory / "__init__.py").touch()
-            for revision in revisions:
+            for revision in map(share, revisions):
                 number += 1
                 name = f"{number:04d}_{_slug(revision.message)}"
                 path = self.migrations_directory / f"{name}.py"
@@ -281,23 +282,29 @@ def _slug(message: str) -> str:
 
 def _text(revision: Revision, after: Sequence[tuple[str, str]]) -> str:
     dependencies = "".join(f'        ("{app}", "{name}"),\n' for app, name in after)
-    return (
-        "from django.db import migrations\n\n"
-        f"{render_constants(revision)}\n\n\n"
+    head = ("from itertools import chain\n\n" if revision.texts else "") + (
+        "from django.db import migrations\n"
+    )
+    constants = render_constants(revision)
+    functions = [EACH] if revision.texts else []
+    migration = (
         "class Migration(migrations.Migration):\n"
         f"    dependencies = [\n{dependencies}    ]\n\n"
         "    operations = [\n"
         "        migrations.RunSQL(\n"
-        f"            sql={_listed(revision.upgrade)},\n"
-        f"            reverse_sql={_listed(revision.downgrade)},\n"
+        f"            sql={_listed(script_names(revision, revision.upgrade))},\n"
+        f"            reverse_sql={_listed(script_names(revision, revision.downgrade))},\n"
         "        ),\n"
         "    ]\n"
     )
+    return f"{head}\n" + "\n\n\n".join([constants, *functions, migration])
 
 
-def _listed(scripts: Sequence[Script]) -> str:
-    names = ["LOCK_TIMEOUT", *(script.name for script in scripts), "LOCK_TIMEOUT_BEFORE"]
-    lines = "".join(f"                *{name},\n" for name in names)
+def _listed(names: Sequence[str]) -> str:
+    """The statements of constants, in a list; a shared text gives those of several tables."""
+    flat = [f"chain({name})" if name.startswith("*") else name for name in names]
+    scripts = ["LOCK_TIMEOUT", *flat, "LOCK_TIMEOUT_BEFORE"]
+    lines = "".join(f"                *{script},\n" for script in scripts)
     return f"[\n{lines}            ]"
 
 

@@ -277,7 +277,15 @@ class _Comparison:
     def _unexpected(self, fact: Fact) -> Iterator[Finding]:
         if fact.kind == "index" and not _is_harmful_index(fact.definition):
             return  # made by the user, as with `audit indexes create`
-        if fact.kind in ("column", "constraint", "trigger", "rule", "policy", "index") and (
+        if fact.kind in (
+            "column",
+            "constraint",
+            "trigger",
+            "rule",
+            "policy",
+            "index",
+            "sequence",
+        ) and (
             ("relation", fact.relation, fact.relation) not in self.expected and not fact.is_leaf
         ):
             return  # its table is not expected either
@@ -308,7 +316,8 @@ class _Comparison:
                 return psql_command(f"drop {word} {fact.object}")
             case "relation":
                 word = fact.definition.partition(",")[0].removeprefix("partitioned ")
-                return psql_command(f"alter {word} {fact.object} set schema public")
+                # Sequences that a column owns go with its table.
+                return psql_command(f"alter {word} if exists {fact.object} set schema public")
             case "child":
                 return psql_command(
                     f"alter table {fact.object} no inherit {self._table(fact.relation)}"

@@ -16,13 +16,14 @@ from audit_toolkit.seals.notes import Checkpoint, Note, PublicKey, read_checkpoi
 from audit_toolkit.seals.run import SealRun, read_state, run_seal
 from audit_toolkit.seals.seal import Sealed, read_known_keys, read_newest, seal
 from audit_toolkit.seals.sinks import Delivered, Sink, open_sink, read_outside
-from audit_toolkit.seals.verify import Report, redaction_digest, verify, verify_within
+from audit_toolkit.seals.verify import GoneEvents, Report, redaction_digest, verify, verify_within
 
 __all__ = [
     "Checkpoint",
     "CommandSigner",
     "Delivered",
     "FileKey",
+    "GoneEvents",
     "Note",
     "PublicKey",
     "Report",

@@ -12,7 +12,7 @@ def error(kind: FindingKind, subject: str, message: str, remedy: str) -> Finding
     )
 
 
-_REMEDY = (
+REMEDY = (
     "compare it with a backup and with the server's log; do not repair it before you know the cause"
 )
 _OF_EVENTS = {
@@ -28,7 +28,7 @@ MOST = 100
 def of_events(kind: FindingKind, ids: list[int]) -> list[Finding]:
     """A finding for each event, up to a number of them."""
     message = _OF_EVENTS[kind]
-    found = [error(kind, f"event {number}", message, _REMEDY) for number in sorted(ids)[:MOST]]
+    found = [error(kind, f"event {number}", message, REMEDY) for number in sorted(ids)[:MOST]]
     if len(ids) > MOST:
-        found.append(error(kind, f"{len(ids) - MOST:,} more events", message, _REMEDY))
+        found.append(error(kind, f"{len(ids) - MOST:,} more events", message, REMEDY))
     return found

@@ -21,8 +21,10 @@ from audit_toolkit.connection import connect, fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.merkle import root_of
+from audit_toolkit.plurals import counted
 from audit_toolkit.schema.install import SLOTS
-from audit_toolkit.seals.findings import error, of_events
+from audit_toolkit.seals.drops import Drops
+from audit_toolkit.seals.findings import REMEDY, error, of_events
 from audit_toolkit.seals.ids import describe, expand, read_ranges, size_of
 from audit_toolkit.seals.keys import trusted_keys
 from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
@@ -53,6 +55,10 @@ class GoneEvents:
     events: int
     archive: str | None
     dropped_at: str | None
+    event: int | None = None
+    """The event that says so."""
+    by: str | None = None
+    by_hand: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +96,9 @@ class Report:
                     "events": one.events,
                     "archive": one.archive,
                     "dropped_at": one.dropped_at,
+                    "event": one.event,
+                    "by": one.by,
+                    "by_hand": one.by_hand,
                 }
                 for one in self.gone
             ],
@@ -472,6 +481,9 @@ def _judge_events(
     """Which of the events that are missing left with their partition, which are returned, and which were removed."""
     removed = {number for one in checked for number in one.removed}
     all_gone: set[int] = set()
+    left: list[tuple[dict[str, Any], int]] = []
+    drops = Drops.read(connection, schema)
+    report.findings += drops.findings()
     for row in fetch(connection, render("seals/partitions", schema=schema)):
         if row["is_there"] or row["state"] != "dropped":
             continue
@@ -481,12 +493,28 @@ def _judge_events(
         removed -= gone
         all_gone |= gone
         if gone:
+            left.append((row, len(gone)))
+    for row, events in left:
+        if not drops.announces(row["dropped_as"], row["drop_event"], all_gone):
+            report.findings.append(
+                error(
+                    FindingKind.DROP_UNANNOUNCED,
+                    row["leaf_name"],
+                    f"{counted(events, 'sealed event')} are gone, and no event says that it was dropped",
+                    REMEDY,
+                )
+            )
+        else:
+            told = drops.events.get(row["drop_event"])
             report.gone.append(
                 GoneEvents(
                     partition=row["leaf_name"],
-                    events=len(gone),
+                    events=events,
                     archive=row["archive"],
                     dropped_at=row["dropped_at"].isoformat() if row["dropped_at"] else None,
+                    event=row["drop_event"],
+                    by=told.by if told else None,
+                    by_hand=told.by_hand if told else False,
                 )
             )
     report.findings += of_events(FindingKind.EVENT_REMOVED, list(removed))

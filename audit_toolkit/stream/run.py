@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
 from audit_toolkit.plurals import counted
 from audit_toolkit.stream import consumers
+from audit_toolkit.stream.ahead import Ahead
 from audit_toolkit.stream.consumers import Consumer, Lease
 from audit_toolkit.stream.formats import Origin
 from audit_toolkit.stream.messages import Format, Message, Outcome
@@ -260,7 +261,8 @@ class _Delivery:
         terms: Terms,
         sleep: Callable[[float], None],
     ) -> None:
-        self._connection = connection
+        self._own_connection = connection
+        self._ahead: Ahead | None = None
         self._lease = lease
         self._sink = sink
         self._form = form
@@ -274,6 +276,13 @@ class _Delivery:
         """Rows with dead letters, for which later events wait."""
         self._noted_at = 0.0
         self._looked_at = 0.0
+
+    @property
+    def _connection(self) -> Connection:
+        """The connection, once it is not read from."""
+        if self._ahead is not None:
+            self._ahead.settle()
+        return self._own_connection
 
     def run(self) -> Generator[Progress, None, None]:
         """Follow the trail, and deliver what it brings."""
@@ -292,11 +301,15 @@ class _Delivery:
             settle(self._connection, schema, _Holding(self._terms).require)
             wanted = partial(fits, wanted=self._terms.wanted.filter, scope=scope)
             batches = with_past(batches, past.read(self._place), wanted)
-        with closing(batches), ExitStack() as ending:
+        with ExitStack() as ending:
             ending.callback(self._pump.rest)
+            ahead = self._ahead = ending.enter_context(
+                closing(Ahead(self._own_connection, batches))
+            )
             yield from self._due_letters()
             holding = _Holding(self._terms)
-            for batch in batches:
+            while True:
+                batch = ahead.take()
                 holding.require(batch.held_by)
                 if batch.held_by:
                     held_by = batch.held_by if holding.is_long else ()
@@ -304,6 +317,8 @@ class _Delivery:
                 if batch.position.event_id > self._seen:
                     self._seen = batch.position.event_id
                     self._pump.found(self._seen)
+                if batch.events:
+                    ahead.begin()
                 yield from self._deliver(batch)
                 if not batch.events and not batch.held_by:
                     yield from self._due_letters()
@@ -316,7 +331,8 @@ class _Delivery:
         delivered = aside = 0
         for events in _parts(batch.events, self._terms.batch):
             free, letters = self._without_held(events)
-            consumers.put_aside(self._connection, self._lease, letters)
+            if letters:
+                consumers.put_aside(self._connection, self._lease, letters)
             aside += len(letters)
             for step in self._send(free):
                 delivered += step.delivered

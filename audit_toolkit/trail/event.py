@@ -63,6 +63,7 @@ class Action(StrEnum):
         )
 
 
+_ACTIONS = {action.value: action for action in Action}
 _Printed = tuple[Json, str | None]
 """A value and its text, if that is known."""
 _NULL: _Printed = (None, "null")
@@ -104,13 +105,12 @@ class Event:
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The event of a row of our queries: `jsonb` as text, the time in UTC without a zone."""
         values = dict(record)
-        old, new, context = (
-            _NULL if text is None else exact_json.read(text)
-            for text in (values["old_row"], values["new_row"], values["context"])
-        )
+        old = _printed(values["old_row"])
+        new = _printed(values["new_row"])
+        context = _printed(values["context"])
         values["old_row"], values["new_row"], values["context"] = old[0], new[0], context[0]
         values["action_tstamp"] = values["action_tstamp"].replace(tzinfo=UTC)
-        values["action"] = Action(values["action"])
+        values["action"] = _ACTIONS.get(values["action"]) or Action(values["action"])
         return cls(**values, texts=(old, new, context))
 
     @property
@@ -269,7 +269,7 @@ class Event:
             return text, "[]"
         changed = self.changed
         paths = _changed_paths(changed) if self.action is Action.UPDATE else []
-        return exact_json.dumps(changed), exact_json.dumps(paths) if paths else "[]"
+        return _pairs_text(changed), exact_json.dumps(paths) if paths else "[]"
 
     @staticmethod
     def field_names() -> tuple[str, ...]:
@@ -302,11 +302,26 @@ _JSON_ORDER = (
 def _changed_paths(changed: Mapping[str, tuple[Json, Json]]) -> list[str]:
     found: list[str] = []
     for column, (old, new) in changed.items():
+        if type(new) not in (dict, list):
+            continue
         if redaction_of(new) is None and json_diff.differ_inside(old, new):
             some = list(islice(json_diff.differences(old, new), MOST_PATHS + 1))
             paths = [each.path for each in some] if len(some) <= MOST_PATHS else [()]
             found += [json_diff.pointer((column, *path)) for path in paths]
     return found
+
+
+def _printed(text: str | None) -> _Printed:
+    return _NULL if text is None else exact_json.read(text)
+
+
+def _pairs_text(changed: Mapping[str, tuple[Json, Json]]) -> str:
+    """What `exact_json.dumps` makes of `changed`, where most values are no objects or arrays in half the time."""
+    pairs = [
+        f"{encode_basestring(column)}: [{exact_json.dumps_plain(old)}, {exact_json.dumps_plain(new)}]"
+        for column, (old, new) in changed.items()
+    ]
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _text_of(value: Json, printed: _Printed) -> str:

@@ -17,7 +17,7 @@ from audit_toolkit.connection import (
     fetch,
     first_line,
     import_psycopg,
-    prepare_session,
+    prepared_session,
     refusals,
 )
 from audit_toolkit.errors import AuditError, RedactedError, UsageError
@@ -97,8 +97,7 @@ def row_at(
     plain = render("queries/row_at", trail_schema=schema, relation=_relation(subject))
 
     def find(sql: str, more: dict[str, object]) -> Row | None:
-        with answered(), connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with answered(), prepared_session(connection):
             for one in (subject.key, *subject.equal_keys):
                 asked = subject.parameters | {"row_key": one, "at": at} | more
                 for row in fetch(connection, sql, asked):
@@ -153,13 +152,11 @@ def stream_table_at(
 def _stream(
     connection: Connection, sql: str, asked: dict[str, object]
 ) -> Generator[str, None, None]:
-    with answered(), connection.transaction(force_rollback=True):
-        prepare_session(connection)
-        with connection.cursor("audit_table_at") as cursor:
-            cursor.itersize = FETCH_SIZE
-            cursor.execute(sql, asked)
-            for (image,) in cursor:
-                yield image
+    with answered(), prepared_session(connection), connection.cursor("audit_table_at") as cursor:
+        cursor.itersize = FETCH_SIZE
+        cursor.execute(sql, asked)
+        for (image,) in cursor:
+            yield image
 
 
 def copy_table_at(
@@ -187,16 +184,14 @@ def copy_table_at(
 def _copy(
     connection: Connection, sql: str, asked: dict[str, object]
 ) -> Generator[bytes, None, None]:
-    with answered(), connection.transaction(force_rollback=True):
-        prepare_session(connection)
-        with connection.cursor().copy(sql, asked) as copy:
-            # The header is written before the query runs: no file is created if the query is refused.
-            names = next(iter(copy), b"")
-            for part in copy:
-                yield bytes(names) + bytes(part)
-                names = b""
-            if names:
-                yield bytes(names)
+    with answered(), prepared_session(connection), connection.cursor().copy(sql, asked) as copy:
+        # The header is written before the query runs: no file is created if the query is refused.
+        names = next(iter(copy), b"")
+        for part in copy:
+            yield bytes(names) + bytes(part)
+            names = b""
+        if names:
+            yield bytes(names)
 
 
 def _require_marks(

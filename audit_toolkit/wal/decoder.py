@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -201,6 +201,19 @@ class Fields(Rows[bytes]):
 
 
 NULL_FIELD = b"\xff\xff\xff\xff"
+
+
+def texts_of(fields: bytes) -> Iterator[str | None]:
+    """The cells of a row of `Fields` as text."""
+    position = 0
+    while position < len(fields):
+        start = position + 4
+        if fields[position:start] == NULL_FIELD:
+            position = start
+            yield None
+        else:
+            position = start + _length(fields, position)[0]
+            yield _text(fields[start:position])
 
 
 class Decoder(Generic[R]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ import psycopg
 
 from audit_toolkit.connection import fetch
 from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
-from audit_toolkit.plurals import counted
+from audit_toolkit.names import quote_identifier, wal_publication
+from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.templates import render
 
@@ -60,6 +62,14 @@ class Read:
     """`wal`, or `trigger` as long as the worker has not taken it over."""
     since: str | None
     """The position in the WAL from which on it is read."""
+    is_published: bool = True
+    """Whether the publication has it as the worker left it."""
+    fallback: str | None = None
+    """Why triggers record it again, until `audit capture resume`."""
+    partitions_not_ready: tuple[str, ...] = ()
+    """Partitions whose old rows are not in the WAL, or whose TRUNCATE would not be recorded."""
+    partitions_not_in_wal: tuple[str, ...] = ()
+    """Partitions whose changes are not in the WAL: unlogged or foreign tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,21 +99,59 @@ def has_progress(connection: Connection, schema: str) -> bool:
 def read_capture_status(connection: Connection, schema: str = "audit") -> CaptureStatus:
     """How capture from the WAL stands; for a role that may read what is noted of the trail."""
     (server,) = fetch(connection, render("wal/server"))
-    slots = [_slot(row) for row in fetch(connection, render("wal/slot", schema=schema))]
-    tables = fetch(connection, render("wal/tables", schema=schema))
+    named = {"schema": schema, "publication": wal_publication(schema)}
+    slots = fetch(connection, render("wal/slot", **named))
+    tables = fetch(connection, render("wal/tables", **named))
+    is_altered = bool(slots) and slots[0]["publication"] not in (None, slots[0]["publication_now"])
     return CaptureStatus(
-        slot=slots[0] if slots else None,
+        slot=_slot(slots[0]) if slots else None,
         tables=tuple(
             Read(
                 table=f"{row['schema_name']}.{row['table_name']}",
                 assurance="trigger" if row["wal_since"] is None else "wal",
                 since=row["wal_since"],
+                is_published=not is_altered and row["noted_entry"] in (None, row["entry"]),
+                fallback=row["fallback"],
+                partitions_not_ready=tuple(row["unready_partitions"]),
+                partitions_not_in_wal=tuple(row["unseen_partitions"]),
             )
             for row in tables
         ),
         wal_level=server["wal_level"],
         max_slot_wal_keep_size=server["keep_size"],
     )
+
+
+def worker_needs(connection: Connection) -> Iterator[str]:
+    """What the server or the role of this connection lacks for `audit capture run`, in words."""
+    (server,) = fetch(connection, render("wal/server"))
+    if server["wal_level"] != "logical":
+        yield (
+            f"wal_level is {server['wal_level']}, and the worker needs logical; triggers record changes until then: "
+            + psql_command("alter system set wal_level = logical")
+            + ", then restart the server"
+        )
+    if server["slots"] >= server["max_slots"]:
+        yield (
+            f"no replication slot is free: {counted(server['max_slots'], 'slot')} of max_replication_slots in use: "
+            + psql_command(f"alter system set max_replication_slots = {server['max_slots'] + 4}")
+            + ", then restart the server"
+        )
+    if not server["may_read"]:
+        role = quote_identifier(server["role"])
+        yield (
+            f"{server['role']} may not read the WAL; if the worker runs as this role: "
+            + psql_command(f"alter role {role} replication")
+        )
+
+
+def resume_capture(
+    connection: Connection, schema: str = "audit", *, only: str | None = None
+) -> list[str]:
+    """Let the worker take tables over again that had gone back to triggers; their names."""
+    text = render("wal/resume", schema=schema)
+    with connection.transaction(), connection.cursor() as cursor:
+        return [str(row[0]) for row in cursor.execute(text, {"table": only}).fetchall()]
 
 
 def _slot(row: dict[str, Any]) -> Slot:
@@ -151,11 +199,43 @@ def _findings(status: CaptureStatus) -> Iterator[Finding]:
                 FindingKind.NOT_FROM_WAL,
                 Severity.WARNING,
                 table.table,
-                "no worker has taken it over yet: triggers record its changes",
-                _RUN,
+                f"triggers record it again: {table.fallback}"
+                if table.fallback
+                else "no worker has taken it over yet: triggers record its changes",
+                "audit capture resume" if table.fallback else _RUN,
             )
+    for table in read:
+        if not table.is_published:
+            yield _finding(
+                FindingKind.PUBLICATION_CHANGED,
+                Severity.ERROR,
+                table.table,
+                "somebody altered the publication that the worker reads: changes may be missing",
+                f"{_RUN}, which writes down the gap; then: audit baseline --table {shlex.quote(table.table)}",
+            )
+        yield from _partition_findings(table)
     if read:
         yield from _slot_findings(status)
+
+
+def _partition_findings(table: Read) -> Iterator[Finding]:
+    for partition in table.partitions_not_ready:
+        yield _finding(
+            FindingKind.PARTITION_NOT_READY,
+            Severity.WARNING,
+            partition,
+            f"the worker has not prepared this partition of {table.table} yet: old rows and TRUNCATE would be gaps",
+            _RUN,
+        )
+    for partition in table.partitions_not_in_wal:
+        yield _finding(
+            FindingKind.PARTITION_NOT_IN_WAL,
+            Severity.ERROR,
+            partition,
+            f"it is unlogged or a foreign table: its changes are not recorded, as {table.table} is read from the WAL",
+            psql_command(f"alter table {partition} set logged")
+            + f"; or: audit install --table {shlex.quote(table.table)} --capture row",
+        )
 
 
 def _slot_findings(status: CaptureStatus) -> Iterator[Finding]:
@@ -229,16 +309,6 @@ def show_seconds(number: float) -> str:
         if number >= 2 * seconds:
             return counted(int(number // seconds), unit)
     return counted(max(int(number), 0), "second")
-
-
-def show_bytes(number: int) -> str:
-    """A size as people read it."""
-    size = float(max(number, 0))
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} GB"
 
 
 def prometheus(status: CaptureStatus) -> str:

@@ -18,8 +18,12 @@ BATCH_ROWS = 2000
 
 
 def create_slot(connection: psycopg.Connection[Any], slot: str) -> None:
-    """Make the slot: what commits from now on is kept for it. In a transaction of its own."""
-    connection.execute(query("wal_create_slot"), {"slot": slot})
+    """Make the slot: what commits from now on is kept for it. In a transaction of its own.
+
+    From PostgreSQL 17 on a failover slot, which standbys have as well if they are set to.
+    """
+    failover = connection.info.server_version >= 170000
+    connection.execute(render("queries/wal_create_slot", failover=failover), {"slot": slot})
 
 
 def peek(

@@ -22,22 +22,24 @@ from psycopg.rows import dict_row
 from audit_toolkit.connection import fetch, first_line
 from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, UsageError
 from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
-from audit_toolkit.plurals import counted
+from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.templates import query, render, render_statements
 from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_fields
 from audit_toolkit.wal.decoder import NULL_FIELD
-from audit_toolkit.wal.messages import Begin, Relation
+from audit_toolkit.wal.messages import Begin, Column, Relation
 from audit_toolkit.wal.slot import advance, create_slot, peek
 from audit_toolkit.wal.staging import (
     HEADER,
     STAGED,
     TRAILER,
     Lines,
+    copied_made,
     is_incomplete,
     line,
     lines,
     stamp,
 )
+from audit_toolkit.wal.tables import Found, Table, Tables
 
 Connection = psycopg.Connection[Any]
 
@@ -50,34 +52,15 @@ HEARTBEAT_BYTES = 16 * 1024
 """An idle slot is advanced once so much was written by others: what it keeps would fill the disk."""
 HEARTBEAT_SECONDS = 5.0
 LOCK_TIMEOUT = "3s"
+RETRY_SECONDS = 60.0
+"""How long a table is left alone that the worker may not alter: each time, its writers wait."""
+LITTLE_BYTES = 64 * 1024 * 1024
+"""How much may be unread when tables go back to triggers: their writers wait while it is read."""
+FALLBACK_SECONDS = 10.0
+"""How long they wait at most, each time."""
+_MADE = -1
+"""Where in a batch there is an event already."""
 _LOST = "the replication slot was lost: changes that were not read yet are unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table that is captured from the WAL, or shall be."""
-
-    function_name: str
-    relation_id: int
-    schema_name: str
-    table_name: str
-    wal_since: int | None
-    """What commits behind it is read from the WAL; None while triggers record it."""
-    columns: Mapping[str, str]
-    """Their types by their names, as the trail last noted them."""
-    is_there: bool
-    is_changed: bool
-    """Whether DDL has changed it since."""
-    has_triggers: bool
-    """Whether a trigger that records it is enabled."""
-    virtual_columns: tuple[str, ...]
-    unpublished_columns: tuple[str, ...]
-    """Stored generated columns that this server never puts into the WAL's stream."""
-
-    @property
-    def name(self) -> str:
-        """As people write it."""
-        return f"{self.schema_name}.{self.table_name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +82,17 @@ class Worker:
     schema: str = "audit"
     say: Callable[[str], None] = lambda _: None
     slot: str = ""
-    _staged: dict[str, Relation] = field(default_factory=dict)
+    _staged: dict[str, tuple[Column, ...]] = field(default_factory=dict)
     _filled: set[str] = field(default_factory=set)
     """The tables of which rows are staged in this transaction."""
     _noted: dict[int, Relation] = field(default_factory=dict)
+    _called: dict[str, tuple[str, str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
+    _not_before: dict[str, float] = field(default_factory=dict)
+    fallback: int | None = None
+    """Go back to triggers once the server keeps more bytes of WAL than this, or has given up the slot."""
+    _falls_back: str = ""
+    """Why, once that is so."""
     heartbeat: float = HEARTBEAT_SECONDS
     """After so many seconds an idle slot is advanced in any case."""
     _is_ready: bool = False
@@ -123,7 +112,15 @@ class Worker:
         where the server cannot do it.
         """
         self.slot = slot_name(self.writer, self.schema)
-        (state,) = fetch(self.writer, "select current_setting('wal_level') as wal_level")
+        (state,) = fetch(
+            self.writer,
+            "select current_setting('wal_level') as wal_level, pg_is_in_recovery() as is_standby",
+        )
+        if state["is_standby"]:
+            raise UsageError(
+                "the server is a standby: the worker writes to the trail, so it runs on the primary",
+                hint="connect to the primary, such as with target_session_attrs=read-write in the address",
+            )
         if state["wal_level"] != "logical":
             raise UsageError(
                 f"wal_level is {state['wal_level']}, so changes cannot be read from the WAL",
@@ -141,18 +138,141 @@ class Worker:
         if not self._is_ready and not self._prepare():
             return Round(events=0, is_all=True)
         tables = self._tables()
-        pending = [table for table in tables if table.wal_since is None or table.has_triggers]
+        pending = [
+            table
+            for table in tables
+            if not table.fallback and (table.wal_since is None or table.is_unready)
+        ]
         taken = [table for table in pending if self._take_over(table)]
+        for table in tables:
+            self._say_unseen(table)
+        if self._republish(tables):
+            tables = self._tables()
         if taken:
             self._run_note_coverage()
             tables = self._tables()
         changed = [table for table in tables if table.wal_since is not None and table.is_changed]
         gone = [table for table in tables if table.wal_since is not None and not table.is_there]
-        found = self._read(tables)
+        try:
+            found = self._read(tables)
+        except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.UndefinedObject):
+            if self._is_well(self._state()):
+                raise
+            self._is_ready = False  # the slot was lost meanwhile, which the next turn sees to
+            return Round(events=0, is_all=False)
         if found.is_all:
             for table in (*changed, *gone):
                 self._note_changes(table)
+        self._fall_back_perhaps()
         return found
+
+    def go_back(self, reason: str, *, only: str | None = None, attempts: int = 1) -> bool:
+        """Read what there is, and have triggers record the tables again; whether they do.
+
+        Raises `UsageError` where no table is read from the WAL, or not that one.
+        """
+        read = [table for table in self._tables() if table.wal_since is not None]
+        if not [table for table in read if only in (None, table.name, table.table_name)]:
+            name = only or "no table"
+            raise UsageError(
+                f"{name} is {'not ' if only else ''}read from the WAL",
+                hint="audit capture status shows how tables are captured",
+            )
+        if not self._is_well(self._state()):
+            self._fall_back_from_lost(reason)
+            return True
+        for _ in range(attempts):
+            while not self._read(self._tables()).is_all:
+                pass
+            if self.fall_back(reason, only=only):
+                return True
+        return False
+
+    def fall_back(self, reason: str, *, only: str | None = None) -> bool:
+        """Once the trail has all that is in the WAL, have triggers record the tables again, or the one of that name.
+
+        Writers wait meanwhile, 10 seconds at most. Whether it was done: not where they hold the tables too
+        long, or there is more to be read than that takes.
+        """
+        read = [table for table in self._tables() if table.wal_since is not None]
+        tables = [table for table in read if only in (None, table.name, table.table_name)]
+        give_up_at = time.monotonic() + FALLBACK_SECONDS
+        heartbeat, self.heartbeat = self.heartbeat, 0  # how far it is matters, events or not
+        is_late = False
+        try:
+            with self.reader.transaction():
+                wanted = self._hold(self.reader, tables)
+                while lsn_number(self._state()["read_until"]) < wanted:
+                    is_late = time.monotonic() > give_up_at
+                    if is_late:
+                        raise psycopg.Rollback
+                    self._read(self._tables())
+                for table in tables:
+                    self._record_by_triggers(self.reader, table, reason)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            return False
+        finally:
+            self.heartbeat = heartbeat
+        if is_late:
+            return False
+        self._end_fallback(tables, is_last=len(tables) == len(read))
+        return True
+
+    def _hold(self, connection: Connection, tables: Iterable[Table]) -> int:
+        """Have writers of the tables wait; up to where the WAL has what they committed."""
+        connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+        for table in tables:
+            if table.is_there:
+                connection.execute(render("wal/lock", relation=table.relation_id))
+        (now,) = fetch(connection, "select pg_current_wal_insert_lsn()::text as lsn")
+        return lsn_number(now["lsn"])
+
+    def _record_by_triggers(self, connection: Connection, table: Table, reason: str) -> None:
+        text = render("wal/record_by_triggers", **self._names)
+        connection.execute(text, {"function": table.function_name, "reason": reason})
+
+    def _end_fallback(self, tables: Iterable[Table], *, is_last: bool) -> None:
+        self._run_note_coverage()
+        for table in tables:
+            self.say(f"{table.name} is recorded by triggers again: audit capture resume")
+        if is_last:
+            self._drop_slot()
+            self._is_ready = False
+        self._falls_back = ""
+
+    def _fall_back_perhaps(self) -> None:
+        """Once the server keeps more than it is to: read on until little is left, and go back to triggers then."""
+        if self.fallback is None:
+            return
+        state = self._state()
+        if not self._falls_back and (state["retained_bytes"] or 0) > self.fallback:
+            self._falls_back = f"the server kept {show_bytes(state['retained_bytes'])} of WAL"
+            self.say(f"{self._falls_back}, more than --fallback: going back to triggers")
+        is_due = self._falls_back and state["behind_bytes"] <= LITTLE_BYTES
+        is_time = time.monotonic() >= self._not_before.get("", 0)
+        if is_due and is_time and not self.fall_back(self._falls_back):
+            self._not_before[""] = time.monotonic() + FALLBACK_SECONDS
+
+    def _fall_back_from_lost(self, reason: str = _LOST) -> None:
+        """Triggers record the tables again at once: what the slot had is lost, and the trail says so."""
+        tables = [table for table in self._tables() if table.wal_since is not None]
+        with self.writer.transaction():
+            lsn = lsn_text(self._hold(self.writer, tables))
+            self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
+            for table in tables:
+                self._record_by_triggers(self.writer, table, reason)
+        self._say_gaps(len(tables))
+        self._end_fallback(tables, is_last=True)
+
+    def _drop_slot(self) -> None:
+        if self._state()["slot_is_there"]:
+            self.writer.execute("select pg_drop_replication_slot(%(slot)s)", {"slot": self.slot})
+
+    def _say_gaps(self, tables: int) -> None:
+        self.say(
+            f"the replication slot was lost: {counted(tables, 'table')} with a gap in the trail, which "
+            "audit baseline closes"
+        )
 
     def fail(self, error: Exception) -> None:
         """Note why it ends, where it still can."""
@@ -178,14 +298,20 @@ class Worker:
         if not self.writer.execute(there, named).rowcount:
             self._say_once("no table is captured from the WAL: audit install --capture wal")
             return False
-        self._ensure_slot()
+        tables = self._tables()
+        if tables and all(table.fallback for table in tables):
+            self._say_once("triggers record all tables: audit capture resume")
+            return False
         (may,) = self._fetch("may_log_snapshot")
         self._may_log_snapshot = may["may_log_snapshot"]
-        self._is_ready = True
-        return True
+        self._is_ready = self._ensure_slot()
+        return self._is_ready
 
-    def _ensure_slot(self) -> None:
-        """Make the slot where there is none; where there was one, say in the trail what is lost."""
+    def _ensure_slot(self) -> bool:
+        """Make the slot where there is none; where there was one, say in the trail what is lost.
+
+        Whether there is one: with `fallback`, triggers record the tables again instead.
+        """
         state = self._state()
         is_new = state["read_until"] == "0/0"
         if state["slot_is_there"] and state["is_foreign"]:
@@ -193,16 +319,14 @@ class Worker:
                 f"the replication slot {self.slot} is not of pgoutput, or of another database",
                 hint=f"drop it: select pg_drop_replication_slot('{self.slot}')",
             )
-        is_well = (
-            state["slot_is_there"]
-            and state["is_of_cluster"]
-            and state["wal_status"] != "lost"
-            and not state["is_ahead"]
-        )
-        if is_well:
-            return
-        if state["slot_is_there"]:
-            self.writer.execute("select pg_drop_replication_slot(%(slot)s)", {"slot": self.slot})
+        if self._is_well(state):
+            return True
+        if self.fallback is not None and any(
+            table.wal_since is not None for table in self._tables()
+        ):
+            self._fall_back_from_lost()
+            return False
+        self._drop_slot()
         try:
             create_slot(self.writer, self.slot)
         except psycopg.errors.InsufficientPrivilege as error:
@@ -215,11 +339,19 @@ class Worker:
             ) from error
         lsn = self._state()["confirmed_flush_lsn"]
         (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
-        if not is_new:
-            self.say(
-                f"the replication slot was lost: {counted(noted['gaps'], 'table')} with a gap in the trail, which "
-                "audit baseline closes"
-            )
+        if not is_new and noted["gaps"]:
+            self._say_gaps(noted["gaps"])
+        return True
+
+    @staticmethod
+    def _is_well(state: Mapping[str, Any]) -> bool:
+        """Whether the slot has all that the trail has not."""
+        return bool(
+            state["slot_is_there"]
+            and state["is_of_cluster"]
+            and state["wal_status"] != "lost"
+            and not state["is_ahead"]
+        )
 
     def _take_over(self, table: Table) -> bool:
         if table.unpublished_columns:
@@ -228,6 +360,8 @@ class Worker:
                 f"{table.unpublished_columns[0]} cannot be read from the WAL"
             )
             return False
+        if time.monotonic() < self._not_before.get(table.function_name, 0):
+            return False
         try:
             with self.writer.transaction():
                 self.writer.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
@@ -235,17 +369,53 @@ class Worker:
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             return False  # writers hold it; triggers record it until the next time
         except psycopg.errors.InsufficientPrivilege as error:
-            self._say_once(f"{table.name} stays with triggers: {first_line(error)}")
+            self._not_before[table.function_name] = time.monotonic() + RETRY_SECONDS
+            why = "stays with triggers" if table.wal_since is None else "is not ready"
+            self._say_once(f"{table.name} {why}: {first_line(error)}")
             return False
         if found["is_taken"]:
             self._say_once(f"{table.name} is read from the WAL from here on; its triggers are off")
         return bool(found["is_taken"])
 
+    def _republish(self, tables: Iterable[Table]) -> bool:
+        """Publish anew what somebody altered, with a gap in the trail: what was not published is in no slot."""
+        state = self._state()
+        if state["publication_now"] is None:
+            return False  # dropped, which reading refuses
+        is_altered = state["publication"] != state["publication_now"]
+        altered = [
+            table
+            for table in tables
+            if table.wal_since is not None
+            and table.is_there
+            and (is_altered or (table.noted_entry and table.entry != table.noted_entry))
+        ]
+        for table in altered:
+            with self.writer.transaction():
+                self._run(
+                    "republish",
+                    parameters={},
+                    function=table.function_name,
+                    since=state["read_until"],
+                    slot=self.slot,
+                )
+            self.say(f"{table.name} has a gap in the trail: somebody altered {self.publication}")
+        return bool(altered)
+
+    def _say_unseen(self, table: Table) -> None:
+        """Say, in the trail, too, of which partitions no changes can be read."""
+        for partition in table.unseen_partitions if table.wal_since is not None else ():
+            text = f"changes of {partition}, a partition of {table.name}, are not in the WAL"
+            if text not in self._said:
+                self._run("unseen", function=table.function_name, partition=partition)
+            self._say_once(text)
+
     def _read(self, tables: Iterable[Table]) -> Round:
         """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
-        by_relation = _read_ones(tables)
         state = self._state()
         self._log_snapshot(state["behind_bytes"])
+        known = Tables(state["truncated_rows"])
+        known.know(tables)
         done = lsn_number(state["commit_lsn"])
         (now,) = fetch(
             self.writer,
@@ -254,7 +424,6 @@ class Worker:
         )
         count = _Count()
         batch = _Batch(next_xid=int(now["xid"]))
-        noted: Relation | None = None
         total, end = 0, None
         messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
         self.writer.execute("begin")
@@ -267,20 +436,15 @@ class Worker:
                         total += self._keep(batch, done, end)
                         self.writer.execute("begin")
                     continue
-                relation, commit_lsn = found.relation, found.begin.commit_lsn
-                if commit_lsn <= done:
+                if found.begin.commit_lsn <= done:
                     continue  # told again after a crash
-                table = by_relation.get(relation.oid)
-                if table is None or commit_lsn <= (table.wal_since or 0):
-                    continue
-                # A form is one object in one reading; to compare it would take longer than the rest.
-                if relation is not noted and self._is_news(table, relation):
-                    self._flush(batch)
-                    self._notice(table, relation)
-                    by_relation |= _read_ones(self._tables())
-                    table = by_relation.get(relation.oid, table)
-                noted = relation
-                batch.add(table, found)
+                for recorded in known.of(found):
+                    if self._is_news(recorded):
+                        self._flush(batch)
+                        self._notice(recorded)
+                        known.know(self._tables())
+                        recorded = (known.renewed(recorded[0]), *recorded[1:])  # noqa: PLW2901
+                    batch.add(recorded)
                 if batch.is_full:
                     self._flush(batch)
             is_all = count.number < PEEK_ROWS
@@ -313,7 +477,9 @@ class Worker:
                 f"a value in the WAL is not UTF-8: {first_line(error)}",
                 hint="a database in SQL_ASCII takes text in any encoding, and cannot be read this way",
             )
-        if not isinstance(error, psycopg.errors.UndefinedObject):
+        if not isinstance(error, psycopg.errors.UndefinedObject) or not self._is_well(
+            self._state()
+        ):
             return None
         return AuditError(
             f"the slot {self.slot} cannot follow the publication: {first_line(error)}",
@@ -361,25 +527,43 @@ class Worker:
         if not batch.count:
             return
         (row,) = self._fetch("next_ids", count=batch.count)
-        for part in batch.parts.values():
-            function = part.table.function_name
-            self._stage(part.table, part.relation)
-            rows_table = wal_tables(function)[1]
-            if function in self._filled:
-                self._run("empty", rows_table=rows_table, parameters={})
-            self._filled.add(function)
-            with (
-                self.writer.cursor() as cursor,
-                cursor.copy(render("wal/copy", rows_table=rows_table)) as copy,
-            ):
-                copy.write(b"".join((HEADER, *lines(part.lines, row["ids"]), TRAILER)))
-            self._run("replay", replay=replay_function(function), parameters={})
-            if part.incomplete_lsn is not None:
-                self._run("incomplete", function=function, lsn=lsn_text(part.incomplete_lsn))
+        if batch.made:
+            self._copy_made(batch, row["ids"])
+        for part in batch.parts:
+            self._replay(part, row["ids"])
         batch.clear()
 
+    def _replay(self, part: _Part, ids: bytes) -> None:
+        """Have images made of changes of one table, all of one form, and events of them."""
+        function = part.table.function_name
+        self._stage(part.table, part.relation)
+        rows_table = wal_tables(function)[1]
+        if function in self._filled:
+            self._run("empty", rows_table=rows_table, parameters={})
+        self._filled.add(function)
+        with (
+            self.writer.cursor() as cursor,
+            cursor.copy(render("wal/copy", rows_table=rows_table)) as copy,
+        ):
+            copy.write(b"".join((HEADER, *lines(part.lines, ids), TRAILER)))
+        self._run("replay", replay=replay_function(function), parameters={})
+        if part.incomplete_lsn is not None:
+            self._run("incomplete", function=function, lsn=lsn_text(part.incomplete_lsn))
+
+    def _copy_made(self, batch: _Batch, ids: bytes) -> None:
+        """Add events that need no image."""
+        with (
+            self.writer.cursor() as cursor,
+            cursor.copy(render("wal/copy_made", schema=self.schema)) as copy,
+        ):
+            for number, (table, change, made) in batch.made:
+                if made is not None:
+                    event_id = int.from_bytes(ids[number : number + 8], "big")
+                    full = full_xid(change.xid, batch.next_xid)
+                    copy.write_row(copied_made(event_id, table, change, made, full))
+
     def _stage(self, table: Table, relation: Relation) -> None:
-        if self._staged.get(table.function_name) == relation:
+        if self._staged.get(table.function_name) == relation.columns:
             return
         columns_table, rows_table, changes_view = wal_tables(table.function_name)
         types = self._types(relation)
@@ -396,7 +580,7 @@ class Worker:
             virtual_columns=table.virtual_columns,
             parameters={},
         )
-        self._staged[table.function_name] = relation
+        self._staged[table.function_name] = relation.columns
 
     def _types(self, relation: Relation) -> dict[tuple[int, int], tuple[str, str]]:
         """What the types of the columns are called, and in which types their values are put."""
@@ -409,22 +593,30 @@ class Worker:
             (row["type_oid"], row["modifier"]): (row["type_name"], row["staged"]) for row in rows
         }
 
-    def _is_news(self, table: Table, relation: Relation) -> bool:
+    def _is_news(self, found: Found) -> bool:
         """Whether rows of this form are the first; the trail may have to say what DDL did before them."""
-        noted = self._noted.get(table.relation_id)
-        return noted is not relation and noted != relation
+        table, change, made = found
+        if made is not None:
+            known = self._called.get(table.function_name, table.called)
+            return made.called is not None and made.called != known
+        noted = self._noted.get(change.relation.oid)
+        return noted is not change.relation and noted != change.relation
 
-    def _notice(self, table: Table, relation: Relation) -> None:
-        self._noted[table.relation_id] = relation
+    def _notice(self, found: Found) -> None:
+        table, change, made = found
+        if made is not None:
+            self._called[table.function_name] = made.called or table.called
+            if table.is_there:
+                self._note_changes(table)
+            return
+        relation = change.relation
+        self._noted[relation.oid] = relation
         types = self._types(relation)
         columns = {
             column.name: types[column.type_oid, column.type_modifier][0]
             for column in relation.columns
         }
-        unread = {*table.virtual_columns, *table.unpublished_columns}
-        noted = {name: type_name for name, type_name in table.columns.items() if name not in unread}
-        called = (table.schema_name, table.table_name)
-        if table.is_there and (columns != noted or (relation.schema, relation.name) != called):
+        if table.is_there and not table.is_described_by(relation, columns):
             self._note_changes(table)
 
     def _note_changes(self, table: Table) -> None:
@@ -443,6 +635,10 @@ class Worker:
                     **row,
                     "wal_since": lsn_number(row["wal_since"]) if row["wal_since"] else None,
                     "columns": row["columns"] or {},
+                    "partitions": frozenset(row["partitions"]),
+                    "noted_partitions": frozenset(row["noted_partitions"]),
+                    "unseen_partitions": tuple(row["unseen_partitions"]),
+                    "unready_partitions": tuple(row["unready_partitions"]),
                     "virtual_columns": tuple(row["virtual_columns"]),
                     "unpublished_columns": tuple(row["unpublished_columns"]),
                 }
@@ -477,14 +673,9 @@ class Worker:
         return {"schema": self.schema, "publication": self.publication}
 
 
-def _read_ones(tables: Iterable[Table]) -> dict[int, Table]:
-    """The tables that are read from the WAL, by their OIDs."""
-    return {table.relation_id: table for table in tables if table.wal_since is not None}
-
-
 @dataclass(slots=True)
 class _Part:
-    """The changes of a batch to one table, while it had one form."""
+    """The changes of a batch to one table and its partitions, while they had the same columns."""
 
     table: Table
     relation: Relation
@@ -500,8 +691,11 @@ class _Batch:
     """Changes in their order, of which events are to be made in this transaction."""
 
     next_xid: int
-    parts: dict[int, _Part] = field(default_factory=dict)
-    """By the identity of the form: it is one object in one reading."""
+    parts: list[_Part] = field(default_factory=list)
+    by_form: dict[int, _Part] = field(default_factory=dict)
+    """By the identity of the relation, which is one object in one reading; partitions share a part."""
+    made: list[tuple[int, Found]] = field(default_factory=list)
+    """Events that need no image, with the places of their ids."""
     count: int = 0
     bytes: int = 0
     commit_lsn: int = 0
@@ -510,29 +704,46 @@ class _Batch:
     _context: builtins.bytes | None = None
     _stamp: builtins.bytes = b""
 
-    def add(self, table: Table, change: Change[builtins.bytes]) -> None:
+    def add(self, found: Found) -> None:
+        table, change, made = found
+        self.commit_lsn = change.begin.commit_lsn
+        if made is None:
+            self._add_line(table, change)
+        else:
+            self.made.append((8 * self.count, found))
+            self.bytes += len(made.old_row or "")
+        self.count += 1
+
+    def _add_line(self, table: Table, change: Change[builtins.bytes]) -> None:
         relation = change.relation
-        part = self.parts.get(id(relation))
-        if part is None:
-            columns = len(relation.columns)
-            part = _Part(table, relation, Lines(columns), NULL_FIELD * columns)
-            self.parts[id(relation)] = part
+        part = self.by_form.get(id(relation)) or self._part(table, relation)
         if change.begin is not self._begin or change.context is not self._context:
             self._begin, self._context = change.begin, change.context
             self._stamp = stamp(change, full_xid(change.begin.xid, self.next_xid))
-            self.commit_lsn = change.begin.commit_lsn
         if change.before is None and part.incomplete_lsn is None and is_incomplete(change):
             part.incomplete_lsn = change.begin.commit_lsn
         made = line(change, self._stamp, part.nulls)
         part.lines.rest.append(made)
         part.lines.numbers.append(8 * self.count)
-        self.count += 1
         self.bytes += len(made)
+
+    def _part(self, table: Table, relation: Relation) -> _Part:
+        for part in self.parts:
+            if part.table is table and part.relation.columns == relation.columns:
+                break
+        else:
+            columns = len(relation.columns)
+            part = _Part(table, relation, Lines(columns), NULL_FIELD * columns)
+            self.parts.append(part)
+        self.by_form[id(relation)] = part
+        return part
 
     def clear(self) -> None:
         """Its changes are events."""
         self.flushed += self.count
         self.parts.clear()
+        self.by_form.clear()
+        self.made.clear()
         self.count = self.bytes = 0
 
     @property

@@ -110,7 +110,9 @@ class Database:
                 connection.execute(
                     "select pg_catalog.set_config('statement_timeout', %s, true),"
                     " pg_catalog.set_config('lock_timeout', %s, true),"
-                    " pg_catalog.set_config('TimeZone', 'UTC', true)",
+                    " pg_catalog.set_config('TimeZone', 'UTC', true),"
+                    # A page reads little of many partitions, for which compiling takes longer than reading.
+                    " pg_catalog.set_config('jit', 'off', true)",
                     (self._timeout, self._timeout),
                 )
                 yield connection

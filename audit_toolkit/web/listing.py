@@ -20,6 +20,11 @@ MOST = 1000
 RECENT = timedelta(days=30)
 """How far back is looked for what no index finds, if nobody says."""
 
+LOOK = 0.1
+"""Seconds for which is looked back, at first, for what no index finds;"""
+LOOK_FURTHER = 1.0
+"""and where somebody asked to look further back, or for a file."""
+
 KINDS = {
     "insert": Action.INSERT,
     "update": Action.UPDATE,
@@ -56,6 +61,8 @@ class Listed:
     events: tuple[Event, ...]
     older: str | None
     newer: str | None
+    is_unfinished: bool = False
+    """Whether older events were not looked at, for want of time."""
 
 
 def read_query(page: Page) -> Asked:
@@ -105,11 +112,17 @@ def scope(page: Page, asked: Asked) -> Scope | None:
     return page.sight.scope
 
 
-def read_list(page: Page, scope: Scope | None, wanted: Filter) -> Listed:
+def read_list(page: Page, scope: Scope | None, asked: Asked) -> Listed:
     """A page of events."""
     if scope is None:
         return Listed(events=(), older=None, newer=None)
-    found = trail.read_page(page.connection, scope, wanted)
+    wanted = asked.wanted
+    if not asked.is_narrow or scope.key is not None or wanted.oldest_of:
+        found = trail.read_page(page.connection, scope, wanted)
+    else:
+        further = wanted.before or asked.all_time or page.asked("format")
+        seconds = LOOK_FURTHER if further else LOOK
+        found = trail.read_page_within(page.connection, scope, wanted, seconds=seconds)
     return _with_neighbours(page, found, wanted)
 
 
@@ -122,6 +135,7 @@ def _with_neighbours(page: Page, found: HistoryPage, wanted: Filter) -> Listed:
         events=found.events,
         older=page.here(before=older, after=None) if older is not None else None,
         newer=page.here(after=newer, before=None) if newer is not None else None,
+        is_unfinished=found.is_unfinished,
     )
 
 

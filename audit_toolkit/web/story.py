@@ -185,6 +185,8 @@ def _notes(page: Page, event: Event) -> Iterator[str]:
             yield _("the table was dropped, with all its rows")
         case {"change": "created"}:
             yield _("made anew: what came before under this name is of another table")
+        case {"change": "partition", "partition": str(partition)}:
+            yield _("partition %(name)s of the trail was dropped") % {"name": visible(partition)}
     yield from _columns(page, said)
     for name in said.get("attached", ()):
         text = _("partition %(name)s attached: its rows came without events")

@@ -18,7 +18,7 @@ from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, U
 from audit_toolkit.names import MAX_NAME_BYTES, QualifiedName, quote_identifier
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.templates import query, render, render_statements
-from audit_toolkit.wal import lsn_text
+from audit_toolkit.wal import create_slot, lsn_text
 
 if TYPE_CHECKING:
     import psycopg
@@ -142,7 +142,7 @@ def create(connection: Connection, names: Names, server: Server) -> None:
                 connection.execute(statement)
     if not server.has_slot:
         try:
-            connection.execute(query("wal_create_slot"), {"slot": names.slot})
+            create_slot(connection, names.slot)
         except import_psycopg().errors.ConfigurationLimitExceeded as error:
             raise AuditError(
                 "all replication slots of the server are in use",

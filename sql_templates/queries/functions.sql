@@ -8,6 +8,10 @@ select
     coalesce(p.proconfig, '{}') as settings,
     pg_catalog.pg_get_userbyid(p.proowner)::text as owner,
     pg_catalog.obj_description(p.oid, 'pg_proc') as comment,
+    -- The name that a capture function of this trail was made under, whatever it is called now: its text has it.
+    case when strpos(p.prosrc, pg_catalog.quote_ident(%(schema)s) || '.captured_as(tg_relid, ') > 0
+        then replace(substring(p.prosrc from 'captured_as\(tg_relid, ''((?:[^'']|'''')+)'''), '''''', '''')
+    end as made_as,
     array(
         select case when acl.grantee = 0 then 'public' else pg_catalog.pg_get_userbyid(acl.grantee)::text end
         from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as acl

@@ -11,5 +11,6 @@ where p.pubname = %(publication)s
     join pg_catalog.pg_proc as f on f.oid = t.tgfoid
     join pg_catalog.pg_namespace as fn on fn.oid = f.pronamespace
     where t.tgrelid = c.oid and fn.nspname = %(schema)s and f.proname like 'capture\_%%'
-    having bool_and(t.tgenabled = 'D')
+    -- Those on TRUNCATE (32) may be on.
+    having bool_and(t.tgenabled = 'D') filter (where t.tgtype & 28 <> 0)
   )

@@ -13,7 +13,7 @@ from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.completeness import reconcile
 from audit_toolkit.completeness.reconcile import one_snapshot
-from audit_toolkit.config import Capture, Truncate
+from audit_toolkit.config import Capture, Store, Truncate
 from audit_toolkit.drift import find_drift
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.schema.captured_tables import note_changes
@@ -179,6 +179,55 @@ def test_a_table_that_was_replaced_and_dropped_leaves_a_clean_check(trail: Trail
     trail.execute("drop function audit.capture_public__orders()")
     trail.audit("orders")
     assert findings(trail) == []
+
+
+SWAP = "begin; alter table t rename a to x; alter table t rename b to a; alter table t rename x to b; commit"
+LOST = {
+    "noted": "update t set a = a",
+    "rolled back": "begin; update t set a = 'x'; rollback",
+    "to a savepoint": "begin; savepoint s; update t set a = 'x'; rollback to s; update t set a = a || '-'; commit",
+    "under repeatable read": "begin isolation level repeatable read; update t set a = a; commit",
+}
+
+
+@pytest.mark.parametrize("how", LOST)
+@pytest.mark.parametrize(
+    "rule",
+    [{}, {"capture": Capture.STATEMENT}, {"store": Store.DELTA}],
+    ids=["row", "statement", "delta"],
+)
+def test_columns_that_change_places_are_noted_though_the_first_write_is_rolled_back(
+    trail: Trail, rule: dict[str, Any], how: str
+) -> None:
+    trail.execute("create table t (id int primary key, a text, b text)")
+    trail.audit("t", **rule)
+    trail.execute("insert into t values (1, 'a', 'b')")
+    trail.execute("update t set a = 'a2'")
+    trail.execute(SWAP)
+    trail.execute(LOST[how])
+    for step in "34":
+        trail.execute(f"update t set a = a || '{step}'")
+    [live] = trail.execute("select a, b from t")
+    last = history(trail.connection, "t", 1)[-1].new_row
+    assert last is not None
+    assert (last["a"], last["b"]) == live
+    assert len(changes(trail)) == 1
+
+
+def test_columns_that_change_places_are_noted_though_another_session_was_noting_them(
+    trail: Trail,
+) -> None:
+    trail.execute("create table t (id int primary key, a text, b text)")
+    trail.audit("t")
+    trail.execute("insert into t values (1, 'a', 'b'), (2, 'a', 'b')")
+    trail.execute(SWAP)
+    with trail.database.connect(autocommit=False) as first:
+        first.execute("update t set a = 'x' where id = 2")
+        trail.execute("update t set a = 'y' where id = 1")
+        first.rollback()
+    assert changes(trail) == []
+    trail.execute("update t set a = 'z' where id = 2")
+    assert [said["renamed"] for _, said in changes(trail)] == [{"a": "b", "b": "a"}]
 
 
 @BOTH

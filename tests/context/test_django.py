@@ -8,15 +8,12 @@ from io import BytesIO
 from itertools import count
 from typing import Any
 
-import django  # type: ignore[import-untyped]
 import pytest
-from django.conf import settings  # type: ignore[import-untyped]
 from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
 from django.db import connection, transaction  # type: ignore[import-untyped]
 from django.http import HttpResponse  # type: ignore[import-untyped]
 from django.test import Client  # type: ignore[import-untyped]
 from django.urls import path  # type: ignore[import-untyped]
-from psycopg.conninfo import conninfo_to_dict
 
 import audit_toolkit
 from audit_toolkit.attribution.django import execute_wrapper
@@ -24,6 +21,7 @@ from audit_toolkit.errors import ContextError
 from tests.context.blocks import block
 from tests.context.conftest import Shop
 from tests.context.proxy import Proxy
+from tests.plugins.django_project import configure, point_to
 
 INSERT = "insert into orders (note) values (%s)"
 
@@ -44,30 +42,6 @@ urlpatterns = [path("orders/<note>", order)]
 def audit_middleware(get_response: Any) -> Any:
     """The middleware of the documentation."""
     return block("def audit_middleware")["audit_middleware"](get_response)
-
-
-def configure() -> None:
-    if settings.configured:
-        return
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "shop"}},
-        MIDDLEWARE=[f"{__name__}.audit_middleware"],
-        ROOT_URLCONF=__name__,
-    )
-    django.setup()
-
-
-def point_to(dsn: str) -> None:
-    """Let Django's connection be one to that database, from now on."""
-    connection.close()
-    parameters = conninfo_to_dict(dsn)
-    connection.settings_dict.update(
-        NAME=parameters["dbname"],
-        HOST=parameters.get("host", ""),
-        PORT=parameters.get("port", ""),
-        USER=parameters.get("user", ""),
-    )
 
 
 @pytest.fixture

@@ -72,11 +72,28 @@ DRIFTS = {
     "unlogged": "alter table lines set unlogged",
     "key": "alter table lines drop constraint lines_pkey, add primary key (id, part)",
     "sequence": "alter sequence audit.logged_actions_event_id_seq cycle",
+    "function moved": "create schema app; alter function audit.capture_public__parts() set schema app",
+    "function without comment": "comment on function audit.capture_public__stock() is null",
+    "trigger renamed": 'alter trigger "00_audit_row" on customers rename to mine',
+    "trigger replaced": """
+        drop trigger "00_audit_row" on places;
+        create function public.g() returns trigger language plpgsql as 'begin return null; end';
+        create trigger "00_audit_row" after insert on places for each row execute function public.g();
+        alter function audit.capture_public__places() rename to places
+    """,
+    "functions dropped": "drop function audit.capture_public__bins() cascade",
+    "table in the schema of the trail": "alter table audited set schema audit",
 }
 TABLES = """
     create table people (id int primary key, note text, email text, card text, ssn text);
     create table lines (id int primary key, part int not null);
+    create table parts (id int primary key);
+    create table stock (id int primary key);
+    create table places (id int primary key);
+    create table bins (id int primary key);
+    create table audited (id serial primary key);
 """
+OTHERS = ("parts", "stock", "places", "bins", "audited", "customers")
 
 
 COLUMNS = (
@@ -95,7 +112,8 @@ VALUES = {
 def made(shop: Shop) -> None:
     shop.database.execute(TABLES)
     people = ["--exclude", "note", "--mask", "email=sha256", "--mask", "card", "--mask", "ssn"]
-    for words in (["-t", "orders", "-t", "lines"], ["-t", "people", *people]):
+    plain = [word for table in ("orders", "lines", *OTHERS) for word in ("-t", table)]
+    for words in (plain, ["-t", "people", *people]):
         answer = shop.audit("install", *words, "--upgrade")
         assert answer.code == 0, answer.text
     shop.database.execute("""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+from pathlib import Path
 
 from audit_toolkit.migrations import find_project, recorded_state
+from tests.migrations.django_site import manage
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
 
@@ -105,6 +107,23 @@ def test_one_line_a_table(shop: Shop) -> None:
         assert head.count(f'"t{number}"') == 1
     imports = [n.module for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)]
     assert set(imports) <= {"typing", "alembic"}
+
+
+def test_a_django_migration_shares_its_texts(site: Shop) -> None:
+    for number in range(6):
+        create(site.database, number)
+    answer = site.audit("install", "--all-tables", "--django", "shop")
+    assert answer.code == 0, answer.err
+    (migration,) = Path("shop/migrations").glob("0003_*.py")
+    text = migration.read_text("utf-8")
+    assert text.count("create or replace function audit.@function@") > 1
+    assert "create or replace function audit.capture_public__t0" not in text
+    manage("migrate", "shop")
+    by_migration = site.database.execute(OBJECTS)
+    manage("migrate", "shop", "0001")
+    script = site.audit("install", "--all-tables", "--sql").out
+    assert site.database.psql(script).returncode == 0
+    assert site.database.execute(OBJECTS) == by_migration
 
 
 def test_few_tables_stand_whole(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,21 @@ def test_an_import_below_the_call_is_noticed(tmp_path: Path) -> None:
     assert add_import(env)
     assert env.read_text().splitlines()[2] == "import audit_toolkit.alembic  # noqa: F401"
     assert import_advice(env) is None
+
+
+def test_without_the_toolkit_in_env_py_an_option_leaves_the_trail_alone(shop: Shop) -> None:
+    answer = shop.audit("install", "-t", "orders", "--no-env", "--dsn", shop.database.dsn)
+    (option,) = re.findall(r"include_name=.*", answer.err)
+    edit(
+        shop.directory / "migrations" / "env.py",
+        "connection=connection,",
+        f"connection=connection, include_schemas=True, {option},",
+    )
+    shop.upgrade()
+    shop.alembic("revision", "--autogenerate", "-m", "nothing")
+    (written,) = shop.versions.glob("*_nothing.py")
+    assert "audit" not in written.read_text("utf-8")
+    assert "include_name" not in shop.audit("install", "-t", "customers").err
 
 
 def test_a_revision_that_would_drop_the_trail_is_refused_whole(shop: Shop) -> None:

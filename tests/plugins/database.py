@@ -154,8 +154,14 @@ def databases(cluster: Server) -> Iterator[Databases]:
     """The databases of the run."""
     with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
         made = Databases(cluster, connection)
+        # The first session of a database finds out about its catalogues, for each one that is copied from it.
+        made.templates[EMPTY] = made.templates[made.add_template("visited", _visit)]
         yield made
         made.drop_templates()
+
+
+def _visit(dsn: str) -> None:
+    psycopg.connect(dsn).close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """How much the proofs do, and the figures they reached: printed at the end of the run.
 
-pytest --replay-examples 20000   examples of the state machine (default 120)
-pytest --crash-kills 50          kills of the server (default 5)
+pytest --replay-examples 20000   examples of the state machine (default 80)
+pytest --crash-kills 50          kills of the server (default 3)
 pytest --hostile-names 5000      names of the identifier fuzz (default 100)
 """
 
@@ -19,8 +19,8 @@ ShowFigures = Callable[[str], None]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options above."""
     group = parser.getgroup("proofs")
-    group.addoption("--replay-examples", type=int, default=120)
-    group.addoption("--crash-kills", type=int, default=5)
+    group.addoption("--replay-examples", type=int, default=80)
+    group.addoption("--crash-kills", type=int, default=3)
     group.addoption("--hostile-names", type=int, default=100)
 
 

@@ -13,7 +13,7 @@ from audit_toolkit.archive import Manifest, Store, read_manifests, seal_problems
 from audit_toolkit.errors import AuditError
 from audit_toolkit.seals import new_key, read_public
 from tests.seals.conftest import Sealed
-from tests.seals.words import MORE, archive, detach, redact
+from tests.seals.words import MORE, archive, detach, drop, redact
 
 
 @pytest.fixture
@@ -85,10 +85,7 @@ def test_the_commands(sealed: Sealed, store: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(sealed.folder)
     partition = detach(sealed)
     manifest = archive(sealed, store, partition)
-    sealed.execute(
-        "update audit.partition_lifecycle set state = 'dropped', dropped_at = now() where state = 'detached'"
-    )
-    sealed.execute(f"drop table {partition}")
+    drop(sealed, str(partition))
 
     def audit(*words: str) -> tuple[int, str]:
         answer = CliRunner().invoke(app, [*words, "--archive", store.url, "--key", "seal.key.pub"])

@@ -146,6 +146,7 @@ class Shop:
         )
         [(new,)] = self.execute(f"select audit.make_leaf('{name}_2')::text")
         self.execute(f"alter table audit.logged_actions attach partition {new} {bounds}")
+        self.execute("select audit.note_dropped(leaf) from audit.partition_lifecycle")
         self.execute("update orders set status = 'late' where id between 30 and 290")
         self.seal()
 

@@ -20,7 +20,7 @@ from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, SLOTS, children, salt
 from audit_toolkit.trail import Erasure
 from audit_toolkit.trail import redact as erase
 from tests.seals.conftest import Sealed
-from tests.seals.words import detach, redact
+from tests.seals.words import detach, drop, redact
 
 
 def test_a_redacted_value_is_no_finding_and_is_counted(sealed: Sealed) -> None:
@@ -177,9 +177,6 @@ def test_an_announcement_that_left_with_its_partition_is_no_alarm(sealed: Sealed
     assert (report.findings, report.redacted) == ([], 2)
     sealed.tamper(f"update {partition} set new_row = '{{}}' where event_id = 301")
     assert ("redaction_unannounced", "event 301") in sealed.found()
-    sealed.execute(
-        "update audit.partition_lifecycle set state = 'dropped', dropped_at = now() where state = 'detached'"
-    )
-    sealed.execute(f"drop table {partition}")
+    drop(sealed, str(partition))
     report = sealed.verify()
     assert (report.findings, report.redacted) == ([], 2)

@@ -32,18 +32,9 @@ from audit_toolkit.seals import read_public
 from audit_toolkit.trail import Erasure, Redaction
 from audit_toolkit.trail import redact as run
 from tests.seals.conftest import Sealed
-from tests.seals.words import archive, detach
+from tests.seals.words import archive, detach, drop
 
 SECRET = "zoe-7f3a9c"
-
-
-def drop(sealed: Sealed, partition: str) -> None:
-    """What maintenance does with an archived partition after its quarantine."""
-    sealed.execute(
-        "update audit.partition_lifecycle set state = 'dropped', dropped_at = now() "
-        f"where leaf = '{partition}'::regclass"
-    )
-    sealed.execute(f"drop table {partition}")
 
 
 def redact(sealed: Sealed, *rows: str, apply: bool = True, **more: Any) -> Redaction:
@@ -110,14 +101,8 @@ def archived(unsealed: Sealed, store: Store) -> Callable[..., str]:
         unsealed.execute("update orders set id = 4711 where id = 1")
         if seal:
             unsealed.seal()
-        [(bounds,)] = unsealed.execute(
-            "select pg_get_expr(c.relpartbound, c.oid) from pg_class as c "
-            "where c.oid = (select tableoid from audit.logged_actions limit 1)"
-        )
         partition = detach(unsealed)
         archive(unsealed, store, partition)
-        [(leaf,)] = unsealed.execute(f"select audit.make_leaf('{partition.split('.')[1]}_2')::text")
-        unsealed.execute(f"alter table audit.logged_actions attach partition {leaf} {bounds}")
         if dropped:
             drop(unsealed, partition)
         return partition

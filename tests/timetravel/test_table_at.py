@@ -23,9 +23,9 @@ ORDERS = "create table orders (id int primary key, status text, total numeric)"
 def test_equals_the_copies_that_were_taken(trail: Trail, seed: int, store: str) -> None:
     trail.execute(ITEMS.replace("{key}", KEYED))
     trail.audit("items", store=store)
-    for moment in list(happen(trail, seed, 20)):
+    for number, moment in enumerate(list(happen(trail, seed, 20))):
         assert rows_of(trail, TABLE_AT, [moment.at]) == moment.rows, describe(trail)
-        for key in range(1, 30):
+        for key in range(1 + number % 3, 30, 3):
             found = rows_of(
                 trail, "audit.row_at(null::public.items, %s, %s)", [str(key), moment.at]
             )

@@ -257,3 +257,61 @@ def label(chance: random.Random) -> str:
 def span(chance: random.Random) -> str:
     low = chance.randint(1, 9)
     return chance.choice(["null", f"int4range({low}, {low + chance.randint(1, 3)})"])
+
+
+@pytest.mark.parametrize(
+    ("of_parent", "of_child"),
+    [
+        ("numeric", "int"),
+        ("numeric", "numeric"),
+        ("int", "bigint"),
+        ("float8", "numeric"),
+        ("numeric(4,1)", "int"),
+    ],
+)
+def test_keys_that_are_equal_and_written_otherwise(
+    trail: Trail, of_parent: str, of_child: str
+) -> None:
+    trail.execute(f"""
+        create table z_parents (id {of_parent} primary key);
+        create table a_children (id int primary key, parent {of_child} references z_parents on delete cascade)
+    """)
+    for table in ("z_parents", "a_children"):
+        trail.audit(table)
+    trail.execute("insert into z_parents values (1.0), (2.0); insert into a_children values (1, 1)")
+    before = trail.execute(
+        "select p::text, c::text from z_parents p left join a_children c on true"
+    )
+    trail.execute("delete from z_parents")
+    last = int(trail.events()[-1]["transaction_id"])
+    verbs.apply_revert(trail.connection, Selection(transaction=last))
+    after = trail.execute("select p::text, c::text from z_parents p left join a_children c on true")
+    assert sorted(after) == sorted(before)
+    again = int(trail.events()[-1]["transaction_id"])
+    verbs.apply_revert(trail.connection, Selection(transaction=again))
+    assert trail.execute("select from z_parents, a_children") == []
+
+
+@pytest.mark.parametrize("checked", ["", "deferrable initially deferred", "on update cascade"])
+@pytest.mark.parametrize("null", ["", "not null"])
+def test_a_parent_that_got_another_key(trail: Trail, checked: str, null: str) -> None:
+    trail.execute(f"""
+        create table parents (id int primary key, name text);
+        create table children (id int primary key, parent int {null} references parents {checked});
+        insert into parents values (1, 'a'), (9, 'other');
+        insert into children values (1, 1), (2, 1)
+    """)
+    for table in ("parents", "children"):
+        trail.audit(table)
+    trail.execute("""
+        begin;
+        update children set parent = 9;
+        update parents set id = 2, name = 'b' where id = 1;
+        update children set parent = 2;
+        commit
+    """)
+    for expected in ([(1, "a"), (1, "a")], [(2, "b"), (2, "b")]):
+        last = int(trail.events()[-1]["transaction_id"])
+        verbs.apply_revert(trail.connection, Selection(transaction=last))
+        query = "select p.id, name from children c join parents p on p.id = parent"
+        assert trail.execute(query) == expected

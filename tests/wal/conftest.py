@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -10,8 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from typer.testing import CliRunner
 
 from audit_toolkit import wal
+from audit_toolkit.cli.app import app
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
 from audit_toolkit.wal.worker import Worker
 from tests.plugins.cluster import Server, directory_in_memory
@@ -113,6 +116,19 @@ class WalTrail(Trail):
             " where table_name = %s and action in ('I', 'U', 'D', 'T') order by event_id",
             [table],
         )
+
+
+def run(trail: WalTrail, *words: str, code: int = 0) -> str:
+    """A command of `audit` on that database; what it says."""
+    result = CliRunner().invoke(app, [*words, "--dsn", trail.database.dsn])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def kinds(trail: WalTrail) -> set[str]:
+    """What `audit check` finds."""
+    found = json.loads(run(trail, "check", "--format", "json", "--fail-on", "error"))
+    return {finding["kind"] for finding in found["findings"]}
 
 
 @pytest.fixture(scope="session")

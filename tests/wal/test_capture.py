@@ -10,6 +10,8 @@ import pytest
 
 from audit_toolkit.config import Capture, Mask, MaskMethod, Store
 from audit_toolkit.errors import BusyError, RuleError
+from audit_toolkit.findings import FindingKind
+from audit_toolkit.wal.health import capture_findings
 from tests.rendering.cases import ODD, ODD_NAME
 from tests.wal.conftest import WalTrail
 
@@ -357,6 +359,42 @@ def test_capture_does_not_change_while_the_wal_has_more_than_the_trail(wal_trail
         wal_trail.execute("select audit.await_wal('capture_public__orders')")
 
 
+ALTERED = {
+    "fewer operations": "alter publication audit_capture set (publish = 'insert')",
+    "of the root": "alter publication audit_capture set (publish_via_partition_root = true)",
+    "table taken out": "alter publication audit_capture drop table orders",
+    "table out and back": (
+        "alter publication audit_capture drop table orders; alter publication audit_capture add table orders"
+    ),
+    "rows filtered": "alter publication audit_capture set table orders where (id > 5), audit.truncated_rows",
+}
+
+
+@pytest.mark.parametrize("act", ALTERED.values(), ids=ALTERED.keys())
+def test_a_publication_that_somebody_altered_is_a_gap_and_made_whole(
+    wal_trail: WalTrail, act: str
+) -> None:
+    if "where" in act and wal_trail.connection.info.server_version < 150000:
+        pytest.skip("row filters came with 15")
+    wal_trail.execute(ORDERS)
+    wal_trail.audit("orders", capture=Capture.WAL)
+    wal_trail.read()
+    for statement in act.split("; "):
+        wal_trail.execute(statement)
+    kinds = {finding.kind for finding in capture_findings(wal_trail.connection)}
+    assert FindingKind.PUBLICATION_CHANGED in kinds
+    wal_trail.read()
+    kinds = {finding.kind for finding in capture_findings(wal_trail.connection)}
+    assert FindingKind.PUBLICATION_CHANGED not in kinds
+    wal_trail.execute("insert into orders values (1)")
+    wal_trail.execute("delete from orders")
+    wal_trail.read()
+    assert wal_trail.story() == [("M", None), ("G", None), ("I", "1"), ("D", "1")]
+    gap = wal_trail.events()[1]["new_row"]
+    assert "altered the publication" in gap["reason"]
+    assert gap["from_lsn"] < gap["to_lsn"]
+
+
 def test_triggers_that_somebody_enables_record_nothing_twice(wal_trail: WalTrail) -> None:
     wal_trail.execute(ORDERS)
     wal_trail.audit("orders", capture=Capture.WAL)
@@ -387,9 +425,7 @@ def test_the_end_of_capture_takes_back_what_the_worker_needed(wal_trail: WalTrai
     [
         (ORDERS, {"capture_query": True}, "text of statements"),
         (ORDERS, {"store": Store.DELTA}, "--store delta needs --capture row"),
-        (ORDERS, {"truncate": "forbid"}, "--truncate forbid needs triggers"),
         (ORDERS, {"require_context": "actor"}, "--require-context needs triggers"),
-        ("create table orders (id int) partition by list (id)", {}, "is partitioned"),
     ],
 )
 def test_what_the_wal_cannot_do_is_refused(

@@ -12,19 +12,8 @@ from audit_toolkit.cli.app import app
 from audit_toolkit.config import Capture
 from audit_toolkit.templates import render
 from tests.plugins.docs import commands
-from tests.wal.conftest import WalTrail
-
-
-def run(trail: WalTrail, *words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [*words, "--dsn", trail.database.dsn])
-    assert result.exit_code == code, result.output
-    return result.output
-
-
-def kinds(trail: WalTrail) -> set[str]:
-    """What `audit check` finds."""
-    found = json.loads(run(trail, "check", "--format", "json", "--fail-on", "error"))
-    return {finding["kind"] for finding in found["findings"]}
+from tests.plugins.trail import Trail
+from tests.wal.conftest import WalTrail, kinds, run
 
 
 def test_a_table_is_installed_read_and_looked_at(
@@ -126,6 +115,9 @@ def test_the_commands_of_the_documentation_exist() -> None:
         ["install", "--table"],
         ["capture", "run"],
         ["capture", "status"],
+        ["capture", "run"],
+        ["capture", "fallback"],
+        ["capture", "resume"],
     ]
 
 
@@ -133,7 +125,7 @@ def test_no_question_about_the_slot_is_worth_compiling(wal_trail: WalTrail) -> N
     wal_trail.execute("create table readings (id int primary key)")
     wal_trail.audit("readings", capture=Capture.WAL)
     wal_trail.read()
-    for template in ("slot", "tables"):
+    for template in ("slot", "tables"):  # as the worker asks once a second
         text = render(f"wal/{template}", schema="audit", publication="audit_capture")
         ((plan,),) = wal_trail.execute(f"explain (format json) {text}")
         assert plan[0]["Plan"]["Total Cost"] < 100_000, "jit_above_cost"
@@ -190,3 +182,27 @@ def test_streams_and_history_have_what_the_worker_read(wal_trail: WalTrail, tmp_
     assert {e["session_user_name"] for e in told} == {None}
     shown = run(wal_trail, "row-at", "readings", "1", "--at", "now", "--format", "json")
     assert json.loads(shown) == {"row": {"id": 1, "value": 3}}
+
+
+def test_what_the_worker_lacks_is_said_at_install(
+    wal_trail: WalTrail, trail: Trail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    install = ("install", "--table", "readings", "--capture", "wal", "--sql", "--dsn")
+    ddl = "create table readings (id int primary key)"
+    trail.execute(ddl)
+    said = CliRunner().invoke(app, [*install, trail.database.dsn]).stderr
+    assert "wal_level is replica, and the worker needs logical" in said
+
+    role = f"migrator_{wal_trail.database.name[-8:]}"
+    wal_trail.execute(ddl)
+    assert CliRunner().invoke(app, [*install, wal_trail.database.dsn]).stderr == ""
+    wal_trail.execute(f"create role {role} login")
+    wal_trail.execute(f"grant pg_read_all_data to {role}; alter table readings owner to {role}")
+    dsn = wal_trail.database.dsn.replace("postgres@", f"{role}@")
+    said = CliRunner().invoke(app, [*install, dsn]).stderr
+    wal_trail.execute(
+        f"reassign owned by {role} to postgres; drop owned by {role}; drop role {role}"
+    )
+    assert f"{role} may not read the WAL" in said
+    assert f"alter role {role} replication" in said

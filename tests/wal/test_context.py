@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import ExitStack
 from typing import Any, Literal
 
+import asyncpg  # type: ignore[import-untyped]
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from audit_toolkit import attach, context
+from audit_toolkit import apply_context, attach, context
 from audit_toolkit.config import Capture
 from audit_toolkit.wal.staging import NOBODY, who_of
+from tests.plugins.django_project import configure, point_to
 from tests.wal.conftest import WalTrail
 
 WHO = ("context", "session_user_name", "role_name", "application_name", "client_addr")
@@ -66,6 +71,67 @@ def test_an_engine_tells_the_wal_what_a_trigger_sees(
         for table in ("by_row", "by_wal"):
             connection.execute(sa.text(f"insert into {table} values (1)"))
     engine.dispose()
+    ((said, *_),) = both(orders)
+    assert said["actor"] == "ann"
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_an_async_engine_tells_the_wal_what_a_trigger_sees(orders: WalTrail, driver: str) -> None:
+    async def write() -> None:
+        url = orders.database.dsn.replace("postgresql:", f"postgresql+{driver}:")
+        engine = create_async_engine(url)
+        attach(engine, wal=True)
+        with context(actor="ann"):
+            async with engine.begin() as connection:
+                for table in ("by_row", "by_wal"):
+                    await connection.execute(sa.text(f"insert into {table} values (1)"))
+        await engine.dispose()
+
+    asyncio.run(write())
+    ((said, *_),) = both(orders)
+    assert said["actor"] == "ann"
+
+
+def test_a_context_that_is_sent_by_hand_is_told_to_the_wal(orders: WalTrail) -> None:
+    async def write() -> None:
+        connection = await asyncpg.connect(orders.database.dsn)
+        with context(actor="ann"):
+            async with connection.transaction():
+                await apply_context(connection, wal=True)
+                for table in ("by_row", "by_wal"):
+                    await connection.execute(f"insert into {table} values (1)")
+        await connection.close()
+
+    asyncio.run(write())
+    engine = sa.create_engine(orders.database.dsn.replace("postgresql:", "postgresql+psycopg:"))
+    with context(actor="ann"), engine.begin() as connection:
+        apply_context(connection, wal=True)
+        for table in ("by_row", "by_wal"):
+            connection.execute(sa.text(f"insert into {table} values (2)"))
+    engine.dispose()
+    assert [said["actor"] for said, *_ in both(orders)] == ["ann", "ann"]
+
+
+@pytest.mark.parametrize("how", ["connections", "wrapper"])
+def test_django_tells_the_wal_what_a_trigger_sees(orders: WalTrail, how: str) -> None:
+    from django.db import connection, transaction  # type: ignore[import-untyped]
+    from django.db.backends import signals  # type: ignore[import-untyped]
+
+    from audit_toolkit.attribution import django
+
+    configure()
+    point_to(orders.database.dsn)
+    if how == "connections":
+        django.carry_context(wal=True)
+    with ExitStack() as stack:
+        stack.callback(signals.connection_created.disconnect, dispatch_uid="audit_toolkit")
+        stack.callback(connection.close)
+        if how == "wrapper":
+            stack.enter_context(connection.execute_wrapper(django.wal_execute_wrapper))
+        stack.enter_context(context(actor="ann"))
+        with transaction.atomic(), connection.cursor() as cursor:
+            for table in ("by_row", "by_wal"):
+                cursor.execute(f"insert into {table} values (1)")
     ((said, *_),) = both(orders)
     assert said["actor"] == "ann"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import psycopg
 import pytest
@@ -139,3 +140,23 @@ def test_commands(shop: Watch, audit: Audit) -> None:
         shop.execute("select from pg_replication_slots where database = current_database()") == []
     )
     audit("witness", "status", code=2)
+
+
+def test_a_slot_that_the_server_gave_up_is_a_finding_with_its_bounds(shop: Watch) -> None:
+    shop.execute("alter system set max_slot_wal_keep_size = '1MB'")
+    shop.execute("select pg_reload_conf()")
+    try:
+        for _ in range(50):
+            shop.execute("select pg_logical_emit_message(false, 'x', 'y'), pg_switch_wal()")
+            shop.execute("checkpoint")
+            if shop.execute(f"select wal_status {HERE}") == [("lost",)]:
+                break
+        (found,) = shop.found()
+    finally:
+        shop.execute("alter system reset max_slot_wal_keep_size")
+        shop.execute("select pg_reload_conf()")
+    assert found.kind is BLIND
+    assert "replication slot was lost" in found.message
+    assert re.search("between [0-9A-F/]+ and [0-9A-F/]+ was not compared", found.message)
+    shop.execute(BYPASS.format("insert into orders values (1, 1)"))
+    assert [one.operation for one in shop.found()] == ["insert"]

@@ -14,7 +14,7 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.output import visible
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import ConnectError
-from audit_toolkit.plurals import counted
+from audit_toolkit.plurals import counted, parse_bytes
 from audit_toolkit.trail.rows.lookup import require_readable_trail
 from audit_toolkit.wal.worker import Worker
 
@@ -31,6 +31,14 @@ def run(
             "--every", metavar="SECONDS", min=0.05, help="Look for new changes this often."
         ),
     ] = 1.0,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="SIZE",
+            help="Go back to triggers once the server keeps more WAL than this, such as 20GB.",
+        ),
+    ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -40,13 +48,17 @@ def run(
     Each change is recorded exactly once, in the order of commits. The first run creates the replication slot;
     tables installed since the last one are taken over from their triggers. One worker runs at a time, and another
     one waits until it ends. Runs until Ctrl-C, or with --once until all was read.
+
+    With --fallback, triggers record the tables again once the server keeps more WAL than that, as soon as the rest was
+    read, or at once where the server gave the slot up; audit capture resume ends that.
     """
+    limit = None if fallback is None else parse_bytes(fallback)
     address = find_address(dsn, config)
     total = 0
     try:
         while True:
             try:
-                for events in _turns(address, audit_schema, once=once, every=every):
+                for events in _turns(address, audit_schema, once=once, every=every, fallback=limit):
                     total += events
                 break
             except ConnectError as error:
@@ -59,14 +71,16 @@ def run(
     _say(f"{counted(total, 'change')} read")
 
 
-def _turns(address: str, schema: str, *, once: bool, every: float) -> Iterator[int]:
+def _turns(
+    address: str, schema: str, *, once: bool, every: float, fallback: int | None
+) -> Iterator[int]:
     """The changes that each reading brought."""
     with (
         connect(address, purpose="capture") as writer,
         connect(address, purpose="capture") as reader,
     ):
         require_readable_trail(writer, schema)
-        worker = Worker(writer=writer, reader=reader, schema=schema, say=_say)
+        worker = Worker(writer=writer, reader=reader, schema=schema, say=_say, fallback=fallback)
         if once:
             worker.heartbeat = 0
         worker.start(wait=not once)

@@ -12,12 +12,13 @@ import typer
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.output import visible
+from audit_toolkit.plurals import show_bytes
 from audit_toolkit.trail.rows.lookup import require_readable_trail
 from audit_toolkit.wal.health import (
     CaptureStatus,
+    Read,
     prometheus,
     read_capture_status,
-    show_bytes,
     show_progress,
 )
 
@@ -66,14 +67,17 @@ def _print(found: CaptureStatus) -> None:
         if slot.last_error:
             print(visible(f"  last error: {slot.last_error}"))
     for table in found.tables:
-        by = (
-            f"from the WAL since {table.since}"
-            if table.since
-            else "by triggers, until a worker runs"
-        )
-        print(visible(f"{table.table}: {by}"))
+        print(visible(f"{table.table}: {_recorded(table)}"))
     if not found.tables:
         print(
             "no table is captured from the WAL: audit install --table NAME --capture wal",
             file=sys.stderr,
         )
+
+
+def _recorded(table: Read) -> str:
+    if table.since:
+        return f"from the WAL since {table.since}"
+    if table.fallback:
+        return f"by triggers, until audit capture resume: {table.fallback}"
+    return "by triggers, until a worker runs"

@@ -108,15 +108,15 @@ def render(revision: Revision) -> Body:
         *([_trail_is_there(record.schema)] if keeps_events else []),
     ]
     functions = [
-        *([_EACH] if revision.texts else []),
+        *([EACH] if revision.texts else []),
         _RUN_SQL,
         *([_SAY_IF_KEPT] if keeps_events else []),
     ]
     module = "\n\n\n".join(["\n\n".join(constants), *functions])
     return Body(
         imports=("import logging\n" if keeps_events else "") + f"\n{module}\n",
-        upgrades=_call(_names(revision, revision.upgrade)),
-        downgrades=_call(_names(revision, revision.downgrade))
+        upgrades=_call(script_names(revision, revision.upgrade)),
+        downgrades=_call(script_names(revision, revision.downgrade))
         + ("\n    say_if_kept()" if keeps_events else ""),
     )
 
@@ -227,7 +227,7 @@ def literal(value: Any, *, indent: int = 0, room: int = 0) -> str:
     return "\n".join([opening, *lines, " " * indent + closing])
 
 
-def _names(revision: Revision, scripts: Sequence[Script]) -> list[str]:
+def script_names(revision: Revision, scripts: Sequence[Script]) -> list[str]:
     """What to run, as Python has it: each table of a text where the first of them is."""
     each = {
         script.name: f"*each({text.number}, {own.name})"
@@ -265,7 +265,7 @@ def _script(name: str, why: str, statements: Iterable[str]) -> Script:
     return Script(name=name, steps=(Step(why=why, statements=tuple(statements)),))
 
 
-_EACH = '''\
+EACH = '''\
 def each(number: int, text: tuple[str, ...]) -> list[tuple[str, ...]]:
     """A text that tables share, for each of them: what is its own takes the places @…@."""
     filled = []
@@ -286,6 +286,7 @@ def each(number: int, text: tuple[str, ...]) -> list[tuple[str, ...]]:
             filled.append(script)
     return filled
 '''.rstrip()
+"""What a revision needs for texts that tables share."""
 
 _RUN_SQL = '''\
 def run_sql(*scripts: tuple[str, ...]) -> None:

@@ -103,12 +103,15 @@ def history_query(
     reach: Reach | None = None,
     brief: bool = False,
     forward: bool | None = None,
+    at_most: int | None = None,
+    moves: bool = False,
 ) -> tuple[str, Mapping[str, object]]:
     """The SQL of a history and its parameters; the rows are for `Event.from_record`.
 
     `own_events` are those of the row, where its key alone does not tell them. `brief` rows are only
     the numbers, tables and keys of the events. `forward` says whether a limit keeps the oldest, where that
-    is not what `before` and `after` say.
+    is not what `before` and `after` say. `at_most` is how many rows to read, whatever is wanted.
+    With `moves`, what left the row's key for another is there, too.
     """
     own = list(own_events) if own_events is not None else None
     keys = wanted.keys
@@ -140,12 +143,15 @@ def history_query(
         reach=reach is not None,
         brief=brief,
         descending=wanted.newest_first,
+        at_most=at_most is not None,
+        moves=moves,
     )
     parameters = {
         "since": wanted.since,
         "until": wanted.until,
         "actions": sorted(action.value for action in wanted.actions),
         "limit": wanted.limit,
+        "at_most": at_most,
         "actor": wanted.actor,
         "context_keys": [key for key, _ in wanted.context],
         "context_values": [value for _, value in wanted.context],

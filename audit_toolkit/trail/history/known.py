@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.catalog import read_installed
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, planned_once
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Event
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
+
+FIRST_STEP = 20_000
+"""Events that are looked through before the time is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,8 @@ class HistoryPage:
     events: tuple[Event, ...]
     border: int | None
     """`before` or `after` of the next page; None where nothing follows."""
+    is_unfinished: bool = False
+    """Whether the time was over before the page was full: what follows was not looked at."""
 
 
 def known_tables(connection: Connection, *, schema: str = "audit") -> tuple[KnownTable, ...]:
@@ -71,6 +77,11 @@ def known_tables(connection: Connection, *, schema: str = "audit") -> tuple[Know
     A table that was renamed is there once, under its present name. Four queries, however many tables.
     Raises what `require_readable_trail` raises.
     """
+    with planned_once(connection):
+        return _known_tables(connection, schema)
+
+
+def _known_tables(connection: Connection, schema: str) -> tuple[KnownTable, ...]:
     require_readable_trail(connection, schema)
     captured = [installed.table for installed in read_installed(connection, schema)]
     rows = fetch(connection, render("queries/trail_tables", trail=trail_table(schema)), {})
@@ -121,6 +132,39 @@ def read_page(connection: Connection, scope: Scope, wanted: Filter) -> HistoryPa
     return HistoryPage(events=tuple(events), border=page.border)
 
 
+def read_page_within(
+    connection: Connection, scope: Scope, wanted: Filter, *, seconds: float
+) -> HistoryPage:
+    """Like `read_page`, newest first, for what no index finds: looks back only as long as the time is not over.
+
+    The time is asked between steps, each of which is a part of the trail that is as long as the one before or
+    longer. `border` is the place where to go on, also where nothing was found.
+    """
+    over = time.monotonic() + seconds
+    bottom, top = wanted.after or 0, wanted.before
+    if top is None:
+        sql = render("queries/newest_event", trail=trail_table(scope.schema), recent=False)
+        (row,) = fetch(connection, sql, {"after": bottom})
+        top = (row["event_id"] or bottom) + 1
+    found: list[Event] = []
+    step, limit = FIRST_STEP, wanted.limit or FIRST_STEP
+    while top > bottom + 1:
+        began = time.monotonic()
+        low = max(top - 1 - step, bottom)
+        part = replace(wanted, limit=limit - len(found), before=top, after=low, newest_first=True)
+        page = read_page(connection, scope, part)
+        found += page.events
+        if page.border is not None or (len(found) >= limit and low > bottom):
+            return HistoryPage(events=tuple(found), border=page.border or low + 1)
+        top = low + 1
+        now = time.monotonic()
+        if now >= over and top > bottom + 1:
+            return HistoryPage(events=tuple(found), border=top, is_unfinished=True)
+        if now - began < seconds / 8:
+            step *= 4
+    return HistoryPage(events=tuple(found), border=None)
+
+
 def find_event(connection: Connection, event_id: int, *, schema: str = "audit") -> Event:
     """One event, under the names that its table and columns have now. Raises what `select_events` does."""
     events = select_events(connection, Selection(event_ids=(event_id,)), schema=schema)
@@ -135,10 +179,9 @@ def rows_with_key(
         return []
     sql = render("queries/rows_with_key", trail=trail_table(schema))
     asked = scope_of(tables, schema=schema).parameters | {"row_key": key}
-    found = {
-        QualifiedName(row["schema_name"], row["table_name"])
-        for row in fetch(connection, sql, asked)
-    }
+    with planned_once(connection):
+        rows = fetch(connection, sql, asked)
+    found = {QualifiedName(row["schema_name"], row["table_name"]) for row in rows}
     return [one for one in tables if found & {name.table for name in one.names}]
 
 
@@ -148,7 +191,8 @@ def rows_there(
     """Those of the keys whose rows are there now, as far as the trail knows."""
     names = table.names or (TableName(table=table.table),)
     sql = render("queries/rows_there", trail=trail_table(schema), names=names)
-    rows = fetch(connection, sql, {**of_names(names), "row_keys": list(keys)})
+    with planned_once(connection):
+        rows = fetch(connection, sql, {**of_names(names), "row_keys": list(keys)})
     return {row["row_key"] for row in rows}
 
 

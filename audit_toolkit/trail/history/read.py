@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import refusals
+from audit_toolkit.connection import fetch, planned_once, refusals
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail.event import Action, Event
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query
@@ -75,7 +75,6 @@ def history(
     """
     if transaction is not None and transaction_start is None:
         require_one_transaction(connection, transaction, schema, since=since, until=until)
-    subject = find_scope(connection, table, key, schema=schema)
     wanted = Filter(
         since=since,
         until=until,
@@ -91,10 +90,39 @@ def history(
         before=before,
         after=after,
     )
-    wanted = with_range(connection, subject, wanted, from_key, to_key)
-    for event_id in (before, after):
-        require_event_of(connection, subject, event_id)
-    return list(stream_events(connection, subject, wanted))
+    with planned_once(connection) if key is not None else nullcontext():
+        if from_key is None and to_key is None:
+            found = _in_one_look(connection, table, key, wanted, schema)
+            if found is not None:
+                return found
+        subject = find_scope(connection, table, key, schema=schema)
+        wanted = with_range(connection, subject, wanted, from_key, to_key)
+        for event_id in (before, after):
+            require_event_of(connection, subject, event_id)
+        return list(stream_events(connection, subject, wanted))
+
+
+def _in_one_look(
+    connection: Connection,
+    table: str | Sequence[str],
+    key: object,
+    wanted: Filter,
+    schema: str,
+) -> list[Event] | None:
+    """All events of a row, where they are few and it never had another key; None where more has to be asked."""
+    if not isinstance(table, str) or key is None or replace(wanted, newest_first=False) != Filter():
+        return None
+    subject = find_subject(connection, table, key, schema=schema, look_up=False)
+    if subject.is_looked_up:
+        return None
+    asked = history_query(subject, wanted, at_most=FETCH_SIZE + 1, moves=True)
+    with refusals():
+        records = fetch(connection, *asked)
+        moved = any(record["old_row_key"] is not None for record in records)
+        if moved or not 0 < len(records) <= FETCH_SIZE:
+            return None
+        events = whole_events(connection, records, schema)
+    return list(_ordered(connection, subject, wanted, events))
 
 
 def find_scope(
@@ -181,6 +209,11 @@ def read_events(
     """The events as the query gives them: by id, each read when it is asked for."""
     from psycopg.rows import dict_row
 
+    if subject.key is not None:
+        few = _few_events(connection, subject, wanted, own, reach)
+        if few is not None:
+            yield from few
+            return
     query, parameters = history_query(subject, wanted, own, reach=reach)
     with (
         connection.transaction(),
@@ -191,3 +224,19 @@ def read_events(
         cursor.execute(query, parameters)
         while records := cursor.fetchmany(FETCH_SIZE):
             yield from whole_events(connection, records, subject.schema)
+
+
+def _few_events(
+    connection: Connection,
+    subject: Scope,
+    wanted: Filter,
+    own: list[Event] | None,
+    reach: Reach | None,
+) -> Iterator[Event] | None:
+    """The events of a row, which mostly are few, without a cursor, whose query is planned each time; None for many."""
+    query, parameters = history_query(subject, wanted, own, reach=reach, at_most=FETCH_SIZE + 1)
+    with planned_once(connection), refusals():
+        records = fetch(connection, query, parameters)
+        if len(records) > FETCH_SIZE:
+            return None
+        return whole_events(connection, records, subject.schema)

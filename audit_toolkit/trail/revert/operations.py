@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,11 +45,36 @@ def operations_of(
     Raises `UsageError` where a value is needed that the trail does not have.
     """
     parents = {reference.parent for reference in references}
+    following = _following(choices, references)
     found: list[Operation] = []
     for number, choice in enumerate(choices):
-        home = homes[choice.reversal.table]
-        row = _Row(home, choice, number, referred=choice.reversal.table in parents)
+        table = choice.reversal.table
+        row = _Row(
+            homes[table],
+            choice,
+            number,
+            referred=table in parents,
+            following=following.get(table, frozenset()),
+        )
         found += row.operations()
+    return found
+
+
+def _following(
+    choices: Sequence[Choice], references: Sequence[Reference]
+) -> dict[QualifiedName, frozenset[str]]:
+    """By table, the columns that had to refer to another parent while theirs got another key."""
+    changed: dict[QualifiedName, set[str]] = defaultdict(set)
+    for choice in choices:
+        for event in choice.reversal.life:
+            if event.action is Action.UPDATE:
+                changed[choice.reversal.table].update(event.changed)
+    found: dict[QualifiedName, frozenset[str]] = {}
+    for reference in references:
+        is_free = reference.deferrable or reference.acts_on_update or reference.nullable
+        if not is_free and changed[reference.parent].intersection(reference.parent_columns):
+            columns = found.get(reference.child, frozenset())
+            found[reference.child] = columns.union(reference.columns)
     return found
 
 
@@ -70,6 +96,8 @@ class _Row:
     number: int
     referred: bool
     """Whether another table refers to its table."""
+    following: Collection[str]
+    """Columns whose values in between are needed, too."""
 
     def operations(self) -> list[Operation]:
         if self._is_event_by_event():
@@ -91,7 +119,7 @@ class _Row:
     def _is_ordered(self, event: Event) -> bool:
         if event.action is not Action.UPDATE:
             return bool(self.home.ordered)
-        return any(column in self.home.ordered for column in event.changed)
+        return any(c in self.home.ordered or c in self.following for c in event.changed)
 
     def _event_by_event(self) -> Iterator[Operation]:
         place: int | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
-from audit_toolkit.connection import fetch, prepare_session
+from audit_toolkit.connection import fetch, prepared_session
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import render
@@ -107,8 +107,7 @@ def _read(
     )
     sql = render("queries/as_typed_now", columns=listed)
     try:
-        with answered(), connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with answered(), prepared_session(connection):
             found = fetch(connection, sql, {"images": exact_json.dumps(list(images))})
     except AuditError:
         if len(columns) == 1:
@@ -135,8 +134,7 @@ def _same_keys(
     )
     asked = {"keys": exact_json.dumps([key_values_of(home.table, key) for key in keys])}
     try:
-        with answered(), connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with answered(), prepared_session(connection):
             found = fetch(connection, render("queries/same_keys", columns=listed), asked)
     except AuditError:  # keys of a former type
         return {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
 from audit_toolkit.catalog import Table, read_installed, read_relations, read_table
-from audit_toolkit.connection import fetch, prepare_session
+from audit_toolkit.connection import fetch, prepared_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import query, render
@@ -172,8 +172,7 @@ def read_present(
     with answered():
         if lock:  # only the next statement sees what the lock waited for
             connection.execute(_present_rows(home, lock=True), keys)
-        with connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with prepared_session(connection):
             answers = fetch(connection, _present_rows(home, lock=False), keys)
     found = {row["place"]: exact_json.loads(row["image"]) for row in answers}
     return [found.get(place) for place in range(1, len(rows) + 1)]

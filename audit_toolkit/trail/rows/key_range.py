@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import fetch, first_line, import_psycopg, prepare_session
+from audit_toolkit.connection import fetch, first_line, import_psycopg, prepared_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.rows.keys import (
@@ -126,14 +126,12 @@ def _bound(
     keys = KeyRange(columns=tuple(columns), low=values, high=None)
     errors = import_psycopg().errors
     try:
-        with connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with prepared_session(connection):
             fetch(connection, _render("range_bound", keys), keys.parameters)
     except (errors.DataError, errors.IntegrityError) as error:
         raise _no_key(subject, columns, parts) from error
     try:
-        with connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with prepared_session(connection):
             (row,) = fetch(connection, _render("range_kept", keys), keys.parameters)
     except errors.DataError as error:
         raise UsageError(

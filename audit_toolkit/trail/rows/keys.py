@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
-from audit_toolkit.connection import fetch, import_psycopg, prepare_session
+from audit_toolkit.connection import fetch, import_psycopg, prepared_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import Sql
@@ -77,8 +77,7 @@ def normalise_key(
     psycopg = import_psycopg()
     sql = render("queries/key", columns=[escaped(column) for column in columns])
     try:
-        with connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with prepared_session(connection):
             rows = fetch(connection, sql, {f"part_{i}": v for i, v in enumerate(values)})
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError):
         return None
@@ -107,8 +106,7 @@ def equal_keys(
     )
     asked = {**parameters, **{f"part_{i}": value for i, value in enumerate(values)}}
     try:
-        with connection.transaction(force_rollback=True):
-            prepare_session(connection)
+        with prepared_session(connection):
             return tuple(row["key"] for row in fetch(connection, sql, asked))
     except psycopg.DataError:
         return ()

@@ -18,7 +18,7 @@ from audit_toolkit.catalog import (
     read_relations,
     resolve,
 )
-from audit_toolkit.connection import fetch, import_psycopg
+from audit_toolkit.connection import fetch, import_psycopg, planned_once
 from audit_toolkit.errors import (
     PermissionDeniedError,
     UnknownTableError,
@@ -68,6 +68,8 @@ class Subject:
     """The names of the table in the trail, the latest first, where it is not this one all the time."""
     asked_for: QualifiedName | None = None
     """The name by which somebody asked, which the table does not have any more."""
+    is_looked_up: bool = True
+    """Whether the trail was asked for the key; `known` and `key_changed` say nothing else."""
 
     @property
     def names(self) -> tuple[TableName, ...]:
@@ -142,12 +144,18 @@ def find_tables(connection: Connection, tables: Iterable[str], *, schema: str = 
 
 
 def find_subject(
-    connection: Connection, table: str, key: object = None, *, schema: str = "audit"
+    connection: Connection,
+    table: str,
+    key: object = None,
+    *,
+    schema: str = "audit",
+    look_up: bool = True,
 ) -> Subject:
     """The table that is meant by `table`, and the row of it by `key`, also when they are gone.
 
     `key` is one value, or a tuple or list for a key of several columns; text is read as the server
-    reads it. A table that was dropped is found by its events.
+    reads it. A table that was dropped is found by its events. Without `look_up`, a key that can be written in one
+    way only is not looked for in the trail (`is_looked_up`).
 
     Raises:
         UsageError: there is no trail, the table is neither audited nor in the trail, or `key`
@@ -155,6 +163,13 @@ def find_subject(
         UnknownTableError: neither the database nor the trail has it; the hint has nearest names.
         PermissionDeniedError: the role may not read the trail.
     """
+    with planned_once(connection):
+        return _find_subject(connection, table, key, schema, look_up=look_up)
+
+
+def _find_subject(
+    connection: Connection, table: str, key: object, schema: str, *, look_up: bool
+) -> Subject:
     require_readable_trail(connection, schema)
     relation = _find_relation(connection, table, schema)
     subject = _with_names(
@@ -175,8 +190,8 @@ def find_subject(
         columns = read_key_columns(connection, relation.oid)
         if subject.columns and not columns:  # a view has no keys, and no history either
             _require_audited(connection, subject, relation)
-        subject = _find_row(connection, subject, columns, key_parts(key))
-    if not subject.known:
+        subject = _find_row(connection, subject, columns, key_parts(key), look_up=look_up)
+    if subject.is_looked_up and not subject.known:
         _require_audited(connection, subject, relation)
     return subject
 
@@ -305,9 +320,16 @@ def _has_events(connection: Connection, subject: Subject) -> bool:
 
 
 def _find_row(
-    connection: Connection, subject: Subject, columns: Sequence[KeyColumn], parts: Sequence[str]
+    connection: Connection,
+    subject: Subject,
+    columns: Sequence[KeyColumn],
+    parts: Sequence[str],
+    *,
+    look_up: bool,
 ) -> Subject:
     key = normalise_key(connection, columns, parts)
+    if not look_up and (key,) == tuple(parts) and all(column.is_exact for column in columns):
+        return replace(subject, key=key, is_looked_up=False)
     if key is None:
         candidates = literal_keys(parts)  # the key may have had other columns before
     else:

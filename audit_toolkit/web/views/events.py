@@ -70,7 +70,8 @@ def transaction(page: Page) -> Response:
         wanted = replace(
             asked.wanted, transaction=number, transaction_start=start, newest_first=False
         )
-        pages.append((start, wanted, read_list(page, scope(page, asked), wanted)))
+        told = replace(asked, wanted=wanted)
+        pages.append((start, wanted, read_list(page, scope(page, asked), told)))
     pages = [one for one in pages if one[2].events]
     if not pages:
         raise NotFoundError(page.words.gettext("There is no such transaction here."))
@@ -108,9 +109,7 @@ def event(page: Page) -> Response:
 
 def listed(page: Page, asked: Asked, *, title: str, **values: Any) -> Response:
     """A page of events with the filters that led to it."""
-    return _shown(
-        page, asked, read_list(page, scope(page, asked), asked.wanted), title=title, **values
-    )
+    return _shown(page, asked, read_list(page, scope(page, asked), asked), title=title, **values)
 
 
 def _shown(

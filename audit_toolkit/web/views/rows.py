@@ -35,7 +35,7 @@ def row(page: Page) -> Response:
     """The timeline of a row, and what it is now: which change gave each column its value."""
     table, subject, key = _subject(page)
     asked = read_query(page)
-    found = read_list(page, subject, asked.wanted)
+    found = read_list(page, subject, asked)
     entries = tell(page, found.events)
     if (how := page.asked("format")) is not None:
         return _exported(page, how, entries)
@@ -102,7 +102,7 @@ def deleted(page: Page) -> Response:
     asked = read_query(page)
     gone = frozenset({Action.DELETE, Action.TRUNCATE})
     asked = recent(replace(asked, wanted=replace(asked.wanted, actions=gone)))
-    found = read_list(page, table.subject(page.site.schema), asked.wanted)
+    found = read_list(page, table.subject(page.site.schema), asked)
     keys = [e.row_key for e in found.events if e.row_key is not None]
     there = trail.rows_there(page.connection, table, keys, schema=page.site.schema)
     entries = tell(page, found.events)

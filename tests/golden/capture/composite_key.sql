@@ -15,6 +15,7 @@ declare
     is_as_installed boolean;
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     context constant jsonb := case
@@ -27,7 +28,12 @@ declare
 begin
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.is_as_installed('capture_public__order_lines', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_as('capture_public__order_lines', 'public', 'order_lines') = array['public', 'order_lines'] end) is not true then
+    if (case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.is_noted('capture_public__order_lines', 'public', 'order_lines') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_by('capture_public__order_lines') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture_public__order_lines');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_as('capture_public__order_lines', 'public', 'order_lines') end, audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op));
         if captured_as is null then
@@ -90,7 +96,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "467311a880405e358c05eb378e72b543333eeca45de106bc313891be66bfeee5"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "0cfb66ca4de38364caddbe77664e056e594c9a3e2e2a1e29e7cb5498933a911f"}';
 
 
 -- Its triggers on public.order_lines.

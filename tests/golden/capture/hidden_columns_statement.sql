@@ -23,6 +23,7 @@ declare
     is_as_installed boolean;
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     names text[];
@@ -30,7 +31,12 @@ declare
 begin
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'note']::text[], array['plain', 'any']::text[], true, array['card', 'note']::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end) is not true then
+    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_noted('capture_public__people', 'public', 'people') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_by('capture_public__people') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture_public__people');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
         if captured_as is null then
@@ -241,7 +247,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "d0144e22e9719b4554e9058098079ac2dcb281ca0a60243e0ccbb26aac9d3a06"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "11f9f3e4f36de82562ba388d80cfe853d3a914fb8267e3e5d2a5dd992adb6b57"}';
 
 
 -- Its triggers on public.people.

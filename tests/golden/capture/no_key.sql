@@ -14,6 +14,7 @@ declare
     is_as_installed boolean;
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     context constant jsonb := case
@@ -26,7 +27,12 @@ declare
 begin
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when tg_relid = audit.captured_relation('capture_public__readings') then audit.is_as_installed('capture_public__readings', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__readings') then audit.noted_as('capture_public__readings', 'public', 'readings') = array['public', 'readings'] end) is not true then
+    if (case when tg_relid = audit.captured_relation('capture_public__readings') then audit.is_noted('capture_public__readings', 'public', 'readings') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when tg_relid = audit.captured_relation('capture_public__readings') then audit.noted_by('capture_public__readings') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture_public__readings');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__readings') then audit.noted_as('capture_public__readings', 'public', 'readings') end, audit.captured_as(tg_relid, 'capture_public__readings', tg_op));
         if captured_as is null then
@@ -88,7 +94,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "ed967957811dbfb6b08f2c88531cb48340c45f8b7b5d96e11b40852fac753fc6"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "cff310e397f63cfdd57a59b484435257e53a8d0f849c6d4398ebf7445ed0043e"}';
 
 
 -- Its triggers on public.readings.

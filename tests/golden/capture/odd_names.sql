@@ -13,6 +13,7 @@ declare
     is_as_installed boolean;
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     context constant jsonb := case
@@ -25,7 +26,12 @@ declare
 begin
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.is_as_installed('capture__o_brien_s_100_x_tab_le__810a4a8be4', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.noted_as('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') = array['Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'] end) is not true then
+    if (case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.is_noted('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.noted_by('capture__o_brien_s_100_x_tab_le__810a4a8be4') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture__o_brien_s_100_x_tab_le__810a4a8be4');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.noted_as('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') end, audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op));
         if captured_as is null then
@@ -88,7 +94,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "1475b11f95ff62a537ff8258ecfb43c6d957b4a5331099abd8fa66a26423e3d3"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "acb270cb49f4416f343566b14eb5a3fb7a688bd4e6b21b4231a2662a90d05a29"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".

@@ -14,6 +14,7 @@ declare
     is_as_installed boolean;
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     context constant jsonb := case
@@ -28,7 +29,12 @@ declare
 begin
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when tg_relid = audit.captured_relation('capture_public__files') then audit.is_as_installed('capture_public__files', array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true, array['name']::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__files') then audit.noted_as('capture_public__files', 'public', 'files') = array['public', 'files'] end) is not true then
+    if (case when tg_relid = audit.captured_relation('capture_public__files') then audit.is_noted('capture_public__files', 'public', 'files') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when tg_relid = audit.captured_relation('capture_public__files') then audit.noted_by('capture_public__files') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture_public__files');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__files') then audit.noted_as('capture_public__files', 'public', 'files') end, audit.captured_as(tg_relid, 'capture_public__files', tg_op));
         if captured_as is null then
@@ -151,7 +157,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "4af4e1be372dbe0c757e0aa69645614c3d911a9085c75e1a7a9c959cf0499dea"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "297a8c6d05571eb54df8dd5d66d8220b2a2d8193275b6e14ed15339e307effdd"}';
 
 
 -- Its triggers on public.files.

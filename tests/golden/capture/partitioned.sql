@@ -15,6 +15,7 @@ declare
     root constant oid := pg_partition_root(tg_relid);
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     context constant jsonb := case
@@ -28,7 +29,12 @@ declare
 begin
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when root = audit.captured_relation('capture_public__visits') then audit.is_as_installed('capture_public__visits', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when root = audit.captured_relation('capture_public__visits') then audit.noted_as('capture_public__visits', 'public', 'visits') = array['public', 'visits'] end) is not true then
+    if (case when root = audit.captured_relation('capture_public__visits') then audit.is_noted('capture_public__visits', 'public', 'visits') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when root = audit.captured_relation('capture_public__visits') then audit.noted_by('capture_public__visits') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture_public__visits');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when root = audit.captured_relation('capture_public__visits') then audit.noted_as('capture_public__visits', 'public', 'visits') end, audit.captured_as(tg_relid, 'capture_public__visits', tg_op));
         if captured_as is null then
@@ -112,7 +118,7 @@ revoke all on function audit.capture_public__visits() from public;
 
 select audit.hand_over('audit.capture_public__visits()'::regprocedure);
 
-comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "f48ef1276fcb64620ea0e6898640cc7785696ba298e3cacc2173cb2812d08e72"}';
+comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "visits"], "key": [], "options": {}, "numbers": {}, "hash": "136fafa41a72a08b2b121eed2a27ed31ffd6c0172a766538bed1bff426cb303a"}';
 
 
 -- Its triggers on public.visits.

@@ -14,6 +14,7 @@ declare
     is_as_installed boolean;
     -- Set where the table has another name.
     captured_as text[];
+    noted_by xid8;
     event_schema text;
     event_table text;
     context constant jsonb := case
@@ -23,15 +24,21 @@ declare
     end;
     row_before jsonb;
     row_after jsonb;
+    is_read constant boolean := exists (select from audit.captured_tables as c where c.function_name = 'capture_public__people' and c.wal_since is not null);
 begin
     -- Until the worker reads the WAL, this records changes. Then it is off, and records nothing twice if somebody enables it.
-    if exists (select from audit.captured_tables as c where c.function_name = 'capture_public__people' and c.wal_since is not null) then
+    if is_read then
         return null;
     end if;
 
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
     is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'name']::text[], array['plain', 'text']::text[], true, array['card']::text[]) and audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end;
-    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end) is not true then
+    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_noted('capture_public__people', 'public', 'people') end) is not true then
+        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
+        noted_by := case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_by('capture_public__people') end;
+        if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
+            perform audit.note_again('capture_public__people');
+        end if;
         -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
         captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
         if captured_as is null then
@@ -116,7 +123,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "462748c0aba003444a8a3fc94e8a811de0dfbf224938f8d08020d2d049522691"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "6f538d26a4c774a9a3d5b20f3f440f54553037dd91e1ddee6bb5270f20e615d0"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.
@@ -235,10 +242,13 @@ comment on function audit.replay_public__people() is '{"tool": "audit-toolkit", 
 select audit.hand_over('audit.replay_public__people()'::regprocedure);
 
 do $publish$
+declare
+    relation constant regclass := 'public.people'::regclass;
+    part record;
 begin
     if exists (
         select from pg_catalog.pg_attribute
-        where attrelid = 'public.people'::regclass and attnum > 0 and not attisdropped
+        where attrelid = relation and attnum > 0 and not attisdropped
           and (attgenerated = 'v' or attgenerated = 's' and current_setting('server_version_num')::integer < 180000)
     ) then
         -- PostgreSQL 18 would refuse every UPDATE of it, and older releases would leave the columns out.
@@ -247,21 +257,38 @@ begin
             message = 'audit: public.people has generated columns that the WAL cannot tell',
             hint = 'use --capture row';
     end if;
-    if not exists (select from pg_catalog.pg_class where oid = 'public.people'::regclass and relreplident = 'f') then
-        alter table public.people replica identity full;
-    end if;
+    for part in
+        select c.oid::regclass as name, c.relreplident, c.relkind in ('r', 'p') and c.relpersistence = 'p' as is_in_wal
+        from pg_catalog.pg_class as c
+        where c.oid = relation or c.oid in (select relid from pg_catalog.pg_partition_tree(relation))
+        order by c.oid
+    loop
+        if not part.is_in_wal then
+            raise exception using
+                errcode = 'feature_not_supported',
+                message = format('audit: changes of %s are not in the WAL, as it is unlogged or a foreign table', part.name),
+                hint = 'use --capture row';
+        end if;
+        if part.relreplident <> 'f' then
+            execute format('alter table %s replica identity full', part.name);
+        end if;
+    end loop;
     if not exists (select from pg_catalog.pg_publication where pubname = 'audit_capture') then
         -- Before PostgreSQL 18, generated columns are never published.
         execute 'create publication ' || quote_ident('audit_capture')
             || case when current_setting('server_version_num')::integer >= 180000 then ' with (publish_generated_columns = stored)' else '' end;
     end if;
-    if not exists (
-        select from pg_catalog.pg_publication_rel as r
-        join pg_catalog.pg_publication as p on p.oid = r.prpubid
-        where p.pubname = 'audit_capture' and r.prrelid = 'public.people'::regclass
-    ) then
-        alter publication audit_capture add table only public.people;
-    end if;
+    for part in
+        select wanted.name
+        from unnest(array[relation, 'audit.truncated_rows'::regclass]) as wanted (name)
+        where not exists (
+            select from pg_catalog.pg_publication_rel as r
+            join pg_catalog.pg_publication as p on p.oid = r.prpubid
+            where p.pubname = 'audit_capture' and r.prrelid = wanted.name
+        )
+    loop
+        execute format('alter publication %I add table only %s', 'audit_capture', part.name);
+    end loop;
 end
 $publish$;
 

@@ -52,6 +52,7 @@ begin
     drop table audit.logged_actions;
     drop table audit.captured_tables;
     drop table audit.capture_progress;
+    drop table audit.truncated_rows;
     drop table audit.home;
     drop table audit.dead_letters;
     drop table audit.consumers;

@@ -53,13 +53,13 @@ begin
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
+          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'truncated_rows', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "fdba50a716497818120265fd70e41f765a63b90e1f24d6460a2d1f9c10bb5ee9"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "440aa5e9b77183a3ae1686d436f9b3122fad5ed33000ce25fbc3fce1f5e0f275"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -263,6 +263,8 @@ create table if not exists audit.captured_tables (
     coverage jsonb,
     -- Captured from the WAL: what commits behind this position; before it, triggers recorded it. NULL: by triggers.
     wal_since pg_lsn,
+    -- Why triggers record it again; the worker leaves it to them until audit capture resume.
+    fallback text,
     -- The transaction that is installing or changing capture; the guard permits its DDL.
     installing xid8
 );
@@ -279,6 +281,8 @@ create table if not exists audit.capture_progress (
     read_until pg_lsn not null,
     system_identifier text collate "C",
     timeline integer,
+    -- The version (xmin) of the publication; it changes if somebody alters what is published.
+    publication text collate "C",
     -- The one worker holds the advisory lock with this key, which nobody can predict.
     lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
     events bigint not null default 0,
@@ -293,6 +297,23 @@ create table if not exists audit.capture_progress (
 select audit.revoke_all('audit.capture_progress'::regclass);
 
 comment on table audit.capture_progress is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+create table if not exists audit.truncated_rows (
+    row_id uuid primary key default gen_random_uuid(),
+    function_name text collate "C" not null,
+    relation_id oid not null,
+    -- B: rows of this table or partition follow; D: a row that was there; T: the whole table was emptied.
+    action text collate "C" not null,
+    -- The name that the table has now.
+    schema_name text collate "C",
+    table_name text collate "C",
+    row_key text,
+    old_row jsonb
+);
+
+select audit.revoke_all('audit.truncated_rows'::regclass);
+
+comment on table audit.truncated_rows is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 -- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1 is the root of a full tile of level 0.
 create table if not exists audit.seal_tiles (
@@ -1203,7 +1224,7 @@ as $body$
             where t.tgrelid = relation
               and p.pronamespace = 'audit'::regnamespace
               and p.proname = function_name
-            having bool_and(t.tgenabled = 'D'))
+            having bool_and(t.tgenabled = 'D') filter (where t.tgtype & 28 <> 0))
     ) as present (name, version)
 $body$;
 
@@ -1464,6 +1485,7 @@ begin
             'options', described.said -> 'options',
             'key', described.said -> 'key')
             || case when known.wal_since is null then '{}' else jsonb_build_object('assurance', 'wal') end
+            || case when known.fallback is null then '{}' else jsonb_build_object('fallback', known.fallback) end
         into state
         from audit.triggers_of(known.relation_id, known.function_name) as present (triggers)
         left join (
@@ -1749,7 +1771,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1775,8 +1797,9 @@ declare
     captured oid;
     noted text[];
     present text[];
+    is_read boolean;
 begin
-    select c.relation_id, array[c.schema_name, c.table_name] into captured, noted
+    select c.relation_id, array[c.schema_name, c.table_name], c.wal_since is not null into captured, noted, is_read
     from audit.captured_tables as c
     where c.function_name = captured_as.function_name;
 
@@ -1804,7 +1827,8 @@ begin
 
     -- Not from pg_class, which a transaction sees as it was when its snapshot was taken.
     present := parse_ident(captured::regclass::text);
-    if present is distinct from noted and current_setting('audit.noted', true) is distinct from present::text then
+    -- Where the WAL is read, the worker notes it, once it has what was written before.
+    if present is distinct from noted and is_read is not true and current_setting('audit.noted', true) is distinct from present::text then
         if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
             perform audit.note_changes(function_name);
             select array[c.schema_name, c.table_name] into noted
@@ -1846,6 +1870,28 @@ $body$;
 
 revoke all on function audit.captured_relation(text) from public;
 
+create or replace function audit.columns_are_noted(of_function text, relation oid)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select not exists (
+        select
+        from audit.captured_tables as c
+        cross join jsonb_each(c.columns) as known (number, entry)
+        join pg_attribute as a on a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+        where c.function_name = of_function and c.relation_id = relation
+          and case
+              when a.attnum = number::smallint
+                  then (a.attname, format_type(a.atttypid, a.atttypmod)) is distinct from (entry ->> 'name', entry ->> 'type')
+              else a.attname = entry ->> 'name'
+          end
+    )
+$body$;
+
+revoke all on function audit.columns_are_noted(text, oid) from public;
+
 create or replace function audit.noted_as(of_function text, schema_installed text, table_installed text)
     returns text[]
     language plpgsql
@@ -1864,18 +1910,9 @@ begin
     select array[c.schema_name, c.table_name] into noted
     from audit.captured_tables as c
     where c.function_name = of_function and c.relation_id = relation;
-    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') and exists (
-        select
-        from audit.captured_tables as c
-        cross join jsonb_each(c.columns) as known (number, entry)
-        join pg_attribute as a on a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-        where c.function_name = of_function and c.relation_id = relation
-          and case
-              when a.attnum = number::smallint
-                  then (a.attname, format_type(a.atttypid, a.atttypmod)) is distinct from (entry ->> 'name', entry ->> 'type')
-              else a.attname = entry ->> 'name'
-          end
-    ) then
+    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
+        and not audit.columns_are_noted(of_function, relation)
+    then
         -- It may be taken back before anything else notes it. Where several sessions note it at once, one does.
         perform audit.note_changes(of_function);
     end if;
@@ -1884,6 +1921,73 @@ end
 $body$;
 
 revoke all on function audit.noted_as(text, text, text) from public;
+
+create or replace function audit.noted_by(of_function text)
+    returns xid8
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    relation constant regclass := audit.captured_relation(of_function);
+    present constant bigint := pg_current_xact_id()::text::bigint;
+    found_by record;
+    writer bigint;
+begin
+    select c.xmin::text::bigint as made_by, c.xmax::text::bigint as taken_by into found_by
+    from audit.captured_tables as c
+    where c.function_name = of_function and c.relation_id = relation;
+    foreach writer in array array[found_by.taken_by, found_by.made_by] loop
+        continue when writer < 3;
+        -- The numbers in a row have 32 bits; none is further away than half of that.
+        writer := present + ((writer - present) & 4294967295 # 2147483648) - 2147483648;
+        if writer < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+            and pg_xact_status(writer::text::xid8) = 'in progress'
+        then
+            return writer::text::xid8;
+        end if;
+    end loop;
+    return case when not audit.columns_are_noted(of_function, relation) then '0'::xid8 end;
+end
+$body$;
+
+revoke all on function audit.noted_by(text) from public;
+
+create or replace function audit.is_noted(of_function text, schema_installed text, table_installed text)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    -- By statements of their own: within one, PostgreSQL might work out the second question first.
+    if audit.noted_as(of_function, schema_installed, table_installed)
+        is distinct from array[schema_installed, table_installed]
+    then
+        return false;
+    end if;
+    return audit.noted_by(of_function) is null;
+end
+$body$;
+
+revoke all on function audit.is_noted(text, text, text) from public;
+
+create or replace function audit.note_again(of_function text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if current_setting('audit.noted_again', true) is distinct from of_function
+        and current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
+    then
+        perform audit.note_changes(of_function);
+        perform set_config('audit.noted_again', of_function, true);
+    end if;
+end
+$body$;
+
+revoke all on function audit.note_again(text) from public;
 
 create or replace function audit.is_as_installed(
     of_function text, column_names text[], column_types text[], may_have_others boolean, hidden text[]
@@ -1979,7 +2083,8 @@ as $body$
 declare
     known audit.captured_tables;
     relation oid;
-    trigger_name name;
+    asked record;
+    part record;
 begin
     select * into known from audit.captured_tables as c where c.function_name = read_from_wal.function_name;
     relation := audit.table_with_capture(function_name, known.relation_id);
@@ -2000,14 +2105,45 @@ begin
     update audit.captured_tables as c
     set wal_since = coalesce(c.wal_since, pg_current_wal_insert_lsn()), installing = pg_current_xact_id()
     where c.function_name = read_from_wal.function_name;
-    for trigger_name in
-        select t.tgname
+
+    select c.relkind = 'p' as has_partitions, told.truncate, c.relkind = 'p' or told.truncate <> 'event' as keeps_truncate into asked
+    from pg_class as c
+    cross join pg_proc as p
+    cross join coalesce(obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,truncate}', 'event') as told (truncate)
+    where c.oid = relation
+      and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name;
+    -- Its partitions, before their triggers.
+    for part in
+        select c.oid::regclass as name, c.relreplident
+        from pg_partition_tree(relation) as tree
+        join pg_class as c on c.oid = tree.relid
+        where tree.isleaf and c.relkind = 'r' and c.oid <> relation
+        order by c.oid
+    loop
+        if part.relreplident <> 'f' then
+            execute format('alter table %s replica identity full', part.name);
+        end if;
+        if not exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = part.name and t.tgtype & 32 <> 0
+              and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
+        ) then
+            execute format('create trigger %I before truncate on %s for each statement execute function %I.%I()',
+                case asked.truncate when 'forbid' then '00_audit_truncate' else '00_audit_truncate_rows' end,
+                part.name, 'audit', function_name);
+        end if;
+    end loop;
+    for part in
+        select t.tgrelid::regclass as name, t.tgname, t.tgtype & 32 <> 0 and asked.keeps_truncate as is_kept
         from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
-        where t.tgrelid = relation and t.tgenabled <> 'D'
+        where (t.tgrelid = relation or t.tgrelid in (select relid from pg_partition_tree(relation)) and t.tgtype & 32 <> 0)
+          and t.tgenabled <> case when t.tgtype & 32 <> 0 and asked.keeps_truncate then 'A' else 'D' end
           and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
     loop
-        execute format('alter table %s disable trigger %I', relation::regclass, trigger_name);
+        -- Of a table with partitions, this goes down to theirs.
+        execute format('alter table %s %s trigger %I', part.name, case when part.is_kept then 'enable always' else 'disable' end, part.tgname);
     end loop;
     update audit.captured_tables as c
     set triggers = audit.triggers_of(relation, c.function_name), installing = null
@@ -2017,6 +2153,41 @@ end
 $body$;
 
 revoke all on function audit.read_from_wal(text) from public;
+
+create or replace function audit.record_by_triggers(function_name text, reason text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    known audit.captured_tables;
+    off record;
+begin
+    select * into known from audit.captured_tables as c where c.function_name = record_by_triggers.function_name;
+    -- The guard permits DDL of whoever is installing.
+    update audit.captured_tables as c
+    set wal_since = null, fallback = reason, installing = pg_current_xact_id()
+    where c.function_name = record_by_triggers.function_name;
+    if exists (select from pg_class where oid = known.relation_id) then
+        execute format('lock table %s in share row exclusive mode', known.relation_id::regclass);
+    end if;
+    for off in
+        select t.tgrelid::regclass as name, t.tgname
+        from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = known.relation_id and t.tgenabled <> 'A'
+          and p.pronamespace = 'audit'::regnamespace and p.proname = record_by_triggers.function_name
+    loop
+        -- Of a table with partitions, this goes down to theirs.
+        execute format('alter table %s enable always trigger %I', off.name, off.tgname);
+    end loop;
+    update audit.captured_tables as c
+    set triggers = audit.triggers_of(c.relation_id, c.function_name), installing = null
+    where c.function_name = record_by_triggers.function_name;
+end
+$body$;
+
+revoke all on function audit.record_by_triggers(text, text) from public;
 
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
@@ -2202,10 +2373,10 @@ begin
 
     -- Under another rule, triggers record it again; begin_capture waited for what was in the WAL.
     update audit.captured_tables as c
-    set wal_since = null
+    set wal_since = null, fallback = null
     from pg_proc as p
     where c.function_name = note_capture.function_name
-      and c.wal_since is not null
+      and (c.wal_since is not null or c.fallback is not null)
       and p.proname = c.function_name
       and p.pronamespace = 'audit'::regnamespace
       and obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' is distinct from 'wal';
@@ -2449,6 +2620,57 @@ end
 $body$;
 
 revoke all on function audit.doubtful_events(bigint) from public;
+
+create or replace function audit.note_dropped(partition oid, by_hand boolean default false)
+    returns bigint
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    noted bigint;
+    entry record;
+begin
+    -- One at a time, so that the next one vouches for this one.
+    lock table audit.partition_lifecycle in share row exclusive mode;
+    if not exists (
+        select from audit.partition_lifecycle as l
+        where l.leaf::oid = partition and l.state = 'dropped' and l.drop_event is null
+    ) then
+        return null;
+    end if;
+    perform pg_current_xact_id();  -- the transaction gets its id before the event
+    noted := nextval('audit.logged_actions_event_id_seq'::regclass);
+    update audit.partition_lifecycle as l
+    set drop_event = noted
+    where l.leaf::oid = partition and l.state = 'dropped' and l.drop_event is null
+    returning * into strict entry;
+    insert into audit.logged_actions (event_id, schema_name, table_name, action, new_row)
+    select
+        noted, 'audit', 'logged_actions', 'M',
+        jsonb_strip_nulls(jsonb_build_object(
+            'change', 'partition', 'partition', entry.leaf_name, 'by_hand', nullif(by_hand, false),
+            'lower', entry.lower_bound, 'upper', entry.upper_bound,
+            'events', sum(p.events), 'first', min(p.first_id), 'last', max(p.last_id),
+            'archive', entry.archive, 'digest', entry.archive_digest, 'manifest', entry.archive_manifest,
+            'records', (
+                select encode(sha256(convert_to(string_agg(said.record, E'\n' order by said.drop_event, said.entry_id), 'UTF8')), 'hex')
+                from (
+                    select l.drop_event, l.entry_id, jsonb_build_array(
+    l.leaf_name, extract(epoch from l.lower_bound), extract(epoch from l.upper_bound), extract(epoch from l.dropped_at),
+    l.archived_at is not null, l.drop_event,
+    (select jsonb_agg(jsonb_build_array(p.leaf_name, p.first_id, p.last_id, p.events) order by p.leaf_name)
+     from audit.seal_partitions as p where p.leaf = l.leaf))::text as record
+                    from audit.partition_lifecycle as l
+                    where l.drop_event <= noted and l.state = 'dropped'
+                ) as said
+            )))
+    from (select) as one
+    left join audit.seal_partitions as p on p.leaf = partition::regclass;
+    return noted;
+end
+$body$;
+
+revoke all on function audit.note_dropped(oid, boolean) from public;
 
 create or replace function audit.maintain_limits(
     out kept_until timestamptz, out quarantined_until timestamptz, out archived_only boolean
@@ -2785,6 +3007,7 @@ as $body$
 declare
     trail constant regclass := 'audit.logged_actions';
     pending regclass;
+    gone record;
 begin
     perform set_config('lock_timeout', (setting::integer / 4)::text, true)
     from pg_settings
@@ -2796,7 +3019,7 @@ begin
     end if;
 
     -- If somebody else detached it, or dropped it while attached, a person has to look at it.
-    update audit.partition_lifecycle as l
+    for gone in update audit.partition_lifecycle as l
     set state = now.state,
         detached_at = case now.state when 'detached' then clock_timestamp() end,
         dropped_at = case now.state when 'dropped' then clock_timestamp() end
@@ -2815,7 +3038,12 @@ begin
         where known.state <> 'dropped'
           and (c.oid is not null or known.state <> 'attached' or known.hold_reason is not null)
     ) as now
-    where l.entry_id = now.entry_id and l.state <> now.state;
+    where l.entry_id = now.entry_id and l.state <> now.state
+    returning l.leaf::oid as leaf, l.state
+    loop
+        continue when gone.state <> 'dropped';
+        perform audit.note_dropped(gone.leaf, true);
+    end loop;
 end
 $body$;
 
@@ -2865,6 +3093,7 @@ begin
     update audit.partition_lifecycle as l
     set state = 'dropped', dropped_at = clock_timestamp()
     where l.entry_id = entry.entry_id;
+    perform audit.note_dropped(relation_id);
 end
 $body$;
 
@@ -3277,7 +3506,9 @@ begin
             from jsonb_each(c.columns) as noted (number, said)
             left join unnest(present.names, present.types) as now (name, type) on now.name = said ->> 'name'
             where now.type is distinct from to_regtype(said ->> 'type')
-               or has_column_privilege(relation, number::smallint, 'select') is null  -- dropped, and made again
+               -- Renamed, also where two changed places; or dropped, and made again. Not from pg_attribute, as under REPEATABLE READ it
+               -- shows the columns of the snapshot.
+               or (pg_identify_object_as_address('pg_class'::regclass, relation, number::integer)).object_names[3] is distinct from said ->> 'name'
           )
           and (
             select count(*) = 1 and bool_and(
@@ -5442,13 +5673,23 @@ comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolk
 
 comment on function audit.captured_relation(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.columns_are_noted(text, oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.noted_as(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.noted_by(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.is_noted(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_again(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.is_as_installed(text, text[], text[], boolean, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.await_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.read_from_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.record_by_triggers(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -5467,6 +5708,8 @@ comment on function audit.record_event(text, jsonb, regclass, text) is '{"tool":
 comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.doubtful_events(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_dropped(oid, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.maintain_limits() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -5583,7 +5826,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'noted_as', 'is_as_installed', 'await_wal', 'read_from_wal', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -5663,6 +5906,8 @@ create table if not exists audit.partition_lifecycle (
     entry_id uuid not null default gen_random_uuid() primary key,
     -- The SHA-256 of its manifest; the chain of manifests only covers it once another one follows.
     archive_manifest text,
+    -- The M event that says that it was dropped.
+    drop_event bigint,
     check ((archive is null) = (archive_digest is null) and (archive is null) = (archived_at is null))
 );
 
@@ -5681,6 +5926,12 @@ begin
         where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'archive_manifest' and not attisdropped
     ) then
         alter table audit.partition_lifecycle add column archive_manifest text;
+    end if;
+    if not exists (
+        select from pg_catalog.pg_attribute
+        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'drop_event' and not attisdropped
+    ) then
+        alter table audit.partition_lifecycle add column drop_event bigint;
     end if;
 end
 $key$;
@@ -5786,6 +6037,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.capture_progress enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.truncated_rows
+    for each statement execute function audit.refuse_others();
+
+alter table audit.truncated_rows enable always trigger "00_audit_owner_only";
 
 create or replace trigger "00_audit_owner_only"
     before insert or update or delete or truncate on audit.home

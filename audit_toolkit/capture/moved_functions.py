@@ -1,0 +1,75 @@
+"""Capture functions that somebody renamed or moved to another schema: they go on, and no command finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from audit_toolkit.catalog.trail import TrailObjects, TriggerState
+from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.names import QualifiedName, quote_identifier
+from audit_toolkit.remedies import psql_command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedFunction:
+    """A capture function that is not where it was made."""
+
+    now: QualifiedName
+    made_as: str
+    """What it was called in the schema of the trail."""
+    tables: tuple[QualifiedName, ...]
+    """The tables with triggers that run it for changes of rows: one, unless somebody made more."""
+
+
+def moved_functions(objects: TrailObjects) -> Mapping[QualifiedName, MovedFunction]:
+    """The capture functions that are not where they were made, by what they are called now.
+
+    Only those of the owner of the trail: anybody can write a function whose text looks like one of ours, and
+    the remedy must not bring it into the schema of the trail.
+    """
+    found = [
+        MovedFunction(now=name, made_as=first.made_as, tables=_tables(triggers))
+        for name, triggers in objects.triggers_by_function.items()
+        if (first := triggers[0]).made_as and first.function_owner == objects.owner
+    ]
+    return {
+        one.now: one
+        for one in found
+        if one.now != (home := QualifiedName(objects.schema, one.made_as))
+        # Else it was made anew since, and what is left of the former one is foreign.
+        and home not in objects.triggers_by_function
+    }
+
+
+def _tables(triggers: Sequence[TriggerState]) -> tuple[QualifiedName, ...]:
+    named = {t.table for t in triggers if t.type & 28 and not t.on_partition}
+    return tuple(sorted(named or {triggers[0].table}))
+
+
+def moved_findings(objects: TrailObjects) -> Iterator[Finding]:
+    """What was moved, each with the statement that moves it back; nothing is lost by that."""
+    present = {function.name for function in objects.functions}
+    for moved in moved_functions(objects).values():
+        home = QualifiedName(objects.schema, moved.made_as)
+        yield Finding(
+            kind=FindingKind.FUNCTION_MOVED,
+            severity=Severity.ERROR,
+            subject=", ".join(map(str, moved.tables)),
+            message=f"its capture function {home}() is called {moved.now}() now: capture continues, but "
+            "no command finds it",
+            remedy=psql_command(
+                (f"drop function {home}(); " if home.name in present else "")
+                + _moved_back(moved, home)
+            ),
+        )
+
+
+def _moved_back(moved: MovedFunction, home: QualifiedName) -> str:
+    steps = []
+    if moved.now.name != home.name:
+        steps.append(f"alter function {moved.now}() rename to {quote_identifier(home.name)}")
+    if moved.now.schema != home.schema:
+        there = QualifiedName(moved.now.schema, home.name)
+        steps.append(f"alter function {there}() set schema {quote_identifier(home.schema)}")
+    return "; ".join(steps)

@@ -1,0 +1,95 @@
+"""What no index finds is looked for step by step, from the newest event back, and the reader says how far."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from audit_toolkit.trail import Action, Filter, read_page, read_page_within
+from audit_toolkit.trail.history import known
+from audit_toolkit.trail.history.read import find_scope
+from audit_toolkit.web import listing
+from tests.plugins.trail import Trail
+from tests.web.conftest import Browse, text_of
+from tests.web.test_views import events_of, link
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of three events, of which each takes all the time that there is."""
+    monkeypatch.setattr(known, "FIRST_STEP", 3)
+    monkeypatch.setattr(listing, "LOOK", 0)
+    monkeypatch.setattr(listing, "LOOK_FURTHER", 0)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("limit", [1, 2, 100])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"actor": "support:joe"},
+        {"actor": "nobody"},
+        {"actions": frozenset({Action.DELETE})},
+        {"changed": "total", "after": 4},
+    ],
+)
+def test_steps_joined_are_the_history(shop: Trail, wanted: dict[str, object], limit: int) -> None:
+    connection = shop.connection
+    table = ["orders"] if "changed" in wanted else []
+    scope = find_scope(connection, table, schema="audit")
+    asked = Filter(newest_first=True, limit=1000, **wanted)  # type: ignore[arg-type]
+    expected = [event.event_id for event in read_page(connection, scope, asked).events]
+    found: list[int] = []
+    border, steps = None, 0
+    while border or not steps:
+        part = Filter(newest_first=True, limit=limit, before=border, **wanted)  # type: ignore[arg-type]
+        page = read_page_within(connection, scope, part, seconds=0)
+        assert not page.is_unfinished or page.border
+        found += [event.event_id for event in page.events]
+        border, steps = page.border, steps + 1
+    assert found == expected
+    assert steps > 1
+
+
+def test_with_time_it_is_one_page(shop: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "FIRST_STEP", 3)
+    scope = find_scope(shop.connection, [], schema="audit")
+    wanted = Filter(newest_first=True, limit=1000, actor="support:joe")
+    page = read_page_within(shop.connection, scope, wanted, seconds=600)
+    assert page == read_page(shop.connection, scope, wanted)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_page_says_how_far_it_looked(shop: Trail, browse: Browse) -> None:
+    client = browse()
+    address: str | None = "/person?actor=hr:eva"
+    found: list[str] = []
+    told = []
+    while address:
+        page = client.get(address)
+        found += events_of(page)
+        told.append(text_of(page))
+        address = link(page, "next")
+    wanted = [
+        str(event["event_id"])
+        for event in shop.events()
+        if (event["context"] or {}).get("actor") == "hr:eva"
+    ]
+    assert found == wanted[::-1]
+    assert all("Look further back" in text for text in told[:2])
+    assert any("Nothing so far" in text for text in told)
+    assert "Look further back" not in told[-1]
+    assert "Nothing so far" not in told[-1]
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    "address", ["/deleted?table=orders", "/events?reason=none", "/table?table=stock&actor=no"]
+)
+def test_every_search_ends(browse: Browse, address: str) -> None:
+    client, pages, here = browse(), 0, address
+    while following := link(page := client.get(here), "next"):
+        assert re.search("Look further back|Older", text_of(page))
+        here, pages = following, pages + 1
+    assert pages > 1
