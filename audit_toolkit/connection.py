@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.errors import (
@@ -227,23 +226,24 @@ def prepared_session(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 @contextmanager
 def planned_once(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Have what psycopg prepares in the block planned once for all parameters.
+    """Have each statement of the block prepared when it is first sent, and planned once for all parameters.
 
-    For what reads few events of all partitions: to plan that takes longer than to do it. When a statement is
-    prepared, if ever, is up to the connection's `prepare_threshold`: some poolers lose prepared statements.
+    For what reads few events of all partitions: to plan that takes longer than to do it. Nothing is prepared on a
+    connection whose `prepare_threshold` is None, and behind a pooler: there, the next transaction may be on another
+    server connection, which does not know the statement or has another one of that name.
     """
-    if _planned.get() is connection:  # inside of such a block
+    threshold = connection.prepare_threshold
+    if threshold in (None, 0):  # never, or in such a block already
         yield
         return
-    with _with_settings(connection, {"plan_cache_mode": "force_generic_plan"}):
-        token = _planned.set(connection)
+    with _with_settings(connection, {"plan_cache_mode": "force_generic_plan"}) as server_pid:
+        # A pooler tells of another process than that of the server, or of none.
+        if server_pid == connection.info.backend_pid:
+            connection.prepare_threshold = 0
         try:
             yield
         finally:
-            _planned.reset(token)
-
-
-_planned: ContextVar[psycopg.Connection[Any] | None] = ContextVar("planned", default=None)
+            connection.prepare_threshold = threshold
 
 
 def _pinned_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
@@ -253,23 +253,32 @@ def _pinned_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
 @contextmanager
 def _with_settings(
     connection: psycopg.Connection[Any], settings: Mapping[str, str]
-) -> Iterator[None]:
-    """Set what differs, and put it back: a rollback, which would do that, makes psycopg forget what it has prepared."""
-    with connection.transaction():
-        rows = connection.execute(
-            "select name, pg_catalog.current_setting(name) from unnest(%s::text[]) as name",
+) -> Iterator[int]:
+    """Set what differs, and put it back: a rollback, which would do that, makes psycopg forget what it has prepared.
+
+    Gives the process of the server.
+    """
+    from psycopg.rows import tuple_row
+
+    with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(
+            "select name, pg_catalog.current_setting(name), pg_catalog.pg_backend_pid()"
+            " from unnest(%s::text[]) as name",
             [list(settings)],
+            prepare=False,
         )
-        former = {name: value for name, value in rows if value != settings[name]}
-        _set_locally(connection, {name: settings[name] for name in former})
-        yield
-        _set_locally(connection, former)
+        rows = cursor.fetchall()
+        former = {name: value for name, value, _ in rows if value != settings[name]}
+        _set_locally(cursor, {name: settings[name] for name in former})
+        yield rows[0][2]
+        _set_locally(cursor, former)
 
 
-def _set_locally(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+def _set_locally(cursor: psycopg.Cursor[Any], settings: Mapping[str, str]) -> None:
     if settings:
         calls = ", ".join(["pg_catalog.set_config(%s, %s, true)"] * len(settings))
-        connection.execute("select " + calls, [part for one in settings.items() for part in one])
+        values = [part for one in settings.items() for part in one]
+        cursor.execute("select " + calls, values, prepare=False)
 
 
 @contextmanager

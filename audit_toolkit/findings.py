@@ -224,6 +224,7 @@ class FindingKind(StrEnum):
     SEAL_KEY_MISSING = "seal_key_missing"
     SEAL_KEY_UNKNOWN = "seal_key_unknown"
     SEAL_OLD = "seal_old"
+    TRAIL_DISGUISED = "trail_disguised"
     TILE_CHANGED = "tile_changed"
     TRAIL_BEHIND = "trail_behind"
     TRAIL_FORKED = "trail_forked"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.manifest import MOST_BYTES, Manifest, difference
 from audit_toolkit.archive.query import VIEW, opened
 from audit_toolkit.archive.store import Store, split_address
+from audit_toolkit.archive.whole import Place, Whole
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.templates import render
@@ -40,7 +42,10 @@ class ArchivedEvents:
     """Partitions that were dropped without an archive: nobody has their events any more."""
 
     def read(self, after: int) -> Iterator[Event]:
-        """Those behind an event, by rising id; memory does not grow with them."""
+        """Those behind an event, by rising id, with whole rows; memory does not grow with them.
+
+        Raises `AuditError` where only what an event changed was stored, and the event before it is missing.
+        """
         if after >= self.last:
             return
         with (
@@ -49,12 +54,25 @@ class ArchivedEvents:
         ):
             connection.execute(f"set memory_limit = '{MEMORY}'")
             connection.execute(f"set temp_directory = '{directory}'")
+            whole = Whole(partial(_before, connection))
             result = connection.execute(
                 f"select {event_columns()} from {VIEW} where event_id > ? order by event_id",  # noqa: S608 - names of ours
                 [after],
             )
             while rows := result.fetchmany(ROWS_AT_ONCE):
-                yield from map(as_event, rows)
+                yield from whole.complete(list(map(as_event, rows)))
+
+
+def _before(connection: Any, places: Sequence[Place], event_id: int) -> Iterator[Event]:
+    """The events of these rows before that one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"select {event_columns()} from {VIEW} where event_id < ?"  # noqa: S608 - names of ours
+            " and (schema_name, table_name, row_key) in (select unnest(?), unnest(?), unnest(?)) order by event_id",
+            [event_id, *map(list, zip(*places, strict=True))],
+        )
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            yield from map(as_event, rows)
 
 
 def archived_events(connection: Connection, store: Store, schema: str) -> ArchivedEvents:

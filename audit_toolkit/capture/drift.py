@@ -289,8 +289,9 @@ def _trigger_findings(
     captured: Captured, target: Target, objects: TrailObjects, paused: str | None
 ) -> Iterator[Finding]:
     renamed = _renamed_triggers(captured, target, objects)
+    is_read = target.from_wal and captured.name in objects.from_wal
     wanted = [(captured.name, t) for t in target.triggers if t.name not in renamed]
-    wanted += [(leaf, trigger) for leaf in target.table.leaves for trigger in target.leaf_triggers]
+    wanted += _leaf_triggers(target, is_read=is_read)
     present = {
         (table, trigger.name): trigger
         for table in {table for table, _ in wanted}
@@ -311,7 +312,6 @@ def _trigger_findings(
     yield from _renamed_findings(captured, renamed)
     yield from _second_triggers(captured, objects, ours | {t.name for t in renamed.values()})
     off: list[TriggerState] = []
-    is_read = target.from_wal and captured.name in objects.from_wal
     for table, trigger in wanted:
         found = present.get((table, trigger.name))
         name = f"{quote_identifier(trigger.name)} on {table}"
@@ -360,6 +360,13 @@ def _trigger_findings(
             message=detail,
             remedy=_switch_on(captured, is_read=is_read),
         )
+
+
+def _leaf_triggers(target: Target, *, is_read: bool) -> list[tuple[QualifiedName, Trigger]]:
+    """What partitions should have; where the WAL is read, the worker sees to it, and findings of its own say so."""
+    if is_read:
+        return []
+    return [(leaf, trigger) for leaf in target.table.leaves for trigger in target.leaf_triggers]
 
 
 def _switch_on(captured: Captured, *, is_read: bool) -> str:

@@ -176,6 +176,7 @@ class Target:
             "known": self._known,
             "bulky_is_marked": rule.on_oversize is OnOversize.MARK,
             "partitioned": table.partitioned,
+            "trigger_names": sorted({t.name for t in (*self.triggers, *self.leaf_triggers)}),
             "truncated_rows": rule.truncate is Truncate.ROWS or table.partitioned,
             "keeps_truncate": self.keeps_truncate,
             "settings": pinned_settings(table),

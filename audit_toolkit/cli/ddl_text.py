@@ -50,6 +50,10 @@ def ddl_lines(event: Event) -> Iterator[tuple[str, str]]:
         yield f"column {name} changed from {before} to {after}", "yellow"
     if said.get("change") == "capture" and isinstance(options := said.get("options"), Mapping):
         yield f"rule: {shlex.join(option_words(options)) or 'every column'}", "yellow"
+        if why := said.get("fallback"):
+            yield f"by triggers again: {why}", "yellow"
+        elif said.get("assurance") == "wal":
+            yield "read from the WAL from here on", "yellow"
     for name in said.get("attached", ()):
         yield f"partition {name} attached: its rows arrived without events", "green"
     for name in said.get("detached", ()):

@@ -89,6 +89,10 @@ def grants(
         str | None,
         typer.Option("--redactor", metavar="ROLE", help="May run audit redact; reads nothing."),
     ] = None,
+    sealer: Annotated[
+        str | None,
+        typer.Option("--sealer", metavar="ROLE", help="May run audit seal; reads no event."),
+    ] = None,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
     config: AlembicConfig = None,
@@ -97,12 +101,22 @@ def grants(
 
     Review them, then pipe them into psql.
     """
-    asked = (reader, maintainer, archiver, installer, deployer, recorder, consumer, redactor)
+    asked = (
+        reader,
+        maintainer,
+        archiver,
+        installer,
+        deployer,
+        recorder,
+        consumer,
+        redactor,
+        sealer,
+    )
     if not any(asked):
         raise UsageError(
             "no role given",
             hint="add --reader, --maintainer, --archiver, --installer, --deployer, "
-            "--recorder, --consumer or --redactor ROLE",
+            "--recorder, --consumer, --redactor or --sealer ROLE",
         )
     limits = _limits(retention, quarantine, unarchived=unarchived, maintainer=maintainer)
     with open_database(dsn, config) as connection:
@@ -129,6 +143,7 @@ def grants(
         recorder=recorder,
         consumer=consumer,
         redactor=redactor,
+        sealer=sealer,
         limits=limits,
         captures=[row["name"] for row in captures],
     ):

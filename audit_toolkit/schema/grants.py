@@ -13,6 +13,7 @@ from audit_toolkit.schema.install import (
     READER_FUNCTIONS,
     RECORDER_FUNCTIONS,
     REDACTOR_FUNCTIONS,
+    SEALER_FUNCTIONS,
 )
 from audit_toolkit.templates import render_statements
 
@@ -51,10 +52,11 @@ def render_grants(
     recorder: str | None = None,
     consumer: str | None = None,
     redactor: str | None = None,
+    sealer: str | None = None,
     limits: Limits | None = None,
     captures: Sequence[str] = (),
 ) -> list[str]:
-    """The statements that let these roles read the trail, maintain it, put capture on tables, record events or redact.
+    """The statements that let these roles read the trail, maintain, capture, archive, record events, redact or seal.
 
     `limits` are those of all maintainers; `captures` the functions of tables that the installer owns. A deployer
     becomes a member of the owner, and no other does. Nothing is ever granted on leaves: a grant there would go past
@@ -69,6 +71,7 @@ def render_grants(
         "recorder": (recorder, RECORDER_FUNCTIONS),
         "consumer": (consumer, READER_FUNCTIONS),
         "redactor": (redactor, REDACTOR_FUNCTIONS),
+        "sealer": (sealer, SEALER_FUNCTIONS),
     }
     return [
         statement

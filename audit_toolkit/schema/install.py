@@ -61,6 +61,7 @@ _FUNCTIONS = {
     "noted_by": "(text)",
     "is_noted": "(text, text, text)",
     "note_again": "(text)",
+    "is_second_trigger": "(text, text[], oid, text, text, text)",
     "is_as_installed": "(text, text[], text[], boolean, text[])",
     "await_wal": "(text)",
     "read_from_wal": "(text)",
@@ -106,6 +107,13 @@ _FUNCTIONS = {
     "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)",
     "redact": "(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
+    "seal_relations": "()",
+    "seal_salts": "(bigint, bigint)",
+    "seal_begin": "()",
+    "seal_reach": "(bigint)",
+    "seal_block": "(bigint, bigint)",
+    "seal_add": "(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text)",
+    "seal_note": "(boolean, jsonb)",
     "former_columns": "(jsonb, jsonb)",
     "as_called_now": "(jsonb, jsonb, jsonb)",
     "names_known": "()",
@@ -207,6 +215,10 @@ _FOR_RECORDERS = ("record_event", "write_event", "row_key_of", "plain_type")
 RECORDER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_RECORDERS}
 """What records events of the application may execute, with their arguments."""
 
+_SEALING = ("seal_begin", "seal_reach", "seal_block", "seal_add", "seal_note")
+SEALER_FUNCTIONS = {name: _FUNCTIONS[name] for name in (*_SEALING, "present_home", "note_coverage")}
+"""What a sealer may execute, with their arguments."""
+
 REDACTOR_FUNCTIONS = {name: _FUNCTIONS[name] for name in ("redactable", "redact")}
 """What a redactor may execute, with their arguments."""
 
@@ -217,6 +229,7 @@ DEFINERS = frozenset(
         *("write_event", "redactable", "erase_events", "announce_redaction", "redact"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
+        *_SEALING,
         "doubtful_events",
     )
 )
@@ -240,10 +253,11 @@ SLOTS = MappingProxyType(
 )
 """The payload of an event, which a leaf of the sealed tree commits to: in order, with the text of each."""
 
-_SEALED_TEXTS = (
+SEALED_TEXTS = (
     *("event.schema_name", "event.table_name", "event.action", "event.session_user_name"),
     *("event.role_name", "event.application_name", "nullif(concat(event.client_addr), '')"),
 )
+"""The texts that a leaf of the sealed tree has, as SQL."""
 
 _NOTED = (
     "captured_tables",
@@ -402,7 +416,7 @@ def _steps(
         # Without the version: partitions outlive versions, and functions that differ only by it are equal.
         "leaf_comment": json.dumps(_OURS),
         "slots": SLOTS,
-        "texts": _SEALED_TEXTS,
+        "texts": SEALED_TEXTS,
         "seals": _SEALS,
     }
     quoted = quote_identifier(schema)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch
 from audit_toolkit.names import quote_plainly
+from audit_toolkit.schema.install import SEALED_TEXTS, SLOTS
 from audit_toolkit.seals.ids import expand, read_ranges
 from audit_toolkit.seals.salts import IDS, OF_EVENT, salts_between
 from audit_toolkit.seals.tiles import split
@@ -74,7 +75,9 @@ def read_block(
     parts, pairs = [], []
     with connection.cursor(row_factory=dict_row, binary=True) as cursor:
         for relation in relations:
-            statement = render("seals/leaves", schema=schema, relation=relation)
+            statement = render(
+                "seals/leaves", schema=schema, relation=relation, slots=SLOTS, texts=SEALED_TEXTS
+            )
             for row in cursor.execute(statement, values).fetchall():
                 ids = expand(read_ranges(row["ids"]))
                 hashes = split(bytes(row["hashes"]))
@@ -83,6 +86,24 @@ def read_block(
                 parts.append(Part(leaf=row["leaf"], name=row["name"], ids=ids))
                 pairs.append((ids, hashes))
     if len(pairs) == 1 and len(set(pairs[0][0])) == len(pairs[0][0]):
+        return Block(ids=pairs[0][0], hashes=pairs[0][1], parts=tuple(parts))
+    return _merged(pairs, tuple(parts))
+
+
+def seal_block(connection: Connection, schema: str, first: int, last: int) -> Block:
+    """The events with these ids, which are of one block, for a sealer, who sees no salts."""
+    from psycopg.rows import dict_row
+
+    parts, pairs = [], []
+    with connection.cursor(row_factory=dict_row, binary=True) as cursor:
+        cursor.execute(render("seals/block", schema=schema), {"first": first, "last": last})
+        for row in cursor.fetchall():
+            if row["doubled"] is not None:
+                return Block(ids=[], hashes=[], doubled=(row["doubled"],))
+            ids = expand(read_ranges(row["ids"]))
+            parts.append(Part(leaf=row["leaf"], name=row["name"], ids=ids))
+            pairs.append((ids, split(bytes(row["hashes"]))))
+    if len(pairs) == 1:
         return Block(ids=pairs[0][0], hashes=pairs[0][1], parts=tuple(parts))
     return _merged(pairs, tuple(parts))
 
@@ -119,11 +140,12 @@ def next_id(connection: Connection, relations: Sequence[str], first: int) -> int
     return min((row["event_id"] for row in found if row["event_id"] is not None), default=None)
 
 
-def last_detached_id(connection: Connection, schema: str) -> int | None:
-    """The last event that is not seen through the trail, as its partition was detached."""
-    relations = read_relations(connection, schema)[1:]
-    found = [fetch(connection, render("seals/last_id", relation=one))[0] for one in relations]
-    return max((row["event_id"] for row in found if row["event_id"] is not None), default=None)
+def read_reach(
+    connection: Connection, schema: str, first: int = -(2**63)
+) -> tuple[int | None, int | None]:
+    """The first event from an id on, wherever it is, and the last one that was detached with its partition."""
+    (row,) = fetch(connection, render("seals/reach", schema=schema), {"first": first})
+    return row["next_id"], row["last_detached"]
 
 
 def block_end(event_id: int) -> int:

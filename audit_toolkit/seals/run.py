@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch
 from audit_toolkit.seals.keys import Signer, keys_of
-from audit_toolkit.seals.leaves import last_detached_id
+from audit_toolkit.seals.leaves import read_reach
 from audit_toolkit.seals.notes import Checkpoint, read_checkpoint
-from audit_toolkit.seals.seal import now_of, read_newest, seal
+from audit_toolkit.seals.seal import read_newest, seal
 from audit_toolkit.seals.sinks import Delivered, Sink, deliver, require_not_behind
 from audit_toolkit.templates import render
 from audit_toolkit.tracing import span
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
-
-COMMAND = "seal"
-"""The row of `maintenance` that says what the last run did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +104,7 @@ def _run_seal(
     if newest or sinks:
         require_not_behind(sinks, signer.public.name, newest["tree_size"] if newest else 0)
     found = find_watermark(
-        connection, schema, state.marks, wait=wait, known=last_detached_id(connection, schema)
+        connection, schema, state.marks, wait=wait, known=read_reach(connection, schema)[1]
     )
     events = 0
     if found.event_id is not None:
@@ -136,10 +133,7 @@ def _note(connection: Connection, schema: str, state: State, delivered: list[Del
         "sinks": [asdict(one) for one in delivered],
     }
     values = {
-        "schema": schema,
-        "command": COMMAND,
-        "now": now_of(connection),
         "succeeded": not any(one.failed for one in delivered),
         "summary": json.dumps(summary),
     }
-    connection.execute(render("partitions/finished", **values).encode())
+    connection.execute(render("seals/note", schema=schema), values)

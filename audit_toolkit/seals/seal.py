@@ -8,6 +8,7 @@ the forgery signed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,18 +18,10 @@ from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, BusyError
 from audit_toolkit.seals.ids import compress, expand, read_ranges, size_of, write_ranges
 from audit_toolkit.seals.keys import Signer, keys_of, successor_of
-from audit_toolkit.seals.leaves import (
-    Block,
-    block_end,
-    next_id,
-    read_block,
-    read_relations,
-    read_seeds,
-)
+from audit_toolkit.seals.leaves import Block, block_end, read_reach, seal_block
 from audit_toolkit.seals.notes import Checkpoint, NoteError, PublicKey, read_checkpoint, write_note
-from audit_toolkit.seals.salts import block_of, new_seed
 from audit_toolkit.seals.tiles import WIDTH, Growth, split, widths
-from audit_toolkit.templates import render, split_statements
+from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
     import psycopg
@@ -97,8 +90,7 @@ def _seal_batch(
     up_to_id: int,
     progress: Callable[[int], None],
 ) -> Sealed | None:
-    for statement in split_statements(render("seals/lock", schema=schema)):
-        connection.execute(statement.encode())
+    connection.execute(render("seals/begin", schema=schema).encode())
     state = _read_state(connection, schema, signer)
     before = state.growth.size + len(state.hashes)
     writer = _Writer(connection, schema, state)
@@ -133,28 +125,19 @@ def _blocks(
     connection: Connection, schema: str, after: int | None, up_to_id: int
 ) -> Iterator[tuple[Block, int]]:
     """Some of the events that are not sealed yet, and up to which id each block goes."""
-    relations = read_relations(connection, schema)
-    seeds = read_seeds(connection, schema, block_of(after), block_of(after)) if after else {}
-    first = next_id(connection, relations, -(2**63) if after is None else after + 1)
+    first, _ = read_reach(connection, schema, -(2**63) if after is None else after + 1)
     for _ in range(BLOCKS_AT_ONCE):
         if first is None or first > up_to_id:
             return
         last = min(block_end(first), up_to_id)
-        number = block_of(first)
-        if number not in seeds:
-            seeds |= read_seeds(connection, schema, number, number)
-        if number not in seeds:
-            seeds[number] = {1: new_seed()}
-            values = {"block": number, "seed": seeds[number][1]}
-            connection.execute(render("seals/add_seed", schema=schema), values)
-        block = read_block(connection, schema, relations, first, last, seeds[number])
+        block = seal_block(connection, schema, first, last)
         if block.doubled:
             raise AuditError(
                 f"several events have the id {block.doubled[0]}, and so cannot be sealed",
                 hint="run audit adopt --renumber; audit check explains the cause",
             )
         yield block, last
-        first = next_id(connection, relations, last + 1)
+        first, _ = read_reach(connection, schema, last + 1)
 
 
 def read_known_keys(
@@ -223,7 +206,7 @@ class _Writer:
     connection: Connection
     schema: str
     state: _State
-    tiles: list[dict[str, Any]] = field(default_factory=list)
+    tiles: dict[tuple[int, int], tuple[bytes, str | None]] = field(default_factory=dict)
     partitions: dict[tuple[int, str], list[int]] = field(default_factory=dict)
     """(OID, name) -> first id, last id, events."""
 
@@ -245,7 +228,7 @@ class _Writer:
 
     def _put(self, level: int, tile: int, hashes: bytes, ids: list[int] | None = None) -> None:
         ranges = write_ranges(compress(ids)) if ids else None
-        self.tiles.append({"level": level, "tile": tile, "hashes": hashes, "ids": ranges})
+        self.tiles[level, tile] = (hashes, ranges)
 
     def finish(self, checkpoint: Checkpoint, note: str, signer: Signer) -> None:
         """Write all of it, and the checkpoint."""
@@ -254,29 +237,25 @@ class _Writer:
             self._put(level, tile, hashes)
         for level, tile, _ in widths(checkpoint.size):
             self._put(level, tile, b"".join(growth.edge[level]), None if level else self.state.ids)
-        with self.connection.cursor() as cursor:
-            cursor.executemany(render("seals/add_tile", schema=self.schema), self.tiles)
-            cursor.executemany(
-                render("seals/add_partition", schema=self.schema),
-                [
-                    {"leaf": leaf, "name": name, "first": first, "last": last, "events": events}
-                    for (leaf, name), (first, last, events) in self.partitions.items()
-                ],
-            )
-            cursor.execute(
-                render("seals/add_checkpoint", schema=self.schema),
-                {
-                    "size": checkpoint.size,
-                    "up_to_id": checkpoint.up_to_id,
-                    "root": checkpoint.root,
-                    "note": note,
-                },
-            )
-            by_key = {str(successor_of(note)[1]): note for note in signer.introductions}
-            cursor.executemany(
-                render("seals/add_key", schema=self.schema),
-                [
-                    {"vkey": str(key), "introduction": by_key.get(str(key))}
-                    for key in reversed(keys_of(signer))
-                ],
-            )
+        by_key = {str(successor_of(note)[1]): note for note in signer.introductions}
+        keys = [
+            {"vkey": str(key), "introduction": by_key.get(str(key))}
+            for key in reversed(keys_of(signer))
+        ]
+        partitions = [
+            {"leaf": leaf, "name": name, "first": first, "last": last, "events": events}
+            for (leaf, name), (first, last, events) in self.partitions.items()
+        ]
+        added = {
+            "levels": [level for level, _ in self.tiles],
+            "tiles": [tile for _, tile in self.tiles],
+            "hashes": [hashes for hashes, _ in self.tiles.values()],
+            "ids": [ids for _, ids in self.tiles.values()],
+            "partitions": json.dumps(partitions),
+            "keys": json.dumps(keys),
+            "size": checkpoint.size,
+            "up_to_id": checkpoint.up_to_id,
+            "root": checkpoint.root,
+            "note": note,
+        }
+        self.connection.execute(render("seals/add", schema=self.schema), added)

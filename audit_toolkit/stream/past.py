@@ -13,7 +13,6 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from audit_toolkit import exact_json
-from audit_toolkit.errors import AuditError
 from audit_toolkit.trail import Batch, Event, Filter
 from audit_toolkit.trail.event import BIGGEST, table_of
 from audit_toolkit.trail.history.ordering import WINDOW
@@ -78,17 +77,7 @@ class _Old:
             event, self._next = self._next, next(self._events, None)
             is_new = self._next is None or self._next.event_id != event.event_id
             if is_new and event.event_id not in there and self._fits(event):
-                _require_whole(event)
                 yield event
-
-
-def _require_whole(event: Event) -> None:
-    if event.holds_changes_only:
-        raise AuditError(
-            f"event {event.event_id} of {table_of(event)} was archived with only what it changed (--store delta), "
-            "and consumers get whole rows",
-            hint="put its partition back first (audit archive restore), or leave out --from-archive",
-        )
 
 
 def _merged(batch: Batch, old: _Old, until: int) -> Iterator[Batch]:

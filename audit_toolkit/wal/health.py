@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, translated_errors
 from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
 from audit_toolkit.names import quote_identifier, wal_publication
 from audit_toolkit.plurals import counted, show_bytes
@@ -146,12 +146,12 @@ def worker_needs(connection: Connection) -> Iterator[str]:
 
 
 def resume_capture(
-    connection: Connection, schema: str = "audit", *, only: str | None = None
+    connection: Connection, schema: str = "audit", *, only: int | None = None
 ) -> list[str]:
-    """Let the worker take tables over again that had gone back to triggers; their names."""
-    text = render("wal/resume", schema=schema)
-    with connection.transaction(), connection.cursor() as cursor:
-        return [str(row[0]) for row in cursor.execute(text, {"table": only}).fetchall()]
+    """Let the worker take tables over again that had gone back to triggers, or the one of that OID; their names."""
+    with translated_errors(), connection.transaction():
+        rows = fetch(connection, render("wal/resume", schema=schema), {"relation": only})
+    return [str(row["name"]) for row in rows]
 
 
 def _slot(row: dict[str, Any]) -> Slot:

@@ -166,16 +166,15 @@ class Worker:
         self._fall_back_perhaps()
         return found
 
-    def go_back(self, reason: str, *, only: str | None = None, attempts: int = 1) -> bool:
-        """Read what there is, and have triggers record the tables again; whether they do.
+    def go_back(self, reason: str, *, only: int | None = None, attempts: int = 1) -> bool:
+        """Read what there is, and have triggers record the tables again, or the one of that OID; whether they do.
 
         Raises `UsageError` where no table is read from the WAL, or not that one.
         """
         read = [table for table in self._tables() if table.wal_since is not None]
-        if not [table for table in read if only in (None, table.name, table.table_name)]:
-            name = only or "no table"
+        if not [table for table in read if only in (None, table.relation_id)]:
             raise UsageError(
-                f"{name} is {'not ' if only else ''}read from the WAL",
+                "no table is read from the WAL" if only is None else "it is not read from the WAL",
                 hint="audit capture status shows how tables are captured",
             )
         if not self._is_well(self._state()):
@@ -188,14 +187,14 @@ class Worker:
                 return True
         return False
 
-    def fall_back(self, reason: str, *, only: str | None = None) -> bool:
-        """Once the trail has all that is in the WAL, have triggers record the tables again, or the one of that name.
+    def fall_back(self, reason: str, *, only: int | None = None) -> bool:
+        """Once the trail has all that is in the WAL, have triggers record the tables again, or the one of that OID.
 
         Writers wait meanwhile, 10 seconds at most. Whether it was done: not where they hold the tables too
         long, or there is more to be read than that takes.
         """
         read = [table for table in self._tables() if table.wal_since is not None]
-        tables = [table for table in read if only in (None, table.name, table.table_name)]
+        tables = [table for table in read if only in (None, table.relation_id)]
         give_up_at = time.monotonic() + FALLBACK_SECONDS
         heartbeat, self.heartbeat = self.heartbeat, 0  # how far it is matters, events or not
         is_late = False
@@ -373,7 +372,7 @@ class Worker:
             why = "stays with triggers" if table.wal_since is None else "is not ready"
             self._say_once(f"{table.name} {why}: {first_line(error)}")
             return False
-        if found["is_taken"]:
+        if found["is_taken"] and table.wal_since is None:
             self._say_once(f"{table.name} is read from the WAL from here on; its triggers are off")
         return bool(found["is_taken"])
 

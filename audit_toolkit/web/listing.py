@@ -117,7 +117,8 @@ def read_list(page: Page, scope: Scope | None, asked: Asked) -> Listed:
     if scope is None:
         return Listed(events=(), older=None, newer=None)
     wanted = asked.wanted
-    if not asked.is_narrow or scope.key is not None or wanted.oldest_of:
+    found_by_index = not asked.is_narrow or scope.key is not None or wanted.of_no_row
+    if found_by_index or wanted.oldest_of:
         found = trail.read_page(page.connection, scope, wanted)
     else:
         further = wanted.before or asked.all_time or page.asked("format")

@@ -16,6 +16,7 @@ import pytest
 from audit_toolkit import stream
 from audit_toolkit.archive import Store, archived_events, restore_leaf
 from audit_toolkit.archive.manifest import find_manifest
+from audit_toolkit.archive.whole import Whole
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.stream import FormatName, Terms, Wanted
 from audit_toolkit.stream.past import with_past
@@ -134,6 +135,87 @@ class TestOneStream:
         rotating.run(START + timedelta(days=120), retention=months(2), drop=False)
         with pytest.raises(AuditError, match="is detached, and not archived yet"):
             archived_events(rotating.connection, local, SCHEMA)
+
+
+CHANGES = """
+    insert into audit.logged_actions (action_tstamp, schema_name, table_name, action, row_key, old_row, new_row)
+    select
+        moment, 'public', 'orders', case when number <= 7 then 'I' else 'U' end, mod(number, 7)::text,
+        case when number > 7 then old || case when is_first then rest else '{}' end end,
+        new || case when is_first then rest else '{}' end
+    from (
+        select
+            number, moment, jsonb_build_object('n', number - 6.50) as old, jsonb_build_object('n', number + 0.50) as new,
+            jsonb_build_object('id', mod(number, 7), 'note', 'long ' || mod(number, 7), 'a', null) as rest,
+            row_number() over (partition by mod(number, 7), date_trunc('month', moment) order by number) = 1 as is_first
+        from (
+            select number, %s::timestamptz + number * interval '2 hours' as moment from generate_series(1, 1200) as number
+        ) as numbered
+    ) as made
+    order by number
+"""
+"""Of each row in each partition the first event has all of it, the others only what they changed."""
+
+
+class TestChangesOnly:
+    """Tables with `--store delta`."""
+
+    @pytest.fixture
+    def whole(self, rotating: Rotating, local: Store) -> dict[int, bytes]:
+        """What was delivered before the oldest partitions left the trail."""
+        rotating.execute(CHANGES, [rotating.read().bounded[0].lower])
+        sink = Memory()
+        deliver(rotating, sink, None)
+        stream.drop(rotating.connection, "c")
+        rotating.run(START + timedelta(days=90), retention=months(2), drop=False)
+        for entry in unarchived(rotating):
+            archive(rotating, local, entry)
+        rotating.run(START + timedelta(days=91), drop=True, quarantine=months(0))
+        assert 200 < rotating.count() < 1000
+        assert b'"old_row": {"a": null, "n": 1.50, "id": 1, "note": "long 1"}' in sink.taken[7].body
+        return {message.event.event_id: message.body for message in sink.taken}
+
+    @pytest.mark.parametrize(("rows", "most"), [(2000, 64 << 20), (60, 0), (3, 500)])
+    def test_consumers_get_the_same_rows(
+        self,
+        rotating: Rotating,
+        local: Store,
+        whole: dict[int, bytes],
+        monkeypatch: pytest.MonkeyPatch,
+        rows: int,
+        most: int,
+    ) -> None:
+        monkeypatch.setattr("audit_toolkit.archive.events.ROWS_AT_ONCE", rows)
+        monkeypatch.setattr("audit_toolkit.archive.whole.MOST_BYTES", most)
+        sink = Memory()
+        deliver(rotating, sink, local)
+        assert {message.event.event_id: message.body for message in sink.taken} == whole
+
+    def test_it_goes_on_in_the_middle(
+        self, rotating: Rotating, local: Store, whole: dict[int, bytes]
+    ) -> None:
+        stop = sorted(whole)[250]
+        sink = Memory(judge=lambda m: "error no" if m.event.event_id == stop else None)
+        with pytest.raises(AuditError, match="took nothing"):
+            deliver(rotating, sink, local, batch=7, patience=0.0)
+        again = Memory()
+        deliver(rotating, again, local)
+        bodies = {message.event.event_id: message.body for message in (*sink.taken, *again.taken)}
+        assert bodies == whole
+
+    def test_without_the_whole_row(self) -> None:
+        part = make_event(event_id=9, old_row={"n": 1}, new_row={"n": 2})
+        with pytest.raises(AuditError, match="event 9 .* the whole row before it is not in"):
+            list(Whole(lambda places, before: []).complete([part]))
+
+    def test_that_a_redacted_value_changed_is_said_once(self) -> None:
+        mark = {"audit:redacted": 3}
+        first = make_event(
+            event_id=1, old_row={"n": 0, "s": mark}, new_row={"n": 0, "s": mark | {"changed": True}}
+        )
+        part = make_event(event_id=2, old_row={"n": 0}, new_row={"n": 2})
+        *_, last = Whole(lambda places, before: [first]).complete([part])
+        assert (last.old_row, last.new_row) == ({"n": 0, "s": mark}, {"n": 2, "s": mark})
 
 
 def ids_of_all(before: list[int], rotating: Rotating) -> list[int]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
+import psycopg
 import pytest
 
 from audit_toolkit.config import Capture, Truncate
@@ -93,3 +96,37 @@ def test_statement_capture_would_miss_changes_and_is_refused(trail: Trail) -> No
     trail.execute(PARTS)
     with pytest.raises(RuleError, match="statement triggers miss changes"):
         trail.target("parts", capture=Capture.STATEMENT)
+
+
+SECOND = {
+    "before a row": "create trigger mine before insert on parts for each row execute function {}",
+    "without a row": "create trigger mine after insert on parts for each statement execute function {}",
+    "again": "create trigger mine after insert on parts for each row execute function {}",
+    "at the end": "create constraint trigger mine after insert on parts_eu deferrable initially deferred"
+    " for each row execute function {}",
+    "at truncate": "create trigger mine after truncate on parts for each statement execute function {}",
+}
+
+
+@pytest.mark.parametrize("how", SECOND)
+def test_its_owner_forges_nothing_with_a_second_trigger(parts: Trail, how: str) -> None:
+    """Who may make partitions may execute the function, and so could take it for triggers of his own."""
+    parts.execute(SECOND[how].format("audit.capture_public__parts()"))
+    statements = ("insert into parts values (1, 'eu', 0)", "insert into parts table parts limit 0")
+    for statement in (*statements, "truncate parts"):
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            parts.execute(statement)
+    rows = parts.execute("select count(*) from audit.logged_actions where action = 'I'")
+    is_refused = how in ("before a row", "without a row")
+    assert rows == [(0 if is_refused else 1,)]
+    assert parts.story()[-1] == ("T", None)
+    assert len([action for action, _ in parts.story() if action == "T"]) == 1
+
+
+def test_a_renamed_trigger_of_a_partitioned_table_goes_on(parts: Trail) -> None:
+    [(name,)] = parts.execute(
+        "select tgname from pg_trigger where tgrelid = 'parts'::regclass and tgtype & 4 <> 0"
+    )
+    parts.execute(f'alter trigger "{name}" on parts rename to mine')
+    parts.execute("insert into parts values (1, 'eu', 0)")
+    assert parts.story() == [("I", '[1, "eu"]')]

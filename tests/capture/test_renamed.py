@@ -230,6 +230,27 @@ def test_columns_that_change_places_are_noted_though_another_session_was_noting_
     assert [said["renamed"] for _, said in changes(trail)] == [{"a": "b", "b": "a"}]
 
 
+@pytest.mark.parametrize("setting", ["noted", "noted_again"])
+def test_no_setting_hides_a_rename(trail: Trail, setting: str) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'new')")
+    trail.execute("alter table orders rename to purchases")
+    trail.execute(f"""
+        begin isolation level repeatable read;
+        set local "audit.{setting}" = '{{public,purchases}}';
+        update purchases set status = 'hidden';
+        commit
+    """)
+    trail.execute("update purchases set status = 'open'")
+    images = [event.new_row for event in history(trail.connection, "purchases", 1)]
+    assert [image["status"] for image in images if image and "status" in image] == [
+        "new",
+        "hidden",
+        "open",
+    ]
+
+
 @BOTH
 @pytest.mark.parametrize("by_another_session", [False, True])
 def test_a_column_that_gets_its_name_back_is_followed(

@@ -48,6 +48,15 @@ def test_what_was_dropped_is_said_by_events(
     assert f"partition {name} dropped, not archived" in audit("show", str(event)).stdout
 
 
+DROPPED = "from audit.partition_lifecycle where state = 'dropped'"
+GONE = (
+    "delete from audit.logged_actions where action = 'I'; "
+    "insert into audit.seal_partitions select 4711, 'x', first_id, last_id, events from audit.seal_partitions "
+    "order by first_id desc limit 1; "
+    "insert into audit.partition_lifecycle (leaf, leaf_name, state, dropped_at, drop_event) "
+    "select 4711, 'x', 'dropped', now(), "
+)
+"""Events that are there are said to have left, as this event says."""
 FORGED = {
     "an archive that never was": (
         "update audit.partition_lifecycle set archive = 's3://x', archive_digest = 'x', archived_at = now()",
@@ -58,7 +67,7 @@ FORGED = {
         "drop_record_changed",
     ),
     "one of them forgotten": (
-        "delete from audit.partition_lifecycle where drop_event = (select min(drop_event) from audit.partition_lifecycle)",
+        f"delete from audit.partition_lifecycle where drop_event = (select min(drop_event) {DROPPED})",
         "drop_record_changed",
     ),
     "another number of events": (
@@ -69,23 +78,10 @@ FORGED = {
         "update audit.partition_lifecycle set drop_event = null where state = 'dropped'",
         "drop_unannounced",
     ),
-    "present events that are said to have left": (
-        "delete from audit.logged_actions where action = 'I'; "
-        "insert into audit.partition_lifecycle (leaf, leaf_name, state, dropped_at) values (4711, 'x', 'dropped', now()); "
-        "insert into audit.seal_partitions select 4711, 'x', first_id, last_id, events from audit.seal_partitions order by first_id desc limit 1",
-        "drop_unannounced",
-    ),
-    "the same, by an event that has left": (
-        "delete from audit.logged_actions where action = 'I'; "
-        "insert into audit.partition_lifecycle (leaf, leaf_name, state, dropped_at, drop_event) values (4711, 'x', 'dropped', now(), 463); "
-        "insert into audit.seal_partitions select 4711, 'x', first_id, last_id, events from audit.seal_partitions order by first_id desc limit 1",
-        "drop_record_changed",
-    ),
-    "the same, by the event of another one": (
-        "delete from audit.logged_actions where action = 'I'; "
-        "insert into audit.partition_lifecycle (leaf, leaf_name, state, dropped_at, drop_event) "
-        "select 4711, 'x', 'dropped', now(), max(drop_event) from audit.partition_lifecycle; "
-        "insert into audit.seal_partitions select 4711, 'x', first_id, last_id, events from audit.seal_partitions order by first_id desc limit 1",
+    "present events that have left": (f"{GONE} null", "drop_unannounced"),
+    "the same, as a former event says": (f"{GONE} 463", "drop_record_changed"),
+    "the same, as that of another says": (
+        f"{GONE} max(drop_event) {DROPPED}",
         "drop_unannounced",
     ),
 }

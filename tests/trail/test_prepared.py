@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row, namedtuple_row, scalar_row
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail import blame, history
@@ -34,20 +35,12 @@ def orders(trail: Trail) -> psycopg.Connection[Any]:
 
 
 def test_the_second_row_is_not_planned_again(orders: psycopg.Connection[Any]) -> None:
-    orders.prepare_threshold = 1
-    for key in (1, 2, 1):
+    for key in (1, 2):
         history(orders, "orders", key)
     plans = {text: counts for text, *counts in orders.execute(_PREPARED, prepare=False)}
     of_trail = [counts for text, counts in plans.items() if "logged_actions" in text]
     assert len(of_trail) >= 2
     assert all(generic == 2 and custom == 0 for generic, custom in of_trail)
-
-
-def test_when_something_is_prepared_is_up_to_the_connection(
-    orders: psycopg.Connection[Any],
-) -> None:
-    history(orders, "orders", 1)
-    assert orders.execute(_PREPARED).fetchall() == []
 
 
 def test_nothing_is_prepared_where_the_connection_forbids_it(
@@ -57,6 +50,26 @@ def test_nothing_is_prepared_where_the_connection_forbids_it(
     for key in (1, 2, 1, 2):
         assert history(orders, "orders", key)
     assert orders.prepare_threshold is None
+    assert orders.execute(_PREPARED).fetchall() == []
+
+
+@pytest.mark.parametrize("rows", [dict_row, scalar_row, namedtuple_row])
+def test_rows_of_the_connection_may_have_any_shape(
+    orders: psycopg.Connection[Any], rows: Any
+) -> None:
+    found = history(orders, "orders", 1)
+    orders.row_factory = rows
+    assert history(orders, "orders", 1) == found
+    assert blame(orders, "orders", 1)
+
+
+def test_nothing_is_prepared_behind_a_pooler(
+    orders: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PgBouncer gives a client a number of its own in place of the server's, to cancel by."""
+    monkeypatch.setattr(type(orders.info), "backend_pid", 1)
+    for key in (1, 2, 1, 2):
+        assert history(orders, "orders", key)
     assert orders.execute(_PREPARED).fetchall() == []
 
 

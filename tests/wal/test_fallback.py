@@ -52,6 +52,9 @@ def test_by_hand_there_and_back(readings: WalTrail) -> None:
     assert "the disk fills up" in run(readings, "capture", "status")
     assert "audit capture resume" in run(readings, "check", "--fail-on", "error")
 
+    assert "by triggers again: the disk fills up" in run(readings, "history", "readings")
+    assert "missing" not in run(readings, "capture", "status")
+
     readings.execute("insert into readings values (3)")
     assert run(readings, "capture", "run", "--once").splitlines()[-1] == "0 changes read"
     refused = run(readings, "capture", "fallback", "--reason", "again", code=2)
@@ -72,7 +75,11 @@ def test_one_table_alone_leaves_the_others_with_the_worker(readings: WalTrail) -
     readings.execute("create table parts_1 partition of parts for values from (0) to (100)")
     readings.audit("parts", capture=Capture.WAL)
     readings.read()
-    run(readings, "capture", "fallback", "--table", "parts", "--reason", "r")
+    refused = run(readings, "capture", "fallback", "--table", "nope", "--reason", "r", code=2)
+    assert "nope" in refused
+    run(readings, "capture", "fallback", "--table", '"parts"', "--reason", "r")
+    refused = run(readings, "capture", "fallback", "--table", "parts", "--reason", "r", code=2)
+    assert "not read from the WAL" in refused
     readings.execute("insert into readings values (1); insert into parts values (2)")
     assert keys(readings) == ["2"]
     readings.read()

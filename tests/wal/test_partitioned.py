@@ -163,9 +163,10 @@ def test_a_partition_that_was_truncated_before_it_was_ready_is_a_gap(wal_trail: 
 
 def test_a_partition_that_leaves_ends_with_the_table_and_may_come_back(wal_trail: WalTrail) -> None:
     both(wal_trail)
+    run_both(wal_trail, ROWS)
+    wal_trail.read()  # before 15, what is read at once goes by how its partitions began
     run_both(
         wal_trail,
-        ROWS,
         "alter table {0} detach partition {0}_eu",
         "insert into {}_eu values (5, 'eu', 0, 5)",
         "update {}_eu set v = 0",

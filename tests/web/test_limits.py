@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -259,3 +261,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("it never came")
+
+
+def test_django_and_its_users(shop: Trail) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.web.django_project", shop.database.dsn]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "nobody 403 403",
+        "visitor 403 403",
+        "ann 200 200",
+        "other 404",
+    ], done.stderr

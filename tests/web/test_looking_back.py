@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -93,3 +96,31 @@ def test_every_search_ends(browse: Browse, address: str) -> None:
         assert re.search("Look further back|Older", text_of(page))
         here, pages = following, pages + 1
     assert pages > 1
+
+
+def test_wide_gaps_and_other_times_are_skipped(
+    shop: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a step would have to be as wide as the gap, and take on whatever is behind it."""
+    shop.execute("select setval('audit.logged_actions_event_id_seq', 9000000000000000000)")
+    shop.execute("insert into stock values ('gap', 1, 1)")
+    steps: list[Filter] = []
+
+    def counted(connection: Any, scope: Any, wanted: Filter) -> Any:
+        steps.append(wanted)
+        return read_page(connection, scope, wanted)
+
+    monkeypatch.setattr(known, "read_page", counted)
+    scope = find_scope(shop.connection, [], schema="audit")
+    wanted = Filter(newest_first=True, limit=1000, actor="support:joe")
+    everything = Filter(newest_first=True, limit=1000)
+    page = read_page_within(shop.connection, scope, wanted, seconds=600)
+    assert page == read_page(shop.connection, scope, wanted)
+    assert len(steps) == 2
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    assert not read_page_within(
+        shop.connection, scope, replace(everything, until=long_ago), seconds=0
+    ).is_unfinished
+    far = replace(wanted, before=2**63 - 1, since=long_ago)
+    assert read_page_within(shop.connection, scope, far, seconds=600).events == page.events
+    assert len(steps) == 4

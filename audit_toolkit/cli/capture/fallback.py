@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.catalog import find_relation
 from audit_toolkit.cli.database import find_address
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.output import visible
@@ -44,9 +45,10 @@ def fallback(
     ):
         require_readable_trail(writer, audit_schema)
         worker = Worker(writer=writer, reader=reader, schema=audit_schema, say=_say)
+        only = None if table is None else find_relation(writer, table).oid
         worker.start(wait=False)
         try:
-            if not worker.go_back(reason, only=table, attempts=ATTEMPTS):
+            if not worker.go_back(reason, only=only, attempts=ATTEMPTS):
                 raise BusyError(
                     "tables are still read from the WAL: transactions hold them, or more is written than can be read",
                     hint="try again when less is written",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from audit_toolkit.catalog import find_relation
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.output import visible
@@ -29,7 +30,8 @@ def resume(
     """
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)
-        names = resume_capture(connection, audit_schema, only=table)
+        only = None if table is None else find_relation(connection, table).oid
+        names = resume_capture(connection, audit_schema, only=only)
     for name in names:
         print(visible(f"{name}: the worker takes it over: audit capture run"))
     if not names:

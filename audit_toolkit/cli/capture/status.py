@@ -56,7 +56,7 @@ def _print(found: CaptureStatus) -> None:
     slot = found.slot
     if slot is None and found.tables:
         print("no worker has run yet: audit capture run", file=sys.stderr)
-    elif slot is not None:
+    elif slot is not None and (slot.state == "ready" or any(table.since for table in found.tables)):
         state = {"ready": "", "missing": " [missing]", "lost": " [lost]"}[slot.state]
         running = "a worker is running" if slot.is_running else "no worker is running"
         print(f"slot {slot.name}{state}: {running}; {show_progress(slot)}")

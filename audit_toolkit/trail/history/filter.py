@@ -80,6 +80,11 @@ class Filter:
             )
 
     @property
+    def of_no_row(self) -> bool:
+        """Whether it asks for nothing but what befalls whole tables, which an index finds."""
+        return bool(self.actions) and self.actions <= _OF_NO_ROW
+
+    @property
     def oldest_of(self) -> bool:
         """Whether `limit` keeps the oldest events: a page forward."""
         return self.after is not None and self.before is None
@@ -128,7 +133,7 @@ def history_query(
         since=wanted.since is not None,
         until=wanted.until is not None,
         actions=bool(wanted.actions),
-        of_no_row=bool(wanted.actions) and wanted.actions <= _OF_NO_ROW,
+        of_no_row=wanted.of_no_row,
         paged=wanted.limit is not None,
         oldest=wanted.oldest_of if forward is None else forward,
         actor=wanted.actor is not None,

@@ -11,7 +11,7 @@ from audit_toolkit.catalog import read_installed
 from audit_toolkit.connection import fetch, planned_once
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import query, render
-from audit_toolkit.trail.event import Event
+from audit_toolkit.trail.event import BIGGEST, Event
 from audit_toolkit.trail.history.events import Selection, select_events
 from audit_toolkit.trail.history.filter import Filter
 from audit_toolkit.trail.history.read import stream_page
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 FIRST_STEP = 20_000
-"""Events that are looked through before the time is asked."""
+"""Events that are looked through before the time is asked,"""
+MOST_STEP = 200_000
+"""and at most at once: some tenths of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,28 +143,47 @@ def read_page_within(
     longer. `border` is the place where to go on, also where nothing was found.
     """
     over = time.monotonic() + seconds
-    bottom, top = wanted.after or 0, wanted.before
-    if top is None:
-        sql = render("queries/newest_event", trail=trail_table(scope.schema), recent=False)
-        (row,) = fetch(connection, sql, {"after": bottom})
-        top = (row["event_id"] or bottom) + 1
     found: list[Event] = []
     step, limit = FIRST_STEP, wanted.limit or FIRST_STEP
-    while top > bottom + 1:
+    bottom, top = wanted.after or 0, _newest(connection, scope, wanted)
+    while top is not None:
         began = time.monotonic()
-        low = max(top - 1 - step, bottom)
-        part = replace(wanted, limit=limit - len(found), before=top, after=low, newest_first=True)
+        low = max(top - step, bottom)
+        part = replace(
+            wanted, limit=limit - len(found), before=top + 1, after=low, newest_first=True
+        )
         page = read_page(connection, scope, part)
         found += page.events
-        if page.border is not None or (len(found) >= limit and low > bottom):
-            return HistoryPage(events=tuple(found), border=page.border or low + 1)
-        top = low + 1
+        if page.border is not None:
+            return HistoryPage(events=tuple(found), border=page.border)
+        # What is skipped between two parts may be a wide gap, or of another time.
+        top = _newest(connection, scope, replace(wanted, before=low + 1))
         now = time.monotonic()
-        if now >= over and top > bottom + 1:
-            return HistoryPage(events=tuple(found), border=top, is_unfinished=True)
+        if top is not None and (now >= over or len(found) >= limit):
+            is_full = len(found) >= limit
+            return HistoryPage(events=tuple(found), border=low + 1, is_unfinished=not is_full)
         if now - began < seconds / 8:
-            step *= 4
+            step = min(4 * step, MOST_STEP)
     return HistoryPage(events=tuple(found), border=None)
+
+
+def _newest(connection: Connection, scope: Scope, wanted: Filter) -> int | None:
+    """The last event of the time and between the numbers of a filter, whatever else it asks for."""
+    asked = {
+        "after": wanted.after or 0,
+        "before": BIGGEST if wanted.before is None else wanted.before,
+        "since": wanted.since,
+        "until": wanted.until,
+    }
+    sql = render(
+        "queries/newest_within",
+        trail=trail_table(scope.schema),
+        since=wanted.since is not None,
+        until=wanted.until is not None,
+    )
+    with planned_once(connection):
+        rows = fetch(connection, sql, asked)
+    return rows[0]["event_id"] if rows else None
 
 
 def find_event(connection: Connection, event_id: int, *, schema: str = "audit") -> Event:

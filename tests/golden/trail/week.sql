@@ -59,7 +59,7 @@ begin
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
@@ -110,7 +110,7 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "440aa5e9b77183a3ae1686d436f9b3122fad5ed33000ce25fbc3fce1f5e0f275"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "a910daa8cf175cb58565c650f49cb05081f1337886612ce7084d6aa067930217"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1771,7 +1771,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -1828,7 +1828,12 @@ begin
     -- Not from pg_class, which a transaction sees as it was when its snapshot was taken.
     present := parse_ident(captured::regclass::text);
     -- Where the WAL is read, the worker notes it, once it has what was written before.
-    if present is distinct from noted and is_read is not true and current_setting('audit.noted', true) is distinct from present::text then
+    if present is distinct from noted and is_read is not true and not exists (
+        -- By an event of its own: a setting that says so could be set by anybody.
+        select from audit.logged_actions as e
+        where e.transaction_id = pg_current_xact_id() and e.action = 'M' and e.new_row ->> 'change' = 'renamed'
+          and e.new_row ->> 'relation' = captured::text and e.new_row -> 'to' = to_jsonb(present)
+    ) then
         if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
             perform audit.note_changes(function_name);
             select array[c.schema_name, c.table_name] into noted
@@ -1841,7 +1846,6 @@ begin
             insert into audit.logged_actions (schema_name, table_name, action, new_row)
             values (present[1], present[2], 'M', jsonb_build_object(
                 'change', 'renamed', 'from', to_jsonb(noted), 'to', to_jsonb(present), 'relation', captured::bigint));
-            perform set_config('audit.noted', present::text, true);
         end if;
     end if;
     return present;
@@ -1977,17 +1981,52 @@ create or replace function audit.note_again(of_function text)
     language plpgsql
     set search_path = pg_catalog, pg_temp
 as $body$
+declare
+    relation constant regclass := audit.captured_relation(of_function);
 begin
-    if current_setting('audit.noted_again', true) is distinct from of_function
-        and current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
+    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
+        and not (
+            audit.columns_are_noted(of_function, relation)
+            and exists (
+                select from audit.captured_tables as c
+                where c.function_name = of_function and array[c.schema_name, c.table_name] = parse_ident(relation::text)))
     then
         perform audit.note_changes(of_function);
-        perform set_config('audit.noted_again', of_function, true);
     end if;
 end
 $body$;
 
 revoke all on function audit.note_again(text) from public;
+
+create or replace function audit.is_second_trigger(
+    of_function text, names text[], relation oid, operation text, timing text, level text
+)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if operation <> 'TRUNCATE' and (timing <> 'AFTER' or level <> 'ROW') then
+        raise exception using
+            errcode = 'insufficient_privilege',
+            message = format('audit: %I.%I() records changes after each row, and can be in no other trigger', 'audit', of_function),
+            hint = 'drop the trigger of ' || relation::regclass;
+    end if;
+    return exists (
+        select from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = relation
+          and t.tgname = any (names)
+          and t.tgenabled <> 'D'
+          and (t.tgtype & 32 <> 0) = (operation = 'TRUNCATE')
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname = of_function
+    );
+end
+$body$;
+
+revoke all on function audit.is_second_trigger(text, text[], oid, text, text, text) from public;
 
 create or replace function audit.is_as_installed(
     of_function text, column_names text[], column_types text[], may_have_others boolean, hidden text[]
@@ -2045,8 +2084,9 @@ begin
             begin
                 nothing_is_left := not exists (
                     select
+                    -- Before 15, empty transactions are told, too, and would count as all that there is.
                     from pg_logical_slot_peek_binary_changes(
-                        present.slot_name, null, 1, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
+                        present.slot_name, null, case when current_setting('server_version_num')::integer >= 150000 then 1 end, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
                     where get_byte(told.data, 0) in (68, 73, 84, 85)  -- D, I, T, U
                 );
                 exit when nothing_is_left;
@@ -3974,6 +4014,234 @@ $body$;
 
 revoke all on function audit.seal_leaves(regclass, bigint, bigint, bytea) from public;
 
+create or replace function audit.seal_relations()
+    returns setof regclass
+    language plpgsql  -- the record of partitions is made later
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return query
+    select 'audit.logged_actions'::regclass
+    union all
+    select l.leaf
+    from audit.partition_lifecycle as l
+    join pg_class as c on c.oid = l.leaf
+    left join pg_inherits as i on i.inhrelid = c.oid and not i.inhdetachpending
+    where l.state in ('detaching', 'detached') and i.inhrelid is null;
+end
+$body$;
+
+revoke all on function audit.seal_relations() from public;
+
+create or replace function audit.seal_salts(first_id bigint, last_id bigint)
+    returns bytea
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+as $body$
+    with recursive tree (node, seed, below) as (
+        -- `below` levels are between a node and the events.
+        select s.node, s.seed, 12 - (length(ltrim(s.node::bit(32)::text, '0')) - 1)
+        from audit.seal_seeds as s
+        where s.block = first_id >> 12 and s.node < 8192
+        union all
+        select child.node, substring(parent.hash from 32 * (child.node % 2) + 1 for 32), below - 1
+        from tree
+        cross join lateral (select sha512(seed) as hash offset 0) as parent
+        cross join lateral (values (2 * node), (2 * node + 1)) as child (node)
+        where below > 0
+          and (child.node + 1) << (below - 1) > 4096 + (first_id & 4095)
+          and child.node << (below - 1) <= 4096 + (last_id & 4095)
+    )
+    select string_agg(
+        coalesce(
+            sha512(tree.seed || '\x00'::bytea) || sha512(tree.seed || '\x01'::bytea),
+            (
+                select string_agg(coalesce(s.seed, decode(repeat('00', 16), 'hex')), ''::bytea order by slot)
+                from generate_series(0, 7) as slot
+                left join audit.seal_seeds as s
+                  on s.block = first_id >> 12 and s.node = event * 8 + slot
+            )
+        ),
+        ''::bytea order by event)
+    from generate_series(
+        (4096 + (first_id & 4095))::integer, (4096 + (last_id & 4095))::integer) as event
+    left join tree on tree.node = event and tree.below = 0
+$body$;
+
+revoke all on function audit.seal_salts(bigint, bigint) from public;
+
+create or replace function audit.seal_begin()
+    returns void
+    language plpgsql
+    security definer  -- callers need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    perform set_config('synchronous_commit', 'on', true), set_config('lock_timeout', '3s', true);
+    lock table audit.seal_checkpoints in share update exclusive mode;
+end
+$body$;
+
+revoke all on function audit.seal_begin() from public;
+
+create or replace function audit.seal_reach(first_id bigint, out next_id bigint, out last_detached bigint)
+    language plpgsql
+    stable
+    security definer  -- callers need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+as $body$
+declare
+    relation regclass;
+    found_first bigint;
+    found_last bigint;
+begin
+    for relation in select * from audit.seal_relations() loop
+        execute format('select min(event_id) from %s where event_id >= $1', relation) into found_first using first_id;
+        next_id := least(next_id, found_first);
+        continue when relation = 'audit.logged_actions'::regclass;
+        execute format('select max(event_id) from %s', relation) into found_last;
+        last_detached := greatest(last_detached, found_last);
+    end loop;
+end
+$body$;
+
+revoke all on function audit.seal_reach(bigint) from public;
+
+create or replace function audit.seal_block(first_id bigint, last_id bigint)
+    returns table (
+        leaf bigint,
+        leaf_name text,
+        ids int8multirange,
+        hashes bytea,
+        doubled bigint
+    )
+    language plpgsql
+    security definer  -- callers need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+    set standard_conforming_strings = on
+    set quote_all_identifiers = off
+as $body$
+declare
+    wanted_block constant bigint := first_id >> 12;
+    relation regclass;
+    salts bytea;
+    part record;
+begin
+    if last_id < first_id or last_id - wanted_block * 4096 > 4095 then
+        raise exception using
+            errcode = 'invalid_parameter_value', message = 'audit: the ids must be of one block of 4096';
+    end if;
+    if not exists (select from audit.seal_seeds as s where s.block = wanted_block) then
+        insert into audit.seal_seeds (block, node, seed)
+        values (wanted_block, 1, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
+    end if;
+    salts := audit.seal_salts(first_id, last_id);
+    for relation in select * from audit.seal_relations() loop
+        for part in
+            select l.leaf, c.relname, l.ids, l.hashes, octet_length(l.hashes) / 32 as events
+            from audit.seal_leaves(relation, first_id, last_id, salts) as l
+            join pg_class as c on c.oid = l.leaf
+            order by l.leaf
+        loop
+            leaf := part.leaf;
+            leaf_name := part.relname;
+            ids := part.ids;
+            hashes := part.hashes;
+            doubled := null;
+            if part.events <> (select sum(upper(r) - lower(r)) from unnest(part.ids) as r) then
+                execute format(
+                    'select event_id from %s where event_id between $1 and $2 and tableoid = $3 group by event_id having count(*) > 1 limit 1',
+                    relation)
+                into doubled
+                using first_id, last_id, part.leaf;
+            end if;
+            return next;
+        end loop;
+    end loop;
+end
+$body$;
+
+revoke all on function audit.seal_block(bigint, bigint) from public;
+
+create or replace function audit.seal_add(
+    levels smallint[], tiles bigint[], tile_hashes bytea[], tile_ids text[], partitions jsonb, keys jsonb,
+    size bigint, up_to bigint, root_hash bytea, signed_note text
+)
+    returns void
+    language plpgsql
+    security definer  -- callers can only add to the tree
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if exists (select from audit.seal_checkpoints as c where c.tree_size >= size or c.up_to_id >= up_to) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('audit: a checkpoint of %s events does not follow the last one', size);
+    end if;
+    if exists (
+        select
+        from unnest(levels, tiles, tile_hashes, tile_ids) as new (level, tile, hashes, ids)
+        join audit.seal_tiles as t using (level, tile)
+        where substring(new.hashes for octet_length(t.hashes)) <> t.hashes
+           or not coalesce(new.ids::int8multirange, '{}') @> coalesce(t.ids, '{}')
+    ) then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: what was sealed cannot be changed';
+    end if;
+    insert into audit.seal_tiles (level, tile, hashes, ids)
+    select new.level, new.tile, new.hashes, new.ids::int8multirange
+    from unnest(levels, tiles, tile_hashes, tile_ids) as new (level, tile, hashes, ids)
+    on conflict on constraint seal_tiles_pkey do update set hashes = excluded.hashes, ids = excluded.ids;
+
+    insert into audit.seal_partitions as p (leaf, leaf_name, first_id, last_id, events)
+    select new.leaf::oid, new.name, new.first, new.last, new.events
+    from jsonb_to_recordset(partitions) as new (leaf bigint, name text, first bigint, last bigint, events bigint)
+    on conflict on constraint seal_partitions_pkey do update
+    set first_id = least(p.first_id, excluded.first_id),
+        last_id = greatest(p.last_id, excluded.last_id),
+        events = p.events + excluded.events;
+
+    insert into audit.seal_checkpoints (tree_size, up_to_id, root, note)
+    values (size, up_to, root_hash, signed_note);
+
+    insert into audit.seal_keys (vkey, introduction)
+    select new.vkey, new.introduction
+    from jsonb_to_recordset(keys) as new (vkey text, introduction text)
+    on conflict on constraint seal_keys_pkey do nothing;
+end
+$body$;
+
+revoke all on function audit.seal_add(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text) from public;
+
+create or replace function audit.seal_note(succeeded boolean, summary jsonb)
+    returns void
+    language plpgsql
+    security definer  -- callers need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    if succeeded is null or summary is null or length(summary::text) > 1000000 then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'audit: a run must have succeeded or failed, with a summary of at most 1 MB';
+    end if;
+    insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
+    values ('seal', clock_timestamp(), case when succeeded then clock_timestamp() end, summary)
+    on conflict on constraint maintenance_pkey do update
+    set last_run_at = excluded.last_run_at,
+        last_success_at = coalesce(excluded.last_success_at, m.last_success_at),
+        summary = excluded.summary;
+end
+$body$;
+
+revoke all on function audit.seal_note(boolean, jsonb) from public;
+
 create or replace function audit.former_columns(change jsonb, since jsonb)
     returns jsonb
     language sql
@@ -5683,6 +5951,8 @@ comment on function audit.is_noted(text, text, text) is '{"tool": "audit-toolkit
 
 comment on function audit.note_again(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.is_second_trigger(text, text[], oid, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.is_as_installed(text, text[], text[], boolean, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.await_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5773,6 +6043,20 @@ comment on function audit.redact(text, text, bigint[], text[], text[], boolean, 
 
 comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.seal_relations() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_salts(bigint, bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_begin() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_reach(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_block(bigint, bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_add(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.seal_note(boolean, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.as_called_now(jsonb, jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
@@ -5826,7 +6110,7 @@ begin
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
