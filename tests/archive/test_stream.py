@@ -48,7 +48,12 @@ def partly_archived(rotating: Rotating, local: Store) -> list[int]:
     left = ids_of(rotating)
     assert 200 < len(left) < 1000
     assert left[0] < max(set(everything) - set(left)), "near the bound ids of both are mixed"
-    return everything
+    return sorted({*everything, *left})  # what was dropped is said by events
+
+
+def bodies(sink: Memory) -> dict[int, bytes]:
+    """What was delivered of rows: what is said of dropped partitions is left out."""
+    return {m.event.event_id: m.body for m in sink.taken if m.event.action is not Action.DDL}
 
 
 def ids_of(rotating: Rotating) -> list[int]:
@@ -104,7 +109,7 @@ class TestOneStream:
         local: Store,
         partly_archived: list[int],
     ) -> None:
-        odd = [n for place, n in enumerate(partly_archived, 1) if place % 2]
+        odd = [n for place, n in enumerate(partly_archived[:1200], 1) if place % 2]
         for wanted in (
             Wanted(tables=("orders1",)),
             Wanted(actor="ann1"),
@@ -192,7 +197,7 @@ class TestChangesOnly:
         monkeypatch.setattr("audit_toolkit.archive.whole.MOST_BYTES", most)
         sink = Memory()
         deliver(rotating, sink, local)
-        assert {message.event.event_id: message.body for message in sink.taken} == whole
+        assert bodies(sink) == whole
 
     def test_it_goes_on_in_the_middle(
         self, rotating: Rotating, local: Store, whole: dict[int, bytes]
@@ -203,8 +208,7 @@ class TestChangesOnly:
             deliver(rotating, sink, local, batch=7, patience=0.0)
         again = Memory()
         deliver(rotating, again, local)
-        bodies = {message.event.event_id: message.body for message in (*sink.taken, *again.taken)}
-        assert bodies == whole
+        assert bodies(sink) | bodies(again) == whole
 
     def test_without_the_whole_row(self) -> None:
         part = make_event(event_id=9, old_row={"n": 1}, new_row={"n": 2})
