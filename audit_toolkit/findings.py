@@ -176,6 +176,7 @@ class FindingKind(StrEnum):
     WAL_LEVEL = "wal_level"
     WAL_RETAINED = "wal_retained"
     WAL_UNLIMITED = "wal_unlimited"
+    WORKER_BEHIND = "worker_behind"
     WORKER_STOPPED = "worker_stopped"
 
     # indexes

@@ -209,9 +209,9 @@ def replay_function(function: str) -> str:
     return _beside(function, "replay")
 
 
-def wal_tables(function: str) -> tuple[str, str]:
-    """The temporary tables of a worker for what a capture function would see: columns, and changes."""
-    return _beside(function, "columns"), _beside(function, "changes")
+def wal_tables(function: str) -> tuple[str, str, str]:
+    """What a worker makes for its session: tables of columns and of rows as text, a view of these as changes."""
+    return _beside(function, "columns"), _beside(function, "rows"), _beside(function, "changes")
 
 
 def _beside(function: str, word: str) -> str:

@@ -1,6 +1,7 @@
 """Run the benchmark: `nox -s bench`, or `nox -s bench -- --short` for the goals alone.
 
 `nox -s bench -- --against 0.2.0` compares a write with that of an earlier release;
+`nox -s bench -- --wal 20000` measures capture from the WAL, with its worker;
 `nox -s bench -- --questions 10000000` asks a trail of so many events what reads much of it;
 `nox -s bench -- --delta` compares updates with `--store delta` to those with whole rows.
 """
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import against, goals, questions
+from benchmarks import against, goals, questions, wal
 from benchmarks import arms as known
 from benchmarks.arms import Arm
 from benchmarks.backend import Databases, server
@@ -114,6 +115,11 @@ def main(arguments: list[str] | None = None) -> None:
             )
         print(against.as_text(ratios, options.against))
         return
+    if options.wal:
+        with server(**wal.SETTINGS) as cluster:
+            found = wal.measure(Databases(cluster), rows=options.wal, rounds=7, say=_say)
+        print(wal.as_text(found))
+        return
     if options.questions:
         with server() as cluster:
             asked = questions.ask(Databases(cluster), options.questions)
@@ -197,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     extent.add_argument("--against", metavar="RELEASE", help="a write beside that release, alone")
     extent.add_argument(
         "--questions", type=int, metavar="EVENTS", help="what reads much of such a trail, alone"
+    )
+    extent.add_argument(
+        "--wal", type=int, metavar="ROWS", help="capture from the WAL beside triggers, alone"
     )
     extent.add_argument("--delta", action="store_true", help="what --store delta costs, alone")
     parser.add_argument("--events", type=int, help="fill the trail with at most so many events")

@@ -204,6 +204,14 @@ EXCLUDED = Arm(
     install=_ours(TableRule(exclude=("note",))),
 )
 
+WAL = Arm(
+    name="ours, wal",
+    words="--capture wal: what the worker takes is not in the write",
+    kind=Kind.OURS,
+    install=_ours(TableRule(capture=Capture.WAL)),
+)
+"""Needs a server with wal_level = logical, so that it is measured alone."""
+
 MAIN = (
     NONE,
     EMPTY,

@@ -30,9 +30,9 @@ SETTINGS = {
 
 
 @contextmanager
-def server() -> Iterator[Cluster]:
+def server(**more: str) -> Iterator[Cluster]:
     """A throwaway server that does nothing by itself while something is measured."""
-    with throwaway_cluster(settings=SETTINGS) as cluster:
+    with throwaway_cluster(settings=SETTINGS | more) as cluster:
         yield cluster
 
 
@@ -62,6 +62,7 @@ class Backend:
 
     def __init__(self, dsn: str) -> None:
         self.connection: psycopg.Connection[Any] = psycopg.connect(dsn, autocommit=True)
+        self.database = self.connection.info.dbname
         self._schedstat = Path(f"/proc/{self.connection.info.backend_pid}/schedstat")
 
     def __enter__(self) -> Backend:

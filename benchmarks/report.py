@@ -79,7 +79,7 @@ def as_text(report: Report) -> str:
 
 def goals_table(goals: Sequence[Goal]) -> str:
     """One line a goal: reached, limit, pass or short."""
-    return _table(
+    return table(
         ("goal", "what", "worst of", "reached", "limit", ""),
         [
             (
@@ -130,12 +130,12 @@ def _comparison_table(comparison: Comparison | None) -> str:
         figures = [f"{nets[operation].cpu:.1f}" for operation in Operation]
         rows.append((result.arm.name, *figures, f"{update.wal:.0f}", f"{update.stored:.0f}"))
     head = ("net of no audit, microseconds a row", *Operation, "WAL B/update", "stored B/update")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _commits_table(commits: Sequence[Commits]) -> str:
     floor = {run.clients: run for run in commits if run.arm == "none"}
-    return _table(
+    return table(
         ("one update a commit", "clients", "per second", "of none", "p50 ms", "p95 ms", "p99 ms"),
         [
             (
@@ -160,14 +160,15 @@ def _curve(what: str, points: Sequence[Point]) -> str:
         (f"{arm}: {operation}", *(_figure(cpu.get((arm, operation, size))) for size in sizes))
         for arm, operation in lines
     ]
-    return _table((f"microseconds a row; {what}", *(f"{size:,}" for size in sizes)), rows)
+    return table((f"microseconds a row; {what}", *(f"{size:,}" for size in sizes)), rows)
 
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     if not rows:
         return ""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]

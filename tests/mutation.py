@@ -56,7 +56,10 @@ TARGETS = {
     "plan": Target("audit_toolkit/plan.py", "tests/test_plan.py tests/partitions"),
     "plurals": Target("audit_toolkit/plurals.py", "tests/test_plurals.py"),
     "templates": Target("audit_toolkit/templates.py", "tests/rendering tests/install"),
-    "trail": Target("audit_toolkit/trail", "tests/trail tests/timetravel"),
+    "trail": Target(
+        "audit_toolkit/trail",
+        "tests/trail tests/timetravel tests/sources tests/erasure tests/cli",
+    ),
     "migrations": Target(
         "audit_toolkit/migrations", "tests/migrations tests/autogenerate tests/cli/test_install.py"
     ),

@@ -195,12 +195,12 @@ class Target:
         """
         columns = tuple(replace(c, plain_type=c.plain_type or "text") for c in self.table.columns)
         staged = replace(self, table=replace(self.table, columns=columns))
-        columns_table, changes_table = wal_tables(self.function)
+        columns_table, _, changes_view = wal_tables(self.function)
         return staged.values(schema) | {
             "replay": replay_function(self.function),
             "replay_comment": json.dumps({"tool": "audit-toolkit", "replays": self.function}),
             "columns_table": columns_table,
-            "changes_table": changes_table,
+            "changes_view": changes_view,
         }
 
     @property

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from audit_toolkit.cli.options import Format, OutputFormat
+from audit_toolkit.cli.output import visible
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
 from audit_toolkit.seals import PublicKey, read_public
@@ -26,11 +29,21 @@ def verify_proof(
             metavar="PUBLIC_KEY", help="The public key that you trust: a file, or the key itself."
         ),
     ],
+    reviewed: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="Also verify that this is the file that the event names, as audit review recorded it.",
+            show_default=False,
+        ),
+    ] = None,
     output: OutputFormat = Format.TEXT,
 ) -> None:
     """Verify a proof without a database.
 
-    Exits with code 3 if the proof is invalid: the event or the checkpoint is not what was signed.
+    Exits with code 3 if the proof is invalid: the event or the checkpoint is not what was signed, or the file is
+    not the one that the event names.
     """
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
@@ -41,6 +54,7 @@ def verify_proof(
     try:
         proof = read_proof(text)
         when = verify(proof, keys)
+        problem = _difference(proof, reviewed) if reviewed else ""
     except ProofError as error:
         problem = str(error)
     if output is Format.JSON:
@@ -62,8 +76,23 @@ def verify_proof(
         event = proof["event"] if proof else {}
         print(json.dumps(event, indent=2, ensure_ascii=False))
         print(f"proved: this event is in the sealed trail ({when})")
+        if reviewed:
+            print(f"proved: {visible(str(reviewed))} is the file that it names")
     if problem:
         raise typer.Exit(FINDINGS)
+
+
+def _difference(proof: Mapping[str, Any], file: Path) -> str:
+    """Why a file is not the one that an event names; nothing where it is."""
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"--file: could not read {file}: {error.strerror}") from error
+    said = json.loads(proof["event"]["new_row"] or "null")
+    named = said.get("sha256") if isinstance(said, dict) else None
+    if named is None:
+        return "the event names no file: audit review --file records one"
+    return "" if found == named else f"{visible(str(file))} is not the file that the event names"
 
 
 def _keys(key: str) -> list[object]:

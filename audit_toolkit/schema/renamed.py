@@ -22,7 +22,7 @@ def renamed_trail(objects: TrailObjects) -> Finding | None:
             trail, f"it is called {now} now", f"alter table {now} rename to logged_actions"
         )
     schemas = {
-        trigger.function.schema
+        (trigger.function.schema, trigger.function_owner)
         for trigger in objects.triggers
         if trigger.made_as == trigger.function.name
         and trigger.function.schema != objects.schema
@@ -30,9 +30,12 @@ def renamed_trail(objects: TrailObjects) -> Finding | None:
         and QualifiedName(trigger.function.schema, "logged_actions") in objects.triggers_by_table
     }
     if len(schemas) == 1 and not objects.tables and not objects.functions:
-        found = quote_identifier(schemas.pop())
+        found, owner = schemas.pop()
         return _finding(
-            trail, f"its schema is called {found} now", f"alter schema {found} rename to {schema}"
+            trail,
+            # Anybody who may create schemas could make one that looks like it.
+            f"its schema is called {quote_identifier(found)} now, if the trail belonged to {owner}",
+            f"alter schema {quote_identifier(found)} rename to {schema}",
         )
     return None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import urllib.request
@@ -305,7 +306,8 @@ def time_stamp(url: str, note: str) -> bytes:
     hashed = hashlib.sha256(note.encode()).digest()
     sha256 = bytes.fromhex("0609608648016503040201") + b"\x05\x00"
     imprint = _der(0x30, _der(0x30, sha256) + _der(0x04, hashed))
-    question = _der(0x30, b"\x02\x01\x01" + imprint + b"\x01\x01\xff")
+    nonce = _der(0x02, bytes([0x40 | secrets.randbits(6)]) + secrets.token_bytes(7))
+    question = _der(0x30, b"\x02\x01\x01" + imprint + nonce + b"\x01\x01\xff")
     request = urllib.request.Request(  # noqa: S310 - http and https alone
         url, data=question, headers={"Content-Type": _TSA_TYPE}
     )
@@ -323,6 +325,11 @@ def time_stamp(url: str, note: str) -> bytes:
         raise AuditError(
             f"the time-stamping authority {url} refused the time stamp",
             hint="ask it by hand: openssl ts -query -data FILE -sha256 -cert",
+        )
+    if nonce not in content:
+        raise AuditError(
+            f"the time-stamping authority {url} answered another question than this one",
+            hint="something between here and there keeps its answers, such as a proxy",
         )
     return content
 

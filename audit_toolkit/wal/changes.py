@@ -5,28 +5,20 @@ Nothing is kept of a transaction but its beginning, so that memory does not grow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic, NamedTuple, NoReturn, TypeVar
 
-from audit_toolkit.errors import AuditError
-from audit_toolkit.wal.decoder import Decoder
-from audit_toolkit.wal.messages import (
-    Begin,
-    Commit,
-    Delete,
-    Insert,
-    Message,
-    Note,
-    Relation,
-    Row,
-    Truncate,
-    Update,
-)
+from audit_toolkit.wal.decoder import Decoder, Fields, Rows, Texts, malformed
+from audit_toolkit.wal.messages import Begin, Commit, Note, Relation, Row, Truncate
+
+R = TypeVar("R")
 
 CONTEXT_PREFIX = "audit.context"
 """The prefix of the messages that carry the context of the changes behind them."""
 _XIDS = 1 << 32
+_ACTIONS = {b"I": "I", b"U": "U", b"D": "D"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,20 +33,35 @@ class Position:
     """Its place in the transaction, from 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What happened to one row, or to a whole table."""
+class Change(NamedTuple, Generic[R]):
+    """What happened to one row, or to a whole table. A named tuple, as one is made for each row."""
 
-    position: Position
     action: str
     """I, U, D or T, as in the trail."""
     relation: Relation
-    before: Row | None
-    after: Row | None
-    xid: int
-    committed_at: datetime
+    before: R | None
+    after: R | None
+    begin: Begin
+    """The transaction."""
+    ordinal: int
+    """Its place in the transaction, from 1."""
     context: bytes | None
     """The last message of the context before it in the transaction; a claim, as anybody can write one."""
+
+    @property
+    def position(self) -> Position:
+        """Where it stands."""
+        return Position(self.begin.commit_lsn, self.ordinal)
+
+    @property
+    def xid(self) -> int:
+        """The 32 bits of the number of the transaction."""
+        return self.begin.xid
+
+    @property
+    def committed_at(self) -> datetime:
+        """When the transaction committed."""
+        return self.begin.committed_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +71,22 @@ class Done:
     end_lsn: int
 
 
-def read_changes(data: Iterable[bytes], *, prefix: str = CONTEXT_PREFIX) -> Iterator[Change | Done]:
+def read_changes(
+    data: Iterable[bytes], *, prefix: str = CONTEXT_PREFIX
+) -> Iterator[Change[Row] | Done]:
     """The changes of what one reading of a slot gave, and the end of each transaction.
 
     Raises:
         AuditError: a message cannot be decoded, or comes outside a transaction.
     """
-    decoder = Decoder()
-    begin: Begin | None = None
-    context: bytes | None = None
-    ordinal = 0
-    for message in map(decoder.decode, data):
-        match message:
-            case Begin():
-                begin, context, ordinal = message, None, 0
-            case Commit():
-                begin = None
-                yield Done(message.end_lsn)
-            case Note():
-                if message.transactional and message.prefix == prefix:
-                    context = message.content
-            case Insert() | Update() | Delete() | Truncate():
-                if begin is None:
-                    raise AuditError("a change of pgoutput is outside a transaction")
-                for ordinal, row in enumerate(_rows(message), ordinal + 1):  # noqa: B020
-                    position = Position(begin.commit_lsn, ordinal)
-                    yield Change(position, *row, begin.xid, begin.committed_at, context)
-            case _:
-                pass  # about tables, types and origins, which the decoder has taken in
+    return _read(data, Texts, prefix)
+
+
+def read_fields(
+    data: Iterable[bytes], *, prefix: str = CONTEXT_PREFIX
+) -> Iterator[Change[bytes] | Done]:
+    """The same, with rows as fields for COPY; an old row of which the WAL has the key alone is None."""
+    return _read(data, Fields, prefix)
 
 
 def full_xid(xid: int, next_xid: int) -> int:
@@ -105,14 +100,38 @@ def lsn_text(lsn: int) -> str:
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
 
 
-def _rows(message: Message) -> Iterator[tuple[str, Relation, Row | None, Row | None]]:
-    match message:
-        case Insert():
-            yield "I", message.relation, None, message.after
-        case Update():
-            yield "U", message.relation, message.before, message.after
-        case Delete():
-            yield "D", message.relation, message.before, None
-        case Truncate():
-            for relation in message.relations:
-                yield "T", relation, None, None
+def _read(
+    messages: Iterable[bytes], form: Callable[[Relation], Rows[R]], prefix: str
+) -> Iterator[Change[R] | Done]:
+    decoder = Decoder(form)
+    begin: Begin | None = None
+    context: bytes | None = None
+    ordinal = 0
+    for data in messages:
+        if action := _ACTIONS.get(data[:1]):
+            rows = decoder.rows(data)
+            before, after = rows.read(data)
+            ordinal += 1
+            yield Change(
+                action, rows.relation, before, after, begin or _outside(data), ordinal, context
+            )
+            continue
+        match message := decoder.decode(data):
+            case Begin():
+                begin, context, ordinal = message, None, 0
+            case Commit():
+                begin = None
+                yield Done(message.end_lsn)
+            case Note():
+                if message.transactional and message.prefix == prefix:
+                    context = message.content
+            case Truncate():
+                begin = begin or _outside(data)
+                for ordinal, relation in enumerate(message.relations, ordinal + 1):  # noqa: B020
+                    yield Change("T", relation, None, None, begin, ordinal, context)
+            case _:
+                pass  # about tables, types and origins, which the decoder has taken in
+
+
+def _outside(data: bytes) -> NoReturn:
+    raise malformed(data, "a change is outside a transaction")

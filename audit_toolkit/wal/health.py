@@ -24,6 +24,8 @@ WARN_RETAINED = GIGABYTE
 """WAL that the slot keeps, from which on it is a warning."""
 MOST_RETAINED = 10 * GIGABYTE
 """WAL that the slot keeps, from which on it is an error."""
+MOST_SECONDS = 300
+"""How old what a running worker has read may be, before it is a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,16 @@ class Slot:
     read_until: str
     """All that committed before this position of the WAL is in the trail."""
     behind_bytes: int
-    """WAL that is not read yet."""
+    """WAL behind that position, of whatever the server writes: none of it need be a change."""
     retained_bytes: int | None
     """WAL that the server keeps for the slot; None where there is none."""
     events: int
     """Changes that were read from the WAL so far."""
     ran_at: datetime | None
+    caught_up_at: datetime | None
+    """All that had committed by then is in the trail."""
+    seconds_behind: float | None
+    """How long ago that was: a few seconds where nothing is waiting. None before the first time."""
     last_error: str | None
 
 
@@ -79,8 +85,8 @@ class CaptureStatus:
     def as_dict(self) -> dict[str, Any]:
         """It as JSON values, times as ISO 8601."""
         values = asdict(self)
-        if values["slot"] and values["slot"]["ran_at"]:
-            values["slot"]["ran_at"] = values["slot"]["ran_at"].isoformat()
+        for name in ("ran_at", "caught_up_at") if self.slot else ():
+            values["slot"][name] = values["slot"][name] and values["slot"][name].isoformat()
         return values | {"tables": list(values["tables"])}
 
 
@@ -158,7 +164,9 @@ def _slot(row: dict[str, Any]) -> Slot:
         behind_bytes=row["behind_bytes"],
         retained_bytes=row["retained_bytes"],
         events=row["events"],
-        ran_at=row["ran_at"] and row["ran_at"].replace(tzinfo=UTC),
+        ran_at=row["ran_at"] and row["ran_at"].astimezone(UTC),
+        caught_up_at=row["caught_up_at"] and row["caught_up_at"].astimezone(UTC),
+        seconds_behind=row["seconds_behind"],
         last_error=row["last_error"],
     )
 
@@ -250,8 +258,17 @@ def _slot_findings(status: CaptureStatus) -> Iterator[Finding]:
             FindingKind.WORKER_STOPPED,
             Severity.WARNING,
             f"slot {slot.name}",
-            f"no worker is running; {show_bytes(slot.behind_bytes)} of WAL are not read{why}",
+            f"no worker is running; {show_progress(slot)}{why}",
             _RUN,
+        )
+    elif slot.seconds_behind is not None and slot.seconds_behind >= MOST_SECONDS:
+        yield _finding(
+            FindingKind.WORKER_BEHIND,
+            Severity.WARNING,
+            f"slot {slot.name}",
+            f"the worker does not keep up: {show_progress(slot)}",
+            "capture the tables that are written most with triggers again: "
+            "audit install --table TABLE --capture row; or start a faster machine",
         )
     if slot.retained_bytes is not None and slot.retained_bytes >= WARN_RETAINED:
         yield _finding(
@@ -278,6 +295,22 @@ def _finding(
     return Finding(kind=kind, severity=severity, subject=subject, message=message, remedy=remedy)
 
 
+def show_progress(slot: Slot) -> str:
+    """How long ago all was read, and how much the server has written since."""
+    written = f"{show_bytes(slot.behind_bytes)} of WAL written since"
+    if slot.seconds_behind is None:
+        return f"not all has been read yet, {written}"
+    return f"all was read {show_seconds(slot.seconds_behind)} ago, {written}"
+
+
+def show_seconds(number: float) -> str:
+    """A time as people say it."""
+    for unit, seconds in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if number >= 2 * seconds:
+            return counted(int(number // seconds), unit)
+    return counted(max(int(number), 0), "second")
+
+
 def prometheus(status: CaptureStatus) -> str:
     """Metrics in the exposition format."""
     slot = status.slot
@@ -286,7 +319,13 @@ def prometheus(status: CaptureStatus) -> str:
     values = (
         ("running", "gauge", "Whether a worker is connected.", slot.is_running),
         ("slot_ready", "gauge", "Whether the slot is there and whole.", slot.state == "ready"),
-        ("behind_bytes", "gauge", "WAL that is not read yet.", slot.behind_bytes),
+        (
+            "behind_bytes",
+            "gauge",
+            "WAL written since the position that was read.",
+            slot.behind_bytes,
+        ),
+        ("behind_seconds", "gauge", "Time since all was read.", slot.seconds_behind),
         ("retained_bytes", "gauge", "WAL kept for the slot.", slot.retained_bytes or 0),
         ("changes_total", "counter", "Changes read from the WAL.", slot.events),
     )
@@ -298,5 +337,6 @@ def prometheus(status: CaptureStatus) -> str:
             type=kind,
         )
         for name, kind, text, value in values
+        if value is not None
     ]
     return "".join(f"{line}\n" for metric in metrics for line in metric.lines())

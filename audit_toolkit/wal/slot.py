@@ -28,7 +28,7 @@ def create_slot(connection: psycopg.Connection[Any], slot: str) -> None:
 
 def peek(
     connection: psycopg.Connection[Any], slot: str, publication: str, *, at_least: int = 10_000
-) -> Iterator[bytes]:
+) -> Iterator[list[bytes]]:
     """The next messages of the slot, whole transactions: as many as it takes to reach `at_least`.
 
     They come in batches, in a transaction that ends with the iteration. Values are printed as no
@@ -37,13 +37,12 @@ def peek(
     with connection.transaction():
         connection.execute(render("queries/wal_settings", of_transaction=True))
         with connection.cursor("audit_wal", binary=True) as cursor:
-            cursor.itersize = BATCH_ROWS
             cursor.execute(
                 query("wal_peek"),
                 {"slot": slot, "publication": publication, "at_least": at_least},
             )
-            for (data,) in cursor:
-                yield data
+            while rows := cursor.fetchmany(BATCH_ROWS):
+                yield [data for (data,) in rows]
 
 
 def advance(connection: psycopg.Connection[Any], slot: str, end_lsn: int) -> None:

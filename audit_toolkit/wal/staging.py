@@ -1,7 +1,7 @@
-"""Rows of the WAL as lines for COPY, and who wrote them: what the worker hands to the server. No I/O.
+"""Rows of the WAL as lines for a binary COPY, and who wrote them: what the worker hands over. No I/O.
 
 The server makes the images: by the templates that triggers are made of, of values of the types that
-the columns had.
+the columns had. Cells go as they stand in the WAL, as text; a view over the staged rows gives them types.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from audit_toolkit.config import CONTEXT_LIMIT
 from audit_toolkit.wal.changes import Change
-from audit_toolkit.wal.messages import Missing, Row
+from audit_toolkit.wal.decoder import NULL_FIELD
 from audit_toolkit.wal.tables import Made, Table
 
 _NOT_JSONB = re.compile(r"\\u0000|[eE][+-]?\d{4,}")
@@ -59,20 +61,68 @@ def who_of(message: bytes | None) -> Who:
     )
 
 
-def copied(event_id: int, change: Change, transaction_id: int, absent: int) -> tuple[Any, ...]:
-    """The line of a change for COPY; `absent` columns of the table are never in the WAL."""
-    before = None if _is_partial(change.before) else change.before
-    after = change.after
-    who = who_of(change.context)
-    return (
-        event_id,
-        change.action,
-        before is not None,
-        after is not None,
-        composite(before, absent),
-        composite(after, absent),
-        str(transaction_id),
-        change.committed_at,
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+"""What COPY in its binary format begins with."""
+TRAILER = b"\xff\xff"
+"""What it ends with."""
+STAGED = (
+    ("event_id", "bigint"),
+    ("transaction_id", "xid8"),
+    ("committed_at", "timestamptz"),
+    ("context", "text"),
+    ("session_user_name", "text"),
+    ("role_name", "text"),
+    ("application_name", "text"),
+    ("client_addr", "text"),
+    ("transaction_tstamp", "text"),
+    ("action", "text"),
+    ("has_before", "boolean"),
+    ("has_after", "boolean"),
+    ("is_changed", "boolean"),
+)
+"""The columns of a line before those of the cells, of the old row and then of the new one."""
+_STAMP = struct.Struct("!iQiq")
+
+
+def stamp(change: Change[bytes], transaction_id: int) -> bytes:
+    """The fields of a line that all changes of a transaction share, up to the next context."""
+    begin = change.begin
+    return _STAMP.pack(8, transaction_id, 8, begin.moment) + _who_fields(change.context)
+
+
+def line(change: Change[bytes], stamped: bytes, nulls: bytes) -> bytes:
+    """The fields of a change behind its id; `nulls` are those of a row that there is not."""
+    action, _, before, after, *_ = change
+    kind = _KINDS[action, before is not None, after is not None, before != after]
+    return b"".join((stamped, kind, before or nulls, after or nulls))
+
+
+def lines(table: Lines, ids: bytes) -> Iterator[bytes]:
+    """The lines of a table, with their ids; `ids` are those of the whole batch, eight bytes each."""
+    head = _U16.pack(len(STAGED) + 2 * table.columns) + _EIGHT
+    for number, rest in zip(table.numbers, table.rest, strict=True):
+        yield head + ids[number : number + 8] + rest
+
+
+@dataclass(slots=True)
+class Lines:
+    """Changes of one table as lines for COPY, but for their ids."""
+
+    columns: int
+    rest: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    """Where in the ids of the batch that of each line is."""
+
+
+def is_incomplete(change: Change[Any]) -> bool:
+    """Whether the WAL has no whole old row, as the replica identity was not FULL."""
+    return change.before is None and change.action in "UD"
+
+
+@lru_cache(maxsize=64)
+def _who_fields(message: bytes | None) -> bytes:
+    who = who_of(message)
+    said = (
         who.context,
         who.session_user_name,
         who.role_name,
@@ -80,10 +130,11 @@ def copied(event_id: int, change: Change, transaction_id: int, absent: int) -> t
         who.client_addr,
         who.transaction_tstamp,
     )
+    return b"".join(map(_field, said))
 
 
 def copied_made(
-    event_id: int, table: Table, change: Change, made: Made, transaction_id: int
+    event_id: int, table: Table, change: Change[bytes], made: Made, transaction_id: int
 ) -> tuple[Any, ...]:
     """The line of an event that needs no image, for COPY into the trail."""
     who = who_of(change.context)
@@ -106,29 +157,21 @@ def copied_made(
     )
 
 
-def is_incomplete(change: Change) -> bool:
-    """Whether the WAL has no whole old row, as the replica identity was not FULL."""
-    return (change.action == "U" and change.before is None) or _is_partial(change.before)
+def _field(text: str | None) -> bytes:
+    if text is None:
+        return NULL_FIELD
+    data = text.encode()
+    return _I32.pack(len(data)) + data
 
 
-def composite(row: Row | None, absent: int = 0) -> str | None:
-    """A row as the text of a composite value, with NULLs behind it for columns that it does not have."""
-    if row is None:
-        return None
-    cells = [_cell(cell) for cell in row]
-    return f"({','.join(cells)}{',' * absent})"
-
-
-def _cell(cell: object) -> str:
-    if type(cell) is not str:
-        return ""  # NULL, or missing
-    if '"' in cell or "\\" in cell:
-        cell = cell.replace("\\", "\\\\").replace('"', '""')
-    return f'"{cell}"'
-
-
-def _is_partial(row: Row | None) -> bool:
-    return row is not None and Missing.ABSENT in row
+_U16, _I32 = struct.Struct("!H"), struct.Struct("!i")
+_EIGHT = _I32.pack(8)
+_BOOLEANS = {False: b"\0\0\0\1\0", True: b"\0\0\0\1\1"}
+_KINDS = {
+    (action, *said): _field(action) + b"".join(_BOOLEANS[each] for each in said)
+    for action in "IUDT"
+    for said in product((False, True), repeat=3)
+}
 
 
 def _text(said: dict[str, Any], name: str) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit_toolkit.wal.changes import Change, lsn_text
+from audit_toolkit.wal.decoder import texts_of
 from audit_toolkit.wal.messages import Relation
 
 
@@ -78,7 +79,7 @@ class Made:
     """The name that the table had, where the trail may know it by another one."""
 
 
-Found = tuple[Table, Change, Made | None]
+Found = tuple[Table, Change[bytes], Made | None]
 """A change of a table, and the event of it where there is no image to be made."""
 
 
@@ -110,7 +111,7 @@ class Tables:
         """The table as it is known by now."""
         return self._by_function.get(table.function_name, table)
 
-    def of(self, change: Change) -> tuple[Found, ...]:
+    def of(self, change: Change[bytes]) -> tuple[Found, ...]:
         """What is to be recorded of a change."""
         relation = change.relation.oid
         table = self._by_relation.get(relation)
@@ -124,15 +125,12 @@ class Tables:
             return self._emptied(table, change)
         return ((table, change, None),)
 
-    def _told(self, change: Change) -> tuple[Found, ...]:
+    def _told(self, change: Change[bytes]) -> tuple[Found, ...]:
         """A row of the table by which triggers on TRUNCATE say what they find."""
         if change.action != "I" or change.after is None:
             return ()
         names = (column.name for column in change.relation.columns)
-        said = {
-            name: cell if isinstance(cell, str) else None
-            for name, cell in zip(names, change.after, strict=True)
-        }
+        said = dict(zip(names, texts_of(change.after), strict=True))
         self._announced_in(change).add(int(said["relation_id"] or 0))
         table = self._by_function.get(said["function_name"] or "")
         if table is None or said["action"] not in ("D", "T") or not _is_read(table, change):
@@ -141,7 +139,7 @@ class Tables:
         made = Made(said["action"], said["row_key"], said["old_row"], called=called)
         return ((table, change, made),)
 
-    def _emptied(self, table: Table, change: Change) -> tuple[Found, ...]:
+    def _emptied(self, table: Table, change: Change[bytes]) -> tuple[Found, ...]:
         relation = change.relation
         if relation.oid in self._announced_in(change):
             return ()  # its rows were told, and that the table was emptied
@@ -153,13 +151,13 @@ class Tables:
         )
         return ((table, change, _gap(reason, change)),)
 
-    def _announced_in(self, change: Change) -> set[int]:
-        if change.position.commit_lsn != self._transaction:
-            self._transaction = change.position.commit_lsn
+    def _announced_in(self, change: Change[bytes]) -> set[int]:
+        if change.begin.commit_lsn != self._transaction:
+            self._transaction = change.begin.commit_lsn
             self._announced.clear()
         return self._announced
 
-    def _of_unknown(self, change: Change) -> tuple[Found, ...]:
+    def _of_unknown(self, change: Change[bytes]) -> tuple[Found, ...]:
         """A table that nothing is known of: a partition that came and went since the last reading, perhaps."""
         relation = change.relation
         if relation.oid in self._unknown:
@@ -177,10 +175,10 @@ class Tables:
         )
 
 
-def _is_read(table: Table, change: Change) -> bool:
-    return table.wal_since is not None and change.position.commit_lsn > table.wal_since
+def _is_read(table: Table, change: Change[bytes]) -> bool:
+    return table.wal_since is not None and change.begin.commit_lsn > table.wal_since
 
 
-def _gap(reason: str, change: Change) -> Made:
-    to_lsn = lsn_text(change.position.commit_lsn)
+def _gap(reason: str, change: Change[bytes]) -> Made:
+    to_lsn = lsn_text(change.begin.commit_lsn)
     return Made("G", new_row={"capture": "resumed", "reason": reason, "to_lsn": to_lsn})

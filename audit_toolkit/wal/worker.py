@@ -7,12 +7,13 @@ in memory whole. The session that writes holds an advisory lock, so that whoever
 
 from __future__ import annotations
 
+import builtins
 import re
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -23,10 +24,21 @@ from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, U
 from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.templates import query, render, render_statements
-from audit_toolkit.wal.changes import Done, full_xid, lsn_text, read_changes
-from audit_toolkit.wal.messages import Column, Relation
+from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_fields
+from audit_toolkit.wal.decoder import NULL_FIELD
+from audit_toolkit.wal.messages import Begin, Column, Relation
 from audit_toolkit.wal.slot import advance, create_slot, peek
-from audit_toolkit.wal.staging import copied, copied_made, is_incomplete
+from audit_toolkit.wal.staging import (
+    HEADER,
+    STAGED,
+    TRAILER,
+    Lines,
+    copied_made,
+    is_incomplete,
+    line,
+    lines,
+    stamp,
+)
 from audit_toolkit.wal.tables import Found, Table, Tables
 
 Connection = psycopg.Connection[Any]
@@ -71,6 +83,8 @@ class Worker:
     say: Callable[[str], None] = lambda _: None
     slot: str = ""
     _staged: dict[str, tuple[Column, ...]] = field(default_factory=dict)
+    _filled: set[str] = field(default_factory=set)
+    """The tables of which rows are staged in this transaction."""
     _noted: dict[int, Relation] = field(default_factory=dict)
     _called: dict[str, tuple[str, str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
@@ -82,6 +96,7 @@ class Worker:
     heartbeat: float = HEARTBEAT_SECONDS
     """After so many seconds an idle slot is advanced in any case."""
     _is_ready: bool = False
+    _may_log_snapshot: bool = False
     _seen: int = 0
     _beat: float = 0.0
 
@@ -286,6 +301,8 @@ class Worker:
         if tables and all(table.fallback for table in tables):
             self._say_once("triggers record all tables: audit capture resume")
             return False
+        (may,) = self._fetch("may_log_snapshot")
+        self._may_log_snapshot = may["may_log_snapshot"]
         self._is_ready = self._ensure_slot()
         return self._is_ready
 
@@ -395,62 +412,85 @@ class Worker:
     def _read(self, tables: Iterable[Table]) -> Round:
         """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
         state = self._state()
+        self._log_snapshot(state["behind_bytes"])
         known = Tables(state["truncated_rows"])
         known.know(tables)
         done = lsn_number(state["commit_lsn"])
         (now,) = fetch(
             self.writer,
-            "select pg_current_wal_flush_lsn()::text as lsn, pg_snapshot_xmax(pg_current_snapshot())::text as xid",
+            "select pg_current_wal_flush_lsn()::text as lsn, pg_snapshot_xmax(pg_current_snapshot())::text as xid, "
+            "clock_timestamp() as at",
         )
         count = _Count()
-        batch = _Batch()
+        batch = _Batch(next_xid=int(now["xid"]))
         total, end = 0, None
         messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
         self.writer.execute("begin")
         try:
-            for found in read_changes(count.of(messages)):
+            for found in read_fields(count.of(messages)):
                 if isinstance(found, Done):
                     end = found.end_lsn
                     done = max(done, batch.commit_lsn)
-                    if len(batch.changes) >= FLUSH_ROWS:
-                        total += self._keep(batch, int(now["xid"]), done, end)
+                    if batch.count >= FLUSH_ROWS:
+                        total += self._keep(batch, done, end)
                         self.writer.execute("begin")
                     continue
-                if found.position.commit_lsn <= done:
+                if found.begin.commit_lsn <= done:
                     continue  # told again after a crash
                 for recorded in known.of(found):
-                    table, change, made = recorded
                     if self._is_news(recorded):
-                        self._flush(batch, int(now["xid"]))
+                        self._flush(batch)
                         self._notice(recorded)
                         known.know(self._tables())
-                        table = known.renewed(table)
-                    batch.add((table, change, made), count.size)
+                        recorded = (known.renewed(recorded[0]), *recorded[1:])  # noqa: PLW2901
+                    batch.add(recorded)
                 if batch.is_full:
-                    self._flush(batch, int(now["xid"]))
+                    self._flush(batch)
             is_all = count.number < PEEK_ROWS
             until = max(lsn_number(now["lsn"]) if is_all else 0, end or 0)
-            total += self._keep(batch, int(now["xid"]), done, until)
+            total += self._keep(batch, done, until, now["at"] if is_all else None)
         except BaseException as error:
             self._staged.clear()
+            self._filled.clear()
             with suppress(psycopg.Error):
                 self.writer.execute("rollback")
-            if isinstance(error, psycopg.errors.UndefinedObject) and self._is_well(self._state()):
-                raise self._cannot_follow(error) from error
+            if (explained := self._explained(error)) is not None:
+                raise explained from error
             raise
         self._advance(until, total)
         return Round(events=total, is_all=is_all)
 
-    def _cannot_follow(self, error: psycopg.Error) -> AuditError:
+    def _log_snapshot(self, written: int) -> None:
+        """Have the server log which transactions run.
+
+        Decoding begins where the last such record was read. The server itself writes one every 15 seconds, and
+        would read all that is younger again, for each reading and each advance.
+        """
+        if self._may_log_snapshot and written > HEARTBEAT_BYTES:
+            self.writer.execute("select pg_log_standby_snapshot()")
+
+    def _explained(self, error: BaseException) -> AuditError | None:
+        """What to do about an error of reading, where that can be told."""
+        if isinstance(error, psycopg.errors.CharacterNotInRepertoire):
+            return AuditError(
+                f"a value in the WAL is not UTF-8: {first_line(error)}",
+                hint="a database in SQL_ASCII takes text in any encoding, and cannot be read this way",
+            )
+        if not isinstance(error, psycopg.errors.UndefinedObject) or not self._is_well(
+            self._state()
+        ):
+            return None
         return AuditError(
             f"the slot {self.slot} cannot follow the publication: {first_line(error)}",
             hint="somebody made the publication anew; drop the slot, and the next run writes down the gap: "
             f"select pg_drop_replication_slot('{self.slot}')",
         )
 
-    def _keep(self, batch: _Batch, xid: int, done: int, until: int) -> int:
+    def _keep(
+        self, batch: _Batch, done: int, until: int, caught_up_at: datetime | None = None
+    ) -> int:
         """Make events of what is left of the batch, and commit them with how far that is."""
-        self._flush(batch, xid)
+        self._flush(batch)
         kept = batch.flushed
         batch.flushed = 0
         done = max(done, batch.commit_lsn)
@@ -461,8 +501,10 @@ class Worker:
                 commit_lsn=lsn_text(done),
                 read_until=lsn_text(until),
                 events=kept,
+                caught_up_at=caught_up_at,
             )
         self.writer.execute("commit")
+        self._filled.clear()  # ON COMMIT DELETE ROWS
         return kept
 
     def _advance(self, until: int, kept: int) -> None:
@@ -479,76 +521,62 @@ class Worker:
         is_time = time.monotonic() - self._beat >= self.heartbeat
         return until - self._seen > HEARTBEAT_BYTES or (is_time and until > self._seen)
 
-    def _flush(self, batch: _Batch, xid: int) -> None:
+    def _flush(self, batch: _Batch) -> None:
         """Have events made of the changes of a batch; ids go by their order, whichever table is first."""
-        if not batch.changes:
+        if not batch.count:
             return
-        ids = [row["event_id"] for row in self._fetch("next_ids", count=len(batch.changes))]
-        # A form is one object in one reading; to compare it would take longer than the rest.
-        parts: dict[int, list[tuple[int, Found]]] = defaultdict(list)
-        for event_id, found in zip(ids, batch.changes, strict=True):
-            _, change, made = found
-            parts[id(change.relation) if made is None else _MADE].append((event_id, found))
-        if made_rows := parts.pop(_MADE, None):
-            self._copy_made(made_rows, xid)
-        for rows in parts.values():
-            self._replay(rows, xid)
-        batch.flushed += len(batch.changes)
-        batch.changes.clear()
-        batch.bytes = 0
+        (row,) = self._fetch("next_ids", count=batch.count)
+        if batch.made:
+            self._copy_made(batch, row["ids"])
+        for part in batch.parts:
+            self._replay(part, row["ids"])
+        batch.clear()
 
-    def _replay(self, rows: list[tuple[int, Found]], xid: int) -> None:
+    def _replay(self, part: _Part, ids: bytes) -> None:
         """Have images made of changes of one table, all of one form, and events of them."""
-        _, (table, first, _) = rows[0]
-        function = table.function_name
-        self._stage(table, first.relation)
-        _, changes_table = wal_tables(function)
+        function = part.table.function_name
+        self._stage(part.table, part.relation)
+        rows_table = wal_tables(function)[1]
+        if function in self._filled:
+            self._run("empty", rows_table=rows_table, parameters={})
+        self._filled.add(function)
         with (
             self.writer.cursor() as cursor,
-            cursor.copy(render("wal/copy", changes_table=changes_table)) as copy,
+            cursor.copy(render("wal/copy", rows_table=rows_table)) as copy,
         ):
-            for event_id, (_, change, _) in rows:
-                full = full_xid(change.xid, xid)
-                copy.write_row(copied(event_id, change, full, len(table.virtual_columns)))
-        self._run(
-            "replay",
-            replay=replay_function(function),
-            changes_table=changes_table,
-            parameters={},
-        )
-        for _, (_, change, _) in rows:
-            if is_incomplete(change):
-                self._run("incomplete", function=function, lsn=lsn_text(change.position.commit_lsn))
-                break
+            copy.write(b"".join((HEADER, *lines(part.lines, ids), TRAILER)))
+        self._run("replay", replay=replay_function(function), parameters={})
+        if part.incomplete_lsn is not None:
+            self._run("incomplete", function=function, lsn=lsn_text(part.incomplete_lsn))
 
-    def _copy_made(self, rows: list[tuple[int, Found]], xid: int) -> None:
+    def _copy_made(self, batch: _Batch, ids: bytes) -> None:
         """Add events that need no image."""
         with (
             self.writer.cursor() as cursor,
             cursor.copy(render("wal/copy_made", schema=self.schema)) as copy,
         ):
-            for event_id, (table, change, made) in rows:
+            for number, (table, change, made) in batch.made:
                 if made is not None:
-                    full = full_xid(change.xid, xid)
+                    event_id = int.from_bytes(ids[number : number + 8], "big")
+                    full = full_xid(change.xid, batch.next_xid)
                     copy.write_row(copied_made(event_id, table, change, made, full))
 
     def _stage(self, table: Table, relation: Relation) -> None:
         if self._staged.get(table.function_name) == relation.columns:
             return
-        columns_table, changes_table = wal_tables(table.function_name)
+        columns_table, rows_table, changes_view = wal_tables(table.function_name)
         types = self._types(relation)
-        columns = [
-            *(
-                (column.name, types[column.type_oid, column.type_modifier][1])
-                for column in relation.columns
-            ),
-            *((name, "text") for name in table.virtual_columns),
-        ]
         self._run(
             "stage",
             columns_table=columns_table,
-            changes_table=changes_table,
-            columns=columns,
+            rows_table=rows_table,
+            changes_view=changes_view,
+            staged=STAGED,
+            columns=[
+                (column.name, types[column.type_oid, column.type_modifier][1])
+                for column in relation.columns
+            ],
+            virtual_columns=table.virtual_columns,
             parameters={},
         )
         self._staged[table.function_name] = relation.columns
@@ -645,35 +673,91 @@ class Worker:
 
 
 @dataclass(slots=True)
+class _Part:
+    """The changes of a batch to one table and its partitions, while they had the same columns."""
+
+    table: Table
+    relation: Relation
+    lines: Lines
+    nulls: bytes
+    """The fields of a row that there is not."""
+    incomplete_lsn: int | None = None
+    """The transaction of the first change whose old row the WAL does not have whole."""
+
+
+@dataclass(slots=True)
 class _Batch:
     """Changes in their order, of which events are to be made in this transaction."""
 
-    changes: list[Found] = field(default_factory=list)
+    next_xid: int
+    parts: list[_Part] = field(default_factory=list)
+    by_form: dict[int, _Part] = field(default_factory=dict)
+    """By the identity of the relation, which is one object in one reading; partitions share a part."""
+    made: list[tuple[int, Found]] = field(default_factory=list)
+    """Events that need no image, with the places of their ids."""
+    count: int = 0
     bytes: int = 0
     commit_lsn: int = 0
     flushed: int = 0
+    _begin: Begin | None = None
+    _context: builtins.bytes | None = None
+    _stamp: builtins.bytes = b""
 
-    def add(self, found: Found, size: int) -> None:
-        self.changes.append(found)
-        self.bytes += size
-        self.commit_lsn = found[1].position.commit_lsn
+    def add(self, found: Found) -> None:
+        table, change, made = found
+        self.commit_lsn = change.begin.commit_lsn
+        if made is None:
+            self._add_line(table, change)
+        else:
+            self.made.append((8 * self.count, found))
+            self.bytes += len(made.old_row or "")
+        self.count += 1
+
+    def _add_line(self, table: Table, change: Change[builtins.bytes]) -> None:
+        relation = change.relation
+        part = self.by_form.get(id(relation)) or self._part(table, relation)
+        if change.begin is not self._begin or change.context is not self._context:
+            self._begin, self._context = change.begin, change.context
+            self._stamp = stamp(change, full_xid(change.begin.xid, self.next_xid))
+        if change.before is None and part.incomplete_lsn is None and is_incomplete(change):
+            part.incomplete_lsn = change.begin.commit_lsn
+        made = line(change, self._stamp, part.nulls)
+        part.lines.rest.append(made)
+        part.lines.numbers.append(8 * self.count)
+        self.bytes += len(made)
+
+    def _part(self, table: Table, relation: Relation) -> _Part:
+        for part in self.parts:
+            if part.table is table and part.relation.columns == relation.columns:
+                break
+        else:
+            columns = len(relation.columns)
+            part = _Part(table, relation, Lines(columns), NULL_FIELD * columns)
+            self.parts.append(part)
+        self.by_form[id(relation)] = part
+        return part
+
+    def clear(self) -> None:
+        """Its changes are events."""
+        self.flushed += self.count
+        self.parts.clear()
+        self.by_form.clear()
+        self.made.clear()
+        self.count = self.bytes = 0
 
     @property
     def is_full(self) -> bool:
-        return len(self.changes) >= FLUSH_ROWS or self.bytes >= FLUSH_BYTES
+        return self.count >= FLUSH_ROWS or self.bytes >= FLUSH_BYTES
 
 
 @dataclass(slots=True)
 class _Count:
     number: int = 0
-    size: int = 0
-    """Of the last message."""
 
-    def of(self, messages: Iterator[bytes]) -> Iterator[bytes]:
-        for message in messages:
-            self.number += 1
-            self.size = len(message)
-            yield message
+    def of(self, batches: Iterator[list[bytes]]) -> Iterator[bytes]:
+        for messages in batches:
+            self.number += len(messages)
+            yield from messages
 
 
 def slot_name(connection: Connection, schema: str) -> str:

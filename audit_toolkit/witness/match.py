@@ -233,7 +233,7 @@ class Matcher:
         """The rules of tables have changed."""
         self._layouts.clear()
 
-    def take(self, change: Change) -> None:
+    def take(self, change: Change[Row]) -> None:
         """The next change of the transaction."""
         now = self._now
         if now is None:
@@ -267,7 +267,7 @@ class Matcher:
 
     # changes of rows
 
-    def _written(self, now: _Open, change: Change, table: Watched) -> Written:
+    def _written(self, now: _Open, change: Change[Row], table: Watched) -> Written:
         layout = self._layout(change.relation, table)
         key = layout.key_of(change.before if change.action == "D" else change.after, self.made)
         old_key = self._old_key(change, table, layout, key)
@@ -281,7 +281,7 @@ class Matcher:
         return written
 
     def _old_key(
-        self, change: Change, table: Watched, layout: Layout, key: str | Missing | None
+        self, change: Change[Row], table: Watched, layout: Layout, key: str | Missing | None
     ) -> str | Missing | None:
         """The key before an update that changed it, as an event has it."""
         if change.action != "U" or layout.key is None:
@@ -294,7 +294,7 @@ class Matcher:
     def _remember(
         self,
         now: _Open,
-        change: Change,
+        change: Change[Row],
         layout: Layout,
         key: str | Missing | None,
         old_key: str | Missing | None,
@@ -329,7 +329,7 @@ class Matcher:
 
     # what is written into the trail
 
-    def _take_event(self, now: _Open, change: Change) -> None:
+    def _take_event(self, now: _Open, change: Change[Row]) -> None:
         left = now.left
         if change.action == "T":
             left.of_trail.append(OfTrail("T", 0, change.relation.name))
@@ -419,7 +419,7 @@ class Matcher:
             now.announced.add(table.oid)
             now.switched.add(table.oid)
 
-    def _take_registry(self, now: _Open, change: Change) -> None:
+    def _take_registry(self, now: _Open, change: Change[Row]) -> None:
         left = now.left
         columns = [column.name for column in change.relation.columns]
         row = dict(zip(columns, change.after or change.before or (), strict=False))

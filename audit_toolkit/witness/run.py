@@ -17,7 +17,7 @@ from audit_toolkit.connection import fetch, first_line, import_psycopg
 from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.findings import FindingKind
 from audit_toolkit.templates import query, render
-from audit_toolkit.wal import Change, Done, advance, full_xid, lsn_text, read_changes
+from audit_toolkit.wal import Change, Done, Row, advance, full_xid, lsn_text, read_changes
 from audit_toolkit.witness import slot
 from audit_toolkit.witness.found import Found
 from audit_toolkit.witness.instance import become_instance, end_instance
@@ -341,7 +341,7 @@ class Witness:
         self._matcher.forget_layouts()
         self._synced_at = float("-inf")
 
-    def _prepare(self, changes: Sequence[Change]) -> None:
+    def _prepare(self, changes: Sequence[Change[Row]]) -> None:
         """Find out what has to be asked of the server to compare these changes."""
         relations = {id(change.relation): change.relation for change in changes}.values()
         self._find_roots(
@@ -371,7 +371,7 @@ class Witness:
             for oid in asked:
                 roots[oid] = found.get(oid, oid if oid in self._book.tables else None)
 
-    def _ask_values(self, changes: Sequence[Change]) -> None:
+    def _ask_values(self, changes: Sequence[Change[Row]]) -> None:
         """Values of arrays and composite types as JSON."""
         types = self._matcher.types
         made: dict[tuple[str, str], str] = {}
@@ -411,7 +411,7 @@ class Witness:
         return events
 
 
-def _chunks(items: Iterable[Change | Done], size: int) -> Iterator[list[Change | Done]]:
+def _chunks(items: Iterable[Change[Row] | Done], size: int) -> Iterator[list[Change[Row] | Done]]:
     left = iter(items)
     while chunk := list(islice(left, size)):
         yield chunk

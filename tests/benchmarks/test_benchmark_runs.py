@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import goals
+from benchmarks import goals, wal
 from benchmarks.__main__ import TINY, measure
 from benchmarks.against import against
 from benchmarks.arms import (
@@ -72,6 +72,14 @@ def test_every_arm_writes_one_event_a_row(arm: Arm, databases: Databases) -> Non
             after = backend.value(f"select count(*) from {table_of_events(arm)}")
             assert after - before == ROWS, operation
         assert backend.value("select count(*) from orders") == 0
+
+
+def test_capture_from_the_wal_is_measured_with_its_worker() -> None:
+    with server(**wal.SETTINGS) as cluster:
+        found = wal.measure(Databases(cluster), rows=ROWS, rounds=1, say=lambda _: None)
+    assert found.reading.keys() == set(wal.OPERATIONS)
+    assert {goal.number for goal in wal.goals(found)} == {8}
+    assert "| ours, wal" in wal.as_text(found)
 
 
 def test_tools_of_plain_sql_come_from_a_folder(databases: Databases, tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ DEFINERS = {
     *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap", "write_event"),
     *("note_coverage", "note_ddl", "guard_ddl"),
     *("redact", "redactable", "erase_events", "announce_redaction"),
+    *("seal_begin", "seal_reach", "seal_block", "seal_add", "seal_note"),
     *("archive_begin", "archive_end", "archive_note", "archive_note_export", "doubtful_events"),
     *("maintain_cap", "maintain_create", "maintain_detach", "maintain_drop", "maintain_finish"),
     *(

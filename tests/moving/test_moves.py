@@ -109,6 +109,30 @@ def test_a_restore_without_its_last_section(
     assert {"constraint_missing", "not_append_only", "trigger_missing"} <= set(kinds(empty))
 
 
+def test_a_restore_in_sections_goes_on_after_the_last_one(
+    shop: Trail, empty: Trail, move: Move
+) -> None:
+    for section in ("pre-data", "data", "post-data"):
+        move(shop, empty, restore=[f"--section={section}", "-j2"])
+    assert kinds(empty) == ["trail_moved"]
+    mend(empty)
+    empty.execute("update orders set status = 'paid' where id = 1")
+    assert findings(empty) == []
+    assert [event["action"] for event in empty.events()] == [*"IIIBU"]
+    assert run(empty, "reconcile").exit_code == 0
+
+
+def test_a_dump_of_the_trail_alone_can_be_read(shop: Trail, empty: Trail, move: Move) -> None:
+    move(shop, empty, "-n", "audit")
+    mend(empty)
+    assert kinds(empty) == []
+    answer = run(empty, "history", "orders", "1")
+    assert (answer.exit_code, "inserted by" in answer.stdout) == (0, True)
+    number = shop.events()[0]["transaction_id"]
+    refused = run(empty, "revert", "--transaction", number)
+    assert (refused.exit_code, "no longer exists" in refused.stderr) == (2, True)
+
+
 def test_a_reader_is_told_what_it_may_not_read(shop: Trail) -> None:
     role = f"{shop.database.name}_reader"
     shop.execute(f"create role {role} login")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import shutil
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect
+from audit_toolkit.errors import AuditError
 from audit_toolkit.seals import new_key, open_sink, read_key, run_seal, write_key
 from audit_toolkit.seals.health import seal_findings
+from audit_toolkit.seals.sinks import time_stamp
 from tests.seals.conftest import Sealed
 from tests.seals.words import MORE
 
@@ -163,6 +167,18 @@ def test_checkpoints_are_time_stamped(sealed: Sealed, authority: str, tmp_path: 
         [*check, "-data", str(note)], check=False, capture_output=True, text=True
     )
     assert verified.returncode != 0
+
+
+def test_an_answer_to_a_former_question_is_none(
+    authority: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = time_stamp(authority, "the same\n")
+    assert time_stamp(authority, "the same\n") != former
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: io.BytesIO(former))
+    with pytest.raises(AuditError, match="answered another question"):
+        time_stamp(authority, "the same\n")
+    with pytest.raises(AuditError, match="refused the time stamp"):
+        time_stamp(authority, "another\n")
 
 
 def test_an_authority_that_fails_keeps_no_checkpoint_back(sealed: Sealed, tmp_path: Path) -> None:

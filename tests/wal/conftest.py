@@ -39,13 +39,13 @@ class Source:
     def peek(self) -> list[bytes]:
         """All that the slot has, read by a connection of its own."""
         with psycopg.connect(self.cluster.dsn(), autocommit=True) as reader:
-            return list(wal.peek(reader, SLOT, PUBLICATION))
+            return [data for batch in wal.peek(reader, SLOT, PUBLICATION) for data in batch]
 
-    def read(self) -> list[wal.Change | wal.Done]:
+    def read(self) -> list[wal.Change[wal.Row] | wal.Done]:
         """All changes of the slot."""
         return list(wal.read_changes(self.peek()))
 
-    def changes(self) -> list[wal.Change]:
+    def changes(self) -> list[wal.Change[wal.Row]]:
         """All changes, without the ends of transactions."""
         return [found for found in self.read() if isinstance(found, wal.Change)]
 

@@ -57,6 +57,44 @@ def test_a_table_is_installed_read_and_looked_at(
     assert run(wal_trail, "check", "--fail-on", "error")
 
 
+def test_status_check_and_metrics_say_when_all_was_read(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("create table another as select from generate_series(1, 1000)")
+    before = wal_trail.execute("select caught_up_at from audit.capture_progress")
+    assert wal_trail.read() == 0
+    assert wal_trail.execute("select caught_up_at from audit.capture_progress") > before
+    wal_trail.worker().start()
+    assert "worker_behind" not in kinds(wal_trail)
+
+    wal_trail.execute("update audit.capture_progress set caught_up_at = now() - interval '3 hours'")
+    assert kinds(wal_trail) >= {"worker_behind"}
+    shown = run(wal_trail, "capture", "status")
+    assert "a worker is running; all was read 3 hours ago" in shown
+    status = json.loads(run(wal_trail, "capture", "status", "--format", "json"))
+    assert status["slot"]["seconds_behind"] > 3 * 3600
+    told = run(wal_trail, "capture", "status", "--format", "prometheus").splitlines()
+    assert [line for line in told if line.startswith("audit_capture_behind_seconds")]
+
+
+@pytest.mark.pg(">= 16")
+def test_the_slot_is_not_decoded_from_far_back(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    fill = "insert into readings select g from generate_series({}, {}) g"
+    wal_trail.execute(fill.format(1, 1000))
+    (middle,) = wal_trail.execute("select pg_current_wal_lsn()")[0]
+    wal_trail.read()
+    wal_trail.execute(fill.format(1001, 2000))
+    wal_trail.read()
+    assert wal_trail.execute(
+        "select restart_lsn >= %s from pg_replication_slots where database = current_database()",
+        [middle],
+    ) == [(True,)]
+
+
 def test_drift_is_found_as_for_triggers(wal_trail: WalTrail) -> None:
     wal_trail.execute("create table readings (id int primary key)")
     wal_trail.audit("readings", capture=Capture.WAL)

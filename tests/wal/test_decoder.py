@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 
 import pytest
 
 from audit_toolkit.errors import AuditError
-from audit_toolkit.wal import Column, Decoder, Missing, Relation, full_xid, lsn_text
-from audit_toolkit.wal.messages import Begin, Commit, Delete, Insert, Origin, Truncate, Type, Update
+from audit_toolkit.wal import Column, Decoder, Missing, Relation, Row, full_xid, lsn_text
+from audit_toolkit.wal.decoder import NULL_FIELD, Fields, Texts
+from audit_toolkit.wal.messages import Begin, Commit, Origin, Truncate, Type
 
 RELATION = bytes.fromhex(
     "52 00004001 7075626c696300 7400 64 0002 01 696400 00000017 ffffffff 00 7600 00000019 ffffffff"
@@ -20,8 +22,38 @@ INSERT = bytes.fromhex("49 00004001 4e 0002 74 00000001 31 6e")
 
 
 def decoded(*messages: bytes) -> object:
-    decoder = Decoder()
+    decoder = Decoder(Texts)
     return [decoder.decode(message) for message in messages][-1]
+
+
+def read(message: bytes, relation: bytes = RELATION) -> tuple[Row | None, Row | None]:
+    """The old and the new row, which are the same as fields for COPY."""
+    texts, fields = Decoder(Texts), Decoder(Fields)
+    texts.decode(relation)
+    fields.decode(relation)
+    rows = texts.rows(message).read(message)
+    for row, copied in zip(rows, fields.rows(message).read(message), strict=True):
+        if row is None or Missing.ABSENT in row:
+            assert copied is None
+        else:
+            assert copied == b"".join(map(field, row))
+    return rows
+
+
+def field(cell: object) -> bytes:
+    data = cell.encode() if isinstance(cell, str) else None
+    return NULL_FIELD if data is None else len(data).to_bytes(4, "big") + data
+
+
+def row_of(mark: bytes, *cells: str | Missing | None) -> bytes:
+    kinds = {None: b"n", Missing.UNCHANGED: b"u"}
+    told = (kinds[cell] if not isinstance(cell, str) else b"t" + field(cell) for cell in cells)
+    return mark + len(cells).to_bytes(2, "big") + b"".join(told)
+
+
+def table_of(columns: int) -> bytes:
+    named = b"".join(b"\1c%d\0\0\0\0\x19\xff\xff\xff\xff" % n for n in range(columns))
+    return RELATION[:14] + b"f" + columns.to_bytes(2, "big") + named
 
 
 def test_the_messages_of_a_transaction() -> None:
@@ -33,20 +65,19 @@ def test_the_messages_of_a_transaction() -> None:
     assert isinstance(ended, Commit)
     assert (started.commit_lsn, started.xid) == (0x1A2B3C8, 755)
     assert (ended.commit_lsn, ended.end_lsn) == (0x1A2B3C8, 0x1A2B3F8)
-    assert started.committed_at == ended.committed_at == at
+    assert (started.committed_at, ended.moment) == (at, started.moment)
 
 
 def test_rows_are_decoded_by_the_relation_before_them() -> None:
     assert decoded(RELATION) == TABLE
-    assert decoded(RELATION, INSERT) == Insert(TABLE, ("1", None))
+    assert read(INSERT) == (None, ("1", None))
 
 
 def test_a_key_alone_leaves_the_other_cells_absent_rather_than_null() -> None:
     old_key = bytes.fromhex("4b 0002 74 00000001 31 6e")
-    assert decoded(RELATION, b"D\x00\x00\x40\x01" + old_key) == Delete(TABLE, ("1", Missing.ABSENT))
+    assert read(b"D\x00\x00\x40\x01" + old_key) == (("1", Missing.ABSENT), None)
     update = b"U\x00\x00\x40\x01" + old_key + bytes.fromhex("4e 0002 74 00000001 32 75")
-    changed = Update(TABLE, ("1", Missing.ABSENT), ("2", Missing.UNCHANGED))
-    assert decoded(RELATION, update) == changed
+    assert read(update) == (("1", Missing.ABSENT), ("2", Missing.UNCHANGED))
 
 
 def test_what_is_unchanged_is_taken_from_the_whole_old_row_where_it_may_be_null() -> None:
@@ -55,7 +86,41 @@ def test_what_is_unchanged_is_taken_from_the_whole_old_row_where_it_may_be_null(
     nothing = bytes.fromhex("4f 0002 74 00000001 31 6e")
     for old, value in ((whole, "\u00e9"), (nothing, None)):
         update = b"U\x00\x00\x40\x01" + old + new
-        assert decoded(RELATION, update) == Update(TABLE, ("1", value), ("2", value))
+        assert read(update) == (("1", value), ("2", value))
+
+
+CELLS = (
+    "",
+    "t",
+    "nnut",
+    "N\1",
+    "\u00e9" * 60,
+    "t" * 116,
+    "x" * 255,
+    "N" * 78,
+    "y" * 256,
+    "z" * 29696,
+)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 78, 255, 256, 300])
+def test_rows_are_taken_apart_at_the_same_places_whatever_they_hold(columns: int) -> None:
+    relation, draw = table_of(columns), random.Random(columns)
+    head = RELATION[1:5]
+    for size in range(1, len(CELLS) + 1):
+        for nulls in (0, 0, 0.3):
+            old, new = (
+                [
+                    None if draw.random() < nulls else draw.choice(CELLS[:size])
+                    for _ in range(columns)
+                ]
+                for _ in range(2)
+            )
+            whole, fresh = row_of(b"O", *old), row_of(b"N", *new)
+            assert read(b"I" + head + fresh, relation) == (None, tuple(new))
+            assert read(b"D" + head + whole, relation) == (tuple(old), None)
+            assert read(b"U" + head + fresh, relation) == (None, tuple(new))
+            assert read(b"U" + head + whole + fresh, relation) == (tuple(old), tuple(new))
 
 
 def test_the_other_kinds() -> None:
@@ -65,34 +130,50 @@ def test_the_other_kinds() -> None:
     assert decoded(b"O" + bytes(7) + b"\x05east\0") == Origin(5, "east")
 
 
-@pytest.mark.parametrize("message", [RELATION, INSERT], ids=["relation", "insert"])
+UPDATE = b"U" + INSERT[1:5] + row_of(b"O", "1", "a") + row_of(b"N", "2", "b")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [RELATION, INSERT, b"I" + UPDATE[1:5] + row_of(b"N", "1", "a"), UPDATE, b"D" + UPDATE[1:20]],
+    ids=["relation", "insert", "insert without NULL", "update", "delete"],
+)
 def test_a_message_that_is_cut_off_anywhere_is_refused(message: bytes) -> None:
-    decoder = Decoder()
+    decoder = Decoder(Texts)
     decoder.decode(RELATION)
+
+    def taken(data: bytes) -> object:
+        if data[:1] in (b"I", b"U", b"D"):
+            return decoder.rows(data).read(data)
+        return decoder.decode(data)
+
+    taken(message)
     for length in range(len(message)):
         with pytest.raises(AuditError):
-            decoder.decode(message[:length])
+            taken(message[:length])
     with pytest.raises(AuditError, match="1 bytes too many"):
-        decoder.decode(message + b"\0")
+        taken(message + b"\0")
 
 
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
         (b"S\x00\x00\x00\x01\x01", "unknown message"),
-        (INSERT, "no message described the table with OID 16385"),
+        (b"T\0\0\0\1\0" + INSERT[1:5], "no message described the table with OID 16385"),
         (b"Y\x00\x00\x40\x02\xff\0mood\0", "not UTF-8"),
     ],
 )
 def test_what_cannot_be_decoded_is_named(message: bytes, reason: str) -> None:
     with pytest.raises(AuditError, match=reason):
         decoded(message)
+    with pytest.raises(AuditError, match="no message described the table with OID 16385"):
+        Decoder(Texts).rows(INSERT)
 
 
 def test_a_row_of_another_shape_or_with_binary_cells_is_refused() -> None:
     for row in ("4e 0001 6e", "4e 0002 6e 62 00000001 31", "4f 0002 6e 6e"):
         with pytest.raises(AuditError, match="malformed message"):
-            decoded(RELATION, b"I\x00\x00\x40\x01" + bytes.fromhex(row))
+            read(b"I\x00\x00\x40\x01" + bytes.fromhex(row))
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_no_setting_of_the_reader_changes_a_value(open_source: Open) -> None:
             set datestyle = 'SQL, DMY'; set timezone = 'Asia/Tokyo'; set intervalstyle = 'iso_8601';
             set bytea_output = 'escape'; set extra_float_digits = -5; set client_encoding = 'LATIN1'
         """)
-        data = list(wal.peek(reader, SLOT, 'odd "Name", too'))
+        (data,) = wal.peek(reader, SLOT, 'odd "Name", too')
         assert reader.info.encoding == "iso8859-1"
     (change, _) = wal.read_changes(data)
     assert isinstance(change, wal.Change)

@@ -71,7 +71,9 @@ def stir(watch: Watch, seed: int, transactions: int = 25) -> None:
                 raise psycopg.Rollback
 
 
-KINDS = list(product(list(Capture), ["primary key", KEYED, ""], ["default", "full"]))
+KINDS = list(
+    product([Capture.ROW, Capture.STATEMENT], ["primary key", KEYED, ""], ["default", "full"])
+)
 QUICK = [(Capture.ROW, "primary key", "default"), (Capture.STATEMENT, KEYED, "full")]
 
 

@@ -14,7 +14,13 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.output import visible
 from audit_toolkit.plurals import show_bytes
 from audit_toolkit.trail.rows.lookup import require_readable_trail
-from audit_toolkit.wal.health import CaptureStatus, Read, prometheus, read_capture_status
+from audit_toolkit.wal.health import (
+    CaptureStatus,
+    Read,
+    prometheus,
+    read_capture_status,
+    show_progress,
+)
 
 
 class StatusFormat(StrEnum):
@@ -53,7 +59,7 @@ def _print(found: CaptureStatus) -> None:
     elif slot is not None and (slot.state == "ready" or any(table.since for table in found.tables)):
         state = {"ready": "", "missing": " [missing]", "lost": " [lost]"}[slot.state]
         running = "a worker is running" if slot.is_running else "no worker is running"
-        print(f"slot {slot.name}{state}: {running}, {show_bytes(slot.behind_bytes)} behind")
+        print(f"slot {slot.name}{state}: {running}; {show_progress(slot)}")
         kept = (
             f"{show_bytes(slot.retained_bytes)} of WAL kept for it, " if slot.retained_bytes else ""
         )

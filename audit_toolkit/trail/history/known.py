@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 FIRST_STEP = 20_000
 """Events that are looked through before the time is asked,"""
-MOST_STEP = 200_000
-"""and at most at once: some tenths of a second."""
+MOST_STEP = 1_000_000
+"""and at most at once, where an index made the steps before quick."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,7 +123,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "9b1718b99217dce2a882a9f5e0d790730016273b764ddfe086fabdaa6c044d30"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "6f538d26a4c774a9a3d5b20f3f440f54553037dd91e1ddee6bb5270f20e615d0"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.
@@ -171,7 +171,7 @@ begin
                         case when has_after then to_jsonb((change.after)) end as image_after
                     from pg_temp.changes_public__people as change
                     where true
-                      and (not (has_before and has_after) or change.before *<> change.after)
+                      and (is_changed or not (has_before and has_after))
                       and (action = 'T'
                         or has_after and (select (name <> 'nobody'
             ) from (select (change.after).name as name) as "00_audit_condition")
@@ -183,8 +183,7 @@ begin
             ) as captured
             cross join (
                 select c.schema_name, c.table_name from audit.captured_tables as c where c.function_name = 'capture_public__people'
-            ) as noted
-            order by event_id;
+            ) as noted;
             return;
         exception when others then
             null;  -- again, with stand-ins for what cannot be recorded
@@ -221,7 +220,7 @@ begin
                         case when has_after then audit.known_part("00_audit_after", array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised($1, 'capture_public__people', array['card'])) end as image_after
                     from pg_temp.changes_public__people as change
                     where true
-                      and (not (has_before and has_after) or change.before *<> change.after)
+                      and (is_changed or not (has_before and has_after))
                     offset 0  -- each image is made once
                 ) as paired
                 offset 0
@@ -229,7 +228,6 @@ begin
             cross join (
                 select c.schema_name, c.table_name from audit.captured_tables as c where c.function_name = 'capture_public__people'
             ) as noted
-            order by event_id
 $changes$,
         '"00_audit_before"', audit.image_sql(names, types, '(change.before)', true)),
         '"00_audit_after"', audit.image_sql(names, types, '(change.after)', true))

@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "7d23f9d51d8014fe9cf70895583f196a6546959deeda40e27003b1622d836618"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "a910daa8cf175cb58565c650f49cb05081f1337886612ce7084d6aa067930217"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -287,6 +287,8 @@ create table if not exists audit.capture_progress (
     lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
     events bigint not null default 0,
     ran_at timestamptz,
+    -- All that had committed by then was in the trail.
+    caught_up_at timestamptz,
     last_error text,
     last_error_at timestamptz,
     created_at timestamptz not null default clock_timestamp()
