@@ -90,9 +90,13 @@ def read_fields(
 
 
 def full_xid(xid: int, next_xid: int) -> int:
-    """The 64 bits of a transaction that ended before `next_xid` (all 64 bits) was given out."""
-    full = next_xid - next_xid % _XIDS + xid
-    return full if full < next_xid else full - _XIDS
+    """All 64 bits of a transaction whose WAL is there when `next_xid` (all 64 bits) is the next one.
+
+    It may be a later one, which committed since. PostgreSQL keeps the ids of one time within half of their circle:
+    the slot holds the oldest, beyond which no new one is given out.
+    """
+    distance = (xid - next_xid + _XIDS // 2) % _XIDS - _XIDS // 2
+    return next_xid + distance
 
 
 def lsn_text(lsn: int) -> str:

@@ -34,6 +34,7 @@ from tests.plugins.trail import SCHEMA
 
 CLOCK = """
     create table public.clock (at timestamptz not null);
+    alter table public.clock replica identity full;
     insert into public.clock values (clock_timestamp());
     create function public.test_clock() returns timestamptz language sql as 'select at from public.clock';
     alter table audit.logged_actions alter column action_tstamp set default public.test_clock();

@@ -12,6 +12,7 @@ from audit_toolkit.config import Capture, Mask, MaskMethod, Store
 from audit_toolkit.errors import BusyError, RuleError
 from audit_toolkit.findings import FindingKind
 from audit_toolkit.wal.health import capture_findings
+from audit_toolkit.wal.slot import peek
 from tests.rendering.cases import ODD, ODD_NAME
 from tests.wal.conftest import WalTrail
 
@@ -298,6 +299,29 @@ def test_each_change_is_recorded_once_wherever_the_worker_is_killed(wal_trail: W
     assert not is_killed
     keys = [int(event["row_key"]) for event in wal_trail.events() if event["action"] == "I"]
     assert keys == [each for number in range(1, key + 1) for each in (number, -number)]
+
+
+def test_what_commits_when_the_reading_has_begun_keeps_its_transaction(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wal_trail.execute(ORDERS)
+    wal_trail.audit("orders", capture=Capture.WAL)
+    wal_trail.read()
+
+    def written_first(*arguments: Any, **options: Any) -> Any:
+        if not written:
+            for key in (1, 2):
+                (row,) = wal_trail.execute(
+                    f"insert into orders values ({key}, 'a') returning pg_current_xact_id()::text"
+                )
+                written.append(row)
+        return peek(*arguments, **options)
+
+    written: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("audit_toolkit.wal.worker.peek", written_first)
+    wal_trail.read()
+    query = "select transaction_id::text from audit.logged_actions where action = 'I' order by 1"
+    assert wal_trail.execute(query) == written
 
 
 def test_one_worker_runs_at_a_time(wal_trail: WalTrail) -> None:

@@ -182,10 +182,12 @@ def test_a_row_of_another_shape_or_with_binary_cells_is_refused() -> None:
         (755, 800, 755),
         (755, (3 << 32) + 800, (3 << 32) + 755),
         (0xFFFFFFF0, (3 << 32) + 800, (2 << 32) + 0xFFFFFFF0),
-        (800, (1 << 32) + 800, 800),
+        (801, 800, 801),
+        (5, (4 << 32) - 6, (4 << 32) + 5),
+        (0xFFFFFFF0, (1 << 32) + 800, 0xFFFFFFF0),
     ],
 )
-def test_a_transaction_number_is_widened_by_the_next_one(
+def test_a_transaction_number_is_widened_by_one_of_its_time(
     xid: int, next_xid: int, full: int
 ) -> None:
     assert full_xid(xid, next_xid) == full
