@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "a910daa8cf175cb58565c650f49cb05081f1337886612ce7084d6aa067930217"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "a1d07df2e982c976a65df2e6d2498ce305458ced8428484c17315f865c16eab4"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2081,6 +2081,16 @@ begin
         if not present.active and (pg_current_wal_flush_lsn() >= wanted or clock_timestamp() > flushed_at) then
             -- Without a worker, the slot itself shows whether there is anything to be read: of what is flushed, as all commits are
             -- by then, also those with synchronous_commit = off.
+            -- Reading waits for the end of a record that is flushed in part, which would be this transaction's own.
+            begin
+                if current_setting('server_version_num')::integer >= 170000 then
+                    execute $flush$select pg_logical_emit_message(false, 'audit:flush', '', true)$flush$;
+                elsif current_setting('server_version_num')::integer >= 160000 then
+                    execute 'select pg_log_standby_snapshot()';
+                end if;
+            exception when insufficient_privilege then
+                null;  -- then it is flushed within 15 seconds
+            end;
             begin
                 nothing_is_left := not exists (
                     select
