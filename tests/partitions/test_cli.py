@@ -201,18 +201,20 @@ def test_maintain_does_everything_once(audit: Audit, rotating: Rotating, tmp_pat
     place = tmp_path / "archive"
     arguments = ("maintain", "--retention", "2 months", "--archive", str(place), "--format", "json")
 
-    def run(days: int) -> dict[str, Any]:
+    def run(days: int, *found: str) -> dict[str, Any]:
         result = audit(*arguments, "--textfile", str(tmp_path / "m.prom"), now=timedelta(days=days))
         summary: dict[str, Any] = json.loads(result.stdout)
-        # What says that partitions were dropped has the time of the server, which is before the first one by then.
-        assert {found["kind"] for found in summary.get("findings", ())} <= {"past_has_rows"}
+        assert [finding["kind"] for finding in summary["findings"]] == list(found)
+        assert result.exit_code == (3 if found else 0), result.output
         return summary
 
     dry = json.loads(audit(*arguments, "--dry-run", now=timedelta(days=120)).stdout)
     assert dry["status"] == "dry_run"
+    # What says that partitions were dropped has the time of the server, which is before the first one by then.
+    summaries = [run(120), run(120), run(128, "past_has_rows")]
     stages = [
-        [(outcome["stage"], outcome["result"]) for outcome in run(days)["outcomes"]]
-        for days in (120, 120, 128)
+        [(outcome["stage"], outcome["result"]) for outcome in summary["outcomes"]]
+        for summary in summaries
     ]
     # What is detached is archived in the same run.
     assert {("detach", "done"), ("archive", "done")} <= set(stages[0])
