@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 import audit_toolkit
+from audit_toolkit.trail import history
 from tests.context.bouncer import Bouncer
 from tests.context.conftest import Shop, async_engine, run
 
@@ -74,6 +75,20 @@ def bouncer(shop: Shop, make_bouncer: Callable[[str], Bouncer], prepared: bool) 
     if prepared and not bouncer.keeps_prepared:
         pytest.skip(f"PgBouncer {bouncer.version} cannot keep prepared statements: 1.21 can")
     return bouncer
+
+
+def test_questions_about_a_row_prepare_nothing(
+    shop: Shop, make_bouncer: Callable[[str], Bouncer]
+) -> None:
+    with psycopg.connect(shop.dsn, autocommit=True) as connection:
+        connection.execute(INSERT, ["a"])
+    bouncer = make_bouncer(shop.dsn)
+    for _ in range(3):
+        with psycopg.connect(bouncer.dsn, autocommit=True) as connection:
+            assert len(history(connection, "orders", 1)) == 1
+    prepared = "select name from pg_prepared_statements"
+    with psycopg.connect(bouncer.dsn, autocommit=True) as connection:
+        assert connection.execute(prepared).fetchall() == []
 
 
 def test_a_context_of_the_session_would_leak(
