@@ -7,7 +7,6 @@ in memory whole. The session that writes holds an advisory lock, so that whoever
 
 from __future__ import annotations
 
-import builtins
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,28 +23,15 @@ from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, U
 from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.templates import query, render, render_statements
-from audit_toolkit.wal.changes import Change, Done, full_xid, lsn_text, read_fields
-from audit_toolkit.wal.decoder import NULL_FIELD
-from audit_toolkit.wal.messages import Begin, Column, Relation
+from audit_toolkit.wal.batch import Batch, Part
+from audit_toolkit.wal.changes import Done, full_xid, lsn_text, read_fields
+from audit_toolkit.wal.messages import Column, Relation
 from audit_toolkit.wal.slot import advance, create_slot, peek
-from audit_toolkit.wal.staging import (
-    HEADER,
-    STAGED,
-    TRAILER,
-    Lines,
-    copied_made,
-    is_incomplete,
-    line,
-    lines,
-    stamp,
-)
+from audit_toolkit.wal.staging import HEADER, STAGED, TRAILER, copied_made, lines
 from audit_toolkit.wal.tables import Found, Table, Tables
 
 Connection = psycopg.Connection[Any]
 
-FLUSH_ROWS = 5_000
-"""Changes that become events at once; of a large transaction no more are held in memory."""
-FLUSH_BYTES = 16 * 1024 * 1024
 PEEK_ROWS = 50_000
 """Changes that are read before the slot is advanced, at least: decoding begins anew for each reading."""
 HEARTBEAT_BYTES = 16 * 1024
@@ -58,8 +44,6 @@ LITTLE_BYTES = 64 * 1024 * 1024
 """How much may be unread when tables go back to triggers: their writers wait while it is read."""
 FALLBACK_SECONDS = 10.0
 """How long they wait at most, each time."""
-_MADE = -1
-"""Where in a batch there is an event already."""
 _LOST = "the replication slot was lost: changes that were not read yet are unknown"
 
 
@@ -422,7 +406,7 @@ class Worker:
             "clock_timestamp() as at",
         )
         count = _Count()
-        batch = _Batch(next_xid=int(now["xid"]))
+        batch = Batch(next_xid=int(now["xid"]))
         total, end = 0, None
         messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
         self.writer.execute("begin")
@@ -431,7 +415,7 @@ class Worker:
                 if isinstance(found, Done):
                     end = found.end_lsn
                     done = max(done, batch.commit_lsn)
-                    if batch.count >= FLUSH_ROWS:
+                    if batch.is_long:
                         total += self._keep(batch, done, end)
                         self.writer.execute("begin")
                     continue
@@ -487,7 +471,7 @@ class Worker:
         )
 
     def _keep(
-        self, batch: _Batch, done: int, until: int, caught_up_at: datetime | None = None
+        self, batch: Batch, done: int, until: int, caught_up_at: datetime | None = None
     ) -> int:
         """Make events of what is left of the batch, and commit them with how far that is."""
         self._flush(batch)
@@ -521,7 +505,7 @@ class Worker:
         is_time = time.monotonic() - self._beat >= self.heartbeat
         return until - self._seen > HEARTBEAT_BYTES or (is_time and until > self._seen)
 
-    def _flush(self, batch: _Batch) -> None:
+    def _flush(self, batch: Batch) -> None:
         """Have events made of the changes of a batch; ids go by their order, whichever table is first."""
         if not batch.count:
             return
@@ -532,7 +516,7 @@ class Worker:
             self._replay(part, row["ids"])
         batch.clear()
 
-    def _replay(self, part: _Part, ids: bytes) -> None:
+    def _replay(self, part: Part, ids: bytes) -> None:
         """Have images made of changes of one table, all of one form, and events of them."""
         function = part.table.function_name
         self._stage(part.table, part.relation)
@@ -549,7 +533,7 @@ class Worker:
         if part.incomplete_lsn is not None:
             self._run("incomplete", function=function, lsn=lsn_text(part.incomplete_lsn))
 
-    def _copy_made(self, batch: _Batch, ids: bytes) -> None:
+    def _copy_made(self, batch: Batch, ids: bytes) -> None:
         """Add events that need no image."""
         with (
             self.writer.cursor() as cursor,
@@ -670,84 +654,6 @@ class Worker:
     @property
     def _names(self) -> dict[str, Any]:
         return {"schema": self.schema, "publication": self.publication}
-
-
-@dataclass(slots=True)
-class _Part:
-    """The changes of a batch to one table and its partitions, while they had the same columns."""
-
-    table: Table
-    relation: Relation
-    lines: Lines
-    nulls: bytes
-    """The fields of a row that there is not."""
-    incomplete_lsn: int | None = None
-    """The transaction of the first change whose old row the WAL does not have whole."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Changes in their order, of which events are to be made in this transaction."""
-
-    next_xid: int
-    parts: list[_Part] = field(default_factory=list)
-    by_form: dict[int, _Part] = field(default_factory=dict)
-    """By the identity of the relation, which is one object in one reading; partitions share a part."""
-    made: list[tuple[int, Found]] = field(default_factory=list)
-    """Events that need no image, with the places of their ids."""
-    count: int = 0
-    bytes: int = 0
-    commit_lsn: int = 0
-    flushed: int = 0
-    _begin: Begin | None = None
-    _context: builtins.bytes | None = None
-    _stamp: builtins.bytes = b""
-
-    def add(self, found: Found) -> None:
-        table, change, made = found
-        self.commit_lsn = change.begin.commit_lsn
-        if made is None:
-            self._add_line(table, change)
-        else:
-            self.made.append((8 * self.count, found))
-            self.bytes += len(made.old_row or "")
-        self.count += 1
-
-    def _add_line(self, table: Table, change: Change[builtins.bytes]) -> None:
-        relation = change.relation
-        part = self.by_form.get(id(relation)) or self._part(table, relation)
-        if change.begin is not self._begin or change.context is not self._context:
-            self._begin, self._context = change.begin, change.context
-            self._stamp = stamp(change, full_xid(change.begin.xid, self.next_xid))
-        if change.before is None and part.incomplete_lsn is None and is_incomplete(change):
-            part.incomplete_lsn = change.begin.commit_lsn
-        made = line(change, self._stamp, part.nulls)
-        part.lines.rest.append(made)
-        part.lines.numbers.append(8 * self.count)
-        self.bytes += len(made)
-
-    def _part(self, table: Table, relation: Relation) -> _Part:
-        for part in self.parts:
-            if part.table is table and part.relation.columns == relation.columns:
-                break
-        else:
-            columns = len(relation.columns)
-            part = _Part(table, relation, Lines(columns), NULL_FIELD * columns)
-            self.parts.append(part)
-        self.by_form[id(relation)] = part
-        return part
-
-    def clear(self) -> None:
-        """Its changes are events."""
-        self.flushed += self.count
-        self.parts.clear()
-        self.by_form.clear()
-        self.made.clear()
-        self.count = self.bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.count >= FLUSH_ROWS or self.bytes >= FLUSH_BYTES
 
 
 @dataclass(slots=True)

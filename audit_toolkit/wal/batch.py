@@ -1,0 +1,101 @@
+"""Changes on their way into the trail, by the tables that they belong to. No I/O."""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass, field
+
+from audit_toolkit.wal.changes import Change, full_xid
+from audit_toolkit.wal.decoder import NULL_FIELD
+from audit_toolkit.wal.messages import Begin, Relation
+from audit_toolkit.wal.staging import Lines, is_incomplete, line, stamp
+from audit_toolkit.wal.tables import Found, Table
+
+FLUSH_ROWS = 5_000
+"""Changes that become events at once; of a large transaction no more are held in memory."""
+FLUSH_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Part:
+    """The changes of a batch to one table and its partitions, while they had the same columns."""
+
+    table: Table
+    relation: Relation
+    lines: Lines
+    nulls: bytes
+    """The fields of a row that there is not."""
+    incomplete_lsn: int | None = None
+    """The transaction of the first change whose old row the WAL does not have whole."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Changes in their order, of which events are to be made in this transaction."""
+
+    next_xid: int
+    parts: list[Part] = field(default_factory=list)
+    by_form: dict[int, Part] = field(default_factory=dict)
+    """By the identity of the relation, which is one object in one reading; partitions share a part."""
+    made: list[tuple[int, Found]] = field(default_factory=list)
+    """Events that need no image, with the places of their ids."""
+    count: int = 0
+    bytes: int = 0
+    commit_lsn: int = 0
+    flushed: int = 0
+    _begin: Begin | None = None
+    _context: builtins.bytes | None = None
+    _stamp: builtins.bytes = b""
+
+    def add(self, found: Found) -> None:
+        """One more change, after all others."""
+        table, change, made = found
+        self.commit_lsn = change.begin.commit_lsn
+        if made is None:
+            self._add_line(table, change)
+        else:
+            self.made.append((8 * self.count, found))
+            self.bytes += len(made.old_row or "")
+        self.count += 1
+
+    def _add_line(self, table: Table, change: Change[builtins.bytes]) -> None:
+        relation = change.relation
+        part = self.by_form.get(id(relation)) or self._part(table, relation)
+        if change.begin is not self._begin or change.context is not self._context:
+            self._begin, self._context = change.begin, change.context
+            self._stamp = stamp(change, full_xid(change.begin.xid, self.next_xid))
+        if change.before is None and part.incomplete_lsn is None and is_incomplete(change):
+            part.incomplete_lsn = change.begin.commit_lsn
+        made = line(change, self._stamp, part.nulls)
+        part.lines.rest.append(made)
+        part.lines.numbers.append(8 * self.count)
+        self.bytes += len(made)
+
+    def _part(self, table: Table, relation: Relation) -> Part:
+        for part in self.parts:
+            if part.table is table and part.relation.columns == relation.columns:
+                break
+        else:
+            columns = len(relation.columns)
+            part = Part(table, relation, Lines(columns), NULL_FIELD * columns)
+            self.parts.append(part)
+        self.by_form[id(relation)] = part
+        return part
+
+    def clear(self) -> None:
+        """Its changes are events."""
+        self.flushed += self.count
+        self.parts.clear()
+        self.by_form.clear()
+        self.made.clear()
+        self.count = self.bytes = 0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is worth a transaction."""
+        return self.count >= FLUSH_ROWS
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more are to be held in memory."""
+        return self.is_long or self.bytes >= FLUSH_BYTES
