@@ -47,8 +47,16 @@ def verify_proof(
     """
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the proof {file}: {error}") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the proof {str(file)!a}: {error.strerror}",
+            hint="name the file that audit prove wrote",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{str(file)!a} is not a proof: it is not UTF-8",
+            hint="name the file that audit prove wrote",
+        ) from error
     keys = [str(one) for one in _keys(key)]
     proof, problem, when = None, "", ""
     try:
@@ -87,7 +95,7 @@ def _difference(proof: Mapping[str, Any], file: Path) -> str:
     try:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise UsageError(f"--file: could not read {file}: {error.strerror}") from error
+        raise UsageError(f"--file: cannot read {str(file)!a}: {error.strerror}") from error
     said = json.loads(proof["event"]["new_row"] or "null")
     named = said.get("sha256") if isinstance(said, dict) else None
     if named is None:

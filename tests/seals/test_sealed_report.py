@@ -42,3 +42,18 @@ def test_an_event_that_names_no_file_proves_none(
     proof.write_text(audit("prove", "5").stdout, "utf-8")
     words = ("verify-proof", str(proof), "--key", f"{sealed.key}.pub", "--file", str(proof))
     assert "the event names no file" in audit(*words, code=3).stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot read the proof 'proof.json': No such file"), (b"\xff", "it is not UTF-8")],
+)
+def test_a_file_that_is_no_proof(
+    audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("proof.json").write_bytes(content)
+    result = audit("verify-proof", "proof.json", "--key", "key", code=2)
+    assert said in result.stderr
+    assert "hint: name the file that audit prove wrote" in result.stderr
