@@ -23,7 +23,7 @@ RECENT = timedelta(days=30)
 LOOK = 0.1
 """Seconds for which is looked back, at first, for what no index finds;"""
 LOOK_FURTHER = 1.0
-"""and where somebody asked to look further back, or for a file."""
+"""and where somebody asked to look further back."""
 
 KINDS = {
     "insert": Action.INSERT,
@@ -118,11 +118,11 @@ def read_list(page: Page, scope: Scope | None, asked: Asked) -> Listed:
         return Listed(events=(), older=None, newer=None)
     wanted = asked.wanted
     found_by_index = not asked.is_narrow or scope.key is not None or wanted.of_no_row
-    if found_by_index or wanted.oldest_of:
+    # A file says nowhere that older events were not looked at: it is whole, or the time limit is an error.
+    if found_by_index or wanted.oldest_of or page.asked("format"):
         found = trail.read_page(page.connection, scope, wanted)
     else:
-        further = wanted.before or asked.all_time or page.asked("format")
-        seconds = LOOK_FURTHER if further else LOOK
+        seconds = LOOK_FURTHER if wanted.before or asked.all_time else LOOK
         found = trail.read_page_within(page.connection, scope, wanted, seconds=seconds)
     return _with_neighbours(page, found, wanted)
 

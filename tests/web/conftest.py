@@ -54,3 +54,14 @@ def text_of(response: Any) -> str:
     spaced = re.sub(r"<(b|span)\b", " <\\1", spaced)
     bare = html.unescape(re.sub(r"<[^>]*>", "", spaced))
     return re.sub(r"\s+", " ", bare).replace(" ,", ",").replace(" :", ":")
+
+
+def events_of(page: Any) -> list[str]:
+    """The numbers of the events that a page shows, in its order."""
+    return re.findall(r'id="e(\d+)"', page.text)
+
+
+def link(page: Any, rel: str) -> str | None:
+    """Where a page leads on."""
+    found = re.search(rf'rel="{rel}" href="([^"]+)"', page.text)
+    return html.unescape(found[1]) if found else None

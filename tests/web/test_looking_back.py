@@ -14,8 +14,7 @@ from audit_toolkit.trail.history import known
 from audit_toolkit.trail.history.read import find_scope
 from audit_toolkit.web import listing
 from tests.plugins.trail import Trail
-from tests.web.conftest import Browse, text_of
-from tests.web.test_views import events_of, link
+from tests.web.conftest import Browse, events_of, link, text_of
 
 
 @pytest.fixture
@@ -84,6 +83,19 @@ def test_the_page_says_how_far_it_looked(shop: Trail, browse: Browse) -> None:
     assert any("Nothing so far" in text for text in told)
     assert "Look further back" not in told[-1]
     assert "Nothing so far" not in told[-1]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_file_is_whole_however_long_it_takes(shop: Trail, browse: Browse) -> None:
+    address = "/person?actor=hr:eva&limit=1000"
+    found = browse().get(f"{address}&format=json").json()["events"]
+    expected = [
+        event["event_id"]
+        for event in shop.events()
+        if (event["context"] or {}).get("actor") == "hr:eva"
+    ]
+    assert [event["event_id"] for event in found] == expected[::-1]
+    assert len(events_of(browse().get(address))) < len(expected)
 
 
 @pytest.mark.usefixtures("hasty")

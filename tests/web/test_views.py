@@ -14,7 +14,7 @@ from audit_toolkit.stream import Terms
 from audit_toolkit.trail import Erasure, redact
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Memory, deliver
-from tests.web.conftest import Browse, text_of
+from tests.web.conftest import Browse, events_of, link, text_of
 from tests.web.shop import acting
 
 
@@ -244,17 +244,3 @@ def test_what_was_redacted_is_shown_as_such(shop: Trail, browse: Browse) -> None
     shown = text_of(client.get("/table?table=orders"))
     assert "redacted values of orders for good" in shown
     assert "asked to" in shown
-
-
-def events_of(page: object) -> list[str]:
-    import re
-
-    return re.findall(r'id="e(\d+)"', page.text)  # type: ignore[attr-defined]
-
-
-def link(page: object, rel: str) -> str | None:
-    import html
-    import re
-
-    found = re.search(rf'rel="{rel}" href="([^"]+)"', page.text)  # type: ignore[attr-defined]
-    return html.unescape(found[1]) if found else None
