@@ -190,7 +190,7 @@ def _maintain(rotation: Rotation, run: Run, textfile: Path | None, sealing: Seal
             archive=rotation.archive,
         )
     )
-    run.finished("maintain", outcomes)
+    outcomes = (*outcomes, *run.finished("maintain", outcomes))
     if textfile:
         _write_metrics(run, textfile)
     return Summary(outcomes=outcomes, findings=findings)

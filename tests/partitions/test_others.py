@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import psycopg
 import psycopg.sql
@@ -185,3 +186,26 @@ def rotating_sees(rotating: Rotating) -> bool:
     with connect(rotating.database.dsn) as connection:
         connection.execute("set lock_timeout = '2s'")
         return bool(Rotating(rotating.database, connection, rotating.now).read().leaves)
+
+
+@pytest.mark.parametrize("table", ["maintenance", "partition_lifecycle"])
+def test_who_has_a_row_that_a_run_needs_is_named(rotating: Rotating, table: str) -> None:
+    """What was done is said all the same, and what could not be noted is a step that failed."""
+    rotating.fill(START - timedelta(days=40), START, "2 days")
+    rotating.run(START)
+    rotating.execute("update public.clock set at = %s", [START + timedelta(days=200)])
+    options = ["--now", (START + timedelta(days=200)).isoformat(), "--trust-clock"]
+    options += ["--retention", "2 months", "--lock-timeout", "50ms"]
+    with rotating.database.connect(autocommit=False, application_name="night job") as squatter:
+        squatter.execute("select from audit.maintenance for update")
+        if table == "partition_lifecycle":
+            squatter.rollback()
+            squatter.execute("lock table audit.partition_lifecycle in exclusive mode")
+        answer = CliRunner().invoke(
+            app, ["partitions", "run", *options, "--dsn", rotating.database.dsn]
+        )
+        pid = squatter.info.backend_pid
+    assert answer.exit_code == 1, answer.output
+    assert "done      create    Partitions ahead" in answer.stdout
+    assert f"pid {pid} (postgres, night job) has " in answer.stdout
+    assert f"on audit.{table} since" in answer.stdout
