@@ -62,7 +62,9 @@ class Listed:
     older: str | None
     newer: str | None
     is_unfinished: bool = False
-    """Whether older events were not looked at, for want of time."""
+    """Whether those that follow were not looked at, for want of time;"""
+    is_forward: bool = False
+    """and whether those are the newer ones."""
 
 
 def read_query(page: Page) -> Asked:
@@ -118,11 +120,12 @@ def read_list(page: Page, scope: Scope | None, asked: Asked) -> Listed:
         return Listed(events=(), older=None, newer=None)
     wanted = asked.wanted
     found_by_index = not asked.is_narrow or scope.key is not None or wanted.of_no_row
-    # A file says nowhere that older events were not looked at: it is whole, or the time limit is an error.
-    if found_by_index or wanted.oldest_of or page.asked("format"):
+    # A file says nowhere that other events were not looked at: it is whole, or the time limit is an error.
+    if found_by_index or page.asked("format"):
         found = trail.read_page(page.connection, scope, wanted)
     else:
-        seconds = LOOK_FURTHER if wanted.before or asked.all_time else LOOK
+        further = wanted.before is not None or wanted.after is not None or asked.all_time
+        seconds = LOOK_FURTHER if further else LOOK
         found = trail.read_page_within(page.connection, scope, wanted, seconds=seconds)
     return _with_neighbours(page, found, wanted)
 
@@ -130,13 +133,15 @@ def read_list(page: Page, scope: Scope | None, asked: Asked) -> Listed:
 def _with_neighbours(page: Page, found: HistoryPage, wanted: Filter) -> Listed:
     ids = [event.event_id for event in found.events]
     forward = wanted.oldest_of
-    older = found.border if not forward else min(ids, default=None)
+    # Forward from a place, there is something before it, whether or not anything was found.
+    older = found.border if not forward else min(ids, default=(wanted.after or 0) + 1)
     newer = found.border if forward else (max(ids, default=None) if wanted.before else None)
     return Listed(
         events=found.events,
         older=page.here(before=older, after=None) if older is not None else None,
         newer=page.here(after=newer, before=None) if newer is not None else None,
         is_unfinished=found.is_unfinished,
+        is_forward=forward,
     )
 
 
