@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from audit_toolkit import trail
 from audit_toolkit.trail import Action, Event, Filter, HistoryPage, KnownTable
 from audit_toolkit.trail.rows.lookup import Scope
-from audit_toolkit.web.errors import AskedError, NotFoundError
+from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     from audit_toolkit.web.page import Page
@@ -73,7 +73,10 @@ def read_query(page: Page) -> Asked:
     action = page.asked("action")
     if action is not None and action not in KINDS:
         raise AskedError(page.words.gettext("There is no such kind of change."))
-    request = page.asked("request")
+    request, reason = page.asked("request"), page.asked("reason")
+    for key, text in (("request_id", request), ("reason", reason)):
+        if text is not None and not page.viewer.sees_context(key):  # or it could be guessed
+            raise RefusedError(page.words.gettext("You may not look for that."))
     before, after = page.number("before"), page.number("after")
     since, until = page.moment("since"), page.moment("until")
     if since and until and since >= until:
@@ -87,7 +90,7 @@ def read_query(page: Page) -> Asked:
         limit=_limit(page),
         actor=page.asked("actor"),
         context=(("request_id", request),) if request else (),
-        reason=page.asked("reason"),
+        reason=reason,
         transaction=page.number("transaction"),
         changed=_column(page, table),
         newest_first=True,
