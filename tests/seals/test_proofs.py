@@ -16,7 +16,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.seals import read_public, verify_proof
 from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.verify_proof import ProofError
-from tests.seals.conftest import Sealed
+from tests.seals.words import Sealed
 
 
 def proof_of(sealed: Sealed, event: int) -> Any:

@@ -16,7 +16,7 @@ from audit_toolkit import exact_json
 from audit_toolkit.stream import FormatName, Message, schema_of
 from audit_toolkit.trail import Action, Event
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Memory, deliver
+from tests.stream.delivery import Memory, deliver
 
 
 @pytest.fixture
