@@ -17,9 +17,9 @@ from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import FindingKind
-from tests.archive.conftest import archive, detached
+from tests.archive.detaching import archive, detached
 from tests.archive.live import ONE, export, problems
-from tests.partitions.conftest import START, Rotating
+from tests.plugins.rotating import START, Rotating
 from tests.plugins.trail import SCHEMA
 
 Audit = Callable[..., Result]
