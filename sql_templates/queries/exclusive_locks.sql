@@ -13,7 +13,13 @@ select
     ) as remedy
 from pg_catalog.pg_locks l
 left join pg_catalog.pg_stat_activity a on a.pid = l.pid
-left join pg_catalog.pg_prepared_xacts p on l.virtualtransaction = '-1/' || p.transaction::text
+-- A prepared transaction has no session; one of its locks is on its own number.
+left join pg_catalog.pg_locks t
+    on l.pid is null
+    and t.pid is null
+    and t.locktype = 'transactionid'
+    and t.virtualtransaction = l.virtualtransaction
+left join pg_catalog.pg_prepared_xacts p on p.transaction = t.transactionid
 left join pg_catalog.pg_class c on c.oid = l.relation
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where l.mode = 'AccessExclusiveLock'

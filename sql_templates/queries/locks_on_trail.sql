@@ -41,7 +41,13 @@ select
     coalesce(a.xact_start, p.prepared)::timestamptz(0)::text as since
 from strongest s
 left join pg_catalog.pg_stat_activity a on a.pid = s.pid
-left join pg_catalog.pg_prepared_xacts p on s.virtualtransaction = '-1/' || p.transaction::text
+-- A prepared transaction has no session; one of its locks is on its own number.
+left join pg_catalog.pg_locks t
+    on s.pid is null
+    and t.pid is null
+    and t.locktype = 'transactionid'
+    and t.virtualtransaction = s.virtualtransaction
+left join pg_catalog.pg_prepared_xacts p on p.transaction = t.transactionid
 where coalesce(a.application_name, '') <> 'audit-toolkit/lock'
 order by coalesce(a.xact_start, p.prepared)
 limit 3

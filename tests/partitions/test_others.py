@@ -133,7 +133,7 @@ def test_who_holds_the_lock_is_named(rotating: Rotating) -> None:
             pass
 
 
-@pytest.mark.parametrize("table", ["partition_lifecycle", "logged_actions", "home"])
+@pytest.mark.parametrize("table", ["partition_lifecycle", "logged_actions"])
 def test_a_run_does_not_wait_for_ever_to_look(
     rotating: Rotating, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
@@ -209,3 +209,19 @@ def test_who_has_a_row_that_a_run_needs_is_named(rotating: Rotating, table: str)
     assert "done      create    Partitions ahead" in answer.stdout
     assert f"pid {pid} (postgres, night job) has " in answer.stdout
     assert f"on audit.{table} since" in answer.stdout
+
+
+def test_what_was_done_is_said_when_the_checks_cannot_look(
+    rotating: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_toolkit.cli.monitoring.LONGEST", 0.3)
+    rotating.run(START)
+    rotating.execute("update public.clock set at = %s", [START + timedelta(days=200)])
+    now = ["--now", (START + timedelta(days=200)).isoformat(), "--trust-clock"]
+    with rotating.database.connect(autocommit=False, application_name="squatter") as squatter:
+        squatter.execute("lock table audit.home in access exclusive mode")
+        answer = CliRunner().invoke(app, ["maintain", *now, "--dsn", rotating.database.dsn])
+    assert answer.exit_code == 1, answer.output
+    assert "done      create    Partitions ahead" in answer.stdout
+    assert "failed    check     Check the trail" in answer.stdout
+    assert "(postgres, squatter) holds ACCESS EXCLUSIVE on audit.home" in answer.stdout
