@@ -130,7 +130,16 @@ def _given() -> Server | None:
 
 
 def _own(stack: ExitStack) -> Server:
-    cluster = stack.enter_context(throwaway_cluster(directory=directory_in_memory()))
+    """A server that spends nothing on what its tests do not look at.
+
+    Copying a database is a checkpoint, after which whole pages would go to the WAL; nobody kills this server.
+    """
+    settings = {"autovacuum": "off", "full_page_writes": "off"}
+    if int(re.split(r"\D", binaries_version(find_binaries()))[0]) >= 18:
+        settings["io_method"] = "sync"  # memory needs no workers to read it
+    cluster = stack.enter_context(
+        throwaway_cluster(settings=settings, directory=directory_in_memory())
+    )
     return _server(cluster.dsn(), cluster.bin_dir)
 
 
