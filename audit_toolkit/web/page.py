@@ -112,7 +112,7 @@ class Page:
         """A text that is such a number. Raises `AskedError`."""
         if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGGEST):
             raise AskedError(
-                self.words.gettext("%(text)s is no number of an event or a transaction")
+                self.words.gettext("%(text)s is not the number of an event or a transaction")
                 % {"text": repr(text[:40])}
             )
         return int(text)

@@ -130,11 +130,8 @@ def _given() -> Server | None:
 
 
 def _own(stack: ExitStack) -> Server:
-    """A server that spends nothing on what its tests do not look at.
-
-    Copying a database is a checkpoint, after which whole pages would go to the WAL; nobody kills this server.
-    """
-    settings = {"autovacuum": "off", "full_page_writes": "off"}
+    """A server without what costs a fifth of a short-lived database and no test looks at."""
+    settings = {"autovacuum": "off"}
     if int(re.split(r"\D", binaries_version(find_binaries()))[0]) >= 18:
         settings["io_method"] = "sync"  # memory needs no workers to read it
     cluster = stack.enter_context(

@@ -95,7 +95,7 @@ def test_a_formatter_of_the_application(browse: Browse) -> None:
         ({"language": "fr"}, "does not speak 'fr'"),
         ({"time_zone": "Mars/Base"}, "no time zone"),
         ({"time_zone": "../etc/passwd"}, "no time zone"),
-        ({"tables": {"orders": {"link": "javascript:alert(1)"}}}, "is no address"),
+        ({"tables": {"orders": {"link": "javascript:alert(1)"}}}, "is not an address"),
         ({"tables": {"orders": {"columns": {"a": {"format": "roman"}}}}}, "has no format 'roman'"),
         ({"tables": {"orders": {"columns": {"a": {"label": 1}}}}}, "label is 1"),
         ({"tables": []}, "tables"),
