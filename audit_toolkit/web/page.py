@@ -17,12 +17,12 @@ from audit_toolkit.trail import KnownTable
 from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.database import Asking
 from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
+from audit_toolkit.web.language import Words, choose_language
 from audit_toolkit.web.rendering import address, render
 from audit_toolkit.web.settings import Settings
 from audit_toolkit.web.site import Site
 from audit_toolkit.web.values import visible
 from audit_toolkit.web.viewer import Sight, Viewer
-from audit_toolkit.web.words import Words, choose_language
 
 if TYPE_CHECKING:
     import psycopg

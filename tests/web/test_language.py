@@ -9,8 +9,8 @@ import pytest
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.web import ColumnLabel, Settings, TableLabel
+from audit_toolkit.web.language import Words, choose_language
 from audit_toolkit.web.settings import LANGUAGES
-from audit_toolkit.web.words import Words, choose_language
 from tests.web.catalogue import CATALOGUES, compiled, messages
 from tests.web.conftest import Browse, text_of
 
