@@ -41,7 +41,9 @@ class Table:
     is_changed: bool
     """Whether DDL has changed it since."""
     is_unready: bool
-    """Whether a trigger that records it is enabled, or a partition is not prepared yet."""
+    """Whether a trigger that records it is enabled, or it or a partition is not prepared (any more)."""
+    lacks_old_rows: bool = False
+    """Whether its replica identity is not FULL."""
     virtual_columns: tuple[str, ...]
     unpublished_columns: tuple[str, ...]
     """Stored generated columns that this server never puts into the WAL's stream."""

@@ -86,6 +86,8 @@ class Worker:
     _not_before: dict[str, float] = field(default_factory=dict)
     fallback: int | None = None
     """Go back to triggers once the server keeps more bytes of WAL than this, or has given up the slot."""
+    _lost: str = _LOST
+    """Why a new slot has a gap before it."""
     _falls_back: str = ""
     """Why, once that is so."""
     heartbeat: float = HEARTBEAT_SECONDS
@@ -303,10 +305,12 @@ class Worker:
         """See to the slot, once there is a publication: before PostgreSQL 18, an older slot cannot follow it."""
         named = {"publication": self.publication}
         there = "select from pg_publication where pubname = %(publication)s"
-        if not self.writer.execute(there, named).rowcount:
-            self._say_once("no table is captured from the WAL: audit install --capture wal")
-            return False
         tables = self._tables()
+        if not self.writer.execute(there, named).rowcount:
+            if not any(table.wal_since is not None for table in tables):
+                self._say_once("no table is captured from the WAL: audit install --capture wal")
+                return False
+            self._restore_publication()
         if tables and all(table.fallback for table in tables):
             self._say_once("triggers record all tables: audit capture resume")
             return False
@@ -314,6 +318,16 @@ class Worker:
         self._may_log_snapshot = may["may_log_snapshot"]
         self._is_ready = self._ensure_slot()
         return self._is_ready
+
+    def _restore_publication(self) -> None:
+        """Make anew what somebody dropped, and the slot with it, which says what is lost."""
+        self._lost = (
+            f"somebody dropped {self.publication}: changes that were not read yet are unknown"
+        )
+        self._drop_slot()
+        with self.writer.transaction():
+            self._run("restore_publication", parameters={})
+        self.say(f"made {self.publication} again, which somebody had dropped")
 
     def _ensure_slot(self) -> bool:
         """Make the slot where there is none; where there was one, say in the trail what is lost.
@@ -346,7 +360,8 @@ class Worker:
                 "(on managed services: grant their role for replication)",
             ) from error
         lsn = self._state()["confirmed_flush_lsn"]
-        (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
+        (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=self._lost)
+        self._lost = _LOST
         if not is_new and noted["gaps"]:
             self._say_gaps(noted["gaps"])
         return True
