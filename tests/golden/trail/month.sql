@@ -178,7 +178,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "a1d07df2e982c976a65df2e6d2498ce305458ced8428484c17315f865c16eab4"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "8cd5300447dccf81809b477ad59631c1e85e7d67c3f0b12a987dc31a4b993fa1"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2146,7 +2146,7 @@ begin
         select from pg_class as c
         join pg_publication_rel as r on r.prrelid = c.oid
         join pg_publication as p on p.oid = r.prpubid
-        where c.oid = relation and c.relreplident = 'f' and p.pubname = 'audit_capture'
+        where c.oid = relation and p.pubname = 'audit_capture'
     ) then
         return false;
     end if;
@@ -2162,6 +2162,9 @@ begin
     cross join coalesce(obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,truncate}', 'event') as told (truncate)
     where c.oid = relation
       and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name;
+    if (select c.relreplident <> 'f' from pg_class as c where c.oid = relation) then
+        execute format('alter table %s replica identity full', relation::regclass);
+    end if;
     -- Its partitions, before their triggers.
     for part in
         select c.oid::regclass as name, c.relreplident
