@@ -2431,7 +2431,7 @@ begin
         select from pg_class as c
         join pg_publication_rel as r on r.prrelid = c.oid
         join pg_publication as p on p.oid = r.prpubid
-        where c.oid = relation and c.relreplident = 'f' and p.pubname = 'audit_capture'
+        where c.oid = relation and p.pubname = 'audit_capture'
     ) then
         return false;
     end if;
