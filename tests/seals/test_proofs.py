@@ -19,8 +19,7 @@ from audit_toolkit.errors import AuditError
 from audit_toolkit.seals import read_key, read_public, verify_proof
 from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.verify_proof import ProofError
-from tests.seals.conftest import Sealed
-from tests.seals.words import redact
+from tests.seals.words import Sealed, redact
 
 
 def proof_of(sealed: Sealed, event: int) -> Any:

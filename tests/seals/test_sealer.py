@@ -13,8 +13,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.seals.leaves import read_seeds
 from audit_toolkit.seals.salts import salts_between
 from tests.plugins.command import Audit, audit
-from tests.seals.conftest import Sealed
-from tests.seals.words import MORE, detach, redact
+from tests.seals.words import MORE, Sealed, detach, redact
 
 __all__ = ["audit"]
 
