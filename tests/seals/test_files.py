@@ -12,8 +12,8 @@ import pytest
 from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import throwaway_cluster
 from audit_toolkit.seals import new_key, run_seal, verify
-from tests.seals.conftest import Sealed, fill
-from tests.seals.words import MORE
+from tests.seals.conftest import fill
+from tests.seals.words import MORE, Sealed
 
 
 @pytest.mark.thorough
