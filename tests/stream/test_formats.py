@@ -18,7 +18,7 @@ from audit_toolkit.trail import Action, Event, Filter
 from audit_toolkit.trail.history.read import read_events
 from audit_toolkit.trail.rows.lookup import find_tables
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Memory, deliver
+from tests.stream.delivery import Memory, deliver
 
 
 @pytest.fixture

@@ -49,6 +49,8 @@ class Filter:
     """Rows with keys in a range; `find_range` makes it."""
     reason: str | None = None
     """Text that the reason contains, in whatever case: the number of a ticket."""
+    oldest: bool = False
+    """Whether `limit` keeps the oldest also where `before` is given."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.until):
@@ -87,7 +89,7 @@ class Filter:
     @property
     def oldest_of(self) -> bool:
         """Whether `limit` keeps the oldest events: a page forward."""
-        return self.after is not None and self.before is None
+        return self.oldest or (self.after is not None and self.before is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
