@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "d00b3f00845664eb7d6b4339007b4873f9273afad93d6dcf418408dfdff74302"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "a998e7160d8c8d0daaf3a4e7c0564aca16ac78c9dd6bf399721d1c57d15a2971"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2452,6 +2452,9 @@ begin
     where c.oid = relation
       and p.pronamespace = 'audit'::regnamespace
       and p.proname = read_from_wal.function_name;
+    if (select c.relreplident <> 'f' from pg_class as c where c.oid = relation) then
+        execute format('alter table %s replica identity full', relation::regclass);
+    end if;
     -- Its partitions, before their triggers.
     for part in
         select c.oid::regclass as name, c.relreplident
