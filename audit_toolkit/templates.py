@@ -97,6 +97,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         ident=_identifier,
+        idents=_identifiers,
         plain=_plain,
         literal=_literal,
         literals=_literals,
@@ -118,6 +119,11 @@ def _only_sql(value: object) -> object:
 
 def _identifier(value: str | QualifiedName) -> Sql:
     return value.sql if isinstance(value, QualifiedName) else names.quote_identifier(value)
+
+
+def _identifiers(values: Iterable[str], of: str = "") -> Sql:
+    # of: the alias of the template itself that they are columns of, with its dot
+    return Sql(", ".join(f"{of}{_identifier(value)}" for value in values))
 
 
 def _doubled(value: Sql) -> Sql:
