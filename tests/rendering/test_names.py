@@ -90,10 +90,10 @@ def test_dollar_quotes_cannot_be_closed_from_within(database: Database, body: st
 
 @pytest.mark.parametrize("value", ["a\x00b", "lone \ud800 surrogate"])
 def test_what_postgresql_cannot_store_is_refused(value: str) -> None:
-    with pytest.raises(UsageError):
-        quote_identifier(value)
-    with pytest.raises(UsageError):
-        quote_literal(value)
+    for quote in (quote_identifier, quote_literal):
+        with pytest.raises(UsageError) as refused:
+            quote(value)
+        assert str(refused.value.hint).startswith("remove the")
 
 
 def test_plain_names_give_readable_functions() -> None:
@@ -149,3 +149,9 @@ def test_typed_names_are_split_at_the_dot_outside_quotes(
 def test_what_is_no_name_is_refused(typed: str) -> None:
     with pytest.raises(UsageError):
         NamePattern.parse(typed)
+
+
+@pytest.mark.parametrize("name", ["orders", "Weird \u00df"])
+def test_the_functions_of_several_tables_of_one_name_differ(name: str) -> None:
+    table = QualifiedName("public", name)
+    assert len({capture_function(table, number) for number in (1, 2, 3)}) == 3
