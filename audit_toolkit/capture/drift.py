@@ -129,7 +129,7 @@ def capture_findings(
         )
     else:
         yield from _function_findings(captured, target, objects.schema, shown)
-    yield from _lock_down_findings(captured.function, shown, definer=True)
+    yield from _lock_down_findings(captured, shown)
     if capture_hash(target, objects.schema) == captured.hash:
         yield from _settings_findings(captured, target, shown)
     yield from _owner_findings(captured, objects, shown)
@@ -179,29 +179,23 @@ def _replays(captured: Captured, target: Target) -> bool:
     return captured.replay_body == (found[1] if found else "")
 
 
-def _lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iterator[Finding]:
-    """How a function of the audit schema could be turned against it."""
-    if "search_path=pg_catalog, pg_temp" not in function.settings:
+def _lock_down_findings(captured: Captured, shown: str) -> Iterator[Finding]:
+    """How its function could be turned against the trail. Installing again also records what that made uncertain."""
+    if "search_path=pg_catalog, pg_temp" not in captured.function.settings:
         yield Finding(
             kind=FindingKind.SEARCH_PATH_OPEN,
             severity=Severity.ERROR,
             subject=shown,
             message="it does not set search_path: others could run code as its owner",
-            remedy=psql_command(
-                f"alter function {shown.removesuffix('()')} set search_path = pg_catalog, pg_temp"
-            ),
+            remedy=_install(captured),
         )
-    if function.security_definer != definer:
+    if not captured.function.security_definer:
         yield Finding(
             kind=FindingKind.WRONG_SECURITY,
             severity=Severity.ERROR,
             subject=shown,
-            message="it is not SECURITY DEFINER"
-            if definer
-            else "it is SECURITY DEFINER, but should not be",
-            remedy=psql_command(
-                f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
-            ),
+            message="it is not SECURITY DEFINER",
+            remedy=_install(captured),
         )
 
 
@@ -244,14 +238,7 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
                 severity=Severity.ERROR,
                 subject=shown,
                 message=f"it sets {setting}, which was not installed",
-                remedy=psql_command(
-                    f"alter function {shown.removesuffix('()')} "
-                    + (
-                        f"set {name} = {quote_literal(pinned[name.lower()])}"
-                        if name.lower() in pinned
-                        else f"reset {name}"
-                    )
-                ),
+                remedy=_install(captured),
             )
 
 

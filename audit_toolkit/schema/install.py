@@ -46,6 +46,7 @@ _FUNCTIONS = {
     "changed_columns": "(jsonb, jsonb)",
     "partitions_of": "(oid)",
     "triggers_of": "(oid, text)",
+    "code_of": "(text)",
     "table_with_capture": "(text, oid)",
     "require_owner": "(oid)",
     "let_owner_partition": "(regclass, text)",
