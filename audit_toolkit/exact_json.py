@@ -31,19 +31,19 @@ def loads(text: str) -> Json:
     `DEEPEST`, so that nobody can make an event unreadable, stays JSON text.
     Raises `ValueError` when it is no JSON.
     """
-    return read(text)[0]
-
-
-def read(text: str) -> tuple[Json, str | None]:
-    """Like `loads`, with the text where it is what `dumps` would print: of nearly every value of PostgreSQL's."""
-    if text.count("{") + text.count("[") > DEEPEST and _depth(text) > DEEPEST:
-        return _loads_members(text), None
+    if is_deep(text):
+        return _loads_members(text)
     # PostgreSQL prints no surrounding blanks, and hardly ever an integer too long for Python.
     try:
         value, end = _QUICK(text, 0)
     except (ValueError, StopIteration):
         end = -1
-    return (value, text) if end == len(text) else (_DECODER.decode(text), None)
+    return value if end == len(text) else _DECODER.decode(text)
+
+
+def is_deep(text: str) -> bool:
+    """Whether some of its values stay text; of any other, `dumps` prints what PostgreSQL has printed."""
+    return text.count("{") + text.count("[") > DEEPEST and _depth(text) > DEEPEST
 
 
 def dumps(value: Json, *, ascii_only: bool = False) -> str:

@@ -213,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         "--peer-folder",
         type=Path,
         metavar="FOLDER",
-        help="also measure the tools of plain SQL that are there: audit-trigger/, supa_audit/",
+        help="also measure the tools of plain SQL that are there: audit-trigger/, supa_audit/, pgMemento/",
     )
     parser.add_argument("--output", type=Path, help="folder for tables, JSON and plots")
     return parser

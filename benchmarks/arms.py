@@ -15,7 +15,7 @@ from audit_toolkit.schema import plan_trail
 from benchmarks.backend import Backend, read_sql
 from benchmarks.peers import auditrum, pghistory, postgresql_audit
 from benchmarks.peers.folder import found_in
-from benchmarks.shapes import COMPOSITE, NARROW, ORDERS, WIDE, Shape
+from benchmarks.shapes import COMPOSITE, NARROW, ORDERS, VARIED, WIDE, Shape
 
 CONTEXT = (
     """perform set_config('audit.context', '{"actor": "user:42", "request_id": "abc-123"}', true)"""
@@ -244,6 +244,7 @@ def from_folder(folder: Path) -> tuple[Arm, ...]:
             kind=Kind.PEER,
             install=install,
             context=NO_CONTEXT,
+            whole_rows=name != "pgMemento",  # of an update it keeps the old values of what changed
         )
         for name, install in found_in(folder)
     )
@@ -258,7 +259,7 @@ def on_shape(arm: Arm, shape: Shape) -> Arm:
 
 SHAPES = tuple(
     on_shape(arm, shape)
-    for shape in (NARROW, WIDE, COMPOSITE)
-    for arm in (NONE, CLASSIC, ROW, STATEMENT, *((DELTA,) if shape is WIDE else ()))
+    for shape in (NARROW, WIDE, VARIED, COMPOSITE)
+    for arm in (NONE, CLASSIC, ROW, STATEMENT, *((DELTA,) if shape in (WIDE, VARIED) else ()))
 )
 """The arms that take any table, on the other ones."""

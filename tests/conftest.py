@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.plugins.proofs",
     "tests.plugins.project",
     "tests.plugins.trail",
+    "tests.plugins.rotating",
     "tests.plugins.command",
 ]
 

@@ -19,7 +19,7 @@ from audit_toolkit.errors import AuditError, UnknownTableError
 from audit_toolkit.seals.keys import new_key, write_key
 from audit_toolkit.stream import Terms
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Memory, deliver
+from tests.stream.delivery import Memory, deliver
 
 Spans = Callable[[], dict[str, ReadableSpan]]
 

@@ -51,16 +51,16 @@ class Whole:
         place = _place(event)
         if place is None or place[:2] not in self._tables:
             return event
+        size = sum(len(text or "") for text in event.texts or ())
         if event.holds_changes_only:
             event = _with(event, self._row(place))
-        self._follow(place, event)
+        self._follow(place, event, size)
         return event
 
     def _row(self, place: Place) -> Row | None:
         return self._rows[place][0] if place in self._rows else self._found.get(place)
 
-    def _follow(self, place: Place, event: Event) -> None:
-        size = sum(len(text or "") for _, text in event.texts)
+    def _follow(self, place: Place, event: Event, size: int) -> None:
         self._bytes += size - self._rows.pop(place, (None, 0))[1]
         self._rows[place] = event.row_after, size
 

@@ -16,7 +16,7 @@ from audit_toolkit.cli.output import visible
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
 from audit_toolkit.seals import PublicKey, read_public
-from audit_toolkit.seals.verify_proof import ProofError, read_proof, verify
+from audit_toolkit.seals.verify_proof import ProofError, not_shown, read_proof, verify
 
 
 def verify_proof(
@@ -74,6 +74,7 @@ def verify_proof(
                     "ok": not problem,
                     "problem": problem or None,
                     "event": shown,
+                    "not_shown": [] if problem or proof is None else not_shown(proof),
                 },
                 indent=2,
             )
@@ -82,7 +83,9 @@ def verify_proof(
         print(f"NOT proved: {problem}")
     else:
         event = proof["event"] if proof else {}
-        print(json.dumps(event, indent=2, ensure_ascii=False))
+        print(visible(json.dumps(event, indent=2, ensure_ascii=False), keep="\n"))
+        if proof and not_shown(proof):
+            print(f"not shown: {', '.join(not_shown(proof))} (redacted, or left out of this proof)")
         print(f"proved: this event is in the sealed trail ({when})")
         if reviewed:
             print(f"proved: {visible(str(reviewed))} is the file that it names")

@@ -130,19 +130,19 @@ def _refuse_unsafe(catalogue: Catalogue) -> None:
 
 def create(
     request: IndexRequest, connection: Connection, timeouts: Timeouts, listener: Listener
-) -> int:
-    """Create the index on the table and all its leaves; how many steps it took, 0 when it was there.
+) -> Plan:
+    """Create the index on the table and all its leaves; what it did, an empty plan when it was there.
 
     Leaves that appear meanwhile are covered as well. After any failure, call it again: it goes on from there.
     Raises `BusyError` for a lock, `AuditError` for what the server refuses or when it did not become valid.
     """
-    taken = 0
+    taken: list[Step] = []
     for _ in range(_ROUNDS):
         steps = missing_steps(request, connection)
         if not steps:
-            return taken
+            return timeouts.plan(taken)
         _apply(timeouts.plan(steps), connection, listener)
-        taken += len(steps)
+        taken += steps
     raise AuditError(
         f"index {request.name!r} is still incomplete",
         hint="audit indexes check lists what is missing; a pending detach must be finished first",

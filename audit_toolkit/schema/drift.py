@@ -20,6 +20,8 @@ from audit_toolkit.schema.install import (
     MAINTAINER_FUNCTIONS,
     READER_FUNCTIONS,
     RECORDER_FUNCTIONS,
+    REDACTOR_FUNCTIONS,
+    SEALER_FUNCTIONS,
     trail_hash,
 )
 
@@ -48,6 +50,7 @@ _MAY_BE_GRANTED = {
     ("home", "select"),
     ("seal_checkpoints", "select"),
     ("seal_keys", "select"),
+    ("seal_tiles", "select"),
     (f"{TRAIL}_event_id_seq", "select"),
     ("partition_lifecycle", "select"),
     *(
@@ -58,6 +61,8 @@ _MAY_BE_GRANTED = {
             ARCHIVER_FUNCTIONS,
             INSTALLER_FUNCTIONS,
             RECORDER_FUNCTIONS,
+            REDACTOR_FUNCTIONS,
+            SEALER_FUNCTIONS,
         )
         for function in functions
     ),

@@ -26,11 +26,19 @@ class NoteError(AuditError):
     """A note that is none, or is not signed by a key that is trusted."""
 
 
+def _is_foreign(c: str) -> bool:
+    """Whether no note may have this character: a control character, or half of one."""
+    return (c < " " and c != "\n") or "\ud800" <= c <= "\udfff"
+
+
 def _decode(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        found = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise NoteError("it is not base64") from error
+    if base64.b64encode(found).decode() != text:
+        raise NoteError("it is not base64 as it is written")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class Note:
     def parse(cls, note: str) -> Note:
         """Read a note; raises `NoteError` for what is none."""
         text, separator, rest = note.rpartition("\n\n")
-        if not separator or not rest.endswith("\n") or any(ord(c) < 32 and c != "\n" for c in note):
+        if not separator or not rest.endswith("\n") or any(map(_is_foreign, note)):
             raise NoteError("it is not a signed note")
         signatures = []
         for line in rest.removesuffix("\n").split("\n"):

@@ -14,7 +14,7 @@ from audit_toolkit.seals.notes import Checkpoint, Note, NoteError
 from audit_toolkit.seals.salts import SALT, block_of, salts_between
 from audit_toolkit.seals.seal import read_newest
 from audit_toolkit.seals.tiles import WIDTH, Tree, split
-from audit_toolkit.seals.verify_proof import COLUMNS, FORMAT, leaf_hash
+from audit_toolkit.seals.verify_proof import COLUMNS, FORMAT, ProofError, leaf_hash
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
         salts, redacted = _salts(connection, schema, event_id)
         salts = {n: s for n, s in salts.items() if event[n] is not None and n not in redacted}
         shown = event | dict.fromkeys(redacted)
-        if leaf_hash(shown, salts, redacted) != sealed:
+        if _leaf_hash(shown, salts, redacted) != sealed:
             raise AuditError(
                 f"event {event_id} was changed after it was sealed, so it cannot be proved",
                 hint="audit verify shows what else was changed",
@@ -54,6 +54,16 @@ def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
         "path": [hashed.hex() for hashed in path],
         "checkpoint": newest["note"] if newest else "",
     }
+
+
+def _leaf_hash(event: dict[str, Any], salts: dict[str, bytes], redacted: dict[str, bytes]) -> bytes:
+    try:
+        return leaf_hash(event, salts, redacted)
+    except ProofError as error:
+        raise AuditError(
+            f"no proof can show event {event['event_id']}: its time is not between the years 1 and 9999",
+            hint="audit verify verifies it; no write gets such a time, so find out who inserted it",
+        ) from error
 
 
 def _read_event(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:

@@ -36,28 +36,40 @@ TIMES = ("action_tstamp", "transaction_tstamp")
 MEMBERS = {"format", "event", "salts", "redacted", "index", "path", "checkpoint"}
 COLUMNS = {"event_id", "transaction_id", *TIMES, *TEXTS, *SLOTS}
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9 has no datetime.UTC
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
+_SIGNATURE = re.compile(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 
 
 class ProofError(Exception):
     """The proof does not hold, and why."""
 
 
+def _shown(value: Any) -> str:
+    """A value for a message, whatever its length, its depth or the characters in it."""
+    return ascii(value[:80]) if isinstance(value, str) else "what is not a text"
+
+
+def visible(text: str) -> str:
+    """JSON text in which nothing colours a terminal, turns the reading direction or hides."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def hexadecimal(text: Any, size: int) -> bytes:
     """Bytes that are written in hexadecimal."""
     if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{%d}" % (2 * size), text):  # noqa: UP031
-        raise ProofError(f"{text!r} is not {size} bytes in hexadecimal")
+        raise ProofError(f"{_shown(text)} is not {size} bytes in hexadecimal")
     return bytes.fromhex(text)
 
 
 def microseconds(text: Any) -> int:
     """A time as PostgreSQL sends it: microseconds since 2000."""
     if not isinstance(text, str) or not _TIME.fullmatch(text):
-        raise ProofError(f"{text!r} is not a time in UTC with six decimals")
+        raise ProofError(f"{_shown(text)} is not a time in UTC with six decimals")
     try:
         moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=_EPOCH.tzinfo)
     except ValueError as error:
-        raise ProofError(f"{text!r} is not a time: {error}") from error
+        raise ProofError(f"{_shown(text)} is not a time") from error
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -169,10 +181,7 @@ def read_key(text: str) -> tuple[str, bytes, bytes]:
     """A public key, name+id+base64, as name, id and key."""
     name, _, rest = text.strip().partition("+")
     hashed, _, data = rest.partition("+")
-    try:
-        content = base64.b64decode(data, validate=True)
-    except ValueError as error:
-        raise ProofError("the public key is not base64") from error
+    content = _decoded(data, "the public key")
     found = hashlib.sha256(name.encode() + b"\n" + content).digest()[:4]
     if not name or len(content) != 33 or content[0] != 1 or found.hex() != hashed:
         raise ProofError("the public key is not name+id+base64 of an Ed25519 key")
@@ -182,29 +191,45 @@ def read_key(text: str) -> tuple[str, bytes, bytes]:
 def read_checkpoint(note: str, key: str) -> tuple[int, bytes, str]:
     """The size and root of a checkpoint that was signed with a key, and up to which event and when."""
     name, key_id, public = read_key(key)
-    text, separator, rest = note.rpartition("\n\n")
-    text += "\n"
-    signatures = []
-    for line in rest.splitlines():
-        dash, _, data = line.partition(f" {name} ")
-        if dash == "—":
-            try:
-                signatures.append(base64.b64decode(data, validate=True))
-            except ValueError as error:
-                raise ProofError("a signature of the checkpoint is not base64") from error
-    signed = [data[4:] for data in signatures if data[:4] == key_id]
-    if not separator or not signed:
+    text, signatures = _read_note(note)
+    signed = [data[4:] for by, data in signatures if by == name and data[:4] == key_id]
+    if not signed:
         raise ProofError(f"the checkpoint is not signed with {name}+{key_id.hex()}")
     if not all(is_signed(public, text.encode(), signature) for signature in signed):
         raise ProofError("the signature of the checkpoint is wrong")
     lines = text.split("\n")
-    if len(lines) < 4 or lines[0] != name or not re.fullmatch(r"0|[1-9]\d{0,18}", lines[1]):
+    if len(lines) < 4 or lines[0] != name or not _NUMBER.fullmatch(lines[1]):
         raise ProofError("what was signed is not a checkpoint of that trail")
+    return int(lines[1]), _decoded(lines[2], "the root of the checkpoint"), lines[3]
+
+
+def _read_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
+    """The text of a signed note, and who signed it with what."""
+    text, separator, rest = note.rpartition("\n\n")
+    if not separator or not rest.endswith("\n"):
+        raise ProofError("the checkpoint is not a signed note")
+    if any((c < " " and c != "\n") or "\ud800" <= c <= "\udfff" for c in note):
+        raise ProofError("the checkpoint has characters that no note has")
+    signatures = []
+    for line in rest[:-1].split("\n"):
+        found = _SIGNATURE.fullmatch(line)
+        if not found:
+            raise ProofError("a line of the checkpoint is not a signature")
+        signatures.append((found[1], _decoded(found[2], "a signature of the checkpoint")))
+    if len(set(signatures)) < len(signatures):
+        raise ProofError("a signature of the checkpoint is there twice")
+    return text + "\n", signatures
+
+
+def _decoded(text: str, what: str) -> bytes:
+    """The bytes of base64, which has one way to write them."""
     try:
-        root = base64.b64decode(lines[2], validate=True)
+        found = base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise ProofError("the root of the checkpoint is not base64") from error
-    return int(lines[1]), root, lines[3]
+        raise ProofError(f"{what} is not base64") from error
+    if base64.b64encode(found).decode() != text:
+        raise ProofError(f"{what} is not base64 as it is written")
+    return found
 
 
 def read_proof(text: str) -> Any:
@@ -235,6 +260,8 @@ def verify(proof: Any, keys: list[str]) -> str:
         event, index = proof["event"], proof["index"]
         salts = {name: hexadecimal(text, 16) for name, text in proof["salts"].items()}
         redacted = {name: hexadecimal(text, 32) for name, text in proof["redacted"].items()}
+        if not isinstance(proof["path"], list):
+            raise ProofError("the path is not a list")
         path = [hexadecimal(text, 32) for text in proof["path"]]
         _require_event(event, salts, redacted)
         if type(index) is not int:
@@ -242,7 +269,7 @@ def verify(proof: Any, keys: list[str]) -> str:
         leaf = leaf_hash(event, salts, redacted)
         note = proof["checkpoint"]
     except (KeyError, TypeError, AttributeError, ValueError, struct.error) as error:
-        raise ProofError(f"it is damaged: {error!r}") from error
+        raise ProofError(f"it is damaged: {_shown(str(error))}") from error
     if not isinstance(note, str):
         raise ProofError("the checkpoint is not a text")
     size, root, when = _signed_by_one(note, keys)
@@ -256,16 +283,25 @@ def _require_event(event: Any, salts: dict[str, bytes], redacted: dict[str, byte
         raise ProofError("it does not show exactly the columns of an event")
     if type(event["event_id"]) is not int:
         raise ProofError("the event has no number")
-    if not re.fullmatch(r"\d{1,20}", str(event["transaction_id"])):
+    if not isinstance(event["transaction_id"], str) or not _NUMBER.fullmatch(
+        event["transaction_id"]
+    ):
         raise ProofError("the transaction has no number")
     for name in (*TEXTS, *SLOTS):
         if event[name] is not None and not isinstance(event[name], str):
             raise ProofError(f"{name} is not a text")
-    if not set(salts) | set(redacted) <= set(SLOTS) or set(salts) & set(redacted):
-        raise ProofError("it has salts of what an event does not have")
+    if not set(redacted) <= set(SLOTS):
+        raise ProofError("it has commitments to what an event does not have")
     for name in redacted:
         if event[name] is not None:
             raise ProofError(f"it shows {name}, which was redacted and cannot be proved")
+    if set(salts) != {name for name in SLOTS if event[name] is not None}:
+        raise ProofError("it does not have exactly the salts of what it shows")
+
+
+def not_shown(proof: dict[str, Any]) -> list[str]:
+    """The values of the event that a verified proof shows as null, although the event has or had one."""
+    return [name for name in SLOTS if name in proof["redacted"]]
 
 
 def _signed_by_one(note: str, keys: list[str]) -> tuple[int, bytes, str]:
@@ -302,7 +338,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ProofError as error:
         print(f"NOT proved: {error}", file=sys.stderr)  # noqa: T201
         return 3
-    print(json.dumps(proof["event"], indent=2, ensure_ascii=False))  # noqa: T201
+    print(visible(json.dumps(proof["event"], indent=2, ensure_ascii=False)))  # noqa: T201
+    if not_shown(proof):
+        names = ", ".join(not_shown(proof))
+        print(f"not shown: {names} (redacted, or left out of this proof)", file=sys.stderr)  # noqa: T201
     print(f"proved: this event is in the sealed trail ({when})", file=sys.stderr)  # noqa: T201
     return 0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import builtins
 from dataclasses import dataclass, field
 
-from audit_toolkit.wal.changes import Change, full_xid
-from audit_toolkit.wal.decoder import NULL_FIELD
+from audit_toolkit.wal.changes import full_xid
+from audit_toolkit.wal.decoder import Sent
 from audit_toolkit.wal.messages import Begin, Relation
-from audit_toolkit.wal.staging import Lines, is_incomplete, line, stamp
-from audit_toolkit.wal.tables import Found, Table
+from audit_toolkit.wal.staging import Row, is_incomplete, stamp
+from audit_toolkit.wal.tables import Found, Made, Table
 
 FLUSH_ROWS = 5_000
 """Changes that become events at once; of a large transaction no more are held in memory."""
@@ -22,9 +22,7 @@ class Part:
 
     table: Table
     relation: Relation
-    lines: Lines
-    nulls: bytes
-    """The fields of a row that there is not."""
+    rows: list[Row] = field(default_factory=list)
     incomplete_lsn: int | None = None
     """The transaction of the first change whose old row the WAL does not have whole."""
 
@@ -37,8 +35,8 @@ class Batch:
     parts: list[Part] = field(default_factory=list)
     by_form: dict[int, Part] = field(default_factory=dict)
     """By the identity of the relation, which is one object in one reading; partitions share a part."""
-    made: list[tuple[int, Found]] = field(default_factory=list)
-    """Events that need no image, with the places of their ids."""
+    made: list[tuple[Row, Table, Made]] = field(default_factory=list)
+    """Events that need no image."""
     count: int = 0
     bytes: int = 0
     commit_lsn: int = 0
@@ -50,34 +48,28 @@ class Batch:
     def add(self, found: Found) -> None:
         """One more change, after all others."""
         table, change, made = found
-        self.commit_lsn = change.begin.commit_lsn
-        if made is None:
-            self._add_line(table, change)
-        else:
-            self.made.append((8 * self.count, found))
-            self.bytes += len(made.old_row or "")
+        action, relation, before, after, begin, _, context = change
+        if begin is not self._begin or context is not self._context:
+            self._begin, self._context, self.commit_lsn = begin, context, begin.commit_lsn
+            self._stamp = stamp(change, full_xid(begin.xid, self.next_xid))
+        row = Row(8 * self.count, self._stamp, action, before, after)
         self.count += 1
-
-    def _add_line(self, table: Table, change: Change[builtins.bytes]) -> None:
-        relation = change.relation
+        if made is not None:
+            self.made.append((row, table, made))
+            self.bytes += len(made.old_row or "")
+            return
         part = self.by_form.get(id(relation)) or self._part(table, relation)
-        if change.begin is not self._begin or change.context is not self._context:
-            self._begin, self._context = change.begin, change.context
-            self._stamp = stamp(change, full_xid(change.begin.xid, self.next_xid))
-        if change.before is None and part.incomplete_lsn is None and is_incomplete(change):
-            part.incomplete_lsn = change.begin.commit_lsn
-        made = line(change, self._stamp, part.nulls)
-        part.lines.rest.append(made)
-        part.lines.numbers.append(8 * self.count)
-        self.bytes += len(made)
+        if before is None and part.incomplete_lsn is None and is_incomplete(change):
+            part.incomplete_lsn = begin.commit_lsn
+        part.rows.append(row)
+        self.bytes += _size(before) + _size(after)
 
     def _part(self, table: Table, relation: Relation) -> Part:
         for part in self.parts:
             if part.table is table and part.relation.columns == relation.columns:
                 break
         else:
-            columns = len(relation.columns)
-            part = Part(table, relation, Lines(columns), NULL_FIELD * columns)
+            part = Part(table, relation)
             self.parts.append(part)
         self.by_form[id(relation)] = part
         return part
@@ -99,3 +91,9 @@ class Batch:
     def is_full(self) -> bool:
         """Whether no more are to be held in memory."""
         return self.is_long or self.bytes >= FLUSH_BYTES
+
+
+def _size(row: Sent | None) -> int:
+    if row is None:
+        return 0
+    return len(row) if isinstance(row, bytes) else sum(len(cell or b"") + 64 for cell in row)

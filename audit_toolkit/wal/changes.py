@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, NamedTuple, NoReturn, TypeVar
 
-from audit_toolkit.wal.decoder import Decoder, Fields, Rows, Texts, malformed
+from audit_toolkit.wal.decoder import AsSent, Decoder, Rows, Sent, Texts, malformed
 from audit_toolkit.wal.messages import Begin, Commit, Note, Relation, Row, Truncate
 
 R = TypeVar("R")
@@ -82,11 +82,11 @@ def read_changes(
     return _read(data, Texts, prefix)
 
 
-def read_fields(
+def read_as_sent(
     data: Iterable[bytes], *, prefix: str = CONTEXT_PREFIX
-) -> Iterator[Change[bytes] | Done]:
-    """The same, with rows as fields for COPY; an old row of which the WAL has the key alone is None."""
-    return _read(data, Fields, prefix)
+) -> Iterator[Change[Sent] | Done]:
+    """The same, with rows as the messages have them; an old row of which the WAL has the key alone is None."""
+    return _read(data, AsSent, prefix)
 
 
 def full_xid(xid: int, next_xid: int) -> int:

@@ -2,15 +2,15 @@
 
 A row is decoded by the last relation message about its table: that is what the table was like when
 the row was written, whatever DDL came since. What becomes of its cells is for the reader to choose:
-text for who looks at them (`Texts`), or fields as COPY takes them, which are nearly what the message
-has (`Fields`).
+text for who looks at them (`Texts`), or what the message has (`AsSent`), of which fields for COPY or
+images are made later.
 """
 
 from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -176,7 +176,7 @@ class Texts(Rows[Row]):
     def _plain(self, cells: bytes) -> Row:
         if cells.isascii():
             return tuple([cell[2:] for cell in cells.decode("ascii").split(_CELL_TEXT)[1:]])
-        return tuple([_text(cell[2:]) for cell in cells.split(_CELL)[1:]])
+        return tuple([_text(value) for value in plain_values(cells)])
 
     def _row(self, cells: list[_Cell]) -> Row:
         return tuple([_text(cell[4:]) if isinstance(cell, bytes) else cell for cell in cells])
@@ -185,35 +185,48 @@ class Texts(Rows[Row]):
 _CELL_TEXT = _CELL.decode("ascii")
 
 
-class Fields(Rows[bytes]):
-    """Rows as fields of COPY in its binary format, of columns of type text; none of which only the key is there."""
+class AsSent(Rows["Sent"]):
+    """Rows as the messages have them; none of which only the key is there."""
 
     __slots__ = ()
 
-    def _plain(self, cells: bytes) -> bytes:
-        return cells.replace(_CELL, b"\0\0")
+    def _plain(self, cells: bytes) -> Sent:
+        return cells
 
-    def _row(self, cells: list[_Cell]) -> bytes:
-        return b"".join([cell if isinstance(cell, bytes) else NULL_FIELD for cell in cells])
+    def _row(self, cells: list[_Cell]) -> Sent:
+        return [cell if isinstance(cell, bytes) else None for cell in cells]
 
     def _key(self, _: list[_Cell]) -> None:
         return None
 
 
+Sent = bytes | list[bytes | None]
+"""The cells of a row: one after the other where all are text, or a list of them with the lengths before them."""
 NULL_FIELD = b"\xff\xff\xff\xff"
 
 
-def texts_of(fields: bytes) -> Iterator[str | None]:
-    """The cells of a row of `Fields` as text."""
-    position = 0
-    while position < len(fields):
-        start = position + 4
-        if fields[position:start] == NULL_FIELD:
-            position = start
-            yield None
-        else:
-            position = start + _length(fields, position)[0]
-            yield _text(fields[start:position])
+def fields_of(row: Sent) -> bytes:
+    """A row as fields of COPY in its binary format, of columns of type text."""
+    if isinstance(row, bytes):
+        return row.replace(_CELL, b"\0\0")
+    return b"".join([NULL_FIELD if cell is None else cell for cell in row])
+
+
+def values_of(row: Sent) -> list[bytes | None]:
+    """The values of a row as bytes of text."""
+    if isinstance(row, bytes):
+        return list(plain_values(row))
+    return [None if cell is None else cell[4:] for cell in row]
+
+
+def plain_values(cells: bytes) -> list[bytes]:
+    """The values of cells that are all text."""
+    return [cell[2:] for cell in cells.split(_CELL)[1:]]
+
+
+def texts_of(row: Sent) -> list[str | None]:
+    """The values of a row as text."""
+    return [None if value is None else _text(value) for value in values_of(row)]
 
 
 class Decoder(Generic[R]):

@@ -191,7 +191,9 @@ def _findings(status: CaptureStatus) -> Iterator[Finding]:
             "wal_level",
             f"it is {status.wal_level}: "
             + ("changes are lost" if read else "triggers record the tables meanwhile"),
-            psql_command("alter system set wal_level = logical") + "; then restart the server",
+            psql_command("alter system set wal_level = logical")
+            + "; then restart the server"
+            + ("; or: audit capture fallback --reason TEXT" if read else ""),
         )
     for table in status.tables:
         if table.assurance == "trigger":

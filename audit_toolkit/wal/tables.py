@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit_toolkit.wal.changes import Change, lsn_text
-from audit_toolkit.wal.decoder import texts_of
+from audit_toolkit.wal.decoder import Sent, texts_of
 from audit_toolkit.wal.messages import Relation
 
 
@@ -45,6 +45,11 @@ class Table:
     virtual_columns: tuple[str, ...]
     unpublished_columns: tuple[str, ...]
     """Stored generated columns that this server never puts into the WAL's stream."""
+    key: tuple[str, ...] = ()
+    """The primary key that its capture goes by."""
+    log_unchanged: bool = False
+    has_whole_images: bool = False
+    """Whether its events have all columns of all rows as they are, and no option asks for anything else."""
 
     @property
     def called(self) -> tuple[str, str]:
@@ -79,7 +84,7 @@ class Made:
     """The name that the table had, where the trail may know it by another one."""
 
 
-Found = tuple[Table, Change[bytes], Made | None]
+Found = tuple[Table, Change[Sent], Made | None]
 """A change of a table, and the event of it where there is no image to be made."""
 
 
@@ -111,7 +116,7 @@ class Tables:
         """The table as it is known by now."""
         return self._by_function.get(table.function_name, table)
 
-    def of(self, change: Change[bytes]) -> tuple[Found, ...]:
+    def of(self, change: Change[Sent]) -> tuple[Found, ...]:
         """What is to be recorded of a change."""
         relation = change.relation.oid
         table = self._by_relation.get(relation)
@@ -125,7 +130,7 @@ class Tables:
             return self._emptied(table, change)
         return ((table, change, None),)
 
-    def _told(self, change: Change[bytes]) -> tuple[Found, ...]:
+    def _told(self, change: Change[Sent]) -> tuple[Found, ...]:
         """A row of the table by which triggers on TRUNCATE say what they find."""
         if change.action != "I" or change.after is None:
             return ()
@@ -139,7 +144,7 @@ class Tables:
         made = Made(said["action"], said["row_key"], said["old_row"], called=called)
         return ((table, change, made),)
 
-    def _emptied(self, table: Table, change: Change[bytes]) -> tuple[Found, ...]:
+    def _emptied(self, table: Table, change: Change[Sent]) -> tuple[Found, ...]:
         relation = change.relation
         if relation.oid in self._announced_in(change):
             return ()  # its rows were told, and that the table was emptied
@@ -151,13 +156,13 @@ class Tables:
         )
         return ((table, change, _gap(reason, change)),)
 
-    def _announced_in(self, change: Change[bytes]) -> set[int]:
+    def _announced_in(self, change: Change[Sent]) -> set[int]:
         if change.begin.commit_lsn != self._transaction:
             self._transaction = change.begin.commit_lsn
             self._announced.clear()
         return self._announced
 
-    def _of_unknown(self, change: Change[bytes]) -> tuple[Found, ...]:
+    def _of_unknown(self, change: Change[Sent]) -> tuple[Found, ...]:
         """A table that nothing is known of: a partition that came and went since the last reading, perhaps."""
         relation = change.relation
         if relation.oid in self._unknown:
@@ -175,10 +180,10 @@ class Tables:
         )
 
 
-def _is_read(table: Table, change: Change[bytes]) -> bool:
+def _is_read(table: Table, change: Change[Sent]) -> bool:
     return table.wal_since is not None and change.begin.commit_lsn > table.wal_since
 
 
-def _gap(reason: str, change: Change[bytes]) -> Made:
+def _gap(reason: str, change: Change[Sent]) -> Made:
     to_lsn = lsn_text(change.begin.commit_lsn)
     return Made("G", new_row={"capture": "resumed", "reason": reason, "to_lsn": to_lsn})

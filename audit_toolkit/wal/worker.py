@@ -24,10 +24,19 @@ from audit_toolkit.names import quote_identifier, replay_function, wal_publicati
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.templates import query, render, render_statements
 from audit_toolkit.wal.batch import Batch, Part
-from audit_toolkit.wal.changes import Done, full_xid, lsn_text, read_fields
+from audit_toolkit.wal.changes import Done, lsn_text, read_as_sent
+from audit_toolkit.wal.images import Images, images_of
 from audit_toolkit.wal.messages import Column, Relation
 from audit_toolkit.wal.slot import advance, create_slot, peek
-from audit_toolkit.wal.staging import HEADER, STAGED, TRAILER, copied_made, lines
+from audit_toolkit.wal.staging import (
+    COPIED,
+    HEADER,
+    STAGED,
+    TRAILER,
+    event_lines,
+    made_line,
+    staged_lines,
+)
 from audit_toolkit.wal.tables import Found, Table, Tables
 
 Connection = psycopg.Connection[Any]
@@ -69,6 +78,8 @@ class Worker:
     _staged: dict[str, tuple[Column, ...]] = field(default_factory=dict)
     _filled: set[str] = field(default_factory=set)
     """The tables of which rows are staged in this transaction."""
+    _images: dict[tuple[str, tuple[Column, ...]], Images | None] = field(default_factory=dict)
+    """What makes the images of rows of a table, by its columns; None where the server does."""
     _noted: dict[int, Relation] = field(default_factory=dict)
     _called: dict[str, tuple[str, str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
@@ -93,29 +104,43 @@ class Worker:
         """Become the one worker, and see to the slot.
 
         Raises `BusyError` where another one runs and this one is not to wait for its end, and `UsageError`
-        where the server cannot do it.
+        on a standby.
         """
         self.slot = slot_name(self.writer, self.schema)
         (state,) = fetch(
             self.writer,
-            "select current_setting('wal_level') as wal_level, pg_is_in_recovery() as is_standby",
+            "select pg_is_in_recovery() as is_standby",
         )
         if state["is_standby"]:
             raise UsageError(
                 "the server is a standby: the worker writes to the trail, so it runs on the primary",
                 hint="connect to the primary, such as with target_session_attrs=read-write in the address",
             )
-        if state["wal_level"] != "logical":
-            raise UsageError(
-                f"wal_level is {state['wal_level']}, so changes cannot be read from the WAL",
-                hint="set wal_level = logical in postgresql.conf, and restart the server; triggers record "
-                "changes until then",
-            )
         self.writer.execute(render("queries/wal_settings", of_transaction=False))
         self.writer.execute(query("wal_session"))
         self._run("register", slot=self.slot)
         self._lock(wait=wait)
         self._run("forget_others", slot=self.slot)
+
+    def require_logical(self) -> None:
+        """Raise `UsageError` where the WAL of this server cannot be read; with `fallback`, triggers record again."""
+        (state,) = fetch(self.writer, "select current_setting('wal_level') as wal_level")
+        if state["wal_level"] == "logical":
+            return
+        read = [table for table in self._tables() if table.wal_since is not None]
+        if read and self.fallback is not None:
+            self._fall_back_from_lost()
+            read = []
+        raise UsageError(
+            f"wal_level is {state['wal_level']}, so changes cannot be read from the WAL",
+            hint="set wal_level = logical in postgresql.conf, and restart the server; "
+            + (
+                f"until then, changes of {counted(len(read), 'table')} are recorded only after: "
+                "audit capture fallback --reason TEXT"
+                if read
+                else "triggers record changes until then"
+            ),
+        )
 
     def turn(self) -> Round:
         """Take over what is ready, read once what is there, and let the server forget it."""
@@ -411,7 +436,7 @@ class Worker:
         messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
         self.writer.execute("begin")
         try:
-            for found in read_fields(count.of(messages)):
+            for found in read_as_sent(count.of(messages)):
                 if isinstance(found, Done):
                     end = found.end_lsn
                     done = max(done, batch.commit_lsn)
@@ -509,12 +534,64 @@ class Worker:
         """Have events made of the changes of a batch; ids go by their order, whichever table is first."""
         if not batch.count:
             return
-        (row,) = self._fetch("next_ids", count=batch.count)
-        if batch.made:
-            self._copy_made(batch, row["ids"])
+        (given,) = self._fetch("next_ids", count=batch.count)
+        ids, called = given["ids"], given["called"]
+        events = [
+            made_line(row, made, called[table.function_name], ids)
+            for row, table, made in batch.made
+        ]
+        if events:
+            self._copy_events(events)
+        copied = [part for part in batch.parts if self._images_of(part) is not None]
+        events = [line for part in copied for line in self._lines(part, called, ids)]
+        if events and not self._may_copy_events(events):
+            copied = []
         for part in batch.parts:
-            self._replay(part, row["ids"])
+            if part not in copied:
+                self._replay(part, ids)
+            if part.incomplete_lsn is not None:
+                lsn = lsn_text(part.incomplete_lsn)
+                self._run("incomplete", function=part.table.function_name, lsn=lsn)
         batch.clear()
+
+    def _images_of(self, part: Part) -> Images | None:
+        table, columns = part.table, part.relation.columns
+        if not table.has_whole_images or table.virtual_columns:
+            return None
+        known = (table.function_name, columns)
+        if known not in self._images:
+            types = self._types(part.relation)
+            named = [(c.name, types[c.type_oid, c.type_modifier][1]) for c in columns]
+            self._images[known] = images_of(named, table.key)
+        return self._images[known]
+
+    def _lines(
+        self, part: Part, called: Mapping[str, tuple[str, str]], ids: bytes
+    ) -> Iterable[bytes]:
+        images = self._images_of(part)
+        if images is None:
+            return ()
+        name = called[part.table.function_name]
+        return event_lines(part.rows, images, name, ids, log_unchanged=part.table.log_unchanged)
+
+    def _may_copy_events(self, events: Iterable[bytes]) -> bool:
+        """Whether the trail took them: not where JSON cannot hold a value, for which the server has stand-ins."""
+        try:
+            with self.writer.transaction():
+                self._copy_events(events)
+        except psycopg.errors.QueryCanceled:
+            raise
+        except psycopg.Error:
+            return False
+        return True
+
+    def _copy_events(self, events: Iterable[bytes]) -> None:
+        self._copy(events, "copy_events", columns=COPIED)
+
+    def _copy(self, lines: Iterable[bytes], template: str, **names: Any) -> None:
+        text = render(f"wal/{template}", **self._names, **names)
+        with self.writer.cursor() as cursor, cursor.copy(text) as copy:
+            copy.write(b"".join((HEADER, *lines, TRAILER)))
 
     def _replay(self, part: Part, ids: bytes) -> None:
         """Have images made of changes of one table, all of one form, and events of them."""
@@ -524,26 +601,9 @@ class Worker:
         if function in self._filled:
             self._run("empty", rows_table=rows_table, parameters={})
         self._filled.add(function)
-        with (
-            self.writer.cursor() as cursor,
-            cursor.copy(render("wal/copy", rows_table=rows_table)) as copy,
-        ):
-            copy.write(b"".join((HEADER, *lines(part.lines, ids), TRAILER)))
+        columns = len(part.relation.columns)
+        self._copy(staged_lines(part.rows, columns, ids), "copy", rows_table=rows_table)
         self._run("replay", replay=replay_function(function), parameters={})
-        if part.incomplete_lsn is not None:
-            self._run("incomplete", function=function, lsn=lsn_text(part.incomplete_lsn))
-
-    def _copy_made(self, batch: Batch, ids: bytes) -> None:
-        """Add events that need no image."""
-        with (
-            self.writer.cursor() as cursor,
-            cursor.copy(render("wal/copy_made", schema=self.schema)) as copy,
-        ):
-            for number, (table, change, made) in batch.made:
-                if made is not None:
-                    event_id = int.from_bytes(ids[number : number + 8], "big")
-                    full = full_xid(change.xid, batch.next_xid)
-                    copy.write_row(copied_made(event_id, table, change, made, full))
 
     def _stage(self, table: Table, relation: Relation) -> None:
         if self._staged.get(table.function_name) == relation.columns:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from audit_toolkit import trail
 from audit_toolkit.trail import Action, Event, Filter, HistoryPage, KnownTable
 from audit_toolkit.trail.rows.lookup import Scope
-from audit_toolkit.web.errors import AskedError, NotFoundError
+from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     from audit_toolkit.web.page import Page
@@ -62,7 +62,9 @@ class Listed:
     older: str | None
     newer: str | None
     is_unfinished: bool = False
-    """Whether older events were not looked at, for want of time."""
+    """Whether those that follow were not looked at, for want of time;"""
+    is_forward: bool = False
+    """and whether those are the newer ones."""
 
 
 def read_query(page: Page) -> Asked:
@@ -71,7 +73,10 @@ def read_query(page: Page) -> Asked:
     action = page.asked("action")
     if action is not None and action not in KINDS:
         raise AskedError(page.words.gettext("There is no such kind of change."))
-    request = page.asked("request")
+    request, reason = page.asked("request"), page.asked("reason")
+    for key, text in (("request_id", request), ("reason", reason)):
+        if text is not None and not page.viewer.sees_context(key):  # or it could be guessed
+            raise RefusedError(page.words.gettext("You may not look for that."))
     before, after = page.number("before"), page.number("after")
     since, until = page.moment("since"), page.moment("until")
     if since and until and since >= until:
@@ -85,7 +90,7 @@ def read_query(page: Page) -> Asked:
         limit=_limit(page),
         actor=page.asked("actor"),
         context=(("request_id", request),) if request else (),
-        reason=page.asked("reason"),
+        reason=reason,
         transaction=page.number("transaction"),
         changed=_column(page, table),
         newest_first=True,
@@ -118,11 +123,12 @@ def read_list(page: Page, scope: Scope | None, asked: Asked) -> Listed:
         return Listed(events=(), older=None, newer=None)
     wanted = asked.wanted
     found_by_index = not asked.is_narrow or scope.key is not None or wanted.of_no_row
-    # A file says nowhere that older events were not looked at: it is whole, or the time limit is an error.
-    if found_by_index or wanted.oldest_of or page.asked("format"):
+    # A file says nowhere that other events were not looked at: it is whole, or the time limit is an error.
+    if found_by_index or page.asked("format"):
         found = trail.read_page(page.connection, scope, wanted)
     else:
-        seconds = LOOK_FURTHER if wanted.before or asked.all_time else LOOK
+        further = wanted.before is not None or wanted.after is not None or asked.all_time
+        seconds = LOOK_FURTHER if further else LOOK
         found = trail.read_page_within(page.connection, scope, wanted, seconds=seconds)
     return _with_neighbours(page, found, wanted)
 
@@ -130,13 +136,15 @@ def read_list(page: Page, scope: Scope | None, asked: Asked) -> Listed:
 def _with_neighbours(page: Page, found: HistoryPage, wanted: Filter) -> Listed:
     ids = [event.event_id for event in found.events]
     forward = wanted.oldest_of
-    older = found.border if not forward else min(ids, default=None)
+    # Forward from a place, there is something before it, whether or not anything was found.
+    older = found.border if not forward else min(ids, default=(wanted.after or 0) + 1)
     newer = found.border if forward else (max(ids, default=None) if wanted.before else None)
     return Listed(
         events=found.events,
         older=page.here(before=older, after=None) if older is not None else None,
         newer=page.here(after=newer, before=None) if newer is not None else None,
         is_unfinished=found.is_unfinished,
+        is_forward=forward,
     )
 
 

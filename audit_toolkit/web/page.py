@@ -166,9 +166,9 @@ def plain_page(
         words=words,
         base=base_of(site, request),
     )
-    # Messages of the toolkit may name tables that the viewer may not see.
+    # Messages of the toolkit and of the server may name what the viewer may not see.
     ours = (NotFoundError, AskedError, RefusedError, BusyError, ConnectError)
-    told = viewer.tables is None or isinstance(error, ours)
+    told = viewer.sees_everything or isinstance(error, ours)
     text = render(
         "error.html",
         words,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from re import escape, search
 
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName
@@ -17,6 +18,11 @@ MASK = "•••"
 """What stands for a value that a viewer may not read."""
 
 _TAKEN_BACK = ("reverts", "restores")
+_WITHOUT_IMAGES = frozenset(
+    {Action.DDL, Action.GAP, Action.MARK, Action.BOUNDARY, Action.REDACTION, Action.EVENT}
+)
+"""What has no row, but something else in its place."""
+_SAID_BY_PEOPLE = ("reason", "ticket")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,15 @@ class Viewer:
     def sees(self, table: QualifiedName) -> bool:
         """Whether this table is there for them."""
         return self.tables is None or _is_among(table, self.tables)
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether no table and no column is withheld from them."""
+        return self.tables is None and not any((*self.hidden.values(), *self.masked.values()))
+
+    def sees_context(self, key: str) -> bool:
+        """Whether they see what the application said under this key."""
+        return self.context is None or key in self.context or key == "actor"
 
     def hidden_of(self, table: QualifiedName) -> frozenset[str]:
         """The columns of a table that are not there for them."""
@@ -126,26 +141,18 @@ class Sight:
         if table not in self.tables and not self.is_whole:
             return None
         hidden, masked = self.viewer.hidden_of(table), self.viewer.masked_of(table)
-        context = self._context(event.context)
+        # A statement may name any table, and have any value in its text.
+        query = event.query if self.viewer.sees_everything else None
+        shown = replace(event, context=self._context(event.context), query=query)
         if not hidden and not masked:
-            shown = replace(event, context=context)
             return Seen(event=shown, changed=event.changed, whole=True, has_key=True)
         has_key = self.may_name_rows(table)
-        ddl = event.action in (
-            Action.DDL,
-            Action.GAP,
-            Action.MARK,
-            Action.BOUNDARY,
-            Action.REDACTION,
-        )
         shown = replace(
-            event,
-            old_row=event.old_row if ddl else self.row(table, event.old_row),
-            new_row=_without(event.new_row, hidden) if ddl else self.row(table, event.new_row),
+            shown,
+            old_row=self._image(event, event.old_row),
+            new_row=self._image(event, event.new_row),
             row_key=event.row_key if has_key else event.row_key and MASK,
             old_row_key=event.old_row_key if has_key else event.old_row_key and MASK,
-            context=context,
-            query=None,  # its text may have any value in it
         )
         changed = {
             column: _masked(values) if column in masked else values
@@ -155,6 +162,18 @@ class Sight:
         whole = hidden.isdisjoint(event.changed) and masked.isdisjoint(event.changed)
         return Seen(event=shown, changed=changed, whole=whole, has_key=has_key)
 
+    def _image(self, event: Event, image: Row | None) -> Row | None:
+        table = table_of(event)
+        if image is None or event.action not in _WITHOUT_IMAGES:
+            return self.row(table, image)
+        if event.action is Action.EVENT:  # the application's own, with any value in it
+            return {name: MASK if name == "payload" else value for name, value in image.items()}
+        hidden = self.viewer.hidden_of(table)
+        return {
+            name: value if name in _SAID_BY_PEOPLE else _without(value, hidden)
+            for name, value in image.items()
+        }
+
     def _context(self, context: Json) -> Json:
         keys = self.viewer.context
         if not isinstance(context, dict):
@@ -162,7 +181,7 @@ class Sight:
         return {
             key: value
             for key, value in context.items()
-            if (keys is None or key in keys or key == "actor")
+            if self.viewer.sees_context(key)
             # An undo may have changed tables that the viewer may not see.
             and (self.is_whole or key not in _TAKEN_BACK)
         }
@@ -173,16 +192,19 @@ def _masked(values: tuple[Json, Json]) -> tuple[Json, Json]:
     return old, new
 
 
-def _without(said: Row | None, hidden: frozenset[str]) -> Row | None:
-    """What DDL did, without the columns that are hidden."""
-    if said is None:
-        return None
-    return {
-        name: {c: v for c, v in value.items() if hidden.isdisjoint((c, str(v)))}
-        if isinstance(value, dict) and name in ("renamed", "added", "dropped", "retyped")
-        else value
-        for name, value in said.items()
-    }
+def _without(said: Json, hidden: frozenset[str]) -> Json:
+    """What an event says of a table, without the columns that are hidden, however deep it names them."""
+    if isinstance(said, dict):
+        return {
+            name: _without(value, hidden)
+            for name, value in said.items()
+            if name not in hidden and value not in tuple(hidden)
+        }
+    if isinstance(said, list):
+        return [_without(value, hidden) for value in said if value not in tuple(hidden)]
+    if isinstance(said, str) and any(search(rf"(?<!\w){escape(c)}(?!\w)", said) for c in hidden):
+        return MASK
+    return said
 
 
 def _columns(table: QualifiedName, by_table: Mapping[str, Collection[str]]) -> frozenset[str]:

@@ -19,8 +19,8 @@ from audit_toolkit.archive import (
     read_expected,
 )
 from audit_toolkit.partitions import Policy, Run, Stage
-from tests.archive.conftest import HARD_EVENTS
-from tests.partitions.conftest import EVENT, START, Rotating
+from tests.archive.detaching import HARD_EVENTS
+from tests.plugins.rotating import EVENT, START, Rotating
 from tests.plugins.trail import SCHEMA
 
 ONE = """

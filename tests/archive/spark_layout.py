@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from audit_toolkit.archive import Store
-from tests.archive.conftest import archive, detached
-from tests.partitions.conftest import Rotating
+from tests.archive.detaching import archive, detached
+from tests.plugins.rotating import Rotating
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from audit_toolkit.archive import (
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 from audit_toolkit.partitions import Outcome, Policy, Run, Stage, plan_attach
 from audit_toolkit.plan import apply
-from tests.archive.conftest import archive, detached, unarchived
-from tests.partitions.conftest import Rotating
+from tests.archive.detaching import archive, detached, unarchived
+from tests.plugins.rotating import Rotating
 from tests.plugins.trail import SCHEMA
 
 

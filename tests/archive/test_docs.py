@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from audit_toolkit.archive import Store
 from audit_toolkit.cli.app import app
-from tests.archive.conftest import archive, detached
-from tests.partitions.conftest import START, Rotating
+from tests.archive.detaching import archive, detached
 from tests.plugins.docs import DOCS, commands
+from tests.plugins.rotating import START, Rotating
 
 
 def test_the_commands_run(

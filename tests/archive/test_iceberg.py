@@ -23,7 +23,7 @@ from audit_toolkit.cli.app import app
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 from audit_toolkit.plurals import counted
 from tests.archive.live import ONE, archive_all, export, fill, in_folder, in_trail
-from tests.partitions.conftest import START, Rotating, months
+from tests.plugins.rotating import START, Rotating, months
 from tests.plugins.trail import SCHEMA
 
 

@@ -42,7 +42,7 @@ from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.partitions import plan_attach
 from audit_toolkit.plan import apply
 from tests.archive.live import ONE, archive_all, export, few, fill, in_folder, in_trail, problems
-from tests.partitions.conftest import START, Rotating, install, months
+from tests.plugins.rotating import START, Rotating, install, months
 from tests.plugins.trail import SCHEMA
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from audit_toolkit.cli.app import app
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
-from tests.partitions.conftest import START, simulated_clock  # noqa: F401 - a fixture
+from tests.plugins.rotating import START
 from tests.plugins.trail import install_trail
 
 EVENTS = """

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from audit_toolkit.archive import Store
 from audit_toolkit.cli.app import app
-from tests.archive.conftest import archive, detached
-from tests.partitions.conftest import Rotating
+from tests.archive.detaching import archive, detached
+from tests.plugins.rotating import Rotating
 
 Audit = Callable[..., Result]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.archive.command import audit
-from tests.partitions.conftest import START, MakeRotating, Rotating, months
+from tests.plugins.rotating import START, MakeRotating, Rotating, months
 
 EVENTS = int(os.environ.get("ARCHIVE_EVENTS", "80000"))
 SMALL = min(EVENTS // 2, 100_000)

@@ -22,11 +22,11 @@ from audit_toolkit.stream import FormatName, Terms, Wanted
 from audit_toolkit.stream.past import with_past
 from audit_toolkit.stream.run import find_origin
 from audit_toolkit.trail import Action, Batch, Event, Position
-from tests.archive.conftest import archive, unarchived
+from tests.archive.detaching import archive, unarchived
 from tests.cli.made import make_event
-from tests.partitions.conftest import START, Rotating, months
+from tests.plugins.rotating import START, Rotating, months
 from tests.plugins.trail import SCHEMA
-from tests.stream.conftest import Memory
+from tests.stream.delivery import Memory
 
 MIXED = """
     insert into audit.logged_actions (action_tstamp, schema_name, table_name, action, row_key, new_row, context)

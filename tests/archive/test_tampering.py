@@ -33,9 +33,9 @@ from audit_toolkit.archive.digest import SumDigest
 from audit_toolkit.cli.app import app
 from audit_toolkit.connection import prepare_session
 from audit_toolkit.errors import AuditError, UsageError
-from tests.archive.conftest import archive, detached, unarchived
+from tests.archive.detaching import archive, detached, unarchived
 from tests.archive.tampering import TAMPERED, Folder, forge
-from tests.partitions.conftest import MakeRotating, Rotating
+from tests.plugins.rotating import MakeRotating, Rotating
 from tests.plugins.trail import SCHEMA
 
 

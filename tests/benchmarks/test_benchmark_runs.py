@@ -37,6 +37,7 @@ from tests.plugins.seeds import some_quick
 
 ROWS = 3
 EVENT_TABLES = {
+    "pgMemento": "pgmemento.row_log",
     "supa_audit": "audit.record_version",
     "classic": "audit.logged_actions",
     "auditrum": "auditlog",

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.context.bouncer import Bouncer, running_bouncer
 from tests.context.proxy import Proxy, running_proxy
 from tests.plugins.database import Database, MakeDatabase, TemplateDatabase
+from tests.plugins.drivers import url
 from tests.plugins.trail import Trail, install_trail
-
-Result = TypeVar("Result")
 
 TABLES = """
     create table orders (id bigint generated always as identity primary key, note text unique);
@@ -74,11 +70,6 @@ def shop(make_database: MakeDatabase, shop_template: str) -> Shop:
     return Shop(trail)
 
 
-def url(dsn: str, driver: str = "psycopg") -> str:
-    """The address for SQLAlchemy with that driver."""
-    return dsn.replace("postgresql://", f"postgresql+{driver}://", 1)
-
-
 @pytest.fixture
 def make_engine(shop: Shop) -> Iterator[Callable[..., Engine]]:
     """Call it for an engine of the shop that the test alone uses."""
@@ -91,26 +82,6 @@ def make_engine(shop: Shop) -> Iterator[Callable[..., Engine]]:
     yield make
     for engine in engines:
         engine.dispose()
-
-
-@asynccontextmanager
-async def async_engine(dsn: str, driver: str, **options: Any) -> AsyncIterator[AsyncEngine]:
-    """An async engine, disposed of at the end."""
-    engine = create_async_engine(url(dsn, driver), **options)
-    try:
-        yield engine
-    finally:
-        await engine.dispose()
-
-
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine in an event loop of its own, one that psycopg takes on every system."""
-    with asyncio.Runner(loop_factory=selector_loop) as runner:
-        return runner.run(work)
-
-
-def selector_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(selectors.DefaultSelector())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import audit_toolkit
 from audit_toolkit.attribution.values import MAX_BYTES
 from audit_toolkit.errors import ContextError
-from tests.context.conftest import run
+from tests.plugins.drivers import run
 
 NESTED: list[Any] = []
 for _ in range(10):

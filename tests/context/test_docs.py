@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 import audit_toolkit
 from tests.context.blocks import BLOCKS, block
-from tests.context.conftest import Shop, run, url
+from tests.context.conftest import Shop
+from tests.plugins.drivers import run, url
 
 MARKS = [
     "psycopg.connect(DSN)",

@@ -14,7 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sele
 import audit_toolkit
 from audit_toolkit import LoggedAction, row_history
 from audit_toolkit.trail.event import Action
-from tests.context.conftest import Shop, async_engine, run
+from tests.context.conftest import Shop
+from tests.plugins.drivers import async_engine, run
 
 TABLES = """
     create schema store;

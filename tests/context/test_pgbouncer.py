@@ -24,7 +24,8 @@ from sqlalchemy.exc import DBAPIError
 import audit_toolkit
 from audit_toolkit.trail import history
 from tests.context.bouncer import Bouncer
-from tests.context.conftest import Shop, async_engine, run
+from tests.context.conftest import Shop
+from tests.plugins.drivers import async_engine, run
 
 WORKERS = 16
 TRANSACTIONS = int(os.environ.get("CONTEXT_TRANSACTIONS", "480"))

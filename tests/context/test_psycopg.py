@@ -11,7 +11,8 @@ from psycopg import sql
 
 import audit_toolkit
 from audit_toolkit.errors import ContextError
-from tests.context.conftest import Shop, run
+from tests.context.conftest import Shop
+from tests.plugins.drivers import run
 
 INSERT = "insert into orders (note) values (%s) returning id"
 SEEN = "select nullif(current_setting('audit.context', true), '')"

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import audit_toolkit
-from tests.context.conftest import async_engine, run
 from tests.context.proxy import Proxy
+from tests.plugins.drivers import async_engine, run
 
 INSERT = "insert into orders (note) values (null)"
 SELECT = "select count(*) from orders"

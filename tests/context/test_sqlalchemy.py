@@ -13,7 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import audit_toolkit
 from audit_toolkit.errors import ContextError
-from tests.context.conftest import Shop, async_engine, run
+from tests.context.conftest import Shop
+from tests.plugins.drivers import async_engine, run
 
 INSERT = text("insert into orders (note) values (:note)")
 SEEN = text("select nullif(current_setting('audit.context', true), '')")

@@ -11,8 +11,9 @@ from sqlalchemy import create_engine, text
 
 import audit_toolkit
 from audit_toolkit.demo.cluster import throwaway_cluster
-from tests.context.conftest import Shop, prepare_shop, url
+from tests.context.conftest import Shop, prepare_shop
 from tests.plugins.database import Database
+from tests.plugins.drivers import url
 from tests.plugins.trail import Trail
 
 

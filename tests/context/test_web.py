@@ -22,7 +22,8 @@ import audit_toolkit
 from audit_toolkit.attribution.request import Proxies, Request, clean
 from audit_toolkit.errors import ContextError
 from tests.context.blocks import block
-from tests.context.conftest import Shop, async_engine, run
+from tests.context.conftest import Shop
+from tests.plugins.drivers import async_engine, run
 
 INSERT = text("insert into orders (note) values (:note)")
 LOCAL = ["127.0.0.1"]

@@ -11,8 +11,7 @@ import pytest
 from audit_toolkit.archive import Store
 from tests.plugins.command import Audit, audit
 from tests.plugins.trail import Trail
-from tests.seals.conftest import Sealed
-from tests.seals.words import archive, detach, drop
+from tests.seals.words import Sealed, archive, detach, drop
 
 __all__ = ["audit"]
 

@@ -14,14 +14,8 @@ from typer.testing import CliRunner, Result
 from audit_toolkit.archive import Store
 from audit_toolkit.cli.app import app
 from audit_toolkit.findings import FINDINGS
-from tests.archive.conftest import archive, detached, local  # noqa: F401 - fixtures
-from tests.partitions.conftest import (  # noqa: F401 - fixtures
-    Rotating,
-    make_rotating,
-    rotating,
-    rotating_template,
-    simulated_clock,
-)
+from tests.archive.detaching import archive, detached
+from tests.plugins.rotating import Rotating
 
 Audit = Callable[..., Result]
 
@@ -30,7 +24,13 @@ RECORDED = "select event_id, new_row from audit.logged_actions where new_row ->>
 
 
 @pytest.fixture
-def drill(rotating: Rotating, local: Store) -> Audit:  # noqa: F811
+def local(tmp_path: Path) -> Store:
+    """A store in a folder."""
+    return Store.open(str(tmp_path / "archive"))
+
+
+@pytest.fixture
+def drill(rotating: Rotating, local: Store) -> Audit:
     """Run `audit drill` on the archive; `code` is what it has to end with."""
 
     def run(*words: str, code: int = 0) -> Result:
@@ -44,13 +44,13 @@ def drill(rotating: Rotating, local: Store) -> Audit:  # noqa: F811
     return run
 
 
-def recorded(rotating: Rotating) -> list[dict[str, Any]]:  # noqa: F811
+def recorded(rotating: Rotating) -> list[dict[str, Any]]:
     return [said for _, said in rotating.execute(RECORDED)]
 
 
 def test_an_archived_partition_comes_back_and_goes_again(
-    rotating: Rotating,  # noqa: F811
-    local: Store,  # noqa: F811
+    rotating: Rotating,
+    local: Store,
     drill: Audit,
 ) -> None:
     assert "has no archived partition yet" in drill(code=2).stderr
@@ -81,8 +81,8 @@ def test_an_archived_partition_comes_back_and_goes_again(
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "no manifest"])
 def test_a_failing_drill_is_recorded(
-    rotating: Rotating,  # noqa: F811
-    local: Store,  # noqa: F811
+    rotating: Rotating,
+    local: Store,
     drill: Audit,
     damage: str,
 ) -> None:

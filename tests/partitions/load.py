@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from tests.partitions.conftest import Rotating
+from tests.plugins.rotating import Rotating
 
 PROOF = "ROTATION_PROOF" in os.environ
 WRITERS, READERS, MONTHS = (16, 4, 24) if PROOF else (4, 2, 8)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from audit_toolkit.cli.app import app
 from audit_toolkit.plan import single_flight
-from tests.partitions.conftest import START, Rotating
+from tests.plugins.rotating import START, Rotating
 
 Audit = Callable[..., Result]
 

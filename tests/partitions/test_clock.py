@@ -15,7 +15,7 @@ from audit_toolkit.partitions import Policy, Stage
 from audit_toolkit.partitions.clock import LEAP, Clock
 from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.templates import render
-from tests.partitions.conftest import Rotating, months
+from tests.plugins.rotating import Rotating, months
 
 RETENTION = ("--retention", "1 month")
 JUMPS = [timedelta(days=30), timedelta(days=365 * 30), -timedelta(days=365 * 30)]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import audit_toolkit.partitions.clock as clock
 import audit_toolkit.partitions.health as health
 from audit_toolkit.cli.app import app
-from tests.partitions.conftest import START, Rotating, months
 from tests.plugins.docs import DOCS, commands
+from tests.plugins.rotating import START, Rotating, months
 
 TEXT = (DOCS / "partitions.md").read_text(encoding="utf-8")
 

@@ -16,7 +16,7 @@ import pytest
 
 from audit_toolkit.connection import connect
 from audit_toolkit.partitions import Policy, Run, Stage
-from tests.partitions.conftest import EVENT, START, MakeRotating, Rotating, months
+from tests.plugins.rotating import EVENT, START, MakeRotating, Rotating, months
 from tests.plugins.trail import SCHEMA
 
 EVERY = int(os.environ.get("KILL_EVERY", "12"))

@@ -16,7 +16,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.errors import AuditError
 from audit_toolkit.partitions import Policy
 from audit_toolkit.plan import Step
-from tests.partitions.conftest import START, MakeRotating, Rotating, months
+from tests.plugins.rotating import START, MakeRotating, Rotating, months
 
 
 class KilledError(BaseException):

@@ -11,7 +11,7 @@ from audit_toolkit.cli.app import app
 from audit_toolkit.config import Interval
 from audit_toolkit.partitions import Span
 from audit_toolkit.partitions.rate import MOST_EVENTS, Counted, events_a_day, suitable_interval
-from tests.partitions.conftest import Rotating
+from tests.plugins.rotating import Rotating
 
 MONTHLY, WEEKLY = MOST_EVENTS / 31, MOST_EVENTS / 7
 DAY = timedelta(days=1)

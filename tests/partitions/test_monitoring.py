@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit_toolkit.cli.app import app
-from tests.partitions.conftest import Rotating
+from tests.plugins.rotating import Rotating
 from tests.plugins.seeds import some_quick
 
 WATCHED = [

@@ -15,7 +15,7 @@ from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect, prepare_session
 from audit_toolkit.errors import BusyError
 from audit_toolkit.plan import single_flight
-from tests.partitions.conftest import START, Rotating, months
+from tests.plugins.rotating import START, Rotating, months
 from tests.plugins.trail import SCHEMA
 
 HOSTILE = {

@@ -25,8 +25,8 @@ import pytest
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import AuditError
 from audit_toolkit.partitions import Policy, Run, Stage
-from tests.partitions.conftest import START, Rotating, months
 from tests.partitions.load import Load, deadlocks, events, write
+from tests.plugins.rotating import START, Rotating, months
 from tests.plugins.trail import SCHEMA
 
 PROOF = "ROTATION_PROOF" in os.environ

@@ -18,7 +18,7 @@ from audit_toolkit.partitions import (
 )
 from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.plan import apply
-from tests.partitions.conftest import START, Rotating, at, months
+from tests.plugins.rotating import START, Rotating, at, months
 
 
 def attach_at(rotating: Rotating, name: str, bounds: str) -> None:

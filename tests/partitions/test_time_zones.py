@@ -4,7 +4,7 @@ import pytest
 
 from audit_toolkit.config import Interval
 from audit_toolkit.connection import connect
-from tests.partitions.conftest import MakeRotating, Rotating, at
+from tests.plugins.rotating import MakeRotating, Rotating, at
 
 ZONES = ["UTC", "Asia/Kathmandu", "Europe/Berlin", "America/Sao_Paulo"]
 

@@ -11,8 +11,8 @@ import time
 from datetime import timedelta
 
 from audit_toolkit.partitions import Policy
-from tests.partitions.conftest import START, Rotating, months
 from tests.partitions.load import MONTHS, READERS, WRITERS, deadlocks, events, under_load
+from tests.plugins.rotating import START, Rotating, months
 
 
 def test_months_of_rotation_under_load(orders: Rotating) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from audit_toolkit.config import TrailSettings
@@ -14,20 +12,13 @@ from audit_toolkit.connection import connect
 from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
 from audit_toolkit.seals import (
-    Report,
-    SealRun,
     new_key,
-    open_sink,
-    read_key,
-    read_outside,
-    read_public,
-    run_seal,
-    verify,
     write_key,
 )
-from tests.plugins.database import Connection, MakeDatabase, TemplateDatabase
+from tests.plugins.database import MakeDatabase, TemplateDatabase
 from tests.plugins.trail import Trail
 from tests.plugins.trail import audit as audit_table
+from tests.seals.words import Sealed
 
 ORDERS = """
     create table orders (id int primary key, status text, note jsonb);
@@ -38,75 +29,6 @@ EVENTS = """
     update orders set id = -id where id = 7;
     delete from orders where id between 10 and 20;
 """
-
-
-@dataclass(slots=True)
-class Sealed:
-    """A database with a trail, and what is kept outside of it."""
-
-    trail: Trail
-    folder: Path
-
-    @property
-    def key(self) -> Path:
-        """The private key."""
-        return self.folder / "seal.key"
-
-    @property
-    def kept(self) -> Path:
-        """Where checkpoints are kept."""
-        return self.folder / "kept"
-
-    @property
-    def connection(self) -> Connection:
-        """That of the owner, in autocommit mode."""
-        return self.trail.connection
-
-    def execute(self, statement: str) -> list[tuple[object, ...]]:
-        """Run SQL."""
-        return self.trail.execute(statement)
-
-    def seal(self, wait: float = 10) -> SealRun:
-        """Seal what is certain, and keep the checkpoint."""
-        sinks = [open_sink(str(self.kept))]
-        return run_seal(self.connection, "audit", read_key(self.key), sinks=sinks, wait=wait)
-
-    def verify(self, jobs: int = 1, since: int = 0) -> Report:
-        """Verify everything, with all that is kept outside."""
-        with connect(self.trail.database.dsn) as connection:
-            return verify(
-                connection,
-                "audit",
-                keys=read_public(self.key),
-                outside=read_outside([str(self.kept)]),
-                jobs=jobs,
-                since=since,
-                dsn=self.trail.database.dsn,
-            )
-
-    def found(self) -> list[tuple[str, str]]:
-        """What verifying finds, as (kind, subject)."""
-        return [(finding.kind, finding.subject) for finding in self.verify().findings]
-
-    def tamper(self, *statements: str) -> None:
-        """Do something as a superuser who switches the guards off, and on again."""
-        with psycopg.connect(self.trail.database.dsn) as connection:
-            connection.execute("set session_replication_role = replica")
-            tables = connection.execute("""
-                select c.oid::regclass::text, t.tgname from pg_trigger as t
-                join pg_class as c on c.oid = t.tgrelid
-                where c.relnamespace = 'audit'::regnamespace and not tgisinternal
-            """).fetchall()
-            for table, trigger in tables:
-                connection.execute(f'alter table {table} disable trigger "{trigger}"'.encode())
-            for statement in statements:
-                connection.execute(statement.encode())
-            for table, trigger in tables:
-                there = connection.execute("select to_regclass(%s)", [table]).fetchone()
-                if there and there[0]:
-                    connection.execute(
-                        f'alter table {table} enable always trigger "{trigger}"'.encode()
-                    )
 
 
 def fill(dsn: str) -> None:

@@ -12,8 +12,7 @@ import pytest
 from audit_toolkit.archive import Manifest, Store, read_manifests, seal_problems
 from audit_toolkit.errors import AuditError
 from audit_toolkit.seals import new_key, read_public
-from tests.seals.conftest import Sealed
-from tests.seals.words import MORE, archive, detach, drop, redact
+from tests.seals.words import MORE, Sealed, archive, detach, drop, redact
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ from audit_toolkit.errors import AuditError
 from audit_toolkit.seals import new_key, open_sink, read_key, run_seal, write_key
 from audit_toolkit.seals.health import seal_findings
 from audit_toolkit.seals.sinks import time_stamp
-from tests.seals.conftest import Sealed
-from tests.seals.words import MORE
+from tests.seals.words import MORE, Sealed
 
 
 def kinds(sealed: Sealed, key: Path | None) -> list[str]:

@@ -19,8 +19,7 @@ from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, SLOTS, children, salts_between, salts_of
 from audit_toolkit.trail import Erasure
 from audit_toolkit.trail import redact as erase
-from tests.seals.conftest import Sealed
-from tests.seals.words import detach, drop, redact
+from tests.seals.words import Sealed, detach, drop, redact
 
 
 def test_a_redacted_value_is_no_finding_and_is_counted(sealed: Sealed) -> None:

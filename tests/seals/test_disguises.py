@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.seals.conftest import Sealed
+from tests.seals.words import Sealed
 
 COPY = "create table public.copy as table audit.logged_actions"
 CHANGE = "update audit.logged_actions set role_name = 'x' where event_id = 5"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.plugins.command import Audit, audit
-from tests.seals.conftest import Sealed
-from tests.seals.words import MORE, detach, drop
+from tests.seals.words import MORE, Sealed, detach, drop
 
 __all__ = ["audit"]
 

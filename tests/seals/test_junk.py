@@ -11,7 +11,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.seals import read_public
 from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.verify_proof import ProofError, read_proof, verify
-from tests.seals.conftest import Sealed
+from tests.seals.words import Sealed
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect
-from audit_toolkit.seals import read_public, verify_proof
+from audit_toolkit.errors import AuditError
+from audit_toolkit.seals import read_key, read_public, verify_proof
 from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.verify_proof import ProofError
-from tests.seals.conftest import Sealed
+from tests.seals.words import Sealed, redact
 
 
 def proof_of(sealed: Sealed, event: int) -> Any:
@@ -126,3 +129,109 @@ def test_the_script_needs_nothing(sealed: Sealed, tmp_path: Path) -> None:
     assert run("nowhere.json", "--key", str(public)).returncode == 2
     (tmp_path / "broken.json").write_text("[" * 100_000)
     assert run(str(tmp_path / "broken.json"), "--key", str(public)).returncode == 3
+
+
+def variants(proof: Any) -> dict[str, Any]:
+    """The same proof written in another way: two files that both hold would be told apart by nobody."""
+    event, note = proof["event"], proof["checkpoint"]
+    text, signature = note.split("\n\n")
+    line = signature.rstrip("\n")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = letters[letters.index(line[-2]) ^ 1]
+    number = event["transaction_id"]
+    return {
+        "a path that is an object": {"path": dict.fromkeys(proof["path"], 0)},
+        "a path with a hash twice": {"path": [proof["path"][0], *proof["path"]]},
+        "an empty path": {"path": []},
+        "hashes in capitals": {"path": [one.upper() for one in proof["path"]]},
+        "digits of another script": {
+            "event": event | {"transaction_id": chr(0xFF10 + int(number[0])) + number[1:]}
+        },
+        "a number with a zero before it": {"event": event | {"transaction_id": f"0{number}"}},
+        "a number in place of its text": {"event": event | {"transaction_id": int(number)}},
+        "a number that is too large": {"event": event | {"transaction_id": "9" * 20}},
+        "a year in another script": {
+            "event": event | {"action_tstamp": chr(0xFF12) + event["action_tstamp"][1:]}
+        },
+        "a number that is not whole": {"event": event | {"event_id": float(event["event_id"])}},
+        "half a character": {"event": event | {"new_row": "\ud800"}},
+        "a salt of nothing": {"salts": proof["salts"] | {"query": "11" * 16}},
+        "half a character in the note": {"checkpoint": note.replace("up to", "\ud800")},
+        "spare bits in the signature": {"checkpoint": f"{text}\n\n{line[:-2]}{other}=\n"},
+        "a line behind the signature": {"checkpoint": f"{note}more\n"},
+        "an empty line behind the signature": {"checkpoint": f"{note}\n"},
+        "no line break at the end": {"checkpoint": note.rstrip("\n")},
+        "another line break": {"checkpoint": f"{note.rstrip()}\u2028more"},
+        "a carriage return": {"checkpoint": f"{note.rstrip()}\r\n"},
+        "a signature twice": {"checkpoint": note + signature},
+        "a signature by nobody before it": {"checkpoint": f"{text}\n\nmore\n{signature}"},
+    }
+
+
+def test_a_proof_is_written_in_one_way(sealed: Sealed) -> None:
+    keys, proof = keys_of(sealed), proof_of(sealed, 301)
+    assert "query" not in proof["salts"]
+    for what, change in variants(proof).items():
+        text = json.dumps(proof | change)
+        with pytest.raises(ProofError):
+            pytest.fail(f"{what}: {verify_proof.verify(verify_proof.read_proof(text), keys)}")
+
+
+def test_a_checkpoint_of_another_trail_and_a_key_of_the_same_name(sealed: Sealed) -> None:
+    from audit_toolkit.seals import new_key
+    from audit_toolkit.seals.notes import read_checkpoint, write_note
+
+    keys, proof = keys_of(sealed), proof_of(sealed, 301)
+    text = proof["checkpoint"].split("\n\n")[0] + "\n"
+    thief, honest = new_key("example.com/shop"), read_key(sealed.key)
+    other = text.replace("example.com/shop", "example.com/other")
+    for note, why in (
+        (write_note(text, thief.public, thief.sign(text)), "not signed with"),
+        (write_note(text, honest.public, thief.sign(text)), "signature of the checkpoint is wrong"),
+        (write_note(other, honest.public, honest.sign(other)), "not a checkpoint of that trail"),
+    ):
+        with pytest.raises(ProofError, match=why):
+            verify_proof.verify(proof | {"checkpoint": note}, keys)
+        with pytest.raises(AuditError):
+            read_checkpoint(note, read_public(sealed.key))
+
+
+def test_what_is_redacted_is_not_shown_as_null(sealed: Sealed, tmp_path: Path) -> None:
+    """`null` in the event alone would say that it had no such value; and nothing in it moves a terminal."""
+    sealed.execute("insert into orders values (900, e'a\\u009b31m\\u202eb', null)")
+    sealed.seal()
+    redact(sealed, [463], ["note"])
+    redact(sealed, [301], ["status"])
+    for event, hidden in ((463, []), (301, ["old_row", "new_row"])):
+        file = tmp_path / "proof.json"
+        file.write_text(json.dumps(proof_of(sealed, event)), encoding="utf-8")
+        script = [
+            sys.executable,
+            "-I",
+            verify_proof.__file__,
+            str(file),
+            "--key",
+            keys_of(sealed)[0],
+        ]
+        alone = subprocess.run(script, capture_output=True, check=True)
+        words = ["verify-proof", str(file), "--key", keys_of(sealed)[0]]
+        command = CliRunner().invoke(app, words)
+        said = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
+        assert (said["ok"], said["not_shown"]) == (True, hidden)
+        for text in (alone.stdout.decode() + alone.stderr.decode(), command.output):
+            told = "not shown: old_row, new_row (redacted, or left out of this proof)\n" in text
+            assert told == bool(hidden)
+            assert text.replace("\n", "").isprintable()
+
+
+def test_a_time_that_no_proof_can_show(sealed: Sealed) -> None:
+    """Whoever may insert events can give one such a time; proving it is refused, and not a traceback."""
+    sealed.execute(
+        "insert into audit.logged_actions (action_tstamp, schema_name, table_name, action) "
+        "values ('infinity', 'public', 'orders', 'I'), ('20000-01-01', 'public', 'orders', 'I')"
+    )
+    sealed.seal()
+    assert sealed.found() == []
+    for event in (463, 464):
+        with pytest.raises(AuditError, match="its time"):
+            proof_of(sealed, event)

@@ -31,8 +31,7 @@ from audit_toolkit.schema import render_grants
 from audit_toolkit.seals import read_public
 from audit_toolkit.trail import Erasure, Redaction
 from audit_toolkit.trail import redact as run
-from tests.seals.conftest import Sealed
-from tests.seals.words import archive, detach, drop
+from tests.seals.words import Sealed, archive, detach, drop
 
 SECRET = "zoe-7f3a9c"
 

@@ -18,8 +18,7 @@ import pytest
 from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.seals import open_sink, read_key, rotate_key, run_seal
 from audit_toolkit.seals.tiles import WIDTH
-from tests.seals.conftest import Sealed
-from tests.seals.words import MORE, detach, drop
+from tests.seals.words import MORE, Sealed, detach, drop
 
 
 def test_what_is_sealed_verifies(sealed: Sealed) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.plugins.command import Audit, audit
-from tests.seals.conftest import Sealed
+from tests.seals.words import Sealed
 
 __all__ = ["audit"]
 

@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from audit_toolkit.cli.check import check_database
 from audit_toolkit.connection import connect
 from audit_toolkit.seals.leaves import read_seeds
 from audit_toolkit.seals.salts import salts_between
 from tests.plugins.command import Audit, audit
-from tests.seals.conftest import Sealed
-from tests.seals.words import MORE, detach, redact
+from tests.seals.words import MORE, Sealed, detach, redact
 
 __all__ = ["audit"]
 
@@ -94,3 +94,13 @@ def test_the_database_computes_the_salts_that_python_does(sealed: Sealed) -> Non
     for first, last in ((0, 0), (301, 301), (7, 2048), (300, 303), (4095, 4095)):
         [(part,)] = sealed.execute(f"select audit.seal_salts({first}, {last})")
         assert part == salts_between(nodes, first, last)
+
+
+def test_what_is_granted_to_it_is_no_finding(
+    unsealed: Sealed, sealer: str, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_DATABASE_URL", unsealed.trail.database.dsn)
+    unsealed.execute(audit("grants", "--redactor", ROLE).stdout)
+    with connect(unsealed.trail.database.dsn) as connection:
+        found = {finding.kind.value for finding in check_database(connection, "audit")}
+    assert not {kind for kind in found if kind.endswith("_by_others")}

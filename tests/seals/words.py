@@ -1,18 +1,102 @@
-"""What several tests of seals do to a sealed trail: more events, a redaction, a partition detached and archived."""
+"""A sealed trail, and what several tests do to it: more events, a redaction, a partition detached and archived."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
 
 from audit_toolkit.archive import Manifest, Store, archive_leaf
 from audit_toolkit.connection import connect
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import read_partitions
+from audit_toolkit.seals import (
+    Report,
+    SealRun,
+    open_sink,
+    read_key,
+    read_outside,
+    read_public,
+    run_seal,
+    verify,
+)
 from audit_toolkit.templates import render
-from tests.seals.conftest import Sealed
+from tests.plugins.database import Connection
+from tests.plugins.trail import Trail
 
 MORE = "insert into orders select n, 'more', null from generate_series(1000, 1000 + {} - 1) as n"
 """Format it with how many."""
+
+
+@dataclass(slots=True)
+class Sealed:
+    """A database with a trail, and what is kept outside of it."""
+
+    trail: Trail
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """The private key."""
+        return self.folder / "seal.key"
+
+    @property
+    def kept(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.folder / "kept"
+
+    @property
+    def connection(self) -> Connection:
+        """That of the owner, in autocommit mode."""
+        return self.trail.connection
+
+    def execute(self, statement: str) -> list[tuple[object, ...]]:
+        """Run SQL."""
+        return self.trail.execute(statement)
+
+    def seal(self, wait: float = 10) -> SealRun:
+        """Seal what is certain, and keep the checkpoint."""
+        sinks = [open_sink(str(self.kept))]
+        return run_seal(self.connection, "audit", read_key(self.key), sinks=sinks, wait=wait)
+
+    def verify(self, jobs: int = 1, since: int = 0) -> Report:
+        """Verify everything, with all that is kept outside."""
+        with connect(self.trail.database.dsn) as connection:
+            return verify(
+                connection,
+                "audit",
+                keys=read_public(self.key),
+                outside=read_outside([str(self.kept)]),
+                jobs=jobs,
+                since=since,
+                dsn=self.trail.database.dsn,
+            )
+
+    def found(self) -> list[tuple[str, str]]:
+        """What verifying finds, as (kind, subject)."""
+        return [(finding.kind, finding.subject) for finding in self.verify().findings]
+
+    def tamper(self, *statements: str) -> None:
+        """Do something as a superuser who switches the guards off, and on again."""
+        with psycopg.connect(self.trail.database.dsn) as connection:
+            connection.execute("set session_replication_role = replica")
+            tables = connection.execute("""
+                select c.oid::regclass::text, t.tgname from pg_trigger as t
+                join pg_class as c on c.oid = t.tgrelid
+                where c.relnamespace = 'audit'::regnamespace and not tgisinternal
+            """).fetchall()
+            for table, trigger in tables:
+                connection.execute(f'alter table {table} disable trigger "{trigger}"'.encode())
+            for statement in statements:
+                connection.execute(statement.encode())
+            for table, trigger in tables:
+                there = connection.execute("select to_regclass(%s)", [table]).fetchone()
+                if there and there[0]:
+                    connection.execute(
+                        f'alter table {table} enable always trigger "{trigger}"'.encode()
+                    )
 
 
 def redact(

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from tests.context.conftest import selector_loop, url
+from tests.plugins.drivers import selector_loop, url
 from tests.plugins.trail import Trail
 
 KINDS = ("psycopg", "Session", "Connection", "async psycopg", "AsyncSession", "AsyncConnection")

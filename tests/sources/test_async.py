@@ -26,8 +26,8 @@ from audit_toolkit.trail import Selection
 from audit_toolkit.trail.sources import calling
 from audit_toolkit.trail.sources.calling import stream_verb
 from audit_toolkit.trail.sources.session import pause
-from tests.context.conftest import async_engine, run
 from tests.plugins.database import Connection
+from tests.plugins.drivers import async_engine, run
 from tests.plugins.trail import Trail
 from tests.timetravel.words import now
 

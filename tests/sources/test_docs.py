@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 import audit_toolkit
 from audit_toolkit import trail
-from tests.context.conftest import async_engine, run
+from tests.plugins.drivers import async_engine, run
 from tests.plugins.trail import Trail
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "python.md"

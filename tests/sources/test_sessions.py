@@ -18,7 +18,7 @@ from sqlalchemy.orm import (
 
 from audit_toolkit import trail as verbs
 from audit_toolkit.trail import Selection
-from tests.context.conftest import async_engine, run
+from tests.plugins.drivers import async_engine, run
 from tests.plugins.trail import Trail
 
 

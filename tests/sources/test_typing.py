@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from audit_toolkit import trail as verbs
 from audit_toolkit.trail import Difference, Event, Origin, Selection, Subject, Undo
 from audit_toolkit.trail.event import Row
-from tests.context.conftest import async_engine, run
+from tests.plugins.drivers import async_engine, run
 from tests.plugins.trail import Trail
 from tests.timetravel.words import now
 

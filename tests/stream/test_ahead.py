@@ -14,7 +14,8 @@ from audit_toolkit.stream.ahead import Ahead
 from audit_toolkit.trail import Batch, Position
 from audit_toolkit.trail.history.ordering import WINDOW
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Instance, Memory, deliver
+from tests.stream.conftest import Instance
+from tests.stream.delivery import Memory, deliver
 
 EVENTS = 3 * WINDOW + 10
 

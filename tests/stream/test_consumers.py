@@ -22,13 +22,9 @@ from audit_toolkit.stream import AfterRefusal, Terms, Wanted
 from audit_toolkit.trail import Action
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Instance, Memory, deliver
+from tests.stream.conftest import Instance
+from tests.stream.delivery import Memory, deliver, insert
 from tests.trail.tails import all_ids, writer
-
-
-def insert(trail: Trail, *keys: int) -> None:
-    for key in keys:
-        trail.execute("insert into orders values (%s, 0)", [key])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.cli.commands import commands
 from tests.plugins.command import Audit
 from tests.plugins.docs import blocks
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Memory, deliver
+from tests.stream.delivery import Memory, deliver
 
 OUTSIDE = ("https://", "nats://", "redis://", "kafka://", "s3://")
 

@@ -14,9 +14,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from audit_toolkit import exact_json
 from audit_toolkit.stream import FormatName, Message, schema_of
-from audit_toolkit.trail import Action, Event
+from audit_toolkit.trail import Action, Event, Filter
+from audit_toolkit.trail.history.read import read_events
+from audit_toolkit.trail.rows.lookup import find_tables
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Memory, deliver
+from tests.stream.delivery import Memory, deliver
 
 
 @pytest.fixture
@@ -119,10 +121,9 @@ ROWS: tuple[dict[str, Any], ...] = (
 def test_the_text_of_an_event_is_that_of_its_values(trail: Trail) -> None:
     """Put together from what PostgreSQL printed, it is the same to the last character."""
     numbers = '{"a": 1.00, "b": 1e3, "c": -0.0, "d": 123456789012345678901234567890.5, "e": 1E-7}'
-    deep = '{"x": ' + "[" * 300 + "1" + "]" * 300 + ', "y": 1}'
     printed = [
         text
-        for row in (*map(json.dumps, ROWS), numbers, deep)
+        for row in (*map(json.dumps, ROWS), numbers, DEEP)
         for (text,) in trail.execute("select (%s::jsonb)::text", [row])
     ]
     record = {
@@ -148,3 +149,43 @@ def test_the_text_of_an_event_is_that_of_its_values(trail: Trail) -> None:
                 assert one.as_json() == exact_json.dumps(one.as_dict())
                 compared += 1
     assert compared > 3000
+
+
+NESTED = '{"a": {"b": 1}, "c": [1], "k": 1}'
+DEEP = '{"x": ' + "[" * 300 + "1" + "]" * 300 + ', "y": 1}'
+IMAGES = (
+    *map(json.dumps, ROWS),
+    '{"a": 1.00, "b": 1, "c": -0.0, "d": 123456789012345678901234567890.5, "e": 1E-7}',
+    '{"a": 1.0, "b": 1, "c": 0, "d": 123456789012345678901234567890.5, "e": 1E-7}',
+    '{"a": {"b": 2}, "c": [1], "k": 1}',
+    '{"a": {"b": 1}, "c": [1], "k": 2}',
+    NESTED,
+    DEEP,
+    "[1, 2]",
+    "null",
+)
+
+
+def test_what_the_database_says_was_changed_is_what_was(trail: Trail) -> None:
+    """The text that spares Python both images is that of the images, and nothing is said where they have to be seen."""
+    trail.execute(
+        "insert into audit.logged_actions (schema_name, table_name, action, row_key, old_row, new_row)"
+        " select 'public', 'orders', action, '1', old::jsonb, new::jsonb"
+        " from unnest(array['I', 'U', 'D', 'T', 'M']) as action,"
+        " unnest(%(images)s::text[]) as old, unnest(%(images)s::text[]) as new"
+        " where action = 'U' and jsonb_typeof(old::jsonb) = 'object' and jsonb_typeof(new::jsonb) = 'object'"
+        " or action <> 'U' and old = new",
+        {"images": list(IMAGES)},
+    )
+    scope = find_tables(trail.connection, (), schema="audit")
+    with trail.database.connect() as connection:
+        found = list(read_events(connection, scope, Filter(), None, with_changed=True))
+    told = [event for event in found if event.changed_text is not None]
+    for event in told:
+        seen = replace(event)  # by its values alone
+        assert event.as_json() == exact_json.dumps(seen.as_dict())
+        assert event.holds_changes_only is seen.holds_changes_only
+    assert {event.action.value for event in told} == set("IUDTM")
+    inside = [e for e in found if e.action is Action.UPDATE and replace(e).changed_paths]
+    assert inside
+    assert not [event for event in inside if event.changed_text is not None]

@@ -14,8 +14,7 @@ from audit_toolkit.stream import Outcome, Terms, open_sink, parse_address
 from audit_toolkit.stream.sinks.function import FunctionSink
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
-from tests.stream.conftest import deliver
-from tests.stream.test_consumers import insert
+from tests.stream.delivery import deliver, insert
 
 ONCE = ("--once", "--give-up-after", "0.1")
 

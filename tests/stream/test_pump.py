@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from audit_toolkit.stream.pump import SHORT_WAIT, Pump
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Instance, Memory
+from tests.stream.conftest import Instance
+from tests.stream.delivery import Memory
 
 LONG = 60.0
 """What nobody waits for in a test: a notification comes before."""

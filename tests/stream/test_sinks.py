@@ -23,7 +23,7 @@ from audit_toolkit.stream.run import find_origin
 from audit_toolkit.stream.sinks.base import GROUP
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Memory, deliver
+from tests.stream.delivery import Memory, deliver
 from tests.stream.servers import (
     Receiver,
     Request,

@@ -69,7 +69,7 @@ def happen(trail: Trail, seed: int, transactions: int) -> Iterator[Moment]:
     yield live(trail)
     for _ in range(transactions):
         trail.execute("begin")
-        changes = [_change(chance) for _ in range(chance.choice([1, 1, 2, 3, 5]))]
+        changes = [change_at_random(chance) for _ in range(chance.choice([1, 1, 2, 3, 5]))]
         # The deferred checks of other changes would make PostgreSQL refuse TRUNCATE.
         for change in sorted(changes, key=lambda change: change != TRUNCATE):
             trail.execute(change)
@@ -77,7 +77,7 @@ def happen(trail: Trail, seed: int, transactions: int) -> Iterator[Moment]:
         yield live(trail)
 
 
-def _change(chance: random.Random) -> str:
+def change_at_random(chance: random.Random) -> str:
     some = f"id % {chance.randint(1, 4)} = 0"
     value = chance.choice(["1", "1.0", "1.00", "13", "15", "17", "null", "123456789012345678901.5"])
     return chance.choices(

@@ -118,7 +118,7 @@ class WalTrail(Trail):
         )
 
 
-def run(trail: WalTrail, *words: str, code: int = 0) -> str:
+def run(trail: Trail, *words: str, code: int = 0) -> str:
     """A command of `audit` on that database; what it says."""
     result = CliRunner().invoke(app, [*words, "--dsn", trail.database.dsn])
     assert result.exit_code == code, result.output

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from audit_toolkit import apply_context, attach, context
 from audit_toolkit.config import Capture
-from audit_toolkit.wal.staging import NOBODY, who_of
+from audit_toolkit.wal.who import NOBODY, who_of
 from tests.plugins.django_project import configure, point_to
 from tests.wal.conftest import WalTrail
 
@@ -156,6 +156,7 @@ def test_the_wal_itself_says_nobody(orders: WalTrail) -> None:
         json.dumps({"context": '{"a": "\\u0000"}'}).encode(),
         json.dumps({"context": '{"a": "\\ud800"}'}).encode(),
         json.dumps({"context": '{"a": 1e999999}'}).encode(),
+        json.dumps({"transaction_tstamp": "+2026"}).encode(),
     ],
 )
 def test_a_message_that_somebody_forged_badly_is_as_none(orders: WalTrail, message: bytes) -> None:
@@ -167,3 +168,16 @@ def test_a_message_that_somebody_forged_badly_is_as_none(orders: WalTrail, messa
         orders.execute("insert into by_wal values (1)")
     orders.read()
     assert orders.events()[-1]["context"] is None
+
+
+def test_an_odd_address_does_not_stop_the_worker(orders: WalTrail) -> None:
+    said = {"client_addr": "fe80::1%eth0", "transaction_tstamp": "0001-01-01T00:00+23:59:59"}
+    with orders.connection.transaction():
+        orders.execute(
+            "select pg_logical_emit_message(true, 'audit.context', %s)", [json.dumps(said)]
+        )
+        orders.execute("insert into by_wal values (1)")
+    orders.read()
+    event = orders.events()[-1]
+    assert str(event["client_addr"]) == "fe80::1"
+    assert event["transaction_tstamp"] is None

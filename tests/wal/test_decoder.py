@@ -9,7 +9,7 @@ import pytest
 
 from audit_toolkit.errors import AuditError
 from audit_toolkit.wal import Column, Decoder, Missing, Relation, Row, full_xid, lsn_text
-from audit_toolkit.wal.decoder import NULL_FIELD, Fields, Texts
+from audit_toolkit.wal.decoder import NULL_FIELD, AsSent, Texts, fields_of, texts_of
 from audit_toolkit.wal.messages import Begin, Commit, Origin, Truncate, Type
 
 RELATION = bytes.fromhex(
@@ -28,15 +28,17 @@ def decoded(*messages: bytes) -> object:
 
 def read(message: bytes, relation: bytes = RELATION) -> tuple[Row | None, Row | None]:
     """The old and the new row, which are the same as fields for COPY."""
-    texts, fields = Decoder(Texts), Decoder(Fields)
+    texts, as_sent = Decoder(Texts), Decoder(AsSent)
     texts.decode(relation)
-    fields.decode(relation)
+    as_sent.decode(relation)
     rows = texts.rows(message).read(message)
-    for row, copied in zip(rows, fields.rows(message).read(message), strict=True):
+    for row, sent in zip(rows, as_sent.rows(message).read(message), strict=True):
         if row is None or Missing.ABSENT in row:
-            assert copied is None
+            assert sent is None
         else:
-            assert copied == b"".join(map(field, row))
+            assert sent is not None
+            assert fields_of(sent) == b"".join(map(field, row))
+            assert texts_of(sent) == [cell if isinstance(cell, str) else None for cell in row]
     return rows
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from audit_toolkit.config import Capture
 from audit_toolkit.wal.worker import Worker
+from tests.plugins.trail import Trail
 from tests.wal.conftest import WalTrail, kinds, run
 
 TABLE = "create table readings (id int primary key)"
@@ -23,11 +24,11 @@ def readings(wal_trail: WalTrail) -> WalTrail:
     return wal_trail
 
 
-def keys(trail: WalTrail) -> list[str]:
+def keys(trail: Trail) -> list[str]:
     return [key or "" for action, key in trail.story() if action == "I"]
 
 
-def last_coverage(trail: WalTrail) -> dict[str, Any]:
+def last_coverage(trail: Trail) -> dict[str, Any]:
     return next(e["new_row"] for e in reversed(trail.events()) if e["action"] == "M")
 
 
@@ -166,3 +167,36 @@ def test_a_slot_that_the_server_gave_up_is_a_gap_with_its_bounds(
 
 def kinds_of_errors(trail: WalTrail) -> str:
     return run(trail, "check", code=3)
+
+
+@pytest.fixture
+def without_wal(trail: Trail) -> Trail:
+    """A table that was read from the WAL of a server which was restarted with wal_level = replica."""
+    trail.execute(TABLE)
+    trail.audit("readings", capture=Capture.WAL)
+    assert "no table is read from the WAL" in run(
+        trail, "capture", "fallback", "--reason", "r", code=2
+    )
+    assert "triggers record changes until then" in run(trail, "capture", "run", "--once", code=2)
+    assert trail.execute("select audit.read_from_wal('capture_public__readings')") == [(True,)]
+    trail.execute("insert into readings values (1)")  # which nobody records
+    return trail
+
+
+def test_without_the_wal_triggers_record_again_by_hand(without_wal: Trail) -> None:
+    said = run(without_wal, "capture", "run", "--once", code=2)
+    assert "changes of 1 table are recorded only after: audit capture fallback" in said.replace(
+        "\n", " "
+    )
+    assert "audit capture fallback" in run(without_wal, "check", code=3)
+    run(without_wal, "capture", "fallback", "--reason", "wal_level was lowered")
+    without_wal.execute("insert into readings values (2)")
+    assert [event for event in without_wal.story() if event[0] in "IG"] == [("G", None), ("I", "2")]
+    assert last_coverage(without_wal)["fallback"] == "wal_level was lowered"
+
+
+def test_without_the_wal_a_worker_with_fallback_goes_back_at_once(without_wal: Trail) -> None:
+    said = run(without_wal, "capture", "run", "--once", "--fallback", "1GB", code=2)
+    assert "triggers record changes until then" in said
+    without_wal.execute("insert into readings values (2)")
+    assert keys(without_wal) == ["2"]

@@ -43,8 +43,9 @@ def test_steps_joined_are_the_history(shop: Trail, wanted: dict[str, object], li
     asked = Filter(newest_first=True, limit=1000, **wanted)  # type: ignore[arg-type]
     expected = [event.event_id for event in read_page(connection, scope, asked).events]
     found: list[int] = []
-    border, steps = None, 0
-    while border or not steps:
+    border: int | None = 2**62  # with `after` alone it would go forward
+    steps = 0
+    while border is not None:
         part = Filter(newest_first=True, limit=limit, before=border, **wanted)  # type: ignore[arg-type]
         page = read_page_within(connection, scope, part, seconds=0)
         assert not page.is_unfinished or page.border
@@ -52,6 +53,55 @@ def test_steps_joined_are_the_history(shop: Trail, wanted: dict[str, object], li
         border, steps = page.border, steps + 1
     assert found == expected
     assert steps > 1
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("limit", [1, 2, 100])
+@pytest.mark.parametrize("wanted", [{"actor": "support:joe"}, {"actor": "nobody"}, {"until": True}])
+def test_steps_forward_joined_are_the_history(
+    shop: Trail, wanted: dict[str, Any], limit: int
+) -> None:
+    connection = shop.connection
+    if wanted.get("until"):
+        wanted = {"until": shop.events()[6]["action_tstamp"]}
+    scope = find_scope(connection, [], schema="audit")
+    asked = Filter(newest_first=True, limit=1000, after=1, **wanted)
+    expected = [event.event_id for event in read_page(connection, scope, asked).events]
+    found: list[int] = []
+    border: int | None = 1
+    steps = 0
+    while border is not None:
+        part = Filter(newest_first=True, limit=limit, after=border, **wanted)
+        page = read_page_within(connection, scope, part, seconds=0)
+        assert not page.is_unfinished or page.border
+        found = [event.event_id for event in page.events] + found
+        border, steps = page.border, steps + 1
+    assert found == expected
+    assert steps > 1
+
+
+@pytest.mark.usefixtures("hasty")
+def test_newer_looks_forward_step_by_step(shop: Trail, browse: Browse) -> None:
+    client = browse()
+    address: str | None = "/person?actor=hr:eva&after=1"
+    found: list[str] = []
+    told = []
+    while address:
+        page = client.get(address)
+        found = events_of(page) + found
+        told.append(text_of(page))
+        assert link(page, "next"), "older changes are always offered"
+        address = link(page, "prev")
+    expected = [
+        str(event["event_id"])
+        for event in shop.events()
+        if (event["context"] or {}).get("actor") == "hr:eva"
+    ]
+    assert found == expected[::-1]
+    assert "Nothing so far: newer changes have not been looked through yet." in told[0]
+    assert "Look further forward" in told[0]
+    assert "Look further back" not in told[0]
+    assert "Look further" not in told[-1]
 
 
 def test_with_time_it_is_one_page(shop: Trail, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,35 @@ def test_of_a_transaction_they_take_back_what_they_see(shop: Trail, browse: Brow
     assert shop.execute("select amount from salaries") == [(4200,)]
 
 
+def test_a_key_that_they_do_not_see_is_in_no_plan(shop: Trail, browse: Browse) -> None:
+    shop.execute("create table accounts (iban text primary key, owner text, note text)")
+    shop.audit("accounts")
+    shop.execute("insert into accounts values ('DE001', 'ada', '')")
+    shop.execute("update accounts set owner = 'eve'")
+    event = event_of(shop, "table_name = 'accounts' and action = 'U'")
+    client = browse(undo=True, authorize=editor(masked={"accounts": ["iban"]}))
+    for _ in range(2):
+        page = client.get(f"/undo?event={event}")
+        assert "DE001" not in page.text
+        shop.execute("update accounts set owner = 'joe'")  # a conflict, which has a key, too
+
+
+def test_what_the_database_refuses_is_no_fault_of_the_page(shop: Trail, browse: Browse) -> None:
+    shop.execute("create unique index secret_index on customers (email)")
+    shop.execute("insert into customers values (2, 'Bob', 'b@example.com')")
+    shop.execute("delete from customers where id = 2")
+    shop.execute("insert into customers values (3, 'Bob', 'b@example.com')")
+    gone = event_of(shop, "table_name = 'customers' and action = 'D'")
+    path = f"/undo?event={gone}"
+    for options, told in (({}, True), ({"tables": ["customers"]}, False)):
+        client = browse(undo=True, authorize=editor(**options))
+        done = client.post("/undo", data=form_of(client.get(path)) | {"reason": "too soon"})
+        assert done.status_code == 409
+        assert "The database refuses it" in text_of(done)
+        assert ("secret_index" in done.text) == told
+    assert shop.execute("select count(*) from customers") == [(2,)]
+
+
 def shop_decimal(text: str) -> Any:
     from decimal import Decimal
 

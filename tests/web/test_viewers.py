@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.testclient import TestClient
 
+from audit_toolkit.config import Mask
+from audit_toolkit.trail import Erasure, redact
 from audit_toolkit.web import Viewer, create_app
 from tests.plugins.trail import Trail
 from tests.web.conftest import Browse, local, text_of
@@ -152,6 +154,51 @@ def test_the_context_is_theirs_as_far_as_it_is_granted(browse: Browse) -> None:
     assert "req-1" not in client.get("/events/1").text
     assert "ticket 4711" in client.get("/row?table=orders&key=1").text
     assert "POST /orders" in browse().get("/events/1").text
+
+
+@pytest.mark.parametrize("path", ["/events?all=1&reason={}", "/request?all=1&request={}"])
+def test_what_they_do_not_see_of_the_context_they_cannot_guess(browse: Browse, path: str) -> None:
+    client = browse(authorize=seeing(context=["endpoint"]))
+    right, wrong = (client.get(path.format(text)) for text in ("4711", "no such text"))
+    right = client.get(path.format("req-1")) if "request" in path else right
+    assert right.status_code == wrong.status_code == 403
+    assert text_of(right) == text_of(wrong)
+    for shown in ("/events", "/search?q=x"):
+        page = client.get(shown).text
+        for word in ('name="reason"', "reason=x", "request=x"):
+            assert word not in page, shown
+
+
+def test_a_statement_is_for_who_sees_every_table(shop: Trail, browse: Browse) -> None:
+    shop.audit("orders", capture_query=True)
+    shop.execute("update orders set note = (select person || amount from salaries) where id = 1")
+    number = shop.events()[-1]["event_id"]
+    for path in (f"/events/{number}", f"/events/{number}?format=json"):
+        assert "from salaries" in browse().get(path).text
+        for options in ({"tables": ["orders"]}, {"masked": {"salaries": ["amount"]}}):
+            assert "from salaries" not in browse(authorize=seeing(**options)).get(path).text
+
+
+def test_no_event_tells_of_hidden_columns(shop: Trail, browse: Browse) -> None:
+    shop.execute(
+        "select audit.record_event('mail.sent', %s, 'customers', '1')",
+        [json.dumps({"email": "a@example.com", "sent": {"email": ["b@example.com"]}})],
+    )
+    shop.audit("customers", mask=(Mask(column="email"),), when="email is not null")
+    shop.execute("select audit.note_coverage()")
+    shop.execute("update customers set name = 'Ada' where id = 1")
+    erasure = Erasure(table="customers", rows=("1",), columns=["email"], reason="asked to")
+    with shop.database.connect() as connection:
+        redact(connection, erasure, apply=True)
+    numbers = [e["event_id"] for e in shop.events() if e["table_name"] == "customers"]
+    everything = "".join(browse().get(f"/events/{n}?format=json").text for n in numbers)
+    assert everything.count("email") > 8
+    client = browse(authorize=seeing(hidden={"customers": ["email"]}))
+    for number in numbers:
+        for path in (f"/events/{number}", f"/events/{number}?format=json"):
+            text = client.get(path).text
+            assert "email" not in text, (path, text)
+            assert "example.com" not in text, (path, text)
 
 
 async def asynchronous(_request: Request) -> Viewer:

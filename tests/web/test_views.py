@@ -13,7 +13,7 @@ import pytest
 from audit_toolkit.stream import Terms
 from audit_toolkit.trail import Erasure, redact
 from tests.plugins.trail import Trail
-from tests.stream.conftest import Memory, deliver
+from tests.stream.delivery import Memory, deliver
 from tests.web.conftest import Browse, events_of, link, text_of
 from tests.web.shop import acting
 

@@ -113,3 +113,11 @@ def watch(trail: Trail, logical_cluster: Cluster) -> Iterator[Watch]:
         one = Watch(trail, logical_cluster, stack)
         yield one
         one.end()
+
+
+def unjudged(watch: Watch) -> dict[str, int]:
+    """What a look could not judge, by reason; it finds nothing."""
+    seen = watch.look()
+    assert [(one.message, one.event_ids) for _, one in seen.found] == []
+    assert seen.is_at_end
+    return {why: number for (_, why), number in seen.unjudged.items()}

@@ -11,8 +11,8 @@ import pytest
 
 from audit_toolkit.config import Capture, Mask, MaskMethod, Store, Truncate
 from tests.plugins.seeds import some_quick
-from tests.timetravel.histories import ITEMS, KEYED, _change
-from tests.witness.conftest import Watch
+from tests.timetravel.histories import ITEMS, KEYED, change_at_random
+from tests.witness.conftest import Watch, unjudged
 
 WIDE = """
     create type mood as enum ('sad', 'ok');
@@ -41,14 +41,6 @@ ROWS = [
 ]  # fmt: skip
 
 
-def unjudged(watch: Watch) -> dict[str, int]:
-    """What a look could not judge, by reason; it finds nothing."""
-    seen = watch.look()
-    assert [(one.message, one.event_ids) for _, one in seen.found] == []
-    assert seen.is_at_end
-    return {why: number for (_, why), number in seen.unjudged.items()}
-
-
 def test_values_of_every_type_are_compared(watch: Watch) -> None:
     watch.execute(WIDE)
     watch.audit("wide")
@@ -66,7 +58,7 @@ def stir(watch: Watch, seed: int, transactions: int = 25) -> None:
     for _ in range(transactions):
         with suppress(psycopg.errors.UniqueViolation), watch.trail.connection.transaction():
             for _ in range(chance.choice([1, 2, 3, 5])):
-                watch.execute(_change(chance))
+                watch.execute(change_at_random(chance))
             if chance.random() < 0.2:
                 raise psycopg.Rollback
 

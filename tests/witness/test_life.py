@@ -8,8 +8,7 @@ import pytest
 
 from audit_toolkit.config import Capture, Store, Truncate
 from tests.plugins.command import Audit
-from tests.witness.conftest import Watch
-from tests.witness.test_honest import unjudged
+from tests.witness.conftest import Watch, unjudged
 
 ORDERS = "create table orders (id int primary key, status text, total numeric, big text)"
 OFF, ON = (

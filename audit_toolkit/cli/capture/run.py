@@ -84,6 +84,7 @@ def _turns(
         if once:
             worker.heartbeat = 0
         worker.start(wait=not once)
+        worker.require_logical()
         try:
             while True:
                 found = worker.turn()

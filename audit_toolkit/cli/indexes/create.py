@@ -56,8 +56,10 @@ def create(
             show_plan(timeouts.plan(missing_steps(request, connection)), sql=sql, output=output)
             return
         with shown.telling(address) as listener:
-            number = create_index(request, connection, timeouts, listener)
+            plan = create_index(request, connection, timeouts, listener)
     if output is Format.JSON:
-        print(json.dumps({"index": request.name, "steps": number, "valid": True}))
+        # "steps" came before "plan", and stays what it was.
+        answer = {"index": request.name, "steps": len(plan.steps), "valid": True}
+        print(json.dumps(answer | {"plan": plan.as_dict()}))
     else:
-        print(f"{request.name} is valid on all partitions" + ("" if number else ", and was before"))
+        print(f"{request.name} is valid on all partitions" + ("" if plan else ", and was before"))

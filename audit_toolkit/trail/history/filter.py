@@ -49,6 +49,8 @@ class Filter:
     """Rows with keys in a range; `find_range` makes it."""
     reason: str | None = None
     """Text that the reason contains, in whatever case: the number of a ticket."""
+    oldest: bool = False
+    """Whether `limit` keeps the oldest also where `before` is given."""
 
     def __post_init__(self) -> None:
         for moment in (self.since, self.until):
@@ -87,7 +89,7 @@ class Filter:
     @property
     def oldest_of(self) -> bool:
         """Whether `limit` keeps the oldest events: a page forward."""
-        return self.after is not None and self.before is None
+        return self.oldest or (self.after is not None and self.before is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,7 @@ def history_query(
     *,
     reach: Reach | None = None,
     brief: bool = False,
+    with_changed: bool = False,
     forward: bool | None = None,
     at_most: int | None = None,
     moves: bool = False,
@@ -114,7 +117,8 @@ def history_query(
     """The SQL of a history and its parameters; the rows are for `Event.from_record`.
 
     `own_events` are those of the row, where its key alone does not tell them. `brief` rows are only
-    the numbers, tables and keys of the events. `forward` says whether a limit keeps the oldest, where that
+    the numbers, tables and keys of the events; rows `with_changed` have that as text, which saves who
+    writes it more time than it costs the server. `forward` says whether a limit keeps the oldest, where that
     is not what `before` and `after` say. `at_most` is how many rows to read, whatever is wanted.
     With `moves`, what left the row's key for another is there, too.
     """
@@ -147,6 +151,7 @@ def history_query(
         after=wanted.after is not None,
         reach=reach is not None,
         brief=brief,
+        with_changed=with_changed,
         descending=wanted.newest_first,
         at_most=at_most is not None,
         moves=moves,

@@ -319,7 +319,9 @@ class _Reader:
             # Events that were read and not returned need not be read again: their order is final.
             last = held[-1].event_id if held else after
             some = replace(self._wanted, after=last, limit=2 * WINDOW - len(held))
-            found = read_events(self._connection, self._subject, some, own, reach)
+            found = read_events(
+                self._connection, self._subject, some, own, reach, with_changed=True
+            )
             events = [*held, *found]
             more = len(events) == 2 * WINDOW
             batch, after, more = _part(events, around, reach.event_id, more=more)

@@ -137,38 +137,51 @@ def read_page(connection: Connection, scope: Scope, wanted: Filter) -> HistoryPa
 def read_page_within(
     connection: Connection, scope: Scope, wanted: Filter, *, seconds: float
 ) -> HistoryPage:
-    """Like `read_page`, newest first, for what no index finds: looks back only as long as the time is not over.
+    """Like `read_page`, newest first, for what no index finds: looks only as long as the time is not over.
 
     The time is asked between steps, each of which is a part of the trail that is as long as the one before or
-    longer. `border` is the place where to go on, also where nothing was found.
+    longer. They go back from the newest, or forward where the page is one of the oldest. `border` is the place
+    where to go on, also where nothing was found.
     """
     over = time.monotonic() + seconds
-    found: list[Event] = []
-    step, limit = FIRST_STEP, wanted.limit or FIRST_STEP
-    bottom, top = wanted.after or 0, _newest(connection, scope, wanted)
-    while top is not None:
+    forward, limit = wanted.oldest_of, wanted.limit or FIRST_STEP
+    wanted = replace(wanted, newest_first=True, oldest=forward)
+    found: tuple[Event, ...] = ()
+    step = FIRST_STEP
+    place = _nearest(connection, scope, wanted)
+    while place is not None:
         began = time.monotonic()
-        low = max(top - step, bottom)
-        part = replace(
-            wanted, limit=limit - len(found), before=top + 1, after=low, newest_first=True
-        )
-        page = read_page(connection, scope, part)
-        found += page.events
+        part, rest, border = _step_from(place, step, wanted)
+        page = read_page(connection, scope, replace(part, limit=limit - len(found)))
+        found = (*page.events, *found) if forward else (*found, *page.events)
         if page.border is not None:
-            return HistoryPage(events=tuple(found), border=page.border)
+            return HistoryPage(events=found, border=page.border)
         # What is skipped between two parts may be a wide gap, or of another time.
-        top = _newest(connection, scope, replace(wanted, before=low + 1))
+        place = _nearest(connection, scope, rest)
         now = time.monotonic()
-        if top is not None and (now >= over or len(found) >= limit):
-            is_full = len(found) >= limit
-            return HistoryPage(events=tuple(found), border=low + 1, is_unfinished=not is_full)
+        if place is not None and (now >= over or len(found) >= limit):
+            return HistoryPage(events=found, border=border, is_unfinished=len(found) < limit)
         if now - began < seconds / 8:
             step = min(4 * step, MOST_STEP)
-    return HistoryPage(events=tuple(found), border=None)
+    return HistoryPage(events=found, border=None)
 
 
-def _newest(connection: Connection, scope: Scope, wanted: Filter) -> int | None:
-    """The last event of the time and between the numbers of a filter, whatever else it asks for."""
+def _step_from(place: int, step: int, wanted: Filter) -> tuple[Filter, Filter, int]:
+    """The part of the trail from a place on, what is beyond it, and the border that a page has between them."""
+    if wanted.oldest_of:
+        top = min(place + step, wanted.before or BIGGEST)
+        part, rest = replace(wanted, after=place - 1, before=top), replace(wanted, after=top - 1)
+        return part, rest, top - 1
+    low = max(place - step, wanted.after or 0)
+    return (
+        replace(wanted, before=place + 1, after=low),
+        replace(wanted, before=low + 1),
+        low + 1,
+    )
+
+
+def _nearest(connection: Connection, scope: Scope, wanted: Filter) -> int | None:
+    """The last event of the time and between the numbers of a filter, or the first, whatever else it asks for."""
     asked = {
         "after": wanted.after or 0,
         "before": BIGGEST if wanted.before is None else wanted.before,
@@ -176,10 +189,11 @@ def _newest(connection: Connection, scope: Scope, wanted: Filter) -> int | None:
         "until": wanted.until,
     }
     sql = render(
-        "queries/newest_within",
+        "queries/nearest_within",
         trail=trail_table(scope.schema),
         since=wanted.since is not None,
         until=wanted.until is not None,
+        forward=wanted.oldest_of,
     )
     with planned_once(connection):
         rows = fetch(connection, sql, asked)

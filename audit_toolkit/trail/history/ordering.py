@@ -36,11 +36,19 @@ def in_order(events: Iterable[Event], around: Around | None = None) -> list[Even
     the order of the whole. Events of several tables stay where they are among each other.
     """
     ordered = list(events)
+    if _are_apart(ordered):
+        return ordered
     by_table: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in ordered:
         by_table[event.schema_name, event.table_name].append(event)
     parts = {table: iter(_in_order(own, around)) for table, own in by_table.items()}
     return [next(parts[event.schema_name, event.table_name]) for event in ordered]
+
+
+def _are_apart(events: Sequence[Event]) -> bool:
+    """Whether all are about different rows or transactions, as most are: then ids tell their order."""
+    rows = {(e.transaction_id, e.row_key, e.table_name, e.schema_name) for e in events}
+    return len(rows) == len(events) and all(event.old_row_key is None for event in events)
 
 
 def _in_order(ordered: list[Event], around: Around | None) -> list[Event]:

@@ -187,7 +187,10 @@ def _partners(
     forward = wanted.oldest_of
     near = None if subject.key is not None else NEAR
     if forward:
-        far = None if near is None else border + near
+        highest = [n for n in (wanted.before, near and border + near) if n is not None]
+        far = min(highest, default=None)
+        if far is not None and far <= border + 1:
+            return 0
         beyond = replace(wanted, limit=WINDOW, after=border, before=far)
     else:
         lowest = [n for n in (wanted.after, near and border - near) if n is not None]

@@ -205,8 +205,13 @@ def read_events(
     wanted: Filter,
     own: list[Event] | None,
     reach: Reach | None = None,
+    *,
+    with_changed: bool = False,
 ) -> Generator[Event, None, None]:
-    """The events as the query gives them: by id, each read when it is asked for."""
+    """The events as the query gives them: by id, each read when it is asked for.
+
+    What is to be written as JSON is read `with_changed`.
+    """
     from psycopg.rows import dict_row
 
     if subject.key is not None:
@@ -214,7 +219,7 @@ def read_events(
         if few is not None:
             yield from few
             return
-    query, parameters = history_query(subject, wanted, own, reach=reach)
+    query, parameters = history_query(subject, wanted, own, reach=reach, with_changed=with_changed)
     with (
         connection.transaction(),
         connection.cursor("audit_history", row_factory=dict_row) as cursor,

@@ -43,5 +43,6 @@ def whole_events(
         with refusals():
             for row in fetch(connection, sql, asked):
                 place = row.pop("place")
-                events[place] = Event.from_record({**records[place], **row})
+                whole = {**records[place], **row, "changed_text": None}
+                events[place] = Event.from_record(whole)
     return iter(events)

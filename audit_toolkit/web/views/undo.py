@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from audit_toolkit import exact_json, trail
 from audit_toolkit.attribution.current import context
-from audit_toolkit.errors import UsageError
+from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
 from audit_toolkit.trail import Event, OnConflict, Selection, Undo
 from audit_toolkit.trail.revert.plan import RowChange
+from audit_toolkit.trail.revert.reversal import Conflict
 from audit_toolkit.web.database import Database
 from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
 from audit_toolkit.web.page import Page
@@ -55,12 +56,24 @@ def apply(page: Page) -> Response:
             )
             return _shown(page, page.posted, problem=changed, status=409)
         _require_visible(page, undo)
-        done = trail.apply_revert(
-            connection, selection, on_conflict=how, reason=reason, schema=page.site.schema
-        )
+        try:
+            with connection.transaction():
+                done = trail.apply_revert(
+                    connection, selection, on_conflict=how, reason=reason, schema=page.site.schema
+                )
+        except (BusyError, ConnectError):
+            raise
+        except AuditError as error:
+            return _shown(page, page.posted, problem=_refusal(page, error), status=409)
     if done.transaction is None:
         return _shown(page, page.posted, problem=page.words.gettext("There was nothing to undo."))
     return page.redirect(f"/transactions/{done.transaction}", undone=1)
+
+
+def _refusal(page: Page, error: AuditError) -> str:
+    """What is in the way; a message of the server may name what the viewer may not see."""
+    said = page.words.gettext("The database refuses it: a rule or another row is in the way.")
+    return f"{said} {error.message}" if page.viewer.sees_everything else said
 
 
 def _shown(
@@ -185,7 +198,7 @@ def _row(page: Page, change: RowChange) -> dict[str, Any]:
     kind = "changed" if change.before and change.after else "created" if change.after else "deleted"
     return {
         "label": page.label(change.table),
-        "key": None if change.key is None else visible(change.key),
+        "key": _key(page, change),
         "address": row_address(page, change.table, change.key),
         "kind": kind,
         "changes": [
@@ -199,17 +212,21 @@ def _row(page: Page, change: RowChange) -> dict[str, Any]:
     }
 
 
+def _key(page: Page, one: RowChange | Conflict) -> str | None:
+    return visible(one.key) if one.key and page.sight.may_name_rows(one.table) else None
+
+
 def _changes(page: Page, change: RowChange, column: str, old: Any, new: Any) -> list[Change]:
     label = page.settings.column(change.table, column)
     return list(changes_of(column, label, old, new, page.words))
 
 
-def _conflict(page: Page, conflict: Any) -> dict[str, Any]:
+def _conflict(page: Page, conflict: Conflict) -> dict[str, Any]:
     columns = conflict.columns or tuple(conflict.present or conflict.left or ())
     settings, words = page.settings, page.words
     return {
         "label": page.label(conflict.table),
-        "key": None if conflict.key is None else visible(conflict.key),
+        "key": _key(page, conflict),
         "address": row_address(page, conflict.table, conflict.key),
         "changes": [
             found

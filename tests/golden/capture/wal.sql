@@ -126,7 +126,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "6f538d26a4c774a9a3d5b20f3f440f54553037dd91e1ddee6bb5270f20e615d0"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "d4ba223396f544cd7174c86880c36d1dcec646df3bcb2e5f298ea1583515c695"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.
@@ -150,7 +150,7 @@ begin
                 (event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr, transaction_tstamp)
             select
-                event_id, committed_at, transaction_id, noted.schema_name, noted.table_name, action,
+                event_id, action_tstamp, transaction_id, noted.schema_name, noted.table_name, action,
                 case when action = 'D' then key_before else key_after end,
                 case when action = 'U' then nullif(key_before, key_after) end,
                 row_before,
@@ -199,7 +199,7 @@ begin
                 (event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr, transaction_tstamp)
             select
-                event_id, committed_at, transaction_id, noted.schema_name, noted.table_name, action,
+                event_id, action_tstamp, transaction_id, noted.schema_name, noted.table_name, action,
                 case when action = 'D' then key_before else key_after end,
                 case when action = 'U' then nullif(key_before, key_after) end,
                 row_before,
