@@ -122,7 +122,12 @@ def capture_findings(
             kind=FindingKind.TABLE_RENAMED,
             severity=Severity.WARNING,
             subject=str(captured.name),
-            message=f"it was renamed from {captured.made_for}; capture continues under the new name",
+            message=f"it was renamed from {captured.made_for}; capture continues under the new name"
+            + (
+                f", but writes are slower until it is reinstalled: {slow}"
+                if (slow := _slow(target))
+                else ""
+            ),
             remedy=_install(captured)
             if captured.name.schema != objects.schema
             else psql_command(f"alter table if exists {captured.name} set schema public"),
@@ -137,6 +142,19 @@ def capture_findings(
     yield from _heir_findings(captured, target, objects)
     yield from _condition_findings(captured)
     yield from _column_findings(captured, target)
+
+
+def _slow(target: Target) -> str:
+    """Why capture of a renamed table costs more: its function no longer names the columns in its text."""
+    reasons = (
+        (
+            "it has types that are not PostgreSQL's own",
+            any(c.plain_type is None for c in target.table.columns),
+        ),
+        ("it has a condition (--when)", target.rule.when is not None),
+        ("it stores changes only (--store delta)", target.rule.store is Store.DELTA),
+    )
+    return next((words for words, applies in reasons if applies), "")
 
 
 def _function_findings(

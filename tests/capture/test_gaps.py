@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from audit_toolkit.config import Capture
+from audit_toolkit.schema.grants import render_grants
 from tests.plugins.trail import Trail
 
 ORDERS = "create table orders (id int primary key, status text)"
@@ -177,3 +178,15 @@ def test_what_leaves_the_code_as_it_was_is_no_gap(orders: Trail, kind: str) -> N
     orders.execute(HARMLESS[kind])
     orders.audit("orders")
     assert gaps(orders) == []
+
+
+def test_a_reader_is_warned_of_a_changed_function(orders: Trail) -> None:
+    role = f"{orders.database.name}_reader"
+    orders.execute(f"create role {role}; grant select on orders to {role}")
+    for statement in render_grants("audit", "postgres", reader=role):
+        orders.execute(statement)
+    orders.execute(CHANGES["replaced"] + f"; set role {role}")
+    [said] = warnings(orders, NOW)
+    orders.execute("reset role")
+    assert "was changed by hand" in said
+    orders.execute(f"drop owned by {role}; drop role {role}")
