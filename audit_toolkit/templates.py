@@ -91,9 +91,13 @@ def _environment() -> jinja2.Environment:
         autoescape=False,  # noqa: S701 - this is SQL: finalize and quoting filters, not HTML
         trim_blocks=True,
         lstrip_blocks=True,
+        # Each include asks for its template: without a look at its file, and at which was used last.
+        auto_reload=False,
+        cache_size=-1,
     )
     environment.filters.update(
         ident=_identifier,
+        idents=_identifiers,
         plain=_plain,
         literal=_literal,
         literals=_literals,
@@ -115,6 +119,11 @@ def _only_sql(value: object) -> object:
 
 def _identifier(value: str | QualifiedName) -> Sql:
     return value.sql if isinstance(value, QualifiedName) else names.quote_identifier(value)
+
+
+def _identifiers(values: Iterable[str], of: str = "") -> Sql:
+    # of: the alias of the template itself that they are columns of, with its dot
+    return Sql(", ".join(f"{of}{_identifier(value)}" for value in values))
 
 
 def _doubled(value: Sql) -> Sql:

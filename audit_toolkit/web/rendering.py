@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import jinja2
 from markupsafe import Markup
 
+from audit_toolkit.web.language import Words
 from audit_toolkit.web.values import visible
-from audit_toolkit.web.words import Words
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
@@ -55,6 +55,7 @@ def _environment(language: str) -> jinja2.Environment:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
     )
     environment.install_gettext_callables(  # type: ignore[attr-defined]

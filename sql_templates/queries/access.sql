@@ -7,11 +7,17 @@ with trail as (
 ), person as (
     select * from pg_catalog.pg_roles where rolname !~ '^pg_'
 ), relation as (
-    select c.oid, c.relowner, c.relacl, c.oid = trail.oid or i.inhrelid is not null as is_trail, c.oid::regclass::text as shown
+    select c.oid, c.relowner, c.relacl, c.oid = trail.oid or i.inhrelid is not null as is_trail,
+        c.oid::regclass::text as shown
     from pg_catalog.pg_class as c
     cross join trail
     left join pg_catalog.pg_inherits as i on i.inhrelid = c.oid and i.inhparent = trail.oid
-    where c.relkind in ('r', 'p') and (c.relnamespace = trail.home and c.relname = 'mask_key' or c.oid = trail.oid or i.inhrelid is not null)
+    where c.relkind in ('r', 'p')
+      and (
+          c.relnamespace = trail.home and c.relname = 'mask_key'
+          or c.oid = trail.oid
+          or i.inhrelid is not null
+      )
 ), reading as (
     -- Views and the like that show the trail with the rights of their owner.
     select distinct v.oid, v.relowner, v.relacl, v.oid::regclass::text as shown
@@ -59,7 +65,11 @@ with trail as (
     cross join unnest(array['read', 'write', 'alter', 'silence']) as power
     where rolsuper
     union all
-    select p.oid, power, case when p.oid = t.relowner then 'owner of the trail' else 'member of ' || pg_catalog.pg_get_userbyid(t.relowner) || ', which owns the trail' end
+    select p.oid, power,
+        case
+            when p.oid = t.relowner then 'owner of the trail'
+            else 'member of ' || pg_catalog.pg_get_userbyid(t.relowner) || ', which owns the trail'
+        end
     from person as p
     join trail as t on pg_catalog.pg_has_role(p.oid, t.relowner, 'member')
     cross join unnest(array['read', 'write', 'alter', 'silence']) as power
@@ -72,19 +82,35 @@ with trail as (
     union all
     select p.oid, 'alter', 'owner of the database, or a member of it: may drop it'
     from person as p
-    join pg_catalog.pg_database as d on d.datname = current_database() and pg_catalog.pg_has_role(p.oid, d.datdba, 'member')
+    join pg_catalog.pg_database as d on d.datname = current_database()
+        and pg_catalog.pg_has_role(p.oid, d.datdba, 'member')
     where not rolsuper and d.datdba <> (select relowner from trail)
     union all
     select p.oid,
-        case when privilege_type = 'SELECT' then 'read' when privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') then 'write' else 'alter' end,
-        lower(privilege_type) || coalesce(' of column ' || quote_ident(of_column), '') || ' on ' || shown || ' is granted'
-            || case when grantee = 0 then ' to everybody' when grantee <> p.oid then ' to ' || pg_catalog.pg_get_userbyid(grantee) || ', of which it is a member' else '' end
+        case
+            when privilege_type = 'SELECT' then 'read'
+            when privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') then 'write'
+            else 'alter'
+        end,
+        lower(privilege_type) || coalesce(' of column ' || quote_ident(of_column), '') || ' on ' || shown
+            || ' is granted'
+            || case
+                when grantee = 0 then ' to everybody'
+                when grantee <> p.oid
+                    then ' to ' || pg_catalog.pg_get_userbyid(grantee) || ', of which it is a member'
+                else ''
+            end
     from person as p
     join granted as g on g.grantee = 0 or pg_catalog.pg_has_role(p.oid, g.grantee, 'member')
     where not rolsuper
     union all
     select p.oid, b.power, b.meaning || ' (execute on ' || f.oid::regprocedure || ' is granted'
-        || case when acl.grantee = 0 then ' to everybody' when acl.grantee <> p.oid then ' to ' || pg_catalog.pg_get_userbyid(acl.grantee) || ', of which it is a member' else '' end
+        || case
+            when acl.grantee = 0 then ' to everybody'
+            when acl.grantee <> p.oid
+                then ' to ' || pg_catalog.pg_get_userbyid(acl.grantee) || ', of which it is a member'
+            else ''
+        end
         || ')'
     from by_function as b
     join pg_catalog.pg_proc as f on f.proname = b.function
@@ -110,9 +136,12 @@ with trail as (
     select oid, 'alter', 'CREATEROLE: may make itself a member of the owner of the trail'
     from person
     where rolcreaterole and not rolsuper and current_setting('server_version_num')::integer < 160000
-      and exists (select from trail as t join pg_catalog.pg_roles as r on r.oid = t.relowner where not r.rolsuper)
+      and exists (
+          select from trail as t join pg_catalog.pg_roles as r on r.oid = t.relowner where not r.rolsuper
+      )
     union all
-    select p.oid, 'silence', 'owner of ' || c.oid::regclass || ', or a member of it: may switch its capture off'
+    select p.oid, 'silence',
+        'owner of ' || c.oid::regclass || ', or a member of it: may switch its capture off'
     from person as p
     join (
         select distinct c.oid, c.relowner
@@ -129,7 +158,9 @@ with trail as (
         select p.pubname, p.pubowner as subowner
         from pg_catalog.pg_publication as p
         where p.puballtables or exists (
-            select from pg_catalog.pg_publication_rel as r join relation on relation.oid = r.prrelid where r.prpubid = p.oid)
+            select from pg_catalog.pg_publication_rel as r
+            join relation on relation.oid = r.prrelid
+            where r.prpubid = p.oid)
     ) as s
 )
 select distinct p.rolname::text as role, p.rolcanlogin as may_log_in, way.power, way.way

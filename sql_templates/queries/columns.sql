@@ -1,6 +1,7 @@
 -- The columns of one table; type_parts are the base types that a value of the column is built of,
 -- followed through domains, arrays, composites and ranges ('range:' marks what is printed inside a range);
--- plain_type is the type of PostgreSQL's own that it stands for, through domains and arrays of them, else NULL.
+-- plain_type is the type of PostgreSQL's own that it stands for, through
+-- domains and arrays of them, else NULL.
 with recursive part (attnum, type_oid, in_range) as (
     select a.attnum, a.atttypid, false
     from pg_catalog.pg_attribute a
@@ -33,7 +34,10 @@ bare (attnum, type_oid, brackets) as (
     from bare
     join pg_catalog.pg_type t on t.oid = bare.type_oid
     where t.oid >= 16384
-      and (t.typtype = 'd' or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc and bare.brackets = '')
+      and (
+          t.typtype = 'd'
+          or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc and bare.brackets = ''
+      )
 )
 select
     a.attname as name,
@@ -46,8 +50,15 @@ select
         left join pg_catalog.pg_attrdef as f
             on d.classid = 'pg_catalog.pg_attrdef'::regclass and f.oid = d.objid and f.adrelid = a.attrelid
         where a.attgenerated <> ''
-          and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid <> a.attnum
-          and (f.adnum = a.attnum or d.classid = 'pg_catalog.pg_class'::regclass and d.objid = a.attrelid and d.objsubid = a.attnum)
+          and d.refclassid = 'pg_catalog.pg_class'::regclass
+          and d.refobjid = a.attrelid
+          and d.refobjsubid <> a.attnum
+          and (
+              f.adnum = a.attnum
+              or d.classid = 'pg_catalog.pg_class'::regclass
+              and d.objid = a.attrelid
+              and d.objsubid = a.attnum
+          )
     ) as computed_from,
     pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name,
     a.attnotnull as not_null,

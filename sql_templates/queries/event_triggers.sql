@@ -1,4 +1,5 @@
--- Event triggers that fire, and whether whoever owns their function may do as much as the trail's owner anyway.
+-- Event triggers that fire, and whether whoever owns their function may
+-- do as much as the trail's owner anyway.
 select
     e.evtname as name,
     p.oid::regprocedure::text as function,

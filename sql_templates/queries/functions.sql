@@ -8,7 +8,8 @@ select
     coalesce(p.proconfig, '{}') as settings,
     pg_catalog.pg_get_userbyid(p.proowner)::text as owner,
     pg_catalog.obj_description(p.oid, 'pg_proc') as comment,
-    -- The name that a capture function of this trail was made under, whatever it is called now: its text has it.
+    -- The name that a capture function of this trail was made under,
+    -- whatever it is called now: its text has it.
     case when strpos(p.prosrc, pg_catalog.quote_ident(%(schema)s) || '.captured_as(tg_relid, ') > 0
         then replace(substring(p.prosrc from 'captured_as\(tg_relid, ''((?:[^'']|'''')+)'''), '''''', '''')
     end as made_as,
@@ -23,7 +24,9 @@ select
         select distinct pg_catalog.pg_get_userbyid(c.relowner)::text
         from pg_catalog.pg_trigger as t
         join pg_catalog.pg_class as c on c.oid = t.tgrelid
-        where t.tgfoid = p.oid and c.relkind = 'p' and not pg_catalog.has_function_privilege(c.relowner, p.oid, 'execute')
+        where t.tgfoid = p.oid
+          and c.relkind = 'p'
+          and not pg_catalog.has_function_privilege(c.relowner, p.oid, 'execute')
         order by 1
     ) as refused_to
 from pg_catalog.pg_proc as p

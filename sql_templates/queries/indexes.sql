@@ -61,7 +61,8 @@ select
     (
         select array_agg(
             concat_ws(
-                ' ', pg_catalog.pg_get_indexdef(c.oid, g + 1, false), i.indclass[g], i.indcollation[g], i.indoption[g]
+                ' ', pg_catalog.pg_get_indexdef(c.oid, g + 1, false), i.indclass[g], i.indcollation[g],
+                i.indoption[g]
             ) order by g
         )
         from generate_series(0, i.indnkeyatts - 1) g
@@ -76,7 +77,13 @@ select
     coalesce(
         (select b.pid from builds b where b.index_relid = c.oid limit 1),
         (select l.pid from held l where l.relation = c.oid limit 1),
-        (select l.pid from held l join builds b using (pid) where l.relation = t.oid and b.index_relid is null limit 1)
+        (
+            select l.pid
+            from held l
+            join builds b using (pid)
+            where l.relation = t.oid and b.index_relid is null
+            limit 1
+        )
     ) as busy_pid
 from scope t
 join pg_catalog.pg_index i on i.indrelid = t.oid
@@ -84,7 +91,9 @@ join pg_catalog.pg_class c on c.oid = i.indexrelid
 join pg_catalog.pg_am am on am.oid = c.relam
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_tablespace ts on ts.oid = c.reltablespace
-left join pg_catalog.pg_constraint k on k.conindid = c.oid and k.conrelid = t.oid and k.contype in ('p', 'u', 'x')
+left join pg_catalog.pg_constraint k on k.conindid = c.oid
+    and k.conrelid = t.oid
+    and k.contype in ('p', 'u', 'x')
 left join pg_catalog.pg_inherits h on h.inhrelid = c.oid
 left join pg_catalog.pg_stat_all_indexes s on s.indexrelid = c.oid
 order by t.nspname, t.relname, c.relname

@@ -1,4 +1,5 @@
--- Sessions that hold the lock of a run: the one on the table `maintenance`, or without a trail the advisory one.
+-- Sessions that hold the lock of a run: the one on the table
+-- `maintenance`, or without a trail the advisory one.
 select
     l.pid,
     coalesce(a.usename::text, 'unknown') as role,
@@ -12,7 +13,8 @@ where l.granted
   and (
     l.locktype = 'advisory' and l.objsubid = 1 and (l.classid::bigint << 32 | l.objid::bigint) = %(key)s
     or l.locktype = 'relation' and l.mode in (
-        'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+        'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+        'AccessExclusiveLock')
         and l.relation = (
             select c.oid from pg_catalog.pg_class as c
             join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

@@ -1,4 +1,5 @@
--- What a server needs to have for a consumer of a publication, and slots of this database that may be older than it.
+-- What a server needs to have for a consumer of a publication, and slots of
+-- this database that may be older than it.
 select
     current_setting('wal_level') as wal_level,
     current_setting('max_replication_slots')::int as max_slots,

@@ -1,5 +1,5 @@
--- Everything that could be meant by the name of a table, with what decides whether it can be audited; with names,
--- only what has one of them.
+-- Everything that could be meant by the name of a table, with what decides whether it can be audited; with
+-- names, only what has one of them.
 select
     c.oid,
     n.nspname as schema_name,

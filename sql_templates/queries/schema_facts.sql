@@ -1,5 +1,5 @@
--- Everything that the schema of a trail holds, one fact a row. What is said of a leaf does not name it, so that all
--- leaves can be held against one; any role may read this.
+-- Everything that the schema of a trail holds, one fact a row. What is said of a leaf does not name it, so
+-- that all leaves can be held against one; any role may read this.
 with home as (
     select oid, nspname::text as name, nspowner, nspacl
     from pg_catalog.pg_namespace
@@ -31,13 +31,15 @@ with home as (
     where c.relkind not in ('i', 'I', 't')
       and (leaf.oid is not null or c.relnamespace = home.oid)
 ), privilege as (
-    select 'schema ' || quote_ident(home.name) as object, 'schema' as kind, null::text as relation, false as is_leaf,
+    select 'schema ' || quote_ident(home.name) as object, 'schema' as kind, null::text as relation,
+        false as is_leaf,
         null::text as of_column, acl.*
     from home
     cross join lateral pg_catalog.aclexplode(nspacl) as acl
     where acl.grantee <> nspowner
     union all
-    select case relkind when 'S' then 'sequence ' else 'table ' end || shown, 'relation', relname, is_leaf, null, acl.*
+    select case relkind when 'S' then 'sequence ' else 'table ' end || shown, 'relation', relname, is_leaf,
+        null, acl.*
     from relation
     cross join lateral pg_catalog.aclexplode(relacl) as acl
     where acl.grantee <> relowner
@@ -51,16 +53,20 @@ with home as (
     select 'function ' || p.oid::regprocedure, 'function', p.proname, false, null, acl.*
     from pg_catalog.pg_proc as p
     join home on home.oid = p.pronamespace
-    cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as acl
+    cross join lateral pg_catalog.aclexplode(
+        coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+    ) as acl
     where acl.grantee <> p.proowner
-      -- PostgreSQL asks it of the owner of a captured table, when a partition is made; the function refuses other tables.
+      -- PostgreSQL asks it of the owner of a captured table, when a partition is
+      -- made; the function refuses other tables.
       and not exists (
         select from pg_catalog.pg_trigger as t
         join pg_catalog.pg_class as c on c.oid = t.tgrelid
         where t.tgfoid = p.oid and c.relowner = acl.grantee
     )
 ), fact (kind, relation, is_leaf, object, name, definition) as (
-    select 'owner', null::text, false, 'schema ' || quote_ident(name), name, pg_catalog.pg_get_userbyid(nspowner)::text
+    select 'owner', null::text, false, 'schema ' || quote_ident(name), name,
+        pg_catalog.pg_get_userbyid(nspowner)::text
     from home
     union all
     select 'owner', relname, is_leaf,
@@ -68,14 +74,22 @@ with home as (
         relname, pg_catalog.pg_get_userbyid(relowner)
     from relation
     union all
-    select 'owner', p.proname, false, 'function ' || p.oid::regprocedure, p.proname, pg_catalog.pg_get_userbyid(proowner)
+    select 'owner', p.proname, false, 'function ' || p.oid::regprocedure, p.proname,
+        pg_catalog.pg_get_userbyid(proowner)
     from pg_catalog.pg_proc as p
     join home on home.oid = p.pronamespace
     union all
     select 'relation', relname, is_leaf, shown, case when not is_leaf then relname end,
         concat_ws(', ',
-            case relkind when 'r' then 'table' when 'p' then 'partitioned table' when 'S' then 'sequence' when 'v' then 'view'
-                when 'm' then 'materialized view' when 'f' then 'foreign table' else relkind::text end,
+            case relkind
+                when 'r' then 'table'
+                when 'p' then 'partitioned table'
+                when 'S' then 'sequence'
+                when 'v' then 'view'
+                when 'm' then 'materialized view'
+                when 'f' then 'foreign table'
+                else relkind::text
+            end,
             case relpersistence when 'u' then 'unlogged' when 't' then 'temporary' end,
             case when is_elsewhere then 'in another schema' end,
             case when relforcerowsecurity then 'row security forced' end)
@@ -84,7 +98,10 @@ with home as (
     select 'column', relname, is_leaf, shown || '.' || quote_ident(attname), attname,
         concat_ws(' ',
             pg_catalog.format_type(atttypid, atttypmod),
-            case when attcollation <> 0 and attcollation <> t.typcollation then 'collate ' || attcollation::regcollation end,
+            case
+                when attcollation <> 0 and attcollation <> t.typcollation
+                    then 'collate ' || attcollation::regcollation
+            end,
             case when attnotnull then 'not null' end,
             case when attgenerated <> '' then 'generated' end,
             case when attidentity <> '' then 'identity' end,
@@ -96,7 +113,8 @@ with home as (
     where relkind in ('r', 'p', 'f')
     union all
     -- NOT NULL has constraints of its own from PostgreSQL 18 on; its column says it everywhere.
-    select 'constraint', relname, is_leaf, quote_ident(conname) || ' on ' || shown, case when not is_leaf then conname end,
+    select 'constraint', relname, is_leaf, quote_ident(conname) || ' on ' || shown,
+        case when not is_leaf then conname end,
         pg_catalog.pg_get_constraintdef(s.oid)
     from relation as c
     join pg_catalog.pg_constraint as s on s.conrelid = c.oid
@@ -110,12 +128,18 @@ with home as (
     union all
     select 'trigger', relname, is_leaf, quote_ident(tgname) || ' on ' || shown, tgname,
         replace(pg_catalog.pg_get_triggerdef(t.oid), ' ON ' || shown || ' ', ' ON relation ')
-            || case tgenabled when 'A' then ' always' when 'D' then ' disabled' when 'R' then ' replica' else '' end
+            || case tgenabled
+                when 'A' then ' always'
+                when 'D' then ' disabled'
+                when 'R' then ' replica'
+                else ''
+            end
     from relation as c
     join pg_catalog.pg_trigger as t on t.tgrelid = c.oid
     where not tgisinternal and tgparentid = 0
     union all
-    select 'rule', relname, is_leaf, quote_ident(rulename) || ' on ' || shown, rulename, pg_catalog.pg_get_ruledef(r.oid)
+    select 'rule', relname, is_leaf, quote_ident(rulename) || ' on ' || shown, rulename,
+        pg_catalog.pg_get_ruledef(r.oid)
     from relation as c
     join pg_catalog.pg_rewrite as r on r.ev_class = c.oid
     where relkind <> 'v' and relkind <> 'm'
@@ -124,10 +148,14 @@ with home as (
     from relation as c
     join pg_catalog.pg_policy as p on p.polrelid = c.oid
     union all
-    select 'index', c.relname, is_leaf, format('%%I.%%I', n.nspname, i.relname), case when not is_leaf then i.relname end,
+    select 'index', c.relname, is_leaf, format('%%I.%%I', n.nspname, i.relname),
+        case when not is_leaf then i.relname end,
         regexp_replace(
-            case when is_leaf then regexp_replace(pg_catalog.pg_get_indexdef(indexrelid), ' INDEX .* ON .* USING ', ' INDEX ON leaf USING ')
-                else pg_catalog.pg_get_indexdef(indexrelid) end,
+            case
+                when is_leaf then regexp_replace(
+                    pg_catalog.pg_get_indexdef(indexrelid), ' INDEX .* ON .* USING ', ' INDEX ON leaf USING ')
+                else pg_catalog.pg_get_indexdef(indexrelid)
+            end,
             ' WITH \(.*?\)', '')
             || case when exists (
                 select from pg_catalog.pg_depend as d
@@ -141,12 +169,14 @@ with home as (
     join pg_catalog.pg_namespace as n on n.oid = i.relnamespace
     union all
     select 'sequence', relname, false, shown, relname,
-        format('%%s start %%s increment %%s min %%s max %%s cache %%s%%s', seqtypid::regtype, seqstart, seqincrement,
-            seqmin, seqmax, seqcache, case when seqcycle then ' cycle' else '' end)
+        format('%%s start %%s increment %%s min %%s max %%s cache %%s%%s',
+            seqtypid::regtype, seqstart, seqincrement, seqmin, seqmax, seqcache,
+            case when seqcycle then ' cycle' else '' end)
     from relation as c
     join pg_catalog.pg_sequence as s on s.seqrelid = c.oid
     union all
-    select 'child', c.relname, is_leaf, i.inhrelid::regclass::text, i.inhrelid::regclass::text, 'inherits ' || shown
+    select 'child', c.relname, is_leaf, i.inhrelid::regclass::text, i.inhrelid::regclass::text,
+        'inherits ' || shown
     from relation as c
     join pg_catalog.pg_inherits as i on i.inhparent = c.oid
     where c.relname <> 'logged_actions' or is_leaf
@@ -170,11 +200,15 @@ with home as (
     -- Types, operators, collations and whatever else can be in a schema.
     select 'object', null, false, shown.type || ' ' || shown.identity, shown.identity, shown.type
     from home
-    join pg_catalog.pg_depend as d on d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = home.oid
+    join pg_catalog.pg_depend as d on d.refclassid = 'pg_catalog.pg_namespace'::regclass
+        and d.refobjid = home.oid
     left join pg_catalog.pg_type as t on d.classid = 'pg_catalog.pg_type'::regclass and t.oid = d.objid
     cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, 0) as shown
     where d.deptype = 'n'
-      and d.classid not in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_default_acl'::regclass)
+      and d.classid not in (
+          'pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass,
+          'pg_catalog.pg_default_acl'::regclass
+      )
     union all
     select 'default privileges', null, false,
         format('default privileges of %%I in schema %%I', pg_catalog.pg_get_userbyid(defaclrole), home.name),

@@ -1,4 +1,5 @@
--- The columns of several tables in their order, and those of their primary keys; nothing of tables that are gone.
+-- The columns of several tables in their order, and those of their primary
+-- keys; nothing of tables that are gone.
 select
     n.nspname as schema_name,
     c.relname as table_name,
@@ -18,4 +19,6 @@ select
     ) as key
 from unnest(%(schemas)s::text[], %(names)s::text[]) as wanted (of_schema, of_table)
 join pg_catalog.pg_namespace as n on n.nspname = wanted.of_schema
-join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = wanted.of_table and c.relkind in ('r', 'p')
+join pg_catalog.pg_class as c on c.relnamespace = n.oid
+    and c.relname = wanted.of_table
+    and c.relkind in ('r', 'p')

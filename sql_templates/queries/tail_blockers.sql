@@ -1,5 +1,5 @@
--- Transactions that were open before this one and still are. pg_locks has the pid also where pg_stat_activity keeps
--- the transactions of others from this role.
+-- Transactions that were open before this one and still are. pg_locks has the pid also where pg_stat_activity
+-- keeps the transactions of others from this role.
 select
     running.transaction_id::text as transaction_id,
     held.pid,

@@ -1,4 +1,5 @@
--- Triggers that call a function of the audit schema or one that was moved out of it, or are named like ours; clones on leaves left out.
+-- Triggers that call a function of the audit schema or one that was moved out of it, or
+-- are named like ours; clones on leaves left out.
 select
     n.nspname as schema_name,
     c.relname as table_name,
@@ -10,7 +11,8 @@ select
     fn.nspname as function_schema,
     pg_catalog.pg_get_userbyid(p.proowner)::text as function_owner,
     pg_catalog.obj_description(p.oid, 'pg_proc') as function_comment,
-    -- The name that a capture function of this trail was made under, whatever it is called now: its text has it.
+    -- The name that a capture function of this trail was made under,
+    -- whatever it is called now: its text has it.
     case when strpos(p.prosrc, pg_catalog.quote_ident(%(schema)s) || '.captured_as(tg_relid, ') > 0
         then replace(substring(p.prosrc from 'captured_as\(tg_relid, ''((?:[^'']|'''')+)'''), '''''', '''')
     end as made_as,

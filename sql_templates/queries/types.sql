@@ -1,4 +1,5 @@
--- Types by the names that DDL has for them; type_parts and plain_type as in columns.sql. A type that is not there has NULLs.
+-- Types by the names that DDL has for them; type_parts and plain_type as in
+-- columns.sql. A type that is not there has NULLs.
 with recursive wanted as (
     select name, pg_catalog.to_regtype(name)::oid as type_oid
     from unnest(%(names)s::text[]) as name
@@ -33,7 +34,10 @@ bare (name, type_oid, brackets) as (
     from bare
     join pg_catalog.pg_type t on t.oid = bare.type_oid
     where t.oid >= 16384
-      and (t.typtype = 'd' or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc and bare.brackets = '')
+      and (
+          t.typtype = 'd'
+          or t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc and bare.brackets = ''
+      )
 )
 select
     wanted.name,

@@ -1,12 +1,13 @@
--- What decides how rows are put back into a table: the types of its columns, as they are written under any search_path
--- (the session's is pg_catalog here), what is unique in it, its row security and its triggers.
+-- What decides how rows are put back into a table: the types of its columns, as they are written under any
+-- search_path (the session's is pg_catalog here), what is unique in it, its row security and its triggers.
 select
     (
         select jsonb_object_agg(a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod))
         from pg_catalog.pg_attribute a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     ) as types,
-    -- Values of these types are in the trail as their text: neither they nor what they are built on is PostgreSQL's own.
+    -- Values of these types are in the trail as their text: neither they nor
+    -- what they are built on is PostgreSQL's own.
     array(
         with recursive part (attname, type_oid) as (
             select a.attname, a.atttypid from pg_catalog.pg_attribute a
@@ -48,14 +49,18 @@ select
         join pg_catalog.pg_collation l on l.oid = a.attcollation
         where a.attrelid = c.oid and not l.collisdeterministic and not a.attisdropped
     ) as loose,
-    -- Where the order of changes decides whether each is allowed: columns of unique and of exclusion constraints that are
-    -- checked at once, in expressions and predicates, too, and both sides of foreign keys of periods.
+    -- Where the order of changes decides whether each is allowed: columns of unique and of exclusion
+    -- constraints that are checked at once, in expressions and predicates, too,
+    -- and both sides of foreign keys of periods.
     array(
         select a.attname
         from pg_catalog.pg_constraint f
         join pg_catalog.pg_attribute a
           on a.attrelid = c.oid
-         and (f.conrelid = c.oid and a.attnum = any (f.conkey) or f.confrelid = c.oid and a.attnum = any (f.confkey))
+         and (
+             f.conrelid = c.oid and a.attnum = any (f.conkey)
+             or f.confrelid = c.oid and a.attnum = any (f.confkey)
+         )
         where f.contype = 'f' and (to_jsonb(f) ->> 'conperiod')::boolean
         union
         select distinct a.attname
@@ -81,7 +86,8 @@ select
         select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary and not i.indimmediate
     ) as key_deferrable,
     pg_catalog.row_security_active(c.oid) as row_security,
-    -- Triggers of others that may change a row again after a statement has (AFTER), or as it is inserted (BEFORE).
+    -- Triggers of others that may change a row again after a statement has
+    -- (AFTER), or as it is inserted (BEFORE).
     exists (
         select from pg_catalog.pg_trigger t
         where t.tgrelid = c.oid

@@ -9,6 +9,9 @@ from audit_toolkit import templates
 from audit_toolkit.errors import TemplateError
 from audit_toolkit.names import Sql, dollar_quote, quote_identifier, quote_literal
 
+# One literal of a regular expression: in parts, nobody could compare it with Unicode's list.
+LONG_LINES = {"parts/require_context.sql.j2": 1}
+
 
 def printed(source: str, **values: object) -> str:
     return templates._environment().from_string(source).render(values)
@@ -69,3 +72,17 @@ def test_a_dollar_inside_a_name_begins_no_text() -> None:
         "select a$b$",
         "select c$b$, $1",
     ]
+
+
+def test_lines_have_at_most_110_characters() -> None:
+    directory = templates.template_directory()
+    long_lines = {
+        path.relative_to(directory).as_posix(): count
+        for path in (*directory.rglob("*.sql"), *directory.rglob("*.sql.j2"))
+        if (count := sum(len(line) > 110 for line in path.read_text(encoding="utf-8").splitlines()))
+    }
+    assert long_lines == LONG_LINES
+
+
+def test_columns_are_listed_each_quoted() -> None:
+    assert printed('{{ c | idents(of="t.") }}', c=["Or", "der"]) == 't."Or", t.der'

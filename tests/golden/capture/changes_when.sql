@@ -23,22 +23,52 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_as_installed('capture_public__orders', array['status']::text[], array['text']::text[], true, array[]::text[]) and audit.noted_as('capture_public__orders', 'public', 'orders') = array['public', 'orders'] end;
-    if (case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_noted('capture_public__orders', 'public', 'orders') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_by('capture_public__orders') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__orders')
+            then audit.is_as_installed(
+                'capture_public__orders',
+                array['status']::text[],
+                array['text']::text[],
+                true, array[]::text[]
+            )
+            and audit.noted_as('capture_public__orders', 'public', 'orders')
+                = array['public', 'orders']
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.is_noted('capture_public__orders', 'public', 'orders')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.noted_by('capture_public__orders')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__orders');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') end, audit.captured_as(tg_relid, 'capture_public__orders', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__orders')
+                    then audit.noted_as('capture_public__orders', 'public', 'orders')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__orders', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -53,12 +83,23 @@ begin
             end if;
             row_after := to_jsonb(new);
         else
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I', row_after ->> 'id', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
+             row_after ->> 'id',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -75,18 +116,40 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, (
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
+             row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_before,
+             (
                 select coalesce(jsonb_object_agg(key, value), '{}')
                 from jsonb_each(row_after)
                 where value::text is distinct from (row_before -> key)::text
-            ), context);
+            ),
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -96,12 +159,23 @@ begin
             end if;
             row_before := to_jsonb(old);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_before ->> 'id', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
+             row_before ->> 'id',
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -117,7 +191,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "a649c4fe45ba95dc8c87c7afea35d857171eab066b1ff7fbabcb53067c4f2bfd"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "96f95caedc2079d49860a4390df76ba7b17a9e6985a4cd74e65a9a1c829d1f47"}';
 
 
 -- Its triggers on public.orders.

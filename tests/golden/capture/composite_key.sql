@@ -23,22 +23,50 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.is_as_installed('capture_public__order_lines', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.is_noted('capture_public__order_lines', 'public', 'order_lines') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_by('capture_public__order_lines') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__order_lines')
+            then audit.is_as_installed(
+                'capture_public__order_lines',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__order_lines')
+                then audit.is_noted('capture_public__order_lines', 'public', 'order_lines')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__order_lines')
+                then audit.noted_by('capture_public__order_lines')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__order_lines');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_as('capture_public__order_lines', 'public', 'order_lines') end, audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__order_lines')
+                    then audit.noted_as('capture_public__order_lines', 'public', 'order_lines')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -49,12 +77,23 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.image_expression('capture_public__order_lines', false) end), audit.image_of(new, false));
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__order_lines')
+                            then audit.image_expression('capture_public__order_lines', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text, row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
+             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -65,25 +104,58 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.image_expression('capture_public__order_lines', false) end), audit.image_of(old, false));
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.image_expression('capture_public__order_lines', false) end), audit.image_of(new, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__order_lines')
+                            then audit.image_expression('capture_public__order_lines', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__order_lines')
+                            then audit.image_expression('capture_public__order_lines', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U', jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
-             nullif(jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text), row_before, row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
+             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+             nullif(jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text),
+             row_before,
+             row_after,
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.image_expression('capture_public__order_lines', false) end), audit.image_of(old, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__order_lines')
+                            then audit.image_expression('capture_public__order_lines', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D', jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D',
+             jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -99,7 +171,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "0cfb66ca4de38364caddbe77664e056e594c9a3e2e2a1e29e7cb5498933a911f"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "c1d443fcf66142900648b6425faf1018464de26fedaa9a28142b27376f511402"}';
 
 
 -- Its triggers on public.order_lines.

@@ -18,7 +18,10 @@ declare
     -- The same for all rows, so computed once, like the column defaults.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     session_user_name constant text := session_user;
@@ -34,26 +37,53 @@ declare
     names text[];
     types oid[];
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.is_as_installed('capture_public__order_lines', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.is_noted('capture_public__order_lines', 'public', 'order_lines') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_by('capture_public__order_lines') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__order_lines')
+            then audit.is_as_installed(
+                'capture_public__order_lines',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__order_lines')
+                then audit.is_noted('capture_public__order_lines', 'public', 'order_lines')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__order_lines')
+                then audit.noted_by('capture_public__order_lines')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__order_lines');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__order_lines') then audit.noted_as('capture_public__order_lines', 'public', 'order_lines') end, audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__order_lines')
+                    then audit.noted_as('capture_public__order_lines', 'public', 'order_lines')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__order_lines', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
     end if;
-    -- "00_audit_row" is the alias of a whole row: a simpler name could be the name of a column, and would mean that.
+    -- "00_audit_row" is the alias of a whole row: a simpler name could be
+    -- the name of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and is_as_installed is not true then
         if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
-            -- PostgreSQL 18 cannot reference a virtual column of a transition table; it stores nothing anyway.
+            -- PostgreSQL 18 cannot reference a virtual column of a
+            -- transition table; it stores nothing anyway.
             names := array(
                 select attname from pg_attribute
                 where attrelid = tg_relid and attnum > 0 and not attisdropped and attgenerated <> 'v'
@@ -75,7 +105,8 @@ begin
         if tg_op = 'INSERT' then
             execute replace($changes$
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row,
+            (schema_name, table_name, action, row_key,
+             new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'I',
@@ -89,11 +120,13 @@ event_schema, event_table, 'I',
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'),
+            context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row,
+            (schema_name, table_name, action, row_key,
+             old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'D',
@@ -107,7 +140,8 @@ event_schema, event_table, 'D',
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'),
+            context, session_user_name, role_name, application_name, client_addr;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -122,18 +156,29 @@ event_schema, event_table, 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
-                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
-                    row_before as row_before,
-                    row_after as row_after
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text
+                        as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text
+                        as key_after,
+                    row_before
+                        as row_before,
+                    row_after
+                        as row_after
                 from (
                     select
                         before.made as row_before,
                         after.made as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from new_rows as "00_audit_row") as after
+                    from (
+                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    full join (
+                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        from new_rows as "00_audit_row"
+                    ) as after
                         using (number)
                     where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
@@ -141,11 +186,13 @@ event_schema, event_table, 'U',
             ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'),
+            context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row,
+            (schema_name, table_name, action, row_key,
+             new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
@@ -160,7 +207,8 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
 
     elsif tg_op = 'DELETE' then
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row,
+            (schema_name, table_name, action, row_key,
+             old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D',
@@ -190,18 +238,31 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
-                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
-                    row_before as row_before,
-                    row_after as row_after
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text
+                        as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text
+                        as key_after,
+                    row_before
+                        as row_before,
+                    row_after
+                        as row_after
                 from (
                     select
-                        to_jsonb(before.image) as row_before,
-                        to_jsonb(after.image) as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        to_jsonb(before.image)
+                            as row_before,
+                        to_jsonb(after.image)
+                            as row_after
+                    from (
+                        select row_number() over () as number, "00_audit_row" as image
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    full join (
+                        select row_number() over () as number, "00_audit_row" as image
+                        from new_rows as "00_audit_row"
+                    ) as after
                         using (number)
                     where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
@@ -221,17 +282,30 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text as key_before,
-                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text as key_after,
-                    row_before as row_before,
-                    row_after as row_after
+                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text
+                        as key_before,
+                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text
+                        as key_after,
+                    row_before
+                        as row_before,
+                    row_after
+                        as row_after
                 from (
                     select
-                        to_jsonb(before.image) as row_before,
-                        to_jsonb(after.image) as row_after
-                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        to_jsonb(before.image)
+                            as row_before,
+                        to_jsonb(after.image)
+                            as row_after
+                    from (
+                        select "00_audit_row" as image
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    cross join (
+                        select "00_audit_row" as image
+                        from new_rows as "00_audit_row"
+                    ) as after
                     where (after.image *<> before.image) is not false
+
                     offset 0  -- each image is made once
                 ) as paired
                 offset 0
@@ -252,7 +326,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "a9623ed52782ce6570e799155f0cd47703c6d1c69e802743a5892ca8ea6823de"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "3601fc6eef316216f3d99350d915940bb9340c918348162c6f19b8c5480c9332"}';
 
 
 -- Its triggers on public.order_lines.

@@ -23,7 +23,10 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
@@ -37,16 +40,43 @@ declare
     value_before jsonb;
     value_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_as_installed('capture_public__orders', array[]::text[], array[]::text[], true, array[]::text[]) and audit.noted_as('capture_public__orders', 'public', 'orders') = array['public', 'orders'] end;
-    if (case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_noted('capture_public__orders', 'public', 'orders') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_by('capture_public__orders') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__orders')
+            then audit.is_as_installed(
+                'capture_public__orders',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+            and audit.noted_as('capture_public__orders', 'public', 'orders')
+                = array['public', 'orders']
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.is_noted('capture_public__orders', 'public', 'orders')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.noted_by('capture_public__orders')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__orders');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') end, audit.captured_as(tg_relid, 'capture_public__orders', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__orders')
+                    then audit.noted_as('capture_public__orders', 'public', 'orders')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__orders', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -57,49 +87,78 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I', row_after ->> 'id', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
+             row_after ->> 'id',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
         if new *= old then
             return null;
         end if;
-        -- What the update leaves as it was is not stored again, if the event before it has it: in the same partition, and by
-        -- the transaction that wrote the row as it was (xmin), and no other event of the row is by that one.
+        -- What the update leaves as it was is not stored again, if the event before it has it: in the same
+        -- partition, and by the transaction that wrote the row as it was (xmin),
+        -- and no other event of the row is by that one.
         captured_at := clock_timestamp();
         if is_as_installed then
-            is_delta := captured_at >= audit.present_period('audit.logged_actions'::regclass, false) and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
-                and current_setting('transaction_isolation') <> 'serializable';  -- reading the trail could make other writes fail
+            is_delta := captured_at >= audit.present_period('audit.logged_actions'::regclass, false)
+                and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
+                -- reading the trail could make other writes fail
+                and current_setting('transaction_isolation') <> 'serializable';
         end if;
         if is_delta then
-            row_before := case when 'public.orders'::regclass is not null then jsonb_build_object('id', old.id) end;
+            row_before := case
+                when 'public.orders'::regclass is not null
+                    then jsonb_build_object('id', old.id)
+            end;
             key_before := row_before ->> 'id';
-            row_after := case when 'public.orders'::regclass is not null then jsonb_build_object('id', new.id) end;
+            row_after := case
+                when 'public.orders'::regclass is not null
+                    then jsonb_build_object('id', new.id)
+            end;
             key_after := row_after ->> 'id';
             is_delta := key_before = key_after;
         end if;
         if is_delta then
-            select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by into newest
+            select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by
+            into newest
             from audit.logged_actions as e
-            where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
-              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
-              and e.event_id > audit.deltas_after('public.orders'::regclass, 'capture_public__orders', array['customer_id', 'id', 'placed_at', 'status', 'total'])
+            where e.schema_name = 'public' and e.table_name = 'orders'
+              and e.row_key = key_after and e.action <> 'E'
+              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+              and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+              and e.event_id > audit.deltas_after(
+                  'public.orders'::regclass, 'capture_public__orders',
+                  array['customer_id', 'id', 'placed_at', 'status', 'total']
+              )
             order by e.event_id desc
             limit 1;
             is_delta := newest.written_by = old.xmin and newest.action in ('I', 'U')
-                and newest.transaction_id <> pg_current_xact_id() and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+                and newest.transaction_id <> pg_current_xact_id()
+                and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
                 and hashint8(newest.event_id) % 32 <> 0;
         end if;
         if is_delta then
             select e.transaction_id into written_before
             from audit.logged_actions as e
-            where e.schema_name = 'public' and e.table_name = 'orders' and e.row_key = key_after and e.action <> 'E'
-              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+            where e.schema_name = 'public' and e.table_name = 'orders'
+              and e.row_key = key_after and e.action <> 'E'
+              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+              and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
               and e.event_id < newest.event_id
             order by e.event_id desc
             limit 1;
@@ -112,33 +171,73 @@ begin
                 row(old.customer_id, old.placed_at, old.status, old.total),
                 row(new.customer_id, new.placed_at, new.status, new.total))
             then
-                if 'public.orders'::regclass is not null and not record_image_eq(row(old.customer_id), row(new.customer_id)) then
-                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('customer_id', old.customer_id) end;
-                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('customer_id', new.customer_id) end;
+                if 'public.orders'::regclass is not null
+                    and not record_image_eq(
+                        row(old.customer_id), row(new.customer_id)
+                    )
+                then
+                    value_before := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('customer_id', old.customer_id)
+                    end;
+                    value_after := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('customer_id', new.customer_id)
+                    end;
                     if value_before::text <> value_after::text then
                         row_before := row_before || value_before;
                         row_after := row_after || value_after;
                     end if;
                 end if;
-                if 'public.orders'::regclass is not null and not record_image_eq(row(old.placed_at), row(new.placed_at)) then
-                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('placed_at', old.placed_at) end;
-                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('placed_at', new.placed_at) end;
+                if 'public.orders'::regclass is not null
+                    and not record_image_eq(
+                        row(old.placed_at), row(new.placed_at)
+                    )
+                then
+                    value_before := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('placed_at', old.placed_at)
+                    end;
+                    value_after := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('placed_at', new.placed_at)
+                    end;
                     if value_before::text <> value_after::text then
                         row_before := row_before || value_before;
                         row_after := row_after || value_after;
                     end if;
                 end if;
-                if 'public.orders'::regclass is not null and not record_image_eq(row(old.status), row(new.status)) then
-                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('status', old.status) end;
-                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('status', new.status) end;
+                if 'public.orders'::regclass is not null
+                    and not record_image_eq(
+                        row(old.status), row(new.status)
+                    )
+                then
+                    value_before := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('status', old.status)
+                    end;
+                    value_after := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('status', new.status)
+                    end;
                     if value_before::text <> value_after::text then
                         row_before := row_before || value_before;
                         row_after := row_after || value_after;
                     end if;
                 end if;
-                if 'public.orders'::regclass is not null and not record_image_eq(row(old.total), row(new.total)) then
-                    value_before := case when 'public.orders'::regclass is not null then jsonb_build_object('total', old.total) end;
-                    value_after := case when 'public.orders'::regclass is not null then jsonb_build_object('total', new.total) end;
+                if 'public.orders'::regclass is not null
+                    and not record_image_eq(
+                        row(old.total), row(new.total)
+                    )
+                then
+                    value_before := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('total', old.total)
+                    end;
+                    value_after := case
+                        when 'public.orders'::regclass is not null
+                            then jsonb_build_object('total', new.total)
+                    end;
                     if value_before::text <> value_after::text then
                         row_before := row_before || value_before;
                         row_after := row_after || value_after;
@@ -150,8 +249,26 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         end if;
         if is_delta is not true then
@@ -161,18 +278,30 @@ begin
         insert into audit.logged_actions
             (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (captured_at, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U', key_after, nullif(key_before, key_after), row_before, row_after, context);
+            (captured_at, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
+             key_after, nullif(key_before, key_after), row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_before ->> 'id', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
+             row_before ->> 'id',
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -188,7 +317,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "6b66f3af62ec5b26dd762e225f034f1cfc0adb0d9edac1f244d37e7da613e8c0"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "d5ba3bb424c9d57abf14c1f5ae3c71ae6f8fb327a2e8339051641e70922a1215"}';
 
 
 -- Its triggers on public.orders.

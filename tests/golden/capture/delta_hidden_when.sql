@@ -23,7 +23,10 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
@@ -37,16 +40,43 @@ declare
     value_before jsonb;
     value_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'name', 'note']::text[], array['plain', 'text', 'any']::text[], true, array['card', 'note']::text[]) and audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end;
-    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_noted('capture_public__people', 'public', 'people') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_by('capture_public__people') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__people')
+            then audit.is_as_installed(
+                'capture_public__people',
+                array['card', 'name', 'note']::text[],
+                array['plain', 'text', 'any']::text[],
+                true, array['card', 'note']::text[]
+            )
+            and audit.noted_as('capture_public__people', 'public', 'people')
+                = array['public', 'people']
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.is_noted('capture_public__people', 'public', 'people')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.noted_by('capture_public__people')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__people');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__people')
+                    then audit.noted_as('capture_public__people', 'public', 'people')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__people', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -61,48 +91,89 @@ begin
             end if;
             row_after := to_jsonb(new) - array['note'];
         else
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
+                ),
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'note'])
+                end
+            ) - array['note'];
         end if;
         row_after := audit.mask(row_after, 'card', 'redact');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I', row_after ->> 'id', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
+             row_after ->> 'id',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
-        -- What the update leaves as it was is not stored again, if the event before it has it: in the same partition, and by
-        -- the transaction that wrote the row as it was (xmin), and no other event of the row is by that one.
+        -- What the update leaves as it was is not stored again, if the event before it has it: in the same
+        -- partition, and by the transaction that wrote the row as it was (xmin),
+        -- and no other event of the row is by that one.
         captured_at := clock_timestamp();
         if is_as_installed then
-            is_delta := captured_at >= audit.present_period('audit.logged_actions'::regclass, false) and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
+            is_delta := captured_at >= audit.present_period('audit.logged_actions'::regclass, false)
+                and captured_at < audit.present_period('audit.logged_actions'::regclass, true)
                 and (select (name <> 'test'
             ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null)
-                and current_setting('transaction_isolation') <> 'serializable';  -- reading the trail could make other writes fail
+                -- reading the trail could make other writes fail
+                and current_setting('transaction_isolation') <> 'serializable';
         end if;
         if is_delta then
-            row_before := case when 'public.people'::regclass is not null then jsonb_build_object('id', old.id) end;
+            row_before := case
+                when 'public.people'::regclass is not null
+                    then jsonb_build_object('id', old.id)
+            end;
             key_before := row_before ->> 'id';
-            row_after := case when 'public.people'::regclass is not null then jsonb_build_object('id', new.id) end;
+            row_after := case
+                when 'public.people'::regclass is not null
+                    then jsonb_build_object('id', new.id)
+            end;
             key_after := row_after ->> 'id';
             is_delta := key_before = key_after;
         end if;
         if is_delta then
-            select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by into newest
+            select e.event_id, e.action, e.transaction_id, e.transaction_tstamp, e.xmin as written_by
+            into newest
             from audit.logged_actions as e
-            where e.schema_name = 'public' and e.table_name = 'people' and e.row_key = key_after and e.action <> 'E'
-              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
-              and e.event_id > audit.deltas_after('public.people'::regclass, 'capture_public__people', array['card', 'email', 'id', 'name', 'note'])
+            where e.schema_name = 'public' and e.table_name = 'people'
+              and e.row_key = key_after and e.action <> 'E'
+              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+              and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+              and e.event_id > audit.deltas_after(
+                  'public.people'::regclass, 'capture_public__people',
+                  array['card', 'email', 'id', 'name', 'note']
+              )
             order by e.event_id desc
             limit 1;
             is_delta := newest.written_by = old.xmin and newest.action in ('I', 'U')
-                and newest.transaction_id <> pg_current_xact_id() and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+                and newest.transaction_id <> pg_current_xact_id()
+                and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
                 and hashint8(newest.event_id) % 32 <> 0;
         end if;
         if is_delta then
             select e.transaction_id into written_before
             from audit.logged_actions as e
-            where e.schema_name = 'public' and e.table_name = 'people' and e.row_key = key_after and e.action <> 'E'
-              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false) and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
+            where e.schema_name = 'public' and e.table_name = 'people'
+              and e.row_key = key_after and e.action <> 'E'
+              and e.action_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
+              and e.action_tstamp < audit.present_period('audit.logged_actions'::regclass, true)
               and e.event_id < newest.event_id
             order by e.event_id desc
             limit 1;
@@ -115,25 +186,55 @@ begin
                 row(old.card, old.email, old.name),
                 row(new.card, new.email, new.name))
             then
-                if 'public.people'::regclass is not null and not record_image_eq(row(old.card), row(new.card)) then
-                    value_before := case when 'public.people'::regclass is not null then jsonb_build_object('card', old.card) end;
-                    value_after := case when 'public.people'::regclass is not null then jsonb_build_object('card', new.card) end;
+                if 'public.people'::regclass is not null
+                    and not record_image_eq(
+                        row(old.card), row(new.card)
+                    )
+                then
+                    value_before := case
+                        when 'public.people'::regclass is not null
+                            then jsonb_build_object('card', old.card)
+                    end;
+                    value_after := case
+                        when 'public.people'::regclass is not null
+                            then jsonb_build_object('card', new.card)
+                    end;
                     if value_before::text <> value_after::text then
                         row_before := row_before || value_before;
                         row_after := row_after || value_after;
                     end if;
                 end if;
-                if 'public.people'::regclass is not null and not record_image_eq(row(old.email), row(new.email)) then
-                    value_before := case when 'public.people'::regclass is not null then jsonb_build_object('email', old.email) end;
-                    value_after := case when 'public.people'::regclass is not null then jsonb_build_object('email', new.email) end;
+                if 'public.people'::regclass is not null
+                    and not record_image_eq(
+                        row(old.email), row(new.email)
+                    )
+                then
+                    value_before := case
+                        when 'public.people'::regclass is not null
+                            then jsonb_build_object('email', old.email)
+                    end;
+                    value_after := case
+                        when 'public.people'::regclass is not null
+                            then jsonb_build_object('email', new.email)
+                    end;
                     if value_before::text <> value_after::text then
                         row_before := row_before || value_before;
                         row_after := row_after || value_after;
                     end if;
                 end if;
-                if 'public.people'::regclass is not null and not record_image_eq(row(old.name), row(new.name)) then
-                    value_before := case when 'public.people'::regclass is not null then jsonb_build_object('name', old.name) end;
-                    value_after := case when 'public.people'::regclass is not null then jsonb_build_object('name', new.name) end;
+                if 'public.people'::regclass is not null
+                    and not record_image_eq(
+                        row(old.name), row(new.name)
+                    )
+                then
+                    value_before := case
+                        when 'public.people'::regclass is not null
+                            then jsonb_build_object('name', old.name)
+                    end;
+                    value_after := case
+                        when 'public.people'::regclass is not null
+                            then jsonb_build_object('name', new.name)
+                    end;
                     if value_before::text <> value_after::text then
                         row_before := row_before || value_before;
                         row_after := row_after || value_after;
@@ -151,8 +252,50 @@ begin
             row_before := to_jsonb(old) - array['note'];
             row_after := to_jsonb(new) - array['note'];
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
+                ),
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'note'])
+                end
+            ) - array['note'];
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
+                ),
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'note'])
+                end
+            ) - array['note'];
         end if;
         end if;
         -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
@@ -166,7 +309,8 @@ begin
             key_after := row_after ->> 'id';
         else
             -- Neither what is the same, nor what stands for it.
-            select coalesce(jsonb_object_agg(key, row_before -> key), '{}'), coalesce(jsonb_object_agg(key, value), '{}')
+            select coalesce(jsonb_object_agg(key, row_before -> key), '{}'),
+                coalesce(jsonb_object_agg(key, value), '{}')
             into row_before, row_after
             from jsonb_each(row_after)
             where value::text is distinct from (row_before -> key)::text;
@@ -174,7 +318,8 @@ begin
         insert into audit.logged_actions
             (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (captured_at, coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U', key_after, nullif(key_before, key_after), row_before, row_after, context);
+            (captured_at, coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
+             key_after, nullif(key_before, key_after), row_before, row_after, context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -184,13 +329,36 @@ begin
             end if;
             row_before := to_jsonb(old) - array['note'];
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'note']) end) - array['note'];
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
+                ),
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'note'])
+                end
+            ) - array['note'];
         end if;
         row_before := audit.mask(row_before, 'card', 'redact');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D', row_before ->> 'id', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
+             row_before ->> 'id',
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -206,7 +374,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "887d5519adfe318fc5e3475de61d1cc5bbaa288817e781fb1396e75c1bb7f406"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "6ddb743c247922c4e38ea8f250ae13eec9e008d04d2c8c6b93bbdff79e1d4372"}';
 
 
 -- Its triggers on public.people.

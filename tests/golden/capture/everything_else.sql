@@ -22,23 +22,51 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
     row_gone jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_as_installed('capture_public__orders', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_noted('capture_public__orders', 'public', 'orders') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_by('capture_public__orders') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__orders')
+            then audit.is_as_installed(
+                'capture_public__orders',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.is_noted('capture_public__orders', 'public', 'orders')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.noted_by('capture_public__orders')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__orders');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') end, audit.captured_as(tg_relid, 'capture_public__orders', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__orders')
+                    then audit.noted_as('capture_public__orders', 'public', 'orders')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__orders', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -60,50 +88,107 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context, query)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I', row_after ->> 'id', row_after, context, left(current_query(), 10000));
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
+             row_after ->> 'id',
+             row_after, context, left(current_query(), 10000));
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context, query)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context, left(current_query(), 10000));
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
+             row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_before,
+             row_after,
+             context, left(current_query(), 10000));
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context, query)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_before ->> 'id', row_before, context, left(current_query(), 10000));
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
+             row_before ->> 'id',
+             row_before, context, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
         -- TRUNCATE of the table: records its rows before they are removed.
-        if not has_schema_privilege(tg_table_schema, 'usage') or not has_table_privilege(tg_relid, 'select') or row_security_active(tg_relid) then
+        if not has_schema_privilege(tg_table_schema, 'usage')
+            or not has_table_privilege(tg_relid, 'select')
+            or row_security_active(tg_relid)
+        then
             raise exception using
                 errcode = 'insufficient_privilege',
-                message = format('audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all rows, which must be recorded', tg_relid::regclass, current_user),
-                hint = format('use DELETE, or let %I read it: USAGE on the schema, SELECT on the table, no row security; or install with --truncate event', current_user);
+                message = format(
+                    'audit: TRUNCATE of %s is refused: %I, who owns the trail, cannot read all'
+                        ' rows, which must be recorded',
+                    tg_relid::regclass, current_user
+                ),
+                hint = format(
+                    'use DELETE, or let %I read it: USAGE on the schema, SELECT on the table, no row'
+                        ' security; or install with --truncate event',
+                    current_user
+                );
         end if;
         for row_gone in execute (
             select format(
                 'select %s from only %s as "00_audit_row"',
-                audit.image_sql(present.names, present.types, '"00_audit_row"', false),
+                audit.image_sql(
+                    present.names, present.types, '"00_audit_row"', false
+                ),
                 tg_relid::regclass)
             from audit.columns_now(tg_relid) as present
         ) loop
@@ -111,7 +196,9 @@ begin
             insert into audit.logged_actions
                 (schema_name, table_name, action, row_key, old_row, query)
             values
-                (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_gone ->> 'id', row_gone, left(current_query(), 10000));
+                (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
+                 row_gone ->> 'id',
+                 row_gone, left(current_query(), 10000));
         end loop;
 
     else
@@ -128,7 +215,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "a1f3f904b5e27d122aad97205f4bc2b55095d39c84f880e704c83b09eef58828"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "af7fa770f4a4abd2169a2bb5727657fa505f6709fd0f7a1d90e0842f3de14596"}';
 
 
 -- Its triggers on public.orders.

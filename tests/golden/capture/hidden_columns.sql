@@ -21,22 +21,50 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'email', 'note']::text[], array['plain', 'plain', 'any']::text[], true, array['card', 'email', 'note']::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_noted('capture_public__people', 'public', 'people') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_by('capture_public__people') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__people')
+            then audit.is_as_installed(
+                'capture_public__people',
+                array['card', 'email', 'note']::text[],
+                array['plain', 'plain', 'any']::text[],
+                true, array['card', 'email', 'note']::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.is_noted('capture_public__people', 'public', 'people')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.noted_by('capture_public__people')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__people');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__people')
+                    then audit.noted_as('capture_public__people', 'public', 'people')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__people', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -47,21 +75,86 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new) - array['note'];
         else
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'email', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note']) end) - array['note'];
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
+                ),
+                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'note'])
+                end
+            ) - array['note'];
         end if;
         row_after := audit.mask(audit.mask(row_after, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I', row_after ->> 'id', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
+             row_after ->> 'id',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
             row_before := to_jsonb(old) - array['note'];
             row_after := to_jsonb(new) - array['note'];
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'email', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note']) end) - array['note'];
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'email', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note']) end) - array['note'];
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
+                ),
+                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'note'])
+                end
+            ) - array['note'];
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
+                ),
+                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'note'])
+                end
+            ) - array['note'];
         end if;
         -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
@@ -72,20 +165,47 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
+             row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_before,
+             row_after,
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old) - array['note'];
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card', 'email', 'note']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card', 'email', 'note']) end) - array['note'];
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
+                ),
+                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'note'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'note'])
+                end
+            ) - array['note'];
         end if;
         row_before := audit.mask(audit.mask(row_before, 'card', 'redact'), 'email', 'sha256');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D', row_before ->> 'id', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
+             row_before ->> 'id',
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -101,7 +221,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "7d06680a1ad6a2018688b7f37e63ae13c1c9fe1e0ffaafd49134aaba10b5295b"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "1f9db34b6fe71153e8a850703536817a32d552f60f6f44db9490f111b017724a"}';
 
 
 -- Its triggers on public.people.

@@ -16,7 +16,10 @@ declare
     -- The same for all rows, so computed once, like the column defaults.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     session_user_name constant text := session_user;
@@ -32,26 +35,53 @@ declare
     names text[];
     types oid[];
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'note']::text[], array['plain', 'any']::text[], true, array['card', 'note']::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_noted('capture_public__people', 'public', 'people') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_by('capture_public__people') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__people')
+            then audit.is_as_installed(
+                'capture_public__people',
+                array['card', 'note']::text[],
+                array['plain', 'any']::text[],
+                true, array['card', 'note']::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.is_noted('capture_public__people', 'public', 'people')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.noted_by('capture_public__people')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__people');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__people')
+                    then audit.noted_as('capture_public__people', 'public', 'people')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__people', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
     end if;
-    -- "00_audit_row" is the alias of a whole row: a simpler name could be the name of a column, and would mean that.
+    -- "00_audit_row" is the alias of a whole row: a simpler name could be
+    -- the name of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and is_as_installed is not true then
         if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
-            -- PostgreSQL 18 cannot reference a virtual column of a transition table; it stores nothing anyway.
+            -- PostgreSQL 18 cannot reference a virtual column of a
+            -- transition table; it stores nothing anyway.
             names := array(
                 select attname from pg_attribute
                 where attrelid = tg_relid and attnum > 0 and not attisdropped and attgenerated <> 'v'
@@ -73,7 +103,8 @@ begin
         if tg_op = 'INSERT' then
             execute replace($changes$
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row,
+            (schema_name, table_name, action, row_key,
+             new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'I',
@@ -81,17 +112,23 @@ event_schema, event_table, 'I',
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
-            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as row_after
+            select audit.known_part(
+                "00_audit_image",
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+            ) - array['note'] as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'),
+            context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row,
+            (schema_name, table_name, action, row_key,
+             old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'D',
@@ -99,13 +136,18 @@ event_schema, event_table, 'D',
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
-            select audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as row_before
+            select audit.known_part(
+                "00_audit_image",
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+            ) - array['note'] as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'),
+            context, session_user_name, role_name, application_name, client_addr;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -120,16 +162,34 @@ event_schema, event_table, 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id' as key_before,
-                    row_after ->> 'id' as key_after,
-                    audit.mask(row_before, 'card', 'redact') as row_before,
-                    audit.mask(row_after, 'card', 'redact') as row_after
+                    row_before ->> 'id'
+                        as key_before,
+                    row_after ->> 'id'
+                        as key_after,
+                    audit.mask(row_before, 'card', 'redact')
+                        as row_before,
+                    audit.mask(row_after, 'card', 'redact')
+                        as row_after
                 from (
                     select
                         before.made as row_before,
                         after.made as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as made from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image, audit.known_part("00_audit_image", array['card', 'note'], array['card', 'email', 'id', 'name']::text[], audit.disguised($1, 'capture_public__people', array['card', 'note'])) - array['note'] as made from new_rows as "00_audit_row") as after
+                    from (
+                        select row_number() over () as number, "00_audit_row" as image, audit.known_part(
+                "00_audit_image",
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+            ) - array['note'] as made
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    full join (
+                        select row_number() over () as number, "00_audit_row" as image, audit.known_part(
+                "00_audit_image",
+                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+            ) - array['note'] as made
+                        from new_rows as "00_audit_row"
+                    ) as after
                         using (number)
                     order by number
                     offset 0  -- each image is made once
@@ -139,11 +199,13 @@ event_schema, event_table, 'U',
             ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'),
+            context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row,
+            (schema_name, table_name, action, row_key,
+             new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
@@ -158,7 +220,8 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
 
     elsif tg_op = 'DELETE' then
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row,
+            (schema_name, table_name, action, row_key,
+             old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
@@ -188,16 +251,28 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id' as key_before,
-                    row_after ->> 'id' as key_after,
-                    audit.mask(row_before, 'card', 'redact') as row_before,
-                    audit.mask(row_after, 'card', 'redact') as row_after
+                    row_before ->> 'id'
+                        as key_before,
+                    row_after ->> 'id'
+                        as key_after,
+                    audit.mask(row_before, 'card', 'redact')
+                        as row_before,
+                    audit.mask(row_after, 'card', 'redact')
+                        as row_after
                 from (
                     select
-                        to_jsonb(before.image) - array['note'] as row_before,
-                        to_jsonb(after.image) - array['note'] as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        to_jsonb(before.image) - array['note']
+                            as row_before,
+                        to_jsonb(after.image) - array['note']
+                            as row_after
+                    from (
+                        select row_number() over () as number, "00_audit_row" as image
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    full join (
+                        select row_number() over () as number, "00_audit_row" as image
+                        from new_rows as "00_audit_row"
+                    ) as after
                         using (number)
                     order by number
                     offset 0  -- each image is made once
@@ -219,16 +294,28 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id' as key_before,
-                    row_after ->> 'id' as key_after,
-                    audit.mask(row_before, 'card', 'redact') as row_before,
-                    audit.mask(row_after, 'card', 'redact') as row_after
+                    row_before ->> 'id'
+                        as key_before,
+                    row_after ->> 'id'
+                        as key_after,
+                    audit.mask(row_before, 'card', 'redact')
+                        as row_before,
+                    audit.mask(row_after, 'card', 'redact')
+                        as row_after
                 from (
                     select
-                        to_jsonb(before.image) - array['note'] as row_before,
-                        to_jsonb(after.image) - array['note'] as row_after
-                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        to_jsonb(before.image) - array['note']
+                            as row_before,
+                        to_jsonb(after.image) - array['note']
+                            as row_after
+                    from (
+                        select "00_audit_row" as image
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    cross join (
+                        select "00_audit_row" as image
+                        from new_rows as "00_audit_row"
+                    ) as after
                     offset 0  -- each image is made once
                 ) as paired
                 where row_before <> row_after or row_before::text <> row_after::text
@@ -250,7 +337,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "11f9f3e4f36de82562ba388d80cfe853d3a914fb8267e3e5d2a5dd992adb6b57"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "a0656789df3ddc8c0201f923801f81588d66899c0335efe253891a3a5b725dfb"}';
 
 
 -- Its triggers on public.people.

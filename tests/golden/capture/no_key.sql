@@ -22,22 +22,50 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__readings') then audit.is_as_installed('capture_public__readings', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__readings') then audit.is_noted('capture_public__readings', 'public', 'readings') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__readings') then audit.noted_by('capture_public__readings') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__readings')
+            then audit.is_as_installed(
+                'capture_public__readings',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__readings')
+                then audit.is_noted('capture_public__readings', 'public', 'readings')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__readings')
+                then audit.noted_by('capture_public__readings')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__readings');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__readings') then audit.noted_as('capture_public__readings', 'public', 'readings') end, audit.captured_as(tg_relid, 'capture_public__readings', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__readings')
+                    then audit.noted_as('capture_public__readings', 'public', 'readings')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__readings', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -48,12 +76,22 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__readings') then audit.image_expression('capture_public__readings', false) end), audit.image_of(new, false));
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__readings')
+                            then audit.image_expression('capture_public__readings', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'readings'), 'I', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'readings'), 'I',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -64,24 +102,55 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__readings') then audit.image_expression('capture_public__readings', false) end), audit.image_of(old, false));
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__readings') then audit.image_expression('capture_public__readings', false) end), audit.image_of(new, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__readings')
+                            then audit.image_expression('capture_public__readings', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__readings')
+                            then audit.image_expression('capture_public__readings', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'readings'), 'U', row_before, row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'readings'), 'U',
+             row_before,
+             row_after,
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__readings') then audit.image_expression('capture_public__readings', false) end), audit.image_of(old, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__readings')
+                            then audit.image_expression('capture_public__readings', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'readings'), 'D', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'readings'), 'D',
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -97,7 +166,7 @@ revoke all on function audit.capture_public__readings() from public;
 
 select audit.hand_over('audit.capture_public__readings()'::regprocedure);
 
-comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "cff310e397f63cfdd57a59b484435257e53a8d0f849c6d4398ebf7445ed0043e"}';
+comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "readings"], "key": [], "options": {}, "numbers": {}, "hash": "b432f25f28648db44b5bd5f13a4c774a357581db139a1823b042d6c014710a70"}';
 
 
 -- Its triggers on public.readings.

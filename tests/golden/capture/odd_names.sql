@@ -21,22 +21,50 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.is_as_installed('capture__o_brien_s_100_x_tab_le__810a4a8be4', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.is_noted('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.noted_by('capture__o_brien_s_100_x_tab_le__810a4a8be4') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+            then audit.is_as_installed(
+                'capture__o_brien_s_100_x_tab_le__810a4a8be4',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                then audit.is_noted('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                then audit.noted_by('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture__o_brien_s_100_x_tab_le__810a4a8be4');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.noted_as('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale') end, audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                    then audit.noted_as('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale')
+            end,
+            audit.captured_as(tg_relid, 'capture__o_brien_s_100_x_tab_le__810a4a8be4', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -47,12 +75,23 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(new, false));
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                            then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'I', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text, row_after, context);
+            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'I',
+             jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -63,25 +102,58 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(old, false));
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(new, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                            then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                            then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'U', jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
-             nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text), row_before, row_after, context);
+            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'U',
+             jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
+             nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text),
+             row_before,
+             row_after,
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4') then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false) end), audit.image_of(old, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                            then audit.image_expression('capture__o_brien_s_100_x_tab_le__810a4a8be4', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'D', jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, row_before, context);
+            (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'D',
+             jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text,
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -97,7 +169,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "acb270cb49f4416f343566b14eb5a3fb7a688bd4e6b21b4231a2662a90d05a29"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "d046a384275fb04bf246eee7672ee43b656dc4c4d12438f06ed05c2bf39e4d1f"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".

@@ -22,7 +22,10 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
@@ -30,16 +33,41 @@ declare
     kept record;
     stand_ins jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__files') then audit.is_as_installed('capture_public__files', array['body', 'meta', 'name', 'raw']::text[], array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[], true, array['name']::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__files') then audit.is_noted('capture_public__files', 'public', 'files') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__files') then audit.noted_by('capture_public__files') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__files')
+            then audit.is_as_installed(
+                'capture_public__files',
+                array['body', 'meta', 'name', 'raw']::text[],
+                array['exactly text', 'exactly json', 'exactly text', 'exactly bytea']::text[],
+                true, array['name']::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__files')
+                then audit.is_noted('capture_public__files', 'public', 'files')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__files')
+                then audit.noted_by('capture_public__files')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__files');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__files') then audit.noted_as('capture_public__files', 'public', 'files') end, audit.captured_as(tg_relid, 'capture_public__files', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__files')
+                    then audit.noted_as('capture_public__files', 'public', 'files')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__files', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -51,64 +79,189 @@ begin
             kept := new;
             stand_ins := '{}';
             kept.name := null;  -- not recorded
-            if octet_length(kept.body) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            if octet_length(kept.body)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'body',
+                    audit.stand_in(
+                        convert_to(kept.body, 'UTF8')
+                    )
+                );
                 kept.body := null;
             end if;
-            if octet_length(kept.raw) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            if octet_length(kept.raw)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'raw',
+                    audit.stand_in(kept.raw)
+                );
                 kept.raw := null;
             end if;
-            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
-                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            if octet_length(kept.meta::text)
+                    > 16777216
+                or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'meta',
+                    audit.stand_in(
+                        convert_to(kept.meta::text, 'UTF8')
+                    )
+                );
                 kept.meta := null;
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(new, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__files')
+                                then audit.image_expression('capture_public__files', true)
+                        end
+                    ),
+                    audit.image_of(new, true)
+                ),
+                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['name'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['name'])
+                end
+            ) - array['name'];
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'I', row_after ->> 'id', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'I',
+             row_after ->> 'id',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         if is_as_installed then
             kept := old;
             stand_ins := '{}';
             kept.name := null;  -- not recorded
-            if octet_length(kept.body) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            if octet_length(kept.body)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'body',
+                    audit.stand_in(
+                        convert_to(kept.body, 'UTF8')
+                    )
+                );
                 kept.body := null;
             end if;
-            if octet_length(kept.raw) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            if octet_length(kept.raw)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'raw',
+                    audit.stand_in(kept.raw)
+                );
                 kept.raw := null;
             end if;
-            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
-                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            if octet_length(kept.meta::text)
+                    > 16777216
+                or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'meta',
+                    audit.stand_in(
+                        convert_to(kept.meta::text, 'UTF8')
+                    )
+                );
                 kept.meta := null;
             end if;
             row_before := to_jsonb(kept) - array['name'] || stand_ins;
             kept := new;
             stand_ins := '{}';
             kept.name := null;  -- not recorded
-            if octet_length(kept.body) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            if octet_length(kept.body)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'body',
+                    audit.stand_in(
+                        convert_to(kept.body, 'UTF8')
+                    )
+                );
                 kept.body := null;
             end if;
-            if octet_length(kept.raw) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            if octet_length(kept.raw)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'raw',
+                    audit.stand_in(kept.raw)
+                );
                 kept.raw := null;
             end if;
-            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
-                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            if octet_length(kept.meta::text)
+                    > 16777216
+                or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'meta',
+                    audit.stand_in(
+                        convert_to(kept.meta::text, 'UTF8')
+                    )
+                );
                 kept.meta := null;
             end if;
             row_after := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(old, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(new, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__files')
+                                then audit.image_expression('capture_public__files', true)
+                        end
+                    ),
+                    audit.image_of(old, true)
+                ),
+                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['name'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['name'])
+                end
+            ) - array['name'];
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__files')
+                                then audit.image_expression('capture_public__files', true)
+                        end
+                    ),
+                    audit.image_of(new, true)
+                ),
+                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['name'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['name'])
+                end
+            ) - array['name'];
         end if;
         -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
@@ -117,34 +270,81 @@ begin
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'U',
+             row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_before,
+             row_after,
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             kept := old;
             stand_ins := '{}';
             kept.name := null;  -- not recorded
-            if octet_length(kept.body) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('body', audit.stand_in(convert_to(kept.body, 'UTF8')));
+            if octet_length(kept.body)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'body',
+                    audit.stand_in(
+                        convert_to(kept.body, 'UTF8')
+                    )
+                );
                 kept.body := null;
             end if;
-            if octet_length(kept.raw) > 16777216 then
-                stand_ins := stand_ins || jsonb_build_object('raw', audit.stand_in(kept.raw));
+            if octet_length(kept.raw)
+                    > 16777216
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'raw',
+                    audit.stand_in(kept.raw)
+                );
                 kept.raw := null;
             end if;
-            if octet_length(kept.meta::text) > 16777216 or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$ then
-                stand_ins := stand_ins || jsonb_build_object('meta', audit.stand_in(convert_to(kept.meta::text, 'UTF8')));
+            if octet_length(kept.meta::text)
+                    > 16777216
+                or kept.meta::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$
+            then
+                stand_ins := stand_ins || jsonb_build_object(
+                    'meta',
+                    audit.stand_in(
+                        convert_to(kept.meta::text, 'UTF8')
+                    )
+                );
                 kept.meta := null;
             end if;
             row_before := to_jsonb(kept) - array['name'] || stand_ins;
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__files') then audit.image_expression('capture_public__files', true) end), audit.image_of(old, true)), array['name'], array['body', 'id', 'meta', 'raw']::text[], case when tg_relid = audit.captured_relation('capture_public__files') then audit.disguised(audit.captured_relation('capture_public__files'), 'capture_public__files', array['name']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files', array['name']) end) - array['name'];
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__files')
+                                then audit.image_expression('capture_public__files', true)
+                        end
+                    ),
+                    audit.image_of(old, true)
+                ),
+                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['name'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['name'])
+                end
+            ) - array['name'];
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'D', row_before ->> 'id', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'D',
+             row_before ->> 'id',
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -160,7 +360,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "297a8c6d05571eb54df8dd5d66d8220b2a2d8193275b6e14ed15339e307effdd"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "ed4a80f3e4a2dff0cf103508f3e0eb24865838e0d855050ae29cd429a581fae6"}';
 
 
 -- Its triggers on public.files.

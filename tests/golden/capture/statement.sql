@@ -17,7 +17,10 @@ declare
     -- The same for all rows, so computed once, like the column defaults.
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     session_user_name constant text := session_user;
@@ -33,26 +36,53 @@ declare
     names text[];
     types oid[];
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_as_installed('capture_public__orders', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_noted('capture_public__orders', 'public', 'orders') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_by('capture_public__orders') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__orders')
+            then audit.is_as_installed(
+                'capture_public__orders',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.is_noted('capture_public__orders', 'public', 'orders')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.noted_by('capture_public__orders')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__orders');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') end, audit.captured_as(tg_relid, 'capture_public__orders', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__orders')
+                    then audit.noted_as('capture_public__orders', 'public', 'orders')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__orders', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
     end if;
-    -- "00_audit_row" is the alias of a whole row: a simpler name could be the name of a column, and would mean that.
+    -- "00_audit_row" is the alias of a whole row: a simpler name could be
+    -- the name of a column, and would mean that.
     if tg_op in ('INSERT', 'UPDATE', 'DELETE') and is_as_installed is not true then
         if exists (select from pg_attribute where attrelid = tg_relid and attgenerated = 'v') then
-            -- PostgreSQL 18 cannot reference a virtual column of a transition table; it stores nothing anyway.
+            -- PostgreSQL 18 cannot reference a virtual column of a
+            -- transition table; it stores nothing anyway.
             names := array(
                 select attname from pg_attribute
                 where attrelid = tg_relid and attnum > 0 and not attisdropped and attgenerated <> 'v'
@@ -74,7 +104,8 @@ begin
         if tg_op = 'INSERT' then
             execute replace($changes$
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row,
+            (schema_name, table_name, action, row_key,
+             new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'I',
@@ -88,11 +119,13 @@ event_schema, event_table, 'I',
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'),
+            context, session_user_name, role_name, application_name, client_addr;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row,
+            (schema_name, table_name, action, row_key,
+             old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'D',
@@ -106,7 +139,8 @@ event_schema, event_table, 'D',
         ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'),
+            context, session_user_name, role_name, application_name, client_addr;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -121,18 +155,29 @@ event_schema, event_table, 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id' as key_before,
-                    row_after ->> 'id' as key_after,
-                    row_before as row_before,
-                    row_after as row_after
+                    row_before ->> 'id'
+                        as key_before,
+                    row_after ->> 'id'
+                        as key_after,
+                    row_before
+                        as row_before,
+                    row_after
+                        as row_after
                 from (
                     select
                         before.made as row_before,
                         after.made as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made from new_rows as "00_audit_row") as after
+                    from (
+                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    full join (
+                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        from new_rows as "00_audit_row"
+                    ) as after
                         using (number)
                     where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
@@ -140,11 +185,13 @@ event_schema, event_table, 'U',
             ) as captured cross join (select $2, $3, $4, $5, $6, $7, $8) as who (event_schema, event_table, context, session_user_name, role_name, application_name, client_addr)
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
-            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), context, session_user_name, role_name, application_name, client_addr;
+            using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'),
+            context, session_user_name, role_name, application_name, client_addr;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, new_row,
+            (schema_name, table_name, action, row_key,
+             new_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
@@ -159,7 +206,8 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
 
     elsif tg_op = 'DELETE' then
         insert into audit.logged_actions
-            (schema_name, table_name, action, row_key, old_row,
+            (schema_name, table_name, action, row_key,
+             old_row,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
@@ -189,18 +237,31 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id' as key_before,
-                    row_after ->> 'id' as key_after,
-                    row_before as row_before,
-                    row_after as row_after
+                    row_before ->> 'id'
+                        as key_before,
+                    row_after ->> 'id'
+                        as key_after,
+                    row_before
+                        as row_before,
+                    row_after
+                        as row_after
                 from (
                     select
-                        to_jsonb(before.image) as row_before,
-                        to_jsonb(after.image) as row_after
-                    from (select row_number() over () as number, "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    full join (select row_number() over () as number, "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        to_jsonb(before.image)
+                            as row_before,
+                        to_jsonb(after.image)
+                            as row_after
+                    from (
+                        select row_number() over () as number, "00_audit_row" as image
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    full join (
+                        select row_number() over () as number, "00_audit_row" as image
+                        from new_rows as "00_audit_row"
+                    ) as after
                         using (number)
                     where (after.image *<> before.image) is not false  -- "is not false" keeps the join full
+
                     order by number
                     offset 0  -- each image is made once
                 ) as paired
@@ -220,17 +281,30 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id' as key_before,
-                    row_after ->> 'id' as key_after,
-                    row_before as row_before,
-                    row_after as row_after
+                    row_before ->> 'id'
+                        as key_before,
+                    row_after ->> 'id'
+                        as key_after,
+                    row_before
+                        as row_before,
+                    row_after
+                        as row_after
                 from (
                     select
-                        to_jsonb(before.image) as row_before,
-                        to_jsonb(after.image) as row_after
-                    from (select "00_audit_row" as image from old_rows as "00_audit_row") as before
-                    cross join (select "00_audit_row" as image from new_rows as "00_audit_row") as after
+                        to_jsonb(before.image)
+                            as row_before,
+                        to_jsonb(after.image)
+                            as row_after
+                    from (
+                        select "00_audit_row" as image
+                        from old_rows as "00_audit_row"
+                    ) as before
+                    cross join (
+                        select "00_audit_row" as image
+                        from new_rows as "00_audit_row"
+                    ) as after
                     where (after.image *<> before.image) is not false
+
                     offset 0  -- each image is made once
                 ) as paired
                 offset 0
@@ -251,7 +325,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "5aa00a29a6fc2e2b46e25383e62140215f36225e8035d9836510fbf6db05bbfc"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "d2780d15dbb2b5fe89cdd8aff19b2deca93fc8941cbca278f4c366b3647beecb"}';
 
 
 -- Its triggers on public.orders.

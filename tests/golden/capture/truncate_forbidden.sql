@@ -22,22 +22,50 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
 begin
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_as_installed('capture_public__orders', array[]::text[], array[]::text[], true, array[]::text[]) end;
-    if (case when tg_relid = audit.captured_relation('capture_public__orders') then audit.is_noted('capture_public__orders', 'public', 'orders') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_by('capture_public__orders') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__orders')
+            then audit.is_as_installed(
+                'capture_public__orders',
+                array[]::text[],
+                array[]::text[],
+                true, array[]::text[]
+            )
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.is_noted('capture_public__orders', 'public', 'orders')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.noted_by('capture_public__orders')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__orders');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__orders') then audit.noted_as('capture_public__orders', 'public', 'orders') end, audit.captured_as(tg_relid, 'capture_public__orders', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__orders')
+                    then audit.noted_as('capture_public__orders', 'public', 'orders')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__orders', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -48,12 +76,23 @@ begin
         if is_as_installed then
             row_after := to_jsonb(new);
         else
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I', row_after ->> 'id', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
+             row_after ->> 'id',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -64,27 +103,61 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
-            row_after := coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(new, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
+            row_after := coalesce(
+                audit.image_by(
+                    new,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(new, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
+             row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_before,
+             row_after,
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             row_before := to_jsonb(old);
         else
-            row_before := coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__orders') then audit.image_expression('capture_public__orders', false) end), audit.image_of(old, false));
+            row_before := coalesce(
+                audit.image_by(
+                    old,
+                    case
+                        when tg_relid = audit.captured_relation('capture_public__orders')
+                            then audit.image_expression('capture_public__orders', false)
+                    end
+                ),
+                audit.image_of(old, false)
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D', row_before ->> 'id', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
+             row_before ->> 'id',
+             row_before, context);
 
-    elsif current_setting('session_replication_role') <> 'replica' then  -- replicated changes are never refused
+    -- replicated changes are never refused
+    elsif current_setting('session_replication_role') <> 'replica' then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = 'audit: public.orders is audited row by row, so TRUNCATE is refused',
@@ -104,7 +177,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "505c41aeed03eede4fa190cbd8ed01d701aa630b92d5127d7625bd2df660ab1e"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "2db104dd43632e1c56fb4ec13fb26ab481a68b015cd3b13b768cc1a3751af414"}';
 
 
 -- Its triggers on public.orders.

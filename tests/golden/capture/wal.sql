@@ -22,28 +22,62 @@ declare
     event_table text;
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end;
     row_before jsonb;
     row_after jsonb;
-    is_read constant boolean := exists (select from audit.captured_tables as c where c.function_name = 'capture_public__people' and c.wal_since is not null);
+    is_read constant boolean := exists (
+        select from audit.captured_tables as c
+        where c.function_name = 'capture_public__people' and c.wal_since is not null
+    );
 begin
-    -- Until the worker reads the WAL, this records changes. Then it is off, and records nothing twice if somebody enables it.
+    -- Until the worker reads the WAL, this records changes. Then it is off, and
+    -- records nothing twice if somebody enables it.
     if is_read then
         return null;
     end if;
 
-    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each ALTER TABLE.
-    is_as_installed := case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_as_installed('capture_public__people', array['card', 'name']::text[], array['plain', 'text']::text[], true, array['card']::text[]) and audit.noted_as('capture_public__people', 'public', 'people') = array['public', 'people'] end;
-    if (case when tg_relid = audit.captured_relation('capture_public__people') then audit.is_noted('capture_public__people', 'public', 'people') end) is not true then
-        -- What became of the table when this was planned may have been noted by a transaction that rolled back.
-        noted_by := case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_by('capture_public__people') end;
+    -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
+    -- ALTER TABLE.
+    is_as_installed := case
+        when tg_relid = audit.captured_relation('capture_public__people')
+            then audit.is_as_installed(
+                'capture_public__people',
+                array['card', 'name']::text[],
+                array['plain', 'text']::text[],
+                true, array['card']::text[]
+            )
+            and audit.noted_as('capture_public__people', 'public', 'people')
+                = array['public', 'people']
+    end;
+    if (
+        case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.is_noted('capture_public__people', 'public', 'people')
+        end
+    ) is not true then
+        -- What became of the table when this was planned may have been
+        -- noted by a transaction that rolled back.
+        noted_by := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.noted_by('capture_public__people')
+        end;
         if noted_by = '0' or pg_xact_status(nullif(noted_by, '0')) = 'aborted' then
             perform audit.note_again('capture_public__people');
         end if;
-        -- Renamed, which is recorded once; a partition of a table that records it; or not the table of this function.
-        captured_as := coalesce(case when tg_relid = audit.captured_relation('capture_public__people') then audit.noted_as('capture_public__people', 'public', 'people') end, audit.captured_as(tg_relid, 'capture_public__people', tg_op));
+        -- Renamed, which is recorded once; a partition of a table that
+        -- records it; or not the table of this function.
+        captured_as := coalesce(
+            case
+                when tg_relid = audit.captured_relation('capture_public__people')
+                    then audit.noted_as('capture_public__people', 'public', 'people')
+            end,
+            audit.captured_as(tg_relid, 'capture_public__people', tg_op)
+        );
         if captured_as is null then
             return null;
         end if;
@@ -58,13 +92,36 @@ begin
             end if;
             row_after := to_jsonb(new);
         else
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
+                ),
+                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card'])
+                end
+            );
         end if;
         row_after := audit.mask(row_after, 'card', 'redact');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I', row_after ->> 'id', row_after, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
+             row_after ->> 'id',
+             row_after, context);
 
     elsif tg_op = 'UPDATE' then
         -- Compared byte by byte: works for types without equality, and 1.0 differs from 1.00.
@@ -81,20 +138,66 @@ begin
             row_before := to_jsonb(old);
             row_after := to_jsonb(new);
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
-            row_after := audit.known_part(coalesce(audit.image_by(new, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(new, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
+                ),
+                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card'])
+                end
+            );
+            row_after := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
+                ),
+                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card'])
+                end
+            );
         end if;
         row_before := audit.mask(row_before, 'card', 'redact');
         row_after := audit.mask(row_after, 'card', 'redact');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U', row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'), row_before, (
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
+             row_after ->> 'id',
+             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_before,
+             (
                 select coalesce(jsonb_object_agg(key, value), '{}')
                 from jsonb_each(row_after)
                 where value::text is distinct from (row_before -> key)::text
-            ), context);
+            ),
+             context);
 
     elsif tg_op = 'DELETE' then
         if is_as_installed then
@@ -104,13 +207,36 @@ begin
             end if;
             row_before := to_jsonb(old);
         else
-            row_before := audit.known_part(coalesce(audit.image_by(old, case when tg_relid = audit.captured_relation('capture_public__people') then audit.image_expression('capture_public__people', false) end), audit.image_of(old, false)), array['card'], array['card', 'email', 'id', 'name', 'note']::text[], case when tg_relid = audit.captured_relation('capture_public__people') then audit.disguised(audit.captured_relation('capture_public__people'), 'capture_public__people', array['card']) else audit.disguised(coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people', array['card']) end);
+            row_before := audit.known_part(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
+                ),
+                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.disguised(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card'])
+                    else audit.disguised(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card'])
+                end
+            );
         end if;
         row_before := audit.mask(row_before, 'card', 'redact');
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
-            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D', row_before ->> 'id', row_before, context);
+            (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
+             row_before ->> 'id',
+             row_before, context);
 
     else
         insert into audit.logged_actions
@@ -126,7 +252,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "d4ba223396f544cd7174c86880c36d1dcec646df3bcb2e5f298ea1583515c695"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "74f789ad88c6b07c401a59318a44feb33dfd4c5690df518e4b9db3fdb766b9cb"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.
@@ -142,12 +268,22 @@ declare
     names text[];
     types oid[];
 begin
-    select c.relation_id into strict relation from audit.captured_tables as c where c.function_name = 'capture_public__people';
-    if audit.has_columns('pg_temp.columns_public__people'::regclass, array['card', 'name']::text[], array['plain', 'text']::text[], true)
-        and audit.disguised(relation, 'capture_public__people', array['card']) = '{}' then
+    select c.relation_id
+    into strict relation
+    from audit.captured_tables as c
+    where c.function_name = 'capture_public__people';
+    if audit.has_columns(
+            'pg_temp.columns_public__people'::regclass,
+            array['card', 'name']::text[],
+            array['plain', 'text']::text[], true
+        )
+        and audit.disguised(
+            relation, 'capture_public__people', array['card']
+        ) = '{}' then
         begin
             insert into audit.logged_actions
-                (event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                (event_id, action_tstamp, transaction_id, schema_name, table_name, action,
+                 row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr, transaction_tstamp)
             select
                 event_id, action_tstamp, transaction_id, noted.schema_name, noted.table_name, action,
@@ -163,10 +299,14 @@ begin
             from (
                 select
                     paired.*,
-                    image_before ->> 'id' as key_before,
-                    image_after ->> 'id' as key_after,
-                    audit.mask(image_before, 'card', 'redact') as row_before,
-                    audit.mask(image_after, 'card', 'redact') as row_after
+                    image_before ->> 'id'
+                        as key_before,
+                    image_after ->> 'id'
+                        as key_after,
+                    audit.mask(image_before, 'card', 'redact')
+                        as row_before,
+                    audit.mask(image_after, 'card', 'redact')
+                        as row_after
                 from (
                     select
                         change.*,
@@ -179,13 +319,16 @@ begin
                         or has_after and (select (name <> 'nobody'
             ) from (select (change.after).name as name) as "00_audit_condition")
                         or has_before and (select (name <> 'nobody'
-            ) from (select (change.before).name as name) as "00_audit_condition"))
+            ) from (select (change.before).name as name) as "00_audit_condition")
+                      )
                     offset 0  -- each image is made once
                 ) as paired
                 offset 0
             ) as captured
             cross join (
-                select c.schema_name, c.table_name from audit.captured_tables as c where c.function_name = 'capture_public__people'
+                select c.schema_name, c.table_name
+                from audit.captured_tables as c
+                where c.function_name = 'capture_public__people'
             ) as noted;
             return;
         exception when others then
@@ -193,10 +336,13 @@ begin
         end;
     end if;
     select present.names, present.types into names, types
-    from audit.columns_now('pg_temp.columns_public__people'::regclass) as present;
+    from audit.columns_now(
+        'pg_temp.columns_public__people'::regclass
+    ) as present;
     execute replace(replace($changes$
             insert into audit.logged_actions
-                (event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row,
+                (event_id, action_tstamp, transaction_id, schema_name, table_name, action,
+                 row_key, old_row_key, old_row, new_row,
                  context, session_user_name, role_name, application_name, client_addr, transaction_tstamp)
             select
                 event_id, action_tstamp, transaction_id, noted.schema_name, noted.table_name, action,
@@ -212,15 +358,27 @@ begin
             from (
                 select
                     paired.*,
-                    image_before ->> 'id' as key_before,
-                    image_after ->> 'id' as key_after,
-                    audit.mask(image_before, 'card', 'redact') as row_before,
-                    audit.mask(image_after, 'card', 'redact') as row_after
+                    image_before ->> 'id'
+                        as key_before,
+                    image_after ->> 'id'
+                        as key_after,
+                    audit.mask(image_before, 'card', 'redact')
+                        as row_before,
+                    audit.mask(image_after, 'card', 'redact')
+                        as row_after
                 from (
                     select
                         change.*,
-                        case when has_before then audit.known_part("00_audit_before", array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised($1, 'capture_public__people', array['card'])) end as image_before,
-                        case when has_after then audit.known_part("00_audit_after", array['card'], array['card', 'email', 'id', 'name', 'note']::text[], audit.disguised($1, 'capture_public__people', array['card'])) end as image_after
+                        case when has_before then audit.known_part(
+                "00_audit_before",
+                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                audit.disguised($1, 'capture_public__people', array['card'])
+            ) end as image_before,
+                        case when has_after then audit.known_part(
+                "00_audit_after",
+                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                audit.disguised($1, 'capture_public__people', array['card'])
+            ) end as image_after
                     from pg_temp.changes_public__people as change
                     where true
                       and (is_changed or not (has_before and has_after))
@@ -229,7 +387,9 @@ begin
                 offset 0
             ) as captured
             cross join (
-                select c.schema_name, c.table_name from audit.captured_tables as c where c.function_name = 'capture_public__people'
+                select c.schema_name, c.table_name
+                from audit.captured_tables as c
+                where c.function_name = 'capture_public__people'
             ) as noted
 $changes$,
         '"00_audit_before"', audit.image_sql(names, types, '(change.before)', true)),
@@ -242,7 +402,9 @@ revoke all on function audit.replay_public__people() from public;
 
 comment on function audit.replay_public__people() is '{"tool": "audit-toolkit", "replays": "capture_public__people"}';
 
-select audit.hand_over('audit.replay_public__people()'::regprocedure);
+select audit.hand_over(
+    'audit.replay_public__people()'::regprocedure
+);
 
 do $publish$
 declare
@@ -252,7 +414,10 @@ begin
     if exists (
         select from pg_catalog.pg_attribute
         where attrelid = relation and attnum > 0 and not attisdropped
-          and (attgenerated = 'v' or attgenerated = 's' and current_setting('server_version_num')::integer < 180000)
+          and (
+              attgenerated = 'v'
+              or attgenerated = 's' and current_setting('server_version_num')::integer < 180000
+          )
     ) then
         -- PostgreSQL 18 would refuse every UPDATE of it, and older releases would leave the columns out.
         raise exception using
@@ -261,7 +426,8 @@ begin
             hint = 'use --capture row';
     end if;
     for part in
-        select c.oid::regclass as name, c.relreplident, c.relkind in ('r', 'p') and c.relpersistence = 'p' as is_in_wal
+        select c.oid::regclass as name, c.relreplident,
+            c.relkind in ('r', 'p') and c.relpersistence = 'p' as is_in_wal
         from pg_catalog.pg_class as c
         where c.oid = relation or c.oid in (select relid from pg_catalog.pg_partition_tree(relation))
         order by c.oid
@@ -269,7 +435,9 @@ begin
         if not part.is_in_wal then
             raise exception using
                 errcode = 'feature_not_supported',
-                message = format('audit: changes of %s are not in the WAL, as it is unlogged or a foreign table', part.name),
+                message = format(
+                    'audit: changes of %s are not in the WAL, as it is unlogged or a foreign table', part.name
+                ),
                 hint = 'use --capture row';
         end if;
         if part.relreplident <> 'f' then
@@ -279,11 +447,17 @@ begin
     if not exists (select from pg_catalog.pg_publication where pubname = 'audit_capture') then
         -- Before PostgreSQL 18, generated columns are never published.
         execute 'create publication ' || quote_ident('audit_capture')
-            || case when current_setting('server_version_num')::integer >= 180000 then ' with (publish_generated_columns = stored)' else '' end;
+            || case
+                when current_setting('server_version_num')::integer >= 180000
+                    then ' with (publish_generated_columns = stored)'
+                else ''
+            end;
     end if;
     for part in
         select wanted.name
-        from unnest(array[relation, 'audit.truncated_rows'::regclass]) as wanted (name)
+        from unnest(
+            array[relation, 'audit.truncated_rows'::regclass]
+        ) as wanted (name)
         where not exists (
             select from pg_catalog.pg_publication_rel as r
             join pg_catalog.pg_publication as p on p.oid = r.prpubid

@@ -11,7 +11,9 @@ declare
 begin
     -- Marks our own statements for the guard: see guard_ddl.
     perform pg_catalog.set_config('audit.guard', 'open', true);
-    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('audit-toolkit install audit', 0));
+    perform pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended('audit-toolkit install audit', 0)
+    );
 
     select c.oid into trail
     from pg_catalog.pg_class as c
@@ -21,7 +23,8 @@ begin
     -- Not for superusers, who are members of every role.
     trusted := array(
         select oid from pg_catalog.pg_roles
-        where rolname = current_user or case when is_superuser then rolsuper else pg_catalog.pg_has_role(oid, 'usage') end
+        where rolname = current_user
+          or case when is_superuser then rolsuper else pg_catalog.pg_has_role(oid, 'usage') end
     );
     if exists (
         select from pg_catalog.pg_namespace
@@ -30,7 +33,8 @@ begin
         raise exception using
             errcode = 'insufficient_privilege',
             message = 'audit: the schema audit belongs to another role',
-            hint = 'connect as its owner, name its owner (--owner), or choose another schema: audit install --audit-schema NAME';
+            hint = 'connect as its owner, name its owner (--owner), or choose another schema: audit'
+                ' install --audit-schema NAME';
     end if;
 
     if trail is not null and not exists (
@@ -48,27 +52,41 @@ begin
 
     select shown into object
     from (
-        select c.oid::regclass::text, c.relowner, pg_catalog.obj_description(c.oid, 'pg_class'), c.relkind = 'S'
+        select c.oid::regclass::text, c.relowner, pg_catalog.obj_description(c.oid, 'pg_class'),
+            c.relkind = 'S'
         from pg_catalog.pg_class as c
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'audit'
           and c.relkind not in ('i', 'I', 't')
-          and (c.relname like 'logged\_actions%' or c.relname in ('mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables', 'capture_progress', 'truncated_rows', 'home', 'consumers', 'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'))
+          and (
+              c.relname like 'logged\_actions%'
+              or c.relname in (
+                  'mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables',
+                  'capture_progress', 'truncated_rows', 'home', 'consumers',
+                  'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'
+              )
+          )
         union all
         select p.oid::regprocedure::text, p.proowner, pg_catalog.obj_description(p.oid, 'pg_proc'), false
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'audit'
-          and (p.proname like 'capture\_%' or p.proname like 'replay\_%' or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history'))
+          and (
+              p.proname like 'capture\_%'
+              or p.proname like 'replay\_%'
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+          )
     ) as present (shown, owner, comment, has_no_comment)
-    where owner <> all (trusted) or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
+    where owner <> all (trusted)
+      or not (has_no_comment or coalesce(comment, '') like '%"tool": "audit-toolkit"%')
     order by shown
     limit 1;
     if found then
         raise exception using
             errcode = 'duplicate_object',
             message = 'audit: ' || object || ' exists but was not created by audit-toolkit',
-            hint = 'find out who made it and drop it, or choose another schema: audit install --audit-schema NAME';
+            hint = 'find out who made it and drop it, or choose another schema: audit'
+                ' install --audit-schema NAME';
     end if;
 end
 $refuse$;
@@ -84,7 +102,8 @@ begin
     if found then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: a partition of audit.logged_actions has a pending DETACH CONCURRENTLY: ' || pending,
+            message = 'audit: a partition of audit.logged_actions has a pending DETACH CONCURRENTLY: '
+                || pending,
             hint = 'finish it first: alter table audit.logged_actions detach partition '
                 || pending || ' finalize';
     end if;
@@ -110,7 +129,8 @@ from (
     union all
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
-    where pronamespace = to_regnamespace('audit') and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+    where pronamespace = to_regnamespace('audit')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -131,7 +151,9 @@ create sequence if not exists audit.logged_actions_event_id_seq
     cache 1;
 
 create table if not exists audit.logged_actions (
-    event_id bigint not null default nextval('audit.logged_actions_event_id_seq'::regclass),
+    event_id bigint not null default nextval(
+        'audit.logged_actions_event_id_seq'::regclass
+    ),
     action_tstamp timestamptz not null default clock_timestamp(),
     transaction_id xid8 not null default pg_current_xact_id(),
     schema_name text collate "C" not null,
@@ -143,7 +165,10 @@ create table if not exists audit.logged_actions (
     new_row jsonb,
     context jsonb default case
         when octet_length(current_setting('audit.context', true)) > 65536
-            then jsonb_build_object('audit:oversize', jsonb_build_object('bytes', octet_length(current_setting('audit.context', true))))
+            then jsonb_build_object(
+                'audit:oversize',
+                jsonb_build_object('bytes', octet_length(current_setting('audit.context', true)))
+            )
         else nullif(current_setting('audit.context', true), '')::jsonb
     end,
     session_user_name text default session_user,
@@ -162,12 +187,16 @@ alter sequence audit.logged_actions_event_id_seq
 -- all entries differ
 -- The history of one row.
 create index if not exists logged_actions_row_idx
-    on audit.logged_actions (schema_name, table_name, row_key, event_id)
+    on audit.logged_actions (
+        schema_name, table_name, row_key, event_id
+    )
     with (deduplicate_items = off);
 
 -- Finds rows whose key was changed. Nearly empty, so nearly free to maintain.
 create index if not exists logged_actions_old_key_idx
-    on audit.logged_actions (schema_name, table_name, old_row_key, event_id)
+    on audit.logged_actions (
+        schema_name, table_name, old_row_key, event_id
+    )
     where old_row_key is not null;
 
 -- Everything that one transaction changed.
@@ -178,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "2c92fa2e42d04121729f882edcb2bc2912db5e35f3719c9a9dfcacba330209b3"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "2e0c307aad207b9281ad0f04f35666517acc102e0e921f1c0e3d64b4c21eb2b1"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -227,7 +256,10 @@ declare
     grantee text;
 begin
     for grantee in
-        select distinct case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end
+        select distinct case
+            when acl.grantee = 0 then 'public'
+            else quote_ident(pg_get_userbyid(acl.grantee))
+        end
         from pg_class
         cross join lateral aclexplode(relacl) as acl
         where oid = relation and acl.grantee <> relowner
@@ -258,14 +290,16 @@ create table if not exists audit.captured_tables (
     -- When triggers and functions were last seen to be those that are noted here.
     sound_at timestamptz,
     captured_since timestamptz not null,
-    -- After this event, at this time, the trail had an event of every row: the table was empty, or a baseline had ended.
+    -- After this event, at this time, the trail had an event of every row: the
+    -- table was empty, or a baseline had ended.
     whole_after bigint,
     whole_since timestamptz,
     -- Events up to this one may show rows with other columns or by another rule: see deltas_after().
     deltas_after bigint,
     -- How the table is captured, as last recorded in the trail: see note_coverage.
     coverage jsonb,
-    -- Captured from the WAL: what commits behind this position; before it, triggers recorded it. NULL: by triggers.
+    -- Captured from the WAL: what commits behind this position; before it,
+    -- triggers recorded it. NULL: by triggers.
     wal_since pg_lsn,
     -- Why triggers record it again; the worker leaves it to them until audit capture resume.
     fallback text,
@@ -319,11 +353,14 @@ select audit.revoke_all('audit.truncated_rows'::regclass);
 
 comment on table audit.truncated_rows is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
--- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1 is the root of a full tile of level 0.
+-- The tree, in tiles of 256 hashes (C2SP tlog-tiles); an entry of level 1
+-- is the root of a full tile of level 0.
 create table if not exists audit.seal_tiles (
     level smallint not null check (level between 0 and 7),
     tile bigint not null check (tile >= 0),
-    hashes bytea not null check (octet_length(hashes) >= 32 and octet_length(hashes) <= 8192 and octet_length(hashes) % 32 = 0),
+    hashes bytea not null check (
+        octet_length(hashes) >= 32 and octet_length(hashes) <= 8192 and octet_length(hashes) % 32 = 0
+    ),
     -- Only for level 0: the event ids of its entries, in ascending order.
     ids int8multirange,
     primary key (level, tile),
@@ -366,8 +403,9 @@ create table if not exists audit.seal_partitions (
     primary key (leaf, leaf_name)
 );
 
--- Nodes of the salt trees; all salts that were not destroyed can be computed from them. Node 1 of a block covers 4096 ids,
--- node 4096 + n covers one event, and node (4096 + n) * 8 + s is the salt of one of its slots.
+-- Nodes of the salt trees; all salts that were not destroyed can be computed from them. Node 1 of a block
+-- covers 4096 ids, node 4096 + n covers one event, and node (4096 + n) *
+-- 8 + s is the salt of one of its slots.
 create table if not exists audit.seal_seeds (
     block bigint not null,
     node integer not null check (node between 1 and 65535),
@@ -375,7 +413,8 @@ create table if not exists audit.seal_seeds (
     primary key (block, node)
 );
 
--- Slots whose salt was destroyed: the commitment in the tree and, with a salt of its own, one to the remaining values.
+-- Slots whose salt was destroyed: the commitment in the tree and, with a salt
+-- of its own, one to the remaining values.
 create table if not exists audit.redacted_slots (
     event_id bigint not null,
     slot smallint not null check (slot between 0 and 5),
@@ -430,15 +469,21 @@ as $body$
 begin
     -- redact runs as the owner of the trail; no other role can have announced a redaction.
     if tg_op = 'UPDATE' and current_user = (
-        select pg_get_userbyid(c.relowner) from pg_class as c where c.oid = 'audit.redactions'::regclass
+        select pg_get_userbyid(c.relowner)
+        from pg_class as c
+        where c.oid = 'audit.redactions'::regclass
     ) then
-        if exists (select from audit.redactions as r where r.transaction_id = pg_current_xact_id_if_assigned()) then
+        if exists (
+            select from audit.redactions as r
+            where r.transaction_id = pg_current_xact_id_if_assigned()
+        ) then
             return null;
         end if;
     end if;
     raise exception using
         errcode = 'object_not_in_prerequisite_state',
-        message = 'audit: ' || tg_table_schema || '.' || tg_table_name || ' is append-only, ' || tg_op || ' is refused',
+        message = 'audit: ' || tg_table_schema || '.' || tg_table_name || ' is append-only, ' || tg_op
+            || ' is refused',
         hint = 'events are immutable; they expire by dropping partitions';
 end
 $body$;
@@ -454,7 +499,8 @@ begin
     if not pg_has_role(current_user, (select relowner from pg_class where oid = tg_relid), 'usage') then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: only the owner of the trail may change ' || tg_table_schema || '.' || tg_table_name;
+            message = 'audit: only the owner of the trail may change ' || tg_table_schema || '.'
+                || tg_table_name;
     end if;
     return null;
 end
@@ -470,7 +516,11 @@ create or replace function audit.guard_relation(relation regclass)
     set quote_all_identifiers = off
 as $body$
 declare
-    owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
+    owner constant oid := (
+        select relowner
+        from pg_class
+        where oid = 'audit.logged_actions'::regclass
+    );
 begin
     -- FOR EACH STATEMENT: such triggers are not cloned to partitions, so each gets its own.
     execute format(
@@ -504,7 +554,8 @@ create or replace function audit.leaves()
     set timezone = 'UTC'
     set datestyle = 'ISO, YMD'
 as $body$
-    -- NULL if there is no bound: MINVALUE, MAXVALUE, DEFAULT. Given the OID, pg_get_expr would lock the table.
+    -- NULL if there is no bound: MINVALUE, MAXVALUE, DEFAULT. Given the
+    -- OID, pg_get_expr would lock the table.
     select
         c.oid::regclass,
         (regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1]::timestamptz,
@@ -529,21 +580,30 @@ create or replace function audit.make_leaf(name text)
     set quote_all_identifiers = off
 as $body$
 declare
-    trail pg_class := (select c from pg_class as c where oid = 'audit.logged_actions'::regclass);
+    trail pg_class := (
+        select c from pg_class as c where oid = 'audit.logged_actions'::regclass
+    );
     leaf regclass;
     extra text;
 begin
     -- EXCLUDING IDENTITY: PostgreSQL 17 and newer refuse to attach a table with its own identity column.
-    execute format('create table %I.%I (like %s including all excluding identity)', 'audit', name, trail.oid::regclass);
+    execute format(
+        'create table %I.%I (like %s including all excluding identity)', 'audit', name,
+        trail.oid::regclass
+    );
     leaf := format('%I.%I', 'audit', name)::regclass;
     execute format('comment on table %s is %L', leaf, '{"tool": "audit-toolkit"}');
     if trail.reltablespace <> 0 then
         execute format(
-            'alter table %s set tablespace %I', leaf, (select spcname from pg_tablespace where oid = trail.reltablespace));
+            'alter table %s set tablespace %I', leaf,
+            (select spcname from pg_tablespace where oid = trail.reltablespace));
     end if;
 
-    -- Images over 2 kB are compressed, with lz4 if the server supports it and nobody chose otherwise: it takes a fraction of the time.
-    if exists (select from pg_settings as s where s.name = 'default_toast_compression' and 'lz4' = any(s.enumvals)) then
+    -- Images over 2 kB are compressed, with lz4 if the server supports it and nobody
+    -- chose otherwise: it takes a fraction of the time.
+    if exists (
+        select from pg_settings as s where s.name = 'default_toast_compression' and 'lz4' = any(s.enumvals)
+    ) then
         for extra in
             select format('alter table %s alter %I set compression lz4', leaf, attname)
             from pg_attribute
@@ -553,7 +613,9 @@ begin
         end loop;
     end if;
 
-    select string_agg(format('%I = %L', split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)), ', ')
+    select string_agg(
+        format('%I = %L', split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)), ', '
+    )
     into extra
     from unnest((
         select c.reloptions
@@ -597,7 +659,9 @@ begin
     while octet_length(hashes) > 32 loop
         pairs := octet_length(hashes) / 64;
         hashes := (
-            select string_agg(sha256('\x01'::bytea || substring(hashes from 64 * pair + 1 for 64)), ''::bytea order by pair)
+            select string_agg(
+                sha256('\x01'::bytea || substring(hashes from 64 * pair + 1 for 64)), ''::bytea order by pair
+            )
             from generate_series(0, pairs - 1) as pair
         ) || substring(hashes from 64 * pairs + 1);
     end loop;
@@ -628,7 +692,9 @@ begin
         || int8send(event_id)
         || int8send((extract(epoch from action_tstamp) * 1000000)::bigint)
         || int8send(transaction_id::text::bigint)
-        || coalesce(int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea)
+        || coalesce(
+            int8send((extract(epoch from transaction_tstamp) * 1000000)::bigint), '\x8000000000000000'::bytea
+        )
         || coalesce(int4send(octet_length(schema_name)) || schema_name, '\xffffffff'::bytea)
         || coalesce(int4send(octet_length(table_name)) || table_name, '\xffffffff'::bytea)
         || coalesce(int4send(octet_length(action)) || action, '\xffffffff'::bytea)
@@ -662,17 +728,23 @@ begin
             ) as event
             offset 0
         ), leaves as (
-            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree from hashes
+            select *, (row_number() over (order by event_id, action_tstamp) - 1) / 65536 as subtree
+            from hashes
         ), subtrees as (
             select
                 subtree, count(*) as events,
-                audit.merkle_root(string_agg(hash, ''::bytea order by event_id, action_tstamp)) as root
+                audit.merkle_root(
+                    string_agg(hash, ''::bytea order by event_id, action_tstamp)
+                ) as root
             from leaves
             group by subtree
         )
         select format(
             '%%s/sha256:%%s', coalesce(sum(events), 0),
-            encode(audit.merkle_root(coalesce(string_agg(root, ''::bytea order by subtree), '')), 'hex'))
+            encode(
+                audit.merkle_root(coalesce(string_agg(root, ''::bytea order by subtree), '')),
+                'hex'
+            ))
         from subtrees
     $query$, leaf) into digest;
     return digest;
@@ -698,11 +770,19 @@ declare
     name text := 'logged_actions_past';
 begin
     -- A DEFAULT partition takes the past, too.
-    select min(lower_bound) into first_bound from audit.leaves() having not bool_or(is_default);
-    select leaf, upper_bound into past, reached from audit.leaves() where lower_bound is null and not is_default;
+    select min(lower_bound)
+    into first_bound
+    from audit.leaves()
+    having not bool_or(is_default);
+    select leaf, upper_bound
+    into past, reached
+    from audit.leaves()
+    where lower_bound is null and not is_default;
     if first_bound is null or past is not null and (
         reached >= first_bound or reached is null
-        or not exists (select from pg_class where oid = past and relkind = 'r' and relname like 'logged\_actions\_past%')
+        or not exists (
+            select from pg_class where oid = past and relkind = 'r' and relname like 'logged\_actions\_past%'
+        )
     ) then
         return false;
     end if;
@@ -718,7 +798,9 @@ begin
         execute format('lock table %s in access exclusive mode nowait', past);
         execute format('alter table %s detach partition %s', trail, past);
     end if;
-    execute format('alter table only %s attach partition %s for values from (minvalue) to (%L)', trail, past, first_bound);
+    execute format(
+        'alter table only %s attach partition %s for values from (minvalue) to (%L)', trail, past, first_bound
+    );
     return true;
 end
 $body$;
@@ -739,7 +821,11 @@ declare
     trail constant regclass := 'audit.logged_actions';
     unit constant text := coalesce(obj_description(trail, 'pg_class')::json ->> 'interval', 'month');
     step constant interval := '1 ' || unit;
-    usual constant integer := case unit when 'day' then 45 when 'week' then 12 when 'month' then 6 end;
+    usual constant integer := case unit
+        when 'day' then 45
+        when 'week' then 12
+        when 'month' then 6
+    end;
     leaf_of_now constant timestamptz := date_trunc(unit, clock_timestamp());
     horizon constant timestamptz := leaf_of_now + step * (coalesce(ahead, usual) + 1);
     tail regclass := (select leaf from audit.leaves() where is_tail);
@@ -755,7 +841,8 @@ begin
             message = 'audit: at least one partition must be kept ahead, not ' || ahead;
     end if;
 
-    -- Partitions follow each other without a gap. The first starts one step early, in case a clock is set back.
+    -- Partitions follow each other without a gap. The first starts one
+    -- step early, in case a clock is set back.
     bound := coalesce(
         (select lower_bound from audit.leaves() where is_tail),
         (select max(upper_bound) from audit.leaves()),
@@ -765,16 +852,23 @@ begin
         return 0;
     end if;
 
-    if tail is null and to_regclass('audit.logged_actions_tail') is not null then
+    if tail is null
+        and to_regclass('audit.logged_actions_tail') is not null
+    then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: the catch-all partition is detached: partition maintenance is in progress, or was interrupted',
+            message = 'audit: the catch-all partition is detached: partition maintenance is in'
+                ' progress, or was interrupted',
             hint = 'audit partitions run attaches it again';
     end if;
 
     -- Created while nobody waits: they need no lock on the trail until they are attached.
     while bound < horizon and cardinality(leaves) < 60 loop
-        leaf := 'logged_actions_' || to_char(bound, case unit when 'day' then 'YYYY_MM_DD' when 'week' then 'IYYY"w"IW' when 'month' then 'YYYY_MM' end);
+        leaf := 'logged_actions_' || to_char(bound, case unit
+            when 'day' then 'YYYY_MM_DD'
+            when 'week' then 'IYYY"w"IW'
+            when 'month' then 'YYYY_MM'
+        end);
         if to_regclass(format('%I.%I', 'audit', leaf)) is not null then
             leaf := 'logged_actions_from_' || to_char(bound, 'YYYY_MM_DD');
         end if;
@@ -793,8 +887,12 @@ begin
         if tail_has_rows then
             raise exception using
                 errcode = 'object_not_in_prerequisite_state',
-                message = format('audit: the catch-all partition %s has events: no other partition was created in time', tail),
-                hint = 'nothing is lost and nothing was changed; audit partitions run turns it into an ordinary partition';
+                message = format(
+                    'audit: the catch-all partition %s has events: no other partition was created in time',
+                    tail
+                ),
+                hint = 'nothing is lost and nothing was changed; audit partitions run turns'
+                    ' it into an ordinary partition';
         end if;
     end if;
 
@@ -803,7 +901,9 @@ begin
             'alter table %s attach partition %s for values from (%L) to (%L)',
             trail, leaves[number], bounds[number], bounds[number + 1]);
     end loop;
-    execute format('alter table %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bound);
+    execute format(
+        'alter table %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bound
+    );
     perform audit.ensure_past();
     return cardinality(leaves);
 end
@@ -833,7 +933,8 @@ begin
         when 'sha256-plain' then
             stand_in := 'sha256:' || encode(sha256(convert_to(value, 'UTF8')), 'hex');
         when 'sha256' then
-            select 'hmac-sha256:' || encode(sha256(outer_pad || sha256(inner_pad || convert_to(value, 'UTF8'))), 'hex')
+            select 'hmac-sha256:'
+                || encode(sha256(outer_pad || sha256(inner_pad || convert_to(value, 'UTF8'))), 'hex')
             into stand_in
             from audit.mask_key;
     end case;
@@ -864,7 +965,8 @@ create or replace function audit.stand_in(value bytea)
     set search_path = pg_catalog, pg_temp
 as $body$
     select jsonb_build_object(
-        'audit:oversize', jsonb_build_object('bytes', octet_length(value), 'sha256', encode(sha256(value), 'hex')))
+        'audit:oversize',
+        jsonb_build_object('bytes', octet_length(value), 'sha256', encode(sha256(value), 'hex')))
 $body$;
 
 revoke all on function audit.stand_in(bytea) from public;
@@ -901,7 +1003,9 @@ $body$;
 
 revoke all on function audit.plain_type(oid) from public;
 
-create or replace function audit.columns_now(relation regclass, out names text[], out types oid[])
+create or replace function audit.columns_now(
+    relation regclass, out names text[], out types oid[]
+)
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
@@ -910,11 +1014,16 @@ begin
     -- A row of NULLs, for the column names: a NULL becomes JSON whatever its type.
     execute format($query$
         select array(select json_object_keys(row_to_json(no_values)))
-        from (select columns.* from (select) as one left join (select (null::%s).*) as columns on false) as no_values
+        from (
+            select columns.* from (select) as one left join (select (null::%s).*) as columns on false
+        ) as no_values
         $query$, relation)
     into names;
     execute (
-        select format('select array[%s]::oid[]', string_agg(format('pg_typeof((null::%s).%I)', relation, name), ', ' order by place))
+        select format(
+            'select array[%s]::oid[]',
+            string_agg(format('pg_typeof((null::%s).%I)', relation, name), ', ' order by place)
+        )
         from unnest(names) with ordinality as listed (name, place)
     )
     into types;
@@ -944,7 +1053,8 @@ begin
             when wanted.name is null then not may_have_others or plain_type is null
             when wanted.type = 'any' then false
             when wanted.type = 'plain' then plain_type is null
-            when wanted.type like 'exactly %' then 'exactly ' || format_type(present.type, null) <> wanted.type
+            when wanted.type like 'exactly %'
+                then 'exactly ' || format_type(present.type, null) <> wanted.type
             else coalesce(plain_type, 'foreign') <> wanted.type
         end
     );
@@ -953,7 +1063,9 @@ $body$;
 
 revoke all on function audit.has_columns(regclass, text[], text[], boolean) from public;
 
-create or replace function audit.known_part(image jsonb, hidden text[], known text[], disguised text[])
+create or replace function audit.known_part(
+    image jsonb, hidden text[], known text[], disguised text[]
+)
     returns jsonb
     language sql
     immutable
@@ -964,7 +1076,9 @@ $body$;
 
 revoke all on function audit.known_part(jsonb, text[], text[], text[]) from public;
 
-create or replace function audit.disguised(relation regclass, function_name text, hidden text[])
+create or replace function audit.disguised(
+    relation regclass, function_name text, hidden text[]
+)
     returns text[]
     language plpgsql
     immutable
@@ -1002,7 +1116,9 @@ $body$;
 
 revoke all on function audit.disguised(regclass, text, text[]) from public;
 
-create or replace function audit.image_sql(names text[], types oid[], record text, mark boolean)
+create or replace function audit.image_sql(
+    names text[], types oid[], record text, mark boolean
+)
     returns text
     language sql
     stable
@@ -1026,19 +1142,43 @@ as $body$
                 case
                     when audit.plain_type(type) is null and mark
                         then format(
-                            $text$case when num_nulls(%1$s) > 0 then null when octet_length(format('%%s', %1$s)) > %2$s
-                            then audit.stand_in(convert_to(format('%%s', %1$s), 'UTF8')) else to_jsonb(format('%%s', %1$s)) end$text$,
+                            $text$case when num_nulls(%1$s) > 0 then null
+                            when octet_length(format('%%s', %1$s)) > %2$s
+                            then audit.stand_in(
+                                convert_to(format('%%s', %1$s), 'UTF8')
+                            ) else to_jsonb(format('%%s', %1$s)) end$text$,
                             plain_value, 16777216)
                     when audit.plain_type(type) is null
-                        then format($text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$, plain_value)
-                    when mark and type in ('text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'xml'::regtype)
                         then format(
-                            $text$case when octet_length(%2$s) > %4$s%5$s then audit.stand_in(%3$s) else to_jsonb(%1$s) end$text$,
+                            $text$case when num_nulls(%1$s) = 0 then format('%%s', %1$s) end$text$,
+                            plain_value
+                        )
+                    when mark
+                        and type in (
+                            'text'::regtype, 'varchar'::regtype, 'bytea'::regtype, 'json'::regtype,
+                            'xml'::regtype
+                        )
+                        then format(
+                            $text$case when octet_length(%2$s) > %4$s%5$s
+                            then audit.stand_in(%3$s) else to_jsonb(%1$s) end$text$,
                             plain_value,
-                            plain_value || case when type in ('json'::regtype, 'xml'::regtype) then '::text' else '' end,
-                            case when type = 'bytea'::regtype then plain_value else format($text$convert_to(%s::text, 'UTF8')$text$, plain_value) end,
+                            plain_value || case
+                                when type in ('json'::regtype, 'xml'::regtype) then '::text'
+                                else ''
+                            end,
+                            case
+                                when type = 'bytea'::regtype then plain_value
+                                else format($text$convert_to(%s::text, 'UTF8')$text$, plain_value)
+                            end,
                             16777216,
-                            case when type = 'json'::regtype then format($text$ or %s::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$$text$, plain_value) else '' end)
+                            case
+                                when type = 'json'::regtype
+                                    then format(
+                                        $text$ or %s::text ~ $re$(^|[^\\])(\\\\)*\\u0000$re$$text$,
+                                        plain_value
+                                    )
+                                else ''
+                            end)
                     else plain_value
                 end as value
             from (
@@ -1090,12 +1230,16 @@ begin
     -- A row of NULLs, for the column names: a NULL becomes JSON whatever its type.
     execute $query$
         select array(select json_object_keys(row_to_json(no_values)))
-        from (select columns.* from (select) as one left join (select ($1).*) as columns on false) as no_values
+        from (
+            select columns.* from (select) as one left join (select ($1).*) as columns on false
+        ) as no_values
         $query$
     into names
     using record;
     execute (
-        select format('select array[%s]::oid[]', string_agg(format('pg_typeof(($1).%I)', name), ', ' order by place))
+        select format(
+            'select array[%s]::oid[]', string_agg(format('pg_typeof(($1).%I)', name), ', ' order by place)
+        )
         from unnest(names) with ordinality as listed (name, place)
     )
     into types
@@ -1132,14 +1276,21 @@ create or replace function audit.hand_over(function regprocedure)
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
-    owner constant oid := (select relowner from pg_class where oid = 'audit.logged_actions'::regclass);
+    owner constant oid := (
+        select relowner
+        from pg_class
+        where oid = 'audit.logged_actions'::regclass
+    );
     grantee text;
 begin
     if owner <> (select proowner from pg_proc where oid = function) then
         execute format('alter function %s owner to %I', function, pg_get_userbyid(owner));
     end if;
     for grantee in
-        select distinct case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end
+        select distinct case
+            when acl.grantee = 0 then 'public'
+            else quote_ident(pg_get_userbyid(acl.grantee))
+        end
         from pg_proc as p
         cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl
         where p.oid = function and acl.grantee <> p.proowner
@@ -1158,7 +1309,9 @@ create or replace function audit.columns_of(relation oid)
     set search_path = pg_catalog, pg_temp
 as $body$
     select coalesce(
-        jsonb_object_agg(attnum::text, jsonb_build_object('name', attname, 'type', format_type(atttypid, atttypmod))),
+        jsonb_object_agg(
+            attnum::text, jsonb_build_object('name', attname, 'type', format_type(atttypid, atttypmod))
+        ),
         '{}')
     from pg_attribute
     where attrelid = relation and attnum > 0 and not attisdropped
@@ -1174,7 +1327,8 @@ create or replace function audit.changed_columns(before jsonb, after jsonb)
 as $body$
     select jsonb_strip_nulls(jsonb_build_object(
         'change', 'columns',
-        'renamed', jsonb_object_agg(was ->> 'name', now ->> 'name') filter (where was ->> 'name' <> now ->> 'name'),
+        'renamed',
+        jsonb_object_agg(was ->> 'name', now ->> 'name') filter (where was ->> 'name' <> now ->> 'name'),
         'added', jsonb_object_agg(now ->> 'name', now ->> 'type') filter (where was is null),
         'dropped', jsonb_object_agg(was ->> 'name', was ->> 'type') filter (where now is null),
         'retyped', jsonb_object_agg(now ->> 'name', jsonb_build_array(was -> 'type', now -> 'type'))
@@ -1306,12 +1460,16 @@ declare
 begin
     select t.relowner into table_owner
     from pg_class as t
-    join pg_proc as p on p.proname = function_name and p.pronamespace = 'audit'::regnamespace
+    join pg_proc as p on p.proname = function_name
+        and p.pronamespace = 'audit'::regnamespace
     where t.oid = relation
       and t.relkind = 'p'
       and not has_function_privilege(t.relowner, p.oid, 'execute');
     if found then
-        execute format('grant execute on function %I.%I() to %I', 'audit', function_name, pg_get_userbyid(table_owner));
+        execute format(
+            'grant execute on function %I.%I() to %I', 'audit', function_name,
+            pg_get_userbyid(table_owner)
+        );
     end if;
 end
 $body$;
@@ -1332,7 +1490,8 @@ declare
     partitions_now jsonb;
     changed jsonb;
     noted integer := 0;
-    by_ddl constant jsonb := case when ddl is null then '{}' else jsonb_build_object('ddl', ddl - 'query') end;
+    by_ddl constant jsonb :=
+        case when ddl is null then '{}' else jsonb_build_object('ddl', ddl - 'query') end;
 begin
     for known in
         select * from audit.captured_tables as c
@@ -1341,10 +1500,15 @@ begin
         for update skip locked
     loop
         -- Perhaps it was noted meanwhile, as the name that it left is another one's.
-        select * into known from audit.captured_tables as c where c.function_name = known.function_name;
+        select *
+        into known
+        from audit.captured_tables as c
+        where c.function_name = known.function_name;
         continue when not found;
-        -- What was written before the DDL may still be in the WAL: whoever reads that notes it when it is its turn.
-        continue when known.wal_since is not null and coalesce(current_setting('audit.reading_wal', true), '') <> 'on';
+        -- What was written before the DDL may still be in the WAL: whoever
+        -- reads that notes it when it is its turn.
+        continue when known.wal_since is not null
+            and coalesce(current_setting('audit.reading_wal', true), '') <> 'on';
         -- Of a table without events there is nothing to follow.
         has_events := exists (
             select from audit.logged_actions
@@ -1356,15 +1520,20 @@ begin
         where c.oid = coalesce(on_table, known.relation_id);
         if not found then
             if has_events then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                insert into audit.logged_actions (
+                    schema_name, table_name, action, new_row, query
+                )
                 values (known.schema_name, known.table_name, 'M',
-                    jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint) || by_ddl, ddl ->> 'query');
+                    jsonb_build_object('change', 'dropped', 'relation', known.relation_id::bigint)
+                        || by_ddl,
+                    ddl ->> 'query');
                 noted := noted + 1;
             end if;
             delete from audit.captured_tables where function_name = known.function_name;
             continue;
         end if;
-        -- Without a trigger, a table of another name may be any that got the OID: after a restore, OIDs are others.
+        -- Without a trigger, a table of another name may be any that got the
+        -- OID: after a restore, OIDs are others.
         continue when on_table is null
             and (present.schema_name, present.table_name) <> (known.schema_name, known.table_name);
         continue when exists (
@@ -1391,14 +1560,18 @@ begin
                 select sum(audit.note_changes_by(other.function_name, null))
                 from audit.captured_tables as other
                 where other.function_name <> known.function_name
-                  and (other.schema_name, other.table_name) = (present.schema_name::text, present.table_name::text)
+                  and (other.schema_name, other.table_name) = (
+                      present.schema_name::text, present.table_name::text
+                  )
             ), 0);
             -- Without events there is nothing to follow; but the new name may have those of another table.
             if has_events or exists (
                 select from audit.logged_actions
                 where schema_name = present.schema_name and table_name = present.table_name)
             then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                insert into audit.logged_actions (
+                    schema_name, table_name, action, new_row, query
+                )
                 values (present.schema_name, present.table_name, 'M', jsonb_build_object(
                     'change', 'renamed',
                     'from', jsonb_build_array(known.schema_name, known.table_name),
@@ -1412,9 +1585,16 @@ begin
             changed := audit.changed_columns(known.columns, columns_now);
             insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
             values (present.schema_name, present.table_name, 'M', changed
-                || case when ddl is null then '{}' else jsonb_build_object('ddl', by_ddl -> 'ddl' || jsonb_build_object(
-                    'before', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(known.columns) as c (number, entry)),
-                    'after', (select jsonb_object_agg(entry ->> 'name', entry ->> 'type') from jsonb_each(columns_now) as c (number, entry)))) end,
+                || case when ddl is null then '{}'
+                else jsonb_build_object('ddl', by_ddl -> 'ddl' || jsonb_build_object(
+                    'before', (
+                        select jsonb_object_agg(entry ->> 'name', entry ->> 'type')
+                        from jsonb_each(known.columns) as c (number, entry)
+                    ),
+                    'after', (
+                        select jsonb_object_agg(entry ->> 'name', entry ->> 'type')
+                        from jsonb_each(columns_now) as c (number, entry)
+                    ))) end,
                 ddl ->> 'query');
             noted := noted + 1;
         end if;
@@ -1429,7 +1609,9 @@ begin
             full join jsonb_each_text(partitions_now) as after (number, now) using (number)
             where was is null or now is null;
             if changed ->> 'attached' is not null or changed ->> 'detached' is not null then
-                insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+                insert into audit.logged_actions (
+                    schema_name, table_name, action, new_row, query
+                )
                 values (present.schema_name, present.table_name, 'M', changed || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
@@ -1439,8 +1621,11 @@ begin
         set relation_id = coalesce(on_table, known.relation_id),
             schema_name = present.schema_name, table_name = present.table_name,
             columns = columns_now, partitions = partitions_now,
-            deltas_after = coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0),
-            -- Restored, it has other numbers. A name that is not there keeps the column hidden that it stood for.
+            deltas_after = coalesce(
+                pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0
+            ),
+            -- Restored, it has other numbers. A name that is not there
+            -- keeps the column hidden that it stood for.
             installed_columns = case when on_table <> c.relation_id
                 then (
                     select coalesce(jsonb_object_agg(number, entry -> 'name'), '{}')
@@ -1455,7 +1640,8 @@ begin
             end
         where c.function_name = known.function_name
           and (c.relation_id, c.schema_name, c.table_name, c.columns, c.partitions) is distinct from (
-              coalesce(on_table, known.relation_id), present.schema_name::text, present.table_name::text, columns_now, partitions_now);
+              coalesce(on_table, known.relation_id), present.schema_name::text, present.table_name::text,
+              columns_now, partitions_now);
     end loop;
     return noted;
 end
@@ -1496,19 +1682,26 @@ begin
         return 0;
     end if;
     for known in
-        select * from audit.captured_tables as c order by c.function_name for update skip locked
+        select *
+        from audit.captured_tables as c
+        order by c.function_name
+        for update skip locked
     loop
         select jsonb_build_object(
             'capture', case
                 when known.triggers = '{}' or exists (
-                    select from jsonb_object_keys(known.triggers) as name where not present.triggers ? name) then 'off'
+                    select from jsonb_object_keys(known.triggers) as name where not present.triggers ? name
+                ) then 'off'
                 when known.triggers <> present.triggers or known.code <> present.code then 'interrupted'
                 else 'on'
             end,
             'options', described.said -> 'options',
             'key', described.said -> 'key')
             || case when known.wal_since is null then '{}' else jsonb_build_object('assurance', 'wal') end
-            || case when known.fallback is null then '{}' else jsonb_build_object('fallback', known.fallback) end
+            || case
+                when known.fallback is null then '{}'
+                else jsonb_build_object('fallback', known.fallback)
+            end
         into state
         from (values (
             audit.triggers_of(known.relation_id, known.function_name),
@@ -1517,7 +1710,8 @@ begin
         left join (
             select obj_description(p.oid, 'pg_proc')::jsonb as said
             from pg_proc as p
-            where p.pronamespace = 'audit'::regnamespace and p.proname = known.function_name
+            where p.pronamespace = 'audit'::regnamespace
+              and p.proname = known.function_name
         ) as described on true;
         if state ->> 'capture' = 'on' then
             update audit.captured_tables as c
@@ -1527,10 +1721,16 @@ begin
         continue when state = known.coverage;
 
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
-        values (known.schema_name, known.table_name, 'M', jsonb_build_object('change', 'capture', 'relation', known.relation_id::bigint)
+        values (known.schema_name, known.table_name, 'M',
+            jsonb_build_object('change', 'capture', 'relation', known.relation_id::bigint)
             || state
-            || case when known.coverage is null then jsonb_build_object('since', known.captured_since) else '{}' end);
-        update audit.captured_tables as c set coverage = state where c.function_name = known.function_name;
+            || case
+                when known.coverage is null then jsonb_build_object('since', known.captured_since)
+                else '{}'
+            end);
+        update audit.captured_tables as c
+        set coverage = state
+        where c.function_name = known.function_name;
         noted := noted + 1;
     end loop;
     return noted;
@@ -1567,21 +1767,30 @@ begin
     end if;
     if tg_event = 'sql_drop' then
         -- Tables that were dropped, and those that lost another trigger, a policy or a rule.
-        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        select jsonb_agg(
+            distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)
+        )
+        into about
         from (
             select
                 object.object_identity as identity,
                 case
                     when object.object_type in ('table', 'partitioned table') then object.objid
-                    when object.object_type in ('trigger', 'policy', 'rule') and object.address_names[3] not like '00\_audit\_%'
-                        then to_regclass(format('%I.%I', object.address_names[1], object.address_names[2]))::oid
+                    when object.object_type in ('trigger', 'policy', 'rule')
+                        and object.address_names[3] not like '00\_audit\_%'
+                        then to_regclass(
+                            format('%I.%I', object.address_names[1], object.address_names[2])
+                        )::oid
                 end as relation
             from pg_event_trigger_dropped_objects() as object
             where not object.is_temporary and object.original
         ) as found
         where found.relation is not null;
     else
-        select jsonb_agg(distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)) into about
+        select jsonb_agg(
+            distinct jsonb_build_object('relation', found.relation::bigint, 'object', found.identity)
+        )
+        into about
         from (
             select
                 command.object_identity as identity,
@@ -1590,7 +1799,9 @@ begin
             left join pg_trigger as t on command.classid = 'pg_trigger'::regclass and t.oid = command.objid
             left join pg_policy as p on command.classid = 'pg_policy'::regclass and p.oid = command.objid
             left join pg_rewrite as r on command.classid = 'pg_rewrite'::regclass and r.oid = command.objid
-            where command.classid in ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_rewrite'::regclass)
+            where command.classid in (
+                'pg_class'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_rewrite'::regclass
+            )
               and coalesce(t.tgname, '') not like '00\_audit\_%'
         ) as found;
     end if;
@@ -1615,18 +1826,21 @@ begin
                 then left(current_query(), 10000) end));
         continue when audit.note_changes_by(one.function_name, ddl) > 0;
         continue when exists (
-            -- Only our own triggers, which are enabled: the command that resumes capture records what was disabled.
+            -- Only our own triggers, which are enabled: the command that
+            -- resumes capture records what was disabled.
             select
             from pg_trigger as t
             join pg_proc as p on p.oid = t.tgfoid
             where t.tgrelid = one.relation_id
-              and p.pronamespace = 'audit'::regnamespace and p.proname = one.function_name
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = one.function_name
               and (t.xmin::text::bigint - pg_current_xact_id()::text::bigint) & 4294967295 < 2147483648
             having count(*) > 0 and bool_and(t.tgenabled = 'A')
         );
         insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
         select c.schema_name, c.table_name, 'M',
-            jsonb_build_object('change', 'ddl', 'relation', one.relation_id::bigint, 'ddl', ddl - 'query'), ddl ->> 'query'
+            jsonb_build_object('change', 'ddl', 'relation', one.relation_id::bigint, 'ddl', ddl - 'query'),
+            ddl ->> 'query'
         from audit.captured_tables as c
         where c.function_name = one.function_name
           and exists (
@@ -1671,11 +1885,13 @@ begin
                 when 'table' then format('%s is audited', dropped.identity)
                 when 'function' then format('%s captures %s', dropped.identity, dropped.of_table)
                 when 'trigger' then format('trigger %s captures changes', dropped.identity)
-                when 'partition' then format('%s has events and was not detached by maintenance', dropped.identity)
+                when 'partition'
+                    then format('%s has events and was not detached by maintenance', dropped.identity)
                 else format('%s belongs to the audit trail', dropped.identity)
             end,
             case
-                when dropped.kind in ('table', 'function', 'trigger') then 'stop auditing it first: audit uninstall --table ' || dropped.of_table
+                when dropped.kind in ('table', 'function', 'trigger')
+                    then 'stop auditing it first: audit uninstall --table ' || dropped.of_table
                 when dropped.kind = 'partition' then 'to expire old events: audit partitions run'
                 else 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
             end
@@ -1684,29 +1900,42 @@ begin
             select
                 object.object_identity as identity,
                 case
-                    when known.relation_id = object.objid and object.object_type in ('table', 'partitioned table') then 'table'
+                    when known.relation_id = object.objid
+                        and object.object_type in ('table', 'partitioned table')
+                        then 'table'
                     when known.function_name is not null then object.object_type
                     when is_ours or object.schema_name is distinct from 'audit' then null
-                    when object.object_type = 'table' and object.object_name like 'logged\_actions\_%' then case
+                    when object.object_type = 'table' and object.object_name like 'logged\_actions\_%'
+                        then case
                         when not exists (
                             select from audit.partition_lifecycle as l
                             where l.leaf::oid = object.objid and l.state = 'detached'
                         ) then 'partition' end
                     when object.object_type in ('table', 'partitioned table', 'sequence')
-                        or object.object_type = 'function' and object.address_names[2] not like 'capture\_%' and object.address_names[2] not like 'replay\_%' then 'trail'
+                        or object.object_type = 'function'
+                        and object.address_names[2] not like 'capture\_%'
+                        and object.address_names[2] not like 'replay\_%' then 'trail'
                 end as kind,
-                case when known.function_name is not null then format('%I.%I', known.schema_name, known.table_name) end as of_table
+                case
+                    when known.function_name is not null
+                        then format('%I.%I', known.schema_name, known.table_name)
+                end as of_table
             from pg_event_trigger_dropped_objects() as object
             left join audit.captured_tables as known
               on known.installing is distinct from pg_current_xact_id()
              and case object.object_type
-                when 'function' then object.schema_name = 'audit' and object.address_names[2] = known.function_name
+                when 'function'
+                    then object.schema_name = 'audit'
+                        and object.address_names[2] = known.function_name
                 when 'trigger' then known.relation_id = (
                         select coalesce(pg_partition_root(c.oid), c.oid)
                         from pg_class as c
                         join pg_namespace as n on n.oid = c.relnamespace
                         where n.nspname = object.address_names[1] and c.relname = object.address_names[2]
-                    ) and (known.triggers ? object.address_names[3] or object.address_names[3] like '00\_audit\_truncate%')
+                    ) and (
+                        known.triggers ? object.address_names[3]
+                        or object.address_names[3] like '00\_audit\_truncate%'
+                    )
                     and known.triggers <> '{}'
                 else known.relation_id = object.objid and object.classid = 'pg_class'::regclass
             end
@@ -1715,7 +1944,8 @@ begin
             select object.object_identity, 'trail', null
             from pg_event_trigger_dropped_objects() as object
             where not is_ours and object.object_type = 'trigger'
-              and object.address_names[1] = 'audit' and object.address_names[3] like '00\_audit\_%'
+              and object.address_names[1] = 'audit'
+              and object.address_names[3] like '00\_audit\_%'
               and to_regclass(format('%I.%I', object.address_names[1], object.address_names[2])) is not null
         ) as dropped
         where dropped.kind is not null
@@ -1728,8 +1958,11 @@ begin
                 else format('%s captures changes of %s', broken.object, broken.of_table)
             end,
             case
-                when broken.is_trail then 'disable the guard first, which is recorded in the trail: audit guard off --reason ...'
-                else 'pause capture, which is recorded in the trail: audit pause --table ' || broken.of_table || ' --reason ...'
+                when broken.is_trail
+                    then 'disable the guard first, which is recorded in the trail:'
+                        ' audit guard off --reason ...'
+                else 'pause capture, which is recorded in the trail: audit pause --table ' || broken.of_table
+                    || ' --reason ...'
             end
         into refused, remedy
         from (
@@ -1740,9 +1973,11 @@ begin
             where command.classid in ('pg_class'::regclass, 'pg_trigger'::regclass)
         ) as touched
         cross join lateral (
-            select format('trigger %I', name) as object, format('%I.%I', known.schema_name, known.table_name) as of_table, false as is_trail
+            select format('trigger %I', name) as object,
+                format('%I.%I', known.schema_name, known.table_name) as of_table, false as is_trail
             from audit.captured_tables as known
-            join pg_proc as p on p.proname = known.function_name and p.pronamespace = 'audit'::regnamespace
+            join pg_proc as p on p.proname = known.function_name
+                and p.pronamespace = 'audit'::regnamespace
             cross join jsonb_object_keys(known.triggers) as name
             left join pg_trigger as t on t.tgrelid = known.relation_id and t.tgname = name
             where known.relation_id = touched.relation
@@ -1753,7 +1988,8 @@ begin
             -- A partition has triggers of its own, which can be disabled separately.
             select format('trigger %I', t.tgname), format('%I.%I', known.schema_name, known.table_name), false
             from audit.captured_tables as known
-            join pg_proc as p on p.proname = known.function_name and p.pronamespace = 'audit'::regnamespace
+            join pg_proc as p on p.proname = known.function_name
+                and p.pronamespace = 'audit'::regnamespace
             join pg_trigger as t on t.tgrelid = touched.relation and t.tgfoid = p.oid
             where known.relation_id = pg_partition_root(touched.relation)
               and touched.relation <> known.relation_id
@@ -1796,7 +2032,8 @@ begin
 
         if refused is null and not is_ours then
             select format('function %s belongs to the audit trail', command.object_identity),
-                'to install a newer version: audit upgrade; otherwise disable the guard first: audit guard off --reason ...'
+                'to install a newer version: audit upgrade; otherwise disable the guard first:'
+                    ' audit guard off --reason ...'
             into refused, remedy
             from pg_event_trigger_ddl_commands() as command
             join pg_proc as p on p.oid = command.objid
@@ -1830,7 +2067,8 @@ declare
     present text[];
     is_read boolean;
 begin
-    select c.relation_id, array[c.schema_name, c.table_name], c.wal_since is not null into captured, noted, is_read
+    select c.relation_id, array[c.schema_name, c.table_name], c.wal_since is not null
+    into captured, noted, is_read
     from audit.captured_tables as c
     where c.function_name = captured_as.function_name;
 
@@ -1845,7 +2083,10 @@ begin
             end if;
             raise exception using
                 errcode = 'insufficient_privilege',
-                message = format('audit: %I.%s() does not capture %s', 'audit', function_name, relation::regclass),
+                message = format(
+                    'audit: %I.%s() does not capture %s', 'audit', function_name,
+                    relation::regclass
+                ),
                 hint = 'drop the trigger, and install capture: audit install --table ' || relation::regclass;
         end if;
     end if;
@@ -1862,7 +2103,9 @@ begin
     if present is distinct from noted and is_read is not true and not exists (
         -- By an event of its own: a setting that says so could be set by anybody.
         select from audit.logged_actions as e
-        where e.transaction_id = pg_current_xact_id() and e.action = 'M' and e.new_row ->> 'change' = 'renamed'
+        where e.transaction_id = pg_current_xact_id()
+          and e.action = 'M'
+          and e.new_row ->> 'change' = 'renamed'
           and e.new_row ->> 'relation' = captured::text and e.new_row -> 'to' = to_jsonb(present)
     ) then
         if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
@@ -1872,11 +2115,13 @@ begin
             where c.function_name = captured_as.function_name;
         end if;
         if present is distinct from noted then
-            -- Another transaction is noting it, and may roll back; or this one sees the registry as it was, and to write
-            -- what others have written would end it. The events from here on are the table's in any case.
+            -- Another transaction is noting it, and may roll back; or this one sees the registry as it was,
+            -- and to write what others have written would end it. The events
+            -- from here on are the table's in any case.
             insert into audit.logged_actions (schema_name, table_name, action, new_row)
             values (present[1], present[2], 'M', jsonb_build_object(
-                'change', 'renamed', 'from', to_jsonb(noted), 'to', to_jsonb(present), 'relation', captured::bigint));
+                'change', 'renamed', 'from', to_jsonb(noted), 'to', to_jsonb(present),
+                'relation', captured::bigint));
         end if;
     end if;
     return present;
@@ -1894,7 +2139,10 @@ as $body$
 declare
     known oid;
 begin
-    select c.relation_id into known from audit.captured_tables as c where c.function_name = of_function;
+    select c.relation_id
+    into known
+    from audit.captured_tables as c
+    where c.function_name = of_function;
     if audit.triggers_of(known, of_function) = '{}' then
         -- Restored, or never recorded: then its table is the only one with triggers that call the function.
         known := audit.table_with_capture(of_function, known);
@@ -1919,7 +2167,8 @@ as $body$
         where c.function_name = of_function and c.relation_id = relation
           and case
               when a.attnum = number::smallint
-                  then (a.attname, format_type(a.atttypid, a.atttypmod)) is distinct from (entry ->> 'name', entry ->> 'type')
+                  then (a.attname, format_type(a.atttypid, a.atttypmod))
+                      is distinct from (entry ->> 'name', entry ->> 'type')
               else a.attname = entry ->> 'name'
           end
     )
@@ -1927,7 +2176,9 @@ $body$;
 
 revoke all on function audit.columns_are_noted(text, oid) from public;
 
-create or replace function audit.noted_as(of_function text, schema_installed text, table_installed text)
+create or replace function audit.noted_as(
+    of_function text, schema_installed text, table_installed text
+)
     returns text[]
     language plpgsql
     immutable
@@ -1948,7 +2199,8 @@ begin
     if current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
         and not audit.columns_are_noted(of_function, relation)
     then
-        -- It may be taken back before anything else notes it. Where several sessions note it at once, one does.
+        -- It may be taken back before anything else notes it. Where
+        -- several sessions note it at once, one does.
         perform audit.note_changes(of_function);
     end if;
     return case when present = coalesce(noted, array[schema_installed, table_installed]) then present end;
@@ -1988,7 +2240,9 @@ $body$;
 
 revoke all on function audit.noted_by(text) from public;
 
-create or replace function audit.is_noted(of_function text, schema_installed text, table_installed text)
+create or replace function audit.is_noted(
+    of_function text, schema_installed text, table_installed text
+)
     returns boolean
     language plpgsql
     immutable
@@ -2020,7 +2274,8 @@ begin
             audit.columns_are_noted(of_function, relation)
             and exists (
                 select from audit.captured_tables as c
-                where c.function_name = of_function and array[c.schema_name, c.table_name] = parse_ident(relation::text)))
+                where c.function_name = of_function
+                  and array[c.schema_name, c.table_name] = parse_ident(relation::text)))
     then
         perform audit.note_changes(of_function);
     end if;
@@ -2041,7 +2296,10 @@ begin
     if operation <> 'TRUNCATE' and (timing <> 'AFTER' or level <> 'ROW') then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %I.%I() records changes after each row, and can be in no other trigger', 'audit', of_function),
+            message = format(
+                'audit: %I.%I() records changes after each row, and can be in no other trigger',
+                'audit', of_function
+            ),
             hint = 'drop the trigger of ' || relation::regclass;
     end if;
     return exists (
@@ -2057,7 +2315,9 @@ begin
 end
 $body$;
 
-revoke all on function audit.is_second_trigger(text, text[], oid, text, text, text) from public;
+revoke all on function audit.is_second_trigger(
+    text, text[], oid, text, text, text
+) from public;
 
 create or replace function audit.is_as_installed(
     of_function text, column_names text[], column_types text[], may_have_others boolean, hidden text[]
@@ -2081,7 +2341,9 @@ begin
 end
 $body$;
 
-revoke all on function audit.is_as_installed(text, text[], text[], boolean, text[]) from public;
+revoke all on function audit.is_as_installed(
+    text, text[], text[], boolean, text[]
+) from public;
 
 create or replace function audit.await_wal(function_name text)
     returns void
@@ -2097,22 +2359,35 @@ declare
     flushed_at timestamptz;
     nothing_is_left boolean := false;
 begin
-    select * into known from audit.captured_tables as c where c.function_name = await_wal.function_name;
+    select *
+    into known
+    from audit.captured_tables as c
+    where c.function_name = await_wal.function_name;
     if known.wal_since is null then
         return;
     end if;
     wanted := pg_current_wal_insert_lsn();
-    give_up_at := clock_timestamp() + coalesce(nullif(current_setting('audit.wait_for_wal', true), '')::interval, '15 s');
+    give_up_at := clock_timestamp() + coalesce(
+        nullif(current_setting('audit.wait_for_wal', true), '')::interval, '15 s'
+    );
     flushed_at := clock_timestamp() + 3 * current_setting('wal_writer_delay')::interval;
     loop
-        select p.read_until, p.slot_name, s.slot_name is not null and coalesce(s.wal_status <> 'lost', true) as is_there, s.active into present
+        select p.read_until, p.slot_name,
+            s.slot_name is not null and coalesce(s.wal_status <> 'lost', true) as is_there, s.active
+        into present
         from audit.capture_progress as p
         left join pg_replication_slots as s on s.slot_name = p.slot_name;
-        exit when not found or not present.is_there or present.read_until >= wanted or clock_timestamp() > give_up_at;
-        if not present.active and (pg_current_wal_flush_lsn() >= wanted or clock_timestamp() > flushed_at) then
-            -- Without a worker, the slot itself shows whether there is anything to be read: of what is flushed, as all commits are
-            -- by then, also those with synchronous_commit = off.
-            -- Reading waits for the end of a record that is flushed in part, which would be this transaction's own.
+        exit when not found
+            or not present.is_there
+            or present.read_until >= wanted
+            or clock_timestamp() > give_up_at;
+        if not present.active
+            and (pg_current_wal_flush_lsn() >= wanted or clock_timestamp() > flushed_at)
+        then
+            -- Without a worker, the slot itself shows whether there is anything to be read: of what is
+            -- flushed, as all commits are by then, also those with synchronous_commit = off.
+            -- Reading waits for the end of a record that is flushed in part,
+            -- which would be this transaction's own.
             begin
                 if current_setting('server_version_num')::integer >= 170000 then
                     execute $flush$select pg_logical_emit_message(false, 'audit:flush', '', true)$flush$;
@@ -2127,7 +2402,10 @@ begin
                     select
                     -- Before 15, empty transactions are told, too, and would count as all that there is.
                     from pg_logical_slot_peek_binary_changes(
-                        present.slot_name, null, case when current_setting('server_version_num')::integer >= 150000 then 1 end, 'proto_version', '1', 'publication_names', quote_ident('audit_capture')) as told
+                        present.slot_name, null,
+                        case when current_setting('server_version_num')::integer >= 150000 then 1 end,
+                        'proto_version', '1',
+                        'publication_names', quote_ident('audit_capture')) as told
                     where get_byte(told.data, 0) in (68, 73, 84, 85)  -- D, I, T, U
                 );
                 exit when nothing_is_left;
@@ -2140,12 +2418,16 @@ begin
     if present.is_there and present.read_until < wanted and not nothing_is_left then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: changes to %I.%I are still in the WAL, and not yet in the trail', known.schema_name, known.table_name),
+            message = format(
+                'audit: changes to %I.%I are still in the WAL, and not yet in the trail', known.schema_name,
+                known.table_name
+            ),
             hint = 'start the worker, which reads them, and try again: audit capture run';
     elsif present.is_there is not true then
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
         values (known.schema_name, known.table_name, 'G', jsonb_build_object(
-            'capture', 'resumed', 'reason', 'the replication slot was lost: changes that were not read yet are unknown',
+            'capture', 'resumed',
+            'reason', 'the replication slot was lost: changes that were not read yet are unknown',
             'from_lsn', present.read_until, 'to_lsn', wanted));
     end if;
     perform set_config('audit.reading_wal', 'on', true);
@@ -2167,7 +2449,10 @@ declare
     asked record;
     part record;
 begin
-    select * into known from audit.captured_tables as c where c.function_name = read_from_wal.function_name;
+    select *
+    into known
+    from audit.captured_tables as c
+    where c.function_name = read_from_wal.function_name;
     relation := audit.table_with_capture(function_name, known.relation_id);
     if relation is distinct from known.relation_id then
         return false;
@@ -2177,7 +2462,7 @@ begin
         select from pg_class as c
         join pg_publication_rel as r on r.prrelid = c.oid
         join pg_publication as p on p.oid = r.prpubid
-        where c.oid = relation and c.relreplident = 'f' and p.pubname = 'audit_capture'
+        where c.oid = relation and p.pubname = 'audit_capture'
     ) then
         return false;
     end if;
@@ -2187,12 +2472,20 @@ begin
     set wal_since = coalesce(c.wal_since, pg_current_wal_insert_lsn()), installing = pg_current_xact_id()
     where c.function_name = read_from_wal.function_name;
 
-    select c.relkind = 'p' as has_partitions, told.truncate, c.relkind = 'p' or told.truncate <> 'event' as keeps_truncate into asked
+    select c.relkind = 'p' as has_partitions, told.truncate,
+        c.relkind = 'p' or told.truncate <> 'event' as keeps_truncate
+    into asked
     from pg_class as c
     cross join pg_proc as p
-    cross join coalesce(obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,truncate}', 'event') as told (truncate)
+    cross join coalesce(
+        obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,truncate}', 'event'
+    ) as told (truncate)
     where c.oid = relation
-      and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name;
+      and p.pronamespace = 'audit'::regnamespace
+      and p.proname = read_from_wal.function_name;
+    if (select c.relreplident <> 'f' from pg_class as c where c.oid = relation) then
+        execute format('alter table %s replica identity full', relation::regclass);
+    end if;
     -- Its partitions, before their triggers.
     for part in
         select c.oid::regclass as name, c.relreplident
@@ -2208,9 +2501,11 @@ begin
             select from pg_trigger as t
             join pg_proc as p on p.oid = t.tgfoid
             where t.tgrelid = part.name and t.tgtype & 32 <> 0
-              and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = read_from_wal.function_name
         ) then
-            execute format('create trigger %I before truncate on %s for each statement execute function %I.%I()',
+            execute format(
+                'create trigger %I before truncate on %s for each statement execute function %I.%I()',
                 case asked.truncate when 'forbid' then '00_audit_truncate' else '00_audit_truncate_rows' end,
                 part.name, 'audit', function_name);
         end if;
@@ -2219,12 +2514,19 @@ begin
         select t.tgrelid::regclass as name, t.tgname, t.tgtype & 32 <> 0 and asked.keeps_truncate as is_kept
         from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
-        where (t.tgrelid = relation or t.tgrelid in (select relid from pg_partition_tree(relation)) and t.tgtype & 32 <> 0)
+        where (
+            t.tgrelid = relation
+            or t.tgrelid in (select relid from pg_partition_tree(relation)) and t.tgtype & 32 <> 0
+        )
           and t.tgenabled <> case when t.tgtype & 32 <> 0 and asked.keeps_truncate then 'A' else 'D' end
-          and p.pronamespace = 'audit'::regnamespace and p.proname = read_from_wal.function_name
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname = read_from_wal.function_name
     loop
         -- Of a table with partitions, this goes down to theirs.
-        execute format('alter table %s %s trigger %I', part.name, case when part.is_kept then 'enable always' else 'disable' end, part.tgname);
+        execute format(
+            'alter table %s %s trigger %I', part.name,
+            case when part.is_kept then 'enable always' else 'disable' end, part.tgname
+        );
     end loop;
     update audit.captured_tables as c
     set triggers = audit.triggers_of(relation, c.function_name), installing = null
@@ -2244,7 +2546,10 @@ declare
     known audit.captured_tables;
     off record;
 begin
-    select * into known from audit.captured_tables as c where c.function_name = record_by_triggers.function_name;
+    select *
+    into known
+    from audit.captured_tables as c
+    where c.function_name = record_by_triggers.function_name;
     -- The guard permits DDL of whoever is installing.
     update audit.captured_tables as c
     set wal_since = null, fallback = reason, installing = pg_current_xact_id()
@@ -2257,7 +2562,8 @@ begin
         from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
         where t.tgrelid = known.relation_id and t.tgenabled <> 'A'
-          and p.pronamespace = 'audit'::regnamespace and p.proname = record_by_triggers.function_name
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname = record_by_triggers.function_name
     loop
         -- Of a table with partitions, this goes down to theirs.
         execute format('alter table %s enable always trigger %I', off.name, off.tgname);
@@ -2299,7 +2605,8 @@ begin
     -- Only what the trail knows under its OID or name, because a migration may install hundreds of tables.
     perform audit.note_changes(c.function_name)
     from audit.captured_tables as c
-    where c.relation_id = relation or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
+    where c.relation_id = relation
+      or (c.schema_name, c.table_name) = (name_of.schema_name, name_of.table_name)
         or c.function_name = note_beginning.function_name;
 
     update audit.captured_tables as c
@@ -2307,7 +2614,10 @@ begin
     where c.relation_id = relation or c.function_name = note_beginning.function_name;
 
     select * into known from audit.captured_tables as c where c.relation_id = relation;
-    if found and known.triggers <> '{}' and known.triggers = audit.triggers_of(relation, known.function_name) then
+    if found
+        and known.triggers <> '{}'
+        and known.triggers = audit.triggers_of(relation, known.function_name)
+    then
         if (known.code <> audit.code_of(known.function_name)) is not true then
             return;  -- capture was never off
         end if;
@@ -2328,7 +2638,10 @@ begin
         where t.tgrelid = relation
           and p.proname = note_beginning.function_name
           and p.pronamespace = 'audit'::regnamespace
-          and not exists (select from audit.captured_tables as c where c.function_name = note_beginning.function_name)
+          and not exists (
+              select from audit.captured_tables as c
+              where c.function_name = note_beginning.function_name
+          )
         having bool_and(t.tgenabled = 'A')
     ) then
         return;
@@ -2347,7 +2660,10 @@ begin
     cross join lateral (
         select e.event_id, e.schema_name, e.table_name
         from audit.logged_actions as e
-        where e.schema_name = name.schema_name and e.table_name = name.table_name and e.row_key is null and e.action in ('M', 'G')
+        where e.schema_name = name.schema_name
+          and e.table_name = name.table_name
+          and e.row_key is null
+          and e.action in ('M', 'G')
           and e.new_row ->> 'relation' = note_beginning.relation::oid::text
         order by e.event_id desc
         limit 1
@@ -2360,7 +2676,9 @@ begin
     ) and heard.event_id > coalesce((
         -- In another place, OIDs belong to other tables.
         select max(e.event_id) from audit.logged_actions as e
-        where e.schema_name = 'audit' and e.table_name = 'logged_actions' and e.action = 'B'), 0)
+        where e.schema_name = 'audit'
+          and e.table_name = 'logged_actions'
+          and e.action = 'B'), 0)
     order by heard.event_id desc
     limit 1;
     if (former.schema_name, former.table_name) <> (name_of.schema_name, name_of.table_name) then
@@ -2378,7 +2696,10 @@ begin
         select from audit.moved_to(name_of.schema_name, name_of.table_name)
     ) then
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
-        values (name_of.schema_name, name_of.table_name, 'M', jsonb_build_object('change', 'created', 'relation', relation::oid::bigint));
+        values (
+            name_of.schema_name, name_of.table_name, 'M',
+            jsonb_build_object('change', 'created', 'relation', relation::oid::bigint)
+        );
         return;
     end if;
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -2386,7 +2707,8 @@ begin
         'capture', 'resumed',
         'since', known.sound_at,
         'reason', case
-            when former is null and last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped' then 'the table was made anew'
+            when former is null and last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped'
+                then 'the table was made anew'
             else 'capture was installed again; it was off for a while'
         end)));
 end
@@ -2427,7 +2749,9 @@ begin
     if audit.triggers_of(relation, function_name) = '{}' then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = format('audit: %s has no triggers that run %I.%I()', relation, 'audit', function_name),
+            message = format(
+                'audit: %s has no triggers that run %I.%I()', relation, 'audit', function_name
+            ),
             hint = 'install capture: audit install --table ' || relation;
     end if;
     -- Reinstalled under another name, it has another function.
@@ -2436,35 +2760,59 @@ begin
     returning c.captured_since into since;
 
     insert into audit.captured_tables as c
-        (function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions, triggers, code, sound_at, captured_since, whole_after, whole_since, deltas_after)
+        (
+            function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions,
+            triggers, code, sound_at, captured_since, whole_after, whole_since, deltas_after
+        )
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
-        (select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}') from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)),
+        (
+            select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}')
+            from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)
+        ),
         audit.partitions_of(t.oid),
         audit.triggers_of(t.oid, note_capture.function_name),
-        audit.code_of(note_capture.function_name), clock_timestamp(), coalesce(since, clock_timestamp()),
-        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end, born.newest_id
+        audit.code_of(note_capture.function_name), clock_timestamp(),
+        coalesce(since, clock_timestamp()),
+        case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end,
+        born.newest_id
     from pg_class as t
     join pg_namespace as n on n.oid = t.relnamespace
     cross join lateral (
         select
             -- No file of it has a page, which needs no right to read it.
-            coalesce((select sum(pg_relation_size(tree.relid)) from pg_partition_tree(t.oid) as tree), pg_relation_size(t.oid)) = 0
+            coalesce(
+                (select sum(pg_relation_size(tree.relid)) from pg_partition_tree(t.oid) as tree),
+                pg_relation_size(t.oid)
+            ) = 0
             and not exists (
                 select from audit.logged_actions as e
                 where e.schema_name = n.nspname and e.table_name = t.relname) as is_empty,
-            coalesce(pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0) as newest_id
+            coalesce(
+                pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0
+            ) as newest_id
     ) as born
     where t.oid = relation
     on conflict on constraint captured_tables_pkey do update
-    set relation_id = excluded.relation_id, schema_name = excluded.schema_name, table_name = excluded.table_name,
+    set relation_id = excluded.relation_id, schema_name = excluded.schema_name,
+        table_name = excluded.table_name,
         installing = null,
-        columns = excluded.columns, installed_columns = excluded.installed_columns, partitions = excluded.partitions, triggers = excluded.triggers,
+        columns = excluded.columns, installed_columns = excluded.installed_columns,
+        partitions = excluded.partitions, triggers = excluded.triggers,
         code = excluded.code, sound_at = excluded.sound_at,
         deltas_after = excluded.deltas_after,
-        captured_since = case when c.relation_id = excluded.relation_id then c.captured_since else excluded.captured_since end,
-        whole_after = case when c.relation_id = excluded.relation_id then c.whole_after else excluded.whole_after end,
-        whole_since = case when c.relation_id = excluded.relation_id then c.whole_since else excluded.whole_since end;
+        captured_since = case
+            when c.relation_id = excluded.relation_id then c.captured_since
+            else excluded.captured_since
+        end,
+        whole_after = case
+            when c.relation_id = excluded.relation_id then c.whole_after
+            else excluded.whole_after
+        end,
+        whole_since = case
+            when c.relation_id = excluded.relation_id then c.whole_since
+            else excluded.whole_since
+        end;
 
     -- Under another rule, triggers record it again; begin_capture waited for what was in the WAL.
     update audit.captured_tables as c
@@ -2493,7 +2841,10 @@ declare
 begin
     perform audit.await_wal(function_name);
     perform audit.note_changes(function_name);
-    select * into known from audit.captured_tables as c where c.function_name = end_capture.function_name;
+    select *
+    into known
+    from audit.captured_tables as c
+    where c.function_name = end_capture.function_name;
     if not found then
         return;
     end if;
@@ -2504,7 +2855,8 @@ begin
     ) then
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
         values (known.schema_name, known.table_name, 'G', jsonb_build_object(
-            'capture', 'ended', 'reason', 'capture was taken off the table', 'relation', known.relation_id::bigint));
+            'capture', 'ended', 'reason', 'capture was taken off the table',
+            'relation', known.relation_id::bigint));
     end if;
     delete from audit.captured_tables as c where c.function_name = end_capture.function_name;
 end
@@ -2530,7 +2882,10 @@ begin
     -- All of them: the OID of a restored table is not known yet.
     perform audit.note_changes();
     update audit.captured_tables as c
-    set triggers = case capture when 'resumed' then audit.triggers_of(relation, c.function_name) else '{}' end,
+    set triggers = case capture
+        when 'resumed' then audit.triggers_of(relation, c.function_name)
+        else '{}'
+    end,
         whole_after = null, whole_since = null,  -- from here on, not every row has an event
         installing = pg_current_xact_id()
     where c.relation_id = relation;
@@ -2547,7 +2902,9 @@ $body$;
 
 revoke all on function audit.record_gap(regclass, text, text) from public;
 
-create or replace function audit.write_event(name text, payload jsonb, relation regclass, row_key text)
+create or replace function audit.write_event(
+    name text, payload jsonb, relation regclass, row_key text
+)
     returns bigint
     language plpgsql
     security definer  -- callers may record events, and need no rights on the trail
@@ -2610,13 +2967,18 @@ $body$;
 revoke all on function audit.record_event(text, jsonb, regclass, text) from public;
 
 create or replace function audit.present_home()
-    returns table (system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer)
+    returns table (
+        system_identifier text, database_oid oid, database_name text, trail_oid oid, timeline integer
+    )
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    select d.oid, d.datname into strict database_oid, database_name from pg_database as d where d.datname = current_database();
+    select d.oid, d.datname
+    into strict database_oid, database_name
+    from pg_database as d
+    where d.datname = current_database();
     trail_oid := 'audit.logged_actions'::regclass;
     if has_function_privilege('pg_catalog.pg_control_system()', 'execute') then
         system_identifier := (select c.system_identifier from pg_control_system() as c);
@@ -2672,7 +3034,8 @@ begin
         from audit.home as noted
         cross join audit.present_home() as present
     ) or exists (
-        select from pg_subscription_rel where srrelid = trail or srrelid in (select inhrelid from pg_inherits where inhparent = trail)
+        select from pg_subscription_rel
+        where srrelid = trail or srrelid in (select inhrelid from pg_inherits where inhparent = trail)
     ) then
         return;
     end if;
@@ -2681,24 +3044,31 @@ begin
         (
             select max(e.event_id)
             from audit.logged_actions as e
-            where e.schema_name = 'audit' and e.table_name = 'logged_actions' and e.action = 'B'
+            where e.schema_name = 'audit'
+              and e.table_name = 'logged_actions'
+              and e.action = 'B'
               and e.xmin = (select noted.xmin from audit.home as noted)
         ),
-        (select max(e.event_id) from audit.logged_actions as e where e.event_id <= last_id) - newest,
+        (
+            select max(e.event_id) from audit.logged_actions as e where e.event_id <= last_id
+        ) - newest,
         0)
     into above;
 
     return query
     with event as materialized (
         select
-            e.event_id, e.action, e.transaction_id, e.transaction_tstamp, coalesce(host(e.client_addr), '') as client,
+            e.event_id, e.action, e.transaction_id, e.transaction_tstamp,
+            coalesce(host(e.client_addr), '') as client,
             e.xmin::text::bigint as written_by,
             e.transaction_id::text::bigint & 4294967295 as named
         from audit.logged_actions as e
         where e.event_id > above
           and e.transaction_tstamp is not null
           and e.tableoid not in (
-            select l.leaf::oid from audit.partition_lifecycle as l where l.archive is not null and l.state <> 'dropped')
+            select l.leaf::oid
+            from audit.partition_lifecycle as l
+            where l.archive is not null and l.state <> 'dropped')
     ), two_minds as (
         select e.transaction_id
         from event as e
@@ -2715,14 +3085,21 @@ begin
                     then 'the transaction that it names has not begun'
                 when e.transaction_id is distinct from own and pg_xact_status(e.transaction_id) <> 'committed'
                     then 'the transaction that it names did not commit'
-                when e.written_by <> e.named and exists (select from event as other where other.named = e.written_by)
+                when e.written_by <> e.named
+                    and exists (select from event as other where other.named = e.written_by)
                     -- A redaction wrote it again, and left its number in the place of what it took away.
                     and not exists (
                         select
                         from event as redaction
-                        join audit.logged_actions as left_over on left_over.event_id = e.event_id
-                        where redaction.action = 'R' and redaction.event_id > e.event_id and redaction.named = e.written_by
-                          and concat_ws(' ', left_over.row_key, left_over.old_row_key, left_over.query, left_over.context, left_over.old_row, left_over.new_row)
+                        join audit.logged_actions as left_over
+                            on left_over.event_id = e.event_id
+                        where redaction.action = 'R'
+                          and redaction.event_id > e.event_id
+                          and redaction.named = e.written_by
+                          and concat_ws(
+                              ' ', left_over.row_key, left_over.old_row_key, left_over.query,
+                              left_over.context, left_over.old_row, left_over.new_row
+                          )
                               ~ format('(audit:redacted": |\mredacted:)%s\M', redaction.event_id))
                     then 'another transaction than the one that it names wrote it'
                 when e.transaction_id in (select two_minds.transaction_id from two_minds)
@@ -2730,7 +3107,11 @@ begin
             end as why
         from event as e
     )
-    select doubt.event_id, doubt.why from doubt where doubt.why is not null order by doubt.event_id limit 1000;
+    select doubt.event_id, doubt.why
+    from doubt
+    where doubt.why is not null
+    order by doubt.event_id
+    limit 1000;
 end
 $body$;
 
@@ -2768,10 +3149,18 @@ begin
             'events', sum(p.events), 'first', min(p.first_id), 'last', max(p.last_id),
             'archive', entry.archive, 'digest', entry.archive_digest, 'manifest', entry.archive_manifest,
             'records', (
-                select encode(sha256(convert_to(string_agg(said.record, E'\n' order by said.drop_event, said.entry_id), 'UTF8')), 'hex')
+                select encode(
+                    sha256(
+                        convert_to(
+                            string_agg(said.record, E'\n' order by said.drop_event, said.entry_id), 'UTF8'
+                        )
+                    ),
+                    'hex'
+                )
                 from (
                     select l.drop_event, l.entry_id, jsonb_build_array(
-    l.leaf_name, extract(epoch from l.lower_bound), extract(epoch from l.upper_bound), extract(epoch from l.dropped_at),
+    l.leaf_name, extract(epoch from l.lower_bound), extract(epoch from l.upper_bound),
+    extract(epoch from l.dropped_at),
     l.archived_at is not null, l.drop_event,
     (select jsonb_agg(jsonb_build_array(p.leaf_name, p.first_id, p.last_id, p.events) order by p.leaf_name)
      from audit.seal_partitions as p where p.leaf = l.leaf))::text as record
@@ -2806,7 +3195,8 @@ begin
     if kept_until is null or quarantined_until is null or archived_only is null then
         raise exception using
             errcode = 'insufficient_privilege',
-            message = 'audit: the owner of the trail has not set which partitions a maintainer may detach and drop',
+            message = 'audit: the owner of the trail has not set which partitions a'
+                ' maintainer may detach and drop',
             hint = 'as the owner, run what this prints: audit grants --maintainer ROLE --retention SPAN';
     end if;
 end
@@ -2839,17 +3229,22 @@ begin
     if unit is null or unit not in ('day', 'week', 'month') then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: the interval of partitions must be one of: ' || 'day, week, month';
+            message = 'audit: the interval of partitions must be one of: '
+                || 'day, week, month';
     end if;
     execute format(
         'comment on table %s is %L', trail,
-        regexp_replace(obj_description(trail, 'pg_class'), '"interval": "[a-z]+"', format('"interval": "%s"', unit)));
+        regexp_replace(
+            obj_description(trail, 'pg_class'), '"interval": "[a-z]+"', format('"interval": "%s"', unit)
+        ));
 end
 $body$;
 
 revoke all on function audit.maintain_interval(text) from public;
 
-create or replace function audit.maintain_create(names text[], bounds timestamptz[], move_tail boolean)
+create or replace function audit.maintain_create(
+    names text[], bounds timestamptz[], move_tail boolean
+)
     returns void
     language plpgsql
     security definer  -- callers need no rights on the trail
@@ -2870,16 +3265,23 @@ begin
     if names is null or bounds is null or move_tail is null
         or array_ndims(bounds) <> 1 or coalesce(array_ndims(names), 1) <> 1
         or cardinality(bounds) <> number_of_new + 1
-        or exists (select from unnest(names) as new (name) where name is null or name !~ '^logged_actions_[a-z0-9_]{1,40}$')
+        or exists (
+            select from unnest(names) as new (name)
+            where name is null or name !~ '^logged_actions_[a-z0-9_]{1,40}$'
+        )
         or exists (
             select
             from unnest(bounds) with ordinality as b (bound, place)
-            where bound is null or not isfinite(bound) or date_trunc('day', bound) <> bound or bound <= bounds[place - 1]
+            where bound is null
+              or not isfinite(bound)
+              or date_trunc('day', bound) <> bound
+              or bound <= bounds[place - 1]
         )
     then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: partitions need names that begin with logged_actions_, and rising bounds at midnight UTC, one more than names';
+            message = 'audit: partitions need names that begin with logged_actions_, and rising bounds at'
+                ' midnight UTC, one more than names';
     end if;
     if not move_tail and bounds[number_of_new + 1] <= clock_timestamp() then
         raise exception using
@@ -2898,14 +3300,24 @@ begin
     end loop;
     if move_tail then
         lock table only audit.logged_actions in access exclusive mode;
-        select l.leaf, l.lower_bound into tail, end_of_all from audit.leaves() as l where l.is_tail;
+        select l.leaf, l.lower_bound
+        into tail, end_of_all
+        from audit.leaves() as l
+        where l.is_tail;
         if tail is null then
-            end_of_all := coalesce((select max(l.upper_bound) from audit.leaves() as l), least(bounds[1], clock_timestamp()));
+            end_of_all := coalesce(
+                (select max(l.upper_bound) from audit.leaves() as l),
+                least(bounds[1], clock_timestamp())
+            );
         end if;
         if bounds[1] is distinct from end_of_all then
             raise exception using
                 errcode = 'invalid_parameter_value',
-                message = format('audit: new partitions must begin where the last one ends, %s: writes in between would fail', end_of_all);
+                message = format(
+                    'audit: new partitions must begin where the last one ends, %s:'
+                        ' writes in between would fail',
+                    end_of_all
+                );
         end if;
         if tail is not null then
             -- Other sessions now wait for this transaction, so it must not wait for a lock.
@@ -2936,7 +3348,10 @@ begin
           and not c.relispartition
           and c.relowner = (select relowner from pg_class where oid = trail)
           and obj_description(c.oid, 'pg_class') = '{"tool": "audit-toolkit"}'
-          and not exists (select from audit.partition_lifecycle as l where l.leaf = c.oid and l.state <> 'dropped')
+          and not exists (
+              select from audit.partition_lifecycle as l
+              where l.leaf = c.oid and l.state <> 'dropped'
+          )
         order by c.relname
         limit 1;
     end if;
@@ -2947,7 +3362,8 @@ begin
         tail := audit.make_leaf(free);
     end if;
     execute format(
-        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail, bounds[number_of_new + 1]);
+        'alter table only %s attach partition %s for values from (%L) to (maxvalue)', trail, tail,
+        bounds[number_of_new + 1]);
     -- A CHECK left by a detach or a relabelling has other bounds, and would refuse events.
     for obsolete in
         select k.conname
@@ -2976,23 +3392,32 @@ declare
     tail regclass;
     tail_begins timestamptz;
 begin
-    select l.leaf, l.lower_bound into tail, tail_begins from audit.leaves() as l where l.is_tail and not l.detach_pending;
+    select l.leaf, l.lower_bound
+    into tail, tail_begins
+    from audit.leaves() as l
+    where l.is_tail and not l.detach_pending;
     if upper < clock_timestamp() + interval '30 days' or not isfinite(upper)
         or first > tail_begins and tail_begins < clock_timestamp() + interval '1 day' or not isfinite(first)
     then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: the catch-all partition must not end within 30 days, nor begin later than now: writes would fail';
+            message = 'audit: the catch-all partition must not end within 30 days, nor begin later'
+                ' than now: writes would fail';
     end if;
     execute format('alter table %s drop constraint if exists audit_relabel_cap', tail);
     if first is not null or upper is not null then
-        create or replace function pg_temp.audit_relabel_cap() returns boolean language sql immutable as 'select true';
+        create or replace function pg_temp.audit_relabel_cap()
+            returns boolean
+            language sql
+            immutable
+        as 'select true';
         grant execute on function pg_temp.audit_relabel_cap() to public;
         execute format(
             'alter table %s add constraint audit_relabel_cap check (%s) not valid', tail,
             concat_ws(
                 ' and ', 'action_tstamp >= ' || quote_literal(first) || '::timestamptz',
-                'action_tstamp < ' || quote_literal(upper) || '::timestamptz', 'pg_temp.audit_relabel_cap()'));
+                'action_tstamp < ' || quote_literal(upper) || '::timestamptz',
+                'pg_temp.audit_relabel_cap()'));
     end if;
 end
 $body$;
@@ -3020,13 +3445,16 @@ create or replace function audit.maintain_validate()
 as $body$
 begin
     execute format(
-        'alter table %s validate constraint audit_relabel_cap', (select l.leaf from audit.leaves() as l where l.is_tail));
+        'alter table %s validate constraint audit_relabel_cap',
+        (select l.leaf from audit.leaves() as l where l.is_tail));
 end
 $body$;
 
 revoke all on function audit.maintain_validate() from public;
 
-create or replace function audit.maintain_relabel(new_name text, names text[], bounds timestamptz[])
+create or replace function audit.maintain_relabel(
+    new_name text, names text[], bounds timestamptz[]
+)
     returns void
     language plpgsql
     security definer  -- callers need no rights on the trail
@@ -3042,13 +3470,17 @@ declare
     lower_bound timestamptz;
 begin
     lock table only audit.logged_actions in access exclusive mode;
-    select l.leaf, l.lower_bound into tail, lower_bound from audit.leaves() as l where l.is_tail and not l.detach_pending;
+    select l.leaf, l.lower_bound
+    into tail, lower_bound
+    from audit.leaves() as l
+    where l.is_tail and not l.detach_pending;
     if new_name is null or new_name !~ '^logged_actions_[a-z0-9_]{1,40}$' or tail is null or not exists (
         select from pg_constraint where conrelid = tail and conname = 'audit_relabel_cap' and convalidated
     ) then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: the catch-all partition was not capped and validated, or the new name does not begin with logged_actions_';
+            message = 'audit: the catch-all partition was not capped and validated, or the new name does not'
+                ' begin with logged_actions_';
     end if;
     -- Other sessions now wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', tail);
@@ -3096,12 +3528,16 @@ begin
         raise exception using
             errcode = 'insufficient_privilege',
             message = format('audit: a maintainer may not detach %s', relation),
-            hint = format('only partitions of the trail that end before %s and are not on hold', limits.kept_until);
+            hint = format(
+                'only partitions of the trail that end before %s and are not on hold', limits.kept_until
+            );
     end if;
     -- Other sessions now wait for this transaction, so it must not wait for a lock.
     execute format('lock table %s in access exclusive mode nowait', part.leaf);
     -- Recorded before the detach, because the guard checks it.
-    insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
+    insert into audit.partition_lifecycle (
+        leaf, leaf_name, lower_bound, upper_bound, state, detached_at
+    )
     values (part.leaf, part.relname, part.lower_bound, part.upper_bound, 'detached', clock_timestamp())
     on conflict (leaf) where state <> 'dropped' do update
     set state = excluded.state, detached_at = excluded.detached_at;
@@ -3196,13 +3632,17 @@ begin
         raise exception using
             errcode = 'insufficient_privilege',
             message = format('audit: a maintainer may not drop %s', relation_id::regclass),
-            hint = 'only partitions detached long enough ago, archived if required, not renamed and not on hold';
+            hint = 'only partitions detached long enough ago, archived if required,'
+                ' not renamed and not on hold';
     end if;
-    if entry.archive_digest is not null and audit.leaf_digest(entry.leaf) <> entry.archive_digest then
+    if entry.archive_digest is not null
+        and audit.leaf_digest(entry.leaf) <> entry.archive_digest
+    then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = format('audit: %s does not match its archive any more', entry.leaf),
-            hint = 'nothing was dropped; find out who changed it, then archive it again: audit archive run --again';
+            hint = 'nothing was dropped; find out who changed it, then archive it'
+                ' again: audit archive run --again';
     end if;
     execute format('drop table %s', entry.leaf);
     update audit.partition_lifecycle as l
@@ -3224,12 +3664,18 @@ begin
     if coalesce(trim(reason), '') = '' then
         raise exception using errcode = 'invalid_parameter_value', message = 'audit: a hold needs a reason';
     end if;
-    insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, hold_reason, held_by, held_at)
-    select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached', reason, session_user, clock_timestamp()
+    insert into audit.partition_lifecycle (
+        leaf, leaf_name, lower_bound, upper_bound, state, hold_reason, held_by, held_at
+    )
+    select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached', reason, session_user,
+        clock_timestamp()
     from audit.leaves() as l
     join pg_class as c on c.oid = l.leaf
     where l.leaf::oid = relation_id
-      and not exists (select from audit.partition_lifecycle as known where known.leaf = l.leaf and known.state <> 'dropped');
+      and not exists (
+          select from audit.partition_lifecycle as known
+          where known.leaf = l.leaf and known.state <> 'dropped'
+      );
     if not found then
         -- An earlier hold and its reason are kept.
         update audit.partition_lifecycle as l
@@ -3248,13 +3694,20 @@ create or replace function audit.maintain_note(command text, succeeded boolean, 
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    if command is null or command not in ('partitions', 'maintain') or succeeded is null or length(summary::text) > 1000000 then
+    if command is null
+        or command not in ('partitions', 'maintain')
+        or succeeded is null
+        or length(summary::text) > 1000000
+    then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: a run must be of partitions or maintain, succeeded or failed, with a summary of at most 1 MB';
+            message = 'audit: a run must be of partitions or maintain, succeeded or failed,'
+                ' with a summary of at most 1 MB';
     end if;
     insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
-    values (command, clock_timestamp(), case when succeeded then clock_timestamp() end, coalesce(summary, '[]'))
+    values (
+        command, clock_timestamp(), case when succeeded then clock_timestamp() end, coalesce(summary, '[]')
+    )
     on conflict on constraint maintenance_pkey do update
     set last_run_at = excluded.last_run_at,
         last_success_at = coalesce(excluded.last_success_at, m.last_success_at),
@@ -3278,7 +3731,8 @@ with moved as (
         from audit.present_home() as present
         cross join audit.home as before
         where (select count(*) from audit.home) = 1
-          and noted.system_identifier is not distinct from coalesce(present.system_identifier, noted.system_identifier)
+          and noted.system_identifier
+              is not distinct from coalesce(present.system_identifier, noted.system_identifier)
           and noted.database_oid = present.database_oid
           and noted.trail_oid = present.trail_oid
           and noted.timeline <> present.timeline
@@ -3289,7 +3743,9 @@ with moved as (
         'system_identifier', system_identifier,
         'database', database_name,
         'timeline', timeline,
-        'former', jsonb_build_object('system_identifier', system_identifier, 'database', database_name, 'timeline', former_timeline),
+        'former', jsonb_build_object(
+            'system_identifier', system_identifier, 'database', database_name, 'timeline', former_timeline
+        ),
         'reason', 'the server was failed over, or recovered to a point in time')
     from moved
     returning event_id;
@@ -3313,7 +3769,8 @@ begin
         where oid = relation and relkind = 'r' and relnamespace = 'audit'::regnamespace
           and relname like 'logged\_actions%'
     ) then
-        raise exception using errcode = 'insufficient_privilege', message = format('audit: %s is not a partition of the trail', relation);
+        raise exception using errcode = 'insufficient_privilege',
+            message = format('audit: %s is not a partition of the trail', relation);
     end if;
     execute format('select exists (select from %s)', relation) into has_rows;
     return has_rows;
@@ -3343,7 +3800,10 @@ begin
             message = format('audit: %s is not a partition to be archived', relation_id::regclass);
     end if;
     execute format('lock table %s in share mode', relation_id::regclass);
-    execute format('grant select on %s to %I', relation_id::regclass, coalesce(nullif(current_setting('role'), 'none'), session_user));
+    execute format(
+        'grant select on %s to %I', relation_id::regclass,
+        coalesce(nullif(current_setting('role'), 'none'), session_user)
+    );
 end
 $body$;
 
@@ -3356,15 +3816,23 @@ create or replace function audit.archive_end(relation_id oid)
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    if exists (select from audit.partition_lifecycle as l where l.leaf::oid = relation_id and l.state = 'detached') then
-        execute format('revoke select on %s from %I', relation_id::regclass, coalesce(nullif(current_setting('role'), 'none'), session_user));
+    if exists (
+        select from audit.partition_lifecycle as l
+        where l.leaf::oid = relation_id and l.state = 'detached'
+    ) then
+        execute format(
+            'revoke select on %s from %I', relation_id::regclass,
+            coalesce(nullif(current_setting('role'), 'none'), session_user)
+        );
     end if;
 end
 $body$;
 
 revoke all on function audit.archive_end(oid) from public;
 
-create or replace function audit.archive_note(relation_id oid, address text, digest text, manifest text)
+create or replace function audit.archive_note(
+    relation_id oid, address text, digest text, manifest text
+)
     returns void
     language plpgsql
     security definer  -- callers need no rights on the trail
@@ -3377,13 +3845,19 @@ begin
     from audit.partition_lifecycle as l
     where l.leaf::oid = relation_id and l.state = 'detached'
     for update;
-    if relation is null or coalesce(address, '') = '' or digest is distinct from audit.leaf_digest(relation) then
+    if relation is null
+        or coalesce(address, '') = ''
+        or digest is distinct from audit.leaf_digest(relation)
+    then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: %s is not detached, or does not match the archive', relation_id::regclass);
+            message = format(
+                'audit: %s is not detached, or does not match the archive', relation_id::regclass
+            );
     end if;
     update audit.partition_lifecycle as l
-    set archive = address, archive_digest = digest, archived_at = clock_timestamp(), archive_manifest = manifest
+    set archive = address, archive_digest = digest, archived_at = clock_timestamp(),
+        archive_manifest = manifest
     where l.leaf = relation and l.state = 'detached';
 end
 $body$;
@@ -3405,7 +3879,8 @@ begin
     then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'audit: what is noted of exports has archives, marks and an origin, and is no longer than 1 MB';
+            message = 'audit: what is noted of exports has archives, marks and an'
+                ' origin, and is no longer than 1 MB';
     end if;
     insert into audit.maintenance as m (command, last_run_at, last_success_at, summary)
     values ('archive export', clock_timestamp(), clock_timestamp(), summary)
@@ -3418,7 +3893,9 @@ $body$;
 
 revoke all on function audit.archive_note_export(jsonb) from public;
 
-create or replace function audit.redacted(image jsonb, columns text[], redaction bigint, before jsonb default null)
+create or replace function audit.redacted(
+    image jsonb, columns text[], redaction bigint, before jsonb default null
+)
     returns jsonb
     language sql
     immutable
@@ -3428,12 +3905,18 @@ as $body$
         jsonb_object_agg(
             entry.key,
             jsonb_build_object('audit:redacted', redaction)
-            || case when before ? entry.key and (before -> entry.key)::text <> entry.value::text then '{"changed": true}'::jsonb else '{}' end),
+            || case
+                when before ? entry.key and (before -> entry.key)::text <> entry.value::text
+                    then '{"changed": true}'::jsonb
+                else '{}'
+            end),
         '{}')
     from jsonb_each(case jsonb_typeof(image) when 'object' then image end) as entry (key, value)
     where entry.key = any(columns)
       and entry.value <> 'null'
-      and not (jsonb_typeof(entry.value) = 'object' and jsonb_typeof(entry.value -> 'audit:redacted') = 'number' and entry.value - '{audit:redacted,changed}'::text[] = '{}')
+      and not (jsonb_typeof(entry.value) = 'object'
+    and jsonb_typeof(entry.value -> 'audit:redacted') = 'number'
+    and entry.value - '{audit:redacted,changed}'::text[] = '{}')
 $body$;
 
 revoke all on function audit.redacted(jsonb, text[], bigint, jsonb) from public;
@@ -3470,10 +3953,12 @@ begin
         continue when leaf >> height <= above;
         halves := sha512(found_seed);
         if (leaf >> height) % 2 = 1 then
-            insert into audit.seal_seeds values (wanted_block, (leaf >> height) - 1, substring(halves for 32));
+            insert into audit.seal_seeds
+            values (wanted_block, (leaf >> height) - 1, substring(halves for 32));
             found_seed := substring(halves from 33);
         else
-            insert into audit.seal_seeds values (wanted_block, (leaf >> height) + 1, substring(halves from 33));
+            insert into audit.seal_seeds
+            values (wanted_block, (leaf >> height) + 1, substring(halves from 33));
             found_seed := substring(halves for 32);
         end if;
     end loop;
@@ -3502,15 +3987,19 @@ begin
     if position('"audit:redacted"' in image::text) > 0 then
         select key, value ->> 'audit:redacted' into erased_column, redaction_id
         from jsonb_each(image)
-        where jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}'
+        where jsonb_typeof(value) = 'object'
+    and jsonb_typeof(value -> 'audit:redacted') = 'number'
+    and value - '{audit:redacted,changed}'::text[] = '{}'
         order by key
         limit 1;
         if found then
             raise exception using
                 errcode = 'object_not_in_prerequisite_state',
                 constraint = 'redacted',  -- for programs
-                message = 'audit: the value of ' || quote_ident(erased_column) || ' was redacted (event ' || redaction_id || ')',
-                hint = 'audit history shows what is left of the row; audit show ' || redaction_id || ' says who redacted it, and why';
+                message = 'audit: the value of ' || quote_ident(erased_column) || ' was redacted (event '
+                    || redaction_id || ')',
+                hint = 'audit history shows what is left of the row; audit show ' || redaction_id
+                    || ' says who redacted it, and why';
         end if;
     end if;
     return image;
@@ -3554,10 +4043,16 @@ begin
         for one in
             select
                 e.event_id, e.new_row,
-e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) as is_part,
-                case e.action when 'U' then coalesce(e.old_row, '{}') || e.new_row else e.new_row end as left_as
+                e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) as is_part,
+                case e.action
+                    when 'U' then coalesce(e.old_row, '{}') || e.new_row
+                    else e.new_row
+                end as left_as
             from audit.logged_actions as e
-            where e.schema_name = of_schema and e.table_name = of_table and e.row_key = of_key and e.action <> 'E'
+            where e.schema_name = of_schema
+              and e.table_name = of_table
+              and e.row_key = of_key
+              and e.action <> 'E'
               and e.event_id < reached
             order by e.event_id desc
             limit 50
@@ -3570,7 +4065,16 @@ e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.hol
             exit when one.left_as is null;
             return (
                 -- That an event changed a redacted value is said of it alone.
-                select jsonb_object_agg(key, case when jsonb_typeof(value) = 'object' and jsonb_typeof(value -> 'audit:redacted') = 'number' and value - '{audit:redacted,changed}'::text[] = '{}' then value - 'changed' else value end)
+                select jsonb_object_agg(
+                    key,
+                    case
+                        when jsonb_typeof(value) = 'object'
+    and jsonb_typeof(value -> 'audit:redacted') = 'number'
+    and value - '{audit:redacted,changed}'::text[] = '{}'
+                            then value - 'changed'
+                        else value
+                    end
+                )
                 from jsonb_each(one.left_as || later)
             ) || stored;
         end loop;
@@ -3578,9 +4082,12 @@ e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.hol
     end loop;
     raise exception using
         errcode = 'object_not_in_prerequisite_state',
-        message = format('audit: event %s of row %s of %I.%I holds only what it changed, and the event with the whole row before it is missing',
+        message = format(
+            'audit: event %s of row %s of %I.%I holds only what it changed,'
+                ' and the event with the whole row before it is missing',
             of_event, of_key, of_schema, of_table),
-        hint = 'audit reconcile and audit verify say more of what is missing; audit history of the rows of other keys is not affected';
+        hint = 'audit reconcile and audit verify say more of what is missing; audit history of the rows of'
+            ' other keys is not affected';
 end
 $body$;
 
@@ -3600,7 +4107,9 @@ $body$;
 
 revoke all on function audit.present_period(regclass, boolean) from public;
 
-create or replace function audit.deltas_after(relation regclass, of_function text, column_names text[])
+create or replace function audit.deltas_after(
+    relation regclass, of_function text, column_names text[]
+)
     returns bigint
     language plpgsql
     immutable
@@ -3610,7 +4119,8 @@ begin
     return (
         select c.deltas_after
         from audit.captured_tables as c
-        join pg_proc as p on p.proname = c.function_name and p.pronamespace = 'audit'::regnamespace
+        join pg_proc as p on p.proname = c.function_name
+            and p.pronamespace = 'audit'::regnamespace
         cross join audit.columns_now(relation) as present
         where c.function_name = of_function and c.relation_id = relation
           and position(p.prosrc in pg_get_functiondef(p.oid)) > 0
@@ -3621,9 +4131,11 @@ begin
             from jsonb_each(c.columns) as noted (number, said)
             left join unnest(present.names, present.types) as now (name, type) on now.name = said ->> 'name'
             where now.type is distinct from to_regtype(said ->> 'type')
-               -- Renamed, also where two changed places; or dropped, and made again. Not from pg_attribute, as under REPEATABLE READ it
-               -- shows the columns of the snapshot.
-               or (pg_identify_object_as_address('pg_class'::regclass, relation, number::integer)).object_names[3] is distinct from said ->> 'name'
+               -- Renamed, also where two changed places; or dropped, and made again. Not from pg_attribute,
+               -- as under REPEATABLE READ it shows the columns of the snapshot.
+               or (
+                   pg_identify_object_as_address('pg_class'::regclass, relation, number::integer)
+               ).object_names[3] is distinct from said ->> 'name'
           )
           and (
             select count(*) = 1 and bool_and(
@@ -3639,7 +4151,8 @@ $body$;
 revoke all on function audit.deltas_after(regclass, text, text[]) from public;
 
 create or replace function audit.redactable(
-    wanted_schema text, wanted_table text, row_keys text[], columns text[], context_keys text[], with_keys boolean, with_query boolean
+    wanted_schema text, wanted_table text, row_keys text[], columns text[], context_keys text[],
+    with_keys boolean, with_query boolean
 )
     returns jsonb
     language plpgsql
@@ -3673,7 +4186,8 @@ begin
     end if;
 
     select string_agg(format(
-        'select tableoid, event_id, action, transaction_id, transaction_tstamp, schema_name, table_name, row_key, old_row_key, '
+        'select tableoid, event_id, action, transaction_id, transaction_tstamp, schema_name,'
+            ' table_name, row_key, old_row_key, '
         'old_row, new_row, context, query from %s', name), ' union all ')
     into events
     from (
@@ -3687,7 +4201,8 @@ begin
     ) as relation (name);
 
     select jsonb_agg(jsonb_build_object(
-        'schema_name', name.schema_name, 'table_name', name.table_name, 'after_id', name.after_id, 'until_id', name.until_id,
+        'schema_name', name.schema_name, 'table_name', name.table_name, 'after_id', name.after_id,
+        'until_id', name.until_id,
         -- Where columns changed places, the name was that of another one.
         'called', to_jsonb(array(
             select wanted from unnest(redactable.columns) as wanted
@@ -3699,7 +4214,10 @@ begin
 
     execute format($query$
         with recursive part as materialized (
-            select * from jsonb_to_recordset($1) as part (schema_name text, table_name text, after_id bigint, until_id bigint)
+            select *
+            from jsonb_to_recordset($1) as part (
+                schema_name text, table_name text, after_id bigint, until_id bigint
+            )
         ), own as not materialized (
             select event.event_id, event.action, event.row_key, event.old_row_key
             from part
@@ -3733,7 +4251,10 @@ begin
                     coalesce((
                         select min(departure.event_id) from own as departure
                         where departure.event_id > own.event_id
-                          and (departure.row_key = own.row_key and departure.action = 'D' or departure.old_row_key = own.row_key)
+                          and (
+                              departure.row_key = own.row_key and departure.action = 'D'
+                              or departure.old_row_key = own.row_key
+                          )
                     ), 9223372036854775807)
                 where own.old_row_key = life.key
             ) as step
@@ -3742,7 +4263,8 @@ begin
         from own
         where $2 is null or exists (
             select from life
-            where life.key in (own.row_key, own.old_row_key) and own.event_id between life.from_id and life.until_id
+            where life.key in (own.row_key, own.old_row_key)
+              and own.event_id between life.from_id and life.until_id
         )
     $query$, events) into own using parts, row_keys;
 
@@ -3752,7 +4274,9 @@ begin
             from (%s) as e
             left join lateral (
                 select name.called
-                from jsonb_to_recordset($1) as name (schema_name text, table_name text, after_id bigint, until_id bigint, called text[])
+                from jsonb_to_recordset($1) as name (
+                    schema_name text, table_name text, after_id bigint, until_id bigint, called text[]
+                )
                 where e.schema_name = name.schema_name and e.table_name = name.table_name
                   and e.event_id > name.after_id and e.event_id <= name.until_id
                 limit 1
@@ -3760,7 +4284,9 @@ begin
             where e.event_id = any($2)
                or ($4 or $3 <> '{}') and e.action in ('I', 'U', 'D', 'S', 'T', 'E')
               and (e.transaction_id, e.transaction_tstamp) in (
-                select mine.transaction_id, mine.transaction_tstamp from (%s) as mine where mine.event_id = any($2))
+                select mine.transaction_id, mine.transaction_tstamp
+                from (%s) as mine
+                where mine.event_id = any($2))
         ), holding as (
             select *
             from event
@@ -3769,7 +4295,9 @@ begin
                or is_own and (
                    $5 and (row_key not like 'redacted:%%' or old_row_key not like 'redacted:%%')
                    or audit.redacted(old_row, called, 0) is distinct from old_row
-                   or audit.redacted(case action when 'E' then new_row -> 'payload' else new_row end, called, 0)
+                   or audit.redacted(
+                       case action when 'E' then new_row -> 'payload' else new_row end, called, 0
+                   )
                       is distinct from case action when 'E' then new_row -> 'payload' else new_row end)
         )
         select
@@ -3778,11 +4306,14 @@ begin
                 'keys', count(distinct row_key) filter (where is_own),
                 'partitions', coalesce(jsonb_agg(distinct tableoid::regclass::text), '[]'),
                 'with_query', (
-                    select count(*) from event as e where e.is_own and not $4 and e.query is not null and e.query not like 'redacted:%%')),
+                    select count(*)
+                    from event as e
+                    where e.is_own and not $4 and e.query is not null and e.query not like 'redacted:%%')),
             (
                 select coalesce(jsonb_agg(one), '[]')
                 from (
-                    select coalesce(h.called, '{}') as columns, h.is_own, array_agg(h.event_id order by h.event_id) as ids
+                    select coalesce(h.called, '{}') as columns, h.is_own,
+                        array_agg(h.event_id order by h.event_id) as ids
                     from holding as h
                     group by 1, 2
                     order by min(h.event_id)
@@ -3791,16 +4322,22 @@ begin
         from holding
     $query$, events, events) into said, groups using parts, own, context_keys, with_query, with_keys;
 
-    -- A column that the table does not have and never had is a typo: nothing would be erased, though somebody would think so.
+    -- A column that the table does not have and never had is a typo: nothing would
+    -- be erased, though somebody would think so.
     execute format($query$
         select coalesce(jsonb_agg(wanted.name), '[]')
         from unnest($2) as wanted (name)
         where not exists (
                 select from pg_attribute as a
-                where a.attrelid = to_regclass(format('%%I.%%I', $3, $4)) and a.attname = wanted.name and a.attnum > 0 and not a.attisdropped)
+                where a.attrelid = to_regclass(format('%%I.%%I', $3, $4))
+                  and a.attname = wanted.name
+                  and a.attnum > 0
+                  and not a.attisdropped)
           and not exists (
             select
-            from jsonb_to_recordset($1) as part (schema_name text, table_name text, after_id bigint, until_id bigint)
+            from jsonb_to_recordset($1) as part (
+                schema_name text, table_name text, after_id bigint, until_id bigint
+            )
             join (%s) as e
               on e.schema_name = part.schema_name and e.table_name = part.table_name
              and e.event_id > part.after_id and e.event_id <= part.until_id
@@ -3815,7 +4352,9 @@ begin
         'held', (
             select coalesce(jsonb_agg(l.leaf_name || ' (' || l.hold_reason || ')' order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
-            where l.hold_reason is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)),
+            where l.hold_reason is not null
+              and l.state <> 'dropped'
+              and said -> 'partitions' @> to_jsonb(l.leaf::text)),
         'archived', (
             select coalesce(jsonb_agg(known.name order by known.name), '[]')
             from (
@@ -3826,19 +4365,25 @@ begin
                 select 'exports in ' || (one ->> 'archive')
                 from audit.maintenance as m
                 cross join jsonb_array_elements(m.summary -> 'archives') as one
-                where m.command = 'archive export' and (one -> 'sha256' <> 'null' or one -> 'pending' <> 'null')
+                where m.command = 'archive export'
+                  and (one -> 'sha256' <> 'null' or one -> 'pending' <> 'null')
             ) as known (name)),
         'archived_here', (
             select coalesce(jsonb_agg(l.leaf_name order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
-            where l.archive is not null and l.state <> 'dropped' and said -> 'partitions' @> to_jsonb(l.leaf::text)));
+            where l.archive is not null
+              and l.state <> 'dropped'
+              and said -> 'partitions' @> to_jsonb(l.leaf::text)));
 end
 $body$;
 
-revoke all on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) from public;
+revoke all on function audit.redactable(
+    text, text, text[], text[], text[], boolean, boolean
+) from public;
 
 create or replace function audit.erase_events(
-    events bigint[], columns text[], context_keys text[], erase_keys boolean, erase_query boolean, despite_hold boolean
+    events bigint[], columns text[], context_keys text[], erase_keys boolean, erase_query boolean,
+    despite_hold boolean
 )
     returns jsonb
     language plpgsql
@@ -3855,10 +4400,12 @@ declare
     kept bytea;
     done bigint := 0;
 begin
-    lock table audit.maintenance, audit.seal_checkpoints in share update exclusive mode;
+    lock table audit.maintenance,
+        audit.seal_checkpoints in share update exclusive mode;
     perform pg_current_xact_id();
     redaction := nextval('audit.logged_actions_event_id_seq'::regclass);
-    insert into audit.redactions (redaction_id, transaction_id) values (redaction, pg_current_xact_id());
+    insert into audit.redactions (redaction_id, transaction_id)
+    values (redaction, pg_current_xact_id());
 
     foreach relation in array array['audit.logged_actions'] || array(
         select l.leaf::text
@@ -3869,15 +4416,21 @@ begin
     ) loop
         for one in execute format($query$
             select e.tableoid, e.event_id, e.action_tstamp,
-                array[e.row_key, e.old_row_key, e.old_row::text, e.new_row::text, e.context::text, e.query] as former,
+                array[
+                    e.row_key, e.old_row_key, e.old_row::text, e.new_row::text, e.context::text, e.query
+                ] as former,
                 array[
                     case when $6 and e.row_key is not null then 'redacted:' || $2 else e.row_key end,
                     case when $6 and e.old_row_key is not null then 'redacted:' || $2 else e.old_row_key end,
                     audit.redacted(e.old_row, $3, $2)::text,
                     case e.action
                         when 'E' then case when e.new_row ? 'payload'
-                            then (e.new_row || jsonb_build_object('payload', case jsonb_typeof(e.new_row -> 'payload')
-                                when 'object' then audit.redacted(e.new_row -> 'payload', $3, $2)
+                            then (e.new_row || jsonb_build_object(
+                                'payload', case jsonb_typeof(e.new_row -> 'payload')
+                                when 'object'
+                                    then audit.redacted(
+                                        e.new_row -> 'payload', $3, $2
+                                    )
                                 else e.new_row -> 'payload' end))
                             else e.new_row end
                         else audit.redacted(e.new_row, $3, $2, e.old_row)
@@ -3899,7 +4452,8 @@ begin
                 raise exception using
                     errcode = 'object_not_in_prerequisite_state',
                     message = format('audit: partition %s is on hold: %s', held.leaf_name, held.hold_reason),
-                    hint = 'release the hold (audit partitions release), or erase all the same: audit redact --force';
+                    hint = 'release the hold (audit partitions release), or erase all'
+                        ' the same: audit redact --force';
             end if;
             sealed := exists (
                 select
@@ -3929,8 +4483,13 @@ begin
                 update audit.redacted_slots as r set salt = null
                 where r.event_id = one.event_id and r.slot = place;
                 salt := uuid_send(gen_random_uuid());
-                insert into audit.redacted_slots (event_id, slot, redaction_id, commitment, salt, remaining)
-                values (one.event_id, place, redaction, kept, salt, sha256(salt || convert_to(one.present[place + 1], 'UTF8')))
+                insert into audit.redacted_slots (
+                    event_id, slot, redaction_id, commitment, salt, remaining
+                )
+                values (
+                    one.event_id, place, redaction, kept, salt,
+                    sha256(salt || convert_to(one.present[place + 1], 'UTF8'))
+                )
                 -- A partition that was restored twice has the event twice.
                 on conflict on constraint redacted_slots_pkey do update
                 set salt = excluded.salt, remaining = excluded.remaining;
@@ -3951,7 +4510,9 @@ begin
 end
 $body$;
 
-revoke all on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) from public;
+revoke all on function audit.erase_events(
+    bigint[], text[], text[], boolean, boolean, boolean
+) from public;
 
 create or replace function audit.announce_redaction(
     erased jsonb, table_schema text, table_name text, columns text[], context_keys text[],
@@ -3967,10 +4528,12 @@ declare
     digest text;
 begin
     if coalesce(announce_redaction.reason, '') !~ '\S' then
-        raise exception using errcode = 'invalid_parameter_value', message = 'audit: a redaction needs a reason';
+        raise exception using errcode = 'invalid_parameter_value',
+            message = 'audit: a redaction needs a reason';
     end if;
     select encode(sha256(string_agg(
-        int8send(r.event_id) || int2send(r.slot) || r.commitment || coalesce(r.remaining, decode(repeat('00', 32), 'hex')),
+        int8send(r.event_id) || int2send(r.slot) || r.commitment
+            || coalesce(r.remaining, decode(repeat('00', 32), 'hex')),
         '' order by r.event_id, r.slot)), 'hex')
     into digest
     from audit.redacted_slots as r
@@ -3979,14 +4542,17 @@ begin
     values (
         redaction, table_schema, announce_redaction.table_name, 'R',
         jsonb_strip_nulls(jsonb_build_object(
-            'reason', announce_redaction.reason, 'ticket', ticket, 'columns', to_jsonb(columns), 'context', to_jsonb(context_keys),
+            'reason', announce_redaction.reason, 'ticket', ticket, 'columns', to_jsonb(columns),
+            'context', to_jsonb(context_keys),
             'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
             'events', erased -> 'events', 'slots_sha256', digest, 'files', files)));
     return redaction;
 end
 $body$;
 
-revoke all on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) from public;
+revoke all on function audit.announce_redaction(
+    jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb
+) from public;
 
 create or replace function audit.redact(
     table_schema text, table_name text, events bigint[], columns text[], context_keys text[],
@@ -3999,14 +4565,21 @@ create or replace function audit.redact(
 as $body$
 begin
     return audit.announce_redaction(
-        audit.erase_events(events, columns, context_keys, erase_keys, erase_query, despite_hold),
-        table_schema, table_name, columns, context_keys, erase_keys, erase_query, despite_hold, reason, ticket, null);
+        audit.erase_events(
+            events, columns, context_keys, erase_keys, erase_query, despite_hold
+        ),
+        table_schema, table_name, columns, context_keys, erase_keys, erase_query, despite_hold, reason,
+        ticket, null);
 end
 $body$;
 
-revoke all on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) from public;
+revoke all on function audit.redact(
+    text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text
+) from public;
 
-create or replace function audit.seal_leaves(relation regclass, first_id bigint, last_id bigint, salts bytea)
+create or replace function audit.seal_leaves(
+    relation regclass, first_id bigint, last_id bigint, salts bytea
+)
     returns table (
         leaf oid,
         ids int8multirange,
@@ -4027,12 +4600,24 @@ begin
         ), redacted as materialized (
             select
                 event_id
-                , (array_agg(commitment) filter (where slot = 0))[1] as row_key
-                , (array_agg(commitment) filter (where slot = 1))[1] as old_row_key
-                , (array_agg(commitment) filter (where slot = 2))[1] as old_row
-                , (array_agg(commitment) filter (where slot = 3))[1] as new_row
-                , (array_agg(commitment) filter (where slot = 4))[1] as context
-                , (array_agg(commitment) filter (where slot = 5))[1] as query
+                ,
+                (array_agg(commitment) filter (where slot = 0))[1]
+                    as row_key
+                ,
+                (array_agg(commitment) filter (where slot = 1))[1]
+                    as old_row_key
+                ,
+                (array_agg(commitment) filter (where slot = 2))[1]
+                    as old_row
+                ,
+                (array_agg(commitment) filter (where slot = 3))[1]
+                    as new_row
+                ,
+                (array_agg(commitment) filter (where slot = 4))[1]
+                    as context
+                ,
+                (array_agg(commitment) filter (where slot = 5))[1]
+                    as query
             from audit.redacted_slots
             where event_id between $1 and $2
             group by event_id
@@ -4054,22 +4639,52 @@ begin
                     || int4send(coalesce(length(nullif(concat(event.client_addr), '')), -1))
                     || convert_to(concat(event.schema_name, event.table_name, event.action, event.session_user_name, event.role_name, event.application_name, nullif(concat(event.client_addr), '')), 'UTF8')
                     || coalesce('\x00000020'::bytea || coalesce(redacted.row_key, sha256(
-                        substring(salts from (16 * (8 * (event.event_id - $1) + 0))::integer + 1 for 16)
+                        substring(
+                            salts from (16 * (
+                                8 * (event.event_id - $1)
+                                + 0
+                            ))::integer + 1 for 16
+                        )
                         || convert_to(event.row_key, 'UTF8'))), '\xffffffff'::bytea)
                     || coalesce('\x00000020'::bytea || coalesce(redacted.old_row_key, sha256(
-                        substring(salts from (16 * (8 * (event.event_id - $1) + 1))::integer + 1 for 16)
+                        substring(
+                            salts from (16 * (
+                                8 * (event.event_id - $1)
+                                + 1
+                            ))::integer + 1 for 16
+                        )
                         || convert_to(event.old_row_key, 'UTF8'))), '\xffffffff'::bytea)
                     || coalesce('\x00000020'::bytea || coalesce(redacted.old_row, sha256(
-                        substring(salts from (16 * (8 * (event.event_id - $1) + 2))::integer + 1 for 16)
+                        substring(
+                            salts from (16 * (
+                                8 * (event.event_id - $1)
+                                + 2
+                            ))::integer + 1 for 16
+                        )
                         || convert_to(event.old_row::text, 'UTF8'))), '\xffffffff'::bytea)
                     || coalesce('\x00000020'::bytea || coalesce(redacted.new_row, sha256(
-                        substring(salts from (16 * (8 * (event.event_id - $1) + 3))::integer + 1 for 16)
+                        substring(
+                            salts from (16 * (
+                                8 * (event.event_id - $1)
+                                + 3
+                            ))::integer + 1 for 16
+                        )
                         || convert_to(event.new_row::text, 'UTF8'))), '\xffffffff'::bytea)
                     || coalesce('\x00000020'::bytea || coalesce(redacted.context, sha256(
-                        substring(salts from (16 * (8 * (event.event_id - $1) + 4))::integer + 1 for 16)
+                        substring(
+                            salts from (16 * (
+                                8 * (event.event_id - $1)
+                                + 4
+                            ))::integer + 1 for 16
+                        )
                         || convert_to(event.context::text, 'UTF8'))), '\xffffffff'::bytea)
                     || coalesce('\x00000020'::bytea || coalesce(redacted.query, sha256(
-                        substring(salts from (16 * (8 * (event.event_id - $1) + 5))::integer + 1 for 16)
+                        substring(
+                            salts from (16 * (
+                                8 * (event.event_id - $1)
+                                + 5
+                            ))::integer + 1 for 16
+                        )
                         || convert_to(event.query, 'UTF8'))), '\xffffffff'::bytea)
                 ) as hash
             from %s as event
@@ -4162,7 +4777,9 @@ $body$;
 
 revoke all on function audit.seal_begin() from public;
 
-create or replace function audit.seal_reach(first_id bigint, out next_id bigint, out last_detached bigint)
+create or replace function audit.seal_reach(
+    first_id bigint, out next_id bigint, out last_detached bigint
+)
     language plpgsql
     stable
     security definer  -- callers need no rights on the trail
@@ -4176,7 +4793,9 @@ declare
     found_last bigint;
 begin
     for relation in select * from audit.seal_relations() loop
-        execute format('select min(event_id) from %s where event_id >= $1', relation) into found_first using first_id;
+        execute format(
+            'select min(event_id) from %s where event_id >= $1', relation
+        ) into found_first using first_id;
         next_id := least(next_id, found_first);
         continue when relation = 'audit.logged_actions'::regclass;
         execute format('select max(event_id) from %s', relation) into found_last;
@@ -4213,7 +4832,12 @@ begin
     end if;
     if not exists (select from audit.seal_seeds as s where s.block = wanted_block) then
         insert into audit.seal_seeds (block, node, seed)
-        values (wanted_block, 1, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
+        values (
+            wanted_block, 1,
+            sha256(
+                uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+            )
+        );
     end if;
     salts := audit.seal_salts(first_id, last_id);
     for relation in select * from audit.seal_relations() loop
@@ -4230,7 +4854,8 @@ begin
             doubled := null;
             if part.events <> (select sum(upper(r) - lower(r)) from unnest(part.ids) as r) then
                 execute format(
-                    'select event_id from %s where event_id between $1 and $2 and tableoid = $3 group by event_id having count(*) > 1 limit 1',
+                    'select event_id from %s where event_id between $1 and $2 and tableoid = $3 group by'
+                        ' event_id having count(*) > 1 limit 1',
                     relation)
                 into doubled
                 using first_id, last_id, part.leaf;
@@ -4253,7 +4878,10 @@ create or replace function audit.seal_add(
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    if exists (select from audit.seal_checkpoints as c where c.tree_size >= size or c.up_to_id >= up_to) then
+    if exists (
+        select from audit.seal_checkpoints as c
+        where c.tree_size >= size or c.up_to_id >= up_to
+    ) then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = format('audit: a checkpoint of %s events does not follow the last one', size);
@@ -4276,7 +4904,9 @@ begin
 
     insert into audit.seal_partitions as p (leaf, leaf_name, first_id, last_id, events)
     select new.leaf::oid, new.name, new.first, new.last, new.events
-    from jsonb_to_recordset(partitions) as new (leaf bigint, name text, first bigint, last bigint, events bigint)
+    from jsonb_to_recordset(partitions) as new (
+        leaf bigint, name text, first bigint, last bigint, events bigint
+    )
     on conflict on constraint seal_partitions_pkey do update
     set first_id = least(p.first_id, excluded.first_id),
         last_id = greatest(p.last_id, excluded.last_id),
@@ -4292,7 +4922,9 @@ begin
 end
 $body$;
 
-revoke all on function audit.seal_add(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text) from public;
+revoke all on function audit.seal_add(
+    smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text
+) from public;
 
 create or replace function audit.seal_note(succeeded boolean, summary jsonb)
     returns void
@@ -4326,13 +4958,17 @@ as $body$
     select nullif(coalesce(since, '{}') || coalesce(jsonb_object_agg(was, jsonb_build_object(
         'now', coalesce(since -> became ->> 'now', became),
         'again', coalesce(change -> 'added', '{}') ? was,
-        'step', (select count(distinct later -> 'step') from jsonb_each(since) as known (name, later)))), '{}'), '{}')
+        'step', (
+            select count(distinct later -> 'step') from jsonb_each(since) as known (name, later)
+        ))), '{}'), '{}')
     from jsonb_each_text(change -> 'renamed') as renamed (was, became)
 $body$;
 
 revoke all on function audit.former_columns(jsonb, jsonb) from public;
 
-create or replace function audit.as_called_now(image jsonb, columns jsonb, whole jsonb default null)
+create or replace function audit.as_called_now(
+    image jsonb, columns jsonb, whole jsonb default null
+)
     returns jsonb
     language sql
     immutable
@@ -4347,7 +4983,10 @@ as $body$
     renamed as (
         select distinct on (now) was, now from candidate order by now, step desc
     )
-    select case when image is not null then coalesce(jsonb_object_agg(coalesce(renamed.now, entry.key), entry.value), '{}') end
+    select case
+        when image is not null
+            then coalesce(jsonb_object_agg(coalesce(renamed.now, entry.key), entry.value), '{}')
+    end
     from jsonb_each(image) as entry (key, value)
     left join renamed on renamed.was = entry.key
     where renamed.was is not null
@@ -4385,7 +5024,9 @@ $body$;
 
 revoke all on function audit.names_known() from public;
 
-create or replace function audit.moved_to(wanted_schema text, wanted_table text, before_id bigint default 9223372036854775807)
+create or replace function audit.moved_to(
+    wanted_schema text, wanted_table text, before_id bigint default 9223372036854775807
+)
     returns table (event_id bigint, schema_name text, table_name text)
     language sql
     stable
@@ -4395,7 +5036,10 @@ as $body$
     with came as (
         select e.event_id, e.new_row ->> 'relation' as relation
         from audit.logged_actions as e
-        where e.schema_name = wanted_schema and e.table_name = wanted_table and e.row_key is null and e.action = 'M'
+        where e.schema_name = wanted_schema
+          and e.table_name = wanted_table
+          and e.row_key is null
+          and e.action = 'M'
           and e.new_row ->> 'change' in ('renamed', 'created') and e.event_id < before_id
         order by e.event_id desc
         limit 1
@@ -4405,7 +5049,10 @@ as $body$
     cross join lateral (
         select e.event_id, e.schema_name, e.table_name, e.new_row ->> 'relation' as relation
         from audit.logged_actions as e
-        where e.schema_name = name.schema_name and e.table_name = name.table_name and e.row_key is null and e.action = 'M'
+        where e.schema_name = name.schema_name
+          and e.table_name = name.table_name
+          and e.row_key is null
+          and e.action = 'M'
           and e.new_row ->> 'change' = 'renamed'
           and e.new_row -> 'from' = jsonb_build_array(wanted_schema, wanted_table) and e.event_id < before_id
         order by e.event_id desc
@@ -4459,7 +5106,9 @@ $body$;
 
 revoke all on function audit.name_now(text, text) from public;
 
-create or replace function audit.names_of(wanted_schema text, wanted_table text, known_names jsonb default null)
+create or replace function audit.names_of(
+    wanted_schema text, wanted_table text, known_names jsonb default null
+)
     returns table (schema_name text, table_name text, after_id bigint, until_id bigint, columns jsonb)
     language plpgsql
     stable
@@ -4468,7 +5117,8 @@ create or replace function audit.names_of(wanted_schema text, wanted_table text,
 as $body$
 #variable_conflict use_column
 declare
-    may_look constant boolean := has_table_privilege('audit.captured_tables', 'select');
+    may_look constant boolean :=
+        has_table_privilege('audit.captured_tables', 'select');
     relation oid;
     at_schema text := wanted_schema;
     at_table text := wanted_table;
@@ -4489,7 +5139,9 @@ begin
     if known_names is not null then
         return query
             select found.*
-            from jsonb_to_recordset(known_names) as found (schema_name text, table_name text, after_id bigint, until_id bigint, columns jsonb);
+            from jsonb_to_recordset(known_names) as found (
+                schema_name text, table_name text, after_id bigint, until_id bigint, columns jsonb
+            );
         return;
     end if;
     select c.oid into relation
@@ -4504,10 +5156,16 @@ begin
         ) as has_other_columns into known
         from audit.captured_tables as k
         where k.relation_id = relation;
-        if (known.has_other_columns or (known.schema_name, known.table_name) <> (wanted_schema, wanted_table)) and not exists (
+        if (
+            known.has_other_columns
+            or (known.schema_name, known.table_name) <> (wanted_schema, wanted_table)
+        )
+            and not exists (
             select from pg_trigger as t
             join pg_proc as p on p.oid = t.tgfoid
-            where t.tgrelid = relation and p.pronamespace = 'audit'::regnamespace and p.proname = known.function_name
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = known.function_name
         ) then
             -- After a restore, the OID may be that of another table.
             known := null;
@@ -4517,20 +5175,34 @@ begin
         if relation is not null and not exists (
             select from pg_trigger as t
             join pg_proc as p on p.oid = t.tgfoid
-            where t.tgrelid = relation and p.pronamespace = 'audit'::regnamespace and p.proname like 'capture\_%'
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname like 'capture\_%'
         ) and exists (select from audit.moved_to(wanted_schema, wanted_table)) then
             return;
         end if;
     else
         if known.has_other_columns then
-            called := audit.former_columns(audit.changed_columns(known.columns, audit.columns_of(relation)), null);
+            called := audit.former_columns(
+                audit.changed_columns(
+                    known.columns, audit.columns_of(relation)
+                ),
+                null
+            );
         end if;
         if (known.schema_name, known.table_name) <> (wanted_schema, wanted_table) and not coalesce((
             -- Not noted yet, but by transactions that had a snapshot of before.
             select max(event_id) filter (where (schema_name, table_name) = (wanted_schema, wanted_table))
-                > coalesce(max(event_id) filter (where (schema_name, table_name) = (known.schema_name, known.table_name)), 0)
+                > coalesce(
+                    max(event_id) filter (
+                        where (schema_name, table_name) = (known.schema_name, known.table_name)
+                    ),
+                    0
+                )
             from audit.logged_actions
-            where (schema_name, table_name) in ((wanted_schema, wanted_table), (known.schema_name, known.table_name))
+            where (schema_name, table_name) in (
+                (wanted_schema, wanted_table), (known.schema_name, known.table_name)
+            )
               and row_key is null and action = 'M'
               and new_row ->> 'change' = 'renamed' and new_row ->> 'relation' = relation::text
         ), false) then
@@ -4544,11 +5216,15 @@ begin
     end if;
 
     loop
-        select jsonb_agg(new_row || jsonb_build_object('event_id', event_id) order by event_id desc) into noted
+        select jsonb_agg(new_row || jsonb_build_object('event_id', event_id) order by event_id desc)
+        into noted
         from audit.logged_actions
         where schema_name = at_schema and table_name = at_table and row_key is null and action = 'M'
           and event_id < reach
-          and (new_row ->> 'change' in ('renamed', 'created', 'dropped') or new_row ->> 'change' = 'columns' and new_row ? 'renamed');
+          and (
+              new_row ->> 'change' in ('renamed', 'created', 'dropped')
+              or new_row ->> 'change' = 'columns' and new_row ? 'renamed'
+          );
 
         if noted is null and parts = '[]' then
             return query select at_schema, at_table, 0::bigint, reach, called;
@@ -4564,9 +5240,14 @@ begin
                 continue;
             elsif came_from is not null then
                 -- Told by several transactions at the same time; or it came there once before.
-                exit when said #>> '{}' is distinct from owner or entry -> 'from' is distinct from came_from or exists (
+                exit when said #>> '{}' is distinct from owner
+                    or entry -> 'from' is distinct from came_from
+                    or exists (
                     select from audit.logged_actions
-                    where schema_name = came_from ->> 0 and table_name = came_from ->> 1 and row_key is null and action = 'M'
+                    where schema_name = came_from ->> 0
+                      and table_name = came_from ->> 1
+                      and row_key is null
+                      and action = 'M'
                       and new_row ->> 'change' = 'renamed' and new_row ->> 'relation' = owner
                       and event_id > entry_id and event_id < arrived
                 );
@@ -4577,7 +5258,8 @@ begin
                 where schema_name = 'audit' and table_name = 'logged_actions' and action = 'B'
                   and event_id > entry_id and event_id < reach
             ) then
-                -- Another table: it was here before, or took the name before it was noted that this one had left.
+                -- Another table: it was here before, or took the name
+                -- before it was noted that this one had left.
                 if entry ->> 'change' = 'dropped' then
                     arrived := entry_id + 1;
                     exit;
@@ -4613,8 +5295,8 @@ begin
         reach := arrived;
     end loop;
 
-    -- A table that came back to its name is not noticed at once: the capture function is made for the name. What is
-    -- there since it left is its own, unless another table is known to have had the name.
+    -- A table that came back to its name is not noticed at once: the capture function is made for the name.
+    -- What is there since it left is its own, unless another table is known to have had the name.
     return query
         select
             part.name ->> 0,
@@ -4622,7 +5304,10 @@ begin
             case
                 when part.left_before < part.after_id and not exists (
                     select from audit.logged_actions as e
-                    where e.schema_name = part.name ->> 0 and e.table_name = part.name ->> 1 and e.row_key is null and e.action = 'M'
+                    where e.schema_name = part.name ->> 0
+                      and e.table_name = part.name ->> 1
+                      and e.row_key is null
+                      and e.action = 'M'
                       and e.new_row ->> 'change' in ('renamed', 'created', 'dropped')
                       and e.event_id > part.came_before and e.event_id <= part.after_id
                 ) then part.left_before
@@ -4635,7 +5320,9 @@ begin
                 found.*,
                 lead(found.until_id) over newest_first as left_before,
                 lead(found.after_id) over newest_first + 1 as came_before
-            from jsonb_to_recordset(parts) as found (name jsonb, after_id bigint, until_id bigint, columns jsonb)
+            from jsonb_to_recordset(parts) as found (
+                name jsonb, after_id bigint, until_id bigint, columns jsonb
+            )
             window newest_first as (partition by found.name order by found.until_id desc)
         ) as part
         order by part.until_id desc;
@@ -4677,10 +5364,15 @@ begin
         from audit.moved_to(oldest.schema_name, oldest.table_name, oldest.event_id) as went;
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: since %3$s %1$I.%2$I is another table than before', wanted_schema, wanted_table, oldest.action_tstamp),
+            message = format(
+                'audit: since %3$s %1$I.%2$I is another table than before', wanted_schema, wanted_table,
+                oldest.action_tstamp
+            ),
             hint = case
                 when former is null then 'the former table was renamed; use its present name'
-                else format('the former table is now %I.%I: use that name', former.schema_name, former.table_name)
+                else format(
+                    'the former table is now %I.%I: use that name', former.schema_name, former.table_name
+                )
             end;
     end if;
 end
@@ -4731,7 +5423,9 @@ declare
     row_key text;
 begin
     select
-        string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by k.place),
+        string_agg(
+            quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by k.place
+        ),
         array_agg(format_type(a.atttypid, a.atttypmod) order by k.place),
         array_agg(audit.plain_type(a.atttypid) is null order by k.place)
     into column_names, casts, foreign_types
@@ -4750,8 +5444,10 @@ begin
             case
                 -- The trail shows arrays as JSON does.
                 when not foreign_types[1] and casts[1] like '%[]' and key ~ '^\s*\[.*\]\s*$'
-                    then 'select to_jsonb(part) #>> ''{}'' from jsonb_to_record(jsonb_build_object(''part'', $1::jsonb)) as made (part %s)'
-                when foreign_types[1] then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
+                    then 'select to_jsonb(part) #>> ''{}'' from jsonb_to_record(jsonb_build_object(''part'','
+                        ' $1::jsonb)) as made (part %s)'
+                when foreign_types[1]
+                    then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
             casts[1])
         into row_key using key;
         return row_key;
@@ -4768,8 +5464,11 @@ begin
                 format(
                     case
                         when not is_foreign and type_name like '%[]'
-                            then '(select to_jsonb(part) from jsonb_to_record(jsonb_build_object(''part'', $1 -> %s)) as made (part %s))'
-                        when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))' else 'to_jsonb(($1 ->> %s)::%s)' end,
+                            then '(select to_jsonb(part) from jsonb_to_record(jsonb_build_object(''part'','
+                                ' $1 -> %s)) as made (part %s))'
+                        when is_foreign then 'to_jsonb(format(''%%s'', ($1 ->> %s)::%s))'
+                        else 'to_jsonb(($1 ->> %s)::%s)'
+                    end,
                     place - 1, type_name),
                 ', ' order by place) || ')::text'
         from unnest(casts, foreign_types) with ordinality as part (type_name, is_foreign, place)
@@ -4801,7 +5500,10 @@ declare
 begin
     -- Compared as array elements, which finds the type's operator in any schema.
     select
-        array_agg(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '') order by k.place)
+        array_agg(
+            format_type(a.atttypid, -1)
+                || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '') order by k.place
+        )
             filter (where not exists (
                 with recursive base as (
                     select t.oid, t.typname, t.typtype, t.typbasetype, t.typnamespace
@@ -4825,15 +5527,33 @@ begin
                            'bytea', 'name', 'inet', 'cidr', 'macaddr', 'text', 'varchar', 'bpchar', 'char'
                        )
                        and not exists (
-                           select from pg_catalog.pg_collation c where c.oid = a.attcollation and not c.collisdeterministic
+                           select from pg_catalog.pg_collation c
+                           where c.oid = a.attcollation and not c.collisdeterministic
                        )
                    )
             )),
         case count(*)
-            when 1 then format('case when starts_with(key, ''redacted:'') then false else array[key::%1$s] = array[$1::%1$s] end', min(format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')))
-            else format('case when left(key, 1) <> %L or jsonb_array_length(key::jsonb) <> %s then false else %s end', '[', count(*), string_agg(format(
-                'array[(key::jsonb ->> %1$s)::%2$s] = array[($1::jsonb ->> %1$s)::%2$s]',
-                k.place - 1, format_type(a.atttypid, -1) || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')), ' and '))
+            when 1 then format(
+                'case when starts_with(key, ''redacted:'') then false'
+                    ' else array[key::%1$s] = array[$1::%1$s] end',
+                min(
+                    format_type(a.atttypid, -1)
+                        || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')
+                )
+            )
+            else format(
+                'case when left(key, 1) <> %L or jsonb_array_length(key::jsonb) <> %s then false else %s end',
+                '[', count(*),
+                string_agg(
+                    format(
+                        'array[(key::jsonb ->> %1$s)::%2$s] = array[($1::jsonb ->> %1$s)::%2$s]',
+                        k.place - 1,
+                        format_type(a.atttypid, -1)
+                            || coalesce(' collate ' || nullif(a.attcollation, 0)::regcollation::text, '')
+                    ),
+                    ' and '
+                )
+            )
         end
     into types, condition
     from pg_index as i
@@ -4889,12 +5609,16 @@ begin
     for called in
         select * from audit.names_of(wanted_schema, wanted_table, names) order by until_id
     loop
-        select event_id, action_tstamp, transaction_id, action, action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
+        select event_id, action_tstamp, transaction_id, action,
+            action = 'I' or row_key = wanted_key and old_row_key is not null as arrives
         into earliest
         from (
             (
                 select * from audit.logged_actions
-                where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
+                where schema_name = called.schema_name
+                  and table_name = called.table_name
+                  and row_key = wanted_key
+                  and action <> 'E'
                   and event_id > called.after_id and event_id <= called.until_id
                 order by event_id
                 limit 1
@@ -4902,7 +5626,9 @@ begin
             union all
             (
                 select * from audit.logged_actions
-                where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
+                where schema_name = called.schema_name
+                  and table_name = called.table_name
+                  and old_row_key = wanted_key
                   and event_id > called.after_id and event_id <= called.until_id
                 order by event_id
                 limit 1
@@ -4916,11 +5642,17 @@ begin
         return null;
     end if;
 
-    -- Within a transaction ids may be out of order. The row is older if the transaction started from a row that it
-    -- did not bring; if it ended as it began, only a row that it did not bring, or deleted first, was there before.
+    -- Within a transaction ids may be out of order. The row is older if the transaction started from a row
+    -- that it did not bring; if it ended as it began, only a row that it did not
+    -- bring, or deleted first, was there before.
     select
         sum(change) < 0
-        or sum(change) = 0 and (bool_or(deficit < 0) or not bool_or(arrives) or earliest.action = 'D' and bool_and(action in ('D', 'I')))
+        or sum(change) = 0
+        and (
+            bool_or(deficit < 0)
+            or not bool_or(arrives)
+            or earliest.action = 'D' and bool_and(action in ('D', 'I'))
+        )
         or earliest.action = 'S'
     into is_older
     from (
@@ -4929,19 +5661,31 @@ begin
             select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
 case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-              and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id and new_row is not null
+            where schema_name = called.schema_name
+              and table_name = called.table_name
+              and row_key = wanted_key
+              and action <> 'E'
+              and event_id between earliest.event_id and called.until_id
+              and transaction_id = earliest.transaction_id
+              and new_row is not null
             union all
             select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and row_key = wanted_key and action <> 'E'
-              and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
+            where schema_name = called.schema_name
+              and table_name = called.table_name
+              and row_key = wanted_key
+              and action <> 'E'
+              and event_id between earliest.event_id and called.until_id
+              and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
             select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
-            where schema_name = called.schema_name and table_name = called.table_name and old_row_key = wanted_key
-              and event_id between earliest.event_id and called.until_id and transaction_id = earliest.transaction_id
+            where schema_name = called.schema_name
+              and table_name = called.table_name
+              and old_row_key = wanted_key
+              and event_id between earliest.event_id and called.until_id
+              and transaction_id = earliest.transaction_id
         ) as event
     ) as event;
     return case when is_older then earliest.action_tstamp end;
@@ -4961,12 +5705,16 @@ create or replace function audit.require_reach(
     set datestyle = 'ISO, YMD'
 as $body$
 declare
-    since constant timestamptz := audit.row_known_since(wanted_schema, wanted_table, wanted_key, names);
+    since constant timestamptz :=
+        audit.row_known_since(wanted_schema, wanted_table, wanted_key, names);
 begin
     if since is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has events of row %s of %I.%I only from %s on', wanted_key, wanted_schema, wanted_table, since),
+            message = format(
+                'audit: the trail has events of row %s of %I.%I only from %s on', wanted_key, wanted_schema,
+                wanted_table, since
+            ),
             detail = format('Asked for: %s. The row is older than its first event.', moment),
             hint = 'audit baseline records rows that existed before capture began';
     end if;
@@ -4975,7 +5723,9 @@ $body$;
 
 revoke all on function audit.require_reach(text, text, text, timestamptz, jsonb) from public;
 
-create or replace function audit.require_known(relation regclass, wanted_key text, names jsonb default null)
+create or replace function audit.require_known(
+    relation regclass, wanted_key text, names jsonb default null
+)
     returns void
     language plpgsql
     stable
@@ -5027,12 +5777,18 @@ begin
     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
     where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts;
     -- Tables that inherit from it have events of their own.
-    execute format('select exists (select from %s%s where %s)',
-        case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' end, relation, condition) into is_there using wanted_key;
+    execute format(
+        'select exists (select from %s%s where %s)',
+        case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' end,
+        relation, condition
+    ) into is_there using wanted_key;
     if is_there then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no events of row %s of %s: it has not changed since capture began', wanted_key, relation),
+            message = format(
+                'audit: the trail has no events of row %s of %s: it has not changed since capture began',
+                wanted_key, relation
+            ),
             hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
@@ -5041,7 +5797,8 @@ $body$;
 revoke all on function audit.require_known(regclass, text, jsonb) from public;
 
 create or replace function audit.require_whole(
-    relation regclass, wanted_schema text, wanted_table text, has_key boolean, moment timestamptz, names jsonb default null
+    relation regclass, wanted_schema text, wanted_table text, has_key boolean, moment timestamptz,
+    names jsonb default null
 )
     returns void
     language plpgsql
@@ -5070,8 +5827,10 @@ declare
           and obj_description(p.oid, 'pg_proc')::jsonb -> 'options' ->> 'when' is not null
     );
     -- Tables that inherit from it have events of their own.
-    own_rows constant text :=
-        case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' else '' end || relation;
+    own_rows constant text := format(
+        '%s%s',
+        case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' end,
+        relation);
     called record;
     example text;
 begin
@@ -5085,21 +5844,51 @@ begin
                 from (
                     select
                         event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                        case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
-                        case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                        case
+                            when called.columns is null then old_row
+                            else audit.as_called_now(
+                                case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                            )
+                        end as old_row,
+                        case
+                            when called.columns is null then new_row
+                            else audit.as_called_now(
+                                case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                    else new_row end, called.columns,
+                                coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                            )
+                        end as new_row
                     from audit.logged_actions
-                    where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                    where schema_name = called.schema_name
+                      and table_name = called.table_name
+                      and event_id > called.after_id
+                      and action <> 'E'
                     union all
                     select
-                        e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
-                        case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
-                        case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                        e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                        e.old_row_key,
+                        case
+                            when name.columns is null then e.old_row
+                            else audit.as_called_now(
+                                whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                            )
+                        end,
+                        case
+                            when name.columns is null then e.new_row
+                            else audit.as_called_now(
+                                whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                            )
+                        end
                     from audit.names_of(wanted_schema, wanted_table, names) as name
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
                     cross join lateral (
-                        select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                        select
+                            case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                            case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                    else e.new_row end as new_row
                         where name.columns is not null
                         union all
                         select null, null where name.columns is null
@@ -5123,21 +5912,51 @@ begin
                     from (
                         select
                             event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                            case
+                                when called.columns is null then old_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as old_row,
+                            case
+                                when called.columns is null then new_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                        else new_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        where schema_name = called.schema_name
+                          and table_name = called.table_name
+                          and event_id > called.after_id
+                          and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                            e.old_row_key,
+                            case
+                                when name.columns is null then e.old_row
+                                else audit.as_called_now(
+                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end,
+                            case
+                                when name.columns is null then e.new_row
+                                else audit.as_called_now(
+                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
                         cross join lateral (
-                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            select
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                        else e.new_row end as new_row
                             where name.columns is not null
                             union all
                             select null, null where name.columns is null
@@ -5154,8 +5973,8 @@ begin
                 ) as earliest
                 where not arrives
             ),
-            -- Few are looked up by the index. Of many, the events of before are read as a whole, and grouped: a join, which
-            -- without statistics could be a loop over all pairs, is in neither.
+            -- Few are looked up by the index. Of many, the events of before are read as a whole, and grouped:
+            -- a join, which without statistics could be a loop over all pairs, is in neither.
             many as materialized (
                 select count(*) > 1000 as suspects from suspect
             ),
@@ -5192,21 +6011,51 @@ begin
                     from (
                         select
                             event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                            case
+                                when called.columns is null then old_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as old_row,
+                            case
+                                when called.columns is null then new_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                        else new_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        where schema_name = called.schema_name
+                          and table_name = called.table_name
+                          and event_id > called.after_id
+                          and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                            e.old_row_key,
+                            case
+                                when name.columns is null then e.old_row
+                                else audit.as_called_now(
+                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end,
+                            case
+                                when name.columns is null then e.new_row
+                                else audit.as_called_now(
+                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
                         cross join lateral (
-                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            select
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                        else e.new_row end as new_row
                             where name.columns is not null
                             union all
                             select null, null where name.columns is null
@@ -5230,7 +6079,10 @@ begin
                 join audit.logged_actions as e
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
-                where e.row_key is null and e.action = 'G' and e.event_id < unseen.event_id and e.action_tstamp > moment
+                where e.row_key is null
+                  and e.action = 'G'
+                  and e.event_id < unseen.event_id
+                  and e.action_tstamp > moment
                 offset 0
             )
         ) as latecomer;
@@ -5254,11 +6106,19 @@ begin
                 (
                     select case count(*)
                         when 1 then format(
-                            case when bool_or(audit.plain_type(a.atttypid) is null) then 'format(''%%s'', present.%I)' else 'to_jsonb(present.%I) #>> ''{}''' end,
+                            case
+                                when bool_or(audit.plain_type(a.atttypid) is null)
+                                    then 'format(''%%s'', present.%I)'
+                                else 'to_jsonb(present.%I) #>> ''{}'''
+                            end,
                             min(a.attname))
                         else format('jsonb_build_array(%s)::text', string_agg(
                             format(
-                                case when audit.plain_type(a.atttypid) is null then 'format(''%%s'', present.%I)' else 'present.%I' end,
+                                case
+                                    when audit.plain_type(a.atttypid) is null
+                                        then 'format(''%%s'', present.%I)'
+                                    else 'present.%I'
+                                end,
                                 a.attname),
                             ', ' order by k.place))
                     end
@@ -5267,20 +6127,27 @@ begin
                     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
                     where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts
                 )
-            ) into example using called.schema_name, called.table_name, called.after_id, wanted_schema, wanted_table, called.until_id, names;
+            ) into example
+            using called.schema_name, called.table_name, called.after_id, wanted_schema, wanted_table,
+                called.until_id, names;
         end if;
     end if;
 
     if example is not null then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = format('audit: the trail has no events of row %s of %s: it has not changed since capture began', example, relation),
+            message = format(
+                'audit: the trail has no events of row %s of %s: it has not changed since capture began',
+                example, relation
+            ),
             hint = 'audit baseline records rows that existed before capture began';
     end if;
 end
 $body$;
 
-revoke all on function audit.require_whole(regclass, text, text, boolean, timestamptz, jsonb) from public;
+revoke all on function audit.require_whole(
+    regclass, text, text, boolean, timestamptz, jsonb
+) from public;
 
 create or replace function audit.warn_of_triggers(wanted_schema text, wanted_table text)
     returns void
@@ -5305,22 +6172,30 @@ begin
           and (t.tgenabled in ('A', 'O') or audit.triggers_of(relation, p.proname) <> '{}')
     ) then
         raise warning using
-            message = format('audit: capture of %I.%I is disabled: changes since its last event are unknown', wanted_schema, wanted_table),
+            message = format(
+                'audit: capture of %I.%I is disabled: changes since its last event are unknown',
+                wanted_schema, wanted_table
+            ),
             hint = 'audit check says how to enable it';
     elsif has_table_privilege('audit.captured_tables', 'select') then
         select c.function_name, c.triggers, c.code into known
         from audit.captured_tables as c
         where c.relation_id = relation;
-        if known.triggers <> '{}' and known.triggers <> audit.triggers_of(relation, known.function_name)
+        if known.triggers <> '{}'
+            and known.triggers <> audit.triggers_of(relation, known.function_name)
             and not audit.is_elsewhere()
         then
             raise warning using
-                message = format('audit: capture of %I.%I was disabled and enabled by hand: changes made meanwhile are unknown',
+                message = format(
+                    'audit: capture of %I.%I was disabled and enabled by hand:'
+                        ' changes made meanwhile are unknown',
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to record the gap';
         elsif known.code <> audit.code_of(known.function_name) then
             raise warning using
-                message = format('audit: the capture function of %I.%I was changed by hand: changes made since then may be missing',
+                message = format(
+                    'audit: the capture function of %I.%I was changed by hand: '
+                    'changes made since then may be missing',
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to put it right, and to record the gap';
         end if;
@@ -5388,7 +6263,8 @@ begin
         limit 1;
         if found then
             raise warning using
-                message = format('audit: capture of %I.%I was off at some time between %s and %s: changes may be missing',
+                message = format(
+                    'audit: capture of %I.%I was off at some time between %s and %s: changes may be missing',
                     wanted_schema, wanted_table, gap.since::timestamptz, gap.action_tstamp),
                 hint = 'audit history shows the gap, with its reason';
         end if;
@@ -5417,7 +6293,11 @@ begin
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id
-        where (wanted_key is null and e.action = 'S' or e.row_key = wanted_key and e.action <> 'E' or e.row_key is null and e.action = 'T')
+        where (
+            wanted_key is null and e.action = 'S'
+            or e.row_key = wanted_key and e.action <> 'E'
+            or e.row_key is null and e.action = 'T'
+        )
           and e.event_id > gap.event_id
           and e.action_tstamp <= moment
     ) then
@@ -5428,9 +6308,11 @@ begin
     end if;
     raise warning using
         message = case gap.capture
-            when 'paused' then format('audit: capture of %I.%I has been paused since %s: changes made since then are unknown',
+            when 'paused' then format(
+                'audit: capture of %I.%I has been paused since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
-            when 'ended' then format('audit: capture of %I.%I has been off since %s: changes made since then are unknown',
+            when 'ended' then format(
+                'audit: capture of %I.%I has been off since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
             else format('audit: capture of %I.%I was off until %s: earlier changes are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
@@ -5478,7 +6360,8 @@ action = 'U' and row_key is not null and old_row_key is null and audit.holds_cha
             into latest
             from (
                 (
-                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row
+                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                        old_row, new_row
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name
                       and row_key = wanted_key and action <> 'E'
@@ -5488,7 +6371,8 @@ action = 'U' and row_key is not null and old_row_key is null and audit.holds_cha
                 )
                 union all
                 (
-                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row
+                    select event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                        old_row, new_row
                     from audit.logged_actions
                     where schema_name = called.schema_name and table_name = called.table_name
                       and old_row_key = wanted_key
@@ -5498,10 +6382,11 @@ action = 'U' and row_key is not null and old_row_key is null and audit.holds_cha
                 )
             ) as event
             order by event_id desc
-            limit 1;
-            exit when not found;
+            limit 1;            exit when not found;
             if latest.is_part then
-                latest.old_row := audit.row_before(called.schema_name, called.table_name, wanted_key, latest.event_id, latest.old_row);
+                latest.old_row := audit.row_before(
+                    called.schema_name, called.table_name, wanted_key, latest.event_id, latest.old_row
+                );
             end if;
 
             -- The only event of its transaction says how it ended, unless it changed nothing.
@@ -5545,9 +6430,13 @@ action = 'U' and row_key is not null and old_row_key is null and audit.holds_cha
             select
                 sum(change)::integer as rows_more,
                 bool_or(arrives)
-                    and not ((array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))) as arrives,
+                    and not (
+                        (array_agg(action order by event_id))[1] = 'D' and bool_and(action in ('D', 'I'))
+                    ) as arrives,
                 bool_or(surplus <> 0) as is_changed,
-                (array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0))[1] as image
+                (
+                    array_agg(image order by event_id desc) filter (where surplus > 0 and change > 0)
+                )[1] as image
             into outcome
             from (
                 select
@@ -5571,7 +6460,8 @@ case when action = 'U' and row_key is not null and old_row_key is null and audit
                     where schema_name = called.schema_name and table_name = called.table_name
                       and row_key = wanted_key and action <> 'E'
                       and event_id > previous and event_id <= latest.event_id
-                      and old_row is not null and old_row_key is null
+                      and old_row is not null
+                      and old_row_key is null
                     union all
                     select
                         event_id, action, old_row_key, -1 as change,
@@ -5582,7 +6472,6 @@ case when action = 'U' and row_key is not null and old_row_key is null and audit
                       and event_id > previous and event_id <= latest.event_id
                 ) as event
             ) as event;
-
             if outcome.rows_more < 0 then
                 return null;
             elsif outcome.image is not null then
@@ -5591,8 +6480,8 @@ case when action = 'U' and row_key is not null and old_row_key is null and audit
             elsif outcome.is_changed then
                 return null;
             end if;
-            -- All came back to what it was, which an earlier transaction says. If there is none, a row that came in this
-            -- one also went in it, unless it was deleted first and then put back.
+            -- All came back to what it was, which an earlier transaction says. If there is none, a row that
+            -- came in this one also went in it, unless it was deleted first and then put back.
             if not is_known then
                 is_known := true;
                 by_id := case when latest.is_there and not outcome.arrives then
@@ -5627,7 +6516,10 @@ declare
     called record;
 begin
     if names is null then
-        names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+        names := (
+            select coalesce(jsonb_agg(name), '[]')
+            from audit.names_of(wanted_schema, wanted_table) as name
+        );
     end if;
     select * into called from audit.names_of(wanted_schema, wanted_table, names) limit 1;
     select coalesce(max(e.event_id), 0) into truncated
@@ -5644,40 +6536,77 @@ join audit.logged_actions as e
             select
                 event.key,
                 case
-                    -- Where a transaction changed the row again and again, the last id may not be the last change.
+                    -- Where a transaction changed the row again and again,
+                    -- the last id may not be the last change.
                     when is_same_transaction and not is_insert_and_update
-                        then audit.row_image_at(wanted_schema, wanted_table, event.key, moment, names)
+                        then audit.row_image_at(
+                            wanted_schema, wanted_table, event.key, moment, names
+                        )
                     when leaves_row
                         then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end                end as image
             from (
                 select
                     *,
                     row_number() over latest_first as place,
-                    coalesce(lead(transaction_id) over latest_first = transaction_id, false) as is_same_transaction,
+                    coalesce(
+                        lead(transaction_id) over latest_first = transaction_id, false
+                    ) as is_same_transaction,
                     action = 'U'
                         and lead(action) over latest_first = 'I'
                         and old_row = lead(new_row) over latest_first
-                        and lead(transaction_id, 2) over latest_first is distinct from transaction_id as is_insert_and_update
+                        and lead(transaction_id, 2) over latest_first
+                            is distinct from transaction_id as is_insert_and_update
                 from (
-                    select row_key as key, event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, new_row is not null as leaves_row
+                    select row_key as key, event_id, transaction_id, schema_name, table_name, action, row_key,
+                        old_row_key, old_row, new_row, new_row is not null as leaves_row
                     from (
                         select
                             event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                            case
+                                when called.columns is null then old_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as old_row,
+                            case
+                                when called.columns is null then new_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                        else new_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        where schema_name = called.schema_name
+                          and table_name = called.table_name
+                          and event_id > called.after_id
+                          and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                            e.old_row_key,
+                            case
+                                when name.columns is null then e.old_row
+                                else audit.as_called_now(
+                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end,
+                            case
+                                when name.columns is null then e.new_row
+                                else audit.as_called_now(
+                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
                         cross join lateral (
-                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            select
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                        else e.new_row end as new_row
                             where name.columns is not null
                             union all
                             select null, null where name.columns is null
@@ -5687,25 +6616,56 @@ join audit.logged_actions as e
                     where row_key is not null
                       and event_id > truncated and action_tstamp <= moment
                     union all
-                    select old_row_key, event_id, transaction_id, schema_name, table_name, action, row_key, old_row_key, null, null, false
+                    select old_row_key, event_id, transaction_id, schema_name, table_name, action, row_key,
+                        old_row_key, null, null, false
                     from (
                         select
                             event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                            case
+                                when called.columns is null then old_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as old_row,
+                            case
+                                when called.columns is null then new_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                        else new_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        where schema_name = called.schema_name
+                          and table_name = called.table_name
+                          and event_id > called.after_id
+                          and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                            e.old_row_key,
+                            case
+                                when name.columns is null then e.old_row
+                                else audit.as_called_now(
+                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end,
+                            case
+                                when name.columns is null then e.new_row
+                                else audit.as_called_now(
+                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
                         cross join lateral (
-                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            select
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                        else e.new_row end as new_row
                             where name.columns is not null
                             union all
                             select null, null where name.columns is null
@@ -5748,7 +6708,10 @@ begin
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = relation;
-    names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+    names := (
+        select coalesce(jsonb_agg(name), '[]')
+        from audit.names_of(wanted_schema, wanted_table) as name
+    );
     perform audit.require_life(wanted_schema, wanted_table, moment, names);
     foreach wanted_key in array keys loop
         image := audit.row_image_at(wanted_schema, wanted_table, wanted_key, moment, names);
@@ -5760,7 +6723,8 @@ begin
     perform audit.warn_of_gap(wanted_schema, wanted_table, wanted_key, moment, names);
     if image is not null then
         -- EXECUTE: a cached plan would keep the columns that the table had when it was planned.
-        return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base, audit.refuse_redacted(image);
+        return query execute 'select populated.* from jsonb_populate_record($1, $2) as populated' using base,
+            audit.refuse_redacted(image);
     end if;
 end
 $body$;
@@ -5794,7 +6758,10 @@ begin
     where c.oid = relation;
     wanted_schema := home.schema_name;
     wanted_table := home.table_name;
-    names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+    names := (
+        select coalesce(jsonb_agg(name), '[]')
+        from audit.names_of(wanted_schema, wanted_table) as name
+    );
     select * into called from audit.names_of(wanted_schema, wanted_table, names) limit 1;
     select coalesce(max(e.event_id), 0) into truncated
     from audit.names_of(wanted_schema, wanted_table, names) as name
@@ -5807,10 +6774,13 @@ join audit.logged_actions as e
     perform audit.require_life(wanted_schema, wanted_table, moment, names);
     perform audit.warn_of_gap(wanted_schema, wanted_table, null, moment, names);
     if truncated = 0 then
-        perform audit.require_whole(relation, wanted_schema, wanted_table, home.has_key, moment, names);
+        perform audit.require_whole(
+            relation, wanted_schema, wanted_table, home.has_key, moment, names
+        );
     end if;
     if not home.has_key then
-        -- Rows without a key are told apart by nothing but their looks: what came less what went is what is there.
+        -- Rows without a key are told apart by nothing but their looks:
+        -- what came less what went is what is there.
         return query
             select populated.*
             from (
@@ -5820,21 +6790,51 @@ join audit.logged_actions as e
                     from (
                         select
                             event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                            case
+                                when called.columns is null then old_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as old_row,
+                            case
+                                when called.columns is null then new_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                        else new_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        where schema_name = called.schema_name
+                          and table_name = called.table_name
+                          and event_id > called.after_id
+                          and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                            e.old_row_key,
+                            case
+                                when name.columns is null then e.old_row
+                                else audit.as_called_now(
+                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end,
+                            case
+                                when name.columns is null then e.new_row
+                                else audit.as_called_now(
+                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
                         cross join lateral (
-                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            select
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                        else e.new_row end as new_row
                             where name.columns is not null
                             union all
                             select null, null where name.columns is null
@@ -5848,21 +6848,51 @@ join audit.logged_actions as e
                     from (
                         select
                             event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case when called.columns is null then old_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as old_row,
-                            case when called.columns is null then new_row else audit.as_called_now(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end else new_row end, called.columns, coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)) end as new_row
+                            case
+                                when called.columns is null then old_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as old_row,
+                            case
+                                when called.columns is null then new_row
+                                else audit.as_called_now(
+                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                        else new_row end, called.columns,
+                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                )
+                            end as new_row
                         from audit.logged_actions
-                        where schema_name = called.schema_name and table_name = called.table_name and event_id > called.after_id and action <> 'E'
+                        where schema_name = called.schema_name
+                          and table_name = called.table_name
+                          and event_id > called.after_id
+                          and action <> 'E'
                         union all
                         select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key, e.old_row_key,
-                            case when name.columns is null then e.old_row else audit.as_called_now(whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)) end,
-                            case when name.columns is null then e.new_row else audit.as_called_now(whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)) end
+                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                            e.old_row_key,
+                            case
+                                when name.columns is null then e.old_row
+                                else audit.as_called_now(
+                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end,
+                            case
+                                when name.columns is null then e.new_row
+                                else audit.as_called_now(
+                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                )
+                            end
                         from audit.names_of(wanted_schema, wanted_table, names) as name
                     join audit.logged_actions as e
                       on e.schema_name = name.schema_name and e.table_name = name.table_name
                      and e.event_id > name.after_id and e.event_id <= name.until_id
                         cross join lateral (
-                            select case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row, case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end else e.new_row end as new_row
+                            select
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                        else e.new_row end as new_row
                             where name.columns is not null
                             union all
                             select null, null where name.columns is null
@@ -5872,7 +6902,9 @@ join audit.logged_actions as e
                     where event_id > truncated and action_tstamp <= moment
                       and action in ('U', 'D', 'S') and old_row is not null
                 ) as event
-                group by format('%s', jsonb_populate_record(base, audit.refuse_redacted(image)))
+                group by format(
+                    '%s', jsonb_populate_record(base, audit.refuse_redacted(image))
+                )
                 having sum(change) > 0
             ) as known
             cross join generate_series(1, known.copies)
@@ -5884,7 +6916,9 @@ join audit.logged_actions as e
     return query execute $query$
         select populated.*
         from audit.row_images_at($1, $2, $3, $5) as known
-        cross join lateral jsonb_populate_record($4, audit.refuse_redacted(known.image)) as populated
+        cross join lateral jsonb_populate_record(
+            $4, audit.refuse_redacted(known.image)
+        ) as populated
         $query$
         using wanted_schema, wanted_table, moment, base, names;
 end
@@ -5917,13 +6951,17 @@ begin
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where c.oid = audited;
-    names := (select coalesce(jsonb_agg(name), '[]') from audit.names_of(wanted_schema, wanted_table) as name);
+    names := (
+        select coalesce(jsonb_agg(name), '[]')
+        from audit.names_of(wanted_schema, wanted_table) as name
+    );
     perform audit.warn_of_gap(wanted_schema, wanted_table, keys[1], 'infinity', names);
     return query
         with name as materialized (
             select * from audit.names_of(wanted_schema, wanted_table, names)
         )
-        select version.began, version.ended, version.event_id, version.transaction_id, version.actor, version.context, version.image
+        select version.began, version.ended, version.event_id, version.transaction_id, version.actor,
+            version.context, version.image
         from (
             select
                 last_of.event_id,
@@ -5935,7 +6973,9 @@ begin
                 (
                     select found.image
                     from unnest(keys) as same (key)
-                    cross join lateral audit.row_image_at(wanted_schema, wanted_table, same.key, last_of.action_tstamp, names) as found (image)
+                    cross join lateral audit.row_image_at(
+                        wanted_schema, wanted_table, same.key, last_of.action_tstamp, names
+                    ) as found (image)
                     where found.image is not null
                     limit 1
                 ) as image
@@ -5973,254 +7013,377 @@ $body$;
 
 revoke all on function audit.history(regclass, text) from public;
 
-comment on function audit.revoke_all(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.revoke_all(regclass)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.refuse_change() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.refuse_change()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.refuse_others() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.refuse_others()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.guard_relation(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.guard_relation(regclass)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.leaves() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.leaves()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.make_leaf(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.make_leaf(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.merkle_root(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.merkle_root(bytea)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.leaf_digest(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.leaf_digest(regclass)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.ensure_past() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.ensure_past()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.ensure_partitions(integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.ensure_partitions(integer)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.mask(jsonb, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.mask(jsonb, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.pick(jsonb, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.pick(jsonb, text[])
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.stand_in(bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.stand_in(bytea)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.plain_type(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.plain_type(oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.columns_now(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.columns_now(regclass)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.has_columns(regclass, text[], text[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.has_columns(regclass, text[], text[], boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.known_part(jsonb, text[], text[], text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.known_part(jsonb, text[], text[], text[])
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.disguised(regclass, text, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.disguised(regclass, text, text[])
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.image_sql(text[], oid[], text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.image_sql(text[], oid[], text, boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.image_by(anyelement, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.image_by(anyelement, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.image_of(anyelement, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.image_of(anyelement, boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.image_expression(text, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.image_expression(text, boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.hand_over(regprocedure) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.hand_over(regprocedure)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.columns_of(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.columns_of(oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.changed_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.changed_columns(jsonb, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.partitions_of(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.partitions_of(oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.triggers_of(oid, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.triggers_of(oid, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.code_of(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.code_of(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.table_with_capture(text, oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.table_with_capture(text, oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_owner(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_owner(oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.let_owner_partition(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.let_owner_partition(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_changes_by(text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_changes_by(text, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_changes(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_changes(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_coverage() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_coverage()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_ddl()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.guard_ddl() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.guard_ddl()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.captured_as(oid, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.captured_as(oid, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.captured_relation(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.captured_relation(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.columns_are_noted(text, oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.columns_are_noted(text, oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.noted_as(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.noted_as(text, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.noted_by(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.noted_by(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.is_noted(text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.is_noted(text, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_again(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_again(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.is_second_trigger(text, text[], oid, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.is_second_trigger(text, text[], oid, text, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.is_as_installed(text, text[], text[], boolean, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.is_as_installed(text, text[], text[], boolean, text[])
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.await_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.await_wal(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.read_from_wal(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.read_from_wal(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.record_by_triggers(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.record_by_triggers(text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_beginning(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_beginning(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.begin_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.begin_capture(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_capture(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_capture(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.end_capture(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.end_capture(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.record_gap(regclass, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.record_gap(regclass, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.write_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.write_event(text, jsonb, regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.record_event(text, jsonb, regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.record_event(text, jsonb, regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.present_home() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.present_home()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.is_elsewhere() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.is_elsewhere()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.doubtful_events(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.doubtful_events(bigint)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.note_dropped(oid, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.note_dropped(oid, boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_limits() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_limits()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_lock() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_lock()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_interval(text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_interval(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_create(text[], timestamptz[], boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_create(text[], timestamptz[], boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_cap(timestamptz, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_cap(timestamptz, timestamptz)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_past() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_past()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_validate() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_validate()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_relabel(text, text[], timestamptz[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_relabel(text, text[], timestamptz[])
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_detach(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_detach(regclass)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_finish() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_finish()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_drop(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_drop(oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_hold(oid, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_hold(oid, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_note(text, boolean, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_note(text, boolean, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_timeline() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_timeline()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.maintain_has_rows(regclass) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.maintain_has_rows(regclass)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.archive_begin(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.archive_begin(oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.archive_end(oid) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.archive_end(oid)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.archive_note(oid, text, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.archive_note(oid, text, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.archive_note_export(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.archive_note_export(jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.redacted(jsonb, text[], bigint, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.redacted(jsonb, text[], bigint, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.destroy_salt(bigint, integer) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.destroy_salt(bigint, integer)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.refuse_redacted(jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.refuse_redacted(jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.holds_changes_only(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.holds_changes_only(jsonb, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_before(text, text, text, bigint, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_before(text, text, text, bigint, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.present_period(regclass, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.present_period(regclass, boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.deltas_after(regclass, text, text[]) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.deltas_after(regclass, text, text[])
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.redactable(text, text, text[], text[], text[], boolean, boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_leaves(regclass, bigint, bigint, bytea) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_leaves(regclass, bigint, bigint, bytea)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_relations() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_relations()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_salts(bigint, bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_salts(bigint, bigint)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_begin() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_begin()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_reach(bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_reach(bigint)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_block(bigint, bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_block(bigint, bigint)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_add(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_add(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.seal_note(boolean, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.seal_note(boolean, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.former_columns(jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.former_columns(jsonb, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.as_called_now(jsonb, jsonb, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.as_called_now(jsonb, jsonb, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.names_known() is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.names_known()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.moved_to(text, text, bigint) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.moved_to(text, text, bigint)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.name_now(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.name_now(text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.names_of(text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.names_of(text, text, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_life(text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_life(text, text, timestamptz, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.audited_table(regtype) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.audited_table(regtype)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_key_of(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_key_of(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.equal_keys(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.equal_keys(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_known_since(text, text, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_known_since(text, text, text, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_reach(text, text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_reach(text, text, text, timestamptz, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_known(regclass, text, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_known(regclass, text, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.require_whole(regclass, text, text, boolean, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.require_whole(regclass, text, text, boolean, timestamptz, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.warn_of_triggers(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.warn_of_triggers(text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.warn_of_absence(text, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.warn_of_absence(text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.warn_of_gap(text, text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.warn_of_gap(text, text, text, timestamptz, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_image_at(text, text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_image_at(text, text, text, timestamptz, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_images_at(text, text, timestamptz, jsonb) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_images_at(text, text, timestamptz, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.row_at(anyelement, text, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.row_at(anyelement, text, timestamptz)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.table_at(anyelement, timestamptz) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.table_at(anyelement, timestamptz)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.history(regclass, text) is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+comment on function audit.history(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 do $grants$
 declare
     object text;
 begin
     for object in
-        select distinct format('%s from %s', shown, case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end)
+        select distinct format(
+            '%s from %s', shown,
+            case when acl.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(acl.grantee)) end
+        )
         from (
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
-            where pronamespace = 'audit'::regnamespace and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+            where pronamespace = 'audit'::regnamespace
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -6267,7 +7430,9 @@ insert into audit.mask_key (inner_pad, outer_pad)
 with secret as materialized (
     select
         sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
-        || sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) as key
+        || sha256(
+            uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+        ) as key
 )
 select
     string_agg(set_byte('\x00'::bytea, 0, get_byte(key, place) # 54), ''::bytea order by place),
@@ -6310,20 +7475,26 @@ do $key$
 begin
     if not exists (
         select from pg_catalog.pg_attribute
-        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'entry_id' and not attisdropped
+        where attrelid = 'audit.partition_lifecycle'::regclass
+          and attname = 'entry_id'
+          and not attisdropped
     ) then
         alter table audit.partition_lifecycle
             add column entry_id uuid not null default gen_random_uuid() primary key;
     end if;
     if not exists (
         select from pg_catalog.pg_attribute
-        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'archive_manifest' and not attisdropped
+        where attrelid = 'audit.partition_lifecycle'::regclass
+          and attname = 'archive_manifest'
+          and not attisdropped
     ) then
         alter table audit.partition_lifecycle add column archive_manifest text;
     end if;
     if not exists (
         select from pg_catalog.pg_attribute
-        where attrelid = 'audit.partition_lifecycle'::regclass and attname = 'drop_event' and not attisdropped
+        where attrelid = 'audit.partition_lifecycle'::regclass
+          and attname = 'drop_event'
+          and not attisdropped
     ) then
         alter table audit.partition_lifecycle add column drop_event bigint;
     end if;
@@ -6353,13 +7524,14 @@ comment on table audit.maintenance is '{"tool": "audit-toolkit", "version": "0.3
 -- Who is told what the trail holds, and how far.
 create table if not exists audit.consumers (
     name text collate "C" primary key,
-    -- Every event up to this one was delivered, put aside, or not requested; the id is only valid in this trail.
+    -- Every event up to this one was delivered, put aside, or not
+    -- requested; the id is only valid in this trail.
     event_id bigint not null,
     event_tstamp timestamptz,
     system_identifier text collate "C",
     timeline integer,
-    -- The one instance that delivers holds the advisory lock with this key, and changes the row under its lease. The
-    -- key is random, because others could hold a lock whose key they can predict.
+    -- The one instance that delivers holds the advisory lock with this key, and changes the row under its
+    -- lease. The key is random, because others could hold a lock whose key they can predict.
     lock_key bigint not null default ('x' || left(md5(gen_random_uuid()::text), 16))::bit(64)::bigint,
     lease uuid,
     lease_pid integer,
@@ -6502,7 +7674,9 @@ alter table audit.redactions enable always trigger "00_audit_owner_only";
 -- Append-only, with the grants it had before, and with partitions well ahead of the server's clock.
 select audit.guard_relation('audit.logged_actions'::regclass);
 
-select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
+select audit.revoke_all(
+    'audit.logged_actions_event_id_seq'::regclass
+);
 
 -- Partitions from the previous one to well ahead, the catch-all partition, and one for the past.
 select audit.ensure_partitions();
@@ -6512,7 +7686,9 @@ insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound
 select l.leaf, c.relname, l.lower_bound, l.upper_bound, 'attached'
 from audit.leaves() as l
 join pg_catalog.pg_class as c on c.oid = l.leaf
-where l.lower_bound is not null and not l.is_tail and not exists (select from audit.partition_lifecycle)
+where l.lower_bound is not null
+  and not l.is_tail
+  and not exists (select from audit.partition_lifecycle)
 order by l.lower_bound nulls first
 limit 1;
 

@@ -9,7 +9,8 @@ begin
     if found then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: a partition of audit.logged_actions has a pending DETACH CONCURRENTLY: ' || pending,
+            message = 'audit: a partition of audit.logged_actions has a pending DETACH CONCURRENTLY: '
+                || pending,
             hint = 'finish it first: alter table audit.logged_actions detach partition '
                 || pending || ' finalize';
     end if;
@@ -30,7 +31,8 @@ begin
     lock table audit.logged_actions in access exclusive mode;
     select exists (select from audit.logged_actions) into has_events;
     if has_events or exists (
-        select from audit.partition_lifecycle where state in ('detaching', 'detached') or hold_reason is not null
+        select from audit.partition_lifecycle
+        where state in ('detaching', 'detached') or hold_reason is not null
     ) or exists (
         -- A detached or half-detached partition may have events that the trail does not show.
         select from pg_catalog.pg_depend as d
@@ -74,8 +76,12 @@ begin
         execute 'drop function ' || object;
     end loop;
 
-    if not exists (select from pg_catalog.pg_class where relnamespace = 'audit'::regnamespace)
-        and not exists (select from pg_catalog.pg_proc where pronamespace = 'audit'::regnamespace)
+    if not exists (
+        select from pg_catalog.pg_class where relnamespace = 'audit'::regnamespace
+    )
+        and not exists (
+            select from pg_catalog.pg_proc where pronamespace = 'audit'::regnamespace
+        )
     then
         drop schema audit;
     end if;
