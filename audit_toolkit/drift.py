@@ -110,10 +110,16 @@ def _without_comment(function: QualifiedName, objects: TrailObjects) -> Finding:
     )
 
 
+def _is_of_another_trail(trigger: TriggerState, objects: TrailObjects) -> bool:
+    """Whether it runs a function of a trail in another schema, and so writes nothing into this one."""
+    is_elsewhere = trigger.function.schema != objects.schema and trigger.made_as is None
+    return is_elsewhere and bool(parse_comment(trigger.function_comment))
+
+
 def _foreign_trigger(
     trigger: TriggerState, objects: TrailObjects, ours: Mapping[str, Captured]
 ) -> Iterator[Finding]:
-    if trigger.table.schema == objects.schema:
+    if trigger.table.schema == objects.schema or _is_of_another_trail(trigger, objects):
         return
     owner = ours.get(trigger.function.name) if trigger.function.schema == objects.schema else None
     home = {owner.name, *(owner.table.leaves if owner.table else ())} if owner else set()

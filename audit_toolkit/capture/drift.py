@@ -122,14 +122,19 @@ def capture_findings(
             kind=FindingKind.TABLE_RENAMED,
             severity=Severity.WARNING,
             subject=str(captured.name),
-            message=f"it was renamed from {captured.made_for}; capture continues under the new name",
+            message=f"it was renamed from {captured.made_for}; capture continues under the new name"
+            + (
+                f", but writes are slower until it is reinstalled: {slow}"
+                if (slow := _slow(target))
+                else ""
+            ),
             remedy=_install(captured)
             if captured.name.schema != objects.schema
             else psql_command(f"alter table if exists {captured.name} set schema public"),
         )
     else:
         yield from _function_findings(captured, target, objects.schema, shown)
-    yield from _lock_down_findings(captured.function, shown, definer=True)
+    yield from _lock_down_findings(captured, shown)
     if capture_hash(target, objects.schema) == captured.hash:
         yield from _settings_findings(captured, target, shown)
     yield from _owner_findings(captured, objects, shown)
@@ -137,6 +142,19 @@ def capture_findings(
     yield from _heir_findings(captured, target, objects)
     yield from _condition_findings(captured)
     yield from _column_findings(captured, target)
+
+
+def _slow(target: Target) -> str:
+    """Why capture of a renamed table costs more: its function no longer names the columns in its text."""
+    reasons = (
+        (
+            "it has types that are not PostgreSQL's own",
+            any(c.plain_type is None for c in target.table.columns),
+        ),
+        ("it has a condition (--when)", target.rule.when is not None),
+        ("it stores changes only (--store delta)", target.rule.store is Store.DELTA),
+    )
+    return next((words for words, applies in reasons if applies), "")
 
 
 def _function_findings(
@@ -179,29 +197,23 @@ def _replays(captured: Captured, target: Target) -> bool:
     return captured.replay_body == (found[1] if found else "")
 
 
-def _lock_down_findings(function: Function, shown: str, *, definer: bool) -> Iterator[Finding]:
-    """How a function of the audit schema could be turned against it."""
-    if "search_path=pg_catalog, pg_temp" not in function.settings:
+def _lock_down_findings(captured: Captured, shown: str) -> Iterator[Finding]:
+    """How its function could be turned against the trail. Installing again also records what that made uncertain."""
+    if "search_path=pg_catalog, pg_temp" not in captured.function.settings:
         yield Finding(
             kind=FindingKind.SEARCH_PATH_OPEN,
             severity=Severity.ERROR,
             subject=shown,
             message="it does not set search_path: others could run code as its owner",
-            remedy=psql_command(
-                f"alter function {shown.removesuffix('()')} set search_path = pg_catalog, pg_temp"
-            ),
+            remedy=_install(captured),
         )
-    if function.security_definer != definer:
+    if not captured.function.security_definer:
         yield Finding(
             kind=FindingKind.WRONG_SECURITY,
             severity=Severity.ERROR,
             subject=shown,
-            message="it is not SECURITY DEFINER"
-            if definer
-            else "it is SECURITY DEFINER, but should not be",
-            remedy=psql_command(
-                f"alter function {shown.removesuffix('()')} security {'definer' if definer else 'invoker'}"
-            ),
+            message="it is not SECURITY DEFINER",
+            remedy=_install(captured),
         )
 
 
@@ -244,14 +256,7 @@ def _settings_findings(captured: Captured, target: Target, shown: str) -> Iterat
                 severity=Severity.ERROR,
                 subject=shown,
                 message=f"it sets {setting}, which was not installed",
-                remedy=psql_command(
-                    f"alter function {shown.removesuffix('()')} "
-                    + (
-                        f"set {name} = {quote_literal(pinned[name.lower()])}"
-                        if name.lower() in pinned
-                        else f"reset {name}"
-                    )
-                ),
+                remedy=_install(captured),
             )
 
 

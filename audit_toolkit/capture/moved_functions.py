@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier
-from audit_toolkit.remedies import psql_command
+from audit_toolkit.remedies import install_command, psql_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,18 +22,28 @@ class MovedFunction:
     """What it was called in the schema of the trail."""
     tables: tuple[QualifiedName, ...]
     """The tables with triggers that run it for changes of rows: one, unless somebody made more."""
+    taken_by: str | None
+    """The role that it was given to, which is not the owner of the trail."""
+    comment: str | None
 
 
 def moved_functions(objects: TrailObjects) -> Mapping[QualifiedName, MovedFunction]:
     """The capture functions that are not where they were made, by what they are called now.
 
-    Only those of the owner of the trail: anybody can write a function whose text looks like one of ours, and
-    the remedy must not bring it into the schema of the trail.
+    Anybody can write a function whose text looks like one of ours: one that does not belong to the owner of the
+    trail is taken for ours only where that is missing, and is not brought back into the schema of the trail.
     """
+    present = {function.name for function in objects.functions}
     found = [
-        MovedFunction(now=name, made_as=first.made_as, tables=_tables(triggers))
+        MovedFunction(
+            now=name,
+            made_as=first.made_as,
+            tables=_tables(triggers),
+            taken_by=first.function_owner if first.function_owner != objects.owner else None,
+            comment=first.function_comment,
+        )
         for name, triggers in objects.triggers_by_function.items()
-        if (first := triggers[0]).made_as and first.function_owner == objects.owner
+        if (first := triggers[0]).made_as
     ]
     return {
         one.now: one
@@ -39,6 +51,7 @@ def moved_functions(objects: TrailObjects) -> Mapping[QualifiedName, MovedFuncti
         if one.now != (home := QualifiedName(objects.schema, one.made_as))
         # Else it was made anew since, and what is left of the former one is foreign.
         and home not in objects.triggers_by_function
+        and not (one.taken_by and home.name in present)
     }
 
 
@@ -48,21 +61,33 @@ def _tables(triggers: Sequence[TriggerState]) -> tuple[QualifiedName, ...]:
 
 
 def moved_findings(objects: TrailObjects) -> Iterator[Finding]:
-    """What was moved, each with the statement that moves it back; nothing is lost by that."""
+    """What was moved, each with what puts it back; nothing is lost by that."""
     present = {function.name for function in objects.functions}
     for moved in moved_functions(objects).values():
         home = QualifiedName(objects.schema, moved.made_as)
+        said = f"its capture function {home}() is called {moved.now}() now"
         yield Finding(
             kind=FindingKind.FUNCTION_MOVED,
             severity=Severity.ERROR,
             subject=", ".join(map(str, moved.tables)),
-            message=f"its capture function {home}() is called {moved.now}() now: capture continues, but "
-            "no command finds it",
-            remedy=psql_command(
+            message=f"{said}: capture continues, but no command finds it"
+            if moved.taken_by is None
+            else f"{said}, and belongs to {quote_identifier(moved.taken_by)}, who can change what it records",
+            remedy=_made_anew(moved)
+            if moved.taken_by
+            else psql_command(
                 (f"drop function {home}(); " if home.name in present else "")
                 + _moved_back(moved, home)
             ),
         )
+
+
+def _made_anew(moved: MovedFunction) -> str:
+    """What puts a function of ours in its place: what others own may have been changed, or be changed later."""
+    recorded = parse_comment(moved.comment)
+    if "options" in recorded:
+        return install_command(moved.tables[0], recorded["options"]) + " --upgrade"
+    return f"audit install --table {shlex.quote(moved.tables[0].plain)} … --upgrade, with the options that it had"
 
 
 def _moved_back(moved: MovedFunction, home: QualifiedName) -> str:

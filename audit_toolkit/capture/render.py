@@ -535,12 +535,12 @@ def former_statements(installed: Installed, target: Target, schema: str) -> tupl
         return plan_capture(target, schema).statements
     function_name, values = installed.function, {"schema": schema, "table": target.table.name}
     return (
+        *render_statements("triggers/begin", **values, function=function_name),
         installed.definition.strip(),
         *render_statements("triggers/lock_down", schema=schema, function=function_name),
         *render_statements(
             "triggers/comment", schema=schema, function=function_name, comment=installed.comment
         ),
-        *render_statements("triggers/begin", **values, function=function_name),
         *render_statements("triggers/former_triggers", **values, triggers=installed.triggers),
         *_render_leaf_triggers(target, schema, function_name),
         *render_statements("triggers/note", **values, function=function_name),
@@ -556,8 +556,15 @@ def _function_step(target: Target, schema: str) -> Step:
     )
     return Step(
         why=f"The function that captures {target.table.name}; only triggers can run it",
-        statements=(*_render_function(target, schema), *comment),
+        statements=(*_render_begin(target, schema), *_render_function(target, schema), *comment),
+        lock="SHARE ROW EXCLUSIVE",
     )
+
+
+def _render_begin(target: Target, schema: str) -> tuple[str, ...]:
+    """What notes a gap: before the function is made, as it compares the one that is there with what was installed."""
+    values = {"schema": schema, "table": target.table.name, "function": target.function}
+    return tuple(render_statements("triggers/begin", **values))
 
 
 def _publish_step(target: Target, schema: str) -> Step:
@@ -580,21 +587,15 @@ def _trigger_step(target: Target, schema: str, former: tuple[str, ...]) -> Step:
     table = target.table.name
     return Step(
         why=f"Its triggers on {table}",
-        statements=_switched_on(
-            target, schema, (*_render_drops(table, unused), *_render_triggers(target, schema))
+        statements=(
+            *_render_drops(table, unused),
+            *_render_triggers(target, schema),
+            *render_statements(
+                "triggers/note", schema=schema, table=table, function=target.function
+            ),
         ),
         undo=_released(table, schema, target.function, from_wal=target.from_wal),
         lock="SHARE ROW EXCLUSIVE" if not unused else "ACCESS EXCLUSIVE",
-    )
-
-
-def _switched_on(target: Target, schema: str, triggers: tuple[str, ...]) -> tuple[str, ...]:
-    """What makes its triggers, between what notes a gap before them and what notes the table."""
-    values = {"schema": schema, "table": target.table.name, "function": target.function}
-    return (
-        *render_statements("triggers/begin", **values),
-        *triggers,
-        *render_statements("triggers/note", **values),
     )
 
 

@@ -56,6 +56,7 @@ class TriggerState:
     is_conditional: bool
     """Whether it has a WHEN or a column list, as ours never do."""
     function_owner: str
+    function_comment: str | None
     made_as: str | None
     """What its function was called when it was made, if that captures a table for this trail."""
 
@@ -210,5 +211,6 @@ def _trigger(row: dict[str, Any]) -> TriggerState:
         has_new_table=row["has_new_table"],
         is_conditional=row["is_conditional"],
         function_owner=row["function_owner"],
+        function_comment=row["function_comment"],
         made_as=row["made_as"],
     )

@@ -215,8 +215,13 @@ def _with_recorded(findings: list[Finding], recorded: list[Finding]) -> list[Fin
         return finding.kind in _SAID_BETTER and finding.subject.rpartition(" on ")[2] in named
 
     rest = [finding for finding in findings if not is_said_better(finding)]
-    first = [finding for finding in rest if finding.kind in _BEFORE_RECORDED]
+    first = [finding for finding in rest if _goes_before_recorded(finding)]
     return [*first, *recorded, *(finding for finding in rest if finding not in first)]
+
+
+def _goes_before_recorded(finding: Finding) -> bool:
+    """Installing would leave nothing to resume, either."""
+    return finding.kind in _BEFORE_RECORDED or finding.remedy.startswith("audit resume ")
 
 
 def _branch_findings(config: Path | None, schema: str) -> list[Finding]:

@@ -9,6 +9,7 @@ import typer
 from audit_toolkit.attribution.current import nested
 from audit_toolkit.cli import times
 from audit_toolkit.cli.database import open_database
+from audit_toolkit.cli.notes import print_warning
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema, Utc
 from audit_toolkit.cli.undo_output import (
     Apply,
@@ -82,6 +83,7 @@ def restore(
     moment = times.parse_past(at, "--at", utc=utc) if at else None
     run = apply_restore if apply else plan_restore
     with nested({"actor": actor_of(actor)}), open_database(dsn, config) as connection:
+        connection.add_notice_handler(print_warning)
         undo = run(
             connection,
             table,

@@ -110,7 +110,10 @@ def require_present_trail(trail: Mapping[str, Any] | None, schema: str) -> None:
     )
 
 
-_MENDED = {"function_changed", "leaf_without_trigger", "trigger_changed", "trigger_missing"}
+_MENDED = {
+    *("function_changed", "search_path_open", "settings_changed", "wrong_security"),
+    *("leaf_without_trigger", "trigger_changed", "trigger_missing"),
+}
 """Kinds of drift that installing the same again mends."""
 
 

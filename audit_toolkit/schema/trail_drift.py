@@ -31,7 +31,9 @@ def trail_findings(objects: TrailObjects) -> Iterator[Finding]:
             message="the database has no audit trail"
             if parent is None
             else "it was not made by audit-toolkit",
-            remedy="audit install --table TABLE --upgrade",
+            remedy="decide which tables to audit, then install capture of each: audit install --help"
+            if parent is None
+            else "rename that table, or keep the trail in a schema of its own: audit install --audit-schema NAME",
         )
         return
     recorded = parse_comment(parent.comment)

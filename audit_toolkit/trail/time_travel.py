@@ -262,7 +262,7 @@ def diff(
     )
     with answered(), connection.transaction(), connection.cursor("audit_diff") as cursor:
         for check in ("queries/require_life", "queries/warn_of_gap"):
-            connection.execute(render(check, trail_schema=schema), parameters)
+            connection.execute(render(check, trail_schema=schema), {"row_key": None, **parameters})
         cursor.itersize = FETCH_SIZE
         cursor.execute(sql, parameters)
         for key, before, after in cursor:

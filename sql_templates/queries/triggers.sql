@@ -10,6 +10,7 @@ select
     p.proname as function_name,
     fn.nspname as function_schema,
     pg_catalog.pg_get_userbyid(p.proowner)::text as function_owner,
+    pg_catalog.obj_description(p.oid, 'pg_proc') as function_comment,
     -- The name that a capture function of this trail was made under,
     -- whatever it is called now: its text has it.
     case when strpos(p.prosrc, pg_catalog.quote_ident(%(schema)s) || '.captured_as(tg_relid, ') > 0

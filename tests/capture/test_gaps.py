@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from audit_toolkit.config import Capture
+from audit_toolkit.schema.grants import render_grants
 from tests.plugins.trail import Trail
 
 ORDERS = "create table orders (id int primary key, status text)"
@@ -110,3 +112,81 @@ def test_a_pause_is_no_break(orders: Trail) -> None:
         )
     orders.audit("orders")
     assert [state for state, _ in gaps(orders)] == ["paused", "resumed"]
+
+
+NOW = "select * from audit.row_at(null::orders, '1', now())"
+
+
+def warnings(trail: Trail, query: str) -> list[str]:
+    """What the server warns of while it answers."""
+    said: list[str] = []
+
+    def hear(notice: psycopg.errors.Diagnostic) -> None:
+        said.append(notice.message_primary or "")
+
+    trail.connection.add_notice_handler(hear)
+    trail.execute(query)
+    trail.connection.remove_notice_handler(hear)
+    return said
+
+
+CHANGES = {
+    "replaced": """
+        create or replace function audit.capture_public__orders() returns trigger language plpgsql
+        security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'
+    """,
+    "settings": "alter function audit.capture_public__orders() set search_path = public",
+    "further setting": "alter function audit.capture_public__orders() set row_security = off",
+    "rights": "alter function audit.capture_public__orders() security invoker",
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_capture_function_that_was_changed_by_hand_leaves_a_gap(orders: Trail, kind: str) -> None:
+    orders.execute(CHANGES[kind])
+    orders.execute("update orders set status = 'paid'")
+    [[between]] = orders.execute("select clock_timestamp()")
+    assert warnings(orders, NOW) == [
+        "audit: the capture function of public.orders was changed by hand: changes made since then may be missing"
+    ]
+    orders.audit("orders")
+    assert gaps(orders) == [("resumed", "its orders")]
+    [said] = warnings(orders, NOW.replace("now()", f"'{between}'"))
+    assert said.startswith("audit: capture of public.orders was off at some time between 20")
+    [said] = warnings(orders, f"select * from audit.table_at(null::orders, '{between}')")
+    assert "was off at some time between" in said
+    [said] = warnings(orders, NOW)
+    assert said.startswith("audit: capture of public.orders was off until 20")
+    orders.audit("orders")
+    assert len(gaps(orders)) == 1
+
+
+HARMLESS = {
+    "another owner": "alter function audit.capture_public__orders() owner to pg_monitor",
+    "renamed and back": """
+        alter function audit.capture_public__orders() rename to f;
+        alter function audit.f() rename to capture_public__orders
+    """,
+    "granted": "grant execute on function audit.capture_public__orders() to public",
+    "commented": "comment on function audit.capture_public__orders() is null",
+    "cost": "alter function audit.capture_public__orders() cost 7",
+}
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_what_leaves_the_code_as_it_was_is_no_gap(orders: Trail, kind: str) -> None:
+    orders.execute(HARMLESS[kind])
+    orders.audit("orders")
+    assert gaps(orders) == []
+
+
+def test_a_reader_is_warned_of_a_changed_function(orders: Trail) -> None:
+    role = f"{orders.database.name}_reader"
+    orders.execute(f"create role {role}; grant select on orders to {role}")
+    for statement in render_grants("audit", "postgres", reader=role):
+        orders.execute(statement)
+    orders.execute(CHANGES["replaced"] + f"; set role {role}")
+    [said] = warnings(orders, NOW)
+    orders.execute("reset role")
+    assert "was changed by hand" in said
+    orders.execute(f"drop owned by {role}; drop role {role}")

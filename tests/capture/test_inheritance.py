@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from audit_toolkit.capture.baseline import take_locked_baseline
@@ -10,6 +12,7 @@ from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.config import Capture
 from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import RuleError
+from audit_toolkit.trail import Selection, apply_restore, apply_revert
 from tests.plugins.trail import SCHEMA, Trail
 
 CITIES = """
@@ -85,3 +88,40 @@ def test_a_baseline_takes_the_rows_of_the_table_itself(trail: Trail) -> None:
     trail.audit("a")
     take_locked_baseline(trail.connection, trail.target("a"), SCHEMA)
     assert [event["new_row"] for event in trail.events()] == [{"n": 1}]
+
+
+def test_rows_of_a_child_are_not_those_of_the_parent(trail: Trail) -> None:
+    trail.execute(CITIES)
+    trail.audit("cities")
+    trail.audit("capitals")
+    trail.execute("""
+        insert into cities values (1, 'Ulm'), (2, 'Bonn');
+        insert into capitals values (2, 'Bern', 'CH'), (3, 'Rome', 'IT')
+    """)
+    assert trail.execute("select * from audit.table_at(null::cities, now())") == [
+        (1, "Ulm"),
+        (2, "Bonn"),
+    ]
+    assert trail.execute("select * from audit.row_at(null::cities, '3', now())") == []
+    trail.execute(
+        "update only cities set name = 'Bonna' where id = 2; delete from only cities where id = 1"
+    )
+    newest = [event["event_id"] for event in trail.events()][-2:]
+    apply_revert(trail.connection, Selection(event_ids=tuple(newest)))
+    rows = "select tableoid::regclass::text, id, name from cities order by 2, 3"
+    assert trail.execute(rows) == [
+        ("cities", 1, "Ulm"),
+        ("capitals", 2, "Bern"),
+        ("cities", 2, "Bonn"),
+        ("capitals", 3, "Rome"),
+    ]
+    apply_restore(trail.connection, "cities", 2, at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert [row for row in trail.execute(rows) if row[1] == 2] == [("capitals", 2, "Bern")]
+
+
+def test_a_table_without_a_key_is_whole_without_the_rows_of_its_children(trail: Trail) -> None:
+    trail.execute("create table notes (note text); create table more () inherits (notes)")
+    trail.audit("notes")
+    trail.audit("more")
+    trail.execute("insert into notes values ('a'); insert into more values ('b')")
+    assert trail.execute("select * from audit.table_at(null::notes, now())") == [("a",)]

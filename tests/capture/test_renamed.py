@@ -86,6 +86,18 @@ def test_a_renamed_table_is_recorded_under_its_new_name(
     assert findings(trail) == ["table_renamed"]
 
 
+@pytest.mark.parametrize("rule", [{}, {"when": "status <> 'draft'"}, {"store": "delta"}])
+def test_what_is_slower_after_a_rename_is_said(trail: Trail, rule: dict[str, Any]) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", **rule)
+    trail.execute("alter table orders rename to purchases")
+    objects = read_trail_objects(trail.connection, SCHEMA)
+    tables = {name: trail.table(name.plain) for name in audited_tables(objects)}
+    [finding] = find_drift(objects, tables)
+    assert finding.kind == "table_renamed"
+    assert ("writes are slower until it is reinstalled" in finding.message) == bool(rule)
+
+
 @BOTH
 def test_tables_that_change_places_are_not_taken_for_each_other(
     trail: Trail, capture: Capture

@@ -229,6 +229,12 @@ def test_no_trail_at_all(trail: Trail) -> None:
     assert kinds(drift(trail)) == ["trail_missing"]
 
 
+def test_what_belongs_to_a_trail_in_another_schema_is_not_foreign(shop: Trail) -> None:
+    assert kinds(find_drift(read_trail_objects(shop.connection, "elsewhere"), {})) == [
+        "trail_missing"
+    ]
+
+
 def test_columns_that_look_secret(trail: Trail) -> None:
     trail.execute(
         "create table users (id int primary key, name text, password_hash text, iban text)"

@@ -90,6 +90,28 @@ def test_a_function_of_somebody_else_with_the_text_of_ours_is_foreign(trail: Tra
     assert (found.kind, found.subject) == ("foreign_trigger", '"00_audit_row" on public.others')
 
 
+@RULES
+def test_a_capture_function_that_was_moved_and_given_away_is_made_anew(
+    trail: Trail, rule: dict[str, Any]
+) -> None:
+    trail.execute(PEOPLE)
+    trail.audit("people", **rule)
+    trail.execute("insert into people values (1, 'ann', 'xyz')")
+    trail.execute(MOVES["schema and name"])
+    trail.execute('alter function app."it\'s mine"() owner to pg_monitor')
+    [found] = found_in(trail)
+    assert (found.kind, found.subject) == (FindingKind.FUNCTION_MOVED, "public.people")
+    assert "belongs to pg_monitor" in found.message
+    words = shlex.split(found.remedy)
+    assert words[:4] == ["audit", "install", "--table", "public.people"]
+    assert words[-1] == "--upgrade"
+    assert ("--exclude" if "exclude" in rule else "--mask") in words
+    trail.audit("people", **rule)
+    assert found_in(trail) == []
+    trail.execute("insert into people values (2, 'bea', 'xyz')")
+    assert trail.story() == [("I", "1"), ("G", None), ("I", "2")]
+
+
 def test_a_capture_function_without_its_comment_is_not_dropped(trail: Trail) -> None:
     trail.execute(PEOPLE)
     trail.audit("people", exclude=("note",))

@@ -18,6 +18,7 @@ def test_a_restored_trail_is_adopted(shop: Trail, empty: Trail, move: Move) -> N
     empty.execute("update orders set status = 'paid' where id = 1")
     assert kinds(empty) == ["trail_moved"]
     assert "moved here from another database" in findings(empty)[0]["detail"]
+    assert "by hand" not in run(empty, "row-at", "orders", "1", "--at", "now").output
     mend(empty)
     assert findings(empty) == []
     [boundary] = boundaries(empty)

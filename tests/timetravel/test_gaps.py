@@ -10,6 +10,10 @@ from tests.timetravel.words import Audit
 ORDERS = "create table orders (id int primary key, status text)"
 INSTALL = "(install)"
 RELEASE = "(release)"
+REPLACED = """
+    create or replace function audit.capture_public__orders() returns trigger language plpgsql
+    security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'
+"""
 
 GAPS = {
     "taken off": [RELEASE, "update orders set status = 'unseen'"],
@@ -45,6 +49,12 @@ GAPS = {
         "delete from audit.captured_tables",
         "update orders set status = 'unseen'",
     ],
+    "function replaced": [REPLACED, "update orders set status = 'unseen'"],
+    "function replaced, and installed again": [
+        REPLACED,
+        "update orders set status = 'unseen'",
+        INSTALL,
+    ],
     "paused": [
         "select audit.record_gap('orders', 'paused', 'an import')",
     ],
@@ -68,6 +78,7 @@ VERBS = {
     "blame": ("blame", "orders", "1"),
     "row-at": ("row-at", "orders", "1", "--at", "now"),
     "table-at": ("table-at", "orders", "--at", "now"),
+    "restore": ("restore", "orders", "1", "--at", "now"),
     "diff": ("diff", "orders", "--from", "2020-01-01"),
 }
 

@@ -419,6 +419,7 @@ def _delete(home: RevertTarget, keys: Sequence[Row], *, settling: bool) -> Step:
             _one(
                 "undo/delete",
                 table=home.table.name,
+                only=home.has_heirs,
                 key=home.table.key,
                 columns=_typed(home, home.table.key),
                 rows=exact_json.dumps(list(keys)),
@@ -437,6 +438,7 @@ def _insert(home: RevertTarget, rows: Sequence[Row], *, settling: bool) -> Step:
             _one(
                 "undo/insert",
                 table=home.table.name,
+                only=home.has_heirs,
                 columns=_typed(home, rows[0]),
                 never_null=home.never_null,
                 rows=exact_json.dumps(list(rows)),
@@ -459,6 +461,7 @@ def _update(
 ) -> Step:
     values: dict[str, Any] = {
         "table": home.table.name,
+        "only": home.has_heirs,
         "key_columns": _typed(home, home.table.key),
         "set_columns": _typed(home, columns),
         "never_null": home.never_null,

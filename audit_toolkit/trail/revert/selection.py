@@ -41,7 +41,7 @@ from audit_toolkit.trail.revert.targets import (
     read_present,
     read_references,
 )
-from audit_toolkit.trail.rows.lookup import Subject, find_subject, trail_table
+from audit_toolkit.trail.rows.lookup import Subject, find_subject, trail_table, warn_of_gap
 from audit_toolkit.trail.rows.renamed import as_called_now
 from audit_toolkit.trail.rows.table_names import find_names, of_names
 from audit_toolkit.trail.time_travel import answered, require_zone
@@ -212,6 +212,7 @@ def _plan_restore(
 ) -> Undo:
     subject = find_subject(connection, table, key, schema=schema)
     wanted, moment, as_of = _wanted(connection, subject, at, event, schema)
+    warn_of_gap(connection, subject.table, subject.key, as_of, schema=schema)
     home = read_homes(connection, [subject.table], schema)[subject.table]
     if not home.table.key:
         raise UsageError(f"{subject.table} has no primary key: its rows cannot be told apart")
@@ -290,6 +291,7 @@ def _restored_children(
         }
         with answered():
             children = fetch(connection, sql, parameters)
+        warn_of_gap(connection, reference.child, None, at, schema=schema)
         for child in children:
             if (reference.child, child["row_key"]) in seen:
                 continue

@@ -53,6 +53,11 @@ class RevertTarget:
     captured: bool
     """Whether the trail has what is done to it."""
 
+    @property
+    def has_heirs(self) -> bool:
+        """Whether other tables inherit from it, whose rows are not its own and may have the same keys."""
+        return bool(self.table.heirs)
+
     def key_of(self, row: Row) -> str | None:
         """The key of a row, the same for equal keys."""
         return value_of(row, self.table.key, self.loose)
@@ -187,7 +192,7 @@ def _present_rows(home: RevertTarget, *, lock: bool) -> str:
 
     return render(
         "queries/present_rows",
-        relation=with_parameters(home.table.name.sql),
+        relation=with_parameters(f"{'only ' if home.has_heirs else ''}{home.table.name.sql}"),
         key=tuple((column(c), with_parameters(home.types[c])) for c in home.table.key),
         columns=tuple((column(c.name), c.name in home.foreign) for c in home.table.columns),
         lock=lock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from audit_toolkit.capture.selection import why_unsupported
@@ -229,6 +229,22 @@ def warn_of_absence(connection: Connection, subject: Subject) -> None:
     sql = render("queries/warn_of_absence", trail_schema=subject.schema)
     with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
         fetch(connection, sql, subject.parameters)
+
+
+def warn_of_gap(
+    connection: Connection, table: QualifiedName, key: str | None, moment: datetime, *, schema: str
+) -> None:
+    """Have the server warn where what the trail says of a row at a moment may lack changes, as capture was off."""
+    errors = import_psycopg().errors
+    sql = render("queries/warn_of_gap", trail_schema=schema)
+    parameters = {
+        "schema_name": table.schema,
+        "table_name": table.name,
+        "row_key": key,
+        "until": moment,
+    }
+    with suppress(errors.UndefinedFunction, errors.InsufficientPrivilege), connection.transaction():
+        fetch(connection, sql, parameters)
 
 
 def since_when(connection: Connection, schema: str) -> str:

@@ -2,6 +2,9 @@ begin;
 set local lock_timeout = '3s';
 
 -- The function that captures public.order_lines; only triggers can run it.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
+
 -- Records changes to public.order_lines in the audit trail, row by row.
 create or replace function audit.capture_public__order_lines()
     returns trigger
@@ -172,9 +175,6 @@ comment on function audit.capture_public__order_lines() is '{"tool": "audit-tool
 
 
 -- Its triggers on public.order_lines.
--- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
-select audit.begin_capture('public.order_lines'::regclass, 'capture_public__order_lines');
-
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.order_lines
     for each row

@@ -2,6 +2,9 @@ begin;
 set local lock_timeout = '3s';
 
 -- The function that captures public.people; only triggers can run it.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.people'::regclass, 'capture_public__people');
+
 -- Records changes to public.people in the audit trail, row by row.
 create or replace function audit.capture_public__people()
     returns trigger
@@ -375,9 +378,6 @@ comment on function audit.capture_public__people() is '{"tool": "audit-toolkit",
 
 
 -- Its triggers on public.people.
--- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
-select audit.begin_capture('public.people'::regclass, 'capture_public__people');
-
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.people
     for each row

@@ -2,6 +2,9 @@ begin;
 set local lock_timeout = '3s';
 
 -- The function that captures public.readings; only triggers can run it.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.readings'::regclass, 'capture_public__readings');
+
 -- Records changes to public.readings in the audit trail, row by row.
 create or replace function audit.capture_public__readings()
     returns trigger
@@ -167,9 +170,6 @@ comment on function audit.capture_public__readings() is '{"tool": "audit-toolkit
 
 
 -- Its triggers on public.readings.
--- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
-select audit.begin_capture('public.readings'::regclass, 'capture_public__readings');
-
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.readings
     for each row

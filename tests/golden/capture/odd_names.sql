@@ -2,6 +2,9 @@ begin;
 set local lock_timeout = '3s';
 
 -- The function that captures "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale"; only triggers can run it.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4');
+
 -- Records changes to "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale" in the audit trail, row by row.
 create or replace function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()
     returns trigger
@@ -170,9 +173,6 @@ comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"t
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".
--- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
-select audit.begin_capture(E'"Wei""rd.Schema"."O''Brien''s $$ 100% :x {{ tab }}\u000Ale"'::regclass, 'capture__o_brien_s_100_x_tab_le__810a4a8be4');
-
 create or replace trigger "00_audit_row"
     after insert or update or delete on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale"
     for each row

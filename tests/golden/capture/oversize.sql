@@ -2,6 +2,9 @@ begin;
 set local lock_timeout = '3s';
 
 -- The function that captures public.files; only triggers can run it.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.files'::regclass, 'capture_public__files');
+
 -- Records changes to public.files in the audit trail, row by row.
 create or replace function audit.capture_public__files()
     returns trigger
@@ -361,9 +364,6 @@ comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", 
 
 
 -- Its triggers on public.files.
--- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
-select audit.begin_capture('public.files'::regclass, 'capture_public__files');
-
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.files
     for each row

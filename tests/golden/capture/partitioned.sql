@@ -2,6 +2,9 @@ begin;
 set local lock_timeout = '3s';
 
 -- The function that captures public.visits; only triggers can run it.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.visits'::regclass, 'capture_public__visits');
+
 -- Records changes to public.visits in the audit trail, row by row.
 create or replace function audit.capture_public__visits()
     returns trigger
@@ -215,9 +218,6 @@ comment on function audit.capture_public__visits() is '{"tool": "audit-toolkit",
 
 
 -- Its triggers on public.visits.
--- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
-select audit.begin_capture('public.visits'::regclass, 'capture_public__visits');
-
 create or replace trigger "00_audit_rows"
     after insert or update or delete on public.visits
     for each row

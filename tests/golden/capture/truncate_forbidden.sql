@@ -2,6 +2,9 @@ begin;
 set local lock_timeout = '3s';
 
 -- The function that captures public.orders; only triggers can run it.
+-- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
+select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
+
 -- Records changes to public.orders in the audit trail, row by row.
 create or replace function audit.capture_public__orders()
     returns trigger
@@ -178,9 +181,6 @@ comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit",
 
 
 -- Its triggers on public.orders.
--- Writers wait until this transaction ends. If capture was off for a while, the trail records the gap.
-select audit.begin_capture('public.orders'::regclass, 'capture_public__orders');
-
 create or replace trigger "00_audit_row"
     after insert or update or delete on public.orders
     for each row

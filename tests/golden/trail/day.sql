@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "a998e7160d8c8d0daaf3a4e7c0564aca16ac78c9dd6bf399721d1c57d15a2971"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "2e0c307aad207b9281ad0f04f35666517acc102e0e921f1c0e3d64b4c21eb2b1"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -285,6 +285,10 @@ create table if not exists audit.captured_tables (
     partitions jsonb not null,
     -- The version (xmin) of each trigger, by name; it changes if a trigger is disabled and enabled again.
     triggers jsonb not null,
+    -- What its functions were when they were installed: see code_of. NULL: not noted.
+    code text,
+    -- When triggers and functions were last seen to be those that are noted here.
+    sound_at timestamptz,
     captured_since timestamptz not null,
     -- After this event, at this time, the trail had an event of every row: the
     -- table was empty, or a baseline had ended.
@@ -1384,6 +1388,25 @@ $body$;
 
 revoke all on function audit.triggers_of(oid, text) from public;
 
+create or replace function audit.code_of(function_name text)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select encode(sha256(convert_to(string_agg(
+        jsonb_build_array(
+            p.proname, l.lanname, p.prosecdef, p.prosrc,
+            array(select setting from unnest(p.proconfig) as setting order by setting collate "C"))::text,
+        '' order by p.proname collate "C"), 'UTF8')), 'hex')
+    from pg_proc as p
+    join pg_language as l on l.oid = p.prolang
+    where p.pronamespace = 'audit'::regnamespace
+      and p.proname in (function_name, 'replay' || substr(function_name, length('capture') + 1))
+$body$;
+
+revoke all on function audit.code_of(text) from public;
+
 create or replace function audit.table_with_capture(function_name text, known oid)
     returns oid
     language sql
@@ -1669,7 +1692,7 @@ begin
                 when known.triggers = '{}' or exists (
                     select from jsonb_object_keys(known.triggers) as name where not present.triggers ? name
                 ) then 'off'
-                when known.triggers <> present.triggers then 'interrupted'
+                when known.triggers <> present.triggers or known.code <> present.code then 'interrupted'
                 else 'on'
             end,
             'options', described.said -> 'options',
@@ -1680,13 +1703,21 @@ begin
                 else jsonb_build_object('fallback', known.fallback)
             end
         into state
-        from audit.triggers_of(known.relation_id, known.function_name) as present (triggers)
+        from (values (
+            audit.triggers_of(known.relation_id, known.function_name),
+            audit.code_of(known.function_name)
+        )) as present (triggers, code)
         left join (
             select obj_description(p.oid, 'pg_proc')::jsonb as said
             from pg_proc as p
             where p.pronamespace = 'audit'::regnamespace
               and p.proname = known.function_name
         ) as described on true;
+        if state ->> 'capture' = 'on' then
+            update audit.captured_tables as c
+            set sound_at = clock_timestamp()
+            where c.function_name = known.function_name;
+        end if;
         continue when state = known.coverage;
 
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
@@ -2008,7 +2039,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2587,7 +2618,18 @@ begin
         and known.triggers <> '{}'
         and known.triggers = audit.triggers_of(relation, known.function_name)
     then
-        return;  -- capture was never off
+        if (known.code <> audit.code_of(known.function_name)) is not true then
+            return;  -- capture was never off
+        end if;
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (name_of.schema_name, name_of.table_name, 'G', jsonb_build_object(
+            'capture', 'resumed',
+            'reason', 'its capture function was changed by hand: changes may be missing',
+            'since', known.sound_at));
+        update audit.captured_tables as c
+        set whole_after = null, whole_since = null
+        where c.relation_id = relation;
+        return;
     end if;
     if not found and exists (
         -- Capture installed by a release without a registry.
@@ -2661,13 +2703,14 @@ begin
         return;
     end if;
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
-    values (name_of.schema_name, name_of.table_name, 'G', jsonb_build_object(
+    values (name_of.schema_name, name_of.table_name, 'G', jsonb_strip_nulls(jsonb_build_object(
         'capture', 'resumed',
+        'since', known.sound_at,
         'reason', case
             when former is null and last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped'
                 then 'the table was made anew'
             else 'capture was installed again; it was off for a while'
-        end));
+        end)));
 end
 $body$;
 
@@ -2719,7 +2762,7 @@ begin
     insert into audit.captured_tables as c
         (
             function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions,
-            triggers, captured_since, whole_after, whole_since, deltas_after
+            triggers, code, sound_at, captured_since, whole_after, whole_since, deltas_after
         )
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
@@ -2729,6 +2772,7 @@ begin
         ),
         audit.partitions_of(t.oid),
         audit.triggers_of(t.oid, note_capture.function_name),
+        audit.code_of(note_capture.function_name), clock_timestamp(),
         coalesce(since, clock_timestamp()),
         case when born.is_empty then born.newest_id end, case when born.is_empty then clock_timestamp() end,
         born.newest_id
@@ -2755,6 +2799,7 @@ begin
         installing = null,
         columns = excluded.columns, installed_columns = excluded.installed_columns,
         partitions = excluded.partitions, triggers = excluded.triggers,
+        code = excluded.code, sound_at = excluded.sound_at,
         deltas_after = excluded.deltas_after,
         captured_since = case
             when c.relation_id = excluded.relation_id then c.captured_since
@@ -2947,6 +2992,26 @@ end
 $body$;
 
 revoke all on function audit.present_home() from public;
+
+create or replace function audit.is_elsewhere()
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    return has_table_privilege('audit.home', 'select')
+        and has_function_privilege('audit.present_home()', 'execute')
+        and not exists (
+            select
+            from audit.home as noted
+            join audit.present_home() as present using (database_oid, trail_oid)
+            where present.system_identifier is not distinct from noted.system_identifier
+        );
+end
+$body$;
+
+revoke all on function audit.is_elsewhere() from public;
 
 create or replace function audit.doubtful_events(newest bigint default null)
     returns table (event_id bigint, reason text)
@@ -5711,8 +5776,11 @@ begin
     cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
     join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
     where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts;
+    -- Tables that inherit from it have events of their own.
     execute format(
-        'select exists (select from %s where %s)', relation, condition
+        'select exists (select from %s%s where %s)',
+        case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' end,
+        relation, condition
     ) into is_there using wanted_key;
     if is_there then
         raise exception using
@@ -5758,13 +5826,18 @@ declare
           and p.proname like 'capture\_%'
           and obj_description(p.oid, 'pg_proc')::jsonb -> 'options' ->> 'when' is not null
     );
+    -- Tables that inherit from it have events of their own.
+    own_rows constant text := format(
+        '%s%s',
+        case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' end,
+        relation);
     called record;
     example text;
 begin
     select * into called from audit.names_of(wanted_schema, wanted_table, names) limit 1;
     if not has_key then
         if may_look then
-            execute format('select (count(*) > $1)::text from %s', relation)
+            execute format('select (count(*) > $1)::text from %s', own_rows)
             into example
             using (
                 select coalesce(sum((new_row is not null)::integer - (old_row is not null)::integer), 0)
@@ -6029,7 +6102,7 @@ begin
                 order by 1
                 limit 1
                 $query$,
-                relation,
+                own_rows,
                 (
                     select case count(*)
                         when 1 then format(
@@ -6105,11 +6178,12 @@ begin
             ),
             hint = 'audit check says how to enable it';
     elsif has_table_privilege('audit.captured_tables', 'select') then
-        select c.function_name, c.triggers into known
+        select c.function_name, c.triggers, c.code into known
         from audit.captured_tables as c
         where c.relation_id = relation;
         if known.triggers <> '{}'
             and known.triggers <> audit.triggers_of(relation, known.function_name)
+            and not audit.is_elsewhere()
         then
             raise warning using
                 message = format(
@@ -6117,6 +6191,13 @@ begin
                         ' changes made meanwhile are unknown',
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to record the gap';
+        elsif known.code <> audit.code_of(known.function_name) then
+            raise warning using
+                message = format(
+                    'audit: the capture function of %I.%I was changed by hand: '
+                    'changes made since then may be missing',
+                    wanted_schema, wanted_table),
+                hint = 'audit check says how to put it right, and to record the gap';
         end if;
     end if;
 end
@@ -6169,6 +6250,26 @@ declare
     called record;
     gap record;
 begin
+    for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
+        select e.action_tstamp, e.new_row ->> 'since' as since into gap
+        from audit.logged_actions as e
+        where e.schema_name = called.schema_name and e.table_name = called.table_name
+          and e.row_key is null
+          and e.action = 'G'
+          and e.event_id > called.after_id and e.event_id <= called.until_id
+          and e.action_tstamp > moment
+          and case when e.action = 'G' then (e.new_row ->> 'since')::timestamptz end < moment
+        order by e.event_id + 0
+        limit 1;
+        if found then
+            raise warning using
+                message = format(
+                    'audit: capture of %I.%I was off at some time between %s and %s: changes may be missing',
+                    wanted_schema, wanted_table, gap.since::timestamptz, gap.action_tstamp),
+                hint = 'audit history shows the gap, with its reason';
+        end if;
+    end loop;
+    gap := null;
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture into gap
         from audit.logged_actions as e
@@ -6993,6 +7094,9 @@ comment on function audit.partitions_of(oid)
 comment on function audit.triggers_of(oid, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.code_of(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.table_with_capture(text, oid)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7075,6 +7179,9 @@ comment on function audit.record_event(text, jsonb, regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.present_home()
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.is_elsewhere()
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.doubtful_events(bigint)
@@ -7276,7 +7383,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'present_home', 'is_elsewhere', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
