@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psycopg
 import pytest
 
 from audit_toolkit.stream import Message
@@ -58,11 +59,15 @@ def test_clocks_that_jump(orders: Trail, monkeypatch: pytest.MonkeyPatch) -> Non
     assert sink.ids == [1, 2, 3, 4, 5]
 
 
-def test_a_key_of_megabytes(trail: Trail) -> None:
+def test_the_longest_key(trail: Trail) -> None:
+    """An index of the trail takes no key of megabytes, so that none has to be delivered."""
     trail.execute("create table notes (id text primary key)")
     trail.audit("notes")
-    key = "é" * 1_500_000
-    trail.execute("select audit.record_event('long', '{}', 'notes', %s)", [key])
+    record = "select audit.record_event('long', '{}', 'notes', %s)"
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+        trail.execute(record, ["é" * 1_500_000])
+    key = "é" * 1_000
+    trail.execute(record, [key])
     sink = Memory()
     deliver(trail, sink)
     assert [message.key for message in sink.taken] == [f"public.notes:{key}"]
