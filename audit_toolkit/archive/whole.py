@@ -51,7 +51,7 @@ class Whole:
         place = _place(event)
         if place is None or place[:2] not in self._tables:
             return event
-        size = sum(len(text or "") for text in event.texts or ())
+        size = event.size
         if event.holds_changes_only:
             event = _with(event, self._row(place))
         self._follow(place, event, size)

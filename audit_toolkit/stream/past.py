@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from audit_toolkit import exact_json
 from audit_toolkit.trail import Batch, Event, Filter
 from audit_toolkit.trail.event import BIGGEST, table_of
+from audit_toolkit.trail.history.follow import MOST_BYTES
 from audit_toolkit.trail.history.ordering import WINDOW
 
 if TYPE_CHECKING:
@@ -87,25 +88,30 @@ def _merged(batch: Batch, old: _Old, until: int) -> Iterator[Batch]:
     # Within a transaction events may have changed places: nothing goes between those.
     ahead = list(accumulate(reversed(ids), min))[::-1]
     part: list[Event] = []
-    reached = 0
+    reached = size = 0
+
+    def add(event: Event) -> None:
+        nonlocal reached, size
+        part.append(event)
+        reached = max(reached, event.event_id)
+        size += event.size
 
     def cut() -> Iterator[Batch]:
-        if len(part) >= WINDOW and old.next_id > reached:
+        nonlocal size
+        if (len(part) >= WINDOW or size > MOST_BYTES) and old.next_id > reached:
             yield Batch(events=tuple(part), position=replace(batch.position, event_id=reached))
             part.clear()
+            size = 0
 
     for event, lowest in zip(batch.events, ahead, strict=True):
         if reached < lowest:
             for one in old.take(lowest - 1, there):
-                part.append(one)
-                reached = max(reached, one.event_id)
+                add(one)
                 yield from cut()
             yield from cut()
-        part.append(event)
-        reached = max(reached, event.event_id)
+        add(event)
     for one in old.take(until, there):
-        part.append(one)
-        reached = max(reached, one.event_id)
+        add(one)
         yield from cut()
     if part:
         end = reached if until == BIGGEST else until

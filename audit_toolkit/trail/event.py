@@ -133,6 +133,12 @@ class Event:
         return self.row_key if self.old_row_key is None else self.old_row_key
 
     @property
+    def size(self) -> int:
+        """The characters of its rows and its context, as they were read; 0 where they were not."""
+        old, new, context = self.texts or (None, None, None)
+        return len(old or "") + len(new or "") + len(context or "")
+
+    @property
     def actor(self) -> str:
         """Who, as the application claimed it; the login role where it claimed nothing; `unknown` without either."""
         claimed = self.context.get("actor") if isinstance(self.context, dict) else None

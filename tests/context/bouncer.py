@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode, with a configuration of its own on a free port."""
+"""A real PgBouncer, mostly in transaction mode, with a configuration of its own on a free port."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ listen_addr = 127.0.0.1
 listen_port = {own_port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 max_client_conn = 100
 server_reset_query =
 ignore_startup_parameters = extra_float_digits
@@ -51,7 +51,7 @@ class Bouncer:
 
 
 @contextmanager
-def running_bouncer(dsn: str) -> Iterator[Bouncer]:
+def running_bouncer(dsn: str, mode: str = "transaction") -> Iterator[Bouncer]:
     """A PgBouncer before the database of that address, three connections for all clients."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
@@ -61,7 +61,7 @@ def running_bouncer(dsn: str) -> Iterator[Bouncer]:
     with tempfile.TemporaryDirectory(dir=temporary_directory(account)) as directory:
         port = _free_port()
         file = Path(directory, "pgbouncer.ini")
-        file.write_text(_configuration(dsn, port, version))
+        file.write_text(_configuration(dsn, port, version, mode))
         Path(directory).chmod(0o755)
         process = subprocess.Popen(
             [program, "-q", file],
@@ -87,10 +87,10 @@ def _version(program: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _configuration(dsn: str, port: int, version: tuple[int, int]) -> str:
+def _configuration(dsn: str, port: int, version: tuple[int, int], mode: str) -> str:
     target = {"port": "5432", "user": "postgres", **conninfo_to_dict(dsn)}
     more = "max_prepared_statements = 100" if version >= (1, 21) else ""
-    return CONFIGURATION.format(own_port=port, more=more, **target)
+    return CONFIGURATION.format(own_port=port, more=more, mode=mode, **target)
 
 
 def _free_port() -> int:

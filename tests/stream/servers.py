@@ -31,12 +31,13 @@ def nats_server(directory: Path, *options: str, jetstream: bool = True) -> Itera
 
 
 @contextmanager
-def redis_server(directory: Path) -> Iterator[str]:
+def redis_server(directory: Path, *options: str | Path, tls: bool = False) -> Iterator[str]:
     """Host and port of a Redis server; a skip where it is not installed."""
     program = _require("redis-server")
     port = _free_port()
-    options = ["--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    with _running([program, "--port", str(port), *options]):
+    ports = ["--port", "0", "--tls-port", str(port)] if tls else ["--port", str(port)]
+    usual = ["--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    with _running([program, *ports, *usual, *map(str, options)]):
         _until(lambda: _answers(port))
         yield f"127.0.0.1:{port}"
 
@@ -122,10 +123,9 @@ def http_server() -> Iterator[Receiver]:
         server.server_close()
 
 
-@contextmanager
-def tls_server(directory: Path) -> Iterator[str]:
-    """The address of a server whose certificate nobody signed; a skip without openssl."""
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A key, and a certificate for localhost that nobody signed; a skip without openssl."""
+    key, made = directory / "key.pem", directory / "certificate.pem"
     subprocess.run(
         [
             *(
@@ -138,13 +138,20 @@ def tls_server(directory: Path) -> Iterator[str]:
                 "-subj",
                 "/CN=localhost",
             ),
-            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", key, "-out", certificate),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", key, "-out", made),
         ],
         check=True,
         capture_output=True,
     )
+    return key, made
+
+
+@contextmanager
+def tls_server(directory: Path) -> Iterator[str]:
+    """The address of a server whose certificate nobody signed; a skip without openssl."""
+    key, own = certificate(directory)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(own, key)
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def refuse() -> None:

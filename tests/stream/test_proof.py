@@ -83,6 +83,14 @@ class Instances:
         self._environment = {**os.environ, "AUDIT_DATABASE_URL": dsn}
         self.running = [self._start() for _ in range(INSTANCES)]
         self.kills = 0
+        self._file, self._size = file, 0
+
+    def wait_for_more(self, seconds: float) -> None:
+        """Wait until something was delivered since the last time, so long at most: a kill before that tells little."""
+        deadline = time.monotonic() + seconds
+        while self._file.stat().st_size == self._size and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self._size = self._file.stat().st_size
 
     def kill(self, place: int) -> None:
         """Kill it with -9, and start another one in its place."""
@@ -129,7 +137,8 @@ def test_every_committed_event_arrives_in_order(dsn: str, tmp_path: Path) -> Non
         for thread in (watcher, *writers):
             thread.start()
         while any(thread.is_alive() for thread in writers):
-            time.sleep(chance.random() * 2)
+            instances.wait_for_more(5)
+            time.sleep(chance.random() / 5)
             instances.kill(chance.randrange(INSTANCES))
         stop.set()
         watcher.join()

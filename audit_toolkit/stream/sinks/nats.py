@@ -26,6 +26,8 @@ PATIENCE = 5.0
 """Seconds for the first connection."""
 TIMEOUT = 10.0
 """Seconds for the confirmations of a batch."""
+_TOO_LARGE = 10054
+"""What JetStream answers where a message is larger than `max_msg_size` of its stream."""
 _PART = re.compile(r"[\s.*>]")
 
 
@@ -136,6 +138,8 @@ class NatsSink:
             return await self._nobody_keeps_it()
         if found := unreachable(error, self._where):
             return found
+        if getattr(error, "err_code", None) == _TOO_LARGE:
+            return Outcome(done=0, refused="larger than max_msg_size of the stream")
         text = f"{type(error).__name__}: {error}".rstrip(": ")
         if "maximum" in text.lower():
             hint = "raise the limits of the stream, or let it discard the oldest: nats stream edit"
@@ -227,7 +231,8 @@ def _failure(said: Msg) -> Exception | None:
     if said.headers and said.headers.get("Status") == "503":
         return NoStreamResponseError()
     if b'"error"' in said.data and (error := json.loads(said.data).get("error")):
-        failure: Exception = APIError.from_error(error)
+        known = ("code", "err_code", "description")
+        failure: Exception = APIError(**{name: error.get(name) for name in known})
         return failure
     return None
 

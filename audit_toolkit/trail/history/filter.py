@@ -112,6 +112,7 @@ def history_query(
     with_changed: bool = False,
     forward: bool | None = None,
     at_most: int | None = None,
+    most_bytes: int | None = None,
     moves: bool = False,
 ) -> tuple[str, Mapping[str, object]]:
     """The SQL of a history and its parameters; the rows are for `Event.from_record`.
@@ -120,6 +121,8 @@ def history_query(
     the numbers, tables and keys of the events; rows `with_changed` have that as text, which saves who
     writes it more time than it costs the server. `forward` says whether a limit keeps the oldest, where that
     is not what `before` and `after` say. `at_most` is how many rows to read, whatever is wanted.
+    With `most_bytes`, the only row says how many `events` there are, and how many of the first are `fitting`: no more
+    is stored of them.
     With `moves`, what left the row's key for another is there, too.
     """
     own = list(own_events) if own_events is not None else None
@@ -154,6 +157,7 @@ def history_query(
         with_changed=with_changed,
         descending=wanted.newest_first,
         at_most=at_most is not None,
+        most_bytes=most_bytes is not None,
         moves=moves,
     )
     parameters = {
@@ -162,6 +166,7 @@ def history_query(
         "actions": sorted(action.value for action in wanted.actions),
         "limit": wanted.limit,
         "at_most": at_most,
+        "most_bytes": most_bytes,
         "actor": wanted.actor,
         "context_keys": [key for key, _ in wanted.context],
         "context_values": [value for _, value in wanted.context],

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +31,7 @@ from audit_toolkit.names import QualifiedName, quote_plainly
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Action, Event
 from audit_toolkit.trail.history.cursor import Position, find_position
-from audit_toolkit.trail.history.filter import Filter, Reach, reach_parameters
+from audit_toolkit.trail.history.filter import Filter, Reach, history_query, reach_parameters
 from audit_toolkit.trail.history.ordering import WINDOW, Around, in_order, in_runs
 from audit_toolkit.trail.history.pages import cut_page, require_event_of
 from audit_toolkit.trail.history.read import find_scope, read_events, with_range
@@ -49,6 +50,8 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.25
 """Seconds between two looks at transactions that have to end."""
 ALL_LEAVES_AFTER = 60.0
 """Seconds after which an idle tail looks into all leaves, whatever the clocks said."""
+MOST_BYTES, FEWEST = 1 << 24, 2
+"""So much of events is read at a time, but at least so many of them."""
 _RECENT = timedelta(days=1)
 
 
@@ -300,7 +303,7 @@ class _Reader:
         self._relations = self._find_relations()
 
     def read(self, reach: Reach, after: int) -> Iterator[tuple[tuple[Event, ...], int]]:
-        """The events within reach, at most `WINDOW` at a time, and the last number behind them.
+        """The events within reach, about `WINDOW` at a time, fewer of large ones, and the last number behind them.
 
         Each part is a query of its own, so that a slow reader keeps no snapshot. What a transaction
         did on both sides of the reach is read with it; where its events changed places across, they
@@ -319,14 +322,38 @@ class _Reader:
             # Events that were read and not returned need not be read again: their order is final.
             last = held[-1].event_id if held else after
             some = replace(self._wanted, after=last, limit=2 * WINDOW - len(held))
-            found = read_events(
-                self._connection, self._subject, some, own, reach, with_changed=True
-            )
+            found, more = self._some(some, own, reach, sum(event.size for event in held))
             events = [*held, *found]
-            more = len(events) == 2 * WINDOW
-            batch, after, more = _part(events, around, reach.event_id, more=more)
+            half = WINDOW if len(events) == 2 * WINDOW else (len(events) + 1) // 2
+            batch, after, more = _part(events, around, reach.event_id, half if more else None)
             held = [event for event in events if event.event_id > after]
             yield tuple(batch), after
+
+    def _some(
+        self, wanted: Filter, own: list[Event] | None, reach: Reach, size: int
+    ) -> tuple[list[Event], bool]:
+        """The first events that are wanted, fewer where they are large, and whether there may be more.
+
+        Events of that size are held already. How much is stored is asked first; what comes of it, unpacked, is seen
+        only when it is there.
+        """
+        room = max(MOST_BYTES - size, 0)
+        asked = history_query(self._subject, wanted, own, reach=reach, most_bytes=room)
+        (there,) = fetch(self._connection, *asked)
+        limit = min(there["events"], max(there["fitting"], FEWEST))
+        more = there["events"] == wanted.limit or limit < there["events"]
+        if not limit:
+            return [], more
+        found: list[Event] = []
+        some = replace(wanted, limit=limit)
+        reading = read_events(self._connection, self._subject, some, own, reach, with_changed=True)
+        with closing(reading) as events:
+            for event in events:
+                found.append(event)
+                size += event.size
+                if size > MOST_BYTES and FEWEST <= len(found) < limit:
+                    return found, True
+        return found, more
 
     def _with_names(self, reach: Reach, after: int) -> Scope:
         """The subject with the names that its tables have by then."""
@@ -394,13 +421,16 @@ class _Reader:
 
 
 def _part(
-    events: list[Event], around: Around, reach: int, *, more: bool
+    events: list[Event], around: Around, reach: int, half: int | None
 ) -> tuple[list[Event], int, bool]:
-    """What may be given out of events by rising id, up to which one that is all, and whether to go on."""
+    """What may be given out of events by rising id, up to which one that is all, and whether to go on.
+
+    About the first half of them, where there may be more; None where there are not.
+    """
     if all(one is other for one, other in zip(events, in_order(events, around), strict=True)):
         within = [event for event in events if event.event_id <= reach]
-        if more and len(within) >= WINDOW:
-            return within[:WINDOW], within[WINDOW - 1].event_id, True
+        if half is not None and len(within) >= half:
+            return within[:half], within[half - 1].event_id, True
         return within, reach, False
     batch: list[Event] = []
     for run in in_runs(events, around=around):
@@ -408,6 +438,6 @@ def _part(
         if max(ids) > reach:
             return batch, min(reach, min(ids) - 1), False
         batch += run
-        if more and len(batch) >= WINDOW:
+        if half is not None and len(batch) >= half:
             return batch, max(ids), True
     return batch, reach, False

@@ -1,0 +1,150 @@
+"""What servers refuse: too large a message, a full stream, one that is gone, a certificate that nobody trusts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit_toolkit.stream import Message, Outcome, open_sink, parse_address
+from audit_toolkit.trail import Action, Event
+from tests.stream.servers import certificate, nats_server, redis_server
+
+MAX_PAYLOAD = 4096
+
+
+def message(number: int, body: bytes = b"{}", key: str | None = None) -> Message:
+    """A message about a row of its own."""
+    event = Event(
+        event_id=number,
+        action_tstamp=datetime(2026, 1, 1, tzinfo=UTC),
+        transaction_id=number,
+        schema_name="public",
+        table_name="orders",
+        action=Action.INSERT,
+        row_key=key or str(number),
+        old_row_key=None,
+        old_row=None,
+        new_row={},
+        context=None,
+        session_user_name=None,
+        role_name=None,
+        application_name=None,
+        client_addr=None,
+        query=None,
+    )
+    return Message(
+        id=f"here-{number}",
+        key=f"public.orders:{event.row_key}",
+        topic="public.orders.inserted",
+        body=body,
+        event=event,
+    )
+
+
+class TestNats:
+    @pytest.fixture
+    def address(self, tmp_path: Path) -> Iterator[str]:
+        configuration = tmp_path / "nats.conf"
+        configuration.write_text(f"max_payload: {MAX_PAYLOAD}\n")
+        with nats_server(tmp_path, "-c", str(configuration)) as address:
+            yield address
+
+    def jetstream(self, address: str, verb: str, *name: str, **settings: Any) -> Any:
+        """Call JetStream's management."""
+        import nats
+
+        async def call() -> Any:
+            client = await nats.connect(address)
+            try:
+                return await getattr(client.jetstream(), verb)(*name, **settings)
+            finally:
+                await client.close()
+
+        return asyncio.run(call())
+
+    def send(self, address: str, messages: Sequence[Message]) -> Outcome:
+        with closing(open_sink(parse_address(f"{address}/audit"))) as sink:
+            return sink.send(messages)
+
+    def test_headers_count_as_part_of_the_message(self, address: str) -> None:
+        """The server would end the connection, and again at the next attempt."""
+        self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"])
+        with closing(open_sink(parse_address(f"{address}/audit"))) as sink:
+            found = sink.send([message(1), message(2, b"x" * (MAX_PAYLOAD - 20)), message(3)])
+            assert (found.done, found.refused) == (1, "larger than max_payload of the server")
+            assert sink.send([message(3, b"x" * (MAX_PAYLOAD - 200))]) == Outcome(done=1)
+        assert self.jetstream(address, "stream_info", "AUDIT").state.messages == 2
+
+    def test_a_message_larger_than_its_stream_takes_is_refused_for_good(self, address: str) -> None:
+        self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"], max_msg_size=500)
+        found = self.send(address, [message(1), message(2, b"x" * 600), message(3)])
+        assert found.done == 1
+        assert found.refused == "larger than max_msg_size of the stream"
+
+    def test_a_full_stream_is_tried_again(self, address: str) -> None:
+        from nats.js.api import DiscardPolicy
+
+        limits = {"max_msgs": 2, "discard": DiscardPolicy.NEW}
+        self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"], **limits)
+        some = [message(number) for number in range(1, 5)]
+        found = self.send(address, some)
+        assert (found.done, found.refused) == (2, None)
+        assert found.error is not None
+        assert "maximum messages exceeded" in found.error
+        assert "raise the limits of the stream" in str(found.hint)
+        self.jetstream(address, "update_stream", name="AUDIT", subjects=["audit.>"], max_msgs=10)
+        assert self.send(address, some) == Outcome(done=4)
+        assert self.jetstream(address, "stream_info", "AUDIT").state.messages == 4
+
+    def test_a_stream_that_is_deleted(self, address: str) -> None:
+        self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"])
+        with closing(open_sink(parse_address(f"{address}/audit"))) as sink:
+            assert sink.send([message(1)]) == Outcome(done=1)
+            self.jetstream(address, "delete_stream", "AUDIT")
+            found = sink.send([message(2), message(3)])
+            assert (found.done, found.refused) == (0, None)
+            assert "no stream of JetStream keeps the subject audit.>" in str(found.error)
+            self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"])
+            assert sink.send([message(2), message(3)]) == Outcome(done=2)
+
+    def test_events_of_one_row_go_one_after_another(self, address: str) -> None:
+        """None behind the one that was not taken is in the stream."""
+        self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"], max_msg_size=500)
+        row = [message(1, key="1"), message(2, b"x" * 600, key="1"), message(3, key="1")]
+        assert self.send(address, row).done == 1
+        assert self.jetstream(address, "stream_info", "AUDIT").state.messages == 1
+
+
+class TestRedis:
+    def test_tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("redis")
+        key, own = certificate(tmp_path)
+        options: list[str | Path] = [
+            "--tls-cert-file",
+            own,
+            "--tls-key-file",
+            key,
+            "--tls-ca-cert-file",
+            own,
+        ]
+        with redis_server(tmp_path, *options, "--tls-auth-clients", "no", tls=True) as place:
+            port = place.rpartition(":")[2]
+
+            def send(scheme: str) -> Outcome:
+                address = f"{scheme}://localhost:{port}/0?stream=s"
+                with closing(open_sink(parse_address(address))) as sink:
+                    return sink.send([message(1)])
+
+            found = send("rediss")
+            assert "is not trusted: self-signed certificate" in str(found.error)
+            assert "SSL_CERT_FILE" in str(found.hint)
+            assert found.is_unreachable
+            assert send("redis").error is not None
+            monkeypatch.setenv("SSL_CERT_FILE", str(own))
+            assert send("rediss") == Outcome(done=1)
