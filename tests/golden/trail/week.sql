@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "d00b3f00845664eb7d6b4339007b4873f9273afad93d6dcf418408dfdff74302"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "3cadcc22f6434389bfb2ba3bfc3dffa6d4d2ebb5cd08edfd24ce2a7164984c73"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -7564,9 +7564,7 @@ alter table audit.redactions enable always trigger "00_audit_owner_only";
 -- Append-only, with the grants it had before, and with partitions well ahead of the server's clock.
 select audit.guard_relation('audit.logged_actions'::regclass);
 
-select audit.revoke_all(
-    'audit.logged_actions_event_id_seq'::regclass
-);
+select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
 -- Partitions from the previous one to well ahead, the catch-all partition, and one for the past.
 select audit.ensure_partitions();
