@@ -292,6 +292,13 @@ def spark(session: nox.Session) -> None:
     _run_tests(session, arguments=("tests/archive/spark_layout.py", *session.posargs))
 
 
+@nox.session(name="spark-iceberg")
+def spark_iceberg(session: nox.Session) -> None:
+    """A real Spark reads the archive's Iceberg table; needs Java 17, and Maven Central or ICEBERG_JARS."""
+    session.install("pyspark>=3.5,<4")
+    _run_tests(session, arguments=("tests/archive/spark_iceberg.py", *session.posargs))
+
+
 @nox.session(name="real-projects")
 def real_projects(session: nox.Session) -> None:
     """Optuna, mlflow, Prefect, Flask-Migrate, async, multi-ini and Django projects, with their own commands."""

@@ -89,7 +89,7 @@ class _Writer(threading.local):
 
     def _stand_in(self, number: object) -> str:
         if not isinstance(number, Decimal):
-            raise TypeError(f"{type(number).__name__} is no JSON value")
+            raise TypeError(f"{type(number).__name__} is not a JSON value")
         self.numbers.append(format(number, "f"))
         return "\x00"
 
@@ -115,7 +115,7 @@ def _integer(text: str) -> int | Decimal:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON value")
+    raise ValueError(f"{constant} is not a JSON value")
 
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_integer, parse_constant=_refuse)

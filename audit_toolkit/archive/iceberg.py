@@ -7,6 +7,7 @@ file is of one month and one table, and so are the table's partitions.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -113,6 +114,7 @@ def register(store: Store, place: str, manifests: Sequence[Manifest], target: Ta
     once before and after. Raises `AuditError` when the table has files of others, or the catalogue fails.
     """
     conflict = iceberg("exceptions").CommitFailedException
+    _require_files(store, place, manifests)
     with target.open(store) as catalog:
         for attempt in range(1, ATTEMPTS + 1):
             table = _table(catalog, store, target)
@@ -153,10 +155,25 @@ def _wanted(store: Store, place: str, manifests: Sequence[Manifest]) -> set[str]
     return {store.address(file.path) for manifest in counting for file in manifest.files}
 
 
+def _require_files(store: Store, place: str, manifests: Sequence[Manifest]) -> None:
+    """An archive whose manifests are gone must not empty the table that analysts read."""
+    if store.files(posixpath.join(EVENTS, place).rstrip("/")) and not _wanted(
+        store, place, manifests
+    ):
+        raise AuditError(
+            f"the archive {store.url} has files, and no manifest that names one of them",
+            hint="nothing was registered or removed; bring its manifests back from a backup: audit "
+            "archive verify",
+        )
+
+
 def _compare(table: Any, store: Store, place: str, manifests: Sequence[Manifest]) -> Differences:
     wanted = _wanted(store, place, manifests)
     present = {task.file.file_path for task in table.scan().plan_files()}
-    roots = (store.address(f"{EVENTS}/{place}") + "/", store.address("relation="))
+    roots = (
+        store.address(posixpath.join(EVENTS, place).rstrip("/")) + "/",
+        store.address("relation="),
+    )
     more = present - wanted
     ours = {path for path in more if path.startswith(roots)}
     return Differences(

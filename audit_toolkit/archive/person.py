@@ -11,7 +11,7 @@ from audit_toolkit.archive.events import as_event, event_columns, read_recorded
 from audit_toolkit.archive.manifest import Manifest
 from audit_toolkit.archive.query import VIEW, opened
 from audit_toolkit.archive.redaction import linked_keys
-from audit_toolkit.archive.store import Store, split_address
+from audit_toolkit.archive.store import Store
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.exact_json import Json
@@ -119,8 +119,7 @@ def _without_archive(entry: Mapping[str, Any]) -> str:
 
 
 def _manifest_of(entry: dict[str, Any], given: Store | None) -> tuple[Store, Manifest]:
-    root, name = split_address(entry["archive"])
-    store = given if given and given.has(name) else Store.open(root)
+    store, _ = Store.of(entry["archive"], given)
     manifest = read_recorded(store, entry)
     for file in manifest.files:
         if not store.has(file.path):

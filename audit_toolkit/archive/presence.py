@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.manifest import read_catalogue
 from audit_toolkit.archive.origin import read_expected
-from audit_toolkit.archive.store import EVENTS, OLD_FOLDER, Store
+from audit_toolkit.archive.store import EVENTS, Store
 from audit_toolkit.archive.unfinished import unfinished_findings
 from audit_toolkit.archive.verify import Expected
 from audit_toolkit.errors import AuditError
@@ -50,10 +50,15 @@ def _missing(store: Store, expected: Expected) -> Iterator[tuple[str, str]]:
     dropped = [record for record in expected.recorded if record.state == "dropped"]
     if not dropped:
         return
-    old = any(record.name.startswith(f"{OLD_FOLDER}/") for record in dropped)
-    catalogue = read_catalogue(store, None if old else expected.place)
-    manifests = {manifest.name: manifest for manifest in catalogue.manifests}
-    present = {*store.files(f"{EVENTS}/{expected.place}"), *(store.files("") if old else ())}
+    # A database that was renamed, upgraded or moved to another cluster has archives under each of its names.
+    places = {record.place for record in dropped}
+    catalogues = [read_catalogue(store, place or None) for place in places]
+    manifests = {one.name: one for catalogue in catalogues for one in catalogue.manifests}
+    present = {
+        path
+        for place in places
+        for path in store.files(f"{EVENTS}/{place}" if place else "", ".parquet")
+    }
     for record in dropped:
         manifest = manifests.get(record.name)
         if manifest is None:

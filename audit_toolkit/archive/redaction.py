@@ -184,8 +184,7 @@ class Archives:
         for entry in self._fetch("partitions/entries"):
             if not entry["archive"]:
                 continue
-            root, name = split_address(entry["archive"])
-            store = given if given and given.has(name) else Store.open(root)
+            store, name = Store.of(entry["archive"], given)
             manifest = _read_recorded(store, name, entry, origin)
             places.setdefault(store.root, (store, {}))[1][name] = entry["archive"]
             if manifest not in counting.setdefault(store.root, []):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from audit_toolkit.archive.export import finish_interrupted
 from audit_toolkit.archive.iceberg import register_own
 from audit_toolkit.archive.manifest import MOST_BYTES, Manifest, difference
-from audit_toolkit.archive.store import Store, split_address
+from audit_toolkit.archive.store import Store
 from audit_toolkit.archive.unfinished import require_finished
 from audit_toolkit.archive.verify import Progress, read_back
 from audit_toolkit.archive.write import archive_leaf
@@ -54,23 +54,25 @@ def archiver(
     return archive
 
 
-def archive_gate(run: Run) -> Callable[[Task], str]:
-    """For `Run.gate`: why a leaf must not be dropped, as its archive no longer is what was written."""
+def archive_gate(run: Run, url: str | None = None) -> Callable[[Task], str]:
+    """For `Run.gate`: why a leaf must not be dropped, as its archive no longer is what was written.
+
+    An archive that was moved to `url` since is looked for there first.
+    """
 
     def refusal(task: Task) -> str:
         entry = run.read().entry(task.oid or 0)
         if entry is None or not entry.is_archived:
             return ""
-        problems = read_again(entry)
+        problems = read_again(entry, Store.open(url) if url else None)
         return f"its archive does not match what was written: {problems[0]}" if problems else ""
 
     return refusal
 
 
-def read_again(entry: Entry) -> tuple[str, ...]:
+def read_again(entry: Entry, given: Store | None = None) -> tuple[str, ...]:
     """What is wrong with the archive that the record of a leaf names; reads all of it."""
-    url, name = split_address(entry.archive or "")
-    store = Store.open(url)
+    store, name = Store.of(entry.archive or "", given)
     manifest = Manifest.from_bytes(store.read_bytes(name, most=MOST_BYTES), name)
     digest, recorded = entry.archive_digest, entry.archive_manifest
     if what := difference(manifest, digest=digest, recorded=recorded):

@@ -15,7 +15,7 @@ from audit_toolkit.archive.manifest import MOST_BYTES, Manifest
 from audit_toolkit.archive.store import Store
 from audit_toolkit.errors import AuditError
 from audit_toolkit.seals.notes import PublicKey
-from audit_toolkit.seals.part import Part
+from audit_toolkit.seals.partition import Part
 
 _BATCH = 16_384
 _SINCE_2000 = 946_684_800_000_000

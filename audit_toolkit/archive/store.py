@@ -80,7 +80,13 @@ class Store:
                     f"{url!r} is not a valid archive location: {error}",
                     hint="use a folder, s3://bucket/path, gs://bucket/path or az://container/path",
                 ) from error
-        return cls(url, filesystem, root.rstrip("/"))
+        return cls(url, filesystem, _one_spelling(filesystem, root))
+
+    @classmethod
+    def of(cls, address: str, given: Store | None) -> tuple[Store, str]:
+        """The archive that has the manifest of an address, and its path inside: `given`, if it was moved there."""
+        url, name = split_address(address)
+        return given if given and given.has(name) else cls.open(url), name
 
     def path(self, path: str) -> str:
         """A path inside, as the file system wants it; raises `AuditError` for one that leads outside."""
@@ -112,8 +118,7 @@ class Store:
     @property
     def is_local(self) -> bool:
         """Whether it is a folder of this machine."""
-        protocol = self.filesystem.protocol
-        return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+        return _is_local(self.filesystem)
 
     @contextmanager
     def create(self, path: str) -> Iterator[IO[bytes]]:
@@ -170,11 +175,12 @@ class Store:
             if self.is_local:
                 found = [
                     posixpath.join(parent, name)
-                    for parent, folders, names in os.walk(place)
+                    for parent, folders, names in os.walk(place, onerror=_unless_missing)
                     for name in [*names, *(f for f in folders if Path(parent, f).is_symlink())]
                 ]
             else:
-                found = self.filesystem.find(place)
+                # What ends in a slash is how consoles of object stores mark a folder: nobody reads it.
+                found = [name for name in self.filesystem.find(place) if not name.endswith("/")]
             start = len(self.root) + 1
             return sorted(name[start:] for name in found if name.endswith(suffix))
 
@@ -220,6 +226,25 @@ class Store:
                     digest.update(chunk)
                     target.write(chunk)
             yield copy, digest.hexdigest()
+
+
+def _is_local(filesystem: Any) -> bool:
+    protocol = filesystem.protocol
+    return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+
+def _one_spelling(filesystem: Any, root: str) -> str:
+    """The same text for the same place: two spellings of an archive must not be two archives."""
+    if _is_local(filesystem):
+        return os.path.realpath(root).rstrip("/")
+    # Drivers count the characters of a listed name by the spelling without doubled slashes.
+    return posixpath.normpath(root).rstrip("/") if root.strip("/") else root.rstrip("/")
+
+
+def _unless_missing(error: OSError) -> None:
+    """A folder that cannot be listed is not an empty one."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 @contextmanager

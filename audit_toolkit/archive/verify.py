@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -113,6 +114,16 @@ class Recorded:
     """That of the manifest; None where it was archived before 0.3."""
     lower: datetime | None
     upper: datetime | None
+
+    @property
+    def place(self) -> str:
+        """The folder of the database as it was called then, or none before 0.3."""
+        return (
+            posixpath.dirname(self.name)
+            .removeprefix(FOLDER)
+            .removeprefix("/")
+            .removeprefix(OLD_FOLDER)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

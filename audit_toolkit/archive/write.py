@@ -39,7 +39,7 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Entry
-from audit_toolkit.seals.part import has_unsealed, sealed_part
+from audit_toolkit.seals.partition import has_unsealed, sealed_part
 from audit_toolkit.templates import query, render
 from audit_toolkit.version import __version__
 

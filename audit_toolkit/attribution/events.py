@@ -75,7 +75,7 @@ def _record_row(name: str, payload: Any, row: Any, on: Any, schema: str) -> Any:
         mapper = state.mapper
     except (NoInspectionAvailable, AttributeError):
         raise ContextError(
-            f"a {type(row).__name__} is no row of SQLAlchemy or Django",
+            f"a {type(row).__name__} is not a row of SQLAlchemy or Django",
             hint="pass table= and key= instead",
         ) from None
     target = on if on is not None else state.async_session or state.session

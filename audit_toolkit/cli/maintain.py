@@ -11,6 +11,7 @@ import typer
 
 from audit_toolkit.cli.check import check_database
 from audit_toolkit.cli.check_output import print_lines
+from audit_toolkit.cli.monitoring import not_for_ever
 from audit_toolkit.cli.options import Format, OutputFormat
 from audit_toolkit.cli.partition_run import (
     FAILED,
@@ -32,7 +33,7 @@ from audit_toolkit.cli.seal_options import (
     find_places,
     find_signer,
 )
-from audit_toolkit.errors import AuditError
+from audit_toolkit.errors import AuditError, BusyError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION, Finding, Report
 from audit_toolkit.partitions import (
     Outcome,
@@ -175,12 +176,37 @@ def _seal(run: Run, sealing: Sealing) -> list[Outcome]:
 def _maintain(rotation: Rotation, run: Run, textfile: Path | None, sealing: Sealing) -> Summary:
     if is_standby(run.connection):
         return Summary(standby=True)
-    outcomes = (*_seal(run, sealing), *rotate(rotation, run))
+    outcomes = [*_seal(run, sealing), *rotate(rotation, run)]
+    findings: tuple[Finding, ...] = ()
+    try:
+        with not_for_ever(run.connection, run.schema):
+            findings = _look(rotation, run)
+    except BusyError as error:
+        # What was done before is said all the same.
+        what, message, hint = "Check the trail", error.message, error.hint
+        outcomes.append(
+            Outcome(
+                stage="check",
+                what=what,
+                leaf=None,
+                result=Result.FAILED,
+                message=message,
+                hint=hint,
+            )
+        )
+    outcomes += run.finished("maintain", outcomes)
+    if textfile:
+        _write_metrics(run, textfile)
+    return Summary(outcomes=tuple(outcomes), findings=findings)
+
+
+def _look(rotation: Rotation, run: Run) -> tuple[Finding, ...]:
+    """Note how tables are captured, and check the trail."""
     note_changes(run.connection, run.schema)
     note_coverage(run.connection, run.schema)
     note_timeline(run.connection, run.schema)
     policy = Policy(trust_clock=run.policy.trust_clock)
-    findings = tuple(
+    return tuple(
         check_database(
             run.connection,
             run.schema,
@@ -190,10 +216,6 @@ def _maintain(rotation: Rotation, run: Run, textfile: Path | None, sealing: Seal
             archive=rotation.archive,
         )
     )
-    run.finished("maintain", outcomes)
-    if textfile:
-        _write_metrics(run, textfile)
-    return Summary(outcomes=outcomes, findings=findings)
 
 
 def _dry_run(rotation: Rotation, output: Format) -> None:

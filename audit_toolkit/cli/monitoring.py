@@ -10,6 +10,7 @@ import typer
 
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import BusyError, UsageError
+from audit_toolkit.partitions.blockers import name_blockers
 from audit_toolkit.templates import query
 
 if TYPE_CHECKING:
@@ -78,16 +79,16 @@ def _who_is_in_the_way(
 ) -> BusyError:
     found = fetch(connection, query("exclusive_locks"), {"schema": schema})
     if not found:
+        others = name_blockers(connection, schema)
         return BusyError(
-            f"the database did not answer within {limit:g} s",
+            f"the database did not answer within {limit:g} s" + (f": {others}" if others else ""),
             hint=f"try again{longer}",
         )
     who = found[0]
     has = "holds" if who["granted"] else "waits for"
     return BusyError(
-        f"could not read within {limit:g} s: pid {who['pid']} ({who['role']}, "
+        f"could not read within {limit:g} s: {who['who']} ({who['role']}, "
         f"{who['application']}) {has} ACCESS EXCLUSIVE on {who['relation']} since "
         f"{who['since']}: {' '.join(who['query'].split())}",
-        hint=f"try again when it is done{longer}; select "
-        f"pg_terminate_backend({who['pid']}) ends it",
+        hint=f"try again when it is done{longer}; {who['remedy']} ends it",
     )

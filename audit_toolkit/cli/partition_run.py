@@ -231,7 +231,7 @@ def rotate(rotation: Rotation, run: Run) -> list[Outcome]:
         if rotation.archive:
             run.outcomes += reach_archive(run, rotation.archive)
         run.outcomes += register_archive(rotation, run)
-    run.finished("partitions", run.outcomes)
+    run.outcomes += run.finished("partitions", run.outcomes)
     return run.outcomes
 
 
@@ -271,7 +271,7 @@ def with_archive(rotation: Rotation, run: Run) -> Iterator[None]:
 
     from audit_toolkit.archive import archive_gate, archiver
 
-    run.gate = archive_gate(run)
+    run.gate = archive_gate(run, rotation.archive)
     columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,.0f} events"))
     console = Console(file=sys.stderr)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:

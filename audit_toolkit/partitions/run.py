@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import first_line, import_psycopg
 from audit_toolkit.errors import AuditError, BusyError
+from audit_toolkit.partitions.blockers import name_blockers
 from audit_toolkit.partitions.model import Partitions, Policy
 from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.partitions.read import PATIENCE, read_partitions
@@ -136,18 +137,20 @@ class Run:
     def _failed(self, task: Task, error: Exception) -> Outcome:
         hint = error.hint if isinstance(error, AuditError) else None
         message = error.message if isinstance(error, AuditError) else first_line(error)
+        if isinstance(error, BusyError):
+            message = self._with_blockers(error)
         if task.undo_on_failure and not isinstance(error, BusyError):
             apply(one_by_one(*task.undo_on_failure), self.connection)
         return _outcome(task, Result.FAILED, message, hint)
 
-    def finished(self, command: str, outcomes: Sequence[Outcome]) -> None:
-        """Note in the database that a command ran, and whether all of it succeeded.
+    def finished(self, command: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Note in the database that a command ran, and whether all of it succeeded; an outcome where that failed.
 
         A clock that is not believed leaves no note, or the next run would take it for a witness.
         """
         partitions = self.read()
         if self.policy.doubt(partitions):
-            return
+            return []
         step = Steps(partitions).step(
             f"Record that {command} ran",
             "finished",
@@ -156,7 +159,25 @@ class Run:
             succeeded=succeeded(outcomes),
             summary=json.dumps([outcome.as_dict() for outcome in outcomes]),
         )
-        apply(one_by_one(step), self.connection)
+        try:
+            plan = replace(one_by_one(step), lock_timeout=self.lock_timeout)
+            apply(plan, self.connection, attempts=self.attempts)
+        except BusyError as error:
+            return [
+                Outcome(
+                    stage="record",
+                    what=f"Record that {command} ran",
+                    leaf=None,
+                    result=Result.FAILED,
+                    message=self._with_blockers(error),
+                    hint=error.hint,
+                )
+            ]
+        return []
+
+    def _with_blockers(self, error: BusyError) -> str:
+        who = name_blockers(self.connection, self.schema)
+        return f"{error.message}: {who}" if who else error.message
 
 
 def is_standby(connection: Connection) -> bool:

@@ -586,7 +586,7 @@ def _check_outside(
                     FindingKind.CHECKPOINT_INVALID,
                     where,
                     wrong.message,
-                    "name the public key that you kept (--key FILE), or remove what is no checkpoint",
+                    "name the public key that you kept (--key FILE), or remove what is not a checkpoint",
                 )
             )
             continue

@@ -219,7 +219,7 @@ def replay(
             reached = batch.position.event_id
             if not batch.events and not batch.held_by:
                 return reached
-    raise AssertionError("a tail has no end")
+    raise AssertionError("following never ends")
 
 
 def _require_no_past(consumer: Consumer) -> None:

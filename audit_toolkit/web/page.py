@@ -17,12 +17,12 @@ from audit_toolkit.trail import KnownTable
 from audit_toolkit.trail.event import BIGGEST
 from audit_toolkit.web.database import Asking
 from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
+from audit_toolkit.web.language import Words, choose_language
 from audit_toolkit.web.rendering import address, render
 from audit_toolkit.web.settings import Settings
 from audit_toolkit.web.site import Site
 from audit_toolkit.web.values import visible
 from audit_toolkit.web.viewer import Sight, Viewer
-from audit_toolkit.web.words import Words, choose_language
 
 if TYPE_CHECKING:
     import psycopg
@@ -112,7 +112,7 @@ class Page:
         """A text that is such a number. Raises `AskedError`."""
         if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGGEST):
             raise AskedError(
-                self.words.gettext("%(text)s is no number of an event or a transaction")
+                self.words.gettext("%(text)s is not the number of an event or a transaction")
                 % {"text": repr(text[:40])}
             )
         return int(text)

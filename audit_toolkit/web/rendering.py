@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import jinja2
 from markupsafe import Markup
 
+from audit_toolkit.web.language import Words
 from audit_toolkit.web.values import visible
-from audit_toolkit.web.words import Words
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"

@@ -109,7 +109,7 @@ def short_names(table: QualifiedName) -> tuple[str, ...]:
 def _check_table(name: str, table: TableLabel) -> None:
     if table.link is not None and not table.link.startswith(("https://", "http://", "/")):
         raise UsageError(
-            f"the link of {name} is no address: {table.link!r}",
+            f"the link of {name} is not an address: {table.link!r}",
             hint="write https://shop.example/orders/{key}",
         )
     for column, shown in table.columns.items():

@@ -18,8 +18,8 @@ from audit_toolkit.trail.event import redaction_of
 from audit_toolkit.web.viewer import MASK
 
 if TYPE_CHECKING:
+    from audit_toolkit.web.language import Words
     from audit_toolkit.web.settings import ColumnLabel
-    from audit_toolkit.web.words import Words
 
 BRIEF = 80
 """Characters of a value in a sentence."""

@@ -117,7 +117,7 @@ def require_able(server: Server) -> None:
         )
     if not server.owns_trail:
         raise PermissionDeniedError(
-            f"the role {role} is no member of the owner of the trail, who the witness writes as",
+            f"the role {role} is not a member of the owner of the trail, as which the witness writes",
             hint="connect as the owner of the trail, or grant its role to this one",
         )
 

@@ -117,7 +117,7 @@ def _trouble(record: Mapping[str, Any]) -> str | None:
     if record["options"].get("capture") == "wal":
         return FROM_WAL
     if not record["is_owned"] and not record["entries"]:
-        return "the role of the witness is no member of its owner"
+        return "the role of the witness is not a member of its owner"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -84,6 +85,17 @@ def link_manifests(folder: Folder) -> None:
     (folder.root / "manifests").symlink_to(moved)
 
 
+def swap(one: Path, other: Path) -> None:
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+
+def rewrite_rows(file: Path) -> None:
+    table = pq.read_table(file, partitioning=None)
+    pq.write_table(table.slice(0, table.num_rows - 1), file)
+
+
 def deep(folder: Folder) -> None:
     folder.manifests[0].write_text("[" * 100_000)
 
@@ -157,6 +169,19 @@ TAMPERED: dict[str, Callable[[Folder], Any]] = {
     "a manifest nested without end": deep,
     "a manifest of another version": lambda f: f.rewrite(version=99),
     "a manifest that is too large": lambda f: os.truncate(f.manifests[0], 40 * 2**20),
+    "two manifests swapped": lambda f: swap(f.manifests[0], f.manifests[1]),
+    "the manifests of two databases in one folder": lambda f: f.origin(database="other"),
+    "a manifest of the next version": lambda f: f.rewrite(version=3),
+    "a manifest compressed": lambda f: f.manifests[0].with_suffix(".json.gz").write_bytes(
+        gzip.compress(f.manifests[0].read_bytes())
+    ),
+    "a hidden file among the events": lambda f: f.data[0].with_name(".hidden").write_bytes(b""),
+    "a hidden folder among the events": lambda f: shutil.copy(
+        f.data[0], made(f.data[0].parent / "_old") / "x.parquet"
+    ),
+    "an empty file among the manifests": lambda f: f.manifests[0].with_name("empty.json").touch(),
+    "a Parquet file without its last row": lambda f: rewrite_rows(f.data[0]),
+    "a Parquet file under two names, by a hard link": lambda f: f.data[0].with_name("x.parquet").hardlink_to(f.data[0]),
     "a manifest copied": lambda f: shutil.copy(
         f.manifests[0], f.manifests[0].with_name("20990101T000000000000-again.json")
     ),

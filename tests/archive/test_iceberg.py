@@ -256,6 +256,16 @@ def test_verify_and_register_on_the_command_line(
     archived = run.invoke(app, ["archive", "run"])
     assert "Register the archive's files in the Iceberg table" in archived.stdout
     assert run.invoke(app, ["archive", "verify"]).exit_code == 0
+    # Whoever lost the manifests is told so, and the table keeps its files.
+    before = in_iceberg(local, catalog)
+    shutil.rmtree(local.path("manifests"))
+    monkeypatch.setenv("AUDIT_ICEBERG", catalog)
+    refused = run.invoke(app, ["archive", "register"])
+    assert (refused.exit_code, "no manifest that names" in refused.stderr) == (1, True)
+    assert in_iceberg(local, catalog) == before
+    verified = run.invoke(app, ["archive", "verify"])
+    assert verified.exit_code == 3, verified.output
+    assert "its manifest" in verified.stdout
 
 
 class TestErrors:

@@ -40,6 +40,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.partitions import plan_attach
+from audit_toolkit.partitions.blockers import name_blockers
 from audit_toolkit.plan import apply
 from tests.archive.live import ONE, archive_all, export, few, fill, in_folder, in_trail, problems
 from tests.plugins.rotating import START, Rotating, install, months
@@ -159,6 +160,8 @@ def test_a_prepared_transaction_holds_back_and_a_failover_goes_on(tmp_path: Path
             with connect(cluster.dsn()) as connection:
                 held = export_live(connection, store, SCHEMA, now=START, wait=0)
                 assert [b.prepared_name for b in held.held_by] == ["late"]
+                in_the_way = name_blockers(connection, SCHEMA)
+                assert in_the_way.startswith("the prepared transaction late (postgres, ")
                 assert in_folder(store) == []
                 writer.execute("commit prepared 'late'")
                 found = export_live(connection, store, SCHEMA, now=START)
@@ -519,6 +522,8 @@ class TestCommand:
             2,
             True,
         )
+        found = typed.invoke(app, ["archive", "export", "--since", "2026-13"])
+        assert (found.exit_code, "--since: '2026-13' is not" in found.stderr) == (2, True)
 
 
 def test_restored_from_a_dump_nothing_is_exported_twice(rotating: Rotating, local: Store) -> None:

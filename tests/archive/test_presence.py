@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from audit_toolkit.archive import Store
+from audit_toolkit.archive import Store, read_manifests
+from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.cli.app import app
+from audit_toolkit.connection import connect
+from audit_toolkit.errors import AuditError
+from audit_toolkit.findings import FindingKind
 from tests.archive.detaching import archive, detached
-from tests.plugins.rotating import Rotating
+from tests.archive.live import ONE, export, problems
+from tests.plugins.rotating import START, Rotating
+from tests.plugins.trail import SCHEMA
 
 Audit = Callable[..., Result]
 
@@ -60,6 +66,78 @@ def test_what_was_dropped_and_is_not_in_the_archive(
     result = audit("maintain", *place)
     assert result.exit_code == 3, result.output
     assert f"audit.{leaf}" in result.stdout
+
+
+def test_of_a_database_that_was_renamed_nothing_is_missing(
+    rotating: Rotating, local: Store
+) -> None:
+    """As after pg_upgrade or a move to another cluster: the archive has it under the former name."""
+    dropped(rotating, local)
+    dsn, name = rotating.database.dsn, rotating.database.name
+    rotating.connection.close()
+    rotating.database.connection.close()
+    with rotating.database.connect(dbname="postgres") as server:
+        server.execute(f"alter database {name} rename to {name}_x")
+        try:
+            with connect(dsn.replace(name, f"{name}_x")) as connection:
+                assert [*archive_findings(connection, SCHEMA, local.root)] == []
+                shutil.rmtree(Path(local.root, "events"))
+                lost = {
+                    finding.kind for finding in archive_findings(connection, SCHEMA, local.root)
+                }
+                assert lost == {FindingKind.DROPPED_NOT_ARCHIVED}
+        finally:
+            server.execute(f"alter database {name}_x rename to {name}")
+
+
+@pytest.mark.parametrize(
+    "spelling", ["{}/x/../archive", "{}/link", "file://{}/archive/", "{}//archive"]
+)
+def test_a_place_has_one_name_however_it_is_spelled(
+    rotating: Rotating, tmp_path: Path, spelling: str
+) -> None:
+    rotating.fill(START - timedelta(days=20), START, "5 days")
+    (tmp_path / "link").symlink_to(tmp_path / "archive")
+    plain, spelled = Store.open(f"{tmp_path}/archive"), Store.open(spelling.format(tmp_path))
+    export(rotating, plain)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    rotating.execute(ONE, [START])
+    assert [m.events for m in export(rotating, spelled).manifests] == [1]
+    assert {path: path.read_bytes() for path in before} == before
+    assert problems(rotating, plain) == ()
+    plain.remove(plain.path(read_manifests(plain)[-1].name))
+    for store in (plain, spelled):
+        assert "the manifest of the last export is missing" in str(problems(rotating, store))
+
+
+def test_a_bucket_with_doubled_slashes_and_marks_of_folders(rotating: Rotating, s3: Store) -> None:
+    archive(rotating, s3, detached(rotating)[0])
+    for folder in ("", "events/", "manifests/"):  # as a console makes them
+        s3.filesystem.pipe_file(f"{s3.root}/{folder}", b"")
+    for url in (s3.url, f"{s3.url}/", s3.url.replace("/production", "//production")):
+        assert problems(rotating, Store.open(url)) == (), url
+
+
+def test_a_folder_that_cannot_be_listed_is_not_empty(rotating: Rotating, local: Store) -> None:
+    archive(rotating, local, detached(rotating)[0])
+    shutil.rmtree(Path(local.root, "manifests"))
+    Path(local.root, "manifests").write_text("")
+    with pytest.raises(AuditError, match="Not a directory"):
+        read_manifests(local)
+
+
+def test_an_archive_that_was_moved_is_looked_for_where_it_is_given(
+    rotating: Rotating, local: Store, audit: Audit
+) -> None:
+    entries = detached(rotating)
+    for entry in entries:
+        archive(rotating, local, entry)
+    rotating.now += timedelta(days=8)
+    moved = Path(local.root).rename(Path(local.root).with_name("moved"))
+    result = audit("partitions", "run", "--archive", str(moved))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("done      drop") == len(entries)
+    assert audit("archive", "verify", "--archive", str(moved)).exit_code == 0
 
 
 def test_what_was_dropped_without_an_archive_where_others_have_one(

@@ -12,6 +12,7 @@ from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations import find_project, init_project
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
+from tests.plugins.seeds import some_quick
 
 
 @pytest.fixture
@@ -175,7 +176,10 @@ TEMPLATES = {path.parent.name for path in Path(Config().get_template_directory()
 """Those of the Alembic that is installed."""
 
 
-@pytest.mark.parametrize("template", sorted(TEMPLATES - {"multidb"}))
+# Those with an env.py for async engines and with the settings in pyproject.toml among them.
+@pytest.mark.parametrize(
+    "template", some_quick(sorted(TEMPLATES - {"multidb"}), ["generic", "pyproject_async"])
+)
 def test_audit_init_makes_a_project_that_takes_database_url(
     template: str, here: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import psycopg
 import psycopg.sql
@@ -132,7 +133,7 @@ def test_who_holds_the_lock_is_named(rotating: Rotating) -> None:
             pass
 
 
-@pytest.mark.parametrize("table", ["partition_lifecycle", "logged_actions", "home"])
+@pytest.mark.parametrize("table", ["partition_lifecycle", "logged_actions"])
 def test_a_run_does_not_wait_for_ever_to_look(
     rotating: Rotating, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
@@ -185,3 +186,42 @@ def rotating_sees(rotating: Rotating) -> bool:
     with connect(rotating.database.dsn) as connection:
         connection.execute("set lock_timeout = '2s'")
         return bool(Rotating(rotating.database, connection, rotating.now).read().leaves)
+
+
+@pytest.mark.parametrize("table", ["maintenance", "partition_lifecycle"])
+def test_who_has_a_row_that_a_run_needs_is_named(rotating: Rotating, table: str) -> None:
+    """What was done is said all the same, and what could not be noted is a step that failed."""
+    rotating.fill(START - timedelta(days=40), START, "2 days")
+    rotating.run(START)
+    rotating.execute("update public.clock set at = %s", [START + timedelta(days=200)])
+    options = ["--now", (START + timedelta(days=200)).isoformat(), "--trust-clock"]
+    options += ["--retention", "2 months", "--lock-timeout", "50ms"]
+    with rotating.database.connect(autocommit=False, application_name="night job") as squatter:
+        squatter.execute("select from audit.maintenance for update")
+        if table == "partition_lifecycle":
+            squatter.rollback()
+            squatter.execute("lock table audit.partition_lifecycle in exclusive mode")
+        answer = CliRunner().invoke(
+            app, ["partitions", "run", *options, "--dsn", rotating.database.dsn]
+        )
+        pid = squatter.info.backend_pid
+    assert answer.exit_code == 1, answer.output
+    assert "done      create    Partitions ahead" in answer.stdout
+    assert f"pid {pid} (postgres, night job) has " in answer.stdout
+    assert f"on audit.{table} since" in answer.stdout
+
+
+def test_what_was_done_is_said_when_the_checks_cannot_look(
+    rotating: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_toolkit.cli.monitoring.LONGEST", 0.3)
+    rotating.run(START)
+    rotating.execute("update public.clock set at = %s", [START + timedelta(days=200)])
+    now = ["--now", (START + timedelta(days=200)).isoformat(), "--trust-clock"]
+    with rotating.database.connect(autocommit=False, application_name="squatter") as squatter:
+        squatter.execute("lock table audit.home in access exclusive mode")
+        answer = CliRunner().invoke(app, ["maintain", *now, "--dsn", rotating.database.dsn])
+    assert answer.exit_code == 1, answer.output
+    assert "done      create    Partitions ahead" in answer.stdout
+    assert "failed    check     Check the trail" in answer.stdout
+    assert "(postgres, squatter) holds ACCESS EXCLUSIVE on audit.home" in answer.stdout

@@ -22,10 +22,10 @@ ONCE = ("--once", "--give-up-after", "0.1")
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("https://[::1/hook", "'https://[::1/hook' is no valid address"),
-        ("https://host:port/hook", "is no valid address"),
-        ("nats://host:99999/audit", "is no valid address"),
-        ("redis://host:-1/0?stream=a", "is no valid address"),
+        ("https://[::1/hook", "'https://[::1/hook' is not a valid address"),
+        ("https://host:port/hook", "is not a valid address"),
+        ("nats://host:99999/audit", "is not a valid address"),
+        ("redis://host:-1/0?stream=a", "is not a valid address"),
         ("nats://host/audit#x", "has a #"),
         ("redis://host/0?stream=a#b", "has a #"),
         ("file:events.jsonl?rotat=5", "knows no option rotat"),
@@ -33,7 +33,7 @@ ONCE = ("--once", "--give-up-after", "0.1")
         ("nats://host/audit?stream=x", "knows no option stream"),
         ("python:tests.stream.odd:take?x=1", "knows no option x"),
         ("redis://host/0?stream=a&maxlen=²", "maxlen"),
-        ("python:os:sep", "is no function"),
+        ("python:os:sep", "is not a function"),
         ("python:tests.stream.test_odd_inputs:Unmade", "cannot be made: no key"),
     ],
 )
@@ -115,7 +115,7 @@ def test_what_is_no_file(orders: Trail, audit: Audit, tmp_path: Path, place: str
     (tmp_path / "folder").mkdir()
     ran = audit("stream", "run", "c", "--to", f"file:{place}", *ONCE)
     assert ran.exit_code == 2
-    assert "cannot be written: it is no regular file" in ran.stderr
+    assert "cannot be written: it is not a regular file" in ran.stderr
     assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
 
 

@@ -58,7 +58,7 @@ ALL = " union all ".join(
 
 
 @pytest.mark.parametrize("store", ["rows", "changes"])
-@pytest.mark.parametrize("seed", seeds(12, quick=2))
+@pytest.mark.parametrize("seed", seeds(12, quick=1))
 def test_whatever_a_delete_took_along_comes_back(trail: Trail, seed: int, store: str) -> None:
     chance = random.Random(seed)
     ends = {

@@ -18,7 +18,7 @@ TABLE_AT = "audit.table_at(null::public.items, %s)"
 ORDERS = "create table orders (id int primary key, status text, total numeric)"
 
 
-@pytest.mark.parametrize("seed", seeds(6, quick=2))
+@pytest.mark.parametrize("seed", seeds(6, quick=1))
 @pytest.mark.parametrize("store", ["rows", "changes"])
 def test_equals_the_copies_that_were_taken(trail: Trail, seed: int, store: str) -> None:
     trail.execute(ITEMS.replace("{key}", KEYED))

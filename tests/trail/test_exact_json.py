@@ -50,7 +50,7 @@ def test_what_is_no_json_is_refused(text: str) -> None:
 
 
 def test_what_is_no_json_value_cannot_be_written() -> None:
-    with pytest.raises(TypeError, match="object is no JSON value"):
+    with pytest.raises(TypeError, match="object is not a JSON value"):
         exact_json.dumps([object()])
     with pytest.raises(ValueError, match="not JSON compliant"):
         exact_json.dumps(float("nan"))

@@ -154,7 +154,7 @@ class TestFilters:
             history(orders.connection, "orders", since=now, until=now)
 
     def test_a_limit_of_nothing_is_refused(self, orders: Trail) -> None:
-        with pytest.raises(UsageError, match="a limit of 0"):
+        with pytest.raises(UsageError, match="limit must be at least 1, not 0"):
             history(orders.connection, "orders", limit=0)
 
 

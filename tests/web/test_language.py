@@ -9,8 +9,8 @@ import pytest
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.web import ColumnLabel, Settings, TableLabel
+from audit_toolkit.web.language import Words, choose_language
 from audit_toolkit.web.settings import LANGUAGES
-from audit_toolkit.web.words import Words, choose_language
 from tests.web.catalogue import CATALOGUES, compiled, messages
 from tests.web.conftest import Browse, text_of
 
@@ -95,7 +95,7 @@ def test_a_formatter_of_the_application(browse: Browse) -> None:
         ({"language": "fr"}, "does not speak 'fr'"),
         ({"time_zone": "Mars/Base"}, "no time zone"),
         ({"time_zone": "../etc/passwd"}, "no time zone"),
-        ({"tables": {"orders": {"link": "javascript:alert(1)"}}}, "is no address"),
+        ({"tables": {"orders": {"link": "javascript:alert(1)"}}}, "is not an address"),
         ({"tables": {"orders": {"columns": {"a": {"format": "roman"}}}}}, "has no format 'roman'"),
         ({"tables": {"orders": {"columns": {"a": {"label": 1}}}}}, "label is 1"),
         ({"tables": []}, "tables"),

@@ -94,7 +94,7 @@ def _bound(text: str | None, option: str) -> datetime | None:
     """The moment of an option; a month begins in UTC, as the folders do."""
     if text is None:
         return None
-    month = re.fullmatch(r"\d{4}-\d\d", text.strip())
+    month = re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text.strip())
     return parse_moment(f"{month[0]}-01 00:00+00:00" if month else text, option)
 
 

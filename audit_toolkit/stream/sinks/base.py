@@ -111,7 +111,7 @@ def _split(text: str) -> SplitResult:
     except ValueError as error:
         shown = text.rpartition("@")[2]
         raise UsageError(
-            f"{shown!a} is no valid address: {error}", hint="write scheme://host:port/path"
+            f"{shown!a} is not a valid address: {error}", hint="write scheme://host:port/path"
         ) from error
     return parts
 

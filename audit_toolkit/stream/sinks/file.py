@@ -120,5 +120,5 @@ def open_sink(address: Address) -> FileSink:
         raise _unwritable(Path(path), "there is no such directory")
     if Path(path).exists() and not Path(path).is_file():
         # It is read to its end and cut after a crash, and counts when it is on the disk.
-        raise _unwritable(Path(path), "it is no regular file")
+        raise _unwritable(Path(path), "it is not a regular file")
     return FileSink(Path(path), rotate or 0)

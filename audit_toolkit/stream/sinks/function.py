@@ -66,7 +66,7 @@ def open_sink(address: Address) -> FunctionSink:
         raise UsageError(f"{address.path} cannot be made: {_said(error)}") from error
     if not callable(function):
         raise UsageError(
-            f"{address.path} is no function", hint="name a function, or a class with __call__"
+            f"{address.path} is not a function", hint="name a function, or a class with __call__"
         )
     return FunctionSink(function)
 

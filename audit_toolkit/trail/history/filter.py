@@ -69,7 +69,7 @@ class Filter:
         require_numbers(self.transaction, *(abs(n) for n in (self.before, self.after) if n))
         if self.limit is not None and self.limit < 1:
             raise UsageError(
-                f"a limit of {self.limit} events leaves nothing", hint="ask for at least one"
+                f"limit must be at least 1, not {self.limit}", hint="ask for at least one event"
             )
         if self.limit is not None and self.limit > BIGGEST:
             raise UsageError(
