@@ -201,7 +201,7 @@ class TableRule:
         if self.store is Store.DELTA:
             raise RuleError(
                 "--store delta needs --capture row",
-                hint="the WAL does not say which transaction wrote the old row; leave out one of the two",
+                hint="the WAL does not say which event a row is to be read with; --store changes works with both",
             )
         if self.capture_query:
             raise RuleError(

@@ -171,6 +171,7 @@ class FindingKind(StrEnum):
     NOT_FROM_WAL = "not_from_wal"
     PARTITION_NOT_IN_WAL = "partition_not_in_wal"
     PARTITION_NOT_READY = "partition_not_ready"
+    REPLICA_IDENTITY_CHANGED = "replica_identity_changed"
     SLOT_LOST = "slot_lost"
     SLOT_MISSING = "slot_missing"
     WAL_LEVEL = "wal_level"

@@ -91,6 +91,9 @@ def _environment() -> jinja2.Environment:
         autoescape=False,  # noqa: S701 - this is SQL: finalize and quoting filters, not HTML
         trim_blocks=True,
         lstrip_blocks=True,
+        # Each include asks for its template: without a look at its file, and at which was used last.
+        auto_reload=False,
+        cache_size=-1,
     )
     environment.filters.update(
         ident=_identifier,

@@ -290,6 +290,8 @@ class _Found:
     limit: int
     counts: Counter[FindingKind] = field(default_factory=Counter)
     kept: list[Finding] = field(default_factory=list)
+    redacted: tuple[str, ...] = ()
+    """Columns of a table without a key that are left out, as values of them were redacted."""
 
     def wants(self, kind: FindingKind) -> bool:
         """Count one more, and say whether it is to be named."""
@@ -327,7 +329,7 @@ class _Compared:
             rows=counts["rows"],
             events=counts["events"],
             counts=dict(found.counts),
-            notes=tuple(self._notes(counts, explained)),
+            notes=tuple(self._notes(counts, explained, found.redacted)),
             findings=tuple(found.kept),
         )
 
@@ -424,10 +426,13 @@ class _Compared:
             )
             return
         changed = sorted(self.marks.changed_since(0))
+        emptied = max(self.marks.emptied, default=0)
+        asked = self._render("reconcile/redacted_columns", emptied=emptied)
+        found.redacted = tuple(row["column"] for row in fetch(self.connection, asked))
         sql = self._render(
             "reconcile/compare_copies",
-            emptied=max(self.marks.emptied, default=0),
-            left_out=[*self.values["left_out"], *changed],
+            emptied=emptied,
+            left_out=[*self.values["left_out"], *changed, *found.redacted],
         )
         for _, image, more in self._stream("audit_copies", sql):
             kind = FindingKind.ROW_UNKNOWN if more > 0 else FindingKind.ROW_MISSING
@@ -485,11 +490,17 @@ class _Compared:
 
     # -- words ----------------------------------------------------------------------------------------
 
-    def _notes(self, counts: Mapping[str, Any], explained: Counter[str]) -> Iterator[str]:
-        if self.hidden:
-            yield f"hidden columns are not compared: {', '.join(self.hidden)}"
-        if self.computed:
-            yield f"computed columns are not compared: {', '.join(self.computed)}"
+    def _notes(
+        self, counts: Mapping[str, Any], explained: Counter[str], redacted: Sequence[str]
+    ) -> Iterator[str]:
+        left_out = {
+            "hidden columns": self.hidden,
+            "computed columns": self.computed,
+            "columns with redacted values": redacted,
+        }
+        for what, columns in left_out.items():
+            if columns:
+                yield f"{what} are not compared: {', '.join(columns)}"
         if not self.target.table.key:
             yield "it has no primary key: rows were counted, and events not followed row by row"
         if self.target.rule.when:

@@ -24,6 +24,7 @@ from audit_toolkit.evidence.reading import Reading, TrailEvent
 from audit_toolkit.evidence.report import Line, utc
 from audit_toolkit.findings import Severity
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.partitions import Thresholds
 from audit_toolkit.plurals import counted
 from audit_toolkit.schema.access import POWERS, read_access
 from audit_toolkit.templates import query, render
@@ -385,13 +386,12 @@ def _checks(reading: Reading) -> Iterator[Line]:
     for row in reading.rows("evidence/maintenance"):
         last = row["last_success_at"]
         succeeded = f"last succeeded {utc(last)}" if last else "never succeeded"
-        failed = last is None or last < row["last_run_at"]
         yield Line(
             text=f"{row['command']}: last ran {utc(row['last_run_at'])}, {succeeded}",
             at=row["last_run_at"],
             command=reading.audit("partitions", "check"),
             sql=reading.last,
-            alarm=failed and last is None,
+            alarm=last is None or reading.now - last >= Thresholds().success_warning,
         )
 
 

@@ -19,13 +19,15 @@ import urllib.request
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
-from audit_toolkit.seals.notes import Checkpoint
+from audit_toolkit.seals.notes import Checkpoint, cryptography
 
 COMMAND = "command:"
 ENDING, STAMP = ".checkpoint", ".tsr"
@@ -314,7 +316,7 @@ def time_stamp(url: str, note: str) -> bytes:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
             content: bytes = answer.read(1 << 20)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise AuditError(
             f"the time-stamping authority {url} failed: {error}", hint="the next run retries"
         ) from error
@@ -331,7 +333,48 @@ def time_stamp(url: str, note: str) -> bytes:
             f"the time-stamping authority {url} answered another question than this one",
             hint="something between here and there keeps its answers, such as a proxy",
         )
+    _require_valid_certificate(url, content)
     return content
+
+
+def _require_valid_certificate(url: str, answer: bytes) -> None:
+    """Raise `AuditError` for a time stamp that was signed when the certificate of the authority had expired.
+
+    By the authority's own clock. Whether somebody trusts the certificate is not for us to say.
+    """
+    pkcs7 = cryptography("hazmat.primitives.serialization.pkcs7")
+    x509, oids = cryptography("x509"), cryptography("x509.oid")
+    signed_at = re.search(rb"\x18[\x0f-\x19](\d{14})(?:\.\d+)?Z", answer)
+    certificates = []
+    with suppress(ValueError, IndexError):  # an answer may come without them
+        certificates = pkcs7.load_der_pkcs7_certificates(_after_status(answer))
+    if signed_at is None or not certificates:
+        return
+    moment = datetime.strptime(signed_at[1].decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    for certificate in certificates:
+        with suppress(x509.ExtensionNotFound):
+            usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            expired = certificate.not_valid_after_utc
+            if oids.ExtendedKeyUsageOID.TIME_STAMPING in usage and expired < moment:
+                raise AuditError(
+                    f"the time-stamping authority {url} signed with a certificate that expired on {expired:%Y-%m-%d}",
+                    hint="such a time stamp proves nothing: tell the authority, or use another one",
+                )
+
+
+def _after_status(answer: bytes) -> bytes:
+    """The signed part of an answer in DER, which comes behind its status."""
+    begin = _content_of(answer, 0)[0]
+    return answer[_content_of(answer, begin)[1] :]
+
+
+def _content_of(data: bytes, at: int) -> tuple[int, int]:
+    """Where the content of an element in DER begins and ends."""
+    size, begin = data[at + 1], at + 2
+    if size >= 128:
+        begin += size - 128
+        size = int.from_bytes(data[at + 2 : begin], "big")
+    return begin, begin + size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

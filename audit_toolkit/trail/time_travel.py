@@ -238,6 +238,7 @@ def diff(
             f"{until.isoformat()}"
         )
     subject = find_subject(connection, table, schema=schema)
+    _require_key(connection, subject)
     trail = trail_table(schema)
     parameters = subject.parameters | {"since": since, "until": until}
     answer = fetch(
@@ -266,6 +267,18 @@ def diff(
         cursor.execute(sql, parameters)
         for key, before, after in cursor:
             yield Difference(key=key, before=_row(before), after=_row(after))
+
+
+def _require_key(connection: Connection, subject: Subject) -> None:
+    """Raise `UsageError` for a table whose events do not say which row they are about."""
+    if not subject.is_there:
+        return
+    relation = find_relation(connection, str(subject.table))
+    if not read_key_columns(connection, relation.oid):
+        raise UsageError(
+            f"{subject.table} has no primary key: its rows cannot be told apart",
+            hint=f"audit history {subject.table.plain} shows its events",
+        )
 
 
 def require_zone(moment: datetime) -> None:

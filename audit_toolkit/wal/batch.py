@@ -6,9 +6,9 @@ import builtins
 from dataclasses import dataclass, field
 
 from audit_toolkit.wal.changes import full_xid
-from audit_toolkit.wal.decoder import Sent
+from audit_toolkit.wal.decoder import Sent, is_partial
 from audit_toolkit.wal.messages import Begin, Relation
-from audit_toolkit.wal.staging import Row, is_incomplete, stamp
+from audit_toolkit.wal.staging import Row, stamp
 from audit_toolkit.wal.tables import Found, Made, Table
 
 FLUSH_ROWS = 5_000
@@ -59,7 +59,11 @@ class Batch:
             self.bytes += len(made.old_row or "")
             return
         part = self.by_form.get(id(relation)) or self._part(table, relation)
-        if before is None and part.incomplete_lsn is None and is_incomplete(change):
+        if (
+            part.incomplete_lsn is None
+            and action in "UD"
+            and (before is None or is_partial(before))
+        ):
             part.incomplete_lsn = begin.commit_lsn
         part.rows.append(row)
         self.bytes += _size(before) + _size(after)
@@ -96,4 +100,6 @@ class Batch:
 def _size(row: Sent | None) -> int:
     if row is None:
         return 0
-    return len(row) if isinstance(row, bytes) else sum(len(cell or b"") + 64 for cell in row)
+    if isinstance(row, bytes):
+        return len(row)
+    return sum(64 + len(cell) if isinstance(cell, bytes) else 64 for cell in row)

@@ -85,7 +85,7 @@ def read_changes(
 def read_as_sent(
     data: Iterable[bytes], *, prefix: str = CONTEXT_PREFIX
 ) -> Iterator[Change[Sent] | Done]:
-    """The same, with rows as the messages have them; an old row of which the WAL has the key alone is None."""
+    """The same, with rows as the messages have them."""
     return _read(data, AsSent, prefix)
 
 

@@ -88,10 +88,6 @@ class Rows(ABC, Generic[R]):
     @abstractmethod
     def _row(self, cells: list[_Cell]) -> R: ...
 
-    def _key(self, cells: list[_Cell]) -> R | None:
-        """The row of which only the replica identity is there."""
-        return self._row(self._absent(cells))
-
     def _read_by_cell(self, data: bytes, kind: int) -> tuple[R | None, R | None]:
         before, old, position = None, None, 5
         if kind != _INSERT and data[5:6] != b"N":
@@ -102,9 +98,9 @@ class Rows(ABC, Generic[R]):
             # Of a key alone, the other cells say NULL on the wire, which means nothing. Which of both it
             # is goes by the replica identity of the table that is named: for a partition published
             # under its root, that of the root. Only where both are FULL is a NULL a NULL.
-            before = self._row(old) if identity == b"O" else self._key(old)
             if identity == b"K":
                 old = self._absent(old)
+            before = self._row(old)
         if kind == _DELETE:
             after = None
             if old is None:
@@ -161,7 +157,7 @@ class Rows(ABC, Generic[R]):
         return cells, position
 
 
-_Cell = bytes | None | Missing
+_Cell = bytes | Missing | None
 """With its length before it, as the message has it."""
 _CELL = b"t\0\0"
 _QUICK_SIZE = 1 << 16
@@ -186,7 +182,7 @@ _CELL_TEXT = _CELL.decode("ascii")
 
 
 class AsSent(Rows["Sent"]):
-    """Rows as the messages have them; none of which only the key is there."""
+    """Rows as the messages have them."""
 
     __slots__ = ()
 
@@ -194,13 +190,10 @@ class AsSent(Rows["Sent"]):
         return cells
 
     def _row(self, cells: list[_Cell]) -> Sent:
-        return [cell if isinstance(cell, bytes) else None for cell in cells]
-
-    def _key(self, _: list[_Cell]) -> None:
-        return None
+        return cells
 
 
-Sent = bytes | list[bytes | None]
+Sent = bytes | list[bytes | Missing | None]
 """The cells of a row: one after the other where all are text, or a list of them with the lengths before them."""
 NULL_FIELD = b"\xff\xff\xff\xff"
 
@@ -209,14 +202,19 @@ def fields_of(row: Sent) -> bytes:
     """A row as fields of COPY in its binary format, of columns of type text."""
     if isinstance(row, bytes):
         return row.replace(_CELL, b"\0\0")
-    return b"".join([NULL_FIELD if cell is None else cell for cell in row])
+    return b"".join([cell if isinstance(cell, bytes) else NULL_FIELD for cell in row])
 
 
-def values_of(row: Sent) -> list[bytes | None]:
+def is_partial(row: Sent) -> bool:
+    """Whether the WAL has nothing but the replica identity of an old row."""
+    return isinstance(row, list) and Missing.ABSENT in row
+
+
+def values_of(row: Sent) -> list[bytes | Missing | None]:
     """The values of a row as bytes of text."""
     if isinstance(row, bytes):
         return list(plain_values(row))
-    return [None if cell is None else cell[4:] for cell in row]
+    return [cell[4:] if isinstance(cell, bytes) else cell for cell in row]
 
 
 def plain_values(cells: bytes) -> list[bytes]:
@@ -226,7 +224,7 @@ def plain_values(cells: bytes) -> list[bytes]:
 
 def texts_of(row: Sent) -> list[str | None]:
     """The values of a row as text."""
-    return [None if value is None else _text(value) for value in values_of(row)]
+    return [_text(value) if isinstance(value, bytes) else None for value in values_of(row)]
 
 
 class Decoder(Generic[R]):

@@ -66,6 +66,8 @@ class Read:
     """Whether the publication has it as the worker left it."""
     fallback: str | None = None
     """Why triggers record it again, until `audit capture resume`."""
+    has_old_rows: bool = True
+    """Whether its old rows are in the WAL."""
     partitions_not_ready: tuple[str, ...] = ()
     """Partitions whose old rows are not in the WAL, or whose TRUNCATE would not be recorded."""
     partitions_not_in_wal: tuple[str, ...] = ()
@@ -112,6 +114,7 @@ def read_capture_status(connection: Connection, schema: str = "audit") -> Captur
                 since=row["wal_since"],
                 is_published=not is_altered and row["noted_entry"] in (None, row["entry"]),
                 fallback=row["fallback"],
+                has_old_rows=not row["lacks_old_rows"],
                 partitions_not_ready=tuple(row["unready_partitions"]),
                 partitions_not_in_wal=tuple(row["unseen_partitions"]),
             )
@@ -214,6 +217,14 @@ def _findings(status: CaptureStatus) -> Iterator[Finding]:
                 table.table,
                 "somebody altered the publication that the worker reads: changes may be missing",
                 f"{_RUN}, which writes down the gap; then: audit baseline --table {shlex.quote(table.table)}",
+            )
+        if not table.has_old_rows:
+            yield _finding(
+                FindingKind.REPLICA_IDENTITY_CHANGED,
+                Severity.ERROR,
+                table.table,
+                "its replica identity is not FULL: old rows are not in the WAL",
+                f"{_RUN}, which sets it again, and writes down the gap",
             )
         yield from _partition_findings(table)
     if read:

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from audit_toolkit.wal.decoder import Sent, plain_values, values_of
+from audit_toolkit.wal.messages import Missing
 
 Show = Callable[[bytes], bytes]
 
@@ -103,7 +104,7 @@ class Images:
         self._template = b"{" + b", ".join(pieces) + b"}"
 
     def of(self, row: Sent) -> tuple[bytes, bytes | None]:
-        """The image of a row as JSON, and its key."""
+        """The image of a row as JSON, and its key; without what the WAL does not have of it."""
         if isinstance(row, bytes):
             values = plain_values(row)
             text = b"".join(self._texts(values))
@@ -112,10 +113,14 @@ class Images:
                     values[place] = show(values[place])
                 return self._template % self._in_order(values), self._key_of(values)
         shown = [
-            None if value is None else kind.show(value)
+            kind.show(value) if isinstance(value, bytes) else value
             for kind, value in zip(self._columns, values_of(row), strict=True)
         ]
-        pieces = [name + self._json(place, shown[place]) for name, place in self._pieces]
+        pieces = [
+            name + self._json(place, value)
+            for name, place in self._pieces
+            if not isinstance(value := shown[place], Missing)
+        ]
         return b"{" + b", ".join(pieces) + b"}", self._key_of(shown)
 
     def _json(self, place: int, shown: bytes | None) -> bytes:
@@ -126,12 +131,16 @@ class Images:
             return shown
         return _quoted(shown) if kind.may_need_escapes else b'"' + shown + b'"'
 
-    def _key_of(self, shown: Sequence[bytes | None]) -> bytes | None:
-        if len(self._key) == 1:
-            return shown[self._key[0]]
-        if not self._key:
-            return None
-        return b"[" + b", ".join([self._json(place, shown[place]) for place in self._key]) + b"]"
+    def _key_of(self, shown: Sequence[bytes | Missing | None]) -> bytes | None:
+        pieces = []
+        for place in self._key:
+            value = shown[place]
+            if isinstance(value, Missing):
+                return None
+            if len(self._key) == 1:
+                return value
+            pieces.append(self._json(place, value))
+        return b"[" + b", ".join(pieces) + b"]" if pieces else None
 
 
 def images_of(columns: Sequence[tuple[str, str]], key: Sequence[str]) -> Images | None:

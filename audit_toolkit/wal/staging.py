@@ -15,9 +15,9 @@ from itertools import product
 from typing import NamedTuple
 
 from audit_toolkit.wal.changes import Change
-from audit_toolkit.wal.decoder import NULL_FIELD, Sent, fields_of
+from audit_toolkit.wal.decoder import NULL_FIELD, Sent, fields_of, is_partial
 from audit_toolkit.wal.images import Images
-from audit_toolkit.wal.tables import Made
+from audit_toolkit.wal.tables import Made, Rule
 from audit_toolkit.wal.who import Address, who_of
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -67,6 +67,8 @@ def staged_lines(rows: Iterable[Row], columns: int, ids: bytes) -> Iterator[byte
     head = _U16.pack(len(STAGED) + 2 * columns) + _EIGHT
     nulls = NULL_FIELD * columns
     for number, stamped, action, before, after in rows:
+        if before is not None and is_partial(before):
+            before = None  # noqa: PLW2901
         kind = _KINDS[action, before is not None, after is not None, before != after]
         yield b"".join(
             (
@@ -80,17 +82,17 @@ def staged_lines(rows: Iterable[Row], columns: int, ids: bytes) -> Iterator[byte
         )
 
 
-def event_lines(
-    rows: Iterable[Row], images: Images, called: tuple[str, str], ids: bytes, *, log_unchanged: bool
-) -> Iterator[bytes]:
+def event_lines(rows: Iterable[Row], images: Images, rule: Rule, ids: bytes) -> Iterator[bytes]:
     """Events with images that are made here."""
     head = _U16.pack(len(COPIED)) + _EIGHT
-    actions = {action: _field(action) + b"".join(map(_field, called)) for action in "IUDT"}
+    actions = {action: _field(action) + b"".join(map(_field, rule.called)) for action in "IUDT"}
     image_of = images.of
     for number, stamped, action, before, after in rows:
         old, old_key = (None, None) if before is None else image_of(before)
+        if before is not None and is_partial(before):
+            old = None
         if before == after and before is not None:
-            if not log_unchanged:
+            if not rule.log_unchanged:
                 continue
             new, key = old, old_key
         else:
@@ -111,11 +113,6 @@ def event_lines(
                 NULL_FIELD if new is None else _JSONB.pack(len(new) + 1, 1) + new,
             )
         )
-
-
-def is_incomplete(change: Change[Sent]) -> bool:
-    """Whether the WAL has no whole old row, as the replica identity was not FULL."""
-    return change.before is None and change.action in "UD"
 
 
 def made_line(row: Row, made: Made, called: tuple[str, str], ids: bytes) -> bytes:

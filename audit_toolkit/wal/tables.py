@@ -41,15 +41,12 @@ class Table:
     is_changed: bool
     """Whether DDL has changed it since."""
     is_unready: bool
-    """Whether a trigger that records it is enabled, or a partition is not prepared yet."""
+    """Whether a trigger that records it is enabled, or it or a partition is not prepared (any more)."""
+    lacks_old_rows: bool = False
+    """Whether its replica identity is not FULL."""
     virtual_columns: tuple[str, ...]
     unpublished_columns: tuple[str, ...]
     """Stored generated columns that this server never puts into the WAL's stream."""
-    key: tuple[str, ...] = ()
-    """The primary key that its capture goes by."""
-    log_unchanged: bool = False
-    has_whole_images: bool = False
-    """Whether its events have all columns of all rows as they are, and no option asks for anything else."""
 
     @property
     def called(self) -> tuple[str, str]:
@@ -70,6 +67,18 @@ class Table:
         if relation.oid != self.relation_id:
             return relation.oid in self.noted_partitions
         return (relation.schema, relation.name) == self.called
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """By which rule changes of a table become events, at the moment when they do."""
+
+    called: tuple[str, str]
+    """The schema and the name that the trail knows it by."""
+    key: tuple[str, ...]
+    log_unchanged: bool
+    is_whole: bool
+    """Whether events have all columns of all rows as they are, and no option asks for anything else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from audit_toolkit.wal.staging import (
     made_line,
     staged_lines,
 )
-from audit_toolkit.wal.tables import Found, Table, Tables
+from audit_toolkit.wal.tables import Found, Rule, Table, Tables
 
 Connection = psycopg.Connection[Any]
 
@@ -78,14 +78,18 @@ class Worker:
     _staged: dict[str, tuple[Column, ...]] = field(default_factory=dict)
     _filled: set[str] = field(default_factory=set)
     """The tables of which rows are staged in this transaction."""
-    _images: dict[tuple[str, tuple[Column, ...]], Images | None] = field(default_factory=dict)
-    """What makes the images of rows of a table, by its columns; None where the server does."""
+    _images: dict[tuple[tuple[Column, ...], tuple[str, ...]], Images | None] = field(
+        default_factory=dict
+    )
+    """What makes the images of rows, by their columns and key; None where the server does."""
     _noted: dict[int, Relation] = field(default_factory=dict)
     _called: dict[str, tuple[str, str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
     _not_before: dict[str, float] = field(default_factory=dict)
     fallback: int | None = None
     """Go back to triggers once the server keeps more bytes of WAL than this, or has given up the slot."""
+    _lost: str = _LOST
+    """Why a new slot has a gap before it."""
     _falls_back: str = ""
     """Why, once that is so."""
     heartbeat: float = HEARTBEAT_SECONDS
@@ -303,10 +307,12 @@ class Worker:
         """See to the slot, once there is a publication: before PostgreSQL 18, an older slot cannot follow it."""
         named = {"publication": self.publication}
         there = "select from pg_publication where pubname = %(publication)s"
-        if not self.writer.execute(there, named).rowcount:
-            self._say_once("no table is captured from the WAL: audit install --capture wal")
-            return False
         tables = self._tables()
+        if not self.writer.execute(there, named).rowcount:
+            if not any(table.wal_since is not None for table in tables):
+                self._say_once("no table is captured from the WAL: audit install --capture wal")
+                return False
+            self._restore_publication()
         if tables and all(table.fallback for table in tables):
             self._say_once("triggers record all tables: audit capture resume")
             return False
@@ -314,6 +320,16 @@ class Worker:
         self._may_log_snapshot = may["may_log_snapshot"]
         self._is_ready = self._ensure_slot()
         return self._is_ready
+
+    def _restore_publication(self) -> None:
+        """Make anew what somebody dropped, and the slot with it, which says what is lost."""
+        self._lost = (
+            f"somebody dropped {self.publication}: changes that were not read yet are unknown"
+        )
+        self._drop_slot()
+        with self.writer.transaction():
+            self._run("restore_publication", parameters={})
+        self.say(f"made {self.publication} again, which somebody had dropped")
 
     def _ensure_slot(self) -> bool:
         """Make the slot where there is none; where there was one, say in the trail what is lost.
@@ -346,7 +362,8 @@ class Worker:
                 "(on managed services: grant their role for replication)",
             ) from error
         lsn = self._state()["confirmed_flush_lsn"]
-        (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
+        (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=self._lost)
+        self._lost = _LOST
         if not is_new and noted["gaps"]:
             self._say_gaps(noted["gaps"])
         return True
@@ -534,45 +551,54 @@ class Worker:
         """Have events made of the changes of a batch; ids go by their order, whichever table is first."""
         if not batch.count:
             return
-        (given,) = self._fetch("next_ids", count=batch.count)
-        ids, called = given["ids"], given["called"]
+        ids, rules = self._next_ids(batch)
         events = [
-            made_line(row, made, called[table.function_name], ids)
+            made_line(row, made, rules[table.function_name].called, ids)
             for row, table, made in batch.made
+            if table.function_name in rules
         ]
         if events:
             self._copy_events(events)
-        copied = [part for part in batch.parts if self._images_of(part) is not None]
-        events = [line for part in copied for line in self._lines(part, called, ids)]
+        copied = {
+            id(part): images for part in batch.parts if (images := self._images_of(part, rules))
+        }
+        events = [
+            line
+            for part in batch.parts
+            if (images := copied.get(id(part)))
+            for line in event_lines(part.rows, images, rules[part.table.function_name], ids)
+        ]
         if events and not self._may_copy_events(events):
-            copied = []
+            copied = {}
         for part in batch.parts:
-            if part not in copied:
+            if id(part) not in copied:
                 self._replay(part, ids)
             if part.incomplete_lsn is not None:
                 lsn = lsn_text(part.incomplete_lsn)
                 self._run("incomplete", function=part.table.function_name, lsn=lsn)
         batch.clear()
 
-    def _images_of(self, part: Part) -> Images | None:
-        table, columns = part.table, part.relation.columns
-        if not table.has_whole_images or table.virtual_columns:
+    def _next_ids(self, batch: Batch) -> tuple[bytes, dict[str, Rule]]:
+        """The ids of its events, and the rules of its tables by their functions; none where capture has ended."""
+        tables = [part.table for part in batch.parts] + [table for _, table, _ in batch.made]
+        functions = sorted({table.function_name for table in tables})
+        (given,) = self._fetch("next_ids", count=batch.count, functions=functions)
+        return given["ids"], {
+            function: Rule(**{**rule, "called": tuple(rule["called"]), "key": tuple(rule["key"])})
+            for function, rule in (given["rules"] or {}).items()
+        }
+
+    def _images_of(self, part: Part, rules: Mapping[str, Rule]) -> Images | None:
+        """What makes the images of these rows; None where the server does."""
+        rule, columns = rules.get(part.table.function_name), part.relation.columns
+        if rule is None or not rule.is_whole or part.table.virtual_columns:
             return None
-        known = (table.function_name, columns)
+        known = (columns, rule.key)
         if known not in self._images:
             types = self._types(part.relation)
             named = [(c.name, types[c.type_oid, c.type_modifier][1]) for c in columns]
-            self._images[known] = images_of(named, table.key)
+            self._images[known] = images_of(named, rule.key)
         return self._images[known]
-
-    def _lines(
-        self, part: Part, called: Mapping[str, tuple[str, str]], ids: bytes
-    ) -> Iterable[bytes]:
-        images = self._images_of(part)
-        if images is None:
-            return ()
-        name = called[part.table.function_name]
-        return event_lines(part.rows, images, name, ids, log_unchanged=part.table.log_unchanged)
 
     def _may_copy_events(self, events: Iterable[bytes]) -> bool:
         """Whether the trail took them: not where JSON cannot hold a value, for which the server has stand-ins."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -29,6 +29,7 @@ from audit_toolkit.witness.values import (
     read_image,
     says_the_same,
 )
+from audit_toolkit.witness.waiting import Waiting
 
 REGISTRY = "captured_tables"
 REMEMBERED = 50_000
@@ -173,6 +174,20 @@ class Layout:
                 value = of_cell(cell, type_.kind)
             yield name, type_.kind, value
 
+    def made_of(
+        self, rows: Sequence[Row | None], made: Mapping[tuple[str, str], str]
+    ) -> dict[tuple[str, str], str]:
+        """What the server made of the cells of these rows."""
+        kept: dict[tuple[str, str], str] = {}
+        for place, (_, type_) in enumerate(self.columns):
+            if type_.kind is not Kind.SERVER:
+                continue
+            for row in rows:
+                cell = None if row is None else row[place]
+                if isinstance(cell, str) and (text := made.get((type_.name, cell))) is not None:
+                    kept[type_.name, cell] = text
+        return kept
+
     def key_of(self, row: Row | None, made: Mapping[tuple[str, str], str]) -> str | Missing | None:
         """The key of a row as the trail writes it; `ABSENT` where the WAL does not have all of it."""
         if row is None or self.key is None:
@@ -186,7 +201,44 @@ class Layout:
         return key_text(cells)
 
 
-_Bucket = tuple[int, str, str | None]
+@dataclass(slots=True)
+class _Packed:
+    """Changes and events as plain values: what many of them share is kept here, and a number stands for it."""
+
+    shared: list[Watched | Layout] = field(default_factory=list)
+    numbers: dict[int, int] = field(default_factory=dict)
+
+    def pack(self, one: Written | Told) -> tuple[object, ...]:
+        table = self._number(one.table)
+        if isinstance(one, Told):
+            return (table, one.action, one.key, one.old_key, one.event_id, one.before, one.after)
+        previous, made = None, one.layout.made_of((one.before, one.after), one.made)
+        if one.previous is not None:
+            layout, row = one.previous
+            previous = self._number(layout), row
+            made |= layout.made_of((row,), one.made)
+        layout_number = self._number(one.layout)
+        return (
+            *(one.key, table, one.action, one.old_key, layout_number, one.before, one.after),
+            *(made, previous),
+        )
+
+    def unpack(self, values: tuple[Any, ...]) -> Written | Told:
+        shared: list[Any] = self.shared
+        if len(values) == 7:
+            return Told(shared[values[0]], *values[1:])
+        key, table, action, old_key, layout, before, after, made, previous = values
+        if previous is not None:
+            previous = shared[previous[0]], previous[1]
+        known = shared[table], action, old_key, shared[layout]
+        return Written(key, *known, before, after, made, previous)
+
+    def _number(self, one: Watched | Layout) -> int:
+        number = self.numbers.get(id(one))
+        if number is None:
+            number = self.numbers[id(one)] = len(self.shared)
+            self.shared.append(one)
+        return number
 
 
 @dataclass(slots=True)
@@ -194,7 +246,7 @@ class _Open:
     """The transaction that is being read."""
 
     left: Leftovers
-    waiting: dict[_Bucket, list[Written | Told]] = field(default_factory=dict)
+    waiting: Waiting[Written | Told]
     truncated: Counter[int] = field(default_factory=Counter)
     """How often the WAL has a TRUNCATE of a table."""
     truncates_told: dict[int, list[Told]] = field(default_factory=dict)
@@ -239,7 +291,9 @@ class Matcher:
         if now is None:
             at = change.position.commit_lsn
             left = Leftovers(self._full_xid(change.xid), at, change.committed_at)
-            now = self._now = _Open(left)
+            packed = _Packed()
+            waiting = Waiting(_are_one, packed.pack, packed.unpack)
+            now = self._now = _Open(left, waiting)
         if change.relation.schema == self._schema:
             if change.relation.name == REGISTRY:
                 self._take_registry(now, change)
@@ -255,7 +309,7 @@ class Matcher:
             now.truncated[table.oid] += 1
             return
         written = self._written(now, change, table)
-        self._meet(now, (table.oid, change.action, written.key), written)
+        now.waiting.meet((table.oid, change.action, written.key), written)
 
     def close(self) -> Leftovers | None:
         """The transaction has ended: what did not match; None where it had nothing for the witness."""
@@ -384,7 +438,7 @@ class Matcher:
             return
         if action == "I" and not table.key and after is not None:
             key = self._digest_of_image(table, after)
-        self._meet(now, (table.oid, action, key), told)
+        now.waiting.meet((table.oid, action, key), told)
 
     def _digest_of_image(self, table: Watched, image: Image) -> str | None:
         # By the columns and types that the WAL told of the table; its change comes before its event.
@@ -445,22 +499,9 @@ class Matcher:
 
     # matching
 
-    def _meet(self, now: _Open, bucket: _Bucket, one: Written | Told) -> None:
-        waiting = now.waiting.get(bucket)
-        if waiting is None:
-            now.waiting[bucket] = [one]
-            return
-        place = next((n for n, other in enumerate(waiting) if _are_one(one, other)), None)
-        if place is None:
-            waiting.append(one)
-            return
-        del waiting[place]
-        if not waiting:
-            del now.waiting[bucket]
-
     def _sort_out(self, now: _Open) -> None:
         left = now.left
-        for bucket in now.waiting.values():
+        for bucket in now.waiting.left():
             written = [one for one in bucket if isinstance(one, Written)]
             told = [one for one in bucket if isinstance(one, Told)]
             both = min(len(written), len(told))

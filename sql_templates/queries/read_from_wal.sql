@@ -1,11 +1,10 @@
--- Tables of which the WAL is read: published with whole old rows, and their triggers are off.
+-- Tables of which the WAL is read: published, and their triggers are off.
 select n.nspname as schema_name, c.relname as table_name
 from pg_catalog.pg_publication_rel as r
 join pg_catalog.pg_publication as p on p.oid = r.prpubid
 join pg_catalog.pg_class as c on c.oid = r.prrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where p.pubname = %(publication)s
-  and c.relreplident = 'f'
   and exists (
     select from pg_catalog.pg_trigger as t
     join pg_catalog.pg_proc as f on f.oid = t.tgfoid

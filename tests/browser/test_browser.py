@@ -56,6 +56,20 @@ def test_every_view_is_accessible_and_fits(look: Look) -> None:
     assert found == [], json.dumps(found, indent=1)
 
 
+def test_on_paper_is_what_can_be_read_and_nothing_to_press(look: Look) -> None:
+    page = look.page
+    page.emulate_media(media="print")
+    for path in VIEWS:
+        look.at(path)
+        for what in ("form", "nav", "button", ".button", ".facts a", "select"):
+            shown = [one for one in page.locator(what).all() if one.is_visible()]
+            assert shown == [], (path, what)
+        assert all(one.inner_text().strip() for one in page.locator(".card").all()), path
+    look.at("/compare?table=orders&key=1")
+    head = page.locator(".sides thead").inner_text()
+    assert head.count("UTC, support:joe") == 2
+
+
 def test_by_keyboard_from_the_search_to_an_event(look: Look) -> None:
     page = look.at("/")
     page.keyboard.press("Tab")

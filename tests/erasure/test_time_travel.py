@@ -116,3 +116,36 @@ def test_rows_without_a_key_are_refused(trail: Trail, audit: Audit) -> None:
     with trail.database.connect() as connection:
         run(connection, Erasure(table="notes", columns=["b"], reason="asked to"), apply=True)
     assert "b was redacted" in audit("table-at", "notes", "--at", "now", code=1).stderr
+
+
+def test_verbs_on_a_table_without_a_key(
+    trail: Trail, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are counted, and none is said to be another one for what was redacted of it."""
+    monkeypatch.setenv("AUDIT_DATABASE_URL", trail.database.dsn)
+    trail.execute("create table notes (a int, b text)")
+    trail.audit("notes")
+    trail.execute("insert into notes values (1, 'secret'), (2, 'y'), (3, 'z')")
+    trail.execute("update notes set b = 'more secret' where a = 1")
+    trail.execute("delete from notes where a = 2")
+    with trail.database.connect() as connection:
+        run(connection, Erasure(table="notes", columns=["b"], reason="asked to"), apply=True)
+    answer = audit("reconcile").stdout
+    assert "public.notes: equal to its trail (2 rows" in answer
+    assert "note: columns with redacted values are not compared: b\n" in answer
+    trail.execute("alter table notes disable trigger all; delete from notes where a = 3")
+    trail.execute("""alter table notes enable always trigger "00_audit_row" """)
+    answer = audit("reconcile", code=3).stdout
+    assert "row_missing" in answer
+    assert '{"a": 3}' in answer
+    assert "audit:redacted" not in answer
+    text = audit("history", "notes").stdout
+    assert "redacted (event 6)" in text
+    assert "audit:redacted" not in text
+    refused = "public.notes has no primary key: its rows cannot be told apart"
+    assert refused in audit("diff", "notes", "--from", "1 day ago", code=2).stderr
+    assert refused in audit("revert", "--event", "4", code=2).stderr
+    answer = audit("revert", "--event", "5", code=2).stderr
+    assert "cannot put back a row of public.notes: b was redacted (event 6)" in answer
+    audit("revert", "--event", "5", "--ignore", "b", "--apply")
+    assert trail.execute("select b from notes where a = 2") == [(None,)]

@@ -111,6 +111,19 @@ def test_an_unannounced_gap_is_something_to_look_at(shop: Trail, audit: Audit) -
     assert [line["alarm"] for line in section(found, "gaps")] == [False, False, True]
 
 
+def test_maintenance_that_fails_for_days_is_something_to_look_at(shop: Trail, audit: Audit) -> None:
+    shop.execute(
+        "insert into audit.maintenance (command, last_run_at, last_success_at, summary)"
+        " values ('failing', now(), now() - interval '3 days', '{}'), ('never', now(), null, '{}'),"
+        " ('well', now(), now(), '{}'), ('busy', now(), now() - interval '1 hour', '{}')"
+    )
+    alarms = {
+        line["text"].partition(":")[0]: line["alarm"]
+        for line in section(report(audit, code=3), "checks")
+    }
+    assert alarms == {"busy": False, "failing": True, "never": True, "well": False}
+
+
 def test_a_profile_selects_orders_and_cites(shop: Trail) -> None:
     now = datetime.now(UTC)
     for name, profile in PROFILES.items():

@@ -6,13 +6,20 @@ import http.server
 import io
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
@@ -69,16 +76,6 @@ def test_maintenance_seals_and_check_looks(sealed: Sealed, monkeypatch: pytest.M
 
 
 CONFIG = """
-[req]
-distinguished_name = name
-prompt = no
-x509_extensions = extensions
-[name]
-CN = Test TSA
-[extensions]
-basicConstraints = critical, CA:false
-keyUsage = critical, digitalSignature
-extendedKeyUsage = critical, timeStamping
 [tsa]
 default_tsa = this
 [this]
@@ -92,38 +89,40 @@ accuracy = secs:1
 """
 
 
+def certificates(folder: Path, *, valid_until: datetime) -> None:
+    """A root, an authority below it, and below that the certificate `tsa.pem` of one that stamps times."""
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("root", "between", "tsa")}
+    for name, by in (("root", "root"), ("between", "root"), ("tsa", "between")):
+        stamps = name == "tsa"
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, by)]))
+            .public_key(keys[name].public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(valid_until if stamps else begin + timedelta(days=9999))
+            .add_extension(x509.BasicConstraints(ca=not stamps, path_length=None), critical=True)
+        )
+        if stamps:
+            usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+            certificate = certificate.add_extension(usage, critical=True)
+        written = certificate.sign(keys[by], hashes.SHA256()).public_bytes(Encoding.PEM)
+        (folder / f"{name}.pem").write_bytes(written)
+    private = keys["tsa"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "tsa.key").write_bytes(private)
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> Iterator[str]:
     """A real time-stamping authority: OpenSSL's, behind HTTP."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
+    if shutil.which("openssl") is None:
         pytest.skip("there is no openssl here")
     config = tmp_path / "tsa.cnf"
     config.write_text(CONFIG.format(folder=tmp_path))
     (tmp_path / "serial").write_text("01")
-    make = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    subprocess.run(
-        [
-            *make,
-            "-config",
-            str(config),
-            "-keyout",
-            str(tmp_path / "tsa.key"),
-            "-out",
-            str(tmp_path / "tsa.pem"),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    certificates(tmp_path, valid_until=datetime.now(UTC) + timedelta(days=2))
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -156,7 +155,8 @@ def test_checkpoints_are_time_stamped(sealed: Sealed, authority: str, tmp_path: 
     assert run.failed == ()
     [note] = (tmp_path / "stamped").rglob("*.checkpoint")
     stamp = note.with_suffix(".tsr")
-    check = ["openssl", "ts", "-verify", "-in", str(stamp), "-CAfile", str(tmp_path / "tsa.pem")]
+    chain = ["-CAfile", str(tmp_path / "root.pem"), "-untrusted", str(tmp_path / "between.pem")]
+    check = ["openssl", "ts", "-verify", "-in", str(stamp), *chain]
     verified = subprocess.run(
         [*check, "-data", str(note)], check=False, capture_output=True, text=True
     )
@@ -178,6 +178,37 @@ def test_an_answer_to_a_former_question_is_none(
         time_stamp(authority, "the same\n")
     with pytest.raises(AuditError, match="refused the time stamp"):
         time_stamp(authority, "another\n")
+
+
+def test_an_authority_whose_certificate_has_expired(
+    sealed: Sealed, authority: str, tmp_path: Path
+) -> None:
+    """OpenSSL's signs all the same; the checkpoint is kept, and the run says what is wrong."""
+    certificates(tmp_path, valid_until=datetime(2021, 2, 3, tzinfo=UTC))
+    sealed.execute(MORE.format(2))
+    words = ["seal", "--key", str(sealed.key), "--checkpoint-to", str(tmp_path / "stamped")]
+    words += ["--timestamp", authority, "--dsn", sealed.trail.database.dsn]
+    answer = CliRunner().invoke(app, words)
+    assert answer.exit_code == 1
+    assert "signed with a certificate that expired on 2021-02-03" in answer.output
+    [note] = (tmp_path / "stamped").rglob("*.checkpoint")
+    assert not note.with_suffix(".tsr").exists()
+
+
+def test_an_authority_that_does_not_speak_http() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(9999)
+                connection.sendall(b"SSH-2.0-x\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(AuditError, match="the time-stamping authority"):
+            time_stamp(f"http://127.0.0.1:{server.getsockname()[1]}/", "text\n")
+        thread.join()
 
 
 def test_an_authority_that_fails_keeps_no_checkpoint_back(sealed: Sealed, tmp_path: Path) -> None:

@@ -53,9 +53,12 @@ class Source:
 @pytest.fixture(scope="session")
 def logical_cluster() -> Iterator[Cluster]:
     """The server; only the tests of this directory wait for it."""
-    with throwaway_cluster(
-        directory=directory_in_memory(), settings={"wal_level": "logical"}
-    ) as cluster:
+    settings = {
+        "wal_level": "logical",
+        "max_prepared_transactions": "4",
+        "logical_decoding_work_mem": "64kB",  # so that large transactions are spilled, and read back
+    }
+    with throwaway_cluster(directory=directory_in_memory(), settings=settings) as cluster:
         yield cluster
 
 

@@ -100,8 +100,11 @@ def test_drift_is_found_as_for_triggers(wal_trail: WalTrail) -> None:
     wal_trail.audit("readings", capture=Capture.WAL)
     wal_trail.read()
     wal_trail.execute("alter table readings replica identity default")
-    assert "trigger_disabled" in run(wal_trail, "check", code=3)
-    wal_trail.execute("alter table readings replica identity full")
+    said = run(wal_trail, "check", code=3)
+    assert "replica_identity_changed" in said
+    assert "trigger_disabled" not in said
+    wal_trail.read()
+    assert "replica_identity_changed" not in run(wal_trail, "check", "--fail-on", "error")
     wal_trail.execute(
         "create or replace function audit.replay_public__readings() returns void language plpgsql"
         " set search_path = pg_catalog, pg_temp as 'begin end'"

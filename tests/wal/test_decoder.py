@@ -9,7 +9,7 @@ import pytest
 
 from audit_toolkit.errors import AuditError
 from audit_toolkit.wal import Column, Decoder, Missing, Relation, Row, full_xid, lsn_text
-from audit_toolkit.wal.decoder import NULL_FIELD, AsSent, Texts, fields_of, texts_of
+from audit_toolkit.wal.decoder import NULL_FIELD, AsSent, Texts, fields_of, is_partial, texts_of
 from audit_toolkit.wal.messages import Begin, Commit, Origin, Truncate, Type
 
 RELATION = bytes.fromhex(
@@ -33,10 +33,11 @@ def read(message: bytes, relation: bytes = RELATION) -> tuple[Row | None, Row | 
     as_sent.decode(relation)
     rows = texts.rows(message).read(message)
     for row, sent in zip(rows, as_sent.rows(message).read(message), strict=True):
-        if row is None or Missing.ABSENT in row:
+        if row is None:
             assert sent is None
         else:
             assert sent is not None
+            assert is_partial(sent) == (Missing.ABSENT in row)
             assert fields_of(sent) == b"".join(map(field, row))
             assert texts_of(sent) == [cell if isinstance(cell, str) else None for cell in row]
     return rows

@@ -200,3 +200,16 @@ def test_without_the_wal_a_worker_with_fallback_goes_back_at_once(without_wal: T
     assert "triggers record changes until then" in said
     without_wal.execute("insert into readings values (2)")
     assert keys(without_wal) == ["2"]
+
+
+def test_a_publication_that_somebody_dropped_is_made_again_with_a_gap(readings: WalTrail) -> None:
+    readings.execute("insert into readings values (1)")
+    readings.execute("drop publication audit_capture")
+    assert "publication_changed" in run(readings, "check", code=3)
+    readings.read()
+    readings.execute("insert into readings values (2)")
+    readings.read()
+    assert keys(readings) == ["2"]
+    (gap,) = (e["new_row"] for e in readings.events() if e["action"] == "G")
+    assert gap["reason"].startswith("somebody dropped audit_capture")
+    assert not kinds(readings) & {"publication_changed", "trigger_disabled"}

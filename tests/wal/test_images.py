@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from audit_toolkit.config import Capture
+from audit_toolkit.config import Capture, Mask
 from audit_toolkit.wal.images import images_of
+from audit_toolkit.wal.slot import peek
 from audit_toolkit.wal.worker import Worker
 from tests.wal.conftest import WalTrail
 
@@ -131,3 +132,52 @@ def test_the_server_makes_what_is_not_text_in_json(
 ) -> None:
     assert images_of(columns, key) is None
     assert images_of([("id", "bigint")], ["id"]) is not None
+
+
+def test_what_the_wal_has_of_old_rows_is_kept_where_the_replica_identity_was_changed(
+    by_the_worker: WalTrail,
+) -> None:
+    trail = by_the_worker
+    trail.execute("create table docs (id int primary key, v text, big text)")
+    trail.execute("alter table docs alter big set storage external")
+    trail.audit("docs", capture=Capture.WAL)
+    trail.read()
+    trail.execute("insert into docs values (1, 'a', repeat('y', 9000)), (2, 'b', 'c')")
+    trail.read()
+    trail.execute("alter table docs replica identity default")
+    trail.execute("update docs set v = 'd'; update docs set id = 3 where id = 1; delete from docs")
+    trail.read()
+    assert sorted(trail.rows("docs")[2:]) == [
+        ("D", "2", None, None, None),
+        ("D", "3", None, None, None),
+        ("U", "1", None, None, '{"v": "d", "id": 1}'),
+        ("U", "2", None, None, '{"v": "d", "id": 2, "big": "c"}'),
+        ("U", "3", "1", None, '{"v": "d", "id": 3}'),
+    ]
+    assert "replica identity was not FULL" in str(trail.events()[-1]["new_row"])
+    trail.read()
+    trail.execute("insert into docs values (4)")
+    trail.execute("delete from docs")
+    trail.read()
+    assert trail.rows("docs")[-1] == ("D", "4", None, '{"v": null, "id": 4, "big": null}', None)
+
+
+def test_a_mask_that_is_installed_meanwhile_counts_for_what_is_still_to_be_read(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wal_trail.execute("create table docs (id int primary key, secret text)")
+    wal_trail.audit("docs", capture=Capture.WAL)
+    wal_trail.read()
+
+    def masked_first(*arguments: Any, **options: Any) -> Any:
+        if not masked:
+            masked.append(True)
+            wal_trail.audit("docs", capture=Capture.WAL, mask=(Mask(column="secret"),))
+            wal_trail.execute("insert into docs values (1, 'open')")
+        return peek(*arguments, **options)
+
+    masked: list[bool] = []
+    monkeypatch.setattr("audit_toolkit.wal.worker.peek", masked_first)
+    wal_trail.read()
+    ((*_, image),) = wal_trail.rows("docs")
+    assert "open" not in image

@@ -41,14 +41,18 @@ ROWS = [
 ]  # fmt: skip
 
 
-def test_values_of_every_type_are_compared(watch: Watch) -> None:
+@pytest.mark.parametrize("held", [20_000, 1])
+def test_values_of_every_type_are_compared(
+    watch: Watch, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_toolkit.witness.waiting.HELD", held)
     watch.execute(WIDE)
     watch.audit("wide")
     watch.begin()
     for row in ROWS:
         watch.execute(f"insert into wide values {row}")
         watch.execute("update wide set b = not coalesce(b, false), i2 = coalesce(i2, 0) + 1")
-    watch.execute("update wide set id = id + 100; delete from wide")
+    watch.execute("update wide set id = id + 100; update wide set i2 = 7; delete from wide")
     assert unjudged(watch) == {}
 
 

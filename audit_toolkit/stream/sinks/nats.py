@@ -7,11 +7,12 @@ the stream leaves out what comes again within its duplicate window.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audit_toolkit.errors import ConnectError, UsageError
 from audit_toolkit.stream.messages import Message, Outcome
@@ -19,6 +20,7 @@ from audit_toolkit.stream.sinks.base import Address, require, unreachable
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
+    from nats.aio.msg import Msg
 
 PATIENCE = 5.0
 """Seconds for the first connection."""
@@ -40,7 +42,8 @@ class NatsSink:
         except BaseException:
             self._loop.close()
             raise
-        self._stream = self._client.jetstream(timeout=TIMEOUT, publish_async_max_pending=4096)
+        self._stream = self._client.jetstream(timeout=TIMEOUT)
+        self._answers = _Answers(self._client)
 
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Publish the messages one behind another, then wait until the stream has them."""
@@ -99,37 +102,32 @@ class NatsSink:
     async def _send_wave(self, messages: Sequence[Message]) -> Outcome:
         import nats
 
-        pending: list[asyncio.Future[Any]] = []
+        answers = self._answers
         outcome = Outcome(done=len(messages))
-        for message in messages:
-            headers = {
-                **message.headers,
-                "Nats-Msg-Id": message.id,
-                "Content-Type": message.content_type,
-            }
-            try:
-                pending.append(
-                    await self._stream.publish_async(
-                        self._subject_of(message), message.body, headers=headers
-                    )
+        sent = 0
+        try:
+            await answers.expect(len(messages))
+            for message in messages:
+                headers = {
+                    **message.headers,
+                    "Nats-Msg-Id": message.id,
+                    "Content-Type": message.content_type,
+                }
+                if len(message.body) + _size(headers) > self._client.max_payload:
+                    outcome = Outcome(done=sent, refused="larger than max_payload of the server")
+                    break
+                await self._client.publish(
+                    self._subject_of(message), message.body, answers.subject(sent), headers
                 )
-            except nats.errors.MaxPayloadError:
-                outcome = Outcome(
-                    done=len(pending), refused="larger than max_payload of the server"
-                )
-                break
-            except (OSError, TimeoutError, nats.errors.Error) as error:
-                outcome = replace(await self._explained(error), done=len(pending))
-                break
-        if pending:
-            await asyncio.wait(pending, timeout=TIMEOUT)
-        for place, confirmation in enumerate(pending):
-            if not confirmation.done():
-                confirmation.cancel()
-                return Outcome(done=place, error=f"{self._where} did not confirm in time")
-            if failure := confirmation.exception():
-                return replace(await self._explained(failure), done=place)
-        return outcome
+                sent += 1
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            outcome = replace(await self._explained(error), done=sent)
+        done, failure = await answers.of_first(sent)
+        if done == sent:
+            return outcome
+        if failure is None:
+            return Outcome(done=done, error=f"{self._where} did not confirm in time")
+        return replace(await self._explained(failure), done=done)
 
     async def _explained(self, error: BaseException) -> Outcome:
         import nats
@@ -167,6 +165,77 @@ class NatsSink:
         event = message.event
         action = message.topic.rpartition(".")[2]
         return _subject(self._subject, event.schema_name, event.table_name, action)
+
+
+class _Answers:
+    """What the stream says of each message of a wave: one subscription and one wait for all of them.
+
+    A future and an inbox for each message, as nats-py's own `publish_async` has, take longer than all the rest.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._inbox = f"{client.new_inbox()}."
+        self._is_open = False
+        self._first = 0
+        """Its number: what still comes of former waves has a lower one."""
+        self._said: list[Msg | None] = []
+        self._missing = 0
+        self._complete: asyncio.Future[None] | None = None
+
+    async def expect(self, messages: int) -> None:
+        """Begin a wave of so many messages."""
+        if not self._is_open:
+            await self._client.subscribe(f"{self._inbox}*", cb=self._note)
+            self._is_open = True
+        self._first += len(self._said)
+        self._said = [None] * messages
+        self._missing = messages
+        self._complete = None
+
+    def subject(self, place: int) -> str:
+        """Where the stream answers the message at that place of the wave."""
+        return f"{self._inbox}{self._first + place}"
+
+    async def of_first(self, messages: int) -> tuple[int, Exception | None]:
+        """How many of so many messages were taken, and why the next one was not; None where nothing was said of it."""
+        self._missing -= len(self._said) - messages
+        if self._missing > 0:
+            self._complete = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._complete], timeout=TIMEOUT)
+        for place, said in enumerate(self._said[:messages]):
+            if said is None:
+                return place, None
+            if failure := _failure(said):
+                return place, failure
+        return messages, None
+
+    async def _note(self, said: Msg) -> None:
+        place = int(said.subject[len(self._inbox) :]) - self._first
+        if place < 0 or self._said[place] is not None:
+            return
+        self._said[place] = said
+        self._missing -= 1
+        if self._missing == 0 and self._complete is not None and not self._complete.done():
+            self._complete.set_result(None)
+
+
+def _failure(said: Msg) -> Exception | None:
+    """Why a stream did not take a message; None where it did."""
+    from nats.js.errors import APIError, NoStreamResponseError
+
+    if said.headers and said.headers.get("Status") == "503":
+        return NoStreamResponseError()
+    if b'"error"' in said.data and (error := json.loads(said.data).get("error")):
+        failure: Exception = APIError.from_error(error)
+        return failure
+    return None
+
+
+def _size(headers: Mapping[str, str]) -> int:
+    """The bytes of the headers of a message, which count as part of it."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return len(b"NATS/1.0\r\n\r\n") + len(lines.encode())
 
 
 @lru_cache(maxsize=10_000)

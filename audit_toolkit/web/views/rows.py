@@ -122,16 +122,14 @@ def as_it_was(page: Page) -> Response:
     table = page.table()
     at = page.moment("at")
     rows: list[Row] = []
-    problem = None
+    problem: str | None = None
     if at is not None:
         try:
             if at > datetime.now(UTC):
                 raise AskedError(page.words.gettext("That time is still to come."))
             rows = _rows_at(page, table.table, at)
-        except UsageError as error:
-            problem = error
         except AuditError as error:
-            problem = UsageError(error.message)
+            problem = _problem(page, table, error)
     columns = page.sight.columns(table)
     return page.render(
         "as_it_was.html",
@@ -229,7 +227,7 @@ def _then(page: Page, table: KnownTable, key: str) -> list[dict[str, Any]] | str
             on_redacted=lambda: None,
         )
     except AuditError as error:
-        return error.message
+        return _problem(page, table, error)
     if row is None:
         return page.words.gettext("It was not there then.")
     shown = page.sight.row(table.table, row) or {}
@@ -241,6 +239,13 @@ def _then(page: Page, table: KnownTable, key: str) -> list[dict[str, Any]] | str
         }
         for column in page.sight.in_order(table.table, shown)
     ]
+
+
+def _problem(page: Page, table: KnownTable, error: AuditError) -> str:
+    """Why the rows are not known; what is said of a table may name a column that the viewer may not see."""
+    of_ours = isinstance(error, AskedError)
+    withheld = page.viewer.hidden_of(table.table) | page.viewer.masked_of(table.table)
+    return error.message if of_ours or not withheld else page.words.gettext("That cannot be shown.")
 
 
 def _version(page: Page, table: KnownTable, event: Event) -> Row:

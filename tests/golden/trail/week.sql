@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "3cadcc22f6434389bfb2ba3bfc3dffa6d4d2ebb5cd08edfd24ce2a7164984c73"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "ef2efb01ca1ce50bbe90c3c14299ecf88d280901f9db7c5e332965a4f4b95a85"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2431,7 +2431,7 @@ begin
         select from pg_class as c
         join pg_publication_rel as r on r.prrelid = c.oid
         join pg_publication as p on p.oid = r.prpubid
-        where c.oid = relation and c.relreplident = 'f' and p.pubname = 'audit_capture'
+        where c.oid = relation and p.pubname = 'audit_capture'
     ) then
         return false;
     end if;
@@ -2452,6 +2452,9 @@ begin
     where c.oid = relation
       and p.pronamespace = 'audit'::regnamespace
       and p.proname = read_from_wal.function_name;
+    if (select c.relreplident <> 'f' from pg_class as c where c.oid = relation) then
+        execute format('alter table %s replica identity full', relation::regclass);
+    end if;
     -- Its partitions, before their triggers.
     for part in
         select c.oid::regclass as name, c.relreplident
