@@ -78,7 +78,8 @@ begin
     if tg_op = 'INSERT' then
         if is_as_installed then
             if (select (status <> 'draft'
-            ) from (select new.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true then
+            ) from (select new.status as status) as "00_audit_condition"
+            where 'public.orders'::regclass is not null) is not true then
                 return null;
             end if;
             row_after := to_jsonb(new);
@@ -108,9 +109,11 @@ begin
         end if;
         if is_as_installed then
             if (select (status <> 'draft'
-            ) from (select new.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true
+            ) from (select new.status as status) as "00_audit_condition"
+            where 'public.orders'::regclass is not null) is not true
                 and (select (status <> 'draft'
-            ) from (select old.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true then
+            ) from (select old.status as status) as "00_audit_condition"
+            where 'public.orders'::regclass is not null) is not true then
                 return null;
             end if;
             row_before := to_jsonb(old);
@@ -154,7 +157,8 @@ begin
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             if (select (status <> 'draft'
-            ) from (select old.status as status) as "00_audit_condition" where 'public.orders'::regclass is not null) is not true then
+            ) from (select old.status as status) as "00_audit_condition"
+            where 'public.orders'::regclass is not null) is not true then
                 return null;
             end if;
             row_before := to_jsonb(old);
@@ -191,7 +195,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "96f95caedc2079d49860a4390df76ba7b17a9e6985a4cd74e65a9a1c829d1f47"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "6ccc764c882d7eaaf12c96005cd32167a9d2db15225542b780308c8785ca7397"}';
 
 
 -- Its triggers on public.orders.

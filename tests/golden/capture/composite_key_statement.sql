@@ -169,11 +169,15 @@ event_schema, event_table, 'U',
                         before.made as row_before,
                         after.made as row_after
                     from (
-                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image, "00_audit_image" as made
                         from old_rows as "00_audit_row"
                     ) as before
                     full join (
-                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image, "00_audit_image" as made
                         from new_rows as "00_audit_row"
                     ) as after
                         using (number)
@@ -253,11 +257,15 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                         to_jsonb(after.image)
                             as row_after
                     from (
-                        select row_number() over () as number, "00_audit_row" as image
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image
                         from old_rows as "00_audit_row"
                     ) as before
                     full join (
-                        select row_number() over () as number, "00_audit_row" as image
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image
                         from new_rows as "00_audit_row"
                     ) as after
                         using (number)
@@ -326,7 +334,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "3601fc6eef316216f3d99350d915940bb9340c918348162c6f19b8c5480c9332"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "38d8a2f685dc319d6026f103bac0b2aca4293b56c99417db6edb90f4f3d3bb4f"}';
 
 
 -- Its triggers on public.order_lines.

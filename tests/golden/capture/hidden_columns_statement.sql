@@ -175,7 +175,9 @@ event_schema, event_table, 'U',
                         before.made as row_before,
                         after.made as row_after
                     from (
-                        select row_number() over () as number, "00_audit_row" as image, audit.known_part(
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image, audit.known_part(
                 "00_audit_image",
                 array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
                 audit.disguised($1, 'capture_public__people', array['card', 'note'])
@@ -183,7 +185,9 @@ event_schema, event_table, 'U',
                         from old_rows as "00_audit_row"
                     ) as before
                     full join (
-                        select row_number() over () as number, "00_audit_row" as image, audit.known_part(
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image, audit.known_part(
                 "00_audit_image",
                 array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
                 audit.disguised($1, 'capture_public__people', array['card', 'note'])
@@ -266,11 +270,15 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
                         to_jsonb(after.image) - array['note']
                             as row_after
                     from (
-                        select row_number() over () as number, "00_audit_row" as image
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image
                         from old_rows as "00_audit_row"
                     ) as before
                     full join (
-                        select row_number() over () as number, "00_audit_row" as image
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image
                         from new_rows as "00_audit_row"
                     ) as after
                         using (number)
@@ -337,7 +345,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "a0656789df3ddc8c0201f923801f81588d66899c0335efe253891a3a5b725dfb"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "e3e6a04a76f8df786d67f92ff6841afd9f05939dcfbc3efa2ba82dd112bae29f"}';
 
 
 -- Its triggers on public.people.

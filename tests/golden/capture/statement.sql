@@ -168,11 +168,15 @@ event_schema, event_table, 'U',
                         before.made as row_before,
                         after.made as row_after
                     from (
-                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image, "00_audit_image" as made
                         from old_rows as "00_audit_row"
                     ) as before
                     full join (
-                        select row_number() over () as number, "00_audit_row" as image, "00_audit_image" as made
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image, "00_audit_image" as made
                         from new_rows as "00_audit_row"
                     ) as after
                         using (number)
@@ -252,11 +256,15 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
                         to_jsonb(after.image)
                             as row_after
                     from (
-                        select row_number() over () as number, "00_audit_row" as image
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image
                         from old_rows as "00_audit_row"
                     ) as before
                     full join (
-                        select row_number() over () as number, "00_audit_row" as image
+                        select
+                            row_number() over () as number,
+                            "00_audit_row" as image
                         from new_rows as "00_audit_row"
                     ) as after
                         using (number)
@@ -325,7 +333,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "d2780d15dbb2b5fe89cdd8aff19b2deca93fc8941cbca278f4c366b3647beecb"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "69e3342987cca4fc662a2944eb8c4020d755614b42d8792646c1cacddc7a62fd"}';
 
 
 -- Its triggers on public.orders.

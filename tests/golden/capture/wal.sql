@@ -87,7 +87,8 @@ begin
     if tg_op = 'INSERT' then
         if is_as_installed then
             if (select (name <> 'nobody'
-            ) from (select new.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+            ) from (select new.name as name) as "00_audit_condition"
+            where 'public.people'::regclass is not null) is not true then
                 return null;
             end if;
             row_after := to_jsonb(new);
@@ -130,9 +131,11 @@ begin
         end if;
         if is_as_installed then
             if (select (name <> 'nobody'
-            ) from (select new.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true
+            ) from (select new.name as name) as "00_audit_condition"
+            where 'public.people'::regclass is not null) is not true
                 and (select (name <> 'nobody'
-            ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+            ) from (select old.name as name) as "00_audit_condition"
+            where 'public.people'::regclass is not null) is not true then
                 return null;
             end if;
             row_before := to_jsonb(old);
@@ -202,7 +205,8 @@ begin
     elsif tg_op = 'DELETE' then
         if is_as_installed then
             if (select (name <> 'nobody'
-            ) from (select old.name as name) as "00_audit_condition" where 'public.people'::regclass is not null) is not true then
+            ) from (select old.name as name) as "00_audit_condition"
+            where 'public.people'::regclass is not null) is not true then
                 return null;
             end if;
             row_before := to_jsonb(old);
@@ -252,7 +256,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "74f789ad88c6b07c401a59318a44feb33dfd4c5690df518e4b9db3fdb766b9cb"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "4b6f95cddec834efce610db6cf6757e914979764b81b996706d962cf3d53605b"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.

@@ -7674,9 +7674,7 @@ alter table audit.redactions enable always trigger "00_audit_owner_only";
 -- Append-only, with the grants it had before, and with partitions well ahead of the server's clock.
 select audit.guard_relation('audit.logged_actions'::regclass);
 
-select audit.revoke_all(
-    'audit.logged_actions_event_id_seq'::regclass
-);
+select audit.revoke_all('audit.logged_actions_event_id_seq'::regclass);
 
 -- Partitions from the previous one to well ahead, the catch-all partition, and one for the past.
 select audit.ensure_partitions();
