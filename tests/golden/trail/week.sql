@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "2e0c307aad207b9281ad0f04f35666517acc102e0e921f1c0e3d64b4c21eb2b1"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "097d9682cbf6bccb5293e7c0a9831e03b75423e35ebd2435117dcb8a05c4e19b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
