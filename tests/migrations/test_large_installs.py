@@ -84,7 +84,7 @@ def test_what_is_written_is_read_again(shop: Shop) -> None:
         with loaded.reading():
             state = recorded_state(loaded.scripts, loaded.head())
         statements = {t.name: r.statements for t, r in state.captures.items() if r}
-        assert "audit.capture_public__t0()" in statements["t0"][0]
+        assert any("audit.capture_public__t0()" in sql for sql in statements["t0"])
         assert not any("@" in sql for all_sql in statements.values() for sql in all_sql)
     assert shop.audit("install", "--all-tables", "--dry-run").out == "nothing to write\n"
     assert shop.audit("check").code == 0

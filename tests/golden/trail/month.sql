@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "097d9682cbf6bccb5293e7c0a9831e03b75423e35ebd2435117dcb8a05c4e19b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "769d02cb14ee35f95c438c7360178c808967d55b09d19a90290228e8167d3d85"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1402,7 +1402,16 @@ as $body$
     from pg_proc as p
     join pg_language as l on l.oid = p.prolang
     where p.pronamespace = 'audit'::regnamespace
-      and p.proname in (function_name, 'replay' || substr(function_name, length('capture') + 1))
+      and (
+        p.proname = function_name
+        or p.proname = 'replay' || substr(function_name, length('capture') + 1)
+           and exists (
+               select from pg_proc as capture
+               where capture.pronamespace = p.pronamespace
+                 and capture.proname = function_name
+                 and strpos(obj_description(capture.oid, 'pg_proc'), '"capture": "wal"') > 0
+           )
+      )
 $body$;
 
 revoke all on function audit.code_of(text) from public;
