@@ -6,6 +6,7 @@ waits until that batch is read. What is read ahead is delivered after what was r
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
+SWITCH_AFTER = 0.0002
+"""Seconds after which a thread lets another one go on. Python's 5 ms, at each answer of the server, are the time in
+which a hundred events are read."""
+
+
 class Ahead:
     """Batches, each read when it is asked for, or before."""
 
     def __init__(self, connection: Connection, batches: Generator[Batch, None, None]) -> None:
+        self._switched_after = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH_AFTER, self._switched_after))
         self._connection = connection
         self._batches = batches
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="audit-stream-reader")
@@ -51,3 +59,4 @@ class Ahead:
                 self._connection.cancel_safe(timeout=5)
         self._reader.shutdown(wait=True)
         self._batches.close()
+        sys.setswitchinterval(self._switched_after)

@@ -669,7 +669,11 @@ class Worker:
             known = self._called.get(table.function_name, table.called)
             return made.called is not None and made.called != known
         noted = self._noted.get(change.relation.oid)
-        return noted is not change.relation and noted != change.relation
+        if noted is not change.relation:
+            if noted != change.relation:
+                return True
+            self._noted[change.relation.oid] = change.relation  # the same, told by a later reading
+        return False
 
     def _notice(self, found: Found) -> None:
         table, change, made = found
