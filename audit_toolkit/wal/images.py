@@ -31,13 +31,13 @@ def _boolean(text: bytes) -> bytes:
 
 
 def _timestamp(text: bytes) -> bytes:
-    """ISO 8601, up to what follows the year of a date before Christ."""
-    return text.replace(b" ", b"T", 1) if text[:1].isdigit() else text
+    """ISO 8601, up to what follows the year of a date before Christ; infinity has no blank."""
+    return text.replace(b" ", b"T", 1)
 
 
 def _timestamptz(text: bytes) -> bytes:
     """The same; it is printed in UTC."""
-    return _timestamp(text).replace(b"+00", b"+00:00", 1)
+    return text.replace(b" ", b"T", 1).replace(b"+00", b"+00:00", 1)
 
 
 class _Kind(NamedTuple):
