@@ -120,8 +120,9 @@ class Shop:
         return Config(self.directory / "alembic.ini", toml_file=self.directory / "pyproject.toml")
 
     def files(self) -> set[Path]:
-        """Everything in it."""
-        return {path.relative_to(self.directory) for path in self.directory.rglob("*")}
+        """Everything in it, but what Python has compiled."""
+        found = (path.relative_to(self.directory) for path in self.directory.rglob("*"))
+        return {path for path in found if "__pycache__" not in path.parts}
 
     def audit(self, *arguments: str) -> Answer:
         """Run `audit`, in this process; env.py of the project reads its models anew."""
