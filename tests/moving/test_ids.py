@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from psycopg.errors import ObjectNotInPrerequisiteState
 from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
@@ -112,29 +115,53 @@ def test_events_of_two_trails_that_overlap_in_time_are_left_alone(shop: Trail) -
     assert orders(shop) == before
 
 
-def test_an_owner_that_is_no_superuser_adopts(empty: Trail) -> None:
+@pytest.fixture
+def kept_unsaid(empty: Trail) -> Iterator[Trail]:
+    """A trail whose owner is not told by the server which cluster it is, as with some providers."""
     role = f"{empty.database.name}_owner"
-    dsn = empty.database.dsn.replace("postgres@", f"{role}@")
     empty.execute(f"create role {role} login")
     try:
         apply(plan_trail(TrailSettings(owner=role)), empty.connection)
         empty.execute(
             f"create table orders (id int, status text); alter table orders owner to {role}"
         )
-        # As providers do.
         empty.execute("revoke execute on function pg_control_system() from public")
         empty.audit("orders")
-        for status in ("old", "young"):
-            empty.execute("insert into orders values (1, %s)", [status])
-            empty.execute(BEHIND)
-        adopted = CliRunner().invoke(app, [*ADOPT, "--renumber", "--dsn", dsn])
-        assert (adopted.exit_code, adopted.stderr) == (
-            0,
-            "to see what is left to do, run: audit check\n",
-        )
-        assert orders(empty) == [(1, "old"), (2, "young")]
-        checked = CliRunner().invoke(app, ["check", "--dsn", dsn])
-        assert checked.stdout == "OK: everything installed is present, unchanged and enabled\n"
-        assert "system_identifier" not in boundaries(empty)[0]
+        yield empty
     finally:
-        empty.execute(f"drop owned by {role} cascade; drop role {role}")
+        empty.execute(f"reset role; drop owned by {role} cascade; drop role {role}")
+
+
+def test_an_owner_that_is_no_superuser_adopts(kept_unsaid: Trail) -> None:
+    empty = kept_unsaid
+    dsn = empty.database.dsn.replace("postgres@", f"{empty.database.name}_owner@")
+    for status in ("old", "young"):
+        empty.execute("insert into orders values (1, %s)", [status])
+        empty.execute(BEHIND)
+    adopted = CliRunner().invoke(app, [*ADOPT, "--renumber", "--dsn", dsn])
+    assert (adopted.exit_code, adopted.stderr) == (
+        0,
+        "to see what is left to do, run: audit check\n",
+    )
+    assert orders(empty) == [(1, "old"), (2, "young")]
+    checked = CliRunner().invoke(app, ["check", "--dsn", dsn])
+    assert checked.stdout == "OK: everything installed is present, unchanged and enabled\n"
+    assert "system_identifier" not in boundaries(empty)[0]
+
+
+@pytest.mark.parametrize("noted", ["null", "'6900000000000000000'"], ids=["never", "no longer"])
+def test_a_server_that_does_not_say_which_cluster_it_is_counts_as_the_same(
+    kept_unsaid: Trail, noted: str
+) -> None:
+    kept_unsaid.execute(f"update audit.home set system_identifier = {noted}")
+    role = f"{kept_unsaid.database.name}_owner"
+    kept_unsaid.execute(f"set role {role}")
+    assert kept_unsaid.execute("select audit.note_coverage()") == [(1,)]
+    kept_unsaid.execute("""
+        alter table orders disable trigger "00_audit_row"; alter table orders enable always trigger "00_audit_row"
+    """)
+    assert kept_unsaid.execute("select audit.note_coverage(), audit.is_elsewhere()") == [(1, False)]
+    kept_unsaid.execute("reset role")
+    assert run(kept_unsaid, "guard", "on", "--reason", "from now on").exit_code == 0
+    with pytest.raises(ObjectNotInPrerequisiteState, match="the guard refuses"):
+        kept_unsaid.execute('drop trigger "00_audit_row" on orders')

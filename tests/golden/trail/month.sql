@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "769d02cb14ee35f95c438c7360178c808967d55b09d19a90290228e8167d3d85"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "ae53b848ae760c3f848f7a640446f781419f283fc56f7afb37bc5b5b74a8af90"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1682,12 +1682,7 @@ declare
     state jsonb;
     noted integer := 0;
 begin
-    if not exists (
-        select
-        from audit.home as noted
-        join audit.present_home() as present
-          using (system_identifier, database_oid, trail_oid)
-    ) then
+    if audit.is_elsewhere() then
         return 0;
     end if;
     for known in
@@ -1766,12 +1761,7 @@ begin
         or to_regclass('audit.home') is null
     then
         return;
-    elsif not exists (
-        select
-        from audit.home as noted
-        join audit.present_home() as present
-          using (system_identifier, database_oid, trail_oid)
-    ) then
+    elsif audit.is_elsewhere() then
         return;
     end if;
     if tg_event = 'sql_drop' then
@@ -1881,12 +1871,7 @@ begin
         end if;
         refused := 'a registry of the audit trail was dropped';
         remedy := 'disable the guard first, which is recorded in the trail: audit guard off --reason ...';
-    elsif not exists (
-        select
-        from audit.home as noted
-        join audit.present_home() as present
-          using (system_identifier, database_oid, trail_oid)
-    ) then
+    elsif audit.is_elsewhere() then
         return;
     elsif tg_event = 'sql_drop' then
         select
@@ -2677,12 +2662,7 @@ begin
         order by e.event_id desc
         limit 1
     ) as heard
-    where exists (
-        select
-        from audit.home as noted
-        join audit.present_home() as present
-          using (system_identifier, database_oid, trail_oid)
-    ) and heard.event_id > coalesce((
+    where not audit.is_elsewhere() and heard.event_id > coalesce((
         -- In another place, OIDs belong to other tables.
         select max(e.event_id) from audit.logged_actions as e
         where e.schema_name = 'audit'
@@ -3015,7 +2995,7 @@ begin
             select
             from audit.home as noted
             join audit.present_home() as present using (database_oid, trail_oid)
-            where present.system_identifier is not distinct from noted.system_identifier
+            where coalesce(present.system_identifier = noted.system_identifier, true)
         );
 end
 $body$;
