@@ -1,7 +1,7 @@
 """Rows of the WAL as JSON and as keys, as `to_jsonb` would have them. No I/O.
 
 The text of a value is its JSON, or nearly so, for the types that most columns have. Of other types (arrays, above
-all) the server makes the images: it takes three times as long for that.
+all) the server makes the images.
 """
 
 from __future__ import annotations

@@ -104,6 +104,26 @@ def test_what_was_not_captured_is_told(trail: Trail, audit: Audit, kind: str) ->
     assert silent == []
 
 
+def test_a_gap_of_a_table_of_children_is_told_once(trail: Trail, audit: Audit) -> None:
+    trail.execute(ORDERS)
+    trail.execute("""
+        create table lines (id int primary key, order_id int references orders);
+        create table notes (id int primary key, line_id int references lines)
+    """)
+    for table in ("orders", "lines", "notes"):
+        trail.audit(table)
+    trail.execute(
+        "insert into orders values (1, 'new'); insert into lines values (1, 1), (2, 1), (3, 1)"
+    )
+    trail.release("notes")
+    trail.audit("notes")
+    trail.execute("insert into notes values (1, 1)")
+    trail.release("notes")
+    trail.audit("notes")
+    told = audit("restore", "orders", "1", "--at", "now", "--with-children").stderr
+    assert [line.count("public.notes") for line in told.splitlines()].count(1) == 1, told
+
+
 def test_nothing_is_told_where_nothing_was_missed(trail: Trail, audit: Audit) -> None:
     trail.execute(ORDERS)
     trail.audit("orders")

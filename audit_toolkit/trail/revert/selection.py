@@ -269,9 +269,9 @@ def _restored_children(
     schema: str,
     *,
     lock: bool,
-    seen: dict[tuple[QualifiedName, str], None],
+    seen: dict[QualifiedName, set[str]],
 ) -> list[Reversal]:
-    """The rows that referred to a row then, and the rows that referred to these."""
+    """The rows that referred to a row then, and the rows that referred to these; `seen` are keys by their tables."""
     found: list[Reversal] = []
     audited = {installed.table for installed in read_installed(connection, schema)}
     sql = render("queries/children_at", trail_schema=schema)
@@ -291,11 +291,13 @@ def _restored_children(
         }
         with answered():
             children = fetch(connection, sql, parameters)
-        warn_of_gap(connection, reference.child, None, at, schema=schema)
+        if reference.child not in seen:
+            warn_of_gap(connection, reference.child, None, at, schema=schema)
+        known = seen.setdefault(reference.child, set())
         for child in children:
-            if (reference.child, child["row_key"]) in seen:
+            if child["row_key"] in known:
                 continue
-            seen[(reference.child, child["row_key"])] = None
+            known.add(child["row_key"])
             image = row_typed_now(connection, home, exact_json.loads(child["image"]))
             found.append(
                 _restored(connection, home, child["row_key"], image, image, schema, lock=lock)
