@@ -11,7 +11,7 @@ import typer
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import BusyError, UsageError
 from audit_toolkit.partitions.blockers import name_blockers
-from audit_toolkit.templates import query
+from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
     import psycopg
@@ -77,7 +77,7 @@ def _set(connection: Connection, timeout: float) -> None:
 def _who_is_in_the_way(
     connection: Connection, schema: str, limit: float, longer: str = ""
 ) -> BusyError:
-    found = fetch(connection, query("exclusive_locks"), {"schema": schema})
+    found = fetch(connection, render("queries/exclusive_locks"), {"schema": schema})
     if not found:
         others = name_blockers(connection, schema)
         return BusyError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch
-from audit_toolkit.templates import query
+from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,5 +22,5 @@ def name_blockers(connection: Connection, schema: str) -> str:
     return "; ".join(
         f"{who['who']} ({who['role']}, {who['application']}) has {who['mode']} on "
         f"{schema}.{who['relation']} since {who['since']}"
-        for who in fetch(connection, query("locks_on_trail"), {"schema": schema})
+        for who in fetch(connection, render("queries/locks_on_trail"), {"schema": schema})
     )

@@ -164,6 +164,15 @@ def test_a_prepared_transaction_holds_back_and_a_failover_goes_on(tmp_path: Path
                 assert in_the_way.startswith("the prepared transaction late (postgres, ")
                 assert in_folder(store) == []
                 writer.execute("commit prepared 'late'")
+                writer.execute(
+                    "begin; lock table audit.logged_actions; prepare transaction 'it''s on'"
+                )
+                check = ["check", "--timeout", "1", "--dsn", cluster.dsn()]
+                answer = CliRunner().invoke(app, check)
+                assert answer.exit_code == 5
+                assert "the prepared transaction it's on (postgres, " in answer.stderr
+                assert "rollback prepared 'it''s on' ends it" in answer.stderr
+                writer.execute("commit prepared 'it''s on'")
                 found = export_live(connection, store, SCHEMA, now=START)
         assert (sum(m.events for m in found.manifests), found.held_by) == (2, ())
         assert in_folder(store) == [1, 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.seals.words import Sealed
+from tests.seals.words import Sealed, forge_redaction
 
 COPY = "create table public.copy as table audit.logged_actions"
 CHANGE = "update audit.logged_actions set role_name = 'x' where event_id = 5"
@@ -49,24 +49,5 @@ def test_a_view_in_place_of_a_table_is_found(sealed: Sealed, table: str) -> None
 
 def test_who_announces_a_redaction_that_erased_nothing_is_found(sealed: Sealed) -> None:
     """By the owner, without DDL: all that redact does, but for the mark in place of a value."""
-    forge = """
-        do $$
-        declare
-            noted bigint := nextval('audit.logged_actions_event_id_seq');
-            was text; now text; salt bytea := uuid_send(gen_random_uuid()); kept bytea;
-        begin
-            insert into audit.redactions values (noted, pg_current_xact_id());
-            select new_row::text, (new_row || '{"status": %s}')::text into was, now
-            from audit.logged_actions where event_id = 301;
-            kept := sha256(audit.destroy_salt(301, 3) || convert_to(was, 'UTF8'));
-            update audit.logged_actions set new_row = now::jsonb where event_id = 301;
-            insert into audit.redacted_slots
-            values (301, 3, noted, kept, salt, sha256(salt || convert_to(now, 'UTF8')));
-            perform audit.announce_redaction(
-                jsonb_build_object('redaction', noted, 'events', 1), 'public', 'orders', '{status}', '{}',
-                false, false, false, 'asked to', null, null);
-            delete from audit.redactions;
-        end $$
-    """
-    sealed.execute(forge.replace("%s", '"forged"'))
+    forge_redaction(sealed, 301, "status", """new_row || '{"status": "forged"}'""")
     assert sealed.found() == [("redaction_unannounced", "event 301")]

@@ -13,7 +13,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import throwaway_cluster
 from audit_toolkit.seals import new_key, run_seal, verify
 from tests.seals.conftest import fill
-from tests.seals.words import MORE, Sealed
+from tests.seals.words import MORE, Sealed, forge_redaction
 
 
 @pytest.mark.thorough
@@ -74,30 +74,10 @@ def test_checkpoints_that_were_removed_are_counted(sealed: Sealed) -> None:
     assert (report.findings, report.outside) == ([], 1)
 
 
-BESIDE = """
-    do $$
-    declare
-        noted bigint := nextval('audit.logged_actions_event_id_seq');
-        was text; now text; salt bytea := uuid_send(gen_random_uuid()); kept bytea;
-    begin
-        insert into audit.redactions values (noted, pg_current_xact_id());
-        select new_row::text, (audit.redacted(new_row, '{note}', noted) || '{"status": "forged"}')::text into was, now
-        from audit.logged_actions where event_id = 1;
-        kept := sha256(audit.destroy_salt(1, 3) || convert_to(was, 'UTF8'));
-        update audit.logged_actions set new_row = now::jsonb where event_id = 1;
-        insert into audit.redacted_slots
-        values (1, 3, noted, kept, salt, sha256(salt || convert_to(now, 'UTF8')));
-        perform audit.announce_redaction(
-            jsonb_build_object('redaction', noted, 'events', 1), 'public', 'orders', '{note}', '{}',
-            false, false, false, 'asked to', null, null);
-        delete from audit.redactions;
-    end $$
-"""
-
-
 def test_what_is_left_beside_a_redacted_value_is_a_limit(sealed: Sealed) -> None:
     """If this is found one day, take it off the list of docs/seals.md."""
-    sealed.execute(BESIDE)
+    beside = """audit.redacted(new_row, '{note}', noted) || '{"status": "forged"}'"""
+    forge_redaction(sealed, 1, "note", beside)
     assert sealed.found() == []
     [(status, told)] = sealed.execute(
         "select (select new_row ->> 'status' from audit.logged_actions where event_id = 1), "

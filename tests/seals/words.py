@@ -28,6 +28,25 @@ from tests.plugins.trail import Trail
 
 MORE = "insert into orders select n, 'more', null from generate_series(1000, 1000 + {} - 1) as n"
 """Format it with how many."""
+_FORGE = """
+    do $$
+    declare
+        noted bigint := nextval('audit.logged_actions_event_id_seq');
+        was text; now text; salt bytea := uuid_send(gen_random_uuid()); kept bytea;
+    begin
+        insert into audit.redactions values (noted, pg_current_xact_id());
+        select new_row::text, ({image})::text into was, now
+        from audit.logged_actions where event_id = {event};
+        kept := sha256(audit.destroy_salt({event}, 3) || convert_to(was, 'UTF8'));
+        update audit.logged_actions set new_row = now::jsonb where event_id = {event};
+        insert into audit.redacted_slots
+        values ({event}, 3, noted, kept, salt, sha256(salt || convert_to(now, 'UTF8')));
+        perform audit.announce_redaction(
+            jsonb_build_object('redaction', noted, 'events', 1), 'public', 'orders', '{{{column}}}', '{{}}',
+            false, false, false, 'asked to', null, null);
+        delete from audit.redactions;
+    end $$
+"""
 
 
 @dataclass(slots=True)
@@ -97,6 +116,11 @@ class Sealed:
                     connection.execute(
                         f'alter table {table} enable always trigger "{trigger}"'.encode()
                     )
+
+
+def forge_redaction(sealed: Sealed, event: int, column: str, image: str) -> None:
+    """What the owner of the trail can do without DDL: all that redact does, but with another new row (SQL of it)."""
+    sealed.execute(_FORGE.format(event=event, column=column, image=image))
 
 
 def redact(
