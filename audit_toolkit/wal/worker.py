@@ -16,28 +16,19 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from audit_toolkit.connection import fetch, first_line
 from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, UsageError
-from audit_toolkit.names import quote_identifier, replay_function, wal_publication, wal_tables
+from audit_toolkit.names import quote_identifier, wal_publication
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.templates import query, render, render_statements
-from audit_toolkit.wal.batch import Batch, Part
+from audit_toolkit.wal.batch import Batch
 from audit_toolkit.wal.changes import Done, lsn_text, read_as_sent
-from audit_toolkit.wal.images import Images, images_of
-from audit_toolkit.wal.messages import Column, Relation
+from audit_toolkit.wal.messages import Relation
+from audit_toolkit.wal.recorder import Recorder
 from audit_toolkit.wal.slot import advance, create_slot, peek
-from audit_toolkit.wal.staging import (
-    COPIED,
-    HEADER,
-    STAGED,
-    TRAILER,
-    event_lines,
-    made_line,
-    staged_lines,
-)
-from audit_toolkit.wal.tables import Found, Rule, Table, Tables
+from audit_toolkit.wal.statements import Statements
+from audit_toolkit.wal.tables import Found, Table, Tables
 
 Connection = psycopg.Connection[Any]
 
@@ -75,13 +66,6 @@ class Worker:
     schema: str = "audit"
     say: Callable[[str], None] = lambda _: None
     slot: str = ""
-    _staged: dict[str, tuple[Column, ...]] = field(default_factory=dict)
-    _filled: set[str] = field(default_factory=set)
-    """The tables of which rows are staged in this transaction."""
-    _images: dict[tuple[tuple[Column, ...], tuple[str, ...]], Images | None] = field(
-        default_factory=dict
-    )
-    """What makes the images of rows, by their columns and key; None where the server does."""
     _noted: dict[int, Relation] = field(default_factory=dict)
     _called: dict[str, tuple[str, str]] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
@@ -98,6 +82,12 @@ class Worker:
     _may_log_snapshot: bool = False
     _seen: int = 0
     _beat: float = 0.0
+    _sql: Statements = field(init=False)
+    _recorder: Recorder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sql = Statements(self.writer, self.schema)
+        self._recorder = Recorder(self._sql)
 
     @property
     def publication(self) -> str:
@@ -122,9 +112,9 @@ class Worker:
             )
         self.writer.execute(render("queries/wal_settings", of_transaction=False))
         self.writer.execute(query("wal_session"))
-        self._run("register", slot=self.slot)
+        self._sql.run("register", slot=self.slot)
         self._lock(wait=wait)
-        self._run("forget_others", slot=self.slot)
+        self._sql.run("forget_others", slot=self.slot)
 
     def require_logical(self) -> None:
         """Raise `UsageError` where the WAL of this server cannot be read; with `fallback`, triggers record again."""
@@ -240,7 +230,7 @@ class Worker:
         return lsn_number(now["lsn"])
 
     def _record_by_triggers(self, connection: Connection, table: Table, reason: str) -> None:
-        text = render("wal/record_by_triggers", **self._names)
+        text = render("wal/record_by_triggers", **self._sql.names)
         connection.execute(text, {"function": table.function_name, "reason": reason})
 
     def _end_fallback(self, tables: Iterable[Table], *, is_last: bool) -> None:
@@ -270,7 +260,7 @@ class Worker:
         tables = [table for table in self._tables() if table.wal_since is not None]
         with self.writer.transaction():
             lsn = lsn_text(self._hold(self.writer, tables))
-            self._fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
+            self._sql.fetch("start", slot=self.slot, lsn=lsn, reason=_LOST)
             for table in tables:
                 self._record_by_triggers(self.writer, table, reason)
         self._say_gaps(len(tables))
@@ -289,7 +279,7 @@ class Worker:
     def fail(self, error: Exception) -> None:
         """Note why it ends, where it still can."""
         with suppress(psycopg.Error):
-            self._run("fail", slot=self.slot, error=first_line(error))
+            self._sql.run("fail", slot=self.slot, error=first_line(error))
 
     def _lock(self, *, wait: bool) -> None:
         key = {"key": self._state()["lock_key"]}
@@ -316,7 +306,7 @@ class Worker:
         if tables and all(table.fallback for table in tables):
             self._say_once("triggers record all tables: audit capture resume")
             return False
-        (may,) = self._fetch("may_log_snapshot")
+        (may,) = self._sql.fetch("may_log_snapshot")
         self._may_log_snapshot = may["may_log_snapshot"]
         self._is_ready = self._ensure_slot()
         return self._is_ready
@@ -328,7 +318,7 @@ class Worker:
         )
         self._drop_slot()
         with self.writer.transaction():
-            self._run("restore_publication", parameters={})
+            self._sql.run("restore_publication", parameters={})
         self.say(f"made {self.publication} again, which somebody had dropped")
 
     def _ensure_slot(self) -> bool:
@@ -362,7 +352,7 @@ class Worker:
                 "(on managed services: grant their role for replication)",
             ) from error
         lsn = self._state()["confirmed_flush_lsn"]
-        (noted,) = self._fetch("start", slot=self.slot, lsn=lsn, reason=self._lost)
+        (noted,) = self._sql.fetch("start", slot=self.slot, lsn=lsn, reason=self._lost)
         self._lost = _LOST
         if not is_new and noted["gaps"]:
             self._say_gaps(noted["gaps"])
@@ -390,7 +380,7 @@ class Worker:
         try:
             with self.writer.transaction():
                 self.writer.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
-                (found,) = self._fetch("take_over", function=table.function_name)
+                (found,) = self._sql.fetch("take_over", function=table.function_name)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             return False  # writers hold it; triggers record it until the next time
         except psycopg.errors.InsufficientPrivilege as error:
@@ -417,7 +407,7 @@ class Worker:
         ]
         for table in altered:
             with self.writer.transaction():
-                self._run(
+                self._sql.run(
                     "republish",
                     parameters={},
                     function=table.function_name,
@@ -432,7 +422,7 @@ class Worker:
         for partition in table.unseen_partitions if table.wal_since is not None else ():
             text = f"changes of {partition}, a partition of {table.name}, are not in the WAL"
             if text not in self._said:
-                self._run("unseen", function=table.function_name, partition=partition)
+                self._sql.run("unseen", function=table.function_name, partition=partition)
             self._say_once(text)
 
     def _read(self, tables: Iterable[Table]) -> Round:
@@ -465,19 +455,18 @@ class Worker:
                     continue  # told again after a crash
                 for recorded in known.of(found):
                     if self._is_news(recorded):
-                        self._flush(batch)
+                        self._recorder.record(batch)
                         self._notice(recorded)
                         known.know(self._tables())
                         recorded = (known.renewed(recorded[0]), *recorded[1:])  # noqa: PLW2901
                     batch.add(recorded)
                 if batch.is_full:
-                    self._flush(batch)
+                    self._recorder.record(batch)
             is_all = count.number < PEEK_ROWS
             until = max(lsn_number(now["lsn"]) if is_all else 0, end or 0)
             total += self._keep(batch, done, until, now["at"] if is_all else None)
         except BaseException as error:
-            self._staged.clear()
-            self._filled.clear()
+            self._recorder.forget()
             with suppress(psycopg.Error):
                 self.writer.execute("rollback")
             if (explained := self._explained(error)) is not None:
@@ -516,12 +505,12 @@ class Worker:
         self, batch: Batch, done: int, until: int, caught_up_at: datetime | None = None
     ) -> int:
         """Make events of what is left of the batch, and commit them with how far that is."""
-        self._flush(batch)
+        self._recorder.record(batch)
         kept = batch.flushed
         batch.flushed = 0
         done = max(done, batch.commit_lsn)
         if kept or self._is_due(until):
-            self._run(
+            self._sql.run(
                 "advance",
                 slot=self.slot,
                 commit_lsn=lsn_text(done),
@@ -530,7 +519,7 @@ class Worker:
                 caught_up_at=caught_up_at,
             )
         self.writer.execute("commit")
-        self._filled.clear()  # ON COMMIT DELETE ROWS
+        self._recorder.committed()
         return kept
 
     def _advance(self, until: int, kept: int) -> None:
@@ -546,121 +535,6 @@ class Worker:
         """Whether it is time for a heartbeat, which is written to the WAL itself."""
         is_time = time.monotonic() - self._beat >= self.heartbeat
         return until - self._seen > HEARTBEAT_BYTES or (is_time and until > self._seen)
-
-    def _flush(self, batch: Batch) -> None:
-        """Have events made of the changes of a batch; ids go by their order, whichever table is first."""
-        if not batch.count:
-            return
-        ids, rules = self._next_ids(batch)
-        events = [
-            made_line(row, made, rules[table.function_name].called, ids)
-            for row, table, made in batch.made
-            if table.function_name in rules
-        ]
-        if events:
-            self._copy_events(events)
-        copied = {
-            id(part): images for part in batch.parts if (images := self._images_of(part, rules))
-        }
-        events = [
-            line
-            for part in batch.parts
-            if (images := copied.get(id(part)))
-            for line in event_lines(part.rows, images, rules[part.table.function_name], ids)
-        ]
-        if events and not self._may_copy_events(events):
-            copied = {}
-        for part in batch.parts:
-            if id(part) not in copied:
-                self._replay(part, ids)
-            if part.incomplete_lsn is not None:
-                lsn = lsn_text(part.incomplete_lsn)
-                self._run("incomplete", function=part.table.function_name, lsn=lsn)
-        batch.clear()
-
-    def _next_ids(self, batch: Batch) -> tuple[bytes, dict[str, Rule]]:
-        """The ids of its events, and the rules of its tables by their functions; none where capture has ended."""
-        tables = [part.table for part in batch.parts] + [table for _, table, _ in batch.made]
-        functions = sorted({table.function_name for table in tables})
-        (given,) = self._fetch("next_ids", count=batch.count, functions=functions)
-        return given["ids"], {
-            function: Rule(**{**rule, "called": tuple(rule["called"]), "key": tuple(rule["key"])})
-            for function, rule in (given["rules"] or {}).items()
-        }
-
-    def _images_of(self, part: Part, rules: Mapping[str, Rule]) -> Images | None:
-        """What makes the images of these rows; None where the server does."""
-        rule, columns = rules.get(part.table.function_name), part.relation.columns
-        if rule is None or not rule.is_whole or part.table.virtual_columns:
-            return None
-        known = (columns, rule.key)
-        if known not in self._images:
-            types = self._types(part.relation)
-            named = [(c.name, types[c.type_oid, c.type_modifier][1]) for c in columns]
-            self._images[known] = images_of(named, rule.key)
-        return self._images[known]
-
-    def _may_copy_events(self, events: Iterable[bytes]) -> bool:
-        """Whether the trail took them: not where JSON cannot hold a value, for which the server has stand-ins."""
-        try:
-            with self.writer.transaction():
-                self._copy_events(events)
-        except psycopg.errors.QueryCanceled:
-            raise
-        except psycopg.Error:
-            return False
-        return True
-
-    def _copy_events(self, events: Iterable[bytes]) -> None:
-        self._copy(events, "copy_events", columns=COPIED)
-
-    def _copy(self, lines: Iterable[bytes], template: str, **names: Any) -> None:
-        text = render(f"wal/{template}", **self._names, **names)
-        with self.writer.cursor() as cursor, cursor.copy(text) as copy:
-            copy.write(b"".join((HEADER, *lines, TRAILER)))
-
-    def _replay(self, part: Part, ids: bytes) -> None:
-        """Have images made of changes of one table, all of one form, and events of them."""
-        function = part.table.function_name
-        self._stage(part.table, part.relation)
-        rows_table = wal_tables(function)[1]
-        if function in self._filled:
-            self._run("empty", rows_table=rows_table, parameters={})
-        self._filled.add(function)
-        columns = len(part.relation.columns)
-        self._copy(staged_lines(part.rows, columns, ids), "copy", rows_table=rows_table)
-        self._run("replay", replay=replay_function(function), parameters={})
-
-    def _stage(self, table: Table, relation: Relation) -> None:
-        if self._staged.get(table.function_name) == relation.columns:
-            return
-        columns_table, rows_table, changes_view = wal_tables(table.function_name)
-        types = self._types(relation)
-        self._run(
-            "stage",
-            columns_table=columns_table,
-            rows_table=rows_table,
-            changes_view=changes_view,
-            staged=STAGED,
-            columns=[
-                (column.name, types[column.type_oid, column.type_modifier][1])
-                for column in relation.columns
-            ],
-            virtual_columns=table.virtual_columns,
-            parameters={},
-        )
-        self._staged[table.function_name] = relation.columns
-
-    def _types(self, relation: Relation) -> dict[tuple[int, int], tuple[str, str]]:
-        """What the types of the columns are called, and in which types their values are put."""
-        rows = self._fetch(
-            "staged_types",
-            oids=[column.type_oid for column in relation.columns],
-            modifiers=[column.type_modifier for column in relation.columns],
-        )
-        return {
-            (row["type_oid"], row["modifier"]): (row["type_name"], row["staged"]) for row in rows
-        }
 
     def _is_news(self, found: Found) -> bool:
         """Whether rows of this form are the first; the trail may have to say what DDL did before them."""
@@ -684,7 +558,7 @@ class Worker:
             return
         relation = change.relation
         self._noted[relation.oid] = relation
-        types = self._types(relation)
+        types = self._recorder.types(relation)
         columns = {
             column.name: types[column.type_oid, column.type_modifier][0]
             for column in relation.columns
@@ -694,7 +568,7 @@ class Worker:
 
     def _note_changes(self, table: Table) -> None:
         with self.writer.transaction():
-            self._run("note_changes", function=table.function_name)
+            self._sql.run("note_changes", function=table.function_name)
 
     def _run_note_coverage(self) -> None:
         self.writer.execute(
@@ -716,34 +590,16 @@ class Worker:
                     "unpublished_columns": tuple(row["unpublished_columns"]),
                 }
             )
-            for row in self._fetch("tables")
+            for row in self._sql.fetch("tables")
         ]
 
     def _state(self) -> dict[str, Any]:
-        return next(row for row in self._fetch("slot") if row["slot_name"] == self.slot)
+        return next(row for row in self._sql.fetch("slot") if row["slot_name"] == self.slot)
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
             self.say(text)
-
-    def _fetch(self, template: str, **parameters: Any) -> list[dict[str, Any]]:
-        with self.writer.cursor(row_factory=dict_row) as cursor:
-            text = render(f"wal/{template}", **self._names)
-            return cursor.execute(text, parameters or None).fetchall()
-
-    def _run(
-        self, template: str, *, parameters: Mapping[str, Any] | None = None, **values: Any
-    ) -> None:
-        """Statements of a template: with `values` as parameters, or as what is rendered where there are none."""
-        rendered = self._names | (values if parameters is not None else {})
-        for statement in render_statements(f"wal/{template}", **rendered):
-            given = values if parameters is None and "%(" in statement else None
-            self.writer.execute(statement, given)
-
-    @property
-    def _names(self) -> dict[str, Any]:
-        return {"schema": self.schema, "publication": self.publication}
 
 
 @dataclass(slots=True)

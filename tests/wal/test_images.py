@@ -8,8 +8,8 @@ import pytest
 
 from audit_toolkit.config import Capture, Mask
 from audit_toolkit.wal.images import images_of
+from audit_toolkit.wal.recorder import Recorder
 from audit_toolkit.wal.slot import peek
-from audit_toolkit.wal.worker import Worker
 from tests.wal.conftest import WalTrail
 
 TYPES = {
@@ -53,7 +53,7 @@ def by_the_worker(wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch) -> WalTr
     def refuse(*_: Any) -> None:
         pytest.fail("the server was asked for images")
 
-    monkeypatch.setattr(Worker, "_replay", refuse)
+    monkeypatch.setattr(Recorder, "_replay", refuse)
     wal_trail.execute(DDL)
     return wal_trail
 
