@@ -17,6 +17,7 @@ import pytest
 
 from audit_toolkit import stream
 from audit_toolkit.stream import FormatName, Terms, open_sink, parse_address
+from audit_toolkit.stream.ahead import quick_switches
 from audit_toolkit.stream.run import find_origin
 from tests.plugins.trail import Trail
 from tests.stream.servers import nats_server
@@ -54,7 +55,11 @@ def nats_address(tmp_path: Path) -> Iterator[str]:
 
 def deliver(trail: Trail, to: str) -> int:
     """Deliver everything, and print how long it took."""
-    with trail.database.connect() as connection, closing(open_sink(parse_address(to))) as sink:
+    with (
+        trail.database.connect() as connection,
+        closing(open_sink(parse_address(to))) as sink,
+        quick_switches(),  # as the command does
+    ):
         form = stream.find_format(FormatName.EVENT, find_origin(connection))
         pid = connection.info.backend_pid
         begun, server, cpu = time.perf_counter(), _on_cpu(pid), time.process_time()

@@ -33,6 +33,7 @@ from audit_toolkit.stream import (
     parse_address,
 )
 from audit_toolkit.stream import run as run_consumer
+from audit_toolkit.stream.ahead import quick_switches
 from audit_toolkit.stream.consumers import find_consumer, is_known, partitions_left
 from audit_toolkit.stream.run import find_origin
 from audit_toolkit.stream.session import require_own_session
@@ -207,7 +208,7 @@ def run(
             _say_what_left(connection, name, audit_schema)
         form = find_format(FormatName(body.value), find_origin(connection, audit_schema))
         steps = run_consumer(connection, name, sink, form, terms, begin=where, schema=audit_schema)
-        with closing(steps):
+        with closing(steps), quick_switches():
             _report(name, steps, terms)
 
 
