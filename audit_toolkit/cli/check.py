@@ -16,7 +16,7 @@ from audit_toolkit.capture.condition_drift import unusable_conditions
 from audit_toolkit.capture.declared import declared_findings, declared_tables
 from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.capture.required import coverage_findings
-from audit_toolkit.catalog import read_relations, read_table, resolve
+from audit_toolkit.catalog import read_relations, read_tables, resolve
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.cli.check_output import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.database import open_database
@@ -282,7 +282,8 @@ def _coverage_findings(
 def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
     present = {relation.name: relation for relation in read_relations(connection)}
     wanted = dict.fromkeys(audited_tables(objects))
-    return {n: read_table(connection, present[n]) for n in wanted if n in present}
+    tables = read_tables(connection, [present[name] for name in wanted if name in present])
+    return {relation.name: table for relation, table in tables.items()}
 
 
 def _declared_findings(

@@ -81,8 +81,6 @@ class Witness:
         self._found: list[Found] = []
         self._notes: list[str] = []
         self._kept_at = self._synced_at = float("-inf")
-        # Estimates of what was just written are wild, and compiling takes longer than any of these queries.
-        connection.execute("set jit = off")
         server = slot.read_server(connection, self._names)
         slot.require_able(server)
         become_instance(self._connection, self._schema)
