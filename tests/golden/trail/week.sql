@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "24813cb4f2f8ec0ba467f5cdc6de7b158c2733d38e2af7eb38ff5c215b654033"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "68db96e60fe743a6591c7456e7882e9af156ecbdb27980b570ef2f120de43c71"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1369,10 +1369,21 @@ as $body$
           and p.proname = function_name
           and t.tgenabled = 'A'
         union all
-        select 'publication ' || pub.pubname, r.xmin::text
+        select 'publication ' || pub.pubname, concat_ws(' ', r.xmin, told.xmin)
         from pg_publication_rel as r
         join pg_publication as pub on pub.oid = r.prpubid
         join pg_class as c on c.oid = r.prrelid
+        left join pg_publication_rel as told
+          on told.prpubid = pub.oid
+         and told.prrelid = to_regclass('audit.truncated_rows')
+         and exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = function_name
+              and t.tgtype & 32 <> 0
+              and t.tgenabled = 'A')
         where r.prrelid = relation
           and pub.pubname = 'audit_capture'
           and c.relreplident = 'f'
