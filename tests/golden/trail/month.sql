@@ -63,7 +63,7 @@ begin
               or c.relname in (
                   'mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables',
                   'capture_progress', 'truncated_rows', 'home', 'consumers',
-                  'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'
+                  'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redaction_notes', 'redactions'
               )
           )
         union all
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "68db96e60fe743a6591c7456e7882e9af156ecbdb27980b570ef2f120de43c71"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "64a294a6df8d871600bd28496f8d5af93d030c1ebdf7f5d061b2ba0d57b0769b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -427,6 +427,13 @@ create table if not exists audit.redacted_slots (
     primary key (event_id, slot, redaction_id)
 );
 
+-- Signed notes on what a redaction left of sealed events, by the holder of a
+-- seal key. A redaction without one was not signed.
+create table if not exists audit.redaction_notes (
+    redaction_id bigint primary key,
+    note text collate "C" not null
+);
+
 -- Permits redact to update events in its own transaction; empty otherwise.
 create table if not exists audit.redactions (
     redaction_id bigint primary key,
@@ -456,6 +463,10 @@ comment on table audit.seal_seeds is '{"tool": "audit-toolkit", "version": "0.3.
 select audit.revoke_all('audit.redacted_slots'::regclass);
 
 comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.redaction_notes'::regclass);
+
+comment on table audit.redaction_notes is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 select audit.revoke_all('audit.redactions'::regclass);
 
@@ -1369,21 +1380,10 @@ as $body$
           and p.proname = function_name
           and t.tgenabled = 'A'
         union all
-        select 'publication ' || pub.pubname, concat_ws(' ', r.xmin, told.xmin)
+        select 'publication ' || pub.pubname, r.xmin::text
         from pg_publication_rel as r
         join pg_publication as pub on pub.oid = r.prpubid
         join pg_class as c on c.oid = r.prrelid
-        left join pg_publication_rel as told
-          on told.prpubid = pub.oid
-         and told.prrelid = to_regclass('audit.truncated_rows')
-         and exists (
-            select from pg_trigger as t
-            join pg_proc as p on p.oid = t.tgfoid
-            where t.tgrelid = relation
-              and p.pronamespace = 'audit'::regnamespace
-              and p.proname = function_name
-              and t.tgtype & 32 <> 0
-              and t.tgenabled = 'A')
         where r.prrelid = relation
           and pub.pubname = 'audit_capture'
           and c.relreplident = 'f'
@@ -4516,7 +4516,8 @@ revoke all on function audit.erase_events(
 
 create or replace function audit.announce_redaction(
     erased jsonb, table_schema text, table_name text, columns text[], context_keys text[],
-    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text, files jsonb
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text, files jsonb,
+    note text
 )
     returns bigint
     language plpgsql
@@ -4545,13 +4546,18 @@ begin
             'reason', announce_redaction.reason, 'ticket', ticket, 'columns', to_jsonb(columns),
             'context', to_jsonb(context_keys),
             'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
-            'events', erased -> 'events', 'slots_sha256', digest, 'files', files)));
+            'events', erased -> 'events', 'slots_sha256', digest,
+            'signed', nullif(note is not null, false), 'files', files)));
+    if note is not null then
+        insert into audit.redaction_notes (redaction_id, note)
+        values (redaction, announce_redaction.note);
+    end if;
     return redaction;
 end
 $body$;
 
 revoke all on function audit.announce_redaction(
-    jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb
+    jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb, text
 ) from public;
 
 create or replace function audit.redact(
@@ -4569,7 +4575,7 @@ begin
             events, columns, context_keys, erase_keys, erase_query, despite_hold
         ),
         table_schema, table_name, columns, context_keys, erase_keys, erase_query, despite_hold, reason,
-        ticket, null);
+        ticket, null, null);
 end
 $body$;
 
@@ -7274,7 +7280,7 @@ comment on function audit.redactable(text, text, text[], text[], text[], boolean
 comment on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)
+comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)
@@ -7663,6 +7669,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redaction_notes
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redaction_notes enable always trigger "00_audit_owner_only";
 
 create or replace trigger "00_audit_owner_only"
     before insert or update or delete or truncate on audit.redactions
