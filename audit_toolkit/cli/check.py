@@ -34,7 +34,7 @@ from audit_toolkit.migrations import find_project, plan_sync, recorded_state
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 from audit_toolkit.schema.forged_events import NEWEST, event_findings
-from audit_toolkit.schema.moved import cluster_findings, in_order
+from audit_toolkit.schema.moved_trail import cluster_findings, in_order
 from audit_toolkit.schema.publication import publication_findings, read_publications
 from audit_toolkit.templates import render
 
