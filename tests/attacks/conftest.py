@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -48,6 +49,12 @@ SHOP = """
     create schema own authorization att_app;
     create schema evil authorization att_nobody;
 """
+
+
+@pytest.fixture(autouse=True)
+def _without_a_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A directory in which a check reads no declarations, rather than those of this project five times."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")

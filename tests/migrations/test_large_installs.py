@@ -6,10 +6,13 @@ import ast
 import os
 from pathlib import Path
 
+import pytest
+
 from audit_toolkit.migrations import find_project, recorded_state
 from tests.migrations.django_site import manage
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
+from tests.plugins.seeds import some_quick
 
 TABLES = int(os.environ.get("LARGE_INSTALL_TABLES", "14"))
 
@@ -47,32 +50,32 @@ def tables(shop: Shop) -> None:
     """)
 
 
-def test_shared_texts_do_what_each_table_would_do_by_itself(shop: Shop) -> None:
+@pytest.mark.parametrize("mask", some_quick([(), ("--mask", "note")], [("--mask", "note")]))
+def test_shared_texts_do_what_each_table_would_do_by_itself(
+    shop: Shop, mask: tuple[str, ...]
+) -> None:
     tables(shop)
-    for words in (("--all-tables",), ("--all-tables", "--mask", "note")):
-        answer = shop.audit("install", *words)
-        assert answer.code == 0, answer.err
-        (revision,) = shop.revisions()[-1:]
-        text = revision.read_text("utf-8")
-        shop.upgrade()
-        by_revision = shop.database.execute(OBJECTS)
-        shop.downgrade("000000000003")
-        script = shop.audit("install", *words, "--sql").out
-        assert shop.database.psql(script).returncode == 0
-        assert shop.database.execute(OBJECTS) == by_revision
-        shop.database.execute("drop schema audit cascade")
+    words = ("--all-tables", *mask)
+    answer = shop.audit("install", *words)
+    assert answer.code == 0, answer.err
+    (revision,) = shop.revisions()[-1:]
+    text = revision.read_text("utf-8")
+    shop.upgrade()
+    by_revision = shop.database.execute(OBJECTS)
+    shop.downgrade("000000000003")
+    script = shop.audit("install", *words, "--sql").out
+    assert shop.database.psql(script).returncode == 0
+    assert shop.database.execute(OBJECTS) == by_revision
+    shop.database.execute("drop schema audit cascade")
 
-        offline = shop.upgrade("000000000003:head", sql=True).out
-        shop.database.execute("drop schema if exists audit cascade")
-        assert shop.database.psql(offline).returncode == 0
-        assert shop.database.execute(OBJECTS) == by_revision
-        assert text.count("create or replace function audit.@function@") > 1
-        assert "create or replace function audit.capture_public__t0" not in text
-        assert "create or replace function audit.capture__odd_name" in text
-        compile(text, str(revision), "exec")
-        shop.downgrade("000000000003")
-        for file in shop.revisions():
-            file.unlink()
+    offline = shop.upgrade("000000000003:head", sql=True).out
+    shop.database.execute("drop schema if exists audit cascade")
+    assert shop.database.psql(offline).returncode == 0
+    assert shop.database.execute(OBJECTS) == by_revision
+    assert text.count("create or replace function audit.@function@") > 1
+    assert "create or replace function audit.capture_public__t0" not in text
+    assert "create or replace function audit.capture__odd_name" in text
+    compile(text, str(revision), "exec")
 
 
 def test_what_is_written_is_read_again(shop: Shop) -> None:

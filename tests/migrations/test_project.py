@@ -178,7 +178,7 @@ TEMPLATES = {path.parent.name for path in Path(Config().get_template_directory()
 
 # Those with an env.py for async engines and with the settings in pyproject.toml among them.
 @pytest.mark.parametrize(
-    "template", some_quick(sorted(TEMPLATES - {"multidb"}), ["generic", "pyproject_async"])
+    "template", some_quick(sorted(TEMPLATES - {"multidb"}), ["pyproject_async"])
 )
 def test_audit_init_makes_a_project_that_takes_database_url(
     template: str, here: Path, database: Database, monkeypatch: pytest.MonkeyPatch

@@ -153,7 +153,7 @@ def test_a_release_becomes_what_this_version_installs(
     assert {entry[0] for entry in lost} <= {"column", "constraint"}
 
 
-@pytest.mark.parametrize("script", some_quick(CAPTURES, QUICK[1:3]), ids=release_and_case)
+@pytest.mark.parametrize("script", some_quick(CAPTURES, QUICK[2:3]), ids=release_and_case)
 def test_without_a_project_it_is_a_script_for_psql(
     script: Path,
     released: MakeInstalled,

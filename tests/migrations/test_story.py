@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from tests.plugins.catalogue import catalogue
 from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import TEMPLATES, MakeShop, Shop
+from tests.plugins.seeds import some_quick
 
 
 def story(database: Database) -> list[tuple[object, ...]]:
@@ -43,7 +44,7 @@ def change_rows(shop: Shop) -> None:
 EVENTS = [("I", "1"), ("U", "1"), ("I", "2"), ("U", "2"), ("I", "3"), ("I", "4"), ("D", "4")]
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", some_quick(TEMPLATES, ["generic", "async"]))
 def test_a_project_of_each_template(template: str, make_shop: MakeShop) -> None:
     shop = make_shop(template)
     assert shop.audit("install", "--table", "orders").code == 0
@@ -69,7 +70,7 @@ def test_a_project_of_each_template(template: str, make_shop: MakeShop) -> None:
     assert story(shop.database) == [*EVENTS, ended, ("G", None), ("U", "1")]
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", some_quick(TEMPLATES, ["pyproject"]))
 def test_offline_sql_makes_the_same_catalogue(
     template: str, make_shop: MakeShop, make_database: MakeDatabase
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from audit_toolkit.partitions.clock import LEAP, Clock
 from audit_toolkit.partitions.planning import plan_stage
 from audit_toolkit.templates import render
 from tests.plugins.rotating import Rotating, months
+from tests.plugins.seeds import some_quick
 
+PLACES = ["now", "server", "everything"]
 RETENTION = ("--retention", "1 month")
 JUMPS = [timedelta(days=30), timedelta(days=365 * 30), -timedelta(days=365 * 30)]
 Audit = Callable[..., Result]
@@ -53,15 +56,17 @@ def everything_off_by(monkeypatch: pytest.MonkeyPatch, jump: timedelta) -> None:
     )
 
 
-@pytest.mark.parametrize("jump", JUMPS)
-@pytest.mark.parametrize("where", ["now", "server", "everything"])
+@pytest.mark.parametrize(
+    "case",
+    some_quick(product(PLACES, JUMPS), zip(PLACES, JUMPS, strict=True)),
+)
 def test_a_jump_is_a_finding_and_no_action(
     rotating: Rotating,
     audit: Audit,
     monkeypatch: pytest.MonkeyPatch,
-    jump: timedelta,
-    where: str,
+    case: tuple[str, timedelta],
 ) -> None:
+    where, jump = case
     rotating.fill(rotating.now - timedelta(days=3), rotating.now, "1 day")
     assert audit("partitions", "run", *RETENTION).exit_code == 0
     leaves, noted = rotating.leaves(), rotating.execute("select * from audit.maintenance")

@@ -131,12 +131,12 @@ def _given() -> Server | None:
 
 def _own(stack: ExitStack) -> Server:
     """A server without what costs a fifth of a short-lived database and no test looks at."""
-    settings = {"autovacuum": "off"}
+    settings, memory = {"autovacuum": "off"}, directory_in_memory()
     if int(re.split(r"\D", binaries_version(find_binaries()))[0]) >= 18:
         settings["io_method"] = "sync"  # memory needs no workers to read it
-    cluster = stack.enter_context(
-        throwaway_cluster(settings=settings, directory=directory_in_memory())
-    )
+        if memory:
+            settings["file_copy_method"] = "clone"  # a new database takes a fifth less time
+    cluster = stack.enter_context(throwaway_cluster(settings=settings, directory=memory))
     return _server(cluster.dsn(), cluster.bin_dir)
 
 

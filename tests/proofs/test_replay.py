@@ -54,7 +54,7 @@ def test_replay_equals_the_table_after_every_commit(
 
 
 def test_the_capture_that_controls_break_is_right_before(bench: Bench) -> None:
-    run(ByHandMachine, bench, 15)
+    run(ByHandMachine, bench, 8)
 
 
 @pytest.mark.parametrize("machine", some_quick(CONTROLS, [OverlooksTruncate, PairsByKey]))

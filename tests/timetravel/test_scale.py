@@ -27,7 +27,7 @@ from tests.plugins.cluster import Server
 from tests.plugins.database import EMPTY, Database, Databases
 from tests.plugins.trail import install_trail
 
-EVENTS = int(os.environ.get("TRAIL_EVENTS", "100000"))
+EVENTS = int(os.environ.get("TRAIL_EVENTS", "50000"))
 ROWS = EVENTS // EVENTS_OF_A_ROW
 SMALL = 10_000
 

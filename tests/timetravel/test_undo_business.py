@@ -17,6 +17,7 @@ import pytest
 from audit_toolkit import trail as verbs
 from audit_toolkit.config import Capture, Store
 from audit_toolkit.trail import Selection
+from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
 
 SEEDS = int(os.environ.get("UNDO_SEEDS", "2"))
@@ -255,7 +256,7 @@ class Business:
         )
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", seeds(SEEDS, quick=1))
 def test_the_last_transactions_of_a_business(trail: Trail, seed: int) -> None:
     chance = random.Random(seed)
     checked, late = (

@@ -12,6 +12,7 @@ import pytest
 from audit_toolkit import trail as verbs
 from audit_toolkit.config import Capture, Store
 from audit_toolkit.trail import Selection
+from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
 
 SEEDS = int(os.environ.get("UNDO_SEEDS", "4"))
@@ -65,7 +66,7 @@ ROWS = """
 """
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", seeds(SEEDS, quick=2))
 def test_the_last_transactions_taken_back_and_back_again(trail: Trail, seed: int) -> None:
     chance = random.Random(seed)
     deferrable = ["", "", "deferrable", "deferrable initially deferred"]
