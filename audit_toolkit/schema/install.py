@@ -107,7 +107,7 @@ _FUNCTIONS = {
     "deltas_after": "(regclass, text, text[])",
     "redactable": "(text, text, text[], text[], text[], boolean, boolean)",
     "erase_events": "(bigint[], text[], text[], boolean, boolean, boolean)",
-    "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)",
+    "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb, text)",
     "redact": "(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "seal_relations": "()",
@@ -244,7 +244,7 @@ DEFINERS = frozenset(
 
 _SEALS = (
     *("seal_tiles", "seal_checkpoints", "seal_keys"),
-    *("seal_partitions", "seal_seeds", "redacted_slots", "redactions"),
+    *("seal_partitions", "seal_seeds", "redacted_slots", "redaction_notes", "redactions"),
 )
 """The tables of the seals."""
 

@@ -63,7 +63,7 @@ begin
               or c.relname in (
                   'mask_key', 'maintenance', 'partition_lifecycle', 'captured_tables',
                   'capture_progress', 'truncated_rows', 'home', 'consumers',
-                  'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redactions'
+                  'dead_letters', 'seal_tiles', 'seal_checkpoints', 'seal_keys', 'seal_partitions', 'seal_seeds', 'redacted_slots', 'redaction_notes', 'redactions'
               )
           )
         union all
@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "c9a65ccd333e0c1c4b235d690976d54f3850de9a740e13e3f3d248a675917544"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "25e3fd9009bdeb23a6fe9c5ae9048b6f47131afc31125058cc5ad7c1ecc3d903"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -427,6 +427,13 @@ create table if not exists audit.redacted_slots (
     primary key (event_id, slot, redaction_id)
 );
 
+-- Signed notes on what a redaction left of sealed events, by the holder of a
+-- seal key. A redaction without one was not signed.
+create table if not exists audit.redaction_notes (
+    redaction_id bigint primary key,
+    note text collate "C" not null
+);
+
 -- Permits redact to update events in its own transaction; empty otherwise.
 create table if not exists audit.redactions (
     redaction_id bigint primary key,
@@ -456,6 +463,10 @@ comment on table audit.seal_seeds is '{"tool": "audit-toolkit", "version": "0.3.
 select audit.revoke_all('audit.redacted_slots'::regclass);
 
 comment on table audit.redacted_slots is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+select audit.revoke_all('audit.redaction_notes'::regclass);
+
+comment on table audit.redaction_notes is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 select audit.revoke_all('audit.redactions'::regclass);
 
@@ -1369,10 +1380,21 @@ as $body$
           and p.proname = function_name
           and t.tgenabled = 'A'
         union all
-        select 'publication ' || pub.pubname, r.xmin::text
+        select 'publication ' || pub.pubname, concat_ws(' ', r.xmin, told.xmin)
         from pg_publication_rel as r
         join pg_publication as pub on pub.oid = r.prpubid
         join pg_class as c on c.oid = r.prrelid
+        left join pg_publication_rel as told
+          on told.prpubid = pub.oid
+         and told.prrelid = to_regclass('audit.truncated_rows')
+         and exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = function_name
+              and t.tgtype & 32 <> 0
+              and t.tgenabled = 'A')
         where r.prrelid = relation
           and pub.pubname = 'audit_capture'
           and c.relreplident = 'f'
@@ -2080,7 +2102,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2617,47 +2639,6 @@ $body$;
 
 revoke all on function audit.record_by_triggers(text, text) from public;
 
-create or replace function audit.has_other_key(function_name text)
-    returns boolean
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $body$
-    select key <> present or exists (
-        -- Dropped, and made anew under its name.
-        select from jsonb_each_text(installed_columns) as installed (number, name)
-        where name = any (key)
-        group by name
-        having count(*) > 1
-    ) or exists (
-        select from pg_attribute as a
-        where a.attrelid = relation_id and not a.attisdropped
-          and a.attname = any (key)
-          and installed_columns ->> a.attnum::text is distinct from a.attname
-    )
-    from (
-        select
-            c.relation_id, c.installed_columns,
-            array(
-                select jsonb_array_elements_text(obj_description(p.oid, 'pg_proc')::jsonb -> 'key')
-            ) as key,
-            array(
-                select coalesce(c.installed_columns ->> part.attnum::text, '')
-                from pg_index as i
-                cross join unnest(i.indkey::smallint[]) with ordinality as part (attnum, place)
-                where i.indrelid = c.relation_id and i.indisprimary and part.place <= i.indnkeyatts
-                order by part.place
-            ) as present
-        from audit.captured_tables as c
-        join pg_proc as p on p.proname = c.function_name
-        where c.function_name = has_other_key.function_name
-          and p.pronamespace = 'audit'::regnamespace
-          and jsonb_typeof(obj_description(p.oid, 'pg_proc')::jsonb -> 'key') = 'array'
-    ) as compared
-$body$;
-
-revoke all on function audit.has_other_key(text) from public;
-
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
     language plpgsql
@@ -2670,7 +2651,6 @@ declare
     captures oid;
     last_event record;
     former record;
-    changed text;
 begin
     perform audit.require_owner(relation);
     captures := audit.table_with_capture(function_name, relation);
@@ -2701,19 +2681,13 @@ begin
         and known.triggers <> '{}'
         and known.triggers = audit.triggers_of(relation, known.function_name)
     then
-        changed := case
-            when known.code <> audit.code_of(known.function_name)
-                then 'its capture function was changed by hand: changes may be missing'
-            when audit.has_other_key(known.function_name)
-                then 'its primary key was changed: events of before have the former key'
-        end;
-        if changed is null then
+        if (known.code <> audit.code_of(known.function_name)) is not true then
             return;  -- capture was never off
         end if;
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
         values (name_of.schema_name, name_of.table_name, 'G', jsonb_build_object(
             'capture', 'resumed',
-            'reason', changed,
+            'reason', 'its capture function was changed by hand: changes may be missing',
             'since', known.sound_at));
         update audit.captured_tables as c
         set whole_after = null, whole_since = null
@@ -4558,7 +4532,8 @@ revoke all on function audit.erase_events(
 
 create or replace function audit.announce_redaction(
     erased jsonb, table_schema text, table_name text, columns text[], context_keys text[],
-    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text, files jsonb
+    erase_keys boolean, erase_query boolean, despite_hold boolean, reason text, ticket text, files jsonb,
+    note text
 )
     returns bigint
     language plpgsql
@@ -4587,13 +4562,18 @@ begin
             'reason', announce_redaction.reason, 'ticket', ticket, 'columns', to_jsonb(columns),
             'context', to_jsonb(context_keys),
             'keys', erase_keys, 'query', erase_query, 'despite_hold', nullif(despite_hold, false),
-            'events', erased -> 'events', 'slots_sha256', digest, 'files', files)));
+            'events', erased -> 'events', 'slots_sha256', digest,
+            'signed', nullif(note is not null, false), 'files', files)));
+    if note is not null then
+        insert into audit.redaction_notes (redaction_id, note)
+        values (redaction, announce_redaction.note);
+    end if;
     return redaction;
 end
 $body$;
 
 revoke all on function audit.announce_redaction(
-    jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb
+    jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb, text
 ) from public;
 
 create or replace function audit.redact(
@@ -4611,7 +4591,7 @@ begin
             events, columns, context_keys, erase_keys, erase_query, despite_hold
         ),
         table_schema, table_name, columns, context_keys, erase_keys, erase_query, despite_hold, reason,
-        ticket, null);
+        ticket, null, null);
 end
 $body$;
 
@@ -4812,12 +4792,6 @@ create or replace function audit.seal_begin()
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
-    if audit.is_elsewhere() then
-        raise exception using
-            errcode = 'object_not_in_prerequisite_state',
-            message = 'audit: the trail came from another cluster or database, where it may be sealed as well',
-            hint = 'audit adopt --reason REASON continues it here';
-    end if;
     perform set_config('synchronous_commit', 'on', true), set_config('lock_timeout', '3s', true);
     lock table audit.seal_checkpoints in share update exclusive mode;
 end
@@ -6305,78 +6279,6 @@ $body$;
 
 revoke all on function audit.warn_of_absence(text, text) from public;
 
-create or replace function audit.warn_of_partitions(
-    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz, names jsonb default null
-)
-    returns void
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-    set timezone = 'UTC'
-    set datestyle = 'ISO, YMD'
-as $body$
-declare
-    relation constant oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
-    known audit.captured_tables;
-    present jsonb;
-    left_it text;
-    noted record;
-begin
-    if has_table_privilege('audit.captured_tables', 'select') then
-        select * into known from audit.captured_tables as c where c.relation_id = relation;
-        if known.partitions <> '{}' then
-            present := audit.partitions_of(relation);
-            select min(name) into left_it
-            from jsonb_each_text(known.partitions) as partition (number, name)
-            where not present ? number;
-        end if;
-    end if;
-    if left_it is null or audit.is_elsewhere() then
-        select e.event_id, e.action_tstamp, e.new_row -> 'detached' ->> 0 as partition into noted
-        from audit.names_of(wanted_schema, wanted_table, names) as name
-        join audit.logged_actions as e
-          on e.schema_name = name.schema_name and e.table_name = name.table_name
-         and e.event_id > name.after_id and e.event_id <= name.until_id
-        where e.row_key is null
-          and e.action = 'M'
-          and e.new_row ->> 'change' = 'partitions' and e.new_row ? 'detached'
-          and e.action_tstamp <= moment
-        -- + 0: otherwise a cached plan may scan the primary key from its end, possibly through all events.
-        order by e.event_id + 0 desc
-        limit 1;
-        if not found
-            or known.whole_since > noted.action_tstamp and known.whole_since <= moment
-            or exists (
-                select
-                from audit.names_of(wanted_schema, wanted_table, names) as name
-                join audit.logged_actions as e
-                  on e.schema_name = name.schema_name and e.table_name = name.table_name
-                 and e.event_id > name.after_id and e.event_id <= name.until_id
-                where (
-                    wanted_key is null and e.action = 'S'
-                    or e.row_key = wanted_key and e.action <> 'E'
-                    or e.row_key is null and e.action = 'T'
-                )
-                  and e.event_id > noted.event_id
-                  and e.action_tstamp <= moment
-            )
-        then
-            return;
-        end if;
-        left_it := noted.partition;
-    end if;
-    raise warning using
-        message = format(
-            'audit: partition %s is no longer part of %I.%I: rows that went with it are still in the answer',
-            left_it, wanted_schema, wanted_table),
-        hint = 'audit baseline records the rows as they are now';
-end
-$body$;
-
-revoke all on function audit.warn_of_partitions(
-    text, text, text, timestamptz, jsonb
-) from public;
-
 create or replace function audit.warn_of_gap(
     wanted_schema text, wanted_table text, wanted_key text, moment timestamptz, names jsonb default null
 )
@@ -6391,7 +6293,6 @@ declare
     called record;
     gap record;
 begin
-    perform audit.warn_of_partitions(wanted_schema, wanted_table, wanted_key, moment, names);
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         select e.action_tstamp, e.new_row ->> 'since' as since into gap
         from audit.logged_actions as e
@@ -7305,9 +7206,6 @@ comment on function audit.read_from_wal(text)
 comment on function audit.record_by_triggers(text, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.has_other_key(text)
-    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
 comment on function audit.note_beginning(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7419,7 +7317,7 @@ comment on function audit.redactable(text, text, text[], text[], text[], boolean
 comment on function audit.erase_events(bigint[], text[], text[], boolean, boolean, boolean)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)
+comment on function audit.announce_redaction(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.redact(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)
@@ -7497,9 +7395,6 @@ comment on function audit.warn_of_triggers(text, text)
 comment on function audit.warn_of_absence(text, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.warn_of_partitions(text, text, text, timestamptz, jsonb)
-    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
-
 comment on function audit.warn_of_gap(text, text, text, timestamptz, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7531,7 +7426,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
@@ -7811,6 +7706,12 @@ create or replace trigger "00_audit_owner_only"
     for each statement execute function audit.refuse_others();
 
 alter table audit.redacted_slots enable always trigger "00_audit_owner_only";
+
+create or replace trigger "00_audit_owner_only"
+    before insert or update or delete or truncate on audit.redaction_notes
+    for each statement execute function audit.refuse_others();
+
+alter table audit.redaction_notes enable always trigger "00_audit_owner_only";
 
 create or replace trigger "00_audit_owner_only"
     before insert or update or delete or truncate on audit.redactions
