@@ -271,7 +271,7 @@ def test_a_copy_that_was_not_adopted_is_not_sealed(sealed: Sealed) -> None:
     with pytest.raises(AuditError, match="came from another cluster or database") as refused:
         sealed.seal()
     assert refused.value.hint == "audit adopt --reason REASON continues it here"
-    assert sealed.verify().findings == ()
+    assert sealed.verify().findings == []
     sealed.trail.execute("update audit.home set database_oid = %s", [here])
     assert sealed.seal().events == 1
 

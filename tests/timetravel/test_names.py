@@ -24,6 +24,7 @@ from audit_toolkit.trail import (
     table_at,
 )
 from audit_toolkit.trail.blame import find_blame
+from tests.moving.words import run
 from tests.plugins.trail import SCHEMA, Trail
 from tests.timetravel.words import Audit
 
@@ -593,6 +594,19 @@ def test_a_column_made_anew_has_nothing_of_the_dropped_one(
     assert first == {"id": 1, "status": "new", f"{former} (dropped)": "4711"}
     assert last is not None
     assert last["note"] == 7
+
+
+def test_undo_puts_nothing_of_a_dropped_column_into_the_one_that_has_its_name(
+    orders: Trail,
+) -> None:
+    orders.execute("delete from orders where id = 2")
+    orders.execute("alter table orders drop status; alter table orders add status text default 'x'")
+    restore = ("restore", "orders", "2", "--event", "2", "--apply")
+    refused = run(orders, *restore)
+    assert 'the table no longer has a column "status (dropped)"' in refused.output
+    assert "--ignore 'status (dropped)' puts back the rest" in refused.output
+    assert run(orders, *restore, "--ignore", "status (dropped)").exit_code == 0
+    assert orders.execute("select * from orders where id = 2") == [(2, "x")]
 
 
 def test_undo_follows_what_reading_follows(orders: Trail) -> None:
