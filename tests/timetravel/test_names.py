@@ -596,6 +596,26 @@ def test_a_column_made_anew_has_nothing_of_the_dropped_one(
     assert last["note"] == 7
 
 
+@pytest.mark.parametrize("noted", ["", "; select audit.note_changes()"])
+def test_a_column_that_took_the_name_of_a_dropped_one_and_left_its_own(
+    trail: Trail, noted: str
+) -> None:
+    trail.execute("create table orders (id int primary key, a text, b text)")
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'gone', 'kept')")
+    before = now(trail)
+    trail.execute(
+        "alter table orders drop a; alter table orders rename b to a; alter table orders add b int"
+        + noted
+    )
+    query = "select id, a, b from audit.table_at(null::orders, %s)"
+    for moment in (before, now(trail)):
+        assert trail.execute(query, [moment]) == [(1, "kept", None)]
+    trail.execute("update orders set b = 1")
+    assert trail.execute(query, [now(trail)]) == [(1, "kept", 1)]
+    assert trail.execute(query, [before]) == [(1, "kept", None)]
+
+
 def test_undo_puts_nothing_of_a_dropped_column_into_the_one_that_has_its_name(
     orders: Trail,
 ) -> None:
