@@ -316,6 +316,19 @@ def test_rows_without_a_key_under_their_names(trail: Trail) -> None:
     assert rows(trail, "remarks") == rows(trail, "remarks", before) == [("a",), ("a",)]
 
 
+def test_rows_without_a_key_after_ddl_in_a_session_that_asked_before(trail: Trail) -> None:
+    trail.execute("create table notes (note text, n int, at date)")
+    trail.audit("notes")
+    trail.execute("insert into notes values ('a', 1, '2026-01-01'), ('a', 1, '2026-01-01')")
+    assert len(rows(trail, "notes")) == 2
+    trail.execute("alter table notes drop note")
+    assert rows(trail, "notes") == trail.execute("table notes")
+    trail.execute("alter table notes drop n; alter table notes add n text")
+    assert rows(trail, "notes") == trail.execute("table notes")
+    trail.execute("update notes set n = 'x'; alter table notes alter at type timestamp")
+    assert rows(trail, "notes") == trail.execute("table notes")
+
+
 def test_a_key_that_was_changed_before_and_after(orders: Trail) -> None:
     orders.execute("update orders set id = 10 where id = 1; alter table orders rename to a")
     orders.execute("update a set id = 11 where id = 10; update a set status = 'x' where id = 11")

@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "03c028d8dea829c46a2b08898f3fb467718b2a8867b84bf3c3b2ea4089102a7c"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "728b1e8eafc46c74a3efc42a20bdf07303b6e739ff0e5b800c421031fbeac3c4"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -5035,7 +5035,10 @@ create or replace function audit.former_columns(
 as $body$
     select nullif(coalesce(since, '{}') || coalesce(jsonb_object_agg(was, jsonb_build_object(
         'now', coalesce(since -> became ->> 'now', became),
-        'again', coalesce(change -> 'added', '{}') ? was,
+        -- Where another column had the name that it got, images of before have that name, too.
+        'again', coalesce(change -> 'added', '{}') ? was
+            and not coalesce(change -> 'dropped', '{}') ? became
+            and not coalesce(change -> 'renamed', '{}') ? became,
         'step', (
             select count(distinct later -> 'step') from jsonb_each(since) as known (name, later)
         ))), '{}'), '{}')
@@ -6920,6 +6923,7 @@ declare
     names jsonb;
     truncated bigint;
     called record;
+    batch record;
 begin
     select n.nspname as schema_name, c.relname as table_name, i.indexrelid is not null as has_key into home
     from pg_class as c
@@ -6951,134 +6955,146 @@ join audit.logged_actions as e
     if not home.has_key then
         -- Rows without a key are told apart by nothing but their looks:
         -- what came less what went is what is there.
-        return query
-            select populated.*
+        for batch in
+            select array_agg(known.image) as images, array_agg(known.copies) as copies
             from (
-                select (array_agg(image))[1] as image, sum(change) as copies
+                select image, copies, row_number() over () / 1000 as number
                 from (
-                    select case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image, 1 as change
+                    select (array_agg(image))[1] as image, sum(change) as copies
                     from (
-                        select
-                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case
-                                when called.columns is null then old_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as old_row,
-                            case
-                                when called.columns is null then new_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
-                        else new_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as new_row
-                        from audit.logged_actions
-                        where schema_name = called.schema_name
-                          and table_name = called.table_name
-                          and event_id > called.after_id
-                          and action <> 'E'
-                        union all
-                        select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
-                            e.old_row_key,
-                            case
-                                when name.columns is null then e.old_row
-                                else audit.as_called_now(
-                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end,
-                            case
-                                when name.columns is null then e.new_row
-                                else audit.as_called_now(
-                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end
-                        from audit.names_of(wanted_schema, wanted_table, names) as name
-                    join audit.logged_actions as e
-                      on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        cross join lateral (
+                        select case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image, 1 as change
+                        from (
                             select
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
-                        else e.new_row end as new_row
-                            where name.columns is not null
+                                event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                                case
+                                    when called.columns is null then old_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as old_row,
+                                case
+                                    when called.columns is null then new_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                            else new_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as new_row
+                            from audit.logged_actions
+                            where schema_name = called.schema_name
+                              and table_name = called.table_name
+                              and event_id > called.after_id
+                              and action <> 'E'
                             union all
-                            select null, null where name.columns is null
-                        ) as whole
-                        where name.until_id < called.until_id and e.action <> 'E'
-                    ) as event
-                    where event_id > truncated and action_tstamp <= moment
-                      and action in ('I', 'U', 'S') and new_row is not null
-                    union all
-                    select case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, -1
-                    from (
-                        select
-                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case
-                                when called.columns is null then old_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as old_row,
-                            case
-                                when called.columns is null then new_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
-                        else new_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as new_row
-                        from audit.logged_actions
-                        where schema_name = called.schema_name
-                          and table_name = called.table_name
-                          and event_id > called.after_id
-                          and action <> 'E'
-                        union all
-                        select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
-                            e.old_row_key,
-                            case
-                                when name.columns is null then e.old_row
-                                else audit.as_called_now(
-                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end,
-                            case
-                                when name.columns is null then e.new_row
-                                else audit.as_called_now(
-                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end
-                        from audit.names_of(wanted_schema, wanted_table, names) as name
-                    join audit.logged_actions as e
-                      on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        cross join lateral (
                             select
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
-                        else e.new_row end as new_row
-                            where name.columns is not null
+                                e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                                e.old_row_key,
+                                case
+                                    when name.columns is null then e.old_row
+                                    else audit.as_called_now(
+                                        whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end,
+                                case
+                                    when name.columns is null then e.new_row
+                                    else audit.as_called_now(
+                                        whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end
+                            from audit.names_of(wanted_schema, wanted_table, names) as name
+                        join audit.logged_actions as e
+                          on e.schema_name = name.schema_name and e.table_name = name.table_name
+                         and e.event_id > name.after_id and e.event_id <= name.until_id
+                            cross join lateral (
+                                select
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                            else e.new_row end as new_row
+                                where name.columns is not null
+                                union all
+                                select null, null where name.columns is null
+                            ) as whole
+                            where name.until_id < called.until_id and e.action <> 'E'
+                        ) as event
+                        where event_id > truncated and action_tstamp <= moment
+                          and action in ('I', 'U', 'S') and new_row is not null
+                        union all
+                        select case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, -1
+                        from (
+                            select
+                                event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                                case
+                                    when called.columns is null then old_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as old_row,
+                                case
+                                    when called.columns is null then new_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                            else new_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as new_row
+                            from audit.logged_actions
+                            where schema_name = called.schema_name
+                              and table_name = called.table_name
+                              and event_id > called.after_id
+                              and action <> 'E'
                             union all
-                            select null, null where name.columns is null
-                        ) as whole
-                        where name.until_id < called.until_id and e.action <> 'E'
+                            select
+                                e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                                e.old_row_key,
+                                case
+                                    when name.columns is null then e.old_row
+                                    else audit.as_called_now(
+                                        whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end,
+                                case
+                                    when name.columns is null then e.new_row
+                                    else audit.as_called_now(
+                                        whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end
+                            from audit.names_of(wanted_schema, wanted_table, names) as name
+                        join audit.logged_actions as e
+                          on e.schema_name = name.schema_name and e.table_name = name.table_name
+                         and e.event_id > name.after_id and e.event_id <= name.until_id
+                            cross join lateral (
+                                select
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                            else e.new_row end as new_row
+                                where name.columns is not null
+                                union all
+                                select null, null where name.columns is null
+                            ) as whole
+                            where name.until_id < called.until_id and e.action <> 'E'
+                        ) as event
+                        where event_id > truncated and action_tstamp <= moment
+                          and action in ('U', 'D', 'S') and old_row is not null
                     ) as event
-                    where event_id > truncated and action_tstamp <= moment
-                      and action in ('U', 'D', 'S') and old_row is not null
-                ) as event
-                group by format(
-                    '%s', jsonb_populate_record(base, audit.refuse_redacted(image))
-                )
-                having sum(change) > 0
+                    group by format(
+                        '%s', jsonb_populate_record(base, audit.refuse_redacted(image))
+                    )
+                    having sum(change) > 0
+                ) as counted
             ) as known
-            cross join generate_series(1, known.copies)
-            cross join lateral jsonb_populate_record(base, known.image) as populated;
+            group by known.number
+        loop
+            -- EXECUTE: see below.
+            return query execute $query$
+                select populated.*
+                from unnest($1, $2) as known (image, copies)
+                cross join generate_series(1, known.copies)
+                cross join lateral jsonb_populate_record($3, known.image) as populated
+                $query$
+                using batch.images, batch.copies, base;
+        end loop;
         return;
     end if;
 
