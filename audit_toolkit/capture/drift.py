@@ -600,6 +600,8 @@ def _install(captured: Captured, masking: Iterable[str] = ()) -> str:
         options["when"] = condition_now(captured)
         if captured.unusable:
             del options["when"]  # no other can be told
+    if options.get("store") == "delta" and captured.table and not captured.table.key:
+        options["store"] = "changes"  # an update finds the event before by the key
     options = {name: value for name, value in options.items() if value not in ([], {})}
     if not options and captured.options:
         options = {"capture": "row"}

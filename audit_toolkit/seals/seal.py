@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import fetch, import_psycopg
+from audit_toolkit.connection import fetch, first_line, import_psycopg
 from audit_toolkit.errors import AuditError, BusyError
 from audit_toolkit.seals.checkpoints import (
     Checkpoint,
@@ -74,15 +74,21 @@ def seal(
 
     The connection has to be in autocommit mode and outside a transaction, its role the owner of the trail or a
     member of it. Raises `BusyError` while another sealer runs, and `AuditError` where the tree is not what was
-    signed last. Lock: SHARE UPDATE EXCLUSIVE on the table of checkpoints.
+    signed last, or the trail came from another place and was not adopted.
+    Lock: SHARE UPDATE EXCLUSIVE on the table of checkpoints.
     """
+    errors = import_psycopg().errors
     while True:
         try:
             with connection.transaction():
                 sealed = _seal_batch(connection, schema, signer, up_to_id, progress)
-        except import_psycopg().errors.LockNotAvailable as error:
+        except errors.LockNotAvailable as error:
             raise BusyError(
                 "another run is sealing this trail", hint="try again when it has ended"
+            ) from error
+        except errors.ObjectNotInPrerequisiteState as error:
+            raise AuditError(
+                first_line(error).removeprefix("audit: "), hint=error.diag.message_hint
             ) from error
         if sealed is None:
             return

@@ -29,12 +29,22 @@ from audit_toolkit.trail import (
     table_at,
 )
 from audit_toolkit.trail import redact as run
+from tests.moving.words import findings
 from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
 
 ORDERS = "create table orders (id int primary key, status text, total numeric, note text)"
 DELTA = {"store": Store.DELTA}
 MODES = tuple(Store)
+
+
+def test_the_remedy_of_a_key_that_is_gone_leaves_out_what_needs_one(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", **DELTA)
+    trail.execute("alter table orders drop constraint orders_pkey")
+    assert [(found["kind"], found["remedy"]) for found in findings(trail)] == [
+        ("key_changed", "audit install --table public.orders --store changes --sql | psql")
+    ]
 
 
 def images(trail: Trail) -> list[tuple[str, str | None, str | None]]:

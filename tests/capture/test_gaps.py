@@ -9,6 +9,7 @@ import pytest
 
 from audit_toolkit.config import Capture
 from audit_toolkit.schema.grants import render_grants
+from tests.moving.words import run
 from tests.plugins.trail import Trail
 
 ORDERS = "create table orders (id int primary key, status text)"
@@ -159,6 +160,72 @@ def test_a_capture_function_that_was_changed_by_hand_leaves_a_gap(orders: Trail,
     assert said.startswith("audit: capture of public.orders was off until 20")
     orders.audit("orders")
     assert len(gaps(orders)) == 1
+
+
+KEYS = {
+    "another": "alter table orders drop constraint orders_pkey, add primary key (status)",
+    "more of it": "alter table orders drop constraint orders_pkey, add primary key (id, status)",
+    "made anew": "alter table orders drop id; alter table orders add id serial primary key",
+    "none": "alter table orders drop constraint orders_pkey",
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_another_key_is_a_gap_as_events_of_before_have_the_former_one(
+    orders: Trail, kind: str
+) -> None:
+    orders.execute(KEYS[kind])
+    orders.audit("orders")
+    assert gaps(orders) == [("resumed", "its orders")]
+    orders.audit("orders")
+    orders.execute(
+        "alter table orders rename status to state; alter table orders alter state type varchar(9)"
+    )
+    orders.audit("orders")
+    assert len(gaps(orders)) == 1
+
+
+def test_keys_that_changed_places_are_a_gap(trail: Trail) -> None:
+    trail.execute("create table orders (a int, b int, primary key (a, b))")
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 2)")
+    trail.execute("alter table orders rename a to c; alter table orders rename c to d")
+    trail.audit("orders")
+    assert gaps(trail) == []
+    trail.execute(
+        "alter table orders rename d to c; alter table orders rename b to d; alter table orders rename c to b"
+    )
+    trail.audit("orders")
+    assert gaps(trail) == [("resumed", "its orders")]
+
+
+def test_rows_that_went_with_a_partition_are_said(trail: Trail) -> None:
+    trail.execute("""
+        create table orders (id int primary key, status text) partition by range (id);
+        create table first partition of orders for values from (0) to (10);
+        create table rest partition of orders default
+    """)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'new'), (20, 'new')")
+    [[before]] = trail.execute("select clock_timestamp()")
+    assert warnings(trail, NOW) == []
+    trail.execute("alter table orders detach partition first")
+    said = (
+        "audit: partition public.first is no longer part of public.orders:"
+        " rows that went with it are still in the answer"
+    )
+    every = "select * from audit.table_at(null::orders, {})"
+    assert warnings(trail, NOW) == warnings(trail, every.format("now()")) == [said]
+    trail.execute("select audit.note_changes()")
+    assert warnings(trail, every.format("clock_timestamp()")) == [said]
+    assert warnings(trail, every.format(f"'{before}'")) == []
+    trail.execute("update orders set status = 'paid'")
+    assert warnings(trail, NOW.replace("now()", "clock_timestamp()")) == [said]
+    assert warnings(trail, NOW.replace("now()", "clock_timestamp()").replace("'1'", "'20'")) == []
+    baseline = run(trail, "baseline", "--table", "orders", "--reason", "a partition left")
+    assert baseline.exit_code == 0, baseline.output
+    assert warnings(trail, every.format("clock_timestamp()")) == []
+    assert trail.execute(every.format("clock_timestamp()")) == [(20, "paid")]
 
 
 HARMLESS = {

@@ -264,6 +264,18 @@ def test_a_trail_that_was_put_back_is_not_sealed_on(sealed: Sealed) -> None:
         sealed.seal()
 
 
+def test_a_copy_that_was_not_adopted_is_not_sealed(sealed: Sealed) -> None:
+    home = "select database_oid from audit.home"
+    [[here]] = sealed.trail.execute(home)
+    sealed.trail.execute("update audit.home set database_oid = 1; " + MORE.format(1))
+    with pytest.raises(AuditError, match="came from another cluster or database") as refused:
+        sealed.seal()
+    assert refused.value.hint == "audit adopt --reason REASON continues it here"
+    assert sealed.verify().findings == []
+    sealed.trail.execute("update audit.home set database_oid = %s", [here])
+    assert sealed.seal().events == 1
+
+
 def test_events_that_may_still_come_are_waited_for(sealed: Sealed) -> None:
     other = sealed.trail.database.connect(autocommit=False)
     other.execute("insert into orders values (5000, 'slow', null)")

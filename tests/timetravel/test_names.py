@@ -24,6 +24,7 @@ from audit_toolkit.trail import (
     table_at,
 )
 from audit_toolkit.trail.blame import find_blame
+from tests.moving.words import run
 from tests.plugins.trail import SCHEMA, Trail
 from tests.timetravel.words import Audit
 
@@ -315,6 +316,19 @@ def test_rows_without_a_key_under_their_names(trail: Trail) -> None:
     assert rows(trail, "remarks") == rows(trail, "remarks", before) == [("a",), ("a",)]
 
 
+def test_rows_without_a_key_after_ddl_in_a_session_that_asked_before(trail: Trail) -> None:
+    trail.execute("create table notes (note text, n int, at date)")
+    trail.audit("notes")
+    trail.execute("insert into notes values ('a', 1, '2026-01-01'), ('a', 1, '2026-01-01')")
+    assert len(rows(trail, "notes")) == 2
+    trail.execute("alter table notes drop note")
+    assert rows(trail, "notes") == trail.execute("table notes")
+    trail.execute("alter table notes drop n; alter table notes add n text")
+    assert rows(trail, "notes") == trail.execute("table notes")
+    trail.execute("update notes set n = 'x'; alter table notes alter at type timestamp")
+    assert rows(trail, "notes") == trail.execute("table notes")
+
+
 def test_a_key_that_was_changed_before_and_after(orders: Trail) -> None:
     orders.execute("update orders set id = 10 where id = 1; alter table orders rename to a")
     orders.execute("update a set id = 11 where id = 10; update a set status = 'x' where id = 11")
@@ -593,6 +607,39 @@ def test_a_column_made_anew_has_nothing_of_the_dropped_one(
     assert first == {"id": 1, "status": "new", f"{former} (dropped)": "4711"}
     assert last is not None
     assert last["note"] == 7
+
+
+@pytest.mark.parametrize("noted", ["", "; select audit.note_changes()"])
+def test_a_column_that_took_the_name_of_a_dropped_one_and_left_its_own(
+    trail: Trail, noted: str
+) -> None:
+    trail.execute("create table orders (id int primary key, a text, b text)")
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'gone', 'kept')")
+    before = now(trail)
+    trail.execute(
+        "alter table orders drop a; alter table orders rename b to a; alter table orders add b int"
+        + noted
+    )
+    query = "select id, a, b from audit.table_at(null::orders, %s)"
+    for moment in (before, now(trail)):
+        assert trail.execute(query, [moment]) == [(1, "kept", None)]
+    trail.execute("update orders set b = 1")
+    assert trail.execute(query, [now(trail)]) == [(1, "kept", 1)]
+    assert trail.execute(query, [before]) == [(1, "kept", None)]
+
+
+def test_undo_puts_nothing_of_a_dropped_column_into_the_one_that_has_its_name(
+    orders: Trail,
+) -> None:
+    orders.execute("delete from orders where id = 2")
+    orders.execute("alter table orders drop status; alter table orders add status text default 'x'")
+    restore = ("restore", "orders", "2", "--event", "2", "--apply")
+    refused = run(orders, *restore)
+    assert 'the table no longer has a column "status (dropped)"' in refused.output
+    assert "--ignore 'status (dropped)' puts back the rest" in refused.output
+    assert run(orders, *restore, "--ignore", "status (dropped)").exit_code == 0
+    assert orders.execute("select * from orders where id = 2") == [(2, "x")]
 
 
 def test_undo_follows_what_reading_follows(orders: Trail) -> None:

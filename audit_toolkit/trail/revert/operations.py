@@ -250,7 +250,7 @@ class _Row:
             names = ", ".join(quote_identifier(column) for column in lost)
             raise UsageError(
                 f"cannot put back all of {self._row}: the table no longer has a column {names}",
-                hint=f"--ignore {lost[0]} puts back the rest; audit show EVENT has the value",
+                hint=f"--ignore {shlex.quote(lost[0])} puts back the rest; audit show EVENT has the value",
             )
 
     def _require_known(self, row: Row, *, missing: Collection[str] = ()) -> None:

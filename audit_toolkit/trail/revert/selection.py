@@ -6,6 +6,7 @@ anew and runs it in the same transaction, whose context says what it puts back.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -70,7 +71,11 @@ class ConflictError(AuditError):
         super().__init__(
             f"{number} changed since, for example {first.table} {first.key}{what}{who}",
             hint="--force puts them back anyway, --ours leaves such rows as they are"
-            + (f", --ignore {first.columns[0]} leaves that column alone" if first.columns else ""),
+            + (
+                f", --ignore {shlex.quote(first.columns[0])} leaves that column alone"
+                if first.columns
+                else ""
+            ),
         )
         self.conflicts = tuple(conflicts)
 
