@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "24813cb4f2f8ec0ba467f5cdc6de7b158c2733d38e2af7eb38ff5c215b654033"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "fabd728a7e03d5c25aafed6bfd232b535a7d77e5afe6f55b4ed7f485092cdcd3"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -5439,7 +5439,11 @@ begin
                     then 'select format(''%%s'', $1::%s)' else 'select to_jsonb($1::%s) #>> ''{}''' end,
             casts[1])
         into row_key using key;
-        return row_key;
+        return case
+                 when octet_length(row_key) > 2500 then
+                     'audit:sha256:' || encode(sha256(convert_to(row_key, 'UTF8')), 'hex')
+                 else row_key
+             end;
     end if;
     if key !~ '^\s*\[' or jsonb_array_length(key::jsonb) <> cardinality(casts) then
         raise exception using
@@ -5462,7 +5466,11 @@ begin
                 ', ' order by place) || ')::text'
         from unnest(casts, foreign_types) with ordinality as part (type_name, is_foreign, place)
     ) into row_key using key::jsonb;
-    return row_key;
+    return case
+                 when octet_length(row_key) > 2500 then
+                     'audit:sha256:' || encode(sha256(convert_to(row_key, 'UTF8')), 'hex')
+                 else row_key
+             end;
 end
 $body$;
 
@@ -5523,7 +5531,7 @@ begin
             )),
         case count(*)
             when 1 then format(
-                'case when starts_with(key, ''redacted:'') then false'
+                'case when starts_with(key, ''redacted:'') or starts_with(key, ''audit:sha256:'') then false'
                     ' else array[key::%1$s] = array[$1::%1$s] end',
                 min(
                     format_type(a.atttypid, -1)
