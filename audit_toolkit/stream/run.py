@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
 from audit_toolkit.plurals import counted
 from audit_toolkit.stream import consumers
-from audit_toolkit.stream.ahead import Ahead
+from audit_toolkit.stream.archived import Past, fits, with_past
 from audit_toolkit.stream.consumers import Consumer, Lease
 from audit_toolkit.stream.formats import Origin
 from audit_toolkit.stream.messages import Format, Message, Outcome
-from audit_toolkit.stream.past import Past, fits, with_past
-from audit_toolkit.stream.pump import Pump
+from audit_toolkit.stream.read_ahead import Ahead
 from audit_toolkit.stream.session import require_own_session
 from audit_toolkit.stream.sinks import Sink
+from audit_toolkit.stream.wakeups import Pump
 from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
     Action,

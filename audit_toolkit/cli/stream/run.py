@@ -32,10 +32,10 @@ from audit_toolkit.stream import (
     parse_address,
 )
 from audit_toolkit.stream import run as run_consumer
-from audit_toolkit.stream.ahead import quick_switches
 from audit_toolkit.stream.consumers import find_consumer, is_known, partitions_left
+from audit_toolkit.stream.read_ahead import quick_switches
 from audit_toolkit.stream.run import find_origin
-from audit_toolkit.trail.history.known import known_tables
+from audit_toolkit.trail.history.audited_tables import known_tables
 from audit_toolkit.trail.rows.lookup import find_tables
 
 if TYPE_CHECKING:

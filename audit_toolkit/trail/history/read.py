@@ -12,11 +12,11 @@ from audit_toolkit.connection import fetch, import_psycopg, planned_once, refusa
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail.event import Action, Event
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query
+from audit_toolkit.trail.history.full_images import completed, whole_events, with_event
 from audit_toolkit.trail.history.ordering import WINDOW, in_order_streamed
 from audit_toolkit.trail.history.pages import Page, cut_page, require_event_of, small_page
 from audit_toolkit.trail.history.row_events import events_around, own_events
 from audit_toolkit.trail.history.transactions import require_one_transaction
-from audit_toolkit.trail.history.whole import completed, whole_events, with_event
 from audit_toolkit.trail.rows.key_range import find_range, unreadable_keys
 from audit_toolkit.trail.rows.lookup import Scope, Tables, find_subject, find_tables
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from audit_toolkit.stream import Message, Outcome, Terms
-from audit_toolkit.stream.ahead import Ahead
+from audit_toolkit.stream.read_ahead import Ahead
 from audit_toolkit.trail import Batch, Position
 from audit_toolkit.trail.history.ordering import WINDOW
 from tests.plugins.trail import Trail
