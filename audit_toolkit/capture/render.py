@@ -26,6 +26,7 @@ from audit_toolkit.config import (
     Truncate,
 )
 from audit_toolkit.errors import RuleError
+from audit_toolkit.long_keys import may_be_long
 from audit_toolkit.names import (
     QualifiedName,
     Sql,
@@ -154,6 +155,9 @@ class Target:
             "function": self.function,
             "rule": rule,
             "key": table.key,
+            "key_may_be_long": may_be_long(
+                column.type_name for column in table.columns if column.name in table.key
+            ),
             "key_columns": tuple(c for name in table.key if (c := table.column(name))),
             "kept": tuple(
                 c.name for c in table.columns if c.name in rule.only or c.name in table.key

@@ -13,12 +13,19 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     BindParameter,
+    Boolean,
     ColumnElement,
+    Date,
+    DateTime,
     Dialect,
     Enum,
+    Integer,
     MetaData,
     Text,
+    Time,
+    Uuid,
     and_,
+    case,
     cast,
     func,
     inspect,
@@ -35,7 +42,10 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.types import UserDefinedType
 
+from audit_toolkit.long_keys import LONGEST
 from audit_toolkit.trail.event import Action
+
+_NARROW = (Boolean, Date, DateTime, Integer, Time, Uuid)
 
 
 class _Xid8(UserDefinedType[int]):
@@ -171,4 +181,10 @@ def row_history(model: Callable[[], type[Any]]) -> Relationship[list[LoggedActio
 def _key_text(columns: list[ColumnElement[Any]]) -> ColumnElement[str]:
     # As the capture functions write it: several columns as a JSON array, one as its text in JSON.
     key = func.jsonb_build_array(*columns)
-    return key.op("->>")(0) if len(columns) == 1 else cast(key, Text)
+    text = key.op("->>")(0) if len(columns) == 1 else cast(key, Text)
+    if all(isinstance(column.type, _NARROW) for column in columns):
+        return text
+    digest = func.encode(func.sha256(func.convert_to(text, "UTF8")), "hex")
+    return case(
+        (func.octet_length(text) > LONGEST, func.concat("audit:sha256:", digest)), else_=text
+    )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+from audit_toolkit.long_keys import fitting_bytes
 from audit_toolkit.wal.decoder import Sent, plain_values, values_of
 from audit_toolkit.wal.messages import Missing
 
@@ -138,9 +139,9 @@ class Images:
             if isinstance(value, Missing):
                 return None
             if len(self._key) == 1:
-                return value
+                return value and fitting_bytes(value)
             pieces.append(self._json(place, value))
-        return b"[" + b", ".join(pieces) + b"]" if pieces else None
+        return fitting_bytes(b"[" + b", ".join(pieces) + b"]") if pieces else None
 
 
 def images_of(columns: Sequence[tuple[str, str]], key: Sequence[str]) -> Images | None:

@@ -13,6 +13,7 @@ from decimal import Context, Decimal
 from enum import Enum, auto
 from typing import Any
 
+from audit_toolkit.long_keys import fitting
 from audit_toolkit.wal import Cell, Missing
 
 
@@ -132,9 +133,8 @@ def says_the_same(cell: Value, image: Value) -> bool:
 
 def key_text(values: list[Any]) -> str | None:
     """The key of a row as the trail writes it, from the values of its key columns in an image."""
-    if len(values) == 1:
-        return _plain(values[0])
-    return _as_jsonb(values)
+    text = _plain(values[0]) if len(values) == 1 else _as_jsonb(values)
+    return text and fitting(text)
 
 
 def converted(text: str, image: str) -> Converted:

@@ -122,7 +122,7 @@ def history_query(
     writes it more time than it costs the server. `forward` says whether a limit keeps the oldest, where that
     is not what `before` and `after` say. `at_most` is how many rows to read, whatever is wanted.
     With `most_bytes`, the only row says how many `events` there are, and how many of the first are `fitting`: no more
-    is stored of them.
+    is stored of them; and how much is stored of the `largest`.
     With `moves`, what left the row's key for another is there, too.
     """
     own = list(own_events) if own_events is not None else None

@@ -51,6 +51,8 @@ ALL_LEAVES_AFTER = 60.0
 """Seconds after which an idle tail looks into all leaves, whatever the clocks said."""
 MOST_BYTES, FEWEST = 1 << 24, 2
 """So much of events is read at a time, but at least so many of them."""
+SMALL = 2000
+"""Bytes of an event, of which some hundred kB can be unpacked at most."""
 _RECENT = timedelta(days=1)
 
 
@@ -350,6 +352,7 @@ class _Reader:
             reach,
             most_bytes=room,
             fewest=FEWEST,
+            are_small=there["largest"] < SMALL,
         )
         more = there["events"] == wanted.limit or limit < there["events"] or len(found) < limit
         return found, more and bool(found)  # a partition may be dropped meanwhile

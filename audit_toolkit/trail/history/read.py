@@ -244,18 +244,23 @@ def first_events(
     *,
     most_bytes: int,
     fewest: int,
+    are_small: bool,
 ) -> list[Event]:
     """The first events that are wanted, as whole rows: until they are that large, and no fewer than so many.
 
-    They come in one answer, which the server goes on making while the first of them are parsed. For few: all are
-    held. What is to be written as JSON has what changed with it.
+    They come in one answer, which the server goes on making while the first of them are parsed; those that are not
+    small one by one. For few: all are held. What is to be written as JSON has what changed with it.
     """
     if subject.key is not None:
         reading = read_events(connection, subject, wanted, own, reach, with_changed=True)
         with closing(reading) as events:
             return list(_until_large(events, lambda event: event.size, most_bytes, fewest))
     asked = history_query(subject, wanted, own, reach=reach, with_changed=True)
-    with unreadable_keys(wanted.keys), refusals(), closing(_rows(connection, *asked)) as rows:
+    with (
+        unreadable_keys(wanted.keys),
+        refusals(),
+        closing(_rows(connection, *asked, are_small)) as rows,
+    ):
         pairs = _until_large(map(with_event, rows), lambda pair: pair[1].size, most_bytes, fewest)
         read = list(pairs)
     if not any(event.holds_changes_only for _, event in read):
@@ -265,12 +270,12 @@ def first_events(
 
 
 def _rows(
-    connection: Connection, query: str, parameters: Mapping[str, object]
+    connection: Connection, query: str, parameters: Mapping[str, object], are_small: bool
 ) -> Generator[dict[str, Any], None, None]:
     """The rows of a query, as the server makes them."""
     from psycopg.rows import dict_row
 
-    chunked = import_psycopg().capabilities.has_stream_chunked()
+    chunked = are_small and import_psycopg().capabilities.has_stream_chunked()
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.stream(query, parameters, size=CHUNK if chunked else 1)
         with closing(cast("Generator[dict[str, Any], None, None]", rows)):  # it cancels the rest

@@ -17,6 +17,7 @@ from audit_toolkit import exact_json
 from audit_toolkit.connection import fetch, import_psycopg, prepared_session
 from audit_toolkit.errors import UsageError
 from audit_toolkit.exact_json import Json
+from audit_toolkit.long_keys import fitting
 from audit_toolkit.names import Sql
 from audit_toolkit.templates import render
 from audit_toolkit.trail.rows.table_names import TableName
@@ -71,6 +72,14 @@ def normalise_key(
     One part may hold all: the JSON array that the trail has for a key of several columns.
     Changes no setting of the session and no state of its transaction.
     """
+    whole = whole_key(connection, columns, parts)
+    return whole and fitting(whole)
+
+
+def whole_key(
+    connection: psycopg.Connection[Any], columns: Sequence[KeyColumn], parts: Sequence[str]
+) -> str | None:
+    """The key as it is, however long: as releases before 0.3.0 wrote it, where an index took it."""
     values = key_values(columns, parts)
     if not columns or values is None:
         return None

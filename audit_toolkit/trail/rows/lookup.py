@@ -25,6 +25,7 @@ from audit_toolkit.errors import (
     UnsupportedTableError,
     UsageError,
 )
+from audit_toolkit.long_keys import fitting
 from audit_toolkit.names import QualifiedName, Sql, quote_identifier
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.rows.keys import (
@@ -33,8 +34,8 @@ from audit_toolkit.trail.rows.keys import (
     key_parts,
     key_shape,
     literal_keys,
-    normalise_key,
     read_key_columns,
+    whole_key,
 )
 from audit_toolkit.trail.rows.table_names import LAST, TableName, find_names, name_now, of_names
 
@@ -343,13 +344,14 @@ def _find_row(
     *,
     look_up: bool,
 ) -> Subject:
-    key = normalise_key(connection, columns, parts)
+    whole = whole_key(connection, columns, parts)
+    key = whole and fitting(whole)
     if not look_up and (key,) == tuple(parts) and all(column.is_exact for column in columns):
         return replace(subject, key=key, is_looked_up=False)
     if key is None:
         candidates = literal_keys(parts)  # the key may have had other columns before
     else:
-        candidates = [key, *parts] if len(columns) == 1 else [key]
+        candidates = [key, *parts] if len(columns) == 1 else [key, str(whole)]
     sql = render("queries/known_keys", trail=trail_table(subject.schema), names=subject.names)
     trail = trail_table(subject.schema)
     equal: tuple[str, ...] = ()
@@ -358,6 +360,8 @@ def _find_row(
     if equal and equal != (key,):
         return replace(subject, key=equal[-1], known=True, key_changed=True, equal_keys=equal[:-1])
     known = fetch(connection, sql, subject.parameters | {"row_keys": candidates})
+    if key and whole != key and {key, whole} <= {row["row_key"] for row in known}:
+        return replace(subject, key=key, known=True, key_changed=True, equal_keys=(str(whole),))
     if known:
         return replace(subject, key=known[0]["row_key"], known=True, key_changed=known[0]["moved"])
     if key is None and subject.is_there:

@@ -29,6 +29,8 @@ declare
     end;
     row_before jsonb;
     row_after jsonb;
+    key_before text;
+    key_after text;
 begin
     -- Of the table of this function, PostgreSQL works out the rest when it plans, again after each
     -- ALTER TABLE.
@@ -86,11 +88,16 @@ begin
                 audit.image_of(new, false)
             );
         end if;
+        key_after := jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'I',
-             jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
+             case
+                 when octet_length(key_after) > 2500 then
+                     'audit:sha256:' || encode(sha256(convert_to(key_after, 'UTF8')), 'hex')
+                 else key_after
+             end,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -123,12 +130,22 @@ begin
                 audit.image_of(new, false)
             );
         end if;
+        key_before := jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text;
+        key_after := jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'U',
-             jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text,
-             nullif(jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text, jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text),
+             case
+                 when octet_length(key_after) > 2500 then
+                     'audit:sha256:' || encode(sha256(convert_to(key_after, 'UTF8')), 'hex')
+                 else key_after
+             end,
+             case
+                 when octet_length(nullif(key_before, key_after)) > 2500 then
+                     'audit:sha256:' || encode(sha256(convert_to(nullif(key_before, key_after), 'UTF8')), 'hex')
+                 else nullif(key_before, key_after)
+             end,
              row_before,
              row_after,
              context);
@@ -148,11 +165,16 @@ begin
                 audit.image_of(old, false)
             );
         end if;
+        key_before := jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'Wei"rd.Schema'), coalesce(event_table, E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale'), 'D',
-             jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text,
+             case
+                 when octet_length(key_before) > 2500 then
+                     'audit:sha256:' || encode(sha256(convert_to(key_before, 'UTF8')), 'hex')
+                 else key_before
+             end,
              row_before, context);
 
     else
@@ -169,7 +191,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "d046a384275fb04bf246eee7672ee43b656dc4c4d12438f06ed05c2bf39e4d1f"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "563beb9421bdb8515cb3933f9a9fdec1c5d7d19c30d2376b7068291d563501f8"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".
