@@ -221,6 +221,7 @@ class FindingKind(StrEnum):
     EVENT_INSERTED = "event_inserted"
     EVENT_REMOVED = "event_removed"
     REDACTION_UNANNOUNCED = "redaction_unannounced"
+    REDACTION_UNSIGNED = "redaction_unsigned"
     ROOT_DIFFERS = "root_differs"
     SALTS_MISSING = "salts_missing"
     SEAL_KEY_MISSING = "seal_key_missing"

@@ -16,7 +16,7 @@ from audit_toolkit.capture.condition_drift import unusable_conditions
 from audit_toolkit.capture.declared import declared_findings, declared_tables
 from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.capture.required import coverage_findings
-from audit_toolkit.catalog import parse_comment, read_relations, read_table, resolve
+from audit_toolkit.catalog import parse_comment, read_relations, read_tables, resolve
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.cli.check_output import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.database import open_database
@@ -34,7 +34,7 @@ from audit_toolkit.migrations import find_project, plan_sync, recorded_state
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 from audit_toolkit.schema.forged_events import NEWEST, event_findings
-from audit_toolkit.schema.moved import cluster_findings, in_order
+from audit_toolkit.schema.moved_trail import cluster_findings, in_order
 from audit_toolkit.schema.publication import publication_findings, read_publications
 from audit_toolkit.templates import render
 
@@ -294,7 +294,8 @@ def _coverage_findings(
 def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
     present = {relation.name: relation for relation in read_relations(connection)}
     wanted = dict.fromkeys(audited_tables(objects))
-    return {n: read_table(connection, present[n]) for n in wanted if n in present}
+    tables = read_tables(connection, [present[name] for name in wanted if name in present])
+    return {relation.name: table for relation, table in tables.items()}
 
 
 def _declared_findings(

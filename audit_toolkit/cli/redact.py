@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +14,11 @@ from audit_toolkit.attribution.current import nested
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, TrailSchema
 from audit_toolkit.cli.output import visible
+from audit_toolkit.cli.seal_options import KEY_VARIABLE, SignerCommand, find_signer
 from audit_toolkit.cli.undo_output import actor_of
 from audit_toolkit.errors import UsageError
 from audit_toolkit.plurals import counted
+from audit_toolkit.seals import RedactionSigner
 from audit_toolkit.trail import Erasure, Redaction
 from audit_toolkit.trail import redact as run
 
@@ -71,6 +74,17 @@ def redact(
             show_default=False,
         ),
     ] = None,
+    seal_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            envvar=KEY_VARIABLE,
+            help="Sign what is left of sealed events with this private key; with --signer, FILE is the public key.",
+            show_default=False,
+        ),
+    ] = None,
+    signer: SignerCommand = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it, in one transaction.")] = False,
     actor: Annotated[
         str | None,
@@ -108,7 +122,18 @@ def redact(
         raise UsageError("no reason given", hint="add --reason TEXT; it is recorded in the trail")
     with nested({"actor": actor_of(actor)}), open_database(dsn, config) as connection:
         archives = Archives(connection=connection, schema=audit_schema, url=archive)
-        done = run(connection, erasure, apply=apply, schema=audit_schema, archives=archives)
+        signed_by = None
+        if seal_key:
+            found = find_signer(seal_key, signer)
+            signed_by = RedactionSigner(connection=connection, schema=audit_schema, signer=found)
+        done = run(
+            connection,
+            erasure,
+            apply=apply,
+            schema=audit_schema,
+            archives=archives,
+            signer=signed_by,
+        )
     if output is Format.JSON:
         print(exact_json.dumps(done.as_dict() | {"applied": apply}, ascii_only=True))
     else:
@@ -135,6 +160,8 @@ def _print(done: Redaction, erasure: Erasure, *, applied: bool) -> None:
             print(f"  {what}: {visible(', '.join(some))}")
     if applied:
         print(f"  recorded as event {', '.join(map(str, done.redactions))}: who, when and why")
+        if done.signed:
+            print("  signed: what is left of sealed events")
         print(
             "note: deleted versions stay in the files of the server until VACUUM FULL (docs/gdpr.md)",
             file=sys.stderr,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audit_toolkit.cli.check_output import CheckFormat, ReportFormat, end_with
+from audit_toolkit.cli.check_output import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.database import find_address, open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
@@ -62,6 +62,7 @@ def verify(
         ),
     ] = 1,
     output: CheckFormat = ReportFormat.TEXT,
+    fail_on: FailOn = Severity.WARNING,
     dsn: Dsn = None,
     config: AlembicConfig = None,
     audit_schema: TrailSchema = "audit",
@@ -99,6 +100,7 @@ def verify(
             details=details,
         ),
         output,
+        fail_on,
     )
 
 
@@ -177,8 +179,8 @@ def _verdict(report: Report, since: int) -> str:
     """What came of it, for people."""
     if report.checkpoint is None:
         return "" if report.findings else "nothing was sealed yet: audit seal"
-    if report.findings:
-        said = [f"FAILED: {counted(len(report.findings), 'finding')}"]
+    if report.alarms:
+        said = [f"FAILED: {counted(len(report.alarms), 'finding')}"]
     else:
         before = f" (those before entry {since:,} were not read)" if since else ""
         said = [f"OK: {counted(report.verified, 'event')} match their seals{before}"]
@@ -189,6 +191,12 @@ def _verdict(report: Report, since: int) -> str:
     ]
     if report.redacted:
         said.append(f"{counted(report.redacted, 'value')} redacted, as R events say")
+    if report.signed:
+        said.append(f"{counted(len(report.signed), 'redaction')} signed by a sealer")
+    if report.unsigned:
+        said.append(
+            f"{counted(len(report.unsigned), 'redaction')} announced, but not signed by a sealer"
+        )
     if report.unsealed:
         said.append(f"{counted(report.unsealed, 'event')} not sealed yet")
     if report.outside:

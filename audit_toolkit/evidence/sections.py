@@ -278,8 +278,9 @@ def _verified(reading: Reading, command: str) -> Iterator[Line]:
         reading.connection, reading.schema, keys=asked.keys, outside=asked.outside
     )
     for found in report.findings:
-        yield Line(text=f"{found.subject}: {found.message}", command=command, alarm=True)
-    if not report.findings:
+        alarm = found in report.alarms
+        yield Line(text=f"{found.subject}: {found.message}", command=command, alarm=alarm)
+    if not report.alarms:
         agree = "agrees" if report.outside == 1 else "agree"
         outside = f"; {counted(report.outside, 'checkpoint')} kept outside {agree}"
         whose = "" if report.keys_from == "outside" else "; the keys are those of the database"

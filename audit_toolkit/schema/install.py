@@ -106,7 +106,7 @@ _FUNCTIONS = {
     "deltas_after": "(regclass, text, text[])",
     "redactable": "(text, text, text[], text[], text[], boolean, boolean)",
     "erase_events": "(bigint[], text[], text[], boolean, boolean, boolean)",
-    "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb)",
+    "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb, text)",
     "redact": "(text, text, bigint[], text[], text[], boolean, boolean, boolean, text, text)",
     "seal_leaves": "(regclass, bigint, bigint, bytea)",
     "seal_relations": "()",
@@ -116,7 +116,7 @@ _FUNCTIONS = {
     "seal_block": "(bigint, bigint)",
     "seal_add": "(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text)",
     "seal_note": "(boolean, jsonb)",
-    "former_columns": "(jsonb, jsonb)",
+    "former_columns": "(jsonb, jsonb, text[])",
     "as_called_now": "(jsonb, jsonb, jsonb)",
     "names_known": "()",
     "moved_to": "(text, text, bigint)",
@@ -241,7 +241,7 @@ DEFINERS = frozenset(
 
 _SEALS = (
     *("seal_tiles", "seal_checkpoints", "seal_keys"),
-    *("seal_partitions", "seal_seeds", "redacted_slots", "redactions"),
+    *("seal_partitions", "seal_seeds", "redacted_slots", "redaction_notes", "redactions"),
 )
 """The tables of the seals."""
 

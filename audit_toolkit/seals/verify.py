@@ -9,9 +9,7 @@ written anew has others.
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -20,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import connect, fetch
 from audit_toolkit.errors import UsageError
-from audit_toolkit.findings import Finding, FindingKind
+from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.merkle import root_of
 from audit_toolkit.plurals import counted
 from audit_toolkit.schema.install import SLOTS
+from audit_toolkit.seals.checkpoints import Checkpoint, NoteError, PublicKey, read_checkpoint
 from audit_toolkit.seals.drops import Drops
 from audit_toolkit.seals.findings import REMEDY, error, of_events
 from audit_toolkit.seals.ids import describe, expand, read_ranges, size_of
 from audit_toolkit.seals.keys import trusted_keys
 from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
-from audit_toolkit.seals.notes import Checkpoint, NoteError, PublicKey, read_checkpoint
+from audit_toolkit.seals.pin import pinned
+from audit_toolkit.seals.redaction import Slot, require_signed, slot_bytes
 from audit_toolkit.seals.salts import IDS, block_of
 from audit_toolkit.seals.seal import read_known_keys, read_newest
 from audit_toolkit.seals.tiles import HASH, WIDTH, Growth, Tree, split, widths
@@ -74,9 +74,18 @@ class Report:
     unsealed: int = 0
     redacted: int = 0
     """Slots of events whose values were erased, announced by R events."""
+    signed: list[int] = field(default_factory=list)
+    """Redactions, by their R events, of which a sealer signed what they left."""
+    unsigned: list[int] = field(default_factory=list)
+    """Redactions that are announced, but not signed by a sealer."""
     gone: list[GoneEvents] = field(default_factory=list)
     keys_from: str = "outside"
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def alarms(self) -> list[Finding]:
+        """The findings that say that something is wrong."""
+        return [one for one in self.findings if one.severity is not Severity.INFO]
 
     def details(self) -> dict[str, Any]:
         """All but the findings, as JSON values."""
@@ -89,6 +98,8 @@ class Report:
             "verified": self.verified,
             "unsealed": self.unsealed,
             "redacted": self.redacted,
+            "redactions_signed": self.signed,
+            "redactions_unsigned": self.unsigned,
             "checkpoints_outside": self.outside,
             "keys_from": self.keys_from,
             "gone": [
@@ -178,22 +189,8 @@ def verify_within(
     progress: Progress = lambda _: None,
 ) -> Report:
     """Like `verify`, in the transaction that the connection is in."""
-    with _pinned(connection):
+    with pinned(connection):
         return _verify(connection, schema, keys, outside, since, jobs, dsn, progress)
-
-
-@contextmanager
-def _pinned(connection: Connection) -> Iterator[None]:
-    """Nothing that a role or a database has set decides which functions are called, or which rows are seen."""
-    statement = render("seals/pin")
-    pinned = {
-        "search_path": "pg_catalog, pg_temp",
-        "row_security": "off",
-        "standard_conforming_strings": "on",
-    }
-    former = {row["name"]: row["former"] for row in fetch(connection, statement, pinned)}
-    yield
-    fetch(connection, statement, former)
 
 
 def _verify(
@@ -229,7 +226,7 @@ def _verify(
         report.findings += [finding for one in checked for finding in one.findings]
         report.findings += _check_tree(connection, schema, checkpoint, checked)
         gone = _judge_events(connection, schema, checked, report)
-        _check_redactions(connection, schema, gone, report)
+        _check_redactions(connection, schema, trusted, gone, report)
     _check_outside(outside, trusted, tree, report)
     up_to_id = report.checkpoint.up_to_id if report.checkpoint else -(2**63)
     (row,) = fetch(connection, render("seals/unsealed", schema=schema), {"up_to_id": up_to_id})
@@ -361,7 +358,7 @@ def _check_apart(task: tuple[str, str, Segment, Checkpoint, str]) -> Checked:
         connection.execute(
             f"set transaction snapshot '{snapshot}'".encode()
         )  # hex digits and dashes
-        with _pinned(connection):
+        with pinned(connection):
             return check_segment(connection, schema, segment, checkpoint, lambda _: None)
 
 
@@ -621,29 +618,73 @@ def redaction_digest(rows: Iterable[tuple[int, int, bytes, bytes | None]]) -> st
     """
     digest = hashlib.sha256()
     for event_id, slot, commitment, remaining in rows:
-        digest.update(struct.pack(">qh", event_id, slot) + commitment + (remaining or bytes(32)))
+        digest.update(slot_bytes(event_id, slot, commitment, remaining))
     return digest.hexdigest()
 
 
-def _check_redactions(connection: Connection, schema: str, gone: set[int], report: Report) -> None:
+def _check_redactions(
+    connection: Connection,
+    schema: str,
+    trusted: Sequence[PublicKey],
+    gone: set[int],
+    report: Report,
+) -> None:
     relations = read_relations(connection, schema)
     sql = render("seals/redactions", schema=schema, slots=SLOTS, relations=relations)
     rows = fetch(connection, sql)
     for redaction_id, group in groupby(rows, key=lambda row: row["redaction_id"]):
         slots = list(group)
-        digest = redaction_digest(
+        left: list[Slot] = [
             (row["event_id"], row["slot"], bytes(row["commitment"]), row["remaining"])
             for row in slots
-        )
+        ]
         # An R event that left with its partition announced it, too; what it said cannot be read any more.
         unannounced = redaction_id not in gone and (
-            slots[0]["action"] != "R" or slots[0]["announced"] != digest
+            slots[0]["action"] != "R" or slots[0]["announced"] != redaction_digest(left)
         )
         for row in slots:
             if unannounced or not _is_what_was_left(row) or row["unmarked"]:
                 report.findings.append(_not_as_announced(row, redaction_id))
             else:
                 report.redacted += 1
+        if not unannounced:
+            _check_signature(slots[0], left, trusted, report)
+
+
+def _check_signature(
+    row: dict[str, Any], left: Sequence[Slot], trusted: Sequence[PublicKey], report: Report
+) -> None:
+    """Whether the holder of a key signed what a redaction left."""
+    redaction_id, note = row["redaction_id"], row["note"]
+    try:
+        if note is None:
+            raise NoteError("the note that it was signed with is gone")
+        require_signed(note, redaction_id, left, trusted)
+        report.signed.append(redaction_id)
+    except NoteError as wrong:
+        if note is None and not row["is_said_signed"]:
+            report.unsigned.append(redaction_id)
+            report.findings.append(_not_signed(redaction_id, after_signed=bool(report.signed)))
+        else:
+            report.findings.append(
+                error(
+                    FindingKind.REDACTION_UNSIGNED,
+                    f"event {redaction_id}",
+                    f"the signature of what this redaction left does not hold: {wrong.message}",
+                    "find out who wrote it; values beside the redacted ones may have been changed",
+                )
+            )
+
+
+def _not_signed(redaction_id: int, *, after_signed: bool) -> Finding:
+    """Where redactions are signed, one without is a warning; where none is, it is for people to know."""
+    return Finding(
+        kind=FindingKind.REDACTION_UNSIGNED,
+        severity=Severity.WARNING if after_signed else Severity.INFO,
+        subject=f"event {redaction_id}",
+        message="it announces a redaction that no sealer signed: values beside the redacted ones may have changed",
+        remedy="compare what is left with a backup; audit redact --key FILE signs it",
+    )
 
 
 def _is_what_was_left(row: dict[str, Any]) -> bool:

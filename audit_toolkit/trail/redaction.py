@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from audit_toolkit import exact_json
@@ -72,6 +72,9 @@ class Redaction:
     files: tuple[str, ...] = ()
     """Files of archives: those that were written in place of others, or for a plan those that would be replaced."""
 
+    signed: tuple[int, ...] = ()
+    """The R events with a signature of what is left of sealed events."""
+
     def as_dict(self) -> dict[str, Any]:
         """The redaction as JSON values."""
         return {
@@ -87,6 +90,7 @@ class Redaction:
             "with_query": self.with_query,
             "archives_reached": self.reached,
             "files": list(self.files),
+            "signed": list(self.signed),
         }
 
 
@@ -133,6 +137,31 @@ class Archives(Protocol):
         """After the commit: remove what was replaced."""
 
 
+class RedactionSigner(Protocol):
+    """Who signs what redactions leave of sealed events (`audit_toolkit.seals.RedactionSigner`)."""
+
+    def require_owner(self) -> None:
+        """Raise for a role that cannot read what it should sign."""
+
+    def before(self, events: Collection[int]) -> None:
+        """Note what these events are, before anything of them is erased."""
+
+    def sign(self, redaction: int, events: Collection[int], erasure: Erased) -> str | None:
+        """The signed note of what is left; None where nothing of it was sealed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What was erased of some events at once."""
+
+    columns: Collection[str]
+    """Under the names that they had."""
+    context_keys: Collection[str]
+    keys: bool
+    query: bool
+
+
 def redact(
     connection: Connection,
     erasure: Erasure,
@@ -140,6 +169,7 @@ def redact(
     apply: bool,
     schema: str = "audit",
     archives: Archives | None = None,
+    signer: RedactionSigner | None = None,
 ) -> Redaction:
     """Erase values from all events of the rows, under all keys and names that they had; or say what would be.
 
@@ -147,14 +177,16 @@ def redact(
     be there, which the next redaction or run of maintenance removes. Nobody who writes waits for it; sealing,
     maintenance and archiving do. What was erased is in the files of the server until VACUUM FULL (docs/gdpr.md).
     Needs the right to execute `redact` (audit grants --redactor), and the owner of the trail where archives are to be
-    reached, outside of a transaction. Raises `UsageError` for what cannot be asked, and `AuditError` for held
-    partitions, archives, and whatever else the server refuses.
+    reached, outside of a transaction; and where a `signer` signs what is left of sealed events. Raises `UsageError` for
+    what cannot be asked, and `AuditError` for held partitions, archives, and whatever else the server refuses.
     """
     _require_sense(erasure)
     table, keys = _find(connection, schema, erasure)
     if archives and (erasure.leave_archives or not archives.may_write()):
         archives = None
-    work = _Work(connection, schema, erasure, table, keys, archives)
+    if signer and apply:
+        signer.require_owner()
+    work = _Work(connection, schema, erasure, table, keys, archives, signer)
     with database_errors("redact"):
         if archives and apply:
             archives.prepare()
@@ -182,6 +214,21 @@ def _require_sense(erasure: Erasure) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Done:
+    """Events of which values were erased, and no event says so yet."""
+
+    said: dict[str, Any]
+    own: dict[str, Any]
+    note: str | None
+
+    @property
+    def redaction(self) -> int:
+        """The number of the event that has to say so."""
+        number: int = self.said["redaction"]
+        return number
+
+
+@dataclass(frozen=True, slots=True)
 class _Work:
     """A redaction, within its transaction."""
 
@@ -191,6 +238,7 @@ class _Work:
     table: QualifiedName
     keys: list[str]
     archives: Archives | None
+    signer: RedactionSigner | None
 
     def plan(self) -> Redaction:
         """Find what would be erased."""
@@ -202,20 +250,25 @@ class _Work:
     def apply(self) -> Redaction:
         """Erase it."""
         self.bring(apply=True)
-        found, redactions = [], list[int]()
-        erased: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        found, redactions = list[dict[str, Any]](), list[int]()
+        erased: list[_Done] = []
         for some in self.sets():
             said = self.ask(some)
             found.append(said)
-            if self.archives:
-                erased += self.call("erase_events", said["groups"])
-            else:
+            if not self.archives:
                 _require_reachable(said, self.erasure)
+            if self.archives or self.signer:
+                erased += self.erase(said["groups"])
+            else:
                 redactions += [number for number, _ in self.call("redact", said["groups"])]
         files: tuple[str, ...] = ()
         if self.archives:
-            redactions, files = self.reach(self.archives, _events(found), erased)
-        return self.summed(found, redactions, files)
+            erased, files = self.reach(self.archives, _events(found), erased)
+        elif self.signer:
+            self.announce(erased, ())
+        redactions += [done.redaction for done in erased]
+        signed = tuple(done.redaction for done in erased if done.note)
+        return replace(self.summed(found, redactions, files), signed=signed)
 
     def bring(self, *, apply: bool) -> None:
         """Have archived events found, too."""
@@ -269,26 +322,45 @@ class _Work:
             done.append((next(iter(row.values())), own))
         return done
 
+    def erase(self, groups: list[dict[str, Any]]) -> list[_Done]:
+        """Erase values of each group of events, and sign what is left."""
+        done = []
+        for group in groups:
+            if self.signer:
+                self.signer.before(group["ids"])
+            [(said, own)] = self.call("erase_events", [group])
+            note = None
+            if self.signer:
+                what = Erased(
+                    columns=own["columns"],
+                    context_keys=self.erasure.context_keys,
+                    keys=own["with_keys"],
+                    query=self.erasure.query,
+                )
+                note = self.signer.sign(said["redaction"], own["ids"], what)
+            done.append(_Done(said, own, note))
+        return done
+
     def reach(
-        self,
-        archives: Archives,
-        events: set[int],
-        erased: list[tuple[dict[str, Any], dict[str, Any]]],
-    ) -> tuple[list[int], tuple[str, ...]]:
+        self, archives: Archives, events: set[int], erased: list[_Done]
+    ) -> tuple[list[_Done], tuple[str, ...]]:
         """Write the files of archives anew, then the events that say what was erased, and which files there are now."""
         if not erased and archives.find(events):
             # Redacted in the database alone before: an event says that the archive follows.
             nothing = {"ids": [], "columns": list(self.erasure.columns), "is_own": False}
-            erased = self.call("erase_events", [nothing])
-        redactions: list[int] = [said["redaction"] for said, _ in erased]
-        written = archives.rewrite(events, redactions[0]) if redactions else ()
+            erased = self.erase([nothing])
+        written = archives.rewrite(events, erased[0].redaction) if erased else ()
+        self.announce(erased, written)
+        return erased, tuple(file.path for file in written)
+
+    def announce(self, erased: list[_Done], written: Sequence[ErasedFile]) -> None:
+        """Write the events that say what was erased."""
         files = [{"path": file.path, "sha256": file.sha256} for file in written]
         sql = render("queries/announce_redaction", trail_schema=self.schema)
         told = {"files": exact_json.dumps(files) if files else None}
-        for said, own in erased:
-            values = self.asked() | own | told | {"erased": exact_json.dumps(said)}
-            fetch(self.connection, sql, values)
-        return redactions, tuple(file.path for file in written)
+        for done in erased:
+            more = {"erased": exact_json.dumps(done.said), "note": done.note}
+            fetch(self.connection, sql, self.asked() | done.own | told | more)
 
     def summed(
         self, found: list[dict[str, Any]], redactions: Sequence[int], files: tuple[str, ...]

@@ -15,10 +15,10 @@ from itertools import product
 from typing import NamedTuple
 
 from audit_toolkit.wal.changes import Change
+from audit_toolkit.wal.context import Address, Who, who_of
 from audit_toolkit.wal.decoder import NULL_FIELD, Sent, fields_of, is_partial
 from audit_toolkit.wal.images import Images
 from audit_toolkit.wal.tables import Made, Rule
-from audit_toolkit.wal.who import Address, Who, who_of
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """What COPY in its binary format begins with."""

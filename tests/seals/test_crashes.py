@@ -181,7 +181,7 @@ class Shop:
         with connect(self.dsn) as connection:
             outside = read_outside([str(self.kept)])
             seen = verify(connection, "audit", keys=keys, outside=outside)
-            found: list[str] = [f.kind for f in seen.findings]
+            found: list[str] = [f.kind for f in seen.alarms]
             expected = read_expected(connection, "audit")
         for manifest in newest(read_manifests(self.store)):
             found += read_back(self.store, manifest).problems
@@ -203,7 +203,7 @@ def redaction_dies(shop: Shop, number: int, deaths: Deaths, revive: Callable[[],
         assert here == 0, deaths.count
     with connect(shop.dsn) as connection:
         keys = read_public(shop.key)
-        assert verify(connection, "audit", keys=keys).findings == [], deaths.count
+        assert verify(connection, "audit", keys=keys).alarms == [], deaths.count
     shop.erase(row)
     assert shop.left(row) == (0, 0), deaths.count
     assert shop.told() == told + 1

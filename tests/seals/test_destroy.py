@@ -25,9 +25,9 @@ from tests.seals.words import Sealed, detach, drop, redact
 def test_a_redacted_value_is_no_finding_and_is_counted(sealed: Sealed) -> None:
     redact(sealed, [301, 302], ["status"])
     report = sealed.verify()
-    assert (report.findings, report.redacted, report.verified) == ([], 4, 462)
+    assert (report.alarms, report.redacted, report.verified) == ([], 4, 462)
     sealed.seal()
-    assert sealed.verify().findings == []
+    assert sealed.verify().alarms == []
 
 
 def test_neighbours_can_be_proved_and_what_was_redacted_shows_nothing(sealed: Sealed) -> None:
@@ -67,7 +67,7 @@ def test_a_second_redaction_of_the_same_value(sealed: Sealed) -> None:
     redact(sealed, [301, 302], ["status"])
     redact(sealed, [301, 302], ["note"], ["nothing"])
     report = sealed.verify()
-    assert (report.findings, report.redacted) == ([], 8)
+    assert (report.alarms, report.redacted) == ([], 8)
     rows = sealed.execute("select count(*) from audit.redacted_slots where salt is not null")
     assert rows == [(4,)]
     [(image,)] = sealed.execute("select new_row from audit.logged_actions where event_id = 301")
@@ -157,10 +157,10 @@ def test_a_row_is_erased_by_its_key_and_its_neighbours_can_be_proved(sealed: Sea
     assert not sealed.execute(
         "select event_id from audit.logged_actions as e where e::text like '%secret-status%'"
     )
-    assert sealed.verify().findings == []
+    assert sealed.verify().alarms == []
     sealed.seal()
     report = sealed.verify()
-    assert (report.findings, report.redacted) == ([], 3)
+    assert (report.alarms, report.redacted) == ([], 3)
     with connect(sealed.trail.database.dsn) as connection:
         proof = prove(connection, "audit", 2)
     verify_proof.verify(
@@ -173,9 +173,9 @@ def test_an_announcement_that_left_with_its_partition_is_no_alarm(sealed: Sealed
     sealed.seal()
     partition = detach(sealed)
     report = sealed.verify()
-    assert (report.findings, report.redacted) == ([], 2)
+    assert (report.alarms, report.redacted) == ([], 2)
     sealed.tamper(f"update {partition} set new_row = '{{}}' where event_id = 301")
     assert ("redaction_unannounced", "event 301") in sealed.found()
     drop(sealed, str(partition))
     report = sealed.verify()
-    assert (report.findings, report.redacted) == ([], 2)
+    assert (report.alarms, report.redacted) == ([], 2)

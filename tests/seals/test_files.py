@@ -13,7 +13,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import throwaway_cluster
 from audit_toolkit.seals import new_key, run_seal, verify
 from tests.seals.conftest import fill
-from tests.seals.words import MORE, Sealed, forge_redaction
+from tests.seals.words import MORE, Sealed
 
 
 @pytest.mark.thorough
@@ -72,20 +72,3 @@ def test_checkpoints_that_were_removed_are_counted(sealed: Sealed) -> None:
     min(sealed.kept.rglob("*.checkpoint")).unlink()
     report = sealed.verify()
     assert (report.findings, report.outside) == ([], 1)
-
-
-def test_what_is_left_beside_a_redacted_value_is_a_limit(sealed: Sealed) -> None:
-    """If this is found one day, take it off the list of docs/seals.md."""
-    beside = """audit.redacted(new_row, '{note}', noted) || '{"status": "forged"}'"""
-    forge_redaction(sealed, 1, "note", beside)
-    assert sealed.found() == []
-    [(status, told)] = sealed.execute(
-        "select (select new_row ->> 'status' from audit.logged_actions where event_id = 1), "
-        "(select session_user_name from audit.logged_actions where action = 'R')"
-    )
-    assert (status, told) == ("forged", "postgres")
-    sealed.seal()
-    sealed.tamper(
-        'update audit.logged_actions set new_row = new_row || \'{"status": "new"}\' where event_id = 1'
-    )
-    assert sealed.found() == [("redaction_unannounced", "event 1")]

@@ -18,8 +18,8 @@ from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
 from audit_toolkit.schema.grants import render_grants
 from audit_toolkit.seals import PublicKey, new_key, run_seal
+from audit_toolkit.seals.checkpoints import write_note
 from audit_toolkit.seals.keys import FileKey
-from audit_toolkit.seals.notes import write_note
 from audit_toolkit.seals.verify import verify_within
 from tests.attacks.elsewhere import Elsewhere
 from tests.plugins.cluster import Server
@@ -98,7 +98,7 @@ REFUSED = [
         ("drop the event triggers of the guard, or add one", "create function pg_temp.f() returns event_trigger language plpgsql as 'begin end'; create event trigger e on ddl_command_end execute function pg_temp.f()", (*ANYBODY, TRAIL, INSTALLER)),
         ("move the position of a consumer", "update audit.consumers set event_id = 999", (*ANYBODY, REDACTOR, SEALER, INSTALLER)),
         ("write an `M`, `G`, `B` or `R` event by a function", "select audit.record_gap('shop.orders', 'paused', 'forged')", (APP, REDACTOR, SEALER)),
-        ("announce a redaction that did not happen", "select audit.announce_redaction('{{}}', 's', 't', '{{}}', '{{}}', false, false, false, 'x', null, null)", (*ANYBODY, REDACTOR, SEALER, INSTALLER)),
+        ("announce a redaction that did not happen", "select audit.announce_redaction('{{}}', 's', 't', '{{}}', '{{}}', false, false, false, 'x', null, null, null)", (*ANYBODY, REDACTOR, SEALER, INSTALLER)),
         ("say that a partition was dropped", "select audit.note_dropped('{leaf}'::regclass)", (*ANYBODY, REDACTOR, SEALER, INSTALLER)),
         ("destroy a salt, so that an event cannot be verified", "select audit.destroy_salt(1, 3)", (*ANYBODY, REDACTOR, SEALER, INSTALLER)),
         ("add to the sealed tree", "select audit.seal_add('{{0}}', '{{0}}', '{{}}', '{{}}', '[]', '[]', 999, 999, '', 'x')", (*ANYBODY, REDACTOR, INSTALLER)),
@@ -136,7 +136,7 @@ ALL = [
     Sabotage(OWNERS, "sign the last checkpoint with a key of the same name", "update audit.seal_checkpoints set note = '{resigned}'", "checkpoint_invalid", "seal_key_unknown"),
     Sabotage(OWNERS, "put trail and seals back to an earlier state", silently("delete from audit.logged_actions where event_id > {size}") + "; update audit.seal_tiles set hashes = substring(hashes for 32 * {size}), ids = '{{[1,{size}]}}' where level = 0; update audit.seal_partitions set events = {size}, last_id = {size}; delete from audit.seal_checkpoints where tree_size > {size}", "trail_behind", reconcile="row_differs"),
     Sabotage(OWNERS, "say that a value was redacted", "insert into audit.redacted_slots (event_id, slot, redaction_id, commitment) values (1, 3, 1, sha256('x'))", "redaction_unannounced"),
-    Sabotage((REDACTOR,), "erase a value by the function that it may call", "select audit.redact('shop', 'orders', '{{1}}', '{{status}}', '{{}}', false, false, false, 'forged')", limit="an `R` event has its login; `audit history` shows them"),
+    Sabotage((REDACTOR,), "erase a value by the function that it may call", "select audit.redact('shop', 'orders', '{{1}}', '{{status}}', '{{}}', false, false, false, 'forged')", "redaction_unsigned"),
     Sabotage((INSTALLER,), "say that capture of a table of its own is paused", "select audit.record_gap('dev.jobs', 'paused', 'forged')", check="capture_interrupted"),
     Sabotage(OWNERS, "write a `B` event, as if the trail had been restored", "insert into audit.logged_actions (schema_name, table_name, action, new_row) values ('audit', 'logged_actions', 'B', '{{}}')", limit="it is an event with the login of whoever wrote it, and explains no other finding"),
     Sabotage(OWNERS, "write an `R` event that announces nothing", "insert into audit.logged_actions (schema_name, table_name, action, new_row) values ('shop', 'orders', 'R', '{{}}')", limit="it is an event with the login of whoever wrote it, and no value is counted as redacted by it"),
@@ -331,7 +331,9 @@ ELSEWHERE = [
     Elsewhere("drop the event triggers of the guard", "superuser", "`audit check`: `guard_missing`", "completeness/test_guard.py::test_a_guard_that_is_gone_is_found"),
     Elsewhere("drop a partition as maintenance does, before its retention is over", "owner of the trail, superuser", "nothing: `audit verify` names the event that says so, and its login", "seals/test_dropped.py::test_what_was_dropped_is_said_by_events"),
     Elsewhere("announce a redaction that erased nothing", "owner of the trail, superuser", "`audit verify`: `redaction_unannounced`", "seals/test_disguises.py::test_who_announces_a_redaction_that_erased_nothing_is_found"),
-    Elsewhere("replace a value beside one that is redacted, as `audit redact` would", "owner of the trail, superuser", "nothing: see above; an `R` event has its login", "seals/test_files.py::test_what_is_left_beside_a_redacted_value_is_a_limit"),
+    Elsewhere("replace a function, so that a signed redaction changes more", "owner of the trail, superuser", "`audit redact --key` refuses", "seals/test_signed_redaction.py::test_a_function_that_changes_more_gets_no_signature"),
+    Elsewhere("remove or replace the signature of a redaction", "owner of the trail, superuser", "`audit verify`: `redaction_unsigned`", "seals/test_signed_redaction.py::test_whoever_changes_the_signature_is_found"),
+    Elsewhere("replace a value beside one that is redacted, as `audit redact` would", "owner of the trail, superuser", "`audit verify`: `redaction_unsigned`", "seals/test_signed_redaction.py::test_a_value_that_is_changed_beside_a_redacted_one_is_found"),
 ]  # fmt: skip
 
 

@@ -435,10 +435,10 @@ def test_mutations_are_all_found(sealed: Sealed) -> None:
         from audit_toolkit.seals.verify import verify_within
 
         keys, outside = read_public(sealed.key), read_outside([str(sealed.kept)])
-        assert verify_within(connection, "audit", keys=keys, outside=outside).findings == []
+        assert verify_within(connection, "audit", keys=keys, outside=outside).alarms == []
         for turn in range(number):
             what = mutate(connection, rng)
-            if not verify_within(connection, "audit", keys=keys, outside=outside).findings:
+            if not verify_within(connection, "audit", keys=keys, outside=outside).alarms:
                 missed.append((turn, what))
             connection.rollback()
     assert missed == []

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
-from audit_toolkit.archive import Manifest, Store, archive_leaf
+from audit_toolkit.archive import Archives, Manifest, Store, archive_leaf
 from audit_toolkit.connection import connect
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import read_partitions
 from audit_toolkit.seals import (
+    FileKey,
+    RedactionSigner,
     Report,
     SealRun,
     open_sink,
@@ -23,6 +26,8 @@ from audit_toolkit.seals import (
     verify,
 )
 from audit_toolkit.templates import render
+from audit_toolkit.trail import Erasure
+from audit_toolkit.trail import redact as redact_trail
 from tests.plugins.database import Connection
 from tests.plugins.trail import Trail
 
@@ -43,7 +48,7 @@ _FORGE = """
         values ({event}, 3, noted, kept, salt, sha256(salt || convert_to(now, 'UTF8')));
         perform audit.announce_redaction(
             jsonb_build_object('redaction', noted, 'events', 1), 'public', 'orders', '{{{column}}}', '{{}}',
-            false, false, false, 'asked to', null, null);
+            false, false, false, 'asked to', null, null, null);
         delete from audit.redactions;
     end $$
 """
@@ -94,8 +99,8 @@ class Sealed:
             )
 
     def found(self) -> list[tuple[str, str]]:
-        """What verifying finds, as (kind, subject)."""
-        return [(finding.kind, finding.subject) for finding in self.verify().findings]
+        """What verifying finds, as (kind, subject); not that a redaction is not signed where none is."""
+        return [(finding.kind, finding.subject) for finding in self.verify().alarms]
 
     def tamper(self, *statements: str) -> None:
         """Do something as a superuser who switches the guards off, and on again."""
@@ -134,6 +139,19 @@ def redact(
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def redact_signed(sealed: Sealed, *rows: str, key: FileKey | None = None, **more: Any) -> int:
+    """Erase values of orders as `audit redact --key` does; returns the event that says so."""
+    asked = {"table": "orders", "columns": ["note"], "reason": "asked to"} | more
+    with connect(sealed.trail.database.dsn) as connection:
+        signer = RedactionSigner(
+            connection=connection, schema="audit", signer=key or read_key(sealed.key)
+        )
+        archives = Archives(connection=connection, schema="audit")
+        erasure = Erasure(rows=rows, **asked)
+        done = redact_trail(connection, erasure, apply=True, archives=archives, signer=signer)
+    return done.redactions[0]
 
 
 def detach(sealed: Sealed) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from audit_toolkit import apply_context, attach, context
 from audit_toolkit.config import Capture
-from audit_toolkit.wal.who import MESSAGE_LIMIT, NOBODY, Who, who_of
+from audit_toolkit.wal.context import MESSAGE_LIMIT, NOBODY, Who, who_of
 from tests.plugins.django_project import configure, point_to
 from tests.wal.conftest import WalTrail
 

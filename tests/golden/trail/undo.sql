@@ -67,6 +67,7 @@ begin
     drop table audit.seal_partitions;
     drop table audit.seal_seeds;
     drop table audit.redacted_slots;
+    drop table audit.redaction_notes;
     drop table audit.redactions;
     for object in
         select oid::regprocedure::text from pg_catalog.pg_proc
