@@ -15,7 +15,7 @@ from itertools import product
 from typing import NamedTuple
 
 from audit_toolkit.wal.changes import Change
-from audit_toolkit.wal.context import Address, Who, who_of
+from audit_toolkit.wal.context import Address, Who
 from audit_toolkit.wal.decoder import NULL_FIELD, Sent, fields_of, is_partial
 from audit_toolkit.wal.images import Images
 from audit_toolkit.wal.tables import Made, Rule
@@ -57,10 +57,9 @@ class Row(NamedTuple):
     after: Sent | None
 
 
-def stamp(change: Change[Sent], transaction_id: int) -> bytes:
+def stamp(change: Change[Sent], transaction_id: int, who: Who) -> bytes:
     """The fields of a line that all changes of a transaction share, up to the next context."""
-    who = _who_fields(who_of(change.context))
-    return _STAMP.pack(8, change.begin.moment, 8, transaction_id) + who
+    return _STAMP.pack(8, change.begin.moment, 8, transaction_id) + _who_fields(who)
 
 
 def staged_lines(rows: Iterable[Row], columns: int, ids: bytes) -> Iterator[bytes]:

@@ -473,7 +473,7 @@ class Worker:
             "clock_timestamp() as at",
         )
         count = _Count()
-        batch = Batch(next_xid=int(now["xid"]))
+        batch = Batch(next_xid=int(now["xid"]), who=self._recorder.who_of)
         total, end = 0, None
         messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
         self.writer.execute("begin")
