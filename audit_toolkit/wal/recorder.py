@@ -24,6 +24,7 @@ from audit_toolkit.wal.staging import (
     STAGED,
     TRAILER,
     event_lines,
+    is_wide,
     made_line,
     staged_lines,
 )
@@ -166,6 +167,7 @@ class Recorder:
                 (column.name, types[column.type_oid, column.type_modifier][1])
                 for column in relation.columns
             ],
+            is_wide=is_wide(len(relation.columns)),
             virtual_columns=table.virtual_columns,
             parameters={},
         )

@@ -140,6 +140,19 @@ def test_options_do_what_they_do_with_triggers(wal_trail: WalTrail, rule: dict[s
     assert same_events(wal_trail)
 
 
+@pytest.mark.thorough
+def test_a_table_of_very_many_columns_is_read(wal_trail: WalTrail) -> None:
+    columns = ", ".join(f"c{number} int" for number in range(850))
+    both(wal_trail, f"create table {{}} (id int primary key, tags text[], {columns})")
+    run_both(
+        wal_trail,
+        "insert into {} (id, tags, c849) values (1, '{{a,null}}', 7)",
+        "update {} set c0 = 2, c849 = null",
+        "delete from {}",
+    )
+    assert [event[0] for event in same_events(wal_trail)] == [*"IUD"]
+
+
 def test_odd_names_and_a_key_of_two_columns(wal_trail: WalTrail) -> None:
     wal_trail.execute(ODD)
     name = f'"Wei""rd.Schema".{ODD_NAME}'
