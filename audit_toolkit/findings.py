@@ -174,6 +174,7 @@ class FindingKind(StrEnum):
     REPLICA_IDENTITY_CHANGED = "replica_identity_changed"
     SLOT_LOST = "slot_lost"
     SLOT_MISSING = "slot_missing"
+    SLOT_UNUSED = "slot_unused"
     WAL_LEVEL = "wal_level"
     WAL_RETAINED = "wal_retained"
     WAL_UNLIMITED = "wal_unlimited"

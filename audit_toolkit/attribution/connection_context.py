@@ -13,12 +13,14 @@ SET_CONTEXT = "select set_config('audit.context', %s, true)"
 
 SET_CONTEXT_AND_TELL = """\
 with said as materialized (select set_config('audit.context', %s, true) as context)
-select context, pg_logical_emit_message(true, 'audit.context', json_build_object(
+select context, pg_logical_emit_message(true, 'audit.context', convert_to(json_build_object(
     'context', context, 'session_user', session_user, 'role', nullif(current_setting('role'), 'none'),
     'application_name', current_setting('application_name'), 'client_addr', host(inet_client_addr()),
-    'transaction_tstamp', transaction_timestamp())::text)
+    'transaction_tstamp', transaction_timestamp())::text, 'UTF8'))
 from said"""
-"""The same, also into the WAL, for tables that are captured from it: with what a trigger would have seen."""
+"""The same, also into the WAL, for tables that are captured from it: with what a trigger would have seen.
+
+In UTF-8, as the WAL does not say in which encoding a message is."""
 
 
 @dataclass(slots=True)

@@ -425,8 +425,7 @@ def _wal_findings(
     from audit_toolkit.wal.health import capture_findings
 
     options = (parse_comment(function.comment).get("options", {}) for function in objects.functions)
-    if not any(one.get("capture") == "wal" for one in options):
-        return
+    is_used = any(one.get("capture") == "wal" for one in options)
     only = {str(name) for name in _named(connection, names)} if names else None
     errors = import_psycopg().errors
     of_an_older_release = (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn)
@@ -434,13 +433,14 @@ def _wal_findings(
         with suppress(*of_an_older_release), connection.transaction():
             yield from list(capture_findings(connection, objects.schema, only=only))
     except errors.InsufficientPrivilege as error:
-        yield Finding(
-            kind=FindingKind.NOT_CHECKED,
-            severity=Severity.WARNING,
-            subject="capture from the WAL",
-            message=f"this role may not read how far the worker is: {first_line(error)}",
-            remedy="run audit check as the role of the worker",
-        )
+        if is_used:
+            yield Finding(
+                kind=FindingKind.NOT_CHECKED,
+                severity=Severity.WARNING,
+                subject="capture from the WAL",
+                message=f"this role may not read how far the worker is: {first_line(error)}",
+                remedy="run audit check as the role of the worker",
+            )
 
 
 def _publication_findings(connection: Connection, schema: str) -> Iterator[Finding]:

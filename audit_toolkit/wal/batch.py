@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from audit_toolkit.wal.changes import full_xid
+from audit_toolkit.wal.context import Who, who_of
 from audit_toolkit.wal.decoder import Sent, is_partial
 from audit_toolkit.wal.messages import Begin, Relation
 from audit_toolkit.wal.staging import Row, stamp
@@ -32,6 +34,8 @@ class Batch:
     """Changes in their order, of which events are to be made in this transaction."""
 
     next_xid: int
+    who: Callable[[builtins.bytes | None], Who] = who_of
+    """Who wrote, by the message that says so."""
     parts: list[Part] = field(default_factory=list)
     by_form: dict[int, Part] = field(default_factory=dict)
     """By the identity of the relation, which is one object in one reading; partitions share a part."""
@@ -51,7 +55,7 @@ class Batch:
         action, relation, before, after, begin, _, context = change
         if begin is not self._begin or context is not self._context:
             self._begin, self._context, self.commit_lsn = begin, context, begin.commit_lsn
-            self._stamp = stamp(change, full_xid(begin.xid, self.next_xid))
+            self._stamp = stamp(change, full_xid(begin.xid, self.next_xid), self.who(context))
         row = Row(8 * self.count, self._stamp, action, before, after)
         self.count += 1
         if made is not None:

@@ -179,12 +179,26 @@ def _slot(row: dict[str, Any]) -> Slot:
 def capture_findings(
     connection: Connection, schema: str = "audit", *, only: Collection[str] | None = None
 ) -> list[Finding]:
-    """What is wrong with capture from the WAL, of these tables alone; nothing where none is captured so."""
+    """What is wrong with capture from the WAL, of these tables alone; without any, a slot that is left."""
     if not has_progress(connection, schema):
         return []
     status = read_capture_status(connection, schema)
     tables = tuple(one for one in status.tables if only is None or one.table in only)
-    return list(_findings(replace(status, tables=tables))) if tables else []
+    if tables:
+        return list(_findings(replace(status, tables=tables)))
+    return list(_unused(status.slot)) if status.slot and not status.tables else []
+
+
+def _unused(slot: Slot) -> Iterator[Finding]:
+    if slot.state != "missing":
+        yield _finding(
+            FindingKind.SLOT_UNUSED,
+            Severity.WARNING,
+            f"slot {slot.name}",
+            "no table is captured from the WAL any more, and the server keeps "
+            f"{show_bytes(slot.retained_bytes or 0)} of WAL for it",
+            f"{_RUN} --once, which drops it",
+        )
 
 
 _RUN = "audit capture run"

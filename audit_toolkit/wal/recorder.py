@@ -15,6 +15,7 @@ from audit_toolkit.names import replay_function, wal_tables
 from audit_toolkit.templates import render
 from audit_toolkit.wal.batch import Batch, Part
 from audit_toolkit.wal.changes import lsn_text
+from audit_toolkit.wal.context import NOBODY, Who, who_of
 from audit_toolkit.wal.images import Images, images_of
 from audit_toolkit.wal.messages import Column, Relation
 from audit_toolkit.wal.staging import (
@@ -23,6 +24,7 @@ from audit_toolkit.wal.staging import (
     STAGED,
     TRAILER,
     event_lines,
+    is_wide,
     made_line,
     staged_lines,
 )
@@ -41,6 +43,21 @@ class Recorder:
         """The tables of which rows are staged in this transaction."""
         self._images: dict[tuple[tuple[Column, ...], tuple[str, ...]], Images | None] = {}
         """What makes the images of rows, by their columns and key; None where the server does."""
+
+    def who_of(self, message: bytes | None) -> Who:
+        """Who wrote, by that message; nobody where the database cannot store what it says."""
+        who = who_of(message)
+        is_utf8 = self._sql.connection.info.parameter_status("server_encoding") == "UTF8"
+        return who if who is NOBODY or is_utf8 or self._may_store(who) else NOBODY
+
+    def _may_store(self, who: Who) -> bool:
+        names = [who.session_user_name, who.role_name, who.application_name]
+        try:
+            with self._sql.connection.transaction():
+                self._sql.fetch("storable", context=who.context, names=names)
+        except psycopg.DataError:
+            return False
+        return True
 
     def committed(self) -> None:
         """Note that the transaction has ended: staged rows are gone with it (ON COMMIT DELETE ROWS)."""
@@ -150,6 +167,7 @@ class Recorder:
                 (column.name, types[column.type_oid, column.type_modifier][1])
                 for column in relation.columns
             ],
+            is_wide=is_wide(len(relation.columns)),
             virtual_columns=table.virtual_columns,
             parameters={},
         )

@@ -15,7 +15,7 @@ from itertools import product
 from typing import NamedTuple
 
 from audit_toolkit.wal.changes import Change
-from audit_toolkit.wal.context import Address, Who, who_of
+from audit_toolkit.wal.context import Address, Who
 from audit_toolkit.wal.decoder import NULL_FIELD, Sent, fields_of, is_partial
 from audit_toolkit.wal.images import Images
 from audit_toolkit.wal.tables import Made, Rule
@@ -57,16 +57,18 @@ class Row(NamedTuple):
     after: Sent | None
 
 
-def stamp(change: Change[Sent], transaction_id: int) -> bytes:
+def stamp(change: Change[Sent], transaction_id: int, who: Who) -> bytes:
     """The fields of a line that all changes of a transaction share, up to the next context."""
-    who = _who_fields(who_of(change.context))
-    return _STAMP.pack(8, change.begin.moment, 8, transaction_id) + who
+    return _STAMP.pack(8, change.begin.moment, 8, transaction_id) + _who_fields(who)
 
 
 def staged_lines(rows: Iterable[Row], columns: int, ids: bytes) -> Iterator[bytes]:
     """Rows of which the server makes images; `ids` are those of the whole batch, eight bytes each."""
-    head = _U16.pack(len(STAGED) + 2 * columns) + _EIGHT
-    nulls = NULL_FIELD * columns
+    wide = is_wide(columns)
+    head = _U16.pack(len(STAGED) + (2 if wide else 2 * columns)) + _EIGHT
+    nulls = NULL_FIELD if wide else NULL_FIELD * columns
+    array = _ARRAY.pack(1, 1, _TEXT_OID, columns, 1)
+    told = (lambda row: _counted(array + fields_of(row))) if wide else fields_of
     for number, stamped, action, before, after in rows:
         if before is not None and is_partial(before):
             before = None  # noqa: PLW2901
@@ -77,10 +79,15 @@ def staged_lines(rows: Iterable[Row], columns: int, ids: bytes) -> Iterator[byte
                 ids[number : number + 8],
                 stamped,
                 kind,
-                nulls if before is None else fields_of(before),
-                nulls if after is None else fields_of(after),
+                nulls if before is None else told(before),
+                nulls if after is None else told(after),
             )
         )
+
+
+def is_wide(columns: int) -> bool:
+    """Whether a table has no place for two rows of so many columns, so that each is staged as one array."""
+    return len(STAGED) + 2 * columns > _MOST_COLUMNS
 
 
 def event_lines(rows: Iterable[Row], images: Images, rule: Rule, ids: bytes) -> Iterator[bytes]:
@@ -138,6 +145,10 @@ def _who_fields(who: Who) -> bytes:
     )
 
 
+def _counted(data: bytes) -> bytes:
+    return _I32.pack(len(data)) + data
+
+
 def _field(text: str | None) -> bytes:
     if text is None:
         return NULL_FIELD
@@ -164,6 +175,9 @@ _U16, _I32, _MOMENT = struct.Struct("!H"), struct.Struct("!i"), struct.Struct("!
 _STAMP = struct.Struct("!iqiQ")
 _JSONB = struct.Struct("!iB")
 _INET = struct.Struct("!iBBBB")
+_ARRAY = struct.Struct("!iiIii")
+"""Dimensions, whether there are NULLs, the type of the elements, how many, and the number of the first."""
+_TEXT_OID, _MOST_COLUMNS = 25, 1600
 _EIGHT = _I32.pack(8)
 _BOOLEANS = {False: b"\0\0\0\1\0", True: b"\0\0\0\1\1"}
 _KINDS = {

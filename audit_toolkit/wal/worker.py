@@ -44,6 +44,9 @@ LITTLE_BYTES = 64 * 1024 * 1024
 """How much may be unread when tables go back to triggers: their writers wait while it is read."""
 FALLBACK_SECONDS = 10.0
 """How long they wait at most, each time."""
+IN_USE_SECONDS = 0.05
+PATIENCE = 100
+"""After how many tries the worker says that others use its slot."""
 _LOST = "the replication slot was lost: changes that were not read yet are unknown"
 
 
@@ -80,6 +83,8 @@ class Worker:
     """After so many seconds an idle slot is advanced in any case."""
     _is_ready: bool = False
     _may_log_snapshot: bool = False
+    _refused: int = 0
+    """How often the slot was in use by others, since it was not."""
     _seen: int = 0
     _beat: float = 0.0
     _sql: Statements = field(init=False)
@@ -141,6 +146,9 @@ class Worker:
         if not self._is_ready and not self._prepare():
             return Round(events=0, is_all=True)
         tables = self._tables()
+        if not tables:
+            self._end()
+            return Round(events=0, is_all=True)
         pending = [
             table
             for table in tables
@@ -298,18 +306,30 @@ class Worker:
         named = {"publication": self.publication}
         there = "select from pg_publication where pubname = %(publication)s"
         tables = self._tables()
+        if not tables:
+            self._end()
+            self._say_once("no table is captured from the WAL: audit install --capture wal")
+            return False
         if not self.writer.execute(there, named).rowcount:
             if not any(table.wal_since is not None for table in tables):
                 self._say_once("no table is captured from the WAL: audit install --capture wal")
                 return False
             self._restore_publication()
-        if tables and all(table.fallback for table in tables):
+        if all(table.fallback for table in tables):
             self._say_once("triggers record all tables: audit capture resume")
             return False
         (may,) = self._sql.fetch("may_log_snapshot")
         self._may_log_snapshot = may["may_log_snapshot"]
         self._is_ready = self._ensure_slot()
         return self._is_ready
+
+    def _end(self) -> None:
+        """Drop the slot, for which the server keeps WAL: capture of the last table has ended, once all was read."""
+        state = self._state()
+        if state["slot_is_there"] and not state["is_foreign"]:
+            self._drop_slot()
+            self.say(f"no table is captured from the WAL any more; dropped the slot {self.slot}")
+        self._is_ready = False
 
     def _restore_publication(self) -> None:
         """Make anew what somebody dropped, and the slot with it, which says what is lost."""
@@ -428,6 +448,19 @@ class Worker:
             self._say_once(text)
 
     def _read(self, tables: Iterable[Table]) -> Round:
+        """One reading of the slot; none while somebody else has it, as a migration that asks what is left in it."""
+        try:
+            found = self._read_slot(tables)
+        except psycopg.errors.ObjectInUse as error:
+            self._refused += 1
+            if self._refused == PATIENCE:
+                self.say(f"{first_line(error)}; waiting until it ends")
+            time.sleep(IN_USE_SECONDS)
+            return Round(events=0, is_all=False)
+        self._refused = 0
+        return found
+
+    def _read_slot(self, tables: Iterable[Table]) -> Round:
         """One reading of the slot. The connection that reads holds what is left, and this one a transaction's share."""
         state = self._state()
         self._log_snapshot(state["behind_bytes"])
@@ -440,7 +473,7 @@ class Worker:
             "clock_timestamp() as at",
         )
         count = _Count()
-        batch = Batch(next_xid=int(now["xid"]))
+        batch = Batch(next_xid=int(now["xid"]), who=self._recorder.who_of)
         total, end = 0, None
         messages = peek(self.reader, self.slot, self.publication, at_least=PEEK_ROWS)
         self.writer.execute("begin")
@@ -530,7 +563,10 @@ class Worker:
             return
         confirmed = self._state()["confirmed_flush_lsn"]
         if confirmed is None or until > lsn_number(confirmed):
-            advance(self.writer, self.slot, until)
+            try:
+                advance(self.writer, self.slot, until)
+            except psycopg.errors.ObjectInUse:
+                return  # the trail has it; the next reading advances
         self._seen, self._beat = until, time.monotonic()
 
     def _is_due(self, until: int) -> bool:

@@ -70,7 +70,9 @@ class Database:
         cursor = self.connection.execute(query, params)
         while cursor.nextset():
             pass
-        return cursor.fetchall() if cursor.description else []
+        result = cursor.pgresult  # rows without columns, as of "select from t", have no description
+        has_rows = result is not None and result.status == psycopg.pq.ExecStatus.TUPLES_OK
+        return cursor.fetchall() if has_rows else []
 
     def psql(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a script in psql, which ends at the first error with code 3. No psql: a skip."""

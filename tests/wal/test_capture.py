@@ -12,7 +12,7 @@ from audit_toolkit.config import Capture, Mask, MaskMethod, Store, Truncate
 from audit_toolkit.errors import BusyError, RuleError
 from audit_toolkit.findings import FindingKind
 from audit_toolkit.wal.health import capture_findings
-from audit_toolkit.wal.slot import peek
+from audit_toolkit.wal.slot import advance, peek
 from tests.rendering.cases import ODD, ODD_NAME
 from tests.wal.conftest import WalTrail
 
@@ -138,6 +138,19 @@ def test_options_do_what_they_do_with_triggers(wal_trail: WalTrail, rule: dict[s
         "delete from {} where b <> 'y'",
     )
     assert same_events(wal_trail)
+
+
+@pytest.mark.thorough
+def test_a_table_of_very_many_columns_is_read(wal_trail: WalTrail) -> None:
+    columns = ", ".join(f"c{number} int" for number in range(850))
+    both(wal_trail, f"create table {{}} (id int primary key, tags text[], {columns})")
+    run_both(
+        wal_trail,
+        "insert into {} (id, tags, c849) values (1, '{{a,null}}', 7)",
+        "update {} set c0 = 2, c849 = null",
+        "delete from {}",
+    )
+    assert [event[0] for event in same_events(wal_trail)] == [*"IUD"]
 
 
 def test_odd_names_and_a_key_of_two_columns(wal_trail: WalTrail) -> None:
@@ -457,8 +470,39 @@ def test_the_end_of_capture_takes_back_what_the_worker_needed(wal_trail: WalTrai
     assert wal_trail.execute("select relreplident from pg_class where relname = 'orders'") == [
         ("d",)
     ]
-    assert wal_trail.execute("select from pg_publication_rel") == []
+    in_publication = "select from pg_publication_rel where prrelid = 'orders'::regclass"
+    assert wal_trail.execute(in_publication) == []
     assert wal_trail.execute("select from pg_proc where proname like 'replay%'") == []
+    (left,) = capture_findings(wal_trail.connection)
+    assert left.kind is FindingKind.SLOT_UNUSED
+    wal_trail.read()
+    assert "no table is captured from the WAL any more" in wal_trail.said[-2]
+    assert capture_findings(wal_trail.connection) == []
+
+
+def test_the_worker_waits_while_others_use_its_slot(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy_once(function: Any) -> Any:
+        refusals = [psycopg.errors.ObjectInUse("the slot is active for PID 1")]
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return function(*arguments, **options)
+
+        return run
+
+    wal_trail.execute(ORDERS)
+    wal_trail.audit("orders", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("insert into orders values (1)")
+    monkeypatch.setattr("audit_toolkit.wal.worker.peek", busy_once(peek))
+    monkeypatch.setattr("audit_toolkit.wal.worker.advance", busy_once(advance))
+    wal_trail.read()
+    wal_trail.execute("insert into orders values (2)")
+    wal_trail.read()
+    assert wal_trail.story() == [("M", None), ("I", "1"), ("I", "2")]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.cli.check import check_database
 from audit_toolkit.config import Capture
+from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.templates import render
-from audit_toolkit.wal.slot import create_slot
-from tests.plugins.database import Connection
+from audit_toolkit.wal.health import capture_findings
 from tests.plugins.docs import commands
 from tests.plugins.trail import Trail
 from tests.wal.conftest import WalTrail, kinds, run
@@ -236,10 +236,21 @@ def test_what_a_role_may_not_read_of_the_worker_is_said(wal_trail: WalTrail) -> 
 def test_the_worker_says_which_transactions_a_new_slot_waits_for(
     wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make(connection: Connection, slot: str) -> None:
-        wal_trail.execute("commit prepared 'left open'")
-        create_slot(connection, slot)
+    def make(_: object, slot: str) -> None:
+        maker = wal_trail.database.connect()
+        maker.pgconn.nonblocking = 0
+        text = f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+        maker.pgconn.send_query(text.encode())
+        try:
+            while not wal_trail.execute("select 1 from pg_replication_slots where active"):
+                pass
+            found.extend(capture_findings(wal_trail.connection))
+        finally:
+            wal_trail.execute("commit prepared 'left open'")
+            while maker.pgconn.get_result():
+                pass
 
+    found: list[Finding] = []
     wal_trail.execute("create table readings (id int primary key)")
     wal_trail.audit("readings", capture=Capture.WAL)
     wal_trail.read()
@@ -249,3 +260,5 @@ def test_the_worker_says_which_transactions_a_new_slot_waits_for(
     wal_trail.read()
     assert wal_trail.said[-2].startswith("the replication slot is there once these have ended")
     assert "the prepared transaction 'left open'" in wal_trail.said[-2]
+    assert FindingKind.SLOT_MISSING in {finding.kind for finding in found}
+    assert "slot_missing" not in kinds(wal_trail)

@@ -16,7 +16,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from audit_toolkit import apply_context, attach, context
 from audit_toolkit.config import Capture
 from audit_toolkit.wal.context import MESSAGE_LIMIT, NOBODY, Who, who_of
+from tests.plugins.database import Database, Databases
 from tests.plugins.django_project import configure, point_to
+from tests.plugins.trail import install_trail
 from tests.wal.conftest import WalTrail
 
 WHO = ("context", "session_user_name", "role_name", "application_name", "client_addr")
@@ -191,3 +193,38 @@ def test_an_odd_address_does_not_stop_the_worker(orders: WalTrail) -> None:
     event = orders.events()[-1]
     assert str(event["client_addr"]) == "fe80::1"
     assert event["transaction_tstamp"] is None
+
+
+def test_a_database_in_another_encoding_takes_what_it_can_store(
+    logical_databases: Databases,
+) -> None:
+    made = logical_databases.connection
+    made.execute(
+        "create database latin template template0 encoding LATIN1 lc_collate 'C' lc_ctype 'C'"
+    )
+    dsn = logical_databases.server.dsn("latin")
+    with ExitStack() as stack:
+        stack.callback(made.execute, "drop database latin with (force)")
+        stack.callback(
+            made.execute,
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = 'latin'",
+        )
+        install_trail(dsn)
+        connection = stack.enter_context(
+            psycopg.connect(dsn, autocommit=True, client_encoding="utf8")
+        )
+        trail = WalTrail(Database("latin", dsn, connection, None, stack), stack)
+        trail.execute("create table by_wal (id int primary key)")
+        trail.audit("by_wal", capture=Capture.WAL)
+        trail.read()
+        attach(connection, wal=True)
+        with context(actor="Zo\u00e9"):
+            trail.execute("insert into by_wal values (1)")
+        said = json.dumps({"context": json.dumps({"actor": "\u4e2d"})})
+        with connection.transaction():
+            trail.execute("select pg_logical_emit_message(true, 'audit.context', %s)", [said])
+            trail.execute("insert into by_wal values (2)")
+        trail.read()
+        assert trail.execute(
+            "select row_key, context ->> 'actor' from audit.logged_actions where action = 'I' order by 1"
+        ) == [("1", "Zo\u00e9"), ("2", None)]
