@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "bd96359de03d19f46de85cf0457a343da857c552b76adf2114da494b690cbca6"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "b27ad55873ef638df265c5557de1317bdef05bf624bb16abf1ffe523babf2a6a"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2102,7 +2102,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2639,6 +2639,47 @@ $body$;
 
 revoke all on function audit.record_by_triggers(text, text) from public;
 
+create or replace function audit.has_other_key(function_name text)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select key <> present or exists (
+        -- Dropped, and made anew under its name.
+        select from jsonb_each_text(installed_columns) as installed (number, name)
+        where name = any (key)
+        group by name
+        having count(*) > 1
+    ) or exists (
+        select from pg_attribute as a
+        where a.attrelid = relation_id and not a.attisdropped
+          and a.attname = any (key)
+          and installed_columns ->> a.attnum::text is distinct from a.attname
+    )
+    from (
+        select
+            c.relation_id, c.installed_columns,
+            array(
+                select jsonb_array_elements_text(obj_description(p.oid, 'pg_proc')::jsonb -> 'key')
+            ) as key,
+            array(
+                select coalesce(c.installed_columns ->> part.attnum::text, '')
+                from pg_index as i
+                cross join unnest(i.indkey::smallint[]) with ordinality as part (attnum, place)
+                where i.indrelid = c.relation_id and i.indisprimary and part.place <= i.indnkeyatts
+                order by part.place
+            ) as present
+        from audit.captured_tables as c
+        join pg_proc as p on p.proname = c.function_name
+        where c.function_name = has_other_key.function_name
+          and p.pronamespace = 'audit'::regnamespace
+          and jsonb_typeof(obj_description(p.oid, 'pg_proc')::jsonb -> 'key') = 'array'
+    ) as compared
+$body$;
+
+revoke all on function audit.has_other_key(text) from public;
+
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
     language plpgsql
@@ -2651,6 +2692,7 @@ declare
     captures oid;
     last_event record;
     former record;
+    changed text;
 begin
     perform audit.require_owner(relation);
     captures := audit.table_with_capture(function_name, relation);
@@ -2681,13 +2723,19 @@ begin
         and known.triggers <> '{}'
         and known.triggers = audit.triggers_of(relation, known.function_name)
     then
-        if (known.code <> audit.code_of(known.function_name)) is not true then
+        changed := case
+            when known.code <> audit.code_of(known.function_name)
+                then 'its capture function was changed by hand: changes may be missing'
+            when audit.has_other_key(known.function_name)
+                then 'its primary key was changed: events of before have the former key'
+        end;
+        if changed is null then
             return;  -- capture was never off
         end if;
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
         values (name_of.schema_name, name_of.table_name, 'G', jsonb_build_object(
             'capture', 'resumed',
-            'reason', 'its capture function was changed by hand: changes may be missing',
+            'reason', changed,
             'since', known.sound_at));
         update audit.captured_tables as c
         set whole_after = null, whole_since = null
@@ -4792,6 +4840,12 @@ create or replace function audit.seal_begin()
     set search_path = pg_catalog, pg_temp
 as $body$
 begin
+    if audit.is_elsewhere() then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'audit: the trail came from another cluster or database, and may be sealed there',
+            hint = 'audit adopt --reason REASON continues it here';
+    end if;
     perform set_config('synchronous_commit', 'on', true), set_config('lock_timeout', '3s', true);
     lock table audit.seal_checkpoints in share update exclusive mode;
 end
@@ -4981,7 +5035,10 @@ create or replace function audit.former_columns(
 as $body$
     select nullif(coalesce(since, '{}') || coalesce(jsonb_object_agg(was, jsonb_build_object(
         'now', coalesce(since -> became ->> 'now', became),
-        'again', coalesce(change -> 'added', '{}') ? was,
+        -- Where another column had the name that it got, images of before have that name, too.
+        'again', coalesce(change -> 'added', '{}') ? was
+            and not coalesce(change -> 'dropped', '{}') ? became
+            and not coalesce(change -> 'renamed', '{}') ? became,
         'step', (
             select count(distinct later -> 'step') from jsonb_each(since) as known (name, later)
         ))), '{}'), '{}')
@@ -6287,6 +6344,78 @@ $body$;
 
 revoke all on function audit.warn_of_absence(text, text) from public;
 
+create or replace function audit.warn_of_partitions(
+    wanted_schema text, wanted_table text, wanted_key text, moment timestamptz, names jsonb default null
+)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+as $body$
+declare
+    relation constant oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
+    known audit.captured_tables;
+    present jsonb;
+    left_it text;
+    noted record;
+begin
+    if has_table_privilege('audit.captured_tables', 'select') then
+        select * into known from audit.captured_tables as c where c.relation_id = relation;
+        if known.partitions <> '{}' then
+            present := audit.partitions_of(relation);
+            select min(name) into left_it
+            from jsonb_each_text(known.partitions) as partition (number, name)
+            where not present ? number;
+        end if;
+    end if;
+    if left_it is null or audit.is_elsewhere() then
+        select e.event_id, e.action_tstamp, e.new_row -> 'detached' ->> 0 as partition into noted
+        from audit.names_of(wanted_schema, wanted_table, names) as name
+        join audit.logged_actions as e
+          on e.schema_name = name.schema_name and e.table_name = name.table_name
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null
+          and e.action = 'M'
+          and e.new_row ->> 'change' = 'partitions' and e.new_row ? 'detached'
+          and e.action_tstamp <= moment
+        -- + 0: otherwise a cached plan may scan the primary key from its end, possibly through all events.
+        order by e.event_id + 0 desc
+        limit 1;
+        if not found
+            or known.whole_since > noted.action_tstamp and known.whole_since <= moment
+            or exists (
+                select
+                from audit.names_of(wanted_schema, wanted_table, names) as name
+                join audit.logged_actions as e
+                  on e.schema_name = name.schema_name and e.table_name = name.table_name
+                 and e.event_id > name.after_id and e.event_id <= name.until_id
+                where (
+                    wanted_key is null and e.action = 'S'
+                    or e.row_key = wanted_key and e.action <> 'E'
+                    or e.row_key is null and e.action = 'T'
+                )
+                  and e.event_id > noted.event_id
+                  and e.action_tstamp <= moment
+            )
+        then
+            return;
+        end if;
+        left_it := noted.partition;
+    end if;
+    raise warning using
+        message = format(
+            'audit: partition %s is no longer part of %I.%I: rows that went with it are still in the answer',
+            left_it, wanted_schema, wanted_table),
+        hint = 'audit baseline records the rows as they are now';
+end
+$body$;
+
+revoke all on function audit.warn_of_partitions(
+    text, text, text, timestamptz, jsonb
+) from public;
+
 create or replace function audit.warn_of_gap(
     wanted_schema text, wanted_table text, wanted_key text, moment timestamptz, names jsonb default null
 )
@@ -6301,6 +6430,7 @@ declare
     called record;
     gap record;
 begin
+    perform audit.warn_of_partitions(wanted_schema, wanted_table, wanted_key, moment, names);
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         select e.action_tstamp, e.new_row ->> 'since' as since into gap
         from audit.logged_actions as e
@@ -6801,6 +6931,7 @@ declare
     names jsonb;
     truncated bigint;
     called record;
+    batch record;
 begin
     select n.nspname as schema_name, c.relname as table_name, i.indexrelid is not null as has_key into home
     from pg_class as c
@@ -6832,134 +6963,146 @@ join audit.logged_actions as e
     if not home.has_key then
         -- Rows without a key are told apart by nothing but their looks:
         -- what came less what went is what is there.
-        return query
-            select populated.*
+        for batch in
+            select array_agg(known.image) as images, array_agg(known.copies) as copies
             from (
-                select (array_agg(image))[1] as image, sum(change) as copies
+                select image, copies, row_number() over () / 1000 as number
                 from (
-                    select case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image, 1 as change
+                    select (array_agg(image))[1] as image, sum(change) as copies
                     from (
-                        select
-                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case
-                                when called.columns is null then old_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as old_row,
-                            case
-                                when called.columns is null then new_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
-                        else new_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as new_row
-                        from audit.logged_actions
-                        where schema_name = called.schema_name
-                          and table_name = called.table_name
-                          and event_id > called.after_id
-                          and action <> 'E'
-                        union all
-                        select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
-                            e.old_row_key,
-                            case
-                                when name.columns is null then e.old_row
-                                else audit.as_called_now(
-                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end,
-                            case
-                                when name.columns is null then e.new_row
-                                else audit.as_called_now(
-                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end
-                        from audit.names_of(wanted_schema, wanted_table, names) as name
-                    join audit.logged_actions as e
-                      on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        cross join lateral (
+                        select case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image, 1 as change
+                        from (
                             select
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
-                        else e.new_row end as new_row
-                            where name.columns is not null
+                                event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                                case
+                                    when called.columns is null then old_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as old_row,
+                                case
+                                    when called.columns is null then new_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                            else new_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as new_row
+                            from audit.logged_actions
+                            where schema_name = called.schema_name
+                              and table_name = called.table_name
+                              and event_id > called.after_id
+                              and action <> 'E'
                             union all
-                            select null, null where name.columns is null
-                        ) as whole
-                        where name.until_id < called.until_id and e.action <> 'E'
-                    ) as event
-                    where event_id > truncated and action_tstamp <= moment
-                      and action in ('I', 'U', 'S') and new_row is not null
-                    union all
-                    select case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, -1
-                    from (
-                        select
-                            event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
-                            case
-                                when called.columns is null then old_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as old_row,
-                            case
-                                when called.columns is null then new_row
-                                else audit.as_called_now(
-                                    case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
-                        else new_row end, called.columns,
-                                    coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
-                                )
-                            end as new_row
-                        from audit.logged_actions
-                        where schema_name = called.schema_name
-                          and table_name = called.table_name
-                          and event_id > called.after_id
-                          and action <> 'E'
-                        union all
-                        select
-                            e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
-                            e.old_row_key,
-                            case
-                                when name.columns is null then e.old_row
-                                else audit.as_called_now(
-                                    whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end,
-                            case
-                                when name.columns is null then e.new_row
-                                else audit.as_called_now(
-                                    whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
-                                )
-                            end
-                        from audit.names_of(wanted_schema, wanted_table, names) as name
-                    join audit.logged_actions as e
-                      on e.schema_name = name.schema_name and e.table_name = name.table_name
-                     and e.event_id > name.after_id and e.event_id <= name.until_id
-                        cross join lateral (
                             select
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
-                                case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
-                        else e.new_row end as new_row
-                            where name.columns is not null
+                                e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                                e.old_row_key,
+                                case
+                                    when name.columns is null then e.old_row
+                                    else audit.as_called_now(
+                                        whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end,
+                                case
+                                    when name.columns is null then e.new_row
+                                    else audit.as_called_now(
+                                        whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end
+                            from audit.names_of(wanted_schema, wanted_table, names) as name
+                        join audit.logged_actions as e
+                          on e.schema_name = name.schema_name and e.table_name = name.table_name
+                         and e.event_id > name.after_id and e.event_id <= name.until_id
+                            cross join lateral (
+                                select
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                            else e.new_row end as new_row
+                                where name.columns is not null
+                                union all
+                                select null, null where name.columns is null
+                            ) as whole
+                            where name.until_id < called.until_id and e.action <> 'E'
+                        ) as event
+                        where event_id > truncated and action_tstamp <= moment
+                          and action in ('I', 'U', 'S') and new_row is not null
+                        union all
+                        select case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, -1
+                        from (
+                            select
+                                event_id, action_tstamp, transaction_id, schema_name, table_name, action, row_key, old_row_key,
+                                case
+                                    when called.columns is null then old_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as old_row,
+                                case
+                                    when called.columns is null then new_row
+                                    else audit.as_called_now(
+                                        case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end
+                            else new_row end, called.columns,
+                                        coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, new_row)
+                                    )
+                                end as new_row
+                            from audit.logged_actions
+                            where schema_name = called.schema_name
+                              and table_name = called.table_name
+                              and event_id > called.after_id
+                              and action <> 'E'
                             union all
-                            select null, null where name.columns is null
-                        ) as whole
-                        where name.until_id < called.until_id and e.action <> 'E'
+                            select
+                                e.event_id, e.action_tstamp, e.transaction_id, e.schema_name, e.table_name, e.action, e.row_key,
+                                e.old_row_key,
+                                case
+                                    when name.columns is null then e.old_row
+                                    else audit.as_called_now(
+                                        whole.old_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end,
+                                case
+                                    when name.columns is null then e.new_row
+                                    else audit.as_called_now(
+                                        whole.new_row, name.columns, coalesce(whole.old_row, whole.new_row)
+                                    )
+                                end
+                            from audit.names_of(wanted_schema, wanted_table, names) as name
+                        join audit.logged_actions as e
+                          on e.schema_name = name.schema_name and e.table_name = name.table_name
+                         and e.event_id > name.after_id and e.event_id <= name.until_id
+                            cross join lateral (
+                                select
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end as old_row,
+                                    case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then case e.action when 'U' then coalesce(case when e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row) then audit.row_before(e.schema_name, e.table_name, e.row_key, e.event_id, e.old_row) else e.old_row end, '{}') || e.new_row else e.new_row end
+                            else e.new_row end as new_row
+                                where name.columns is not null
+                                union all
+                                select null, null where name.columns is null
+                            ) as whole
+                            where name.until_id < called.until_id and e.action <> 'E'
+                        ) as event
+                        where event_id > truncated and action_tstamp <= moment
+                          and action in ('U', 'D', 'S') and old_row is not null
                     ) as event
-                    where event_id > truncated and action_tstamp <= moment
-                      and action in ('U', 'D', 'S') and old_row is not null
-                ) as event
-                group by format(
-                    '%s', jsonb_populate_record(base, audit.refuse_redacted(image))
-                )
-                having sum(change) > 0
+                    group by format(
+                        '%s', jsonb_populate_record(base, audit.refuse_redacted(image))
+                    )
+                    having sum(change) > 0
+                ) as counted
             ) as known
-            cross join generate_series(1, known.copies)
-            cross join lateral jsonb_populate_record(base, known.image) as populated;
+            group by known.number
+        loop
+            -- EXECUTE: see below.
+            return query execute $query$
+                select populated.*
+                from unnest($1, $2) as known (image, copies)
+                cross join generate_series(1, known.copies)
+                cross join lateral jsonb_populate_record($3, known.image) as populated
+                $query$
+                using batch.images, batch.copies, base;
+        end loop;
         return;
     end if;
 
@@ -7214,6 +7357,9 @@ comment on function audit.read_from_wal(text)
 comment on function audit.record_by_triggers(text, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.has_other_key(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_beginning(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7403,6 +7549,9 @@ comment on function audit.warn_of_triggers(text, text)
 comment on function audit.warn_of_absence(text, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.warn_of_partitions(text, text, text, timestamptz, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.warn_of_gap(text, text, text, timestamptz, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7434,7 +7583,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
