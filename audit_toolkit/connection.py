@@ -52,6 +52,8 @@ _SESSION_SETTINGS = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # Catalogues and events are many small reads of wild estimates: compiling takes longer than any of them.
+    "jit": "off",
 }
 _SINCE_17 = {"transaction_timeout": "0"}
 

@@ -18,7 +18,7 @@ from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.schema.drift import schema_findings
-from audit_toolkit.schema.renamed import renamed_trail
+from audit_toolkit.schema.renamed_trail import renamed_trail
 from audit_toolkit.schema.trail_drift import trail_findings
 
 

@@ -1,5 +1,6 @@
 """Detached leaves as Parquet files, read back and compared before anything is dropped."""
 
+from audit_toolkit.archive.dropped_partitions import archive_findings
 from audit_toolkit.archive.events import ArchivedEvents, archived_events
 from audit_toolkit.archive.export import LiveExport, export_live
 from audit_toolkit.archive.iceberg import Differences, Registered, Target, differences, register
@@ -15,7 +16,6 @@ from audit_toolkit.archive.manifest import (
 )
 from audit_toolkit.archive.origin import adopt, read_expected, read_origin, record_fingerprints
 from audit_toolkit.archive.person import PersonArchive
-from audit_toolkit.archive.presence import archive_findings
 from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.redaction import Archives
 from audit_toolkit.archive.restore import rehearse_restore, restore_leaf

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit_toolkit.archive.extra import arrow
+from audit_toolkit.archive.optional_packages import arrow
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from audit_toolkit.archive.columns import TEXTS
-from audit_toolkit.archive.extra import arrow, compute
+from audit_toolkit.archive.optional_packages import arrow, compute
 from audit_toolkit.merkle import Tree, leaf_hash
 
 VERSION = b"\x01"

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.archive.full_images import Place, Whole
 from audit_toolkit.archive.manifest import MOST_BYTES, Manifest, difference
 from audit_toolkit.archive.query import VIEW, opened
 from audit_toolkit.archive.store import Store, split_address
-from audit_toolkit.archive.whole import Place, Whole
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.templates import render

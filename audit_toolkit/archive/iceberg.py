@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.columns import arrow_schema
-from audit_toolkit.archive.extra import iceberg
 from audit_toolkit.archive.manifest import Manifest, newest, read_manifests
+from audit_toolkit.archive.optional_packages import iceberg
 from audit_toolkit.archive.origin import read_origin
 from audit_toolkit.archive.store import EVENTS, Store
 from audit_toolkit.connection import normalise_dsn

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from audit_toolkit.archive.extra import duckdb
 from audit_toolkit.archive.manifest import newest, read_manifests
+from audit_toolkit.archive.optional_packages import duckdb
 from audit_toolkit.archive.store import Store
 from audit_toolkit.errors import AuditError, UsageError
 

@@ -25,7 +25,6 @@ from audit_toolkit import exact_json
 from audit_toolkit.archive.columns import COLUMNS, NAMES, arrow_schema, as_table
 from audit_toolkit.archive.digest import Digest
 from audit_toolkit.archive.exports import read_exports, save_exports
-from audit_toolkit.archive.extra import parquet
 from audit_toolkit.archive.manifest import (
     MOST_BYTES,
     ArchivedFile,
@@ -37,6 +36,7 @@ from audit_toolkit.archive.manifest import (
     newest,
     read_manifests,
 )
+from audit_toolkit.archive.optional_packages import parquet
 from audit_toolkit.archive.origin import after, read_origin, require_own
 from audit_toolkit.archive.query import VIEW, opened
 from audit_toolkit.archive.sealed import seal_problems

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.archive.columns import COLUMNS
-from audit_toolkit.archive.extra import parquet
 from audit_toolkit.archive.manifest import ArchivedFile, Manifest, difference, fingerprint
+from audit_toolkit.archive.optional_packages import parquet
 from audit_toolkit.archive.store import Store, split_address
 from audit_toolkit.archive.verify import BATCH, Progress, read_back, unwatched
 from audit_toolkit.connection import fetch, import_psycopg

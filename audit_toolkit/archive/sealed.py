@@ -10,11 +10,11 @@ from typing import Any
 
 from audit_toolkit.archive.columns import TEXTS
 from audit_toolkit.archive.digest import NONE, Digest
-from audit_toolkit.archive.extra import arrow, parquet
 from audit_toolkit.archive.manifest import MOST_BYTES, Manifest
+from audit_toolkit.archive.optional_packages import arrow, parquet
 from audit_toolkit.archive.store import Store
 from audit_toolkit.errors import AuditError
-from audit_toolkit.seals.notes import PublicKey
+from audit_toolkit.seals.checkpoints import PublicKey
 from audit_toolkit.seals.partition import Part
 
 _BATCH = 16_384

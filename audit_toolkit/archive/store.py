@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from audit_toolkit.archive.extra import fsspec
+from audit_toolkit.archive.optional_packages import fsspec
 from audit_toolkit.connection import import_psycopg
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
 

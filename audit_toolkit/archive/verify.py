@@ -10,7 +10,6 @@ from datetime import datetime
 
 from audit_toolkit.archive.digest import Digest, SumDigest
 from audit_toolkit.archive.exports import Exports, unknown_exports
-from audit_toolkit.archive.extra import arrow, parquet
 from audit_toolkit.archive.manifest import (
     ArchivedFile,
     Catalogue,
@@ -19,6 +18,7 @@ from audit_toolkit.archive.manifest import (
     fingerprint,
     newest,
 )
+from audit_toolkit.archive.optional_packages import arrow, parquet
 from audit_toolkit.archive.store import EVENTS, FOLDER, OLD_FOLDER, SEALS, Store
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, FindingKind, Severity

@@ -20,7 +20,6 @@ from audit_toolkit.archive.columns import (
     as_table,
 )
 from audit_toolkit.archive.exports import ranges_of, widest
-from audit_toolkit.archive.extra import arrow, parquet
 from audit_toolkit.archive.manifest import (
     ArchivedFile,
     Manifest,
@@ -31,6 +30,7 @@ from audit_toolkit.archive.manifest import (
     newest,
     read_manifests,
 )
+from audit_toolkit.archive.optional_packages import arrow, parquet
 from audit_toolkit.archive.origin import after, read_origin, require_own
 from audit_toolkit.archive.sealed import seal_problems
 from audit_toolkit.archive.store import EVENTS, SEALS, Store

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, overload
 
+from audit_toolkit.attribution.connection_context import (
+    SET_CONTEXT,
+    SET_CONTEXT_AND_TELL,
+    refuse_autocommit,
+)
 from audit_toolkit.attribution.current import current_document
-from audit_toolkit.attribution.link import SET_CONTEXT, SET_CONTEXT_AND_TELL, refuse_autocommit
 from audit_toolkit.connection import is_a
 from audit_toolkit.errors import ContextError
 

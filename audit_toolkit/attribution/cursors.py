@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from audit_toolkit.attribution.link import Link, fits_pipeline, refuse_autocommit
+from audit_toolkit.attribution.connection_context import Link, fits_pipeline, refuse_autocommit
 from audit_toolkit.errors import ContextError
 
 if TYPE_CHECKING:

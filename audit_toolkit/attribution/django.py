@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from audit_toolkit.attribution.attach import attach
+from audit_toolkit.attribution.connection_context import SET_CONTEXT, SET_CONTEXT_AND_TELL
 from audit_toolkit.attribution.current import current_document
-from audit_toolkit.attribution.link import SET_CONTEXT, SET_CONTEXT_AND_TELL
 from audit_toolkit.attribution.statements import Kind, kind_of
 
 Execute = Callable[[Any, Any, bool, dict[str, Any]], Any]

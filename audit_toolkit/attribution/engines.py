@@ -10,8 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Executable, event, func, select, text
 
+from audit_toolkit.attribution.connection_context import (
+    SET_CONTEXT_AND_TELL,
+    Link,
+    refuse_autocommit,
+)
 from audit_toolkit.attribution.current import current_document
-from audit_toolkit.attribution.link import SET_CONTEXT_AND_TELL, Link, refuse_autocommit
 from audit_toolkit.errors import ContextError
 
 

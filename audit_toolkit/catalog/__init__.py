@@ -16,6 +16,7 @@ from audit_toolkit.catalog.read import (
     read_installed,
     read_relations,
     read_table,
+    read_tables,
     read_trail,
     resolve,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "read_installed",
     "read_relations",
     "read_table",
+    "read_tables",
     "read_trail",
     "resolve",
 ]

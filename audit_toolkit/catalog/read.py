@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,19 @@ def _nearest(pattern: NamePattern, relations: Sequence[Relation]) -> str:
 
 def read_table(connection: Connection, relation: Relation) -> Table:
     """The columns, the key, the leaves and the heirs of a table."""
-    rows = fetch(connection, query("columns"), {"table": relation.oid})
+    return read_tables(connection, [relation])[relation]
+
+
+def read_tables(connection: Connection, relations: Iterable[Relation]) -> dict[Relation, Table]:
+    """The same of each of these relations, in one query for all of their columns."""
+    asked = list(relations)
+    columns: dict[int, list[Column]] = {relation.oid: [] for relation in asked}
+    for row in fetch(connection, query("columns"), {"tables": list(columns)}):
+        columns[row["table_oid"]].append(_column(row))
+    return {each: _table(connection, each, tuple(columns[each.oid])) for each in asked}
+
+
+def _table(connection: Connection, relation: Relation, columns: tuple[Column, ...]) -> Table:
     partitioned = relation.kind is Kind.PARTITIONED_TABLE
     leaves = (
         fetch(connection, query("table_leaves"), {"table": relation.oid}) if partitioned else []
@@ -126,23 +138,24 @@ def read_table(connection: Connection, relation: Relation) -> Table:
         inherits=relation.inherits,
         heirs=tuple(_heirs(connection, relation)) if relation.has_children else (),
         leaves=tuple(QualifiedName(row["schema_name"], row["table_name"]) for row in leaves),
-        columns=tuple(
-            Column(
-                name=row["name"],
-                type_name=row["type_name"],
-                not_null=row["not_null"],
-                generated=bool(row["generated"]),
-                identity=bool(row["identity"]),
-                key_position=row["key_position"],
-                type_parts=frozenset(row["type_parts"] or ()),
-                computed_from=frozenset(row["computed_from"]),
-                number=row["number"],
-                comment=row["comment"],
-                plain_type=row["plain_type"],
-                virtual=row["generated"] == "v",
-            )
-            for row in rows
-        ),
+        columns=columns,
+    )
+
+
+def _column(row: Mapping[str, Any]) -> Column:
+    return Column(
+        name=row["name"],
+        type_name=row["type_name"],
+        not_null=row["not_null"],
+        generated=bool(row["generated"]),
+        identity=bool(row["identity"]),
+        key_position=row["key_position"],
+        type_parts=frozenset(row["type_parts"] or ()),
+        computed_from=frozenset(row["computed_from"]),
+        number=row["number"],
+        comment=row["comment"],
+        plain_type=row["plain_type"],
+        virtual=row["generated"] == "v",
     )
 
 

@@ -16,7 +16,7 @@ from audit_toolkit.capture.condition_drift import unusable_conditions
 from audit_toolkit.capture.declared import declared_findings, declared_tables
 from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.capture.required import coverage_findings
-from audit_toolkit.catalog import read_relations, read_table, resolve
+from audit_toolkit.catalog import parse_comment, read_relations, read_tables, resolve
 from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.cli.check_output import CheckFormat, FailOn, ReportFormat, end_with
 from audit_toolkit.cli.database import open_database
@@ -34,7 +34,7 @@ from audit_toolkit.migrations import find_project, plan_sync, recorded_state
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 from audit_toolkit.schema.forged_events import NEWEST, event_findings
-from audit_toolkit.schema.moved import cluster_findings, in_order
+from audit_toolkit.schema.moved_trail import cluster_findings, in_order
 from audit_toolkit.schema.publication import publication_findings, read_publications
 from audit_toolkit.templates import render
 
@@ -139,6 +139,7 @@ def check_database(
     if names:
         wanted = {str(name) for name in _named(connection, names)}
         named = [f for f in found if any(name in f.subject for name in wanted)]
+        named = _without_echoes([*named, *_wal_findings(connection, objects, names)])
         return _accepted(_runnable(named, config, schema), schema)
     if not {finding.kind for finding in found} & {
         FindingKind.TRAIL_MISSING,
@@ -154,11 +155,22 @@ def check_database(
             *_guard_findings(connection, schema),
             *_consumer_findings(connection, schema),
             *_publication_findings(connection, schema),
-            *_wal_findings(connection, schema),
+            *_wal_findings(connection, objects),
             *_witness_findings(connection, schema),
         ]
-    found = sorted(found, key=lambda finding: finding.severity.value)
+    found = sorted(_without_echoes(found), key=lambda finding: finding.severity.value)
     return _accepted(_runnable(found, config, schema), schema)
+
+
+def _without_echoes(findings: list[Finding]) -> list[Finding]:
+    """The findings without triggers that are off because the WAL is read, where the publication was changed."""
+    changed = {f.subject for f in findings if f.kind is FindingKind.PUBLICATION_CHANGED}
+    return [
+        finding
+        for finding in findings
+        if finding.kind is not FindingKind.TRIGGER_DISABLED
+        or finding.subject.rpartition(" on ")[2] not in changed
+    ]
 
 
 def _runnable(findings: list[Finding], config: Path | None, schema: str) -> list[Finding]:
@@ -282,7 +294,8 @@ def _coverage_findings(
 def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
     present = {relation.name: relation for relation in read_relations(connection)}
     wanted = dict.fromkeys(audited_tables(objects))
-    return {n: read_table(connection, present[n]) for n in wanted if n in present}
+    tables = read_tables(connection, [present[name] for name in wanted if name in present])
+    return {relation.name: table for relation, table in tables.items()}
 
 
 def _declared_findings(
@@ -405,14 +418,29 @@ def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]
     )
 
 
-def _wal_findings(connection: Connection, schema: str) -> Iterator[Finding]:
-    """How the worker stands; for a role that may read what is noted of the trail."""
+def _wal_findings(
+    connection: Connection, objects: TrailObjects, names: tuple[str, ...] = ()
+) -> Iterator[Finding]:
+    """How the worker stands, and what it reads; of some tables alone."""
     from audit_toolkit.wal.health import capture_findings
 
+    options = (parse_comment(function.comment).get("options", {}) for function in objects.functions)
+    if not any(one.get("capture") == "wal" for one in options):
+        return
+    only = {str(name) for name in _named(connection, names)} if names else None
     errors = import_psycopg().errors
     of_an_older_release = (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn)
-    with suppress(errors.InsufficientPrivilege, *of_an_older_release), connection.transaction():
-        yield from list(capture_findings(connection, schema))
+    try:
+        with suppress(*of_an_older_release), connection.transaction():
+            yield from list(capture_findings(connection, objects.schema, only=only))
+    except errors.InsufficientPrivilege as error:
+        yield Finding(
+            kind=FindingKind.NOT_CHECKED,
+            severity=Severity.WARNING,
+            subject="capture from the WAL",
+            message=f"this role may not read how far the worker is: {first_line(error)}",
+            remedy="run audit check as the role of the worker",
+        )
 
 
 def _publication_findings(connection: Connection, schema: str) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _INI_FILES = (Path("alembic.ini"), Path("migrations/alembic.ini"))
+_SETTINGS = (*_INI_FILES, Path("pyproject.toml"), Path("audit.toml"))
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def find_address(dsn: str | None, config: Path | None) -> str:
 
 
 def _project_url(config: Path | None) -> str | None:
+    if not (config or "ALEMBIC_CONFIG" in os.environ or any(file.is_file() for file in _SETTINGS)):
+        return None  # without Alembic, whose import takes longer than most commands
     from audit_toolkit.migrations.project import find_address as address_of_project
 
     try:

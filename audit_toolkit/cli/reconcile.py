@@ -13,7 +13,7 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, Format, OutputFormat, 
 from audit_toolkit.cli.output import visible
 from audit_toolkit.completeness import read_holes
 from audit_toolkit.completeness import reconcile as run
-from audit_toolkit.completeness.holes import EXPLANATION
+from audit_toolkit.completeness.missing_ids import EXPLANATION
 from audit_toolkit.completeness.reconcile import one_snapshot
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
 from audit_toolkit.plurals import counted

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from audit_toolkit.partitions.grid import Span
+    from audit_toolkit.partitions.boundaries import Span
 
 
 def as_timeout(text: str, option: str) -> str:
     """A span as a timeout of the server: `2s`, `500 ms`, `1 day`; raises `UsageError`."""
     from audit_toolkit.errors import UsageError
-    from audit_toolkit.partitions.grid import Span
+    from audit_toolkit.partitions.boundaries import Span
 
     if text.strip() == "0":
         return "0"
@@ -32,6 +32,6 @@ def _whole(seconds: int) -> str:
 
 def as_span(text: str, option: str) -> Span:
     """A span as people type it; raises `UsageError`."""
-    from audit_toolkit.partitions.grid import Span
+    from audit_toolkit.partitions.boundaries import Span
 
     return Span.parse(text, option)

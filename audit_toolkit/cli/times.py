@@ -159,7 +159,7 @@ def _note(text: str) -> None:
 def _ago(typed: str, now: datetime, *, utc: bool) -> datetime | None:
     if typed == "now":
         return now
-    from audit_toolkit.partitions.grid import Span
+    from audit_toolkit.partitions.boundaries import Span
 
     words = typed.removesuffix(" ago")
     if words == typed and words.startswith("last "):  # last week, last 3 days

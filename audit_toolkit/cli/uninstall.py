@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audit_toolkit.capture import plan_uninstall
-from audit_toolkit.catalog import read_relations, read_table, resolve
+from audit_toolkit.catalog import read_relations, read_tables, resolve
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import (
     AlembicConfig,
@@ -150,15 +150,18 @@ def _renamed(
     try:
         with run.reading() as (connection, relations):
             present = {relation.name: relation for relation in relations}
+            moved = {
+                present[one.table]: one
+                for one in installed_captures(connection, run.state.schema).values()
+                if one.made_for != one.table and one.table in present
+            }
+            tables = read_tables(connection, moved)
             renamed = {
                 one.made_for: (
                     one.table,
-                    Former.of_database(
-                        one, read_table(connection, present[one.table]), run.state.schema
-                    ),
+                    Former.of_database(one, tables[relation], run.state.schema),
                 )
-                for one in installed_captures(connection, run.state.schema).values()
-                if one.made_for != one.table and one.table in present
+                for relation, one in moved.items()
             }
             return renamed, renamed.keys() & present.keys()
     except AuditError:
@@ -174,8 +177,9 @@ def _captured(
     """What captures these tables; says so of those that nothing captures."""
     installed = installed_captures(connection, state.schema)
     found = {}
-    for relation in [resolve(name, relations) for name in names]:
-        if former := former_capture(read_table(connection, relation), installed, state):
+    tables = read_tables(connection, [resolve(name, relations) for name in names])
+    for relation, table in tables.items():
+        if former := former_capture(table, installed, state):
             found[relation.name] = former
         else:
             say(f"{relation.name} is not audited")

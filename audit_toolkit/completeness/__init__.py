@@ -1,6 +1,6 @@
 """Completeness: whether the trail holds everything that happened, shown by the trail itself."""
 
-from audit_toolkit.completeness.holes import Holes, read_holes
+from audit_toolkit.completeness.missing_ids import Holes, read_holes
 from audit_toolkit.completeness.reconcile import Outcome, Reconciliation, reconcile
 
 __all__ = [

@@ -20,7 +20,7 @@ from audit_toolkit.archive import (
 )
 from audit_toolkit.connection import first_line, import_psycopg
 from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
-from audit_toolkit.evidence.notes import note
+from audit_toolkit.evidence.drills_and_reviews import note
 from audit_toolkit.names import quote_identifier
 
 if TYPE_CHECKING:

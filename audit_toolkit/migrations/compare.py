@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.capture import Target, check_condition, check_rule, free_function, select_tables
 from audit_toolkit.capture.drift import capture_findings, captures_of
-from audit_toolkit.catalog import Installed, Table, read_installed, read_table, read_trail
+from audit_toolkit.catalog import Installed, Table, read_installed, read_tables, read_trail
 from audit_toolkit.catalog.trail import TrailObjects, read_trail_objects
 from audit_toolkit.condition import names_of, with_names
 from audit_toolkit.config import Interval, TableRule, TrailSettings
@@ -85,7 +85,7 @@ def read_capture_state(
             f"{trail_name(schema)} exists but was not created by audit-toolkit",
             hint="rename it, or choose another schema: --audit-schema NAME",
         )
-    tables = {relation: read_table(connection, relation) for relation in chosen}
+    tables = read_tables(connection, chosen)
     objects = read_trail_objects(connection, schema)
     return CaptureState(
         named=tuple(tables[relation] for relation in named),

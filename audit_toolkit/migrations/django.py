@@ -26,7 +26,7 @@ from audit_toolkit.migrations.revision.record import (
     Statements,
     state_of,
 )
-from audit_toolkit.migrations.revision.sharing import share
+from audit_toolkit.migrations.revision.shared_text import share
 from audit_toolkit.migrations.revision.text import EACH, Revision, render_constants, script_names
 from audit_toolkit.migrations.revision.writer import WrittenRevision
 from audit_toolkit.migrations.revision_files import static_module

@@ -1,7 +1,7 @@
 """The partitions of the trail: created ahead, detached, kept for a while, dropped; no write fails."""
 
+from audit_toolkit.partitions.boundaries import Span
 from audit_toolkit.partitions.default import plan_default
-from audit_toolkit.partitions.grid import Span
 from audit_toolkit.partitions.health import Thresholds, check_partitions
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.monitoring import partition_report, write_textfile

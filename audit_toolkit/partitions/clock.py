@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from audit_toolkit.findings import FindingKind
-from audit_toolkit.partitions.grid import literal
+from audit_toolkit.partitions.boundaries import literal
 
 APART = timedelta(days=1)
 """So far apart two clocks may be, time zones set wrong included."""

@@ -16,7 +16,7 @@ from itertools import chain, count
 
 from audit_toolkit.config import Interval
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.partitions import grid
+from audit_toolkit.partitions import boundaries
 from audit_toolkit.partitions.model import (
     HEADROOM,
     TAIL_MARGIN,
@@ -96,8 +96,8 @@ def new_leaves(
     """Leaves from `start` to `end` under names that nobody has."""
     made: list[NewLeaf] = []
     taken = partitions.taken_names
-    for lower, upper in grid.ranges(interval, start, end):
-        name = grid.leaf_name(interval, lower, taken)
+    for lower, upper in boundaries.ranges(interval, start, end):
+        name = boundaries.leaf_name(interval, lower, taken)
         taken |= {name}
         made.append(NewLeaf(name=QualifiedName(partitions.schema, name), lower=lower, upper=upper))
     return tuple(made)
@@ -140,7 +140,7 @@ def _beside_default(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     interval, now = policy.new_interval(partitions), partitions.now
     end = partitions.end
     # Rows in the DEFAULT partition cannot get a partition of their own: start after now.
-    start = end if end and end > now else grid.following(interval, now)
+    start = end if end and end > now else boundaries.following(interval, now)
     if start < policy.refill_below(partitions) and not partitions.tail:
         leaves = new_leaves(partitions, interval, start, policy.wanted_end(partitions))
         yield _create(partitions, leaves, "Partitions ahead, next to a DEFAULT")
@@ -148,18 +148,18 @@ def _beside_default(partitions: Partitions, policy: Policy) -> Iterator[Task]:
 
 def _without_tail(partitions: Partitions, policy: Policy) -> Iterator[Task]:
     spare, interval = partitions.spare_tail, policy.new_interval(partitions)
-    start = partitions.end or grid.following(interval, partitions.now, -1)
+    start = partitions.end or boundaries.following(interval, partitions.now, -1)
     end = max(policy.wanted_end(partitions), start)
     if spare and spare.has_rows:
         end = start  # it has received far-future events meanwhile: restore its bound
     leaves = new_leaves(partitions, interval, start, end)
-    what = f"The catch-all partition from {grid.literal(end)}" + (
+    what = f"The catch-all partition from {boundaries.literal(end)}" + (
         f", and {_named(leaves)}" if leaves else ""
     )
     tail = spare.name if spare else _tail_name(partitions)
     # The catch-all partition first, because every future time needs it.
     back = Steps(partitions).step(
-        f"The catch-all partition from {grid.literal(start)}",
+        f"The catch-all partition from {boundaries.literal(start)}",
         "put_tail_back",
         tail=tail,
         make_tail=spare is None,
@@ -226,7 +226,7 @@ def _relabel(partitions: Partitions, policy: Policy, tail: Leaf) -> Iterator[Tas
     reach = partitions.now + HEADROOM
     if tail.lower:
         reach = max(reach, tail.lower + timedelta(microseconds=1))
-    upper = grid.following(policy.new_interval(partitions), reach - timedelta(microseconds=1))
+    upper = boundaries.following(policy.new_interval(partitions), reach - timedelta(microseconds=1))
     yield relabelling(partitions, policy, tail, tail.lower, upper)
 
 
@@ -240,7 +240,7 @@ def relabelling(
     interval, make = policy.new_interval(partitions), Steps(partitions)
     start = max(partitions.end or upper, upper)
     end = max(policy.wanted_end(partitions), start)
-    name = grid.leaf_name(interval, lower or upper, partitions.taken_names)
+    name = boundaries.leaf_name(interval, lower or upper, partitions.taken_names)
     after = replace(partitions, taken_names=(partitions.taken_names - {old.name.name}) | {name})
     new_tail = partitions.tail in (None, old)
     leaves = new_leaves(after, interval, start, end) if new_tail else ()
@@ -309,8 +309,8 @@ def _cap(
 
 def _bounds(lower: datetime | None, upper: datetime | None) -> str:
     ends = (
-        grid.literal(lower) if lower else "MINVALUE",
-        grid.literal(upper) if upper else "MAXVALUE",
+        boundaries.literal(lower) if lower else "MINVALUE",
+        boundaries.literal(upper) if upper else "MAXVALUE",
     )
     return " to ".join(ends)
 

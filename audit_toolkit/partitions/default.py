@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
-from audit_toolkit.partitions import grid
+from audit_toolkit.partitions import boundaries
 from audit_toolkit.partitions.creation import relabelling
 from audit_toolkit.partitions.model import HEADROOM, Partitions, Policy
 from audit_toolkit.partitions.tasks import Task
@@ -49,10 +49,10 @@ def _bounds(
     leaves = [leaf for leaf in partitions.leaves if not leaf.is_default]
     before = [leaf.upper for leaf in leaves if leaf.upper and leaf.upper <= first]
     after = [leaf.lower for leaf in leaves if leaf.lower and leaf.lower > first]
-    lower = max(before, default=grid.floor(interval, first))
+    lower = max(before, default=boundaries.floor(interval, first))
     if not after:
         # Well into the future: until the swap, writes still go to the DEFAULT partition.
-        return lower, grid.following(interval, max(last, now + HEADROOM))
+        return lower, boundaries.following(interval, max(last, now + HEADROOM))
     if last < min(after):
         return lower, min(after)
     raise UsageError(

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import quote_identifier, quote_literal
+from audit_toolkit.partitions.boundaries import literal
 from audit_toolkit.partitions.clock import TRUST
-from audit_toolkit.partitions.grid import literal
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.planning import is_droppable
 from audit_toolkit.partitions.rate import MOST_EVENTS, events_in, suitable_interval

@@ -10,8 +10,8 @@ from itertools import pairwise
 from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName
+from audit_toolkit.partitions.boundaries import Span, floor, following, literal
 from audit_toolkit.partitions.clock import Clock, Doubt
-from audit_toolkit.partitions.grid import Span, floor, following, literal
 from audit_toolkit.partitions.rate import next_shorter, suitable_interval
 
 TAIL_NAME = "logged_actions_tail"

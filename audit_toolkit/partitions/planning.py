@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from audit_toolkit.errors import UsageError
+from audit_toolkit.partitions.boundaries import literal
 from audit_toolkit.partitions.clock import TRUST, Doubt
 from audit_toolkit.partitions.creation import plan_create, plan_past
-from audit_toolkit.partitions.grid import literal
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
 from audit_toolkit.partitions.tasks import Stage, Steps, Task, one_by_one
 from audit_toolkit.plan import Step

@@ -116,7 +116,7 @@ _FUNCTIONS = {
     "seal_block": "(bigint, bigint)",
     "seal_add": "(smallint[], bigint[], bytea[], text[], jsonb, jsonb, bigint, bigint, bytea, text)",
     "seal_note": "(boolean, jsonb)",
-    "former_columns": "(jsonb, jsonb)",
+    "former_columns": "(jsonb, jsonb, text[])",
     "as_called_now": "(jsonb, jsonb, jsonb)",
     "names_known": "()",
     "moved_to": "(text, text, bigint)",

@@ -1,5 +1,6 @@
 """Seals: the events as one Merkle tree, whose signed root, kept elsewhere, shows every later change of the past."""
 
+from audit_toolkit.seals.checkpoints import Checkpoint, Note, PublicKey, read_checkpoint
 from audit_toolkit.seals.keys import (
     CommandSigner,
     FileKey,
@@ -12,7 +13,6 @@ from audit_toolkit.seals.keys import (
     rotate_key,
     write_key,
 )
-from audit_toolkit.seals.notes import Checkpoint, Note, PublicKey, read_checkpoint
 from audit_toolkit.seals.redaction import RedactionSigner
 from audit_toolkit.seals.run import SealRun, read_state, run_seal
 from audit_toolkit.seals.seal import Sealed, read_known_keys, read_newest, seal

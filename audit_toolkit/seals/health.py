@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, FindingKind, Severity
+from audit_toolkit.seals.checkpoints import NoteError, read_checkpoint
 from audit_toolkit.seals.keys import keys_of, read_key
-from audit_toolkit.seals.notes import NoteError, read_checkpoint
 from audit_toolkit.seals.seal import read_known_keys, read_newest
 from audit_toolkit.templates import render
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.seals.notes import (
+from audit_toolkit.seals.checkpoints import (
     ED25519,
     Note,
     NoteError,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.schema.install import SLOTS
+from audit_toolkit.seals.checkpoints import Checkpoint, Note, NoteError, PublicKey, read_checkpoint
 from audit_toolkit.seals.ids import expand, read_ranges, size_of
 from audit_toolkit.seals.leaves import read_seeds
-from audit_toolkit.seals.notes import Checkpoint, Note, NoteError, PublicKey, read_checkpoint
 from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, block_of, salts_between
 from audit_toolkit.seals.seal import read_newest
 from audit_toolkit.seals.tiles import WIDTH, Tree, root_from_range, split

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.schema.install import SLOTS
+from audit_toolkit.seals.checkpoints import Checkpoint, Note, NoteError
 from audit_toolkit.seals.ids import read_ranges
 from audit_toolkit.seals.leaves import read_relations, read_seeds
-from audit_toolkit.seals.notes import Checkpoint, Note, NoteError
 from audit_toolkit.seals.salts import SALT, block_of, salts_between
 from audit_toolkit.seals.seal import read_newest
 from audit_toolkit.seals.tiles import WIDTH, Tree, split

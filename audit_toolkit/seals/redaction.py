@@ -24,9 +24,9 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.merkle import leaf_hash, root_of
 from audit_toolkit.schema.install import SLOTS
+from audit_toolkit.seals.checkpoints import Note, NoteError, PublicKey, write_note
 from audit_toolkit.seals.keys import Signer
 from audit_toolkit.seals.leaves import read_block, read_relations, read_seeds
-from audit_toolkit.seals.notes import Note, NoteError, PublicKey, write_note
 from audit_toolkit.seals.pin import pinned
 from audit_toolkit.seals.salts import block_of
 from audit_toolkit.templates import query, render

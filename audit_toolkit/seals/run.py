@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch
+from audit_toolkit.seals.checkpoints import Checkpoint, read_checkpoint
 from audit_toolkit.seals.keys import Signer, keys_of
 from audit_toolkit.seals.leaves import read_reach
-from audit_toolkit.seals.notes import Checkpoint, read_checkpoint
 from audit_toolkit.seals.seal import read_newest, seal
 from audit_toolkit.seals.sinks import Delivered, Sink, deliver, require_not_behind
 from audit_toolkit.templates import render

@@ -16,10 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, BusyError
+from audit_toolkit.seals.checkpoints import (
+    Checkpoint,
+    NoteError,
+    PublicKey,
+    read_checkpoint,
+    write_note,
+)
 from audit_toolkit.seals.ids import compress, expand, read_ranges, size_of, write_ranges
 from audit_toolkit.seals.keys import Signer, keys_of, successor_of
 from audit_toolkit.seals.leaves import Block, block_end, read_reach, seal_block
-from audit_toolkit.seals.notes import Checkpoint, NoteError, PublicKey, read_checkpoint, write_note
 from audit_toolkit.seals.tiles import WIDTH, Growth, split, widths
 from audit_toolkit.templates import render
 

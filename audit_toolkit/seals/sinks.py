@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
-from audit_toolkit.seals.notes import Checkpoint, cryptography
+from audit_toolkit.seals.checkpoints import Checkpoint, cryptography
 
 COMMAND = "command:"
 ENDING, STAMP = ".checkpoint", ".tsr"

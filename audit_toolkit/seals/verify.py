@@ -22,12 +22,12 @@ from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.merkle import root_of
 from audit_toolkit.plurals import counted
 from audit_toolkit.schema.install import SLOTS
+from audit_toolkit.seals.checkpoints import Checkpoint, NoteError, PublicKey, read_checkpoint
 from audit_toolkit.seals.drops import Drops
 from audit_toolkit.seals.findings import REMEDY, error, of_events
 from audit_toolkit.seals.ids import describe, expand, read_ranges, size_of
 from audit_toolkit.seals.keys import trusted_keys
 from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read_seeds
-from audit_toolkit.seals.notes import Checkpoint, NoteError, PublicKey, read_checkpoint
 from audit_toolkit.seals.pin import pinned
 from audit_toolkit.seals.redaction import Slot, require_signed, slot_bytes
 from audit_toolkit.seals.salts import IDS, block_of

@@ -1,5 +1,6 @@
 """The trail outside: consumers that deliver each event at least once, in order per row."""
 
+from audit_toolkit.stream.archived import Past
 from audit_toolkit.stream.consumers import (
     Consumer,
     DeadLetter,
@@ -15,7 +16,6 @@ from audit_toolkit.stream.consumers import (
 )
 from audit_toolkit.stream.formats import FormatName, Origin, find_format, schema_of
 from audit_toolkit.stream.messages import Format, Message, Outcome
-from audit_toolkit.stream.past import Past
 from audit_toolkit.stream.run import AfterRefusal, Progress, Terms, Wanted, replay, run
 from audit_toolkit.stream.sinks import Address, Sink, open_sink, parse_address
 

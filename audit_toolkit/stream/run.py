@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
 from audit_toolkit.plurals import counted
 from audit_toolkit.stream import consumers
-from audit_toolkit.stream.ahead import Ahead
+from audit_toolkit.stream.archived import Past, fits, with_past
 from audit_toolkit.stream.consumers import Consumer, Lease
 from audit_toolkit.stream.formats import Origin
 from audit_toolkit.stream.messages import Format, Message, Outcome
-from audit_toolkit.stream.past import Past, fits, with_past
-from audit_toolkit.stream.pump import Pump
+from audit_toolkit.stream.read_ahead import Ahead
+from audit_toolkit.stream.session import require_own_session
 from audit_toolkit.stream.sinks import Sink
+from audit_toolkit.stream.wakeups import Pump
 from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
     Action,
@@ -170,9 +171,9 @@ def run(
     on (None); one that is known goes on where it was. While another instance delivers, this one waits.
     The connection is for this alone, in autocommit mode, on the primary.
 
-    Raises `UsageError` for a place on another server or timeline, `BusyError` when another instance took over,
-    and where the patience for a sink is at its end `ConnectError` or `AuditError`, with what the sink said. With
-    `once`, `BusyError` when a transaction stays open for longer than that.
+    Raises `UsageError` for a place on another server or timeline, and behind a pooler that shares sessions;
+    `BusyError` when another instance took over; where the patience for a sink is at its end `ConnectError` or
+    `AuditError`, with what the sink said; with `once`, `BusyError` when a transaction stays open for longer than that.
     """
     terms = terms or Terms()
     if not connection.autocommit:
@@ -180,6 +181,7 @@ def run(
             "a consumer cannot run inside a transaction",
             hint="give it a connection of its own: psycopg.connect(…, autocommit=True)",
         )
+    require_own_session(connection)
     options = {**terms.wanted.as_dict(), **terms.told}
     if terms.past is not None:
         options["archived_up_to"] = terms.past.last

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from audit_toolkit.lazy_names import lazy_names
 from audit_toolkit.trail.blame import Origin
 from audit_toolkit.trail.event import Action, Event
+from audit_toolkit.trail.history.audited_tables import HistoryPage, KnownTable, scope_of
 from audit_toolkit.trail.history.events import Selection, table_of
 from audit_toolkit.trail.history.filter import Filter, history_query
-from audit_toolkit.trail.history.known import HistoryPage, KnownTable, scope_of
 from audit_toolkit.trail.history.pages import Page
 from audit_toolkit.trail.rows.key_range import KeyRange
 from audit_toolkit.trail.rows.lookup import Subject
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from audit_toolkit.trail.revert.reversal import Conflict, Reversal, reverse
     from audit_toolkit.trail.revert.selection import ConflictError
     from audit_toolkit.trail.time_travel import Difference
-    from audit_toolkit.trail.verbs.live import follow, follow_subject
+    from audit_toolkit.trail.verbs.follow import follow, follow_subject
     from audit_toolkit.trail.verbs.past import (
         copy_table_at,
         diff,

@@ -66,7 +66,7 @@ class Batch:
         ):
             part.incomplete_lsn = begin.commit_lsn
         part.rows.append(row)
-        self.bytes += _size(before) + _size(after)
+        self.bytes += _size(before) + _size(after) + len(self._stamp)
 
     def _part(self, table: Table, relation: Relation) -> Part:
         for part in self.parts:

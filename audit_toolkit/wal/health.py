@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ import psycopg
 
 from audit_toolkit.connection import fetch, translated_errors
 from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
-from audit_toolkit.names import quote_identifier, wal_publication
+from audit_toolkit.names import QualifiedName, quote_identifier, wal_publication
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.templates import render
@@ -109,7 +109,7 @@ def read_capture_status(connection: Connection, schema: str = "audit") -> Captur
         slot=_slot(slots[0]) if slots else None,
         tables=tuple(
             Read(
-                table=f"{row['schema_name']}.{row['table_name']}",
+                table=str(QualifiedName(row["schema_name"], row["table_name"])),
                 assurance="trigger" if row["wal_since"] is None else "wal",
                 since=row["wal_since"],
                 is_published=not is_altered and row["noted_entry"] in (None, row["entry"]),
@@ -158,7 +158,9 @@ def resume_capture(
 
 
 def _slot(row: dict[str, Any]) -> Slot:
-    state = "ready" if row["slot_is_there"] and not row["is_foreign"] else "missing"
+    # One that is being made has read nothing: it waits for all transactions that write.
+    is_made = row["slot_is_there"] and row["confirmed_flush_lsn"] is not None
+    state = "ready" if is_made and not row["is_foreign"] else "missing"
     return Slot(
         name=row["slot_name"],
         state="lost" if row["wal_status"] == "lost" or row["is_ahead"] else state,
@@ -174,12 +176,15 @@ def _slot(row: dict[str, Any]) -> Slot:
     )
 
 
-def capture_findings(connection: Connection, schema: str = "audit") -> list[Finding]:
-    """What is wrong with capture from the WAL; nothing where no table is captured so."""
+def capture_findings(
+    connection: Connection, schema: str = "audit", *, only: Collection[str] | None = None
+) -> list[Finding]:
+    """What is wrong with capture from the WAL, of these tables alone; nothing where none is captured so."""
     if not has_progress(connection, schema):
         return []
     status = read_capture_status(connection, schema)
-    return list(_findings(status)) if status.tables else []
+    tables = tuple(one for one in status.tables if only is None or one.table in only)
+    return list(_findings(replace(status, tables=tables))) if tables else []
 
 
 _RUN = "audit capture run"

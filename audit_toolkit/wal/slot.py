@@ -15,6 +15,8 @@ from audit_toolkit.templates import query, render
 from audit_toolkit.wal.changes import lsn_text
 
 BATCH_ROWS = 2000
+BATCH_BYTES = 8 * 1024 * 1024
+"""How much is fetched at once, as far as the size of what came before tells."""
 
 
 def create_slot(connection: psycopg.Connection[Any], slot: str) -> None:
@@ -41,8 +43,11 @@ def peek(
                 query("wal_peek"),
                 {"slot": slot, "publication": publication, "at_least": at_least},
             )
-            while rows := cursor.fetchmany(BATCH_ROWS):
-                yield [data for (data,) in rows]
+            rows = BATCH_ROWS // 16
+            while messages := [data for (data,) in cursor.fetchmany(rows)]:
+                yield messages
+                size = sum(map(len, messages)) // len(messages) + 1
+                rows = max(1, min(BATCH_ROWS, 4 * rows, BATCH_BYTES // size))
 
 
 def advance(connection: psycopg.Connection[Any], slot: str, end_lsn: int) -> None:

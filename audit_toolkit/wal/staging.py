@@ -15,10 +15,10 @@ from itertools import product
 from typing import NamedTuple
 
 from audit_toolkit.wal.changes import Change
+from audit_toolkit.wal.context import Address, Who, who_of
 from audit_toolkit.wal.decoder import NULL_FIELD, Sent, fields_of, is_partial
 from audit_toolkit.wal.images import Images
 from audit_toolkit.wal.tables import Made, Rule
-from audit_toolkit.wal.who import Address, who_of
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """What COPY in its binary format begins with."""
@@ -59,7 +59,8 @@ class Row(NamedTuple):
 
 def stamp(change: Change[Sent], transaction_id: int) -> bytes:
     """The fields of a line that all changes of a transaction share, up to the next context."""
-    return _STAMP.pack(8, change.begin.moment, 8, transaction_id) + _who_fields(change.context)
+    who = _who_fields(who_of(change.context))
+    return _STAMP.pack(8, change.begin.moment, 8, transaction_id) + who
 
 
 def staged_lines(rows: Iterable[Row], columns: int, ids: bytes) -> Iterator[bytes]:
@@ -124,8 +125,7 @@ def made_line(row: Row, made: Made, called: tuple[str, str], ids: bytes) -> byte
 
 
 @lru_cache(maxsize=64)
-def _who_fields(message: bytes | None) -> bytes:
-    who = who_of(message)
+def _who_fields(who: Who) -> bytes:
     said = (who.session_user_name, who.role_name, who.application_name)
     moment = who.transaction_moment
     return b"".join(

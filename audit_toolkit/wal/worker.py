@@ -341,6 +341,8 @@ class Worker:
             self._fall_back_from_lost()
             return False
         self._drop_slot()
+        if names := [row["name"] for row in self._sql.fetch("open_transactions")]:
+            self.say(f"the replication slot is there once these have ended: {', '.join(names)}")
         try:
             create_slot(self.writer, self.slot)
         except psycopg.errors.InsufficientPrivilege as error:

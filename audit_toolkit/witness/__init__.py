@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit_toolkit.witness.found import Found
+from audit_toolkit.witness.findings import Found
 from audit_toolkit.witness.run import Round, Witness
 from audit_toolkit.witness.slot import Names, drop, read_server
 from audit_toolkit.witness.state import State, read_state

@@ -12,7 +12,7 @@ from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
 from audit_toolkit.plurals import counted
 from audit_toolkit.templates import render
 from audit_toolkit.wal import lsn_text
-from audit_toolkit.witness.found import Found
+from audit_toolkit.witness.findings import Found
 from audit_toolkit.witness.instance import running_instance
 from audit_toolkit.witness.slot import Names, Server, read_server
 from audit_toolkit.witness.state import State, read_state

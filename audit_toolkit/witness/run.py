@@ -19,13 +19,13 @@ from audit_toolkit.findings import FindingKind
 from audit_toolkit.templates import query, render
 from audit_toolkit.wal import Change, Done, Row, advance, full_xid, lsn_text, read_changes
 from audit_toolkit.witness import slot
-from audit_toolkit.witness.found import Found
+from audit_toolkit.witness.findings import Found
 from audit_toolkit.witness.instance import become_instance, end_instance
-from audit_toolkit.witness.judge import Judge
 from audit_toolkit.witness.match import Matcher
 from audit_toolkit.witness.slot import Names, Server
 from audit_toolkit.witness.state import State, keep, read_state
 from audit_toolkit.witness.tables import Book, Watched
+from audit_toolkit.witness.unmatched import Judge
 from audit_toolkit.witness.values import Kind, built_in, type_of
 
 if TYPE_CHECKING:
@@ -81,8 +81,6 @@ class Witness:
         self._found: list[Found] = []
         self._notes: list[str] = []
         self._kept_at = self._synced_at = float("-inf")
-        # Estimates of what was just written are wild, and compiling takes longer than any of these queries.
-        connection.execute("set jit = off")
         server = slot.read_server(connection, self._names)
         slot.require_able(server)
         become_instance(self._connection, self._schema)

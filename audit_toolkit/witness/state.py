@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from audit_toolkit.connection import fetch
 from audit_toolkit.templates import render
 from audit_toolkit.wal import lsn_text
-from audit_toolkit.witness.found import Found
+from audit_toolkit.witness.findings import Found
 from audit_toolkit.witness.tables import Watched
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ held as (
         and l.pid <> pg_catalog.pg_backend_pid()
 ),
 scope as (
-    -- A TOAST table is named after the table whose values it holds; a leaf belongs to the schema of its root.
+    -- A TOAST table is named after the table whose values it holds; a partition belongs to its root's schema.
     select t.oid, t.relkind = 't' as toast, o.relname, n.nspname
     from pg_catalog.pg_class t
     left join pg_catalog.pg_class toasted on t.relkind = 't' and toasted.reltoastrelid = t.oid

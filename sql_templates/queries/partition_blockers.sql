@@ -1,5 +1,5 @@
 -- Transactions that have used the trail and are open for long: DETACH CONCURRENTLY would wait for their end,
--- and its leaf would be hidden meanwhile. Of other roles' sessions the
+-- and its partition would be hidden meanwhile. Of other roles' sessions the
 -- start is hidden without pg_read_all_stats.
 select
     a.pid,

@@ -1,4 +1,4 @@
--- Every name that a new leaf cannot have (tables, indexes and sequences share one space).
+-- Every name that a new partition cannot have (tables, indexes and sequences share one space).
 select c.relname as name
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -1,4 +1,4 @@
--- Tables made as leaves of the trail that are attached to nothing.
+-- Tables made as partitions of the trail that are attached to nothing.
 select c.oid, n.nspname as schema_name, c.relname as name
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace

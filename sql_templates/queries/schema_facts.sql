@@ -1,4 +1,4 @@
--- Everything that the schema of a trail holds, one fact a row. What is said of a leaf does not name it, so
+-- All that the schema of a trail holds, one fact a row. What is said of a partition does not name it, so
 -- that all leaves can be held against one; any role may read this.
 with home as (
     select oid, nspname::text as name, nspowner, nspacl

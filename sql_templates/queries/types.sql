@@ -59,7 +59,7 @@ select
         join pg_catalog.pg_type t on t.oid = bare.type_oid
         where bare.name = wanted.name
           and bare.type_oid < 16384
-          -- An array of arrays (by a domain) is no array of more dimensions, which JSON would show.
+          -- An array of arrays (by a domain) would look in JSON like an array of more dimensions.
           and (bare.brackets = '' or t.typsubscript <> 'pg_catalog.array_subscript_handler'::regproc)
     ) as plain_type
 from wanted

@@ -15,11 +15,11 @@ import pytest
 
 from audit_toolkit import stream
 from audit_toolkit.archive import Store, archived_events, restore_leaf
+from audit_toolkit.archive.full_images import Whole
 from audit_toolkit.archive.manifest import find_manifest
-from audit_toolkit.archive.whole import Whole
 from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.stream import FormatName, Terms, Wanted
-from audit_toolkit.stream.past import with_past
+from audit_toolkit.stream.archived import with_past
 from audit_toolkit.stream.run import find_origin
 from audit_toolkit.trail import Action, Batch, Event, Position
 from tests.archive.detaching import archive, unarchived
@@ -192,7 +192,7 @@ class TestChangesOnly:
     ) -> None:
         for rows, most in (2000, 64 << 20), (60, 0), (3, 500):
             monkeypatch.setattr("audit_toolkit.archive.events.ROWS_AT_ONCE", rows)
-            monkeypatch.setattr("audit_toolkit.archive.whole.MOST_BYTES", most)
+            monkeypatch.setattr("audit_toolkit.archive.full_images.MOST_BYTES", most)
             sink = Memory()
             deliver(rotating, sink, local)
             assert bodies(sink) == whole, (rows, most)
@@ -265,7 +265,7 @@ def test_command(
 @pytest.mark.parametrize("seed", range(40))
 def test_any_mixture(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any past and any tail: each event once, by rising id outside of runs, and no part that ends too early."""
-    monkeypatch.setattr("audit_toolkit.stream.past.WINDOW", 3)
+    monkeypatch.setattr("audit_toolkit.stream.archived.WINDOW", 3)
     chance = random.Random(seed)
     ids = sorted(chance.sample(range(1, 90), 40))
     past = [n for n in ids if chance.random() < 0.5]

@@ -180,6 +180,20 @@ def test_what_leaves_the_code_as_it_was_is_no_gap(orders: Trail, kind: str) -> N
     assert gaps(orders) == []
 
 
+def test_a_function_of_a_table_that_is_read_from_the_wal_is_known_without_its_comment(
+    orders: Trail,
+) -> None:
+    orders.audit("orders", capture=Capture.WAL)
+    query = "select audit.code_of('capture_public__orders')"
+    code = orders.execute(query)
+    orders.execute(HARMLESS["commented"])
+    assert orders.execute(query) == code
+    orders.execute("alter function audit.replay_public__orders() cost 7")
+    assert orders.execute(query) == code
+    orders.execute("alter function audit.replay_public__orders() set row_security = off")
+    assert orders.execute(query) != code
+
+
 def test_a_reader_is_warned_of_a_changed_function(orders: Trail) -> None:
     role = f"{orders.database.name}_reader"
     orders.execute(f"create role {role}; grant select on orders to {role}")

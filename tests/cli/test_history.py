@@ -372,7 +372,8 @@ class TestBadInput:
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr == (
             "error: this database has no audit trail in the schema audit\n"
-            "hint: audit install --table TABLE creates one; is this the right database?\n"
+            "hint: its migration comes from audit install --table TABLE; "
+            "is this the right database, and was it upgraded?\n"
         )
 
     def test_no_server(self, audit: Audit) -> None:

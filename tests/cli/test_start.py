@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import psycopg
+import psycopg.conninfo
 import typer.core
 
 from audit_toolkit.cli.app import COMMANDS, app
@@ -14,20 +18,24 @@ from tests.plugins.trail import Trail
 VALUES = (None, "", "x", "5", "-5", "text", "json", " JSON", True, ("a", "b"), ("a",), ())
 
 
-def loaded_by(trail: Trail, *typed: str) -> list[str]:
+def loaded_by(trail: Trail, *typed: str, outside: Path) -> list[str]:
+    """The modules that a command imports where there is no project, and libpq's environment names the database."""
     command = [sys.executable, "-X", "importtime", "-m", "audit_toolkit", *typed]
+    known = psycopg.conninfo.conninfo_to_dict(trail.database.dsn)
+    variables = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    named = {variables[key]: str(value) for key, value in known.items() if key in variables}
     done = subprocess.run(
-        [*command, "--dsn", trail.database.dsn], capture_output=True, text=True, check=True
+        command, env=os.environ | named, cwd=outside, capture_output=True, text=True, check=True
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return [line.rsplit("|", 1)[-1].strip() for line in lines]
 
 
-def test_the_history_of_a_row_imports_what_it_needs(trail: Trail) -> None:
+def test_the_history_of_a_row_imports_what_it_needs(trail: Trail, tmp_path: Path) -> None:
     trail.execute("create table orders (id int primary key)")
     trail.audit("orders")
     trail.execute("insert into orders values (1)")
-    loaded = loaded_by(trail, "history", "orders", "1", "--format", "json")
+    loaded = loaded_by(trail, "history", "orders", "1", "--format", "json", outside=tmp_path)
     brought = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
     assert not brought & {
         "alembic",

@@ -85,3 +85,16 @@ def test_the_docs_use_them_too() -> None:
         if OLD_WORDS.search(line)
     ]
     assert not found, "\n".join(found)
+
+
+def test_comments_that_a_dba_reads_use_them_too() -> None:
+    """Those of rendered SQL, and of queries as the server's log shows them."""
+    found = [
+        f"{file.relative_to(PROJECT)}: {comment.strip()}"
+        for file in sorted(PROJECT.joinpath("sql_templates").rglob("*.sql*"))
+        for comment in re.findall(
+            r"--.*", re.sub(r"\{#.*?#\}", "", file.read_text("utf-8"), flags=re.DOTALL)
+        )
+        if OLD_WORDS.search(comment)
+    ]
+    assert not found, "\n".join(found)

@@ -45,7 +45,7 @@ def test_attaching_to_psycopg_needs_no_sqlalchemy() -> None:
 
 def test_the_trail_needs_neither_until_it_is_asked() -> None:
     loaded = loaded_after("import audit_toolkit.trail\naudit_toolkit.trail.history")
-    assert "audit_toolkit.trail.sources.calling" in loaded
+    assert "audit_toolkit.trail.sources.dispatch" in loaded
     assert not loaded & (HEAVY - {"jinja2"} | {"asyncio", "greenlet"})
 
 

@@ -101,6 +101,16 @@ def test_columns_that_changed_places_or_type(trail: Trail) -> None:
     assert holding(trail, "424242") == 0
 
 
+def test_a_dropped_column_is_erased_with_the_one_that_has_its_name(trail: Trail) -> None:
+    trail.execute("create table things (id int primary key, v text)")
+    trail.audit("things")
+    trail.execute("insert into things values (1, 'secret')")
+    trail.execute("alter table things drop v; alter table things add v text")
+    trail.execute("update things set v = 'secret two'")
+    assert redact(trail, "things", "1").events == 2
+    assert holding(trail, "secret") == 0
+
+
 def test_several_redactions_at_once(trail: Trail) -> None:
     """One after the other, or refused as busy; none is lost, none half done."""
     trail.execute("create table things (id int primary key, v text)")

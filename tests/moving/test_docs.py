@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.demo.binaries import DEBIAN
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
-from audit_toolkit.schema import moved
+from audit_toolkit.schema import moved_trail
 from tests.moving.words import TABLES, boundaries, findings, kinds
 from tests.plugins.cluster import Server
 from tests.plugins.database import Databases, MakeDatabase
@@ -209,7 +209,7 @@ def test_recovery_begins_a_timeline(old_server: Cluster, bin_dir: Path, tmp_path
 
 
 def test_every_finding_is_explained() -> None:
-    source = Path(moved.__file__).read_text(encoding="utf-8")
+    source = Path(moved_trail.__file__).read_text(encoding="utf-8")
     known = {word.lower() for word in re.findall(r"FindingKind\.(\w+)", source)}
     assert known == set(re.findall(r"^\| `(\w+)` \|", TEXT, re.M))
 

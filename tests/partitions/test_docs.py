@@ -21,7 +21,7 @@ TEXT = (DOCS / "partitions.md").read_text(encoding="utf-8")
 def test_every_code_is_explained() -> None:
     source = Path(health.__file__).read_text(encoding="utf-8")
     known = {word.lower() for word in re.findall(r"FindingKind\.(\w+)", source)}
-    known |= {"dropped_not_archived", "archive_unreachable"}  # of archive/presence.py
+    known |= {"dropped_not_archived", "archive_unreachable"}  # of archive/dropped_partitions.py
     clocks = Path(clock.__file__).read_text(encoding="utf-8")
     known |= {word.lower() for word in re.findall(r"FindingKind\.(\w+)", clocks)}
     table = TEXT[TEXT.index("| code | severity") :]

@@ -179,7 +179,7 @@ def test_a_proof_is_written_in_one_way(sealed: Sealed) -> None:
 
 def test_a_checkpoint_of_another_trail_and_a_key_of_the_same_name(sealed: Sealed) -> None:
     from audit_toolkit.seals import new_key
-    from audit_toolkit.seals.notes import read_checkpoint, write_note
+    from audit_toolkit.seals.checkpoints import read_checkpoint, write_note
 
     keys, proof = keys_of(sealed), proof_of(sealed, 301)
     text = proof["checkpoint"].split("\n\n")[0] + "\n"

@@ -18,8 +18,8 @@ from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
 from audit_toolkit.schema.grants import render_grants
 from audit_toolkit.seals import PublicKey, new_key, run_seal
+from audit_toolkit.seals.checkpoints import write_note
 from audit_toolkit.seals.keys import FileKey
-from audit_toolkit.seals.notes import write_note
 from audit_toolkit.seals.verify import verify_within
 from tests.attacks.elsewhere import Elsewhere
 from tests.plugins.cluster import Server

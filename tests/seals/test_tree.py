@@ -16,9 +16,7 @@ from audit_toolkit.merkle import (
     leaf_hash,
     root_of,
 )
-from audit_toolkit.seals.ids import compress, describe, expand, read_ranges, write_ranges
-from audit_toolkit.seals.keys import introduce, new_key, successor_of, trusted_keys
-from audit_toolkit.seals.notes import (
+from audit_toolkit.seals.checkpoints import (
     Checkpoint,
     Note,
     NoteError,
@@ -26,6 +24,8 @@ from audit_toolkit.seals.notes import (
     read_checkpoint,
     write_note,
 )
+from audit_toolkit.seals.ids import compress, describe, expand, read_ranges, write_ranges
+from audit_toolkit.seals.keys import introduce, new_key, successor_of, trusted_keys
 from audit_toolkit.seals.salts import (
     IDS,
     OF_EVENT,

@@ -23,8 +23,8 @@ import audit_toolkit
 from audit_toolkit import trail as verbs
 from audit_toolkit.errors import MissingExtraError, UsageError
 from audit_toolkit.trail import Selection
-from audit_toolkit.trail.sources import calling
-from audit_toolkit.trail.sources.calling import stream_verb
+from audit_toolkit.trail.sources import dispatch
+from audit_toolkit.trail.sources.dispatch import stream_verb
 from audit_toolkit.trail.sources.session import pause
 from tests.plugins.database import Connection
 from tests.plugins.drivers import async_engine, run
@@ -329,13 +329,13 @@ def test_without_greenlet_the_error_names_the_extra(
     async def main() -> None:
         async with await psycopg.AsyncConnection.connect(orders.database.dsn) as connection:
             monkeypatch.setitem(sys.modules, "greenlet", None)
-            calling.greenlet_spawn.cache_clear()
+            dispatch.greenlet_spawn.cache_clear()
             with pytest.raises(MissingExtraError) as missing:
                 await verbs.history(connection, "orders", 1)
             assert missing.value.hint == "pip install 'audit-toolkit[asyncio]'"
 
     run(main())
-    calling.greenlet_spawn.cache_clear()
+    dispatch.greenlet_spawn.cache_clear()
 
 
 def test_a_tail_leaves_the_event_loop_to_others(orders: Trail) -> None:

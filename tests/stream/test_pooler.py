@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from audit_toolkit import stream
+from audit_toolkit.errors import UsageError
+from audit_toolkit.stream import FormatName
+from audit_toolkit.stream.run import find_origin
 from tests.context.bouncer import running_bouncer
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
+from tests.stream.delivery import Memory
 
 RUN = ("stream", "run", "c", "--once", "--to")
 
@@ -20,8 +26,14 @@ def one(orders: Trail) -> Trail:
 
 
 def test_sessions_that_others_use_are_refused(one: Trail, audit: Audit, tmp_path: Path) -> None:
-    with running_bouncer(one.database.dsn) as bouncer:
+    with (
+        running_bouncer(one.database.dsn) as bouncer,
+        psycopg.connect(bouncer.dsn, autocommit=True) as connection,
+    ):
         refused = audit(*RUN, f"file:{tmp_path}/out", "--dsn", bouncer.dsn, code=2).stderr
+        form = stream.find_format(FormatName.EVENT, find_origin(connection))
+        with pytest.raises(UsageError, match="a consumer needs a session of its own"):
+            next(stream.run(connection, "c", Memory(), form))
     assert "a consumer needs a session of its own" in refused
     assert "pool_mode = session" in refused
     assert one.execute("select count(*) from audit.consumers") == [(0,)]

@@ -17,7 +17,7 @@ import pytest
 
 from audit_toolkit import stream
 from audit_toolkit.stream import FormatName, Terms, open_sink, parse_address
-from audit_toolkit.stream.ahead import quick_switches
+from audit_toolkit.stream.read_ahead import quick_switches
 from audit_toolkit.stream.run import find_origin
 from tests.plugins.trail import Trail
 from tests.stream.servers import nats_server

@@ -557,6 +557,44 @@ def test_a_name_of_a_column_that_another_one_took(trail: Trail) -> None:
     assert rows(trail, "orders") == expected
 
 
+REPLACED = {
+    "at once": "alter table orders drop note; alter table orders add note int",
+    "noted": "alter table orders drop note; {noted}; alter table orders add note int; {noted}",
+    "renamed before": """
+        alter table orders rename note to n; {noted}; alter table orders drop n, add n int; {noted};
+        alter table orders rename n to note
+    """,
+    "renamed since": """
+        alter table orders drop note, add note int; {noted}; alter table orders rename note to n; {noted};
+        alter table orders rename n to note
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", REPLACED)
+@pytest.mark.parametrize("store", [Store.ROWS, Store.DELTA])
+def test_a_column_made_anew_has_nothing_of_the_dropped_one(
+    trail: Trail, store: Store, kind: str
+) -> None:
+    trail.execute("create table orders (id int primary key, status text, note text)")
+    trail.audit("orders", store=store)
+    trail.execute("insert into orders values (1, 'new', '4711'), (2, 'new', 'x')")
+    trail.execute("update orders set note = '12' where id = 1")
+    before = now(trail)
+    trail.execute(REPLACED[kind].format(noted="select audit.note_changes()"))
+    assert rows(trail, "orders") == [(1, "new", None), (2, "new", None)]
+    trail.execute("update orders set status = 'paid', note = 7 where id = 1")
+    assert rows(trail, "orders") == [(1, "paid", 7), (2, "new", None)]
+    assert rows(trail, "orders", before) == [(1, "new", None), (2, "new", None)]
+    assert row(trail, "orders", "1", before) == (1, "new", None)
+    # Nothing is lost of what was recorded, nor is it taken for the new column.
+    first, *_, last = (event.new_row for event in history(trail.connection, "orders", 1))
+    former = "n" if kind == "renamed before" else "note"
+    assert first == {"id": 1, "status": "new", f"{former} (dropped)": "4711"}
+    assert last is not None
+    assert last["note"] == 7
+
+
 def test_undo_follows_what_reading_follows(orders: Trail) -> None:
     orders.execute("create table orders_new (like orders including all)")
     orders.audit("orders_new")

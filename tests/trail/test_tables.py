@@ -122,7 +122,7 @@ class TestTrails:
         with pytest.raises(UsageError, match="no audit trail in the schema audit") as caught:
             history(database.connection, "orders")
         assert caught.value.hint == (
-            "audit install --table TABLE creates one; is this the right database?"
+            "its migration comes from audit install --table TABLE; is this the right database, and was it upgraded?"
         )
 
     def test_in_another_schema(self, orders: Trail) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 
-from audit_toolkit.config import Capture, Mask, MaskMethod, Store
+from audit_toolkit.config import Capture, Mask, MaskMethod, Store, Truncate
 from audit_toolkit.errors import BusyError, RuleError
 from audit_toolkit.findings import FindingKind
 from audit_toolkit.wal.health import capture_findings
@@ -417,6 +417,23 @@ def test_a_publication_that_somebody_altered_is_a_gap_and_made_whole(
     gap = wal_trail.events()[1]["new_row"]
     assert "altered the publication" in gap["reason"]
     assert gap["from_lsn"] < gap["to_lsn"]
+
+
+def test_the_rows_that_truncate_takes_are_published_again(wal_trail: WalTrail) -> None:
+    for name in ("one", "two"):
+        wal_trail.execute(f"create table {name} (id int primary key)")
+        wal_trail.audit(name, capture=Capture.WAL, truncate=Truncate.ROWS)
+    wal_trail.read()
+    wal_trail.execute("alter publication audit_capture drop table audit.truncated_rows")
+    found = capture_findings(wal_trail.connection)
+    changed = [one.subject for one in found if one.kind is FindingKind.PUBLICATION_CHANGED]
+    assert changed == ["public.one", "public.two"]
+    wal_trail.read()
+    wal_trail.execute("insert into one values (1)")
+    wal_trail.execute("truncate one")
+    wal_trail.read()
+    story = [(event["table_name"], event["action"]) for event in wal_trail.events()]
+    assert story[2:] == [("one", "G"), ("two", "G"), ("one", "I"), ("one", "D"), ("one", "T")]
 
 
 def test_triggers_that_somebody_enables_record_nothing_twice(wal_trail: WalTrail) -> None:

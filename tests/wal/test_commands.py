@@ -9,8 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from audit_toolkit.cli.app import app
+from audit_toolkit.cli.check import check_database
 from audit_toolkit.config import Capture
 from audit_toolkit.templates import render
+from audit_toolkit.wal.slot import create_slot
+from tests.plugins.database import Connection
 from tests.plugins.docs import commands
 from tests.plugins.trail import Trail
 from tests.wal.conftest import WalTrail, kinds, run
@@ -50,6 +53,7 @@ def test_a_table_is_installed_read_and_looked_at(
 
     wal_trail.execute("select pg_drop_replication_slot(slot_name) from audit.capture_progress")
     assert "slot_missing" in run(wal_trail, "check", code=3)
+    assert "slot_missing" in run(wal_trail, "check", "--table", "readings", code=3)
     assert "1 table with a gap" in run(wal_trail, "capture", "run", "--once")
 
     wal_trail.execute(run(wal_trail, "uninstall", "--table", "readings", "--sql"))
@@ -209,3 +213,39 @@ def test_what_the_worker_lacks_is_said_at_install(
     )
     assert f"{role} may not read the WAL" in said
     assert f"alter role {role} replication" in said
+
+
+def test_what_a_role_may_not_read_of_the_worker_is_said(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("create role wal_guest; grant usage on schema audit to wal_guest")
+    wal_trail.execute("set role wal_guest")
+    try:
+        (found,) = [
+            finding
+            for finding in check_database(wal_trail.connection, "audit", models=False)
+            if finding.subject == "capture from the WAL"
+        ]
+    finally:
+        wal_trail.execute("reset role; drop owned by wal_guest; drop role wal_guest")
+    assert (found.kind, found.severity) == ("not_checked", "warning")
+    assert "capture_progress" in found.message
+
+
+def test_the_worker_says_which_transactions_a_new_slot_waits_for(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(connection: Connection, slot: str) -> None:
+        wal_trail.execute("commit prepared 'left open'")
+        create_slot(connection, slot)
+
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("select pg_drop_replication_slot(slot_name) from audit.capture_progress")
+    wal_trail.execute("begin; insert into readings values (1); prepare transaction 'left open'")
+    monkeypatch.setattr("audit_toolkit.wal.worker.create_slot", make)
+    wal_trail.read()
+    assert wal_trail.said[-2].startswith("the replication slot is there once these have ended")
+    assert "the prepared transaction 'left open'" in wal_trail.said[-2]

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from audit_toolkit import apply_context, attach, context
 from audit_toolkit.config import Capture
-from audit_toolkit.wal.who import NOBODY, who_of
+from audit_toolkit.wal.context import MESSAGE_LIMIT, NOBODY, Who, who_of
 from tests.plugins.django_project import configure, point_to
 from tests.wal.conftest import WalTrail
 
@@ -157,7 +157,11 @@ def test_the_wal_itself_says_nobody(orders: WalTrail) -> None:
         json.dumps({"context": '{"a": "\\ud800"}'}).encode(),
         json.dumps({"context": '{"a": 1e999999}'}).encode(),
         json.dumps({"transaction_tstamp": "+2026"}).encode(),
+        b"[" * 100_000,
+        json.dumps({"context": "[" * 960 + "0" + "]" * 960}).encode(),
+        json.dumps({"context": "[" * 9_000 + "0" + "]" * 9_000}).encode(),
     ],
+    ids=lambda message: message[:40],
 )
 def test_a_message_that_somebody_forged_badly_is_as_none(orders: WalTrail, message: bytes) -> None:
     assert who_of(message) == NOBODY
@@ -168,6 +172,12 @@ def test_a_message_that_somebody_forged_badly_is_as_none(orders: WalTrail, messa
         orders.execute("insert into by_wal values (1)")
     orders.read()
     assert orders.events()[-1]["context"] is None
+
+
+def test_of_a_message_without_end_the_size_is_recorded() -> None:
+    assert who_of(b"[" * (MESSAGE_LIMIT + 1)) == Who(
+        context=json.dumps({"audit:oversize": {"bytes": MESSAGE_LIMIT + 1}})
+    )
 
 
 def test_an_odd_address_does_not_stop_the_worker(orders: WalTrail) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import psycopg
+import pytest
 
 from audit_toolkit import wal
-from tests.wal.conftest import SLOT, Source
+from tests.wal.conftest import PUBLICATION, SLOT, Source
 
 Open = Callable[..., Source]
 FULL = "create table t (id int primary key, v text); alter table t replica identity full"
@@ -170,6 +171,18 @@ def test_a_killed_server_tells_again_what_it_told_under_the_same_positions(
     again = source.changes()
     assert [change.position for change in before[3:]] == [c.position for c in again[-2:]]
     assert set(again) <= set(before)
+
+
+def test_large_rows_are_fetched_a_few_at_a_time(
+    open_source: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_toolkit.wal.slot.BATCH_BYTES", 100_000)
+    source = open_source(FULL)
+    source.execute("insert into t select n, repeat('x', 1000) from generate_series(1, 400) as n")
+    with psycopg.connect(source.cluster.dsn(), autocommit=True) as reader:
+        sizes = [sum(map(len, batch)) for batch in wal.peek(reader, SLOT, PUBLICATION)]
+    assert len(sizes) > 3
+    assert max(sizes[1:]) < 2 * 100_000
 
 
 def test_no_setting_of_the_reader_changes_a_value(open_source: Open) -> None:

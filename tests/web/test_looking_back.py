@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audit_toolkit.trail import Action, Filter, read_page, read_page_within
-from audit_toolkit.trail.history import known
+from audit_toolkit.trail.history import audited_tables
 from audit_toolkit.trail.history.read import find_scope
 from audit_toolkit.web import listing
 from tests.plugins.trail import Trail
@@ -20,7 +20,7 @@ from tests.web.conftest import Browse, events_of, link, text_of
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of three events, of which each takes all the time that there is."""
-    monkeypatch.setattr(known, "FIRST_STEP", 3)
+    monkeypatch.setattr(audited_tables, "FIRST_STEP", 3)
     monkeypatch.setattr(listing, "LOOK", 0)
     monkeypatch.setattr(listing, "LOOK_FURTHER", 0)
 
@@ -105,7 +105,7 @@ def test_newer_looks_forward_step_by_step(shop: Trail, browse: Browse) -> None:
 
 
 def test_with_time_it_is_one_page(shop: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "FIRST_STEP", 3)
+    monkeypatch.setattr(audited_tables, "FIRST_STEP", 3)
     scope = find_scope(shop.connection, [], schema="audit")
     wanted = Filter(newest_first=True, limit=1000, actor="support:joe")
     page = read_page_within(shop.connection, scope, wanted, seconds=600)
@@ -172,7 +172,7 @@ def test_wide_gaps_and_other_times_are_skipped(
         steps.append(wanted)
         return read_page(connection, scope, wanted)
 
-    monkeypatch.setattr(known, "read_page", counted)
+    monkeypatch.setattr(audited_tables, "read_page", counted)
     scope = find_scope(shop.connection, [], schema="audit")
     wanted = Filter(newest_first=True, limit=1000, actor="support:joe")
     everything = Filter(newest_first=True, limit=1000)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,11 +32,10 @@ from audit_toolkit.stream import (
     parse_address,
 )
 from audit_toolkit.stream import run as run_consumer
-from audit_toolkit.stream.ahead import quick_switches
 from audit_toolkit.stream.consumers import find_consumer, is_known, partitions_left
+from audit_toolkit.stream.read_ahead import quick_switches
 from audit_toolkit.stream.run import find_origin
-from audit_toolkit.stream.session import require_own_session
-from audit_toolkit.trail.history.known import known_tables
+from audit_toolkit.trail.history.audited_tables import known_tables
 from audit_toolkit.trail.rows.lookup import find_tables
 
 if TYPE_CHECKING:
@@ -185,7 +183,6 @@ def run(
     address = parse_address(to)
     wanted = _wanted(table, action, actor, context, changed, where)
     with closing(open_sink(address)) as sink, open_database(dsn, config) as connection:
-        require_own_session(connection, partial(open_database, dsn, config))
         past = _past(connection, from_archive, audit_schema) if from_archive else None
         terms = Terms(
             wanted=wanted,

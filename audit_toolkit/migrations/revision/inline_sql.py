@@ -11,7 +11,7 @@ from alembic.operations import MigrateOperation
 from alembic.util import CommandError
 
 from audit_toolkit.migrations.project import shown
-from audit_toolkit.migrations.revision.sharing import share
+from audit_toolkit.migrations.revision.shared_text import share
 from audit_toolkit.migrations.revision.text import Revision, render
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from alembic.util import rev_id
 from audit_toolkit.errors import ProjectError
 from audit_toolkit.migrations.project import Project, no_bytecode, reported, shown
 from audit_toolkit.migrations.revision.record import Statements
-from audit_toolkit.migrations.revision.sharing import share
+from audit_toolkit.migrations.revision.shared_text import share
 from audit_toolkit.migrations.revision.text import Revision, render
 from audit_toolkit.names import comment_text
 

@@ -14,9 +14,9 @@ from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Event, require_numbers
 from audit_toolkit.trail.event import table_of as table_of
+from audit_toolkit.trail.history.full_images import whole_events
 from audit_toolkit.trail.history.ordering import in_order
 from audit_toolkit.trail.history.transactions import require_one_transaction
-from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.lookup import (
     Subject,
     find_subject,

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,7 +33,7 @@ from audit_toolkit.trail.history.cursor import Position, find_position
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query, reach_parameters
 from audit_toolkit.trail.history.ordering import WINDOW, Around, in_order, in_runs
 from audit_toolkit.trail.history.pages import cut_page, require_event_of
-from audit_toolkit.trail.history.read import find_scope, read_events, with_range
+from audit_toolkit.trail.history.read import find_scope, first_events, with_range
 from audit_toolkit.trail.history.row_events import events_around, keys_of, own_events, with_moves
 from audit_toolkit.trail.rows.lookup import Scope, Tables, find_subject, find_tables, trail_table
 from audit_toolkit.trail.sources.session import pause
@@ -341,19 +340,19 @@ class _Reader:
         asked = history_query(self._subject, wanted, own, reach=reach, most_bytes=room)
         (there,) = fetch(self._connection, *asked)
         limit = min(there["events"], max(there["fitting"], FEWEST))
-        more = there["events"] == wanted.limit or limit < there["events"]
         if not limit:
-            return [], more
-        found: list[Event] = []
-        some = replace(wanted, limit=limit)
-        reading = read_events(self._connection, self._subject, some, own, reach, with_changed=True)
-        with closing(reading) as events:
-            for event in events:
-                found.append(event)
-                size += event.size
-                if size > MOST_BYTES and FEWEST <= len(found) < limit:
-                    return found, True
-        return found, more
+            return [], False
+        found = first_events(
+            self._connection,
+            self._subject,
+            replace(wanted, limit=limit),
+            own,
+            reach,
+            most_bytes=room,
+            fewest=FEWEST,
+        )
+        more = there["events"] == wanted.limit or limit < there["events"] or len(found) < limit
+        return found, more and bool(found)  # a partition may be dropped meanwhile
 
     def _with_names(self, reach: Reach, after: int) -> Scope:
         """The subject with the names that its tables have by then."""

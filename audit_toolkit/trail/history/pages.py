@@ -18,9 +18,9 @@ from audit_toolkit.names import QualifiedName
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Event
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query
+from audit_toolkit.trail.history.full_images import whole_events
 from audit_toolkit.trail.history.ordering import WINDOW, in_runs
 from audit_toolkit.trail.history.row_events import events_around
-from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.key_range import unreadable_keys
 from audit_toolkit.trail.rows.lookup import Scope, Tables, trail_table
 

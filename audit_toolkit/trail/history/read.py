@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from audit_toolkit.connection import fetch, planned_once, refusals
+from audit_toolkit.connection import fetch, import_psycopg, planned_once, refusals
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail.event import Action, Event
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query
+from audit_toolkit.trail.history.full_images import completed, whole_events, with_event
 from audit_toolkit.trail.history.ordering import WINDOW, in_order_streamed
 from audit_toolkit.trail.history.pages import Page, cut_page, require_event_of, small_page
 from audit_toolkit.trail.history.row_events import events_around, own_events
 from audit_toolkit.trail.history.transactions import require_one_transaction
-from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.key_range import find_range, unreadable_keys
 from audit_toolkit.trail.rows.lookup import Scope, Tables, find_subject, find_tables
 
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+T = TypeVar("T")
+
 FETCH_SIZE = 500
 """Rows that a streamed history asks the server for at a time."""
+CHUNK = 50
+"""Rows that libpq hands over at a time of an answer that is still coming in: more of them save nothing."""
 
 
 def history(
@@ -229,6 +233,60 @@ def read_events(
         cursor.execute(query, parameters)
         while records := cursor.fetchmany(FETCH_SIZE):
             yield from whole_events(connection, records, subject.schema)
+
+
+def first_events(
+    connection: Connection,
+    subject: Scope,
+    wanted: Filter,
+    own: list[Event] | None,
+    reach: Reach,
+    *,
+    most_bytes: int,
+    fewest: int,
+) -> list[Event]:
+    """The first events that are wanted, as whole rows: until they are that large, and no fewer than so many.
+
+    They come in one answer, which the server goes on making while the first of them are parsed. For few: all are
+    held. What is to be written as JSON has what changed with it.
+    """
+    if subject.key is not None:
+        reading = read_events(connection, subject, wanted, own, reach, with_changed=True)
+        with closing(reading) as events:
+            return list(_until_large(events, lambda event: event.size, most_bytes, fewest))
+    asked = history_query(subject, wanted, own, reach=reach, with_changed=True)
+    with unreadable_keys(wanted.keys), refusals(), closing(_rows(connection, *asked)) as rows:
+        pairs = _until_large(map(with_event, rows), lambda pair: pair[1].size, most_bytes, fewest)
+        read = list(pairs)
+    if not any(event.holds_changes_only for _, event in read):
+        return [event for _, event in read]
+    whole = completed(connection, read, subject.schema)
+    return list(_until_large(whole, lambda event: event.size, most_bytes, fewest))
+
+
+def _rows(
+    connection: Connection, query: str, parameters: Mapping[str, object]
+) -> Generator[dict[str, Any], None, None]:
+    """The rows of a query, as the server makes them."""
+    from psycopg.rows import dict_row
+
+    chunked = import_psycopg().capabilities.has_stream_chunked()
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.stream(query, parameters, size=CHUNK if chunked else 1)
+        with closing(cast("Generator[dict[str, Any], None, None]", rows)):  # it cancels the rest
+            yield from rows
+
+
+def _until_large(
+    items: Iterable[T], size_of: Callable[[T], int], most_bytes: int, fewest: int
+) -> Iterator[T]:
+    """The first items, until they are larger than that in sum; at least so many."""
+    size = 0
+    for number, item in enumerate(items, 1):
+        yield item
+        size += size_of(item)
+        if size > most_bytes and number >= fewest:
+            return
 
 
 def _few_events(

@@ -10,8 +10,8 @@ from audit_toolkit.connection import fetch, refusals
 from audit_toolkit.templates import render
 from audit_toolkit.trail.event import Event
 from audit_toolkit.trail.history.filter import Reach, reach_parameters
+from audit_toolkit.trail.history.full_images import whole_events
 from audit_toolkit.trail.history.ordering import WINDOW, Around, lives
-from audit_toolkit.trail.history.whole import whole_events
 from audit_toolkit.trail.rows.lookup import Scope, Subject, Tables, trail_table
 
 if TYPE_CHECKING:

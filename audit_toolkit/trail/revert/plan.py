@@ -27,8 +27,8 @@ from audit_toolkit.trail.revert.ordering import (
     in_batches,
     value_of,
 )
-from audit_toolkit.trail.revert.passing import find_missed, with_free_keys
 from audit_toolkit.trail.revert.reversal import Conflict, Reversal, conflict_of, told
+from audit_toolkit.trail.revert.short_lived_rows import find_missed, with_free_keys
 from audit_toolkit.trail.revert.targets import (
     RevertTarget,
     find_homes,

@@ -21,9 +21,9 @@ from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.plan import apply
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Action, Event, Row
+from audit_toolkit.trail.history.audited_tables import find_event
 from audit_toolkit.trail.history.events import Selection, select_events, table_of
-from audit_toolkit.trail.history.known import find_event
-from audit_toolkit.trail.history.whole import whole_events
+from audit_toolkit.trail.history.full_images import whole_events
 from audit_toolkit.trail.revert.database_errors import database_errors
 from audit_toolkit.trail.revert.operations import different
 from audit_toolkit.trail.revert.plan import (

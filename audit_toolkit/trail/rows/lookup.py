@@ -209,7 +209,7 @@ def require_readable_trail(connection: Connection, schema: str) -> None:
         raise UsageError(
             f"this database has no audit trail in the schema {quote_identifier(schema)}",
             hint=" or ".join(others)
-            or "audit install --table TABLE creates one; is this the right database?",
+            or "its migration comes from audit install --table TABLE; is this the right database, and was it upgraded?",
         )
     if not trails[schema]["readable"]:
         role, home = quote_identifier(trails[schema]["role_name"]), quote_identifier(schema)

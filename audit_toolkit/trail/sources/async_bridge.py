@@ -45,6 +45,8 @@ class _Awaited:
         object.__setattr__(self, "_target", target)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "close" and inspect.isasyncgen(self._target):
+            name = "aclose"
         value = getattr(self._target, name)
         return partial(_call, value) if inspect.ismethod(value) else value
 

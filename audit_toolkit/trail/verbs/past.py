@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit_toolkit.trail import time_travel
-from audit_toolkit.trail.sources.calling import stream_verb, verb
+from audit_toolkit.trail.sources.dispatch import stream_verb, verb
 
 copy_table_at = stream_verb(time_travel.copy_table_at)
 diff = stream_verb(time_travel.diff)

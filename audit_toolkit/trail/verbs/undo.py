@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit_toolkit.trail.revert import marks, selection
-from audit_toolkit.trail.sources.calling import verb
+from audit_toolkit.trail.sources.dispatch import verb
 
 apply_restore = verb(selection.apply_restore)
 apply_revert = verb(selection.apply_revert)

@@ -14,11 +14,11 @@ from audit_toolkit.exact_json import Json
 from audit_toolkit.trail import Action, Filter, table_of
 from audit_toolkit.web import export
 from audit_toolkit.web.errors import NotFoundError
+from audit_toolkit.web.event_text import by_day, tell
 from audit_toolkit.web.language import Words
 from audit_toolkit.web.listing import KINDS, Asked, Listed, read_list, read_query, recent, scope
 from audit_toolkit.web.page import Page
 from audit_toolkit.web.settings import ColumnLabel
-from audit_toolkit.web.story import by_day, tell
 from audit_toolkit.web.values import LONG, Shown, compared, indented, show, visible
 
 AROUND = timedelta(days=1)

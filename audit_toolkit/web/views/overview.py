@@ -25,8 +25,8 @@ from audit_toolkit.stream import Consumer, read_consumers
 from audit_toolkit.stream.metrics import consumer_findings
 from audit_toolkit.trail import Action, Filter
 from audit_toolkit.trail.event import BIGGEST
+from audit_toolkit.web.event_text import Entry, by_day, row_address, tell
 from audit_toolkit.web.page import Page
-from audit_toolkit.web.story import Entry, by_day, row_address, tell
 from audit_toolkit.web.values import visible
 from audit_toolkit.web.views.events import first_of
 

@@ -16,9 +16,9 @@ from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import Action, Event, Filter, KnownTable
 from audit_toolkit.trail.event import Row
 from audit_toolkit.web.errors import AskedError, NotFoundError
+from audit_toolkit.web.event_text import application_link, by_day, row_address, tell
 from audit_toolkit.web.listing import read_list, read_query, recent
 from audit_toolkit.web.page import Page
-from audit_toolkit.web.story import application_link, by_day, row_address, tell
 from audit_toolkit.web.values import LONG, Change, Shown, changes_of, show, visible
 from audit_toolkit.web.views.events import _exported
 

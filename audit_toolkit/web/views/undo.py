@@ -19,8 +19,8 @@ from audit_toolkit.trail.revert.plan import RowChange
 from audit_toolkit.trail.revert.reversal import Conflict
 from audit_toolkit.web.database import Database
 from audit_toolkit.web.errors import AskedError, NotFoundError, RefusedError
+from audit_toolkit.web.event_text import row_address, tell
 from audit_toolkit.web.page import Page
-from audit_toolkit.web.story import row_address, tell
 from audit_toolkit.web.values import Change, changes_of, visible
 
 if TYPE_CHECKING:

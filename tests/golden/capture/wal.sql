@@ -35,8 +35,8 @@ declare
         where c.function_name = 'capture_public__people' and c.wal_since is not null
     );
 begin
-    -- Until the worker reads the WAL, this records changes. Then it is off, and
-    -- records nothing twice if somebody enables it.
+    -- Until the worker reads the WAL, this records changes. Then its trigger is
+    -- disabled, and if somebody enables it, no change is recorded a second time.
     if is_read then
         return null;
     end if;
@@ -256,7 +256,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "4b6f95cddec834efce610db6cf6757e914979764b81b996706d962cf3d53605b"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "ad2deef26fbeb745019d4c5fa2b8f2782fcf1d84de4b285ec1af956eba492774"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.

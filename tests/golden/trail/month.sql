@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "64a294a6df8d871600bd28496f8d5af93d030c1ebdf7f5d061b2ba0d57b0769b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "25e3fd9009bdeb23a6fe9c5ae9048b6f47131afc31125058cc5ad7c1ecc3d903"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1380,10 +1380,21 @@ as $body$
           and p.proname = function_name
           and t.tgenabled = 'A'
         union all
-        select 'publication ' || pub.pubname, r.xmin::text
+        select 'publication ' || pub.pubname, concat_ws(' ', r.xmin, told.xmin)
         from pg_publication_rel as r
         join pg_publication as pub on pub.oid = r.prpubid
         join pg_class as c on c.oid = r.prrelid
+        left join pg_publication_rel as told
+          on told.prpubid = pub.oid
+         and told.prrelid = to_regclass('audit.truncated_rows')
+         and exists (
+            select from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = function_name
+              and t.tgtype & 32 <> 0
+              and t.tgenabled = 'A')
         where r.prrelid = relation
           and pub.pubname = 'audit_capture'
           and c.relreplident = 'f'
@@ -1420,7 +1431,7 @@ as $body$
                select from pg_proc as capture
                where capture.pronamespace = p.pronamespace
                  and capture.proname = function_name
-                 and strpos(obj_description(capture.oid, 'pg_proc'), '"capture": "wal"') > 0
+                 and strpos(capture.prosrc, 'c.wal_since is not null') > 0
            )
       )
 $body$;
@@ -4203,12 +4214,17 @@ begin
     select jsonb_agg(jsonb_build_object(
         'schema_name', name.schema_name, 'table_name', name.table_name, 'after_id', name.after_id,
         'until_id', name.until_id,
-        -- Where columns changed places, the name was that of another one.
+        -- Where columns changed places, the name was that of another one. A
+        -- dropped one that had the name is erased, too: see former_columns.
         'called', to_jsonb(array(
             select wanted from unnest(redactable.columns) as wanted
             where coalesce(name.columns -> wanted ->> 'now', wanted) = wanted) || array(
             select was from jsonb_each(coalesce(name.columns, '{}')) as former (was, entry)
-            where entry ->> 'now' = any(redactable.columns) order by was))))
+            where entry ->> 'now' = any(redactable.columns)
+               or exists (
+                   select from unnest(redactable.columns) as wanted
+                   where entry ->> 'now' = wanted || ' (dropped)')
+            order by was))))
     into parts
     from audit.names_of(wanted_schema, wanted_table) as name;
 
@@ -4955,7 +4971,9 @@ $body$;
 
 revoke all on function audit.seal_note(boolean, jsonb) from public;
 
-create or replace function audit.former_columns(change jsonb, since jsonb)
+create or replace function audit.former_columns(
+    change jsonb, since jsonb, names_there text[]
+)
     returns jsonb
     language sql
     immutable
@@ -4967,10 +4985,16 @@ as $body$
         'step', (
             select count(distinct later -> 'step') from jsonb_each(since) as known (name, later)
         ))), '{}'), '{}')
-    from jsonb_each_text(change -> 'renamed') as renamed (was, became)
+    from (
+        select was, became from jsonb_each_text(change -> 'renamed') as renamed (was, became)
+        union all
+        select was, was || ' (dropped)'
+        from jsonb_object_keys(change -> 'dropped') as was
+        where (was = any (names_there) or since ? was) and not coalesce(change -> 'renamed', '{}') ? was
+    ) as former
 $body$;
 
-revoke all on function audit.former_columns(jsonb, jsonb) from public;
+revoke all on function audit.former_columns(jsonb, jsonb, text[]) from public;
 
 create or replace function audit.as_called_now(
     image jsonb, columns jsonb, whole jsonb default null
@@ -5126,6 +5150,7 @@ declare
     may_look constant boolean :=
         has_table_privilege('audit.captured_tables', 'select');
     relation oid;
+    columns_there text[];
     at_schema text := wanted_schema;
     at_table text := wanted_table;
     reach bigint := 9223372036854775807;
@@ -5138,6 +5163,7 @@ declare
     owner text;  -- the table, as the events name it; not known before the first
     arrived bigint;  -- the first event that is the table's
     came_from jsonb;
+    former jsonb;
     is_over boolean;  -- what came before is not the table's
     until bigint;
     parts jsonb := '[]';
@@ -5154,11 +5180,20 @@ begin
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
     where n.nspname = wanted_schema and c.relname = wanted_table;
+    columns_there := array(
+        select attname from pg_attribute where attrelid = relation and attnum > 0 and not attisdropped
+    );
     if may_look then
         select k.schema_name, k.table_name, k.columns, k.function_name, exists (
             select from pg_attribute as a
             where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-              and k.columns -> a.attnum::text ->> 'name' <> a.attname
+              and case
+                  when k.columns ? a.attnum::text
+                      then k.columns -> a.attnum::text ->> 'name' <> a.attname
+                  else exists (
+                      select from jsonb_each(k.columns) as c (number, entry)
+                      where entry ->> 'name' = a.attname)
+              end
         ) as has_other_columns into known
         from audit.captured_tables as k
         where k.relation_id = relation;
@@ -5193,7 +5228,7 @@ begin
                 audit.changed_columns(
                     known.columns, audit.columns_of(relation)
                 ),
-                null
+                null, columns_there
             );
         end if;
         if (known.schema_name, known.table_name) <> (wanted_schema, wanted_table) and not coalesce((
@@ -5229,7 +5264,7 @@ begin
           and event_id < reach
           and (
               new_row ->> 'change' in ('renamed', 'created', 'dropped')
-              or new_row ->> 'change' = 'columns' and new_row ? 'renamed'
+              or new_row ->> 'change' = 'columns' and new_row ?| array['renamed', 'dropped']
           );
 
         if noted is null and parts = '[]' then
@@ -5287,9 +5322,11 @@ begin
             entry_id := entry -> 'event_id';
             continue when entry_id >= reach;
             exit when entry_id < arrived;
+            former := audit.former_columns(entry, called, columns_there);
+            continue when former is not distinct from called;
             parts := parts || jsonb_build_object('name', jsonb_build_array(at_schema, at_table),
                 'after_id', entry_id, 'until_id', until, 'columns', called);
-            called := audit.former_columns(entry, called);
+            called := former;
             until := entry_id;
         end loop;
         parts := parts || jsonb_build_object('name', jsonb_build_array(at_schema, at_table),
@@ -7310,7 +7347,7 @@ comment on function audit.seal_add(smallint[], bigint[], bytea[], text[], jsonb,
 comment on function audit.seal_note(boolean, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
-comment on function audit.former_columns(jsonb, jsonb)
+comment on function audit.former_columns(jsonb, jsonb, text[])
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.as_called_now(jsonb, jsonb, jsonb)

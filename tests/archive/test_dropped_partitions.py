@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit_toolkit.archive import Store, read_manifests
-from audit_toolkit.archive.presence import archive_findings
+from audit_toolkit.archive.dropped_partitions import archive_findings
 from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import AuditError

@@ -12,7 +12,7 @@ from audit_toolkit.cli.times import parse_moment
 from audit_toolkit.config import Interval
 from audit_toolkit.errors import UsageError
 from audit_toolkit.partitions import Span
-from audit_toolkit.partitions.grid import floor, following, leaf_name, ranges
+from audit_toolkit.partitions.boundaries import floor, following, leaf_name, ranges
 
 INSTANTS = st.datetimes(
     datetime(1990, 1, 1),  # noqa: DTZ001 - the zone comes from `timezones`

@@ -15,6 +15,8 @@ from audit_toolkit.config import CONTEXT_LIMIT
 
 Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
+MESSAGE_LIMIT = 8 * CONTEXT_LIMIT
+"""Of a longer one the size is recorded: anybody may write one of a gigabyte."""
 _NOT_JSONB = re.compile(r"\\u0000|[eE][+-]?\d{4,}")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -35,14 +37,20 @@ class Who:
 NOBODY = Who()
 
 
-@lru_cache(maxsize=64)
 def who_of(message: bytes | None) -> Who:
     """Who wrote, by the message of `attach`; what is not as it writes it counts as not said."""
     if message is None:
         return NOBODY
+    if len(message) > MESSAGE_LIMIT:
+        return Who(context=_oversize(len(message)))
+    return _read(message)
+
+
+@lru_cache(maxsize=64)
+def _read(message: bytes) -> Who:
     try:
         said = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return NOBODY
     if not isinstance(said, dict):
         return NOBODY
@@ -73,14 +81,18 @@ def _context(text: str | None) -> str | None:
         return None
     length = len(text.encode())
     if length > CONTEXT_LIMIT:
-        return json.dumps({"audit:oversize": {"bytes": length}})
+        return _oversize(length)
     try:
-        read = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        is_jsonb = not _NOT_JSONB.search(text) and not any(
+            map(_has_surrogate, _strings(json.loads(text, parse_constant=_refuse)))
+        )
+    except (ValueError, RecursionError):  # or nested deeper than Python goes
         return None
-    if _NOT_JSONB.search(text) or any(map(_has_surrogate, _strings(read))):
-        return None
-    return text
+    return text if is_jsonb else None
+
+
+def _oversize(length: int) -> str:
+    return json.dumps({"audit:oversize": {"bytes": length}})
 
 
 def _refuse(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from audit_toolkit.stream.pump import SHORT_WAIT, Pump
+from audit_toolkit.stream.wakeups import SHORT_WAIT, Pump
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Instance
 from tests.stream.delivery import Memory

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+Record = Mapping[str, Any]
+Pair = tuple[Record, Event]
+
 AT_A_TIME = 100
 """Events that are completed at a time."""
 
 
-def whole_events(
-    connection: Connection, records: Iterable[Mapping[str, Any]], schema: str
-) -> Iterator[Event]:
+def whole_events(connection: Connection, records: Iterable[Record], schema: str) -> Iterator[Event]:
     """The events of rows of our queries; where only what changed was stored (`--store delta`), both rows are completed.
 
     That is asked for some at a time, as whole rows may be much larger, and only where there are such events: a role
@@ -29,19 +30,27 @@ def whole_events(
     Raises `AuditError` where the event with the whole row is missing, and `PermissionDeniedError` without the
     right to execute `row_before`.
     """
-    read = iter(records)
+    return completed(connection, map(with_event, records), schema)
+
+
+def with_event(record: Record) -> Pair:
+    """A row of our queries and what is stored of its event."""
+    return record, Event.from_record(record)
+
+
+def completed(connection: Connection, pairs: Iterable[Pair], schema: str) -> Iterator[Event]:
+    """The same of rows whose events were made already."""
+    read = iter(pairs)
     while some := list(islice(read, AT_A_TIME)):
-        yield from _whole(connection, some, schema)
+        yield from _completed(connection, some, schema)
 
 
-def _whole(
-    connection: Connection, records: Sequence[Mapping[str, Any]], schema: str
-) -> list[Event]:
-    events = list(map(Event.from_record, records))
+def _completed(connection: Connection, pairs: Sequence[Pair], schema: str) -> list[Event]:
+    events = [event for _, event in pairs]
     places = [place for place, event in enumerate(events) if event.holds_changes_only]
     if not places:
         return events
-    stored = [records[place] for place in places]
+    stored = [pairs[place][0] for place in places]
     sql = render("queries/rows_before", trail_schema=schema)
     asked = {
         "places": places,
@@ -55,5 +64,5 @@ def _whole(
     with refusals():
         for row in fetch(connection, sql, asked):
             place = row.pop("place")
-            events[place] = Event.from_record({**records[place], **row, "changed_text": None})
+            events[place] = Event.from_record({**pairs[place][0], **row, "changed_text": None})
     return events

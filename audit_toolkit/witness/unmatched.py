@@ -12,7 +12,7 @@ from audit_toolkit.findings import FindingKind
 from audit_toolkit.names import Sql
 from audit_toolkit.templates import render
 from audit_toolkit.wal import lsn_text
-from audit_toolkit.witness.found import Found, of_rows
+from audit_toolkit.witness.findings import Found, of_rows
 from audit_toolkit.witness.match import Leftovers, OfTrail, Written, agree, differing_columns
 from audit_toolkit.witness.tables import Watched
 from audit_toolkit.witness.values import Image, image_text, read_image
