@@ -57,6 +57,7 @@ class FindingKind(StrEnum):
     CAPTURE_INTERRUPTED = "capture_interrupted"
     CAPTURE_OUTDATED = "capture_outdated"
     CAPTURE_PAUSED = "capture_paused"
+    CAPTURE_UNREGISTERED = "capture_unregistered"
     CONDITION_COLUMN_RENAMED = "condition_column_renamed"
     CONDITION_UNUSABLE = "condition_unusable"
     FOREIGN_FUNCTION = "foreign_function"

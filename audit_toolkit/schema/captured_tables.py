@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, import_psycopg, translated_errors
@@ -54,3 +56,45 @@ def read_interrupted(connection: Connection, schema: str) -> frozenset[Qualified
         rows = fetch(connection, render("home/interrupted", schema=schema))
         return frozenset(QualifiedName(row["schema_name"], row["table_name"]) for row in rows)
     return frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaidCaptured:
+    """A table that is captured, says the trail."""
+
+    table: QualifiedName
+    event_id: int
+    """The event that said so last."""
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unregistered:
+    """What the registry of captured tables lacks."""
+
+    functions: tuple[str, ...] = ()
+    """Capture functions with triggers."""
+    tables: tuple[SaidCaptured, ...] = ()
+
+
+def read_unregistered(connection: Connection, schema: str) -> Unregistered:
+    """What triggers and events say is captured, and the registry does not.
+
+    Nothing where this role may not read that, or the trail is of a release that has no registry.
+    """
+    errors = import_psycopg().errors
+    with suppress(errors.InsufficientPrivilege, errors.UndefinedTable), connection.transaction():
+        rows = fetch(connection, render("registry/unregistered", schema=schema))
+        return Unregistered(
+            functions=tuple(row["function_name"] for row in rows if row["function_name"]),
+            tables=tuple(
+                SaidCaptured(
+                    table=QualifiedName(row["schema_name"], row["table_name"]),
+                    event_id=row["event_id"],
+                    options=row["options"] or {},
+                )
+                for row in rows
+                if row["event_id"] is not None
+            ),
+        )
+    return Unregistered()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, quote_literal
 from audit_toolkit.remedies import install_command, psql_command
-from audit_toolkit.schema.captured_tables import read_interrupted
+from audit_toolkit.schema.captured_tables import Unregistered, read_interrupted, read_unregistered
 from audit_toolkit.schema.location import LAST_ID, Ids, TrailLocation, read_ids, read_location
 from audit_toolkit.templates import query
 
@@ -48,6 +48,7 @@ def _own_findings(connection: Connection, objects: TrailObjects) -> Iterator[Fin
     yield from place_findings(objects.schema, state, ids)
     if not state.moved:
         yield from interruption_findings(sorted(read_interrupted(connection, objects.schema)))
+        yield from registry_findings(objects, read_unregistered(connection, objects.schema))
 
 
 def place_findings(schema: str, state: TrailLocation, ids: Ids) -> Iterator[Finding]:
@@ -144,6 +145,35 @@ def interruption_findings(tables: Sequence[QualifiedName]) -> Iterator[Finding]:
             "meanwhile are unknown",
             remedy=shlex.join(["audit", "resume", "--table", table.plain, "--reason", "REASON"]),
         )
+
+
+def registry_findings(objects: TrailObjects, found: Unregistered) -> Iterator[Finding]:
+    """Capture that somebody took out of the registry, with or without its triggers."""
+    on = set()
+    for function in objects.functions:
+        table = objects.captured_by(function) if function.name in found.functions else None
+        if table is not None:
+            on.add(table)
+            options = parse_comment(function.comment).get("options", {})
+            message = (
+                "it has capture triggers, and its row of captured_tables was removed: a rename, or "
+            )
+            message += "triggers that were off for a while, would not be noticed"
+            yield _unregistered(table, message, options)
+    for one in found.tables:
+        if one.table not in on:
+            message = f"it is captured, says event {one.event_id}; nothing captures it, and no event says why"
+            yield _unregistered(one.table, message, one.options)
+
+
+def _unregistered(table: QualifiedName, message: str, options: Mapping[str, Any]) -> Finding:
+    return Finding(
+        kind=FindingKind.CAPTURE_UNREGISTERED,
+        severity=Severity.ERROR,
+        subject=str(table),
+        message=message,
+        remedy=install_command(table, options),
+    )
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

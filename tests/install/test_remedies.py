@@ -82,6 +82,7 @@ DRIFTS = {
         alter function audit.capture_public__places() rename to places
     """,
     "functions dropped": "drop function audit.capture_public__bins() cascade",
+    "registry": "delete from audit.captured_tables where table_name = 'customers'",
     "table in the schema of the trail": "alter table audited set schema audit",
 }
 TABLES = """
