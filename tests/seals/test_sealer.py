@@ -43,7 +43,7 @@ def test_a_sealer_seals_whatever_comes(unsealed: Sealed, sealer: str, audit: Aud
     unsealed.execute(MORE.format(20).replace("1000", "2000"))
     assert "sealed 221 events" in audit(*words).stdout
     report = unsealed.verify()
-    assert (report.findings, report.verified) == ([], 684)
+    assert (report.alarms, report.verified) == ([], 684)
 
 
 def test_it_reads_no_event_and_no_salt_and_changes_nothing(
