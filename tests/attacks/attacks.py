@@ -195,6 +195,7 @@ GUARDS = [
 SABOTAGE = [
     Found(actor, aim, sql, kind)
     for aim, sql, kind, actors in [
+        ("claim that capture of its own table ended while it continues", "select audit.end_capture('capture_dev__jobs')", "capture_unregistered", [Actor.INSTALLER]),
         ("claim that capture of its own table was paused while it continues", "select audit.record_gap('dev.jobs', 'paused', 'not so')", "capture_interrupted", [Actor.INSTALLER]),
         ("discard events with a BEFORE INSERT trigger", "create function {schema}.f() returns trigger language plpgsql as 'begin return null; end'; create trigger zz before insert on audit.logged_actions for each row execute function {schema}.f()", "unexpected_trigger", [Actor.OWNER, Actor.SUPERUSER]),
         ("discard events with a rule", "create rule r as on insert to audit.logged_actions do instead nothing", "unexpected_rule", [Actor.OWNER]),
@@ -278,7 +279,6 @@ POSSIBLE = [
     Possible(Actor.APP, "shadow the tables and functions that capture uses with temporary ones", "create temp table logged_actions (x int); create temp table pg_class (oid oid); create function pg_temp.to_jsonb(anyelement) returns jsonb language sql as 'select null::jsonb'; set local search_path = pg_temp, audit, pg_catalog; update shop.orders set status = 'z'", "no effect, because capture pins its search_path"),
     Possible(Actor.APP, "change the settings that a session may change", "set local timezone = 'Asia/Tokyo'; set local datestyle = 'SQL, DMY'; set local bytea_output = 'escape'; set local extra_float_digits = -15; set local transform_null_equals = on; set local array_nulls = off; set local quote_all_identifiers = on; set local row_security = off; update shop.orders set status = 'z'", "no effect, because capture pins the settings that matter"),
     Possible(Actor.READER, "read more through a view of its own", "create view pg_temp.v with (security_barrier) as table audit.logged_actions; table pg_temp.v", "the view shows only what the reader may read"),
-    Possible(Actor.INSTALLER, "claim that capture of its own table ended while it continues", "select audit.end_capture('capture_dev__jobs')", "the owner of a table decides when it is captured"),
     Possible(Actor.WRITES_ALL, "insert an event by hand, under its own transaction", f"insert into audit.logged_actions {_EVENT}", "PostgreSQL lets this role write every table; `audit access` names its members"),
     Possible(Actor.OWNER, "insert an event by hand, under its own transaction", f"insert into audit.logged_actions {_EVENT}", "capture itself writes as the owner; nobody should log in as that role"),
     Possible(Actor.SUPERUSER, "insert an event by hand, under its own transaction", f"insert into audit.logged_actions {_EVENT}", "a superuser can do everything"),
