@@ -199,8 +199,11 @@ class TestFormerKeys:
         trail.execute("alter table t drop constraint t_pkey; alter table t add primary key (b)")
         trail.audit("t")
         trail.execute("update t set a = 'us'")
-        assert len(history(trail.connection, "t", ("eu", 1))) == 1
-        assert len(history(trail.connection, "t", 1)) == 1
+        # From the new key on, the trail has no history of a row under the old one: a gap.
+        before = history(trail.connection, "t", ("eu", 1))
+        after = history(trail.connection, "t", 1)
+        assert [event.action for event in before] == ["I", "G"]
+        assert [event.action for event in after] == ["U"]
 
     def test_two_texts_of_one_array_are_two_keys(self, trail: Trail) -> None:
         make(trail, "k text primary key", "'[1, 2]'")
