@@ -35,6 +35,8 @@ TERMINAL = (
     " TERMINAL_WIDTH TTY_COMPATIBLE TTY_INTERACTIVE"
 )
 NAMES = {"DATABASE_URL", *TERMINAL.split()}
+VALUES = 3
+"""Of a test with more values than these, each of which makes a database, every run takes so many."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,6 +56,23 @@ def pytest_sessionstart() -> None:
             del os.environ[name]
     os.environ["TZ"] = "UTC"  # golden files show times, which are local
     time.tzset()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is heeded
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most values of a test with many to `nox -s thorough`: every run takes some, spread evenly, and the last."""
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        makes = isinstance(item, pytest.Function) and "make_database" in item.fixturenames
+        if makes and item.get_closest_marker("thorough") is None:
+            function = item.nodeid.partition("[")[0]
+            tests.setdefault(function, []).append(item)
+    for values in tests.values():
+        last = len(values) - 1
+        always = {round(place * last / (VALUES - 1)) for place in range(VALUES)}
+        for place, item in enumerate(values):
+            if place not in always and last >= VALUES:
+                item.add_marker(pytest.mark.thorough)
 
 
 def pytest_collection(session: pytest.Session) -> None:

@@ -80,7 +80,9 @@ def test_keep_leaves_it_running(elsewhere: Path) -> None:
     assert leftovers(elsewhere) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)]
+)
 def test_interrupted_it_cleans_up(elsewhere: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [*AUDIT, "demo"],

@@ -55,6 +55,7 @@ def in_iceberg(store: Store, catalog: str) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])
+@pytest.mark.thorough
 def test_exports_and_archives_are_registered(
     rotating: Rotating, kind: str, catalog: str, request: pytest.FixtureRequest
 ) -> None:

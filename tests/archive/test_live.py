@@ -80,7 +80,7 @@ def watched(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list
         yield seen
 
 
-@pytest.mark.parametrize("kind", ["local", "s3"])
+@pytest.mark.parametrize("kind", ["local", pytest.param("s3", marks=pytest.mark.thorough)])
 def test_export_then_archive_each_event_once_at_every_moment(
     rotating: Rotating, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +148,7 @@ def test_an_open_transaction_holds_back_what_it_could_still_add_to(
     assert problems(rotating, local) == ()
 
 
+@pytest.mark.thorough
 def test_a_prepared_transaction_holds_back_and_a_failover_goes_on(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     with throwaway_cluster(settings={"max_prepared_transactions": "2"}) as cluster:

@@ -80,6 +80,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.thorough
 def test_copies_are_refused_until_a_promoted_standby_adopts(
     servers: tuple[Cluster, Cluster, Cluster], tmp_path: Path
 ) -> None:

@@ -183,6 +183,7 @@ class TestChangesOnly:
         assert b'"old_row": {"a": null, "n": 1.50, "id": 1, "note": "long 1"}' in sink.taken[7].body
         return {message.event.event_id: message.body for message in sink.taken}
 
+    @pytest.mark.thorough
     def test_consumers_get_the_same_rows(
         self,
         rotating: Rotating,

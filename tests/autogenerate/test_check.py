@@ -24,11 +24,28 @@ def findings(declared: Declared) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("installed", "file", "kind", "severity"),
     [
-        (["customers"], "[tables.orders]\nexclude = ['note']\n[tables.customers]", "declared_not_audited", "error"),
-        (["orders"], "[tables.orders]\nmask = {note = 'sha256-plain'}", "declared_otherwise", "error"),
-        (["orders", "customers"], "[tables.orders]", "audited_not_declared", "warning"),
+        pytest.param(
+            ["customers"],
+            "[tables.orders]\nexclude = ['note']\n[tables.customers]",
+            "declared_not_audited",
+            "error",
+            marks=pytest.mark.thorough,
+        ),
+        (
+            ["orders"],
+            "[tables.orders]\nmask = {note = 'sha256-plain'}",
+            "declared_otherwise",
+            "error",
+        ),
+        pytest.param(
+            ["orders", "customers"],
+            "[tables.orders]",
+            "audited_not_declared",
+            "warning",
+            marks=pytest.mark.thorough,
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_finding_and_its_remedy(
     installed: list[str], file: str, kind: str, severity: str, declared: Declared
 ) -> None:

@@ -386,6 +386,7 @@ class TestUpgrade:
         assert answer.code == 0, answer.err
         assert captured(shop.database) == ["orders"]
 
+    @pytest.mark.thorough
     def test_a_lock_that_is_not_to_be_had(self, shop: Shop) -> None:
         holder = shop.database.connect(autocommit=False)
         holder.execute("lock table orders in share mode")

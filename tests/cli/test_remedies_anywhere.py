@@ -33,6 +33,7 @@ def run(trail: Trail, audit: Audit, command: str) -> None:
 
 
 @pytest.mark.parametrize("schema", ["audit", "My Audit"])
+@pytest.mark.thorough
 def test_all_remedies_without_a_project(
     make_database: MakeDatabase, audit: Audit, monkeypatch: pytest.MonkeyPatch, schema: str
 ) -> None:

@@ -34,6 +34,7 @@ def insert_order(make_engine: Callable[..., Engine]) -> Iterator[Any]:
     app.close()
 
 
+@pytest.mark.thorough
 def test_tasks_run_in_the_context_they_were_sent_in(shop: Shop, insert_order: Any) -> None:
     results = {}
     for note in ("one", "fails", "two"):

@@ -418,6 +418,7 @@ def test_any_role_can_look(shop: Trail) -> None:
         shop.execute("drop role drift_looker")
 
 
+@pytest.mark.thorough
 def test_the_work_grows_with_the_tables(trail: Trail) -> None:
     """By the calls of functions: seven times the tables, at most four times the work; much does not depend on them."""
     counted = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.migrations.django_site import manage
 from tests.plugins.database import Database
 from tests.plugins.project import Shop
@@ -54,6 +56,7 @@ def test_install_up_down_and_up_again(site: Shop) -> None:
     assert site.audit("upgrade", "--django", "shop").code == 0
 
 
+@pytest.mark.thorough
 def test_a_table_of_another_app_is_depended_on(site: Shop) -> None:
     answer = site.audit("install", "--django", "shop", "-t", "auth_user", "--upgrade")
     assert answer.code == 0, answer.text

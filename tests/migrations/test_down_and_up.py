@@ -168,6 +168,7 @@ def test_reinstall_after_a_rename(history: History) -> None:
     history.walk()
 
 
+@pytest.mark.thorough
 def test_a_schema_that_was_renamed_or_dropped(history: History) -> None:
     history.migrate("create schema sales", "drop schema sales cascade")
     history.migrate(CREATE.format("sales.leads"), "drop table sales.leads")
@@ -208,6 +209,7 @@ def test_a_rename_by_hand_gets_a_revision_of_its_own(
     assert "'00_" not in renames.read_text("utf-8")
 
 
+@pytest.mark.thorough
 def test_a_rename_by_hand_after_one_by_a_migration(
     history: History, make_database: MakeDatabase
 ) -> None:
@@ -243,6 +245,7 @@ def test_uninstall_after_a_rename_by_hand(history: History, make_database: MakeD
     history.from_base(make_database())
 
 
+@pytest.mark.thorough
 def test_tables_dropped_or_made_anew_by_hand(history: History, make_database: MakeDatabase) -> None:
     for name in ("parts", "spares"):
         history.migrate(CREATE.format(name), f"drop table if exists {name}")

@@ -51,6 +51,7 @@ def tables(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("mask", some_quick([(), ("--mask", "note")], [("--mask", "note")]))
+@pytest.mark.thorough
 def test_shared_texts_do_what_each_table_would_do_by_itself(
     shop: Shop, mask: tuple[str, ...]
 ) -> None:
@@ -112,6 +113,7 @@ def test_one_line_a_table(shop: Shop) -> None:
     assert set(imports) <= {"typing", "alembic"}
 
 
+@pytest.mark.thorough
 def test_a_django_migration_shares_its_texts(site: Shop) -> None:
     for number in range(6):
         create(site.database, number)

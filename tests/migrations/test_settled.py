@@ -293,6 +293,7 @@ def test_a_revision_that_would_drop_the_trail_is_refused_whole(shop: Shop) -> No
     assert shop.audit("check").code == 0
 
 
+@pytest.mark.thorough
 def test_branches_that_disagree_are_settled_by_one_revision(shop: Shop) -> None:
     shop.audit("install", "--table", "orders", "--table", "customers", "--upgrade")
     (head,) = shop.database.execute("select version_num from alembic_version")[0]

@@ -44,7 +44,7 @@ def change_rows(shop: Shop) -> None:
 EVENTS = [("I", "1"), ("U", "1"), ("I", "2"), ("U", "2"), ("I", "3"), ("I", "4"), ("D", "4")]
 
 
-@pytest.mark.parametrize("template", some_quick(TEMPLATES, ["generic", "async"]))
+@pytest.mark.parametrize("template", some_quick(TEMPLATES, ["generic"]))
 def test_a_project_of_each_template(template: str, make_shop: MakeShop) -> None:
     shop = make_shop(template)
     assert shop.audit("install", "--table", "orders").code == 0

@@ -68,6 +68,7 @@ def modes(shop: Shop) -> dict[str, bool]:
     )
 
 
+@pytest.mark.thorough
 def test_rules_stay_with_their_tables(shop: Shop) -> None:
     names = ROTATED
     write(shop, {})

@@ -109,6 +109,7 @@ def test_check_names_it_and_sync_makes_it(shop: Shop, trail: str) -> None:
 NOTHING = "nothing to do: the database has the capture that the project records\n"
 
 
+@pytest.mark.thorough
 def test_as_sql(recorded: Shop) -> None:
     made_anew(recorded)
     script = recorded.audit("sync", "--sql")
@@ -141,6 +142,7 @@ def test_what_is_paused_or_released_stays_so(recorded: Shop) -> None:
     assert "capture_paused" in recorded.audit("check", "-t", "t1").out
 
 
+@pytest.mark.thorough
 def test_a_database_at_an_older_revision_gets_what_that_one_records(recorded: Shop) -> None:
     recorded.downgrade("-1")
     made_anew(recorded)
@@ -168,6 +170,7 @@ def test_a_database_at_an_older_revision_gets_what_that_one_records(recorded: Sh
         ),
     ],
 )
+@pytest.mark.thorough
 def test_tables_that_a_migration_renamed(recorded: Shop, up: str, down: str, now: str) -> None:
     recorded.alembic("revision", "-m", "renamed")
     (file,) = recorded.versions.glob("*_renamed.py")
@@ -251,6 +254,7 @@ def test_no_project_and_no_declarations(shop: Shop) -> None:
     assert answer.code == 2
 
 
+@pytest.mark.thorough
 def test_two_heads(make_shop: MakeShop) -> None:
     shop = make_shop()
     assert shop.audit("install", "--table", "orders").code == 0

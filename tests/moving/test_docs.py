@@ -126,6 +126,7 @@ def test_staging(shell: Shell, empty: Trail) -> None:
     assert findings(empty) == []
 
 
+@pytest.mark.thorough
 def test_upgrade_by_dump_to_a_server_without_lz4(
     old_server: Cluster, make_database: MakeDatabase, bin_dir: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_upgrade_by_dump_to_a_server_without_lz4(
     assert findings(new) == []
 
 
+@pytest.mark.thorough
 def test_upgrade_by_logical_replication(
     old_server: Cluster, databases: Databases, cluster: Server, bin_dir: Path, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def killed(rotating: Rotating, now: datetime, boundary: int) -> bool:
 
 
 @SCENARIOS
+@pytest.mark.thorough
 def test_killed_while_a_detach_waits_for_a_reader(
     make_rotating: MakeRotating, scenario: Scenario, now: datetime, policy: Policy
 ) -> None:

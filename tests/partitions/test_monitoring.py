@@ -102,6 +102,7 @@ def alter(connection: psycopg.Connection[object]) -> None:
         connection.execute("lock table only audit.logged_actions in access exclusive mode")
 
 
+@pytest.mark.thorough
 def test_all_answer_while_a_detach_is_completed(rotating: Rotating, audit: Audit) -> None:
     """FINALIZE waits for old snapshots, with ACCESS EXCLUSIVE on the partition."""
     leaf = rotating.read().bounded[0].name

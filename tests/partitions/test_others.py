@@ -147,6 +147,7 @@ def test_a_run_does_not_wait_for_ever_to_look(
     assert f"ACCESS EXCLUSIVE on audit.{table}" in answer.stderr
 
 
+@pytest.mark.thorough
 def test_no_transaction_of_the_application_loses_to_finalize(rotating: Rotating) -> None:
     """REPEATABLE READ, written, with a snapshot from before the detach: it reads on, and commits."""
     leaf = rotating.read().bounded[0]
@@ -188,7 +189,9 @@ def rotating_sees(rotating: Rotating) -> bool:
         return bool(Rotating(rotating.database, connection, rotating.now).read().leaves)
 
 
-@pytest.mark.parametrize("table", ["maintenance", "partition_lifecycle"])
+@pytest.mark.parametrize(
+    "table", ["maintenance", pytest.param("partition_lifecycle", marks=pytest.mark.thorough)]
+)
 def test_who_has_a_row_that_a_run_needs_is_named(rotating: Rotating, table: str) -> None:
     """What was done is said all the same, and what could not be noted is a step that failed."""
     rotating.fill(START - timedelta(days=40), START, "2 days")

@@ -26,6 +26,7 @@ def bounds_in(zone: str, rotating: Rotating, monkeypatch: pytest.MonkeyPatch) ->
         return rotating.leaves()
 
 
+@pytest.mark.thorough
 def test_the_same_bounds_in_every_zone(
     make_rotating: MakeRotating, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
+import pytest
+
 from audit_toolkit.partitions import Policy
 from tests.partitions.load import MONTHS, READERS, WRITERS, deadlocks, events, under_load
 from tests.plugins.rotating import START, Rotating, months
 
 
+@pytest.mark.thorough
 def test_months_of_rotation_under_load(orders: Rotating) -> None:
     now, results, created = START, [], 0
     orders.policy = Policy(retention=months(3), drop=False)

@@ -194,6 +194,7 @@ def test_exports_of_partitions_in_use_are_reached(unsealed: Sealed, store: Store
     assert (problems(unsealed, store), sorted(events(store))) == ([], ids)
 
 
+@pytest.mark.thorough
 def test_a_restored_partition_has_what_is_left(
     unsealed: Sealed, store: Store, archived: Callable[..., str]
 ) -> None:

@@ -287,6 +287,7 @@ def test_events_that_may_still_come_are_waited_for(sealed: Sealed) -> None:
     assert sealed.found() == []
 
 
+@pytest.mark.thorough
 def test_one_sealer_at_a_time(sealed: Sealed) -> None:
     sealed.execute(MORE.format(3))
     other = sealed.trail.database.connect(autocommit=False)

@@ -56,6 +56,7 @@ class TestRevision:
         assert wrote.code == 0
         assert "pg_create_logical_replication_slot('feed_f_r__alle_', 'pgoutput')\"" in wrote.err
 
+    @pytest.mark.thorough
     def test_what_was_lost_is_written_again(self, shop: Shop) -> None:
         shop.audit("install", "--table", "orders")
         shop.audit("publication", "feed")

@@ -114,6 +114,7 @@ def test_context_needs_key_and_value(shop: Trail, audit: Audit) -> None:
     assert shop.story()
 
 
+@pytest.mark.thorough
 def test_newest_first_is_the_mirror_image_over_many_events(trail: Trail) -> None:
     trail.execute("""
         create table items (id int primary key, v int);

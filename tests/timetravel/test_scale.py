@@ -187,6 +187,7 @@ def test_time_prunes_leaves(long: Database) -> None:
     assert reads.one_by_one.total() == 0
 
 
+@pytest.mark.thorough
 def test_a_table_of_any_size_in_the_same_memory(filled: Callable[[int], Database]) -> None:
     peaks = {}
     for events in (SMALL, EVENTS):

@@ -47,6 +47,7 @@ class TestAServerOfItsOwn:
             assert [event.row_key for event in found.events] == ["1", "2"]
             own.close()
 
+    @pytest.mark.thorough
     def test_what_a_crash_could_take_back_is_not_delivered(self, dsn: str) -> None:
         """synchronous_commit = off lets others see what is not on disk yet."""
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -65,6 +66,7 @@ class TestAServerOfItsOwn:
             own.close()
 
 
+@pytest.mark.thorough
 def test_standbys_and_what_becomes_of_them() -> None:
     """A standby is refused; promoted, it is another timeline, where cursors of the first are refused."""
     with throwaway_cluster() as cluster:

@@ -105,6 +105,7 @@ def test_the_worker_goes_back_once_the_server_keeps_too_much(readings: WalTrail)
     assert readings.said[-1] == "triggers record all tables: audit capture resume"
 
 
+@pytest.mark.thorough
 def test_writers_that_hold_the_table_are_not_waited_for_long(readings: WalTrail) -> None:
     worker = worker_of(readings, fallback=0)
     with readings.database.connect() as writer:

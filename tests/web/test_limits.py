@@ -263,6 +263,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came")
 
 
+@pytest.mark.thorough
 def test_django_and_its_users(shop: Trail) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "tests.web.django_project", shop.database.dsn]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
