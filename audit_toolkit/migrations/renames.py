@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
@@ -30,9 +31,21 @@ def name_after(scripts: ScriptDirectory, table: QualifiedName, revision: str) ->
     """What `table` of a revision is called at the heads, where later revisions say that they rename it."""
     later = scripts.walk_revisions(revision, "heads")
     for script in reversed([s for s in later if s.revision != revision]):
-        for found in _RENAME.finditer(_upgrade_text(script)):
+        for found in _renames_of(script):
             table = _renamed(table, found)
     return table
+
+
+def _renames_of(script: Script) -> tuple[re.Match[str], ...]:
+    path = Path(script.path)
+    return _renames_in(path, path.stat().st_mtime_ns) if path.suffix == ".py" else ()
+
+
+@cache
+def _renames_in(path: Path, _changed: int) -> tuple[re.Match[str], ...]:
+    """What `upgrade` of a file says: read once, as hundreds of tables ask for it, and it may have a megabyte."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return tuple(_RENAME.finditer(text.partition("\ndef downgrade")[0]))
 
 
 def renamed_by_hand(
@@ -110,10 +123,6 @@ def _in_schema(table: QualifiedName, schema: str) -> QualifiedName:
 def _part(word: str) -> str:
     """A name as the catalogue has it."""
     return NamePattern.parse(word).name if word.startswith('"') else word.lower()
-
-
-def _upgrade_text(script: Script) -> str:
-    return _text(script).partition("\ndef downgrade")[0]
 
 
 def _text(script: Script) -> str:
