@@ -26,7 +26,7 @@ from audit_toolkit.config import (
     Truncate,
 )
 from audit_toolkit.errors import RuleError
-from audit_toolkit.long_keys import may_be_long
+from audit_toolkit.long_keys import LONGEST, may_be_long
 from audit_toolkit.names import (
     QualifiedName,
     Sql,
@@ -185,6 +185,7 @@ class Target:
             "keeps_truncate": self.keeps_truncate,
             "settings": pinned_settings(table),
             "query_limit": QUERY_LIMIT,
+            "longest_key": LONGEST,
             "keyframe_every": KEYFRAME_EVERY,
             "context_limit": CONTEXT_LIMIT,
             "bulky": _bulky_columns(table, rule),

@@ -25,7 +25,6 @@ from audit_toolkit.cli.values import show_value as show_value
 from audit_toolkit.cli.values import show_values as show_values
 from audit_toolkit.cli.values import visible as visible
 from audit_toolkit.exact_json import Json
-from audit_toolkit.spreadsheet import guard_cell
 from audit_toolkit.trail import Action, Event, table_of
 from audit_toolkit.trail.event import UNKNOWN, Row
 from audit_toolkit.trail.rows.lookup import Scope, Tables
@@ -76,6 +75,8 @@ def print_events_as_csv(
     Names and fields are those of the JSON; NULL is an empty field. As everywhere, what a terminal
     would obey is escaped. `guarded` cells are no formulas of a spreadsheet.
     """
+    from audit_toolkit.spreadsheet import guard_cell
+
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
     writer.writerow(Event.field_names())
     number = 0

@@ -44,8 +44,7 @@ def _renames_of(script: Script) -> tuple[re.Match[str], ...]:
 @cache
 def _renames_in(path: Path, _changed: int) -> tuple[re.Match[str], ...]:
     """What `upgrade` of a file says: read once, as hundreds of tables ask for it, and it may have a megabyte."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return tuple(_RENAME.finditer(text.partition("\ndef downgrade")[0]))
+    return tuple(_RENAME.finditer(_read(path).partition("\ndef downgrade")[0]))
 
 
 def renamed_by_hand(
@@ -127,4 +126,8 @@ def _part(word: str) -> str:
 
 def _text(script: Script) -> str:
     path = Path(script.path)
-    return path.read_text(encoding="utf-8", errors="replace") if path.suffix == ".py" else ""
+    return _read(path) if path.suffix == ".py" else ""
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")

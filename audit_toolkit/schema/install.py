@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from audit_toolkit.config import CONTEXT_LIMIT, OVERSIZE_BYTES, QUERY_LIMIT, Interval, TrailSettings
+from audit_toolkit.long_keys import LONGEST
 from audit_toolkit.names import quote_identifier, wal_publication
 from audit_toolkit.plan import Plan, Step
 from audit_toolkit.templates import render_statements
@@ -419,6 +420,7 @@ def _steps(
         "leaf_names": _LEAF_NAMES,
         "bulky_bytes": OVERSIZE_BYTES,
         "query_limit": QUERY_LIMIT,
+        "longest_key": LONGEST,
         "comment": comment,
         # Without the version: partitions outlive versions, and functions that differ only by it are equal.
         "leaf_comment": json.dumps(_OURS),

@@ -50,7 +50,7 @@ def test_the_history_of_a_row_imports_what_it_needs(trail: Trail, tmp_path: Path
     assert "audit_toolkit.trail.history.read" in ours
     parts = ("revert", "redaction", "time_travel", "attribution", "capture.render", "plan")
     assert [name for name in ours if any(part in name for part in parts)] == []
-    assert len(ours) < 67, ours
+    assert len(ours) < 65, ours
 
 
 def test_what_is_coerced_plainly_is_what_typer_makes_of_it() -> None:

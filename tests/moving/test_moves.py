@@ -95,6 +95,22 @@ def test_a_schema_without_its_events_is_at_home_nowhere(
     assert findings(empty) == []
 
 
+def test_a_schema_without_its_events_has_a_trigger_that_is_off(
+    shop: Trail, empty: Trail, move: Move
+) -> None:
+    """Only what captures is noted again; what is off is a finding, and does not keep the rest from being adopted."""
+    shop.execute("alter table notes disable trigger user")
+    move(shop, empty, "--schema-only")
+    assert run(empty, *ADOPT).exit_code == 0
+    assert {finding["subject"].rpartition(" on ")[2] for finding in findings(empty)} == {
+        "public.notes"
+    }
+    assert "trigger_disabled" in kinds(empty)
+    assert "orders" in [
+        name for (name,) in empty.execute("select table_name from audit.captured_tables")
+    ]
+
+
 @pytest.mark.parametrize("sections", [["pre-data"], ["pre-data", "data"]], ids=" and ".join)
 def test_a_restore_without_its_last_section(
     shop: Trail, empty: Trail, move: Move, sections: list[str]

@@ -43,6 +43,7 @@ def test_a_sealer_seals_whatever_comes(unsealed: Sealed, sealer: str, audit: Aud
     unsealed.execute(MORE.format(20).replace("1000", "2000"))
     assert "sealed 221 events" in audit(*words).stdout
     report = unsealed.verify()
+    assert [finding.kind for finding in report.findings] == ["redaction_unsigned"]
     assert (report.alarms, report.verified) == ([], 684)
 
 
