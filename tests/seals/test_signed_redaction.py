@@ -11,6 +11,7 @@ from audit_toolkit.schema import render_grants
 from audit_toolkit.seals import RedactionSigner, new_key, read_key
 from audit_toolkit.trail import Erasure
 from audit_toolkit.trail import redact as redact_trail
+from tests.plugins.command import Audit
 from tests.seals.words import Sealed, forge_redaction, redact, redact_signed
 
 BESIDE = """audit.redacted(new_row, '{note}', noted) || '{"status": "forged"}'"""
@@ -61,6 +62,25 @@ def test_a_redaction_without_a_signature_is_told_apart(sealed: Sealed) -> None:
         ("redaction_unsigned", f"event {first}", Severity.INFO),
         ("redaction_unsigned", f"event {second}", Severity.WARNING),
     ]
+
+
+def test_on_the_command_line(sealed: Sealed, audit: Audit) -> None:
+    there = ("--dsn", sealed.trail.database.dsn)
+    erase = ("redact", "orders", "1", "--column", "note", "--reason", "asked to", *there)
+    audit(*erase, "--key", str(sealed.folder / "none.key"), "--apply", code=2)
+    assert audit("verify", *there, code=0).stdout.count("redact") == 0
+    signed = audit(*erase, "--key", str(sealed.key), "--apply", code=0)
+    assert "  signed: what is left of sealed events\n" in signed.stdout
+    verified = audit("verify", *there, "--fail-on", "info", code=0)
+    assert "1 redaction signed by a sealer" in verified.stdout
+
+
+def test_without_a_key_it_is_information_on_the_command_line(sealed: Sealed, audit: Audit) -> None:
+    there = ("--dsn", sealed.trail.database.dsn)
+    erase = ("redact", "orders", "1", "--column", "note", "--reason", "asked to", *there)
+    assert "signed" not in audit(*erase, "--apply", code=0).stdout
+    assert "announced, but not signed by a sealer" in audit("verify", *there, code=0).stdout
+    audit("verify", *there, "--fail-on", "info", code=3)
 
 
 def test_a_value_that_is_changed_beside_a_redacted_one_is_found(sealed: Sealed) -> None:
