@@ -27,7 +27,11 @@ _NoArgsIsHelpError: Any = next(
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _MISSING = ("3F000", "42703", "42704", "42883", "42P01", "42P10")
 """What the server says where a schema, column, object, function, table or unique constraint is not there."""
-_INVALID = re.compile(r"Invalid value(?: for '?(?P<name>[^:']+)'?)?: (?P<why>.*)", re.DOTALL)
+# Behind the name come the others of an option, and the variable that it has.
+_INVALID = re.compile(
+    r"Invalid value(?: for '?(?P<name>[^:']+)'?(?: / '[^']+')*(?: \(env var: '[^']+'\))?)?: (?P<why>.*)",
+    re.DOTALL,
+)
 
 _NUMBER = re.compile(r"^no such option: -\.?\d")
 _AFTER_DASHES = "a key that starts with a dash comes last, after --: orders -- -5"

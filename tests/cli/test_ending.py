@@ -27,6 +27,12 @@ AUDIT = [sys.executable, "-c", "from audit_toolkit.cli.app import main; main()"]
             "a key that starts with a dash comes last, after --: orders -- -5",
         ),
         (["history", "--limit", "x"], "--limit: should be a valid integer", "audit history --help"),
+        (["verify", "--jobs", "x"], "--jobs: should be a valid integer", "audit verify --help"),
+        (
+            ["--log-format", "x", "check"],
+            "--log-format: 'x' is not one of 'text', 'json'",
+            "audit --help",
+        ),
         (["row-at", "orders"], "missing argument 'KEY'", "audit row-at --help"),
         (["diff", "orders"], "missing option '--from'", "audit diff --help"),
         (["history", "--format", "x"], "--format: 'x' is not one of", "audit history --help"),
