@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import random
 from itertools import takewhile
+from typing import Any
 
 import psycopg
 import pytest
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.trail import Event, follow, history
+from audit_toolkit.trail.history import follow as following
+from audit_toolkit.trail.history.read import first_events
 from audit_toolkit.trail.history.row_events import keys_of
 from tests.plugins.seeds import seeds
 from tests.plugins.trail import Trail
@@ -29,6 +32,30 @@ def orders(trail: Trail) -> Trail:
 
 def chance_of(number: int, key: int | None) -> bool:
     return random.Random(f"{number} {key}").random() < 0.5
+
+
+def test_events_that_leave_before_they_are_read(
+    orders: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition is dropped between the count of a batch and its reading, and all of the batch was in it."""
+    tail = Tail(orders, "orders")
+    assert tail.until_idle() == []
+    orders.execute("insert into orders select generate_series(1, 9)")
+    drops = [
+        "alter table audit.logged_actions disable trigger user; delete from audit.logged_actions"
+    ]
+
+    def after_a_drop(*given: Any, **named: Any) -> list[Event]:
+        while drops:
+            with orders.database.connect() as connection:
+                connection.execute(drops.pop())
+        return first_events(*given, **named)
+
+    monkeypatch.setattr(following, "first_events", after_a_drop)
+    assert tail.until_idle() == []
+    assert drops == []
+    orders.execute("insert into orders values (10)")
+    assert [event.row_key for event in tail.until_idle()] == ["10"]
 
 
 class TestLateCommits:
