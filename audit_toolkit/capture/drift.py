@@ -160,7 +160,7 @@ def _slow(target: Target) -> str:
 def _function_findings(
     captured: Captured, target: Target, schema: str, shown: str
 ) -> Iterator[Finding]:
-    if captured.key is not None and not _has_key(captured.key, captured.numbering, target):
+    if captured.key is not None and not target.has_key(captured.key, captured.numbering):
         yield Finding(
             kind=FindingKind.KEY_CHANGED,
             severity=Severity.ERROR,
@@ -182,14 +182,6 @@ def _function_findings(
             message="its source is not what was installed: somebody replaced it",
             remedy=_install(captured),
         )
-
-
-def _has_key(key: tuple[str, ...], numbering: Numbering, target: Target) -> bool:
-    """Whether the primary key is of these columns, whatever they are called now: triggers follow their numbers."""
-    if target.from_wal or not numbering.is_complete:
-        return key == target.table.key
-    followed = (numbering.now(name, target.table.columns) for name in key)
-    return target.table.key == tuple(names[0] if names else "" for names in followed)
 
 
 def _rendered_body(target: Target, schema: str) -> str:

@@ -76,6 +76,7 @@ _FUNCTIONS = {
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
     "note_capture": "(regclass, text)",
+    "note_put_back": "(regclass, text)",
     "end_capture": "(text)",
     "record_gap": "(regclass, text, text)",
     "write_event": "(text, jsonb, regclass, text)",
@@ -214,6 +215,7 @@ _FOR_INSTALLERS = (
     "begin_capture",
     "note_beginning",
     "note_capture",
+    "note_put_back",
     "note_changes",
     "end_capture",
     "record_gap",
@@ -235,7 +237,8 @@ REDACTOR_FUNCTIONS = {name: _FUNCTIONS[name] for name in ("redactable", "redact"
 DEFINERS = frozenset(
     (
         *("note_changes", "note_coverage", "note_ddl", "guard_ddl"),
-        *("await_wal", "note_beginning", "note_capture", "end_capture", "record_gap"),
+        *("await_wal", "note_beginning", "note_capture", "note_put_back", "end_capture"),
+        "record_gap",
         *("write_event", "redactable", "erase_events", "announce_redaction", "redact"),
         *(n for n in _FUNCTIONS if n.startswith("maintain_") and n != "maintain_limits"),
         *("archive_begin", "archive_end", "archive_note", "archive_note_export"),
