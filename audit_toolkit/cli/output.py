@@ -148,7 +148,7 @@ class _Timeline:
         self.utc = utc
         self.places = {column: place for place, column in enumerate(subject.columns)}
         self.file = file
-        self.encoding = file.encoding or "ascii"
+        self.encoding = file.encoding or "utf-8"  # text that nobody encodes
         self.signs = _UNICODE if _is_unicode(self.encoding) else _ASCII
         self.is_terminal = bool(os.environ.get("FORCE_COLOR")) or file.isatty()
         self.is_coloured = self.is_terminal and _wants_colour()

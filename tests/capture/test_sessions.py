@@ -184,7 +184,8 @@ def test_the_capture_function_cannot_be_borrowed(samples: Trail) -> None:
 
 DEFINERS = {
     "await_wal",
-    *("end_capture", "note_beginning", "note_capture", "note_changes", "record_gap", "write_event"),
+    *("end_capture", "note_beginning", "note_capture", "note_changes", "note_put_back"),
+    *("record_gap", "write_event"),
     *("note_coverage", "note_ddl", "guard_ddl"),
     *("redact", "redactable", "erase_events", "announce_redaction"),
     *("seal_begin", "seal_reach", "seal_block", "seal_add", "seal_note"),
