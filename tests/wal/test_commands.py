@@ -82,6 +82,21 @@ def test_status_check_and_metrics_say_when_all_was_read(wal_trail: WalTrail) -> 
     assert [line for line in told if line.startswith("audit_capture_behind_seconds")]
 
 
+def test_a_worker_that_stands_still_is_found_whatever_the_clock_says(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.worker().start()
+    for caught_up_at, created_at in (
+        ("null", "now() - interval '1 hour'"),
+        ("now() + interval '1 hour'", "now() - interval '1 hour'"),
+    ):
+        wal_trail.execute(
+            f"update audit.capture_progress set caught_up_at = {caught_up_at}, created_at = {created_at}"
+        )
+        assert "worker_behind" in kinds(wal_trail)
+
+
 @pytest.mark.pg(">= 16")
 def test_the_slot_is_not_decoded_from_far_back(wal_trail: WalTrail) -> None:
     wal_trail.execute("create table readings (id int primary key)")
@@ -262,3 +277,22 @@ def test_the_worker_says_which_transactions_a_new_slot_waits_for(
     assert "the prepared transaction 'left open'" in wal_trail.said[-2]
     assert FindingKind.SLOT_MISSING in {finding.kind for finding in found}
     assert "slot_missing" not in kinds(wal_trail)
+
+
+def test_no_value_comes_from_the_wal_after_it_was_erased(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c audit.wait_for_wal=200ms")
+    wal_trail.execute("create table people (id int primary key, name text)")
+    wal_trail.audit("people", capture=Capture.WAL)
+    wal_trail.execute("insert into people values (1, 'Jo')")
+    wal_trail.read()
+    wal_trail.execute("delete from people")
+    words = ("redact", "people", "1", "--column", "name", "--reason", "asked for", "--apply")
+    said = run(wal_trail, *words, code=1)
+    assert "changes to public.people are still in the WAL" in said
+    assert "audit capture run" in said
+    wal_trail.read()
+    assert "2 events of 1 key" in run(wal_trail, *words)
+    wal_trail.read()
+    assert not [e for e in wal_trail.events() if "Jo" in f"{e['old_text']}{e['new_text']}"]
