@@ -315,7 +315,8 @@ class Worker:
             if not wait:
                 raise BusyError(
                     "another worker is running",
-                    hint="it reads what there is; stop it first to do it here",
+                    hint="it reads what there is; stop it first to do it here, or where it stands still start "
+                    "audit capture run, which takes over from it after a minute",
                 )
             self.say("another worker is running; waiting until it ends")
             self._await_lock(key)

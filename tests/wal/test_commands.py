@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.cli.check import check_database
 from audit_toolkit.config import Capture
+from audit_toolkit.errors import PermissionDeniedError
 from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.templates import render
 from audit_toolkit.wal.health import capture_findings
@@ -228,6 +229,21 @@ def test_what_the_worker_lacks_is_said_at_install(
     )
     assert f"{role} may not read the WAL" in said
     assert f"alter role {role} replication" in said
+
+
+def test_a_role_that_lost_replication_is_told_so(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    worker = wal_trail.worker()
+    worker.start()
+    worker.turn()
+    role = f"plain_{wal_trail.database.name}"
+    wal_trail.execute(f"create role {role}; insert into readings values (1)")
+    worker.reader.execute(f"set role {role}")
+    with pytest.raises(PermissionDeniedError) as raised:
+        worker.turn()
+    assert "replication" in (raised.value.hint or "")
+    wal_trail.execute(f"drop role {role}")
 
 
 def test_what_a_role_may_not_read_of_the_worker_is_said(wal_trail: WalTrail) -> None:
