@@ -169,7 +169,7 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
     ) as error:
         raise AuditError(f"something is missing: {first_line(error)}", hint=_MISSING) from error
     except psycopg.OperationalError as error:
-        if error.sqlstate is None or error.sqlstate.startswith("57P"):
+        if error.sqlstate is None or error.sqlstate.startswith(("57P", "25P03", "25P04")):
             raise ConnectError(
                 f"the connection was lost: {first_line(error)}", hint=_CONNECT_HINT
             ) from error

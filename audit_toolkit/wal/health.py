@@ -50,6 +50,8 @@ class Slot:
     """All that had committed by then is in the trail."""
     seconds_behind: float | None
     """How long ago that was: a few seconds where nothing is waiting. None before the first time."""
+    seconds_unread: float
+    """The same; before the first time, how long ago the first worker began."""
     last_error: str | None
 
 
@@ -172,6 +174,7 @@ def _slot(row: dict[str, Any]) -> Slot:
         ran_at=row["ran_at"] and row["ran_at"].astimezone(UTC),
         caught_up_at=row["caught_up_at"] and row["caught_up_at"].astimezone(UTC),
         seconds_behind=row["seconds_behind"],
+        seconds_unread=row["seconds_unread"],
         last_error=row["last_error"],
     )
 
@@ -293,14 +296,22 @@ def _slot_findings(status: CaptureStatus) -> Iterator[Finding]:
             f"no worker is running; {show_progress(slot)}{why}",
             _RUN,
         )
-    elif slot.seconds_behind is not None and slot.seconds_behind >= MOST_SECONDS:
+    elif slot.seconds_unread >= MOST_SECONDS:
         yield _finding(
             FindingKind.WORKER_BEHIND,
             Severity.WARNING,
             f"slot {slot.name}",
-            f"the worker does not keep up: {show_progress(slot)}",
-            "capture the tables that are written most with triggers again: "
-            "audit install --table TABLE --capture row; or start a faster machine",
+            f"the worker does not keep up, or its process is paused: {show_progress(slot)}",
+            f"{_RUN}, which takes over from a worker that stands still; or capture the tables that are written most "
+            "with triggers again: audit install --table TABLE --capture row; or start a faster machine",
+        )
+    elif slot.seconds_unread < -MOST_SECONDS:
+        yield _finding(
+            FindingKind.WORKER_BEHIND,
+            Severity.WARNING,
+            f"slot {slot.name}",
+            "how far the worker is behind is unknown: all was read at a time that the server's clock has not reached",
+            "set the clock of the server; a worker that keeps up notes the time anew within seconds",
         )
     if slot.retained_bytes is not None and slot.retained_bytes >= WARN_RETAINED:
         yield _finding(

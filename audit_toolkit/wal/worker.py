@@ -2,7 +2,8 @@
 
 Exactly once: the position of the last transaction is written with its events, whatever dies; what the
 slot tells again is passed over. A transaction of the source is kept whole or not at all, and never held
-in memory whole. The session that writes holds an advisory lock, so that whoever lost it writes nothing.
+in memory whole. The session that writes holds an advisory lock, so that whoever lost it writes nothing. A worker
+that stands still (a paused process, a machine that is gone) loses it to the one that waits.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ LITTLE_BYTES = 64 * 1024 * 1024
 """How much may be unread when tables go back to triggers: their writers wait while it is read."""
 FALLBACK_SECONDS = 10.0
 """How long they wait at most, each time."""
+HOLD_TIMEOUT = "20s"
+"""After how long the server ends a session that holds a table and says nothing more: its process stands still."""
+LEASE_SECONDS = 60.0
+"""After how long without a sign a worker stands still, so that the one that waits takes over."""
+SIGN_SECONDS = 10.0
+"""How often a worker gives one that has nothing to do."""
 IN_USE_SECONDS = 0.05
 PATIENCE = 100
 """After how many tries the worker says that others use its slot."""
@@ -230,12 +237,18 @@ class Worker:
 
     def _hold(self, connection: Connection, tables: Iterable[Table]) -> int:
         """Have writers of the tables wait; up to where the WAL has what they committed."""
-        connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+        self._be_patient(connection)
         for table in tables:
             if table.is_there:
                 connection.execute(render("wal/lock", relation=table.relation_id))
         (now,) = fetch(connection, "select pg_current_wal_insert_lsn()::text as lsn")
         return lsn_number(now["lsn"])
+
+    @staticmethod
+    def _be_patient(connection: Connection) -> None:
+        """Have the transaction wait for tables only so long, and hold them no longer if this process is paused."""
+        connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+        connection.execute(f"set local idle_in_transaction_session_timeout = '{HOLD_TIMEOUT}'")
 
     def _record_by_triggers(self, connection: Connection, table: Table, reason: str) -> None:
         text = render("wal/record_by_triggers", **self._sql.names)
@@ -289,17 +302,58 @@ class Worker:
         with suppress(psycopg.Error):
             self._sql.run("fail", slot=self.slot, error=first_line(error))
 
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long, but show that it is there."""
+        while seconds > 0:
+            time.sleep(min(seconds, SIGN_SECONDS))
+            seconds -= SIGN_SECONDS
+            self.writer.execute("select")
+
     def _lock(self, *, wait: bool) -> None:
-        key = {"key": self._state()["lock_key"]}
-        (tried,) = fetch(self.writer, "select pg_try_advisory_lock(%(key)s) as held", key)
-        if not tried["held"]:
+        key = self._state()["lock_key"]
+        if not self._try_lock(key):
             if not wait:
                 raise BusyError(
                     "another worker is running",
-                    hint="it reads what there is; stop it first to do it here",
+                    hint="it reads what there is; stop it first to do it here, or where it stands still start "
+                    "audit capture run, which takes over from it after a minute",
                 )
             self.say("another worker is running; waiting until it ends")
-            self.writer.execute("select pg_advisory_lock(%(key)s)", key)
+            self._await_lock(key)
+        # By which the one that waits finds this session, too.
+        self.reader.execute("select pg_advisory_lock_shared(%(key)s # 1)", {"key": key})
+
+    def _try_lock(self, key: int) -> bool:
+        (tried,) = self._sql.fetch("try_lock", key=key)
+        return bool(tried["held"])
+
+    def _await_lock(self, key: int) -> None:
+        """Wait for the end of the other worker, and end its sessions once it stands still.
+
+        What it has not committed is rolled back, and read again. Time is that of this process: a clock that
+        is set does not make a worker stand still.
+        """
+        seen: list[dict[str, Any]] = []
+        since, pause = time.monotonic(), 0.05
+        while not self._try_lock(key):
+            signs = self._sql.fetch("signs", key=key)
+            if signs != seen:
+                seen, since = signs, time.monotonic()
+            elif _are_silent(signs) and time.monotonic() - since >= LEASE_SECONDS:
+                self._end_others(signs)
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+    def _end_others(self, signs: list[dict[str, Any]]) -> None:
+        pids = [sign["pid"] for sign in signs]
+        try:
+            self._sql.fetch("end_sessions", pids=pids)
+        except psycopg.errors.InsufficientPrivilege as error:
+            self._say_once(f"the other worker stands still: {first_line(error)}")
+        else:
+            self._say_once(
+                "the other worker stands still; ended its sessions, to go on in its place"
+            )
 
     def _prepare(self) -> bool:
         """See to the slot, once there is a publication: before PostgreSQL 18, an older slot cannot follow it."""
@@ -366,19 +420,21 @@ class Worker:
         try:
             create_slot(self.writer, self.slot)
         except psycopg.errors.InsufficientPrivilege as error:
-            (row,) = fetch(self.writer, "select current_user as role")
-            role = row["role"]
-            raise PermissionDeniedError(
-                f"the role of the worker may not make a replication slot: {first_line(error)}",
-                hint=f"alter role {quote_identifier(role)} replication "
-                "(on managed services: grant their role for replication)",
-            ) from error
+            raise self._lacks_replication(error) from error
         lsn = self._state()["confirmed_flush_lsn"]
         (noted,) = self._sql.fetch("start", slot=self.slot, lsn=lsn, reason=self._lost)
         self._lost = _LOST
         if not is_new and noted["gaps"]:
             self._say_gaps(noted["gaps"])
         return True
+
+    def _lacks_replication(self, error: psycopg.Error) -> PermissionDeniedError:
+        (row,) = fetch(self.writer, "select current_user as role")
+        return PermissionDeniedError(
+            f"the role of the worker may not use a replication slot: {first_line(error)}",
+            hint=f"alter role {quote_identifier(row['role'])} replication "
+            "(on managed services: grant their role for replication)",
+        )
 
     @staticmethod
     def _is_well(state: Mapping[str, Any]) -> bool:
@@ -401,7 +457,7 @@ class Worker:
             return False
         try:
             with self.writer.transaction():
-                self.writer.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+                self._be_patient(self.writer)
                 (found,) = self._sql.fetch("take_over", function=table.function_name)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             return False  # writers hold it; triggers record it until the next time
@@ -526,6 +582,8 @@ class Worker:
                 f"a value in the WAL is not UTF-8: {first_line(error)}",
                 hint="a database in SQL_ASCII takes text in any encoding, and cannot be read this way",
             )
+        if isinstance(error, psycopg.errors.InsufficientPrivilege) and "replication" in str(error):
+            return self._lacks_replication(error)
         if not isinstance(error, psycopg.errors.UndefinedObject) or not self._is_well(
             self._state()
         ):
@@ -638,6 +696,10 @@ class Worker:
         if text not in self._said:
             self._said.add(text)
             self.say(text)
+
+
+def _are_silent(signs: list[dict[str, Any]]) -> bool:
+    return all(sign["is_silent"] for sign in signs)
 
 
 @dataclass(slots=True)

@@ -145,15 +145,8 @@ def witness_findings(connection: Connection, schema: str) -> Iterator[Finding]:
             message=f"{why}: the witness does not see what commits now",
             remedy="audit witness run recreates it and records the gap; or audit witness drop",
         )
-    elif not status.is_running and (status.state.age or 0) > STOPPED_AFTER:
-        yield Finding(
-            kind=FindingKind.WITNESS_STOPPED,
-            severity=Severity.ERROR,
-            subject=name,
-            message=f"the witness last ran {_minutes(status.state.age)} ago, and its slot keeps "
-            f"{_size(server.retained_bytes)} of WAL",
-            remedy="audit witness run, or audit witness drop if it is not wanted any more",
-        )
+    elif not -STOPPED_AFTER < (status.state.age or 0) <= STOPPED_AFTER:
+        yield _stopped(status, name)
     elif server.wal_status == "unreserved":
         yield Finding(
             kind=FindingKind.WITNESS_STOPPED,
@@ -162,6 +155,31 @@ def witness_findings(connection: Connection, schema: str) -> Iterator[Finding]:
             message="it is so far behind that the next checkpoint may remove the WAL it needs",
             remedy="audit witness run, or raise max_slot_wal_keep_size",
         )
+
+
+def _stopped(status: Status, name: str) -> Finding:
+    """Of one that does not run, or whose process is paused, or that nobody can tell by a clock that was set back."""
+    age = status.state.age or 0
+    last = (
+        f"{_minutes(age)} ago" if age > 0 else "at a time that the server's clock has not reached"
+    )
+    kept = f"its slot keeps {_size(status.server.retained_bytes)} of WAL"
+    if status.is_running:
+        return Finding(
+            kind=FindingKind.WITNESS_STOPPED,
+            severity=Severity.WARNING,
+            subject=name,
+            message=f"the witness last noted its place {last}: its process is paused, or it compares a very large "
+            f"transaction; {kept}",
+            remedy="look at its process, and start it again if it stands still",
+        )
+    return Finding(
+        kind=FindingKind.WITNESS_STOPPED,
+        severity=Severity.ERROR,
+        subject=name,
+        message=f"the witness last ran {last}, and {kept}",
+        remedy="audit witness run, or audit witness drop if it is not wanted any more",
+    )
 
 
 def metrics(status: Status) -> list[Metric]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from typing import IO, Any, Generic, TypeVar
+
+from audit_toolkit.errors import AuditError
 
 T = TypeVar("T")
 
@@ -48,7 +50,8 @@ class Waiting(Generic[T]):
         yield from self._held.values()
         self._held.clear()
         for file in self._files:
-            file.seek(0)
+            with _room():
+                file.seek(0)  # which writes the rest
             for bucket, packed in _read(file):
                 self._meet(bucket, self._unpack(packed))
             yield from self._held.values()
@@ -81,11 +84,25 @@ class Waiting(Generic[T]):
 
     def _put_away(self, bucket: Hashable, one: T) -> None:
         file = self._files[hash(bucket) % FILES]
-        pickle.dump((bucket, self._pack(one)), file, pickle.HIGHEST_PROTOCOL)
+        with _room():
+            pickle.dump((bucket, self._pack(one)), file, pickle.HIGHEST_PROTOCOL)
 
 
 def _new_file() -> IO[bytes]:
-    return TemporaryFile()
+    with _room():
+        return TemporaryFile()
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Name the place where there is no room; nothing is kept then, and the transaction is read again."""
+    try:
+        yield
+    except OSError as error:
+        raise AuditError(
+            f"a large transaction needs temporary files, and they cannot be written: {error.strerror or error}",
+            hint="make room for them, or set TMPDIR to another directory; the witness goes on where it was",
+        ) from error
 
 
 def _read(file: IO[bytes]) -> Iterator[tuple[Hashable, object]]:

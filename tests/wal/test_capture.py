@@ -367,6 +367,53 @@ def test_one_worker_runs_at_a_time(wal_trail: WalTrail) -> None:
         wal_trail.worker().start(wait=False)
 
 
+def test_a_worker_that_stands_still_is_replaced_and_writes_nothing_more(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_toolkit.wal.worker.LEASE_SECONDS", 0)
+    wal_trail.execute(ORDERS)
+    wal_trail.audit("orders", capture=Capture.WAL)
+    wal_trail.read()
+    paused, other = wal_trail.worker(), wal_trail.worker()
+    paused.start()
+    paused.turn()
+    wal_trail.execute("insert into orders values (1)")
+    paused.reader.execute("begin")  # as if it went back to triggers
+    paused._hold(paused.reader, paused._tables())
+    paused.writer.execute("begin")
+    other.start(wait=True)
+    wal_trail.execute("insert into orders values (2)")  # for which the table is free again
+    with pytest.raises(psycopg.OperationalError):
+        paused.reader.execute("select")
+    assert "stands still" in wal_trail.said[-1]
+    with pytest.raises(psycopg.OperationalError):
+        paused.writer.execute("commit")
+    other.turn()
+    assert [key for action, key in wal_trail.story() if action == "I"] == ["1", "2"]
+
+
+def test_a_worker_that_gives_signs_is_waited_for(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wal_trail.execute(ORDERS)
+    wal_trail.audit("orders", capture=Capture.WAL)
+    busy, other, slept = wal_trail.worker(), wal_trail.worker(), []
+    busy.start()
+
+    def pause(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) < 5:
+            busy.turn()
+        else:
+            busy.writer.close()
+
+    monkeypatch.setattr("audit_toolkit.wal.worker.LEASE_SECONDS", 0)
+    monkeypatch.setattr("audit_toolkit.wal.worker.time.sleep", pause)
+    other.start(wait=True)
+    assert len(slept) >= 5
+    assert "stands still" not in " ".join(wal_trail.said)
+
+
 @pytest.mark.parametrize("how", ["dropped", "moved"])
 def test_a_lost_slot_is_a_gap_and_never_silence(wal_trail: WalTrail, how: str) -> None:
     wal_trail.execute(ORDERS)

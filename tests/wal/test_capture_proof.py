@@ -1,5 +1,6 @@
-"""Writers, a worker, and kill -9 of the worker, of a way back to triggers, and of the server again and again: each
-change once, and in order. What a large transaction takes of memory, and how far the worker is behind under load.
+"""Writers and a worker, while workers, ways back to triggers and servers are killed again and again, and workers are
+paused and replaced: each change once, and in order. What a large transaction takes of memory, and how far the worker
+is behind a server under load.
 
 `nox -s capture-proof` kills 50 times (`CAPTURE_KILLS`).
 """
@@ -8,11 +9,15 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +26,13 @@ import pytest
 
 from audit_toolkit.config import Capture
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
+from audit_toolkit.errors import AuditError
 from tests.plugins.cluster import directory_in_memory
 from tests.plugins.proofs import ShowFigures
 from tests.plugins.trail import audit, install_trail
 
 KILLS = int(os.environ.get("CAPTURE_KILLS", "0"))
+SEED = int(os.environ.get("CAPTURE_SEED", "0"))
 WRITERS = 3
 LOAD_SECONDS = int(os.environ.get("CAPTURE_LOAD_SECONDS", "30"))
 
@@ -51,8 +58,19 @@ def start(dsn: str, *words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+HASTY = """
+import sys
+from audit_toolkit.cli.app import app
+from audit_toolkit.wal import worker
+worker.LEASE_SECONDS = 2
+app(sys.argv[1:])
+"""
+"""A worker that takes over soon from one that stands still."""
+
+
 def start_worker(dsn: str) -> subprocess.Popen[bytes]:
-    return start(dsn, "run", "--every", "0.05")
+    command = [sys.executable, "-c", HASTY, "capture", "run", "--every", "0.05", "--dsn", dsn]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def write(dsn: str, writer: int, ended: threading.Event) -> None:
@@ -103,46 +121,160 @@ def by_key(rows: list[tuple[Any, ...]], table: str) -> dict[str, list[tuple[Any,
     return found
 
 
+@dataclass(slots=True)
+class Proof:
+    """A server with writers and a worker, all of which may die at any moment."""
+
+    cluster: Cluster
+    chance: random.Random
+    worker: subprocess.Popen[bytes]
+    killed: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
+
+    def kill_worker(self) -> None:
+        self.worker.kill()
+        self.worker.wait()
+        self.killed["worker"] += 1
+
+    def pause_worker(self) -> None:
+        """Stop it wherever it is, until another one has taken over; then let it go on."""
+        paused = self.worker
+        paused.send_signal(signal.SIGSTOP)
+        self.worker = start_worker(self.cluster.dsn())
+        read = self._changes_read()
+        until(lambda: self._changes_read() > read, "another worker has taken over")
+        paused.send_signal(signal.SIGCONT)
+        time.sleep(self.chance.uniform(0.5, 2))
+        paused.kill()  # where it waits to be the one again
+        paused.wait()
+        self.done["paused"] += 1
+
+    def _changes_read(self) -> int:
+        self.see_to_worker()
+        with psycopg.connect(self.cluster.dsn()) as connection:
+            (row,) = connection.execute("select events from audit.capture_progress").fetchall()
+        return int(row[0])
+
+    def kill_server(self) -> None:
+        self.cluster.kill()
+        self.cluster.start()
+        self.killed["server"] += 1
+
+    def see_to_worker(self) -> None:
+        if self.worker.poll() is not None:
+            self.worker = start_worker(self.cluster.dsn())
+
+    def await_worker(self) -> None:
+        """Until the worker has taken the table over: before that, there is no way back to be tried."""
+        self.see_to_worker()
+        until(self.is_read_from_wal, "the worker took the table over")
+
+    def is_read_from_wal(self) -> bool:
+        self.see_to_worker()
+        return self._ask("wal_since is not null")
+
+    def is_with_triggers(self) -> bool:
+        return self._ask("wal_since is null and fallback is not null")
+
+    def _ask(self, condition: str) -> bool:
+        query = f"select from audit.captured_tables where {condition} and function_name = 'capture_public__by_wal'"
+        with psycopg.connect(self.cluster.dsn()) as connection:
+            return bool(connection.execute(query).rowcount)
+
+    def there_and_back(self) -> None:
+        """Back to triggers by command and to the WAL again; what does it is killed, or the server under it."""
+        self.kill_worker()
+        for _ in range(self.chance.randrange(3)):
+            self._try("fallback", "--reason", "the proof", may_die=True)
+        until(
+            lambda: self._try("fallback", "--reason", "the proof") == 0 or self.is_with_triggers(),
+            "it is back",
+        )
+        time.sleep(self.chance.uniform(0.1, 0.5))  # while triggers record
+        self._try("resume", may_die=True)
+        until(lambda: self._try("resume") == 0, "the worker may take it over again")
+        self.done["fallback"] += 1
+
+    def _try(self, *words: str, may_die: bool = False) -> int:
+        running = start(self.cluster.dsn(), *words)
+        if may_die:
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(self.chance.uniform(0.3, 3))
+            if running.poll() is None and self.chance.random() < 0.3:
+                self.kill_server()
+            elif running.poll() is None:
+                running.kill()
+                self.killed["way back"] += 1
+        return running.wait()
+
+    def install_there_and_back(self) -> None:
+        """As migrations to `--capture row` and `--capture wal` do it; the server may die under them."""
+        for capture in (Capture.ROW, Capture.WAL):
+            death = threading.Timer(self.chance.uniform(0, 2), self.kill_server)
+            if self.chance.random() < 0.4:
+                death.start()
+            until(lambda: self._install(capture), f"it is captured by --capture {capture}")  # noqa: B023
+            death.cancel()
+            if death.is_alive():
+                death.join()
+            time.sleep(self.chance.uniform(0.1, 0.5))
+        self.done["install"] += 1
+
+    def _install(self, capture: Capture) -> bool:
+        self.see_to_worker()
+        try:
+            with psycopg.connect(self.cluster.dsn(), autocommit=True) as connection:
+                audit(connection, "by_wal", capture=capture)
+        except (psycopg.Error, AuditError):
+            return False
+        return True
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Try until it holds, whatever is killed; a minute is more than it takes."""
+    for _ in range(600):
+        with suppress(psycopg.OperationalError):
+            if holds():
+                return
+        time.sleep(0.1)
+    pytest.fail(f"not in many tries: {what}")
+
+
 @pytest.mark.skipif(not KILLS, reason="CAPTURE_KILLS is not set")
 def test_each_change_is_in_the_trail_once_whatever_is_killed(show_figures: ShowFigures) -> None:
     settings = {"wal_level": "logical"}
     with throwaway_cluster(directory=directory_in_memory(), settings=settings) as cluster:
         _prepare(cluster)
-        ended, chance = threading.Event(), random.Random(0)
+        ended = threading.Event()
         threads = [
             threading.Thread(target=write, args=(cluster.dsn(), number, ended))
             for number in range(WRITERS)
         ]
         for thread in threads:
             thread.start()
-        worker = start_worker(cluster.dsn())
-        killed, back = {"worker": 0, "server": 0, "fallback": 0}, 0
+        proof = Proof(cluster, random.Random(SEED), start_worker(cluster.dsn()))
         try:
-            for _ in range(KILLS):
-                time.sleep(chance.uniform(0.2, 2.5))
-                draw = chance.random()
-                if draw < 0.7:
-                    worker.kill()
-                    worker.wait()
-                    killed["worker"] += 1
-                    if draw < 0.3:
-                        code = _go_back(cluster, chance.choice([chance.uniform(0.5, 6), None]))
-                        killed["fallback"] += code < 0
-                        back += code == 0
+            while proof.killed.total() < KILLS or len(proof.done) < 3:
+                proof.await_worker()
+                time.sleep(proof.chance.uniform(0.2, 2.5))
+                draw = proof.chance.random()
+                if draw < 0.25:
+                    proof.kill_worker()
+                elif draw < 0.4:
+                    proof.pause_worker()
+                elif draw < 0.6:
+                    proof.kill_server()
+                elif draw < 0.85:
+                    proof.there_and_back()
                 else:
-                    cluster.kill()
-                    cluster.start()
-                    killed["server"] += 1
-                if worker.poll() is not None:
-                    worker = start_worker(cluster.dsn())
+                    proof.install_there_and_back()
         finally:
             ended.set()
             for thread in threads:
                 thread.join()
-            worker.kill()
-            worker.wait()
-        assert killed["worker"] + killed["server"] == KILLS
-        assert start(cluster.dsn(), "run", "--once").wait() == 0
+            proof.worker.kill()
+            proof.worker.wait()
+        until(lambda: proof._try("run", "--once") == 0, "all is read")
         with psycopg.connect(cluster.dsn()) as connection:
             rows = connection.execute(EVENTS).fetchall()
             gaps = connection.execute(
@@ -160,25 +292,11 @@ def test_each_change_is_in_the_trail_once_whatever_is_killed(show_figures: ShowF
     }
     assert not different
     show_figures(
-        f"{len(rows) // 2} changes, {killed['worker']} workers, {killed['server']} servers and {killed['fallback']} "
-        f"ways back to triggers killed, {back} times back to triggers and to the WAL again: 0 missing, 0 double"
+        f"{len(rows) // 2} changes, {proof.killed['worker']} workers, {proof.killed['server']} servers and "
+        f"{proof.killed['way back']} ways back killed; {proof.done['fallback']} times back to triggers and to the WAL "
+        f"again by command, {proof.done['install']} by migration; {proof.done['paused']} workers paused and replaced: "
+        "0 missing, 0 double"
     )
-
-
-def _go_back(cluster: Cluster, seconds: float | None) -> int:
-    """Go back to triggers and to the WAL again; killed after so many seconds, else tried until it ends."""
-    for _ in range(1 if seconds else 20):
-        way_back = start(cluster.dsn(), "fallback", "--reason", "the proof")
-        try:
-            way_back.wait(seconds)
-        except subprocess.TimeoutExpired:
-            way_back.kill()
-        code = way_back.wait()
-        if code == 0:
-            break
-    while start(cluster.dsn(), "resume").wait():
-        time.sleep(0.1)
-    return code
 
 
 def memory_of_a_run(dsn: str) -> int:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.cli.check import check_database
 from audit_toolkit.config import Capture
+from audit_toolkit.errors import PermissionDeniedError
 from audit_toolkit.findings import Finding, FindingKind
 from audit_toolkit.templates import render
 from audit_toolkit.wal.health import capture_findings
@@ -80,6 +81,21 @@ def test_status_check_and_metrics_say_when_all_was_read(wal_trail: WalTrail) -> 
     assert status["slot"]["seconds_behind"] > 3 * 3600
     told = run(wal_trail, "capture", "status", "--format", "prometheus").splitlines()
     assert [line for line in told if line.startswith("audit_capture_behind_seconds")]
+
+
+def test_a_worker_that_stands_still_is_found_whatever_the_clock_says(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.worker().start()
+    for caught_up_at, created_at in (
+        ("null", "now() - interval '1 hour'"),
+        ("now() + interval '1 hour'", "now() - interval '1 hour'"),
+    ):
+        wal_trail.execute(
+            f"update audit.capture_progress set caught_up_at = {caught_up_at}, created_at = {created_at}"
+        )
+        assert "worker_behind" in kinds(wal_trail)
 
 
 @pytest.mark.pg(">= 16")
@@ -215,6 +231,21 @@ def test_what_the_worker_lacks_is_said_at_install(
     assert f"alter role {role} replication" in said
 
 
+def test_a_role_that_lost_replication_is_told_so(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table readings (id int primary key)")
+    wal_trail.audit("readings", capture=Capture.WAL)
+    worker = wal_trail.worker()
+    worker.start()
+    worker.turn()
+    role = f"plain_{wal_trail.database.name}"
+    wal_trail.execute(f"create role {role}; insert into readings values (1)")
+    worker.reader.execute(f"set role {role}")
+    with pytest.raises(PermissionDeniedError) as raised:
+        worker.turn()
+    assert "replication" in (raised.value.hint or "")
+    wal_trail.execute(f"drop role {role}")
+
+
 def test_what_a_role_may_not_read_of_the_worker_is_said(wal_trail: WalTrail) -> None:
     wal_trail.execute("create table readings (id int primary key)")
     wal_trail.audit("readings", capture=Capture.WAL)
@@ -262,3 +293,22 @@ def test_the_worker_says_which_transactions_a_new_slot_waits_for(
     assert "the prepared transaction 'left open'" in wal_trail.said[-2]
     assert FindingKind.SLOT_MISSING in {finding.kind for finding in found}
     assert "slot_missing" not in kinds(wal_trail)
+
+
+def test_no_value_comes_from_the_wal_after_it_was_erased(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c audit.wait_for_wal=200ms")
+    wal_trail.execute("create table people (id int primary key, name text)")
+    wal_trail.audit("people", capture=Capture.WAL)
+    wal_trail.execute("insert into people values (1, 'Jo')")
+    wal_trail.read()
+    wal_trail.execute("delete from people")
+    words = ("redact", "people", "1", "--column", "name", "--reason", "asked for", "--apply")
+    said = run(wal_trail, *words, code=1)
+    assert "changes to public.people are still in the WAL" in said
+    assert "audit capture run" in said
+    wal_trail.read()
+    assert "2 events of 1 key" in run(wal_trail, *words)
+    wal_trail.read()
+    assert not [e for e in wal_trail.events() if "Jo" in f"{e['old_text']}{e['new_text']}"]

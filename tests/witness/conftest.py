@@ -71,7 +71,13 @@ class Watch:
 @pytest.fixture(scope="session")
 def logical_cluster() -> Iterator[Cluster]:
     """The server, with the template."""
-    with throwaway_cluster(settings={"wal_level": "logical", "max_replication_slots": "20"}) as one:
+    with throwaway_cluster(
+        settings={
+            "wal_level": "logical",
+            "max_replication_slots": "20",
+            "max_prepared_transactions": "4",
+        }
+    ) as one:
         with psycopg.connect(one.dsn(), autocommit=True) as connection:
             connection.execute(f"create database {TEMPLATE}")
         install_trail(one.dsn(TEMPLATE))

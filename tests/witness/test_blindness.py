@@ -100,6 +100,17 @@ def test_one_instance_runs(shop: Watch) -> None:
         Witness(other)
 
 
+def test_one_that_runs_and_does_nothing_is_found_whatever_the_clock_says(
+    shop: Watch, audit: Audit
+) -> None:
+    assert "witness_stopped" not in audit("check").stdout
+    for hour in ("-1 hour", "1 hour"):
+        shop.execute(
+            f"update audit.maintenance set last_run_at = now() + interval '{hour}' where command = 'witness'"
+        )
+        assert "witness_stopped" in audit("check").stdout
+
+
 def test_a_role_without_replication_is_told_what_it_needs(watch: Watch) -> None:
     role = f"plain_{watch.trail.database.name}"
     watch.execute(f"create role {role}; grant all on schema audit to {role}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from audit_toolkit.config import Capture, Store, Truncate
+from audit_toolkit.errors import AuditError
+from audit_toolkit.witness.waiting import Waiting
 from tests.plugins.command import Audit
 from tests.witness.conftest import Watch, unjudged
 
@@ -315,3 +318,27 @@ def test_it_is_not_dropped_while_it_runs(orders: Watch, audit: Audit) -> None:
     orders.end()
     audit("witness", "drop", code=0)
     assert orders.execute("select from pg_publication") == []
+
+
+def test_savepoints_and_transactions_that_are_prepared(orders: Watch) -> None:
+    orders.execute(
+        "begin; insert into orders values (21); savepoint a; insert into orders values (22, 'a'); rollback to a;"
+        " insert into orders values (22, 'b'); savepoint b; update orders set id = 23 where id = 22;"
+        " release b; commit"
+    )
+    assert orders.found() == []
+    orders.execute("begin; insert into orders values (24); prepare transaction 'one'")
+    orders.execute("insert into orders values (25)")
+    assert orders.found() == []
+    orders.execute("commit prepared 'one'")
+    assert orders.found() == []
+
+
+def test_no_room_for_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit_toolkit.witness.waiting.HELD", 1)
+    with Path("/dev/full").open("r+b", 0) as full:
+        monkeypatch.setattr("audit_toolkit.witness.waiting.TemporaryFile", lambda: full)
+        waiting = Waiting[int](lambda one, other: one == other, lambda one: one, int)
+        waiting.meet(1, 1)
+        with pytest.raises(AuditError, match="temporary files"):
+            waiting.meet(2, 2)

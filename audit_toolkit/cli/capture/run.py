@@ -46,8 +46,8 @@ def run(
     """Record changes of tables captured from the WAL.
 
     Each change is recorded exactly once, in the order of commits. The first run creates the replication slot;
-    tables installed since the last one are taken over from their triggers. One worker runs at a time, and another
-    one waits until it ends. Runs until Ctrl-C, or with --once until all was read.
+    tables installed since the last one are taken over from their triggers. One worker runs at a time; another one waits
+    until it ends or stands still for a minute. Runs until Ctrl-C, or with --once until all was read.
 
     With --fallback, triggers record the tables again once the server keeps more WAL than that, as soon as the rest was
     read, or at once where the server gave the slot up; audit capture resume ends that.
@@ -92,7 +92,7 @@ def _turns(
                 if found.is_all and once:
                     return
                 if found.is_all:
-                    time.sleep(every)
+                    worker.rest(every)
         except Exception as error:
             worker.fail(error)
             raise
