@@ -73,6 +73,7 @@ _FUNCTIONS = {
     "record_by_triggers": "(text, text)",
     "has_other_key": "(text)",
     "has_withheld": "(text)",
+    "has_truncated_leaf": "(regclass, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
     "note_capture": "(regclass, text)",
